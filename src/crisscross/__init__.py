@@ -1,0 +1,65 @@
+"""CCNet: criss-cross attention for semantic segmentation, from pictures to a measured network.
+
+>>> import crisscross
+>>> segmenter = crisscross.load("camvid-light")
+>>> labels = segmenter.predict("street.jpg").labels
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crisscross.checkpoints import build, load, save
+    from crisscross.config import Experiment
+    from crisscross.data import DataSet, Pair, open_dataset
+    from crisscross.errors import CrissCrossError
+    from crisscross.layers import CrissCrossAttention, RecurrentCrissCrossAttention
+    from crisscross.models import Logits, Prediction, Segmenter
+    from crisscross.ops import criss_cross_attention
+
+__version__ = "0.1.0"
+
+# Public name -> room. Importing the package imports nothing heavy; a room is imported when one of its names is used.
+_ROOMS = {
+    "CrissCrossAttention": "layers",
+    "CrissCrossError": "errors",
+    "DataSet": "data",
+    "Experiment": "config",
+    "Logits": "models",
+    "Pair": "data",
+    "Prediction": "models",
+    "RecurrentCrissCrossAttention": "layers",
+    "Segmenter": "models",
+    "build": "checkpoints",
+    "criss_cross_attention": "ops",
+    "load": "checkpoints",
+    "open_dataset": "data",
+    "save": "checkpoints",
+}
+
+__all__ = [
+    "CrissCrossAttention",
+    "CrissCrossError",
+    "DataSet",
+    "Experiment",
+    "Logits",
+    "Pair",
+    "Prediction",
+    "RecurrentCrissCrossAttention",
+    "Segmenter",
+    "build",
+    "criss_cross_attention",
+    "load",
+    "open_dataset",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'crisscross' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"crisscross.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

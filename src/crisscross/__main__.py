@@ -1,0 +1,7 @@
+"""`python -m crisscross`."""
+
+import sys
+
+from crisscross.cli import main
+
+sys.exit(main())

@@ -1,0 +1,180 @@
+"""timm's feature networks (and a user's own) behind one small contract.
+
+A backbone has `channels` and `strides`, both fine to coarse, and its forward takes [B, 3, H, W] and returns a tuple of
+that many feature maps [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])].
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from crisscross.errors import CrissCrossError
+
+# Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
+PROBE_SIZE = 96
+
+
+class Backbone(nn.Module):
+    """A network with feature maps, probed once so that its channels and strides are known facts.
+
+    Args:
+        net: module that maps [B, 3, H, W] to a list or tuple of feature maps, fine to coarse.
+        name: used in messages.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    frozen: list[nn.Module]
+
+    def __init__(self, net: nn.Module, name: str) -> None:
+        super().__init__()
+        self.net = net
+        self.name, self.frozen = name, []
+        self.channels, self.strides = _probe(net, name)
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Keep weights and statistics of these modules of the network for good.
+
+        Raises:
+            CrissCrossError: there is no module of that name.
+        """
+        modules = dict(self.net.named_modules())
+        for name in names:
+            if not name or name not in modules:
+                known = ", ".join(key for key in modules if key and key.count(".") < 2)
+                raise CrissCrossError(f"model.frozen: backbone {self.name} has no module {name!r}; it has {known}")
+            self.frozen.append(modules[name].requires_grad_(False))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.net(x))
+
+
+def create_backbone(name: str, output_stride: int = 8, pretrained: bool = False) -> Backbone:
+    """Build a backbone at an output stride.
+
+    Args:
+        name: a timm model with `features_only` support (`resnet50c` is the published one), or `package.module:attribute`,
+            called with `output_stride` and returning a module as `Backbone` wants it.
+        output_stride: 8, 16 or 32; the stride of the last feature map.
+        pretrained: load timm's own weights (needs the network or timm's cache).
+
+    Raises:
+        CrissCrossError: unknown name, no feature maps, or the output stride cannot be had.
+    """
+    net = _own_network(name, output_stride) if ":" in name else _timm_network(name, output_stride, pretrained)
+    backbone = Backbone(net, name)
+    if backbone.strides[-1] != output_stride:
+        reached = backbone.strides[-1]
+        raise CrissCrossError(
+            f"backbone {name} gives output stride {reached}, not {output_stride}; set model.output_stride={reached} "
+            "or choose another backbone"
+            if reached in (8, 16, 32)
+            else f"backbone {name} gives output stride {reached}, not {output_stride}; choose another backbone"
+        )
+    return backbone
+
+
+def load_backbone_weights(backbone: Backbone, weights: Mapping[str, Tensor], source: str) -> None:
+    """Fill a backbone from a whole-network or feature-network state dict in timm's names.
+
+    Entries that the feature network does not use (classifier, last stages) are passed over; everything that it needs
+    must be there with its shape.
+
+    Raises:
+        CrissCrossError: a needed tensor is missing or has another shape; `source` is named.
+    """
+    # timm flattens module names of some feature networks: stages.0 becomes stages_0.
+    given = {key.replace(".", "_"): value for key, value in weights.items()}
+    needed = backbone.net.state_dict()
+    chosen = {}
+    for key, value in needed.items():
+        found = given.get(key.replace(".", "_"))
+        if found is None and key.endswith("num_batches_tracked"):
+            found = value
+        if found is None:
+            raise CrissCrossError(f"{source}: not weights of this backbone: {key} is missing")
+        if found.shape != value.shape:
+            shapes = f"{tuple(found.shape)}, the backbone needs {tuple(value.shape)}"
+            raise CrissCrossError(f"{source}: not weights of this backbone: {key} has shape {shapes}")
+        chosen[key] = found
+    backbone.net.load_state_dict(chosen)
+
+
+def _timm_network(name: str, output_stride: int, pretrained: bool) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        import difflib
+
+        near = difflib.get_close_matches(name, timm.list_models(), 3, 0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
+        raise CrissCrossError(f"unknown backbone {name}; {hint}")
+    options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+    try:
+        return timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+    except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError, ValueError, OSError) as error:
+        return _explain(name, output_stride, pretrained, error)
+
+
+def _explain(name: str, output_stride: int, pretrained: bool, error: Exception) -> nn.Module:
+    """Turn timm's many ways of saying no into one line."""
+    import timm
+
+    reason = " ".join(str(error).split())[:200]
+    try:
+        timm.create_model(name, features_only=True)
+    except Exception as plain:
+        raise CrissCrossError(f"backbone {name} has no feature maps in timm ({plain}); choose another one") from error
+    if pretrained:
+        try:
+            _timm_network(name, output_stride, False)
+        except CrissCrossError as stride:
+            raise stride from error
+        raise CrissCrossError(
+            f"no pretrained weights for {name} could be had ({reason}); without a network give a local file "
+            "with --backbone-weights FILE"
+        ) from error
+    raise CrissCrossError(
+        f"backbone {name} cannot run at output stride {output_stride} ({reason}); "
+        "try model.output_stride=32 or another backbone"
+    ) from error
+
+
+def _own_network(name: str, output_stride: int) -> nn.Module:
+    module_name, _, attribute = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise CrissCrossError(f"model.backbone {name}: cannot be imported: {error}") from error
+    return factory(output_stride=output_stride)
+
+
+def _probe(net: nn.Module, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and strides as a small picture meets them; leaves training mode and statistics as they were."""
+    was_training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            maps = list(net(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CrissCrossError(f"backbone {name} cannot take a {PROBE_SIZE} x {PROBE_SIZE} picture: {reason}") from error
+    finally:
+        net.train(was_training)
+    for entry in maps:
+        if entry.dim() != 4 or entry.shape[-1] == 0:
+            raise CrissCrossError(f"backbone {name}: feature maps must be [B, C, H, W], got {tuple(entry.shape)}")
+    if len(maps) < 2:
+        raise CrissCrossError(f"backbone {name}: at least two feature maps are needed, got {len(maps)}")
+    sizes = [entry.shape[-1] for entry in maps]
+    return tuple(entry.shape[1] for entry in maps), tuple(-(-PROBE_SIZE // size) for size in sizes)

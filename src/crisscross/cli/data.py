@@ -1,0 +1,100 @@
+"""`crisscross data check`: read a whole data set and say what is wrong with it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crisscross.data import DataSet
+    from crisscross.data.check import CheckReport
+
+SHOWN_PROBLEMS, SHOWN_SIZES = 50, 5
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser("data", help="check a data set", description="Look after a data set.")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    check = actions.add_parser(
+        "check",
+        help="read every file, list what is wrong",
+        description="Read every picture and mask of a data set, list what is wrong and count the pixels of each class.",
+        epilog="Exit code 0: no errors (there may be warnings); 2: errors.",
+    )
+    check.add_argument("root", metavar="DIR", help="the data set's folder")
+    check.add_argument(
+        "--name", default="auto", help="auto (recognise the layout, default), folder, camvid or package.module:function"
+    )
+    check.add_argument("--picture", type=Path, metavar="FILE.png", help="also draw the share of each class")
+    check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
+    check.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command. Returns 0 without errors, 2 with some.
+
+    Raises:
+        CrissCrossError: the folder is not a data set, or a file cannot be written.
+    """
+    from crisscross.data import open_dataset
+    from crisscross.data.check import check, write_share_picture
+    from crisscross.files import write_text
+    from crisscross.progress import Progress
+
+    dataset = open_dataset(arguments.name, arguments.root)
+    with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
+        report = check(dataset, lambda done, total: progress.update(done))
+    print_report(report, dataset)
+    if arguments.picture:
+        write_share_picture(report, dataset, arguments.picture)
+    if arguments.json:
+        facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()
+        write_text(arguments.json, json.dumps(facts, indent=1) + "\n")
+    return 2 if report.errors else 0
+
+
+def print_report(report: "CheckReport", dataset: "DataSet") -> None:
+    """Print pairs, sizes, the table of class shares, the problems and the verdict."""
+    pairs = ", ".join(f"{split} {count}" for split, count in report.pairs.items())
+    print(f"{dataset.root}: {dataset.name}, {len(dataset.classes)} classes, pairs: {pairs or 'none'}")
+    if dataset.note:
+        print(dataset.note)
+    sizes = [f"{width} x {height} ({count})" for (width, height), count in report.sizes.items()]
+    more = f" and {len(sizes) - SHOWN_SIZES} more" if len(sizes) > SHOWN_SIZES else ""
+    print(f"picture sizes (pictures): {', '.join(sizes[:SHOWN_SIZES]) or 'none readable'}{more}\n")
+    _print_table([["share of labelled pixels", *report.pairs], *_share_rows(report, dataset)])
+    print()
+    for problem in report.problems[:SHOWN_PROBLEMS]:
+        print(problem)
+    if len(report.problems) > SHOWN_PROBLEMS:
+        print(f"... and {len(report.problems) - SHOWN_PROBLEMS} more")
+    print(f"errors: {report.errors}, warnings: {len(report.problems) - report.errors}")
+
+
+def _share_rows(report: "CheckReport", dataset: "DataSet") -> list[list[str]]:
+    shares = {split: report.shares(split) for split in report.pairs}
+    rows = [
+        [name, *(f"{shares[split][index]:.2%}" for split in report.pairs)] for index, name in enumerate(dataset.classes)
+    ]
+    return [*rows, ["ignored, of all pixels", *(f"{report.ignored_share(split):.2%}" for split in report.pairs)]]
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    """The first row is the head, the first column is on the left; ruled on a terminal, plain elsewhere."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Column, Table
+        from rich.text import Text
+
+        first, *others = rows[0]
+        table = Table(Column(Text(first)), *(Column(Text(name), justify="right") for name in others))
+        for row in rows[1:]:
+            table.add_row(*map(Text, row))
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *values in rows:
+        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
+        print("  ".join([name.ljust(widths[0]), *cells]))

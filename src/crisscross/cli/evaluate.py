@@ -1,0 +1,75 @@
+"""`crisscross evaluate`: score weights on one split."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crisscross.engine.evaluate import Evaluation
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser("evaluate", help="score a network on a split", description=__doc__)
+    parser.add_argument("weights", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
+    parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
+    parser.add_argument("--split", metavar="NAME", help="default: the experiment's test split, else its validation split")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores and counts as JSON")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default 2)")
+    parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    import torch
+
+    from crisscross.checkpoints import load
+    from crisscross.data import open_dataset
+    from crisscross.engine.evaluate import evaluate
+    from crisscross.files import write_text
+
+    device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
+    segmenter = load(arguments.weights, device=device).to(memory_format=torch.channels_last)
+    data = segmenter.experiment.data
+    dataset = open_dataset(data.name, arguments.data)
+    split = arguments.split or (data.test_split if data.test_split in dataset.splits else data.val_split)
+    result = evaluate(segmenter, dataset, split, arguments.workers)
+    assert result is not None
+    print_evaluation(result, segmenter.classes)
+    if arguments.json:
+        write_text(arguments.json, json.dumps(facts(result, segmenter.classes), indent=1) + "\n")
+    return 0
+
+
+def facts(result: "Evaluation", classes: tuple[str, ...]) -> dict[str, object]:
+    """An evaluation as JSON values; an absent class is null."""
+    scores = result.scores
+    return {
+        "split": result.split,
+        "pictures": result.pictures,
+        "miou": scores.miou,
+        "pixel_accuracy": scores.pixel_accuracy,
+        "mean_accuracy": scores.mean_accuracy,
+        "iou": dict(zip(classes, scores.iou, strict=True)),
+        "accuracy": dict(zip(classes, scores.accuracy, strict=True)),
+        "confusion": result.counts.tolist(),
+        "seconds": round(result.seconds, 2),
+    }
+
+
+def print_evaluation(result: "Evaluation", classes: tuple[str, ...]) -> None:
+    """Print a table of classes and the means."""
+    width = max(map(len, classes))
+    print(f"{'class':{width}}     IoU  accuracy   share")
+    total = int(result.counts.sum())
+    for index, name in enumerate(classes):
+        iou, accuracy = result.scores.iou[index], result.scores.accuracy[index]
+        share = int(result.counts[index].sum()) / total if total else 0.0
+        values = f"{'absent':>6}" if iou is None else f"{iou:6.4f}"
+        print(f"{name:{width}}  {values}    {'-':>6}" if accuracy is None else f"{name:{width}}  {values}    {accuracy:6.4f}  {share:6.2%}")
+    scores = result.scores
+    shown = {"mIoU": scores.miou, "pixel accuracy": scores.pixel_accuracy, "mean accuracy": scores.mean_accuracy}
+    text = "  ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in shown.items())
+    print(f"{text}  ({result.split}: {result.pictures} pictures, {result.seconds:.1f} s)")

@@ -1,0 +1,61 @@
+"""`crisscross train`: one experiment into one run folder."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser("train", help="train a recipe on your data", description=__doc__)
+    parser.add_argument("recipe", metavar="RECIPE|CONFIG.yaml", help="a name from the zoo or a YAML file")
+    parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
+    parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run folder to write")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value, e.g. train.iterations=500"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run in RUN")
+    parser.add_argument("--backbone-weights", type=Path, metavar="FILE", help="local pretrained backbone weights")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default 2)")
+    parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for the network")
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files into RUN")
+    parser.set_defaults(run=run)
+
+
+def experiment_from(recipe: str, changes: list[str]) -> "object":
+    """The experiment of a zoo name or a YAML file, with `--set` words applied."""
+    from crisscross import zoo
+    from crisscross.config import load_experiment, override
+
+    is_file = recipe.endswith((".yaml", ".yml")) or Path(recipe).is_file()
+    return override(load_experiment(recipe) if is_file else zoo.recipe(recipe), changes)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    experiment = experiment_from(arguments.recipe, arguments.set)
+    from crisscross.data import open_dataset
+
+    dataset = open_dataset(experiment.data.name, arguments.data)
+    if dataset.note:
+        print(dataset.note, file=sys.stderr)
+    import torch
+
+    from crisscross.engine.train import Machine, train
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    machine = Machine(arguments.workers, arguments.cpu, arguments.tensorboard)
+    outcome = train(experiment, dataset, arguments.out, machine, arguments.backbone_weights, arguments.resume)
+    position = outcome.position
+    if not outcome.finished:
+        command = ["crisscross", "train", str(arguments.out / "experiment.yaml"), "--data", arguments.data]
+        print(f"stopped after iteration {position.iteration}; {arguments.out / 'last.safetensors'} is saved; continue with\n  "
+              f"{shlex.join([*command, '--out', str(arguments.out), '--resume'])}")
+        return 130
+    if position.best_miou is not None:
+        print(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
+    print(f"done: {arguments.out}; score it with `crisscross evaluate {arguments.out} --data {arguments.data}`")
+    return 0

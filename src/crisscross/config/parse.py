@@ -1,0 +1,172 @@
+"""Between the tree and plain dictionaries, YAML files and `key=value` words."""
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from crisscross.config.tree import Experiment
+from crisscross.errors import CrissCrossError
+
+Node = TypeVar("Node")
+
+
+def to_dict(node: Any) -> dict[str, Any]:
+    """The tree as nested plain dictionaries and lists, ready for JSON and YAML."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return {entry.name: plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+        if isinstance(value, tuple):
+            return [plain(entry) for entry in value]
+        return value
+
+    return plain(node)
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to leaf values."""
+    flat: dict[str, Any] = {}
+    for key, value in to_dict(node).items() if dataclasses.is_dataclass(node) else node.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def from_dict(kind: type[Node], values: Mapping[str, Any], prefix: str = "") -> Node:
+    """Build `kind` from nested dictionaries; missing keys keep their defaults.
+
+    Raises CrissCrossError for an unknown key (the near miss is named), a wrong type or a senseless value.
+    """
+    if not isinstance(values, Mapping):
+        where = prefix.rstrip(".") or "the configuration"
+        raise CrissCrossError(f"{where} must be a mapping of keys to values, got {values!r}")
+    kinds = typing.get_type_hints(kind)
+    known = [entry.name for entry in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    made = {}
+    for key, value in values.items():
+        if key not in known:
+            raise CrissCrossError(_unknown(str(key), known, prefix))
+        made[key] = _convert(kinds[key], value, prefix + key)
+    return kind(**made)
+
+
+def override(experiment: Experiment, words: Iterable[str]) -> Experiment:
+    """Apply `section.key=value` words (values in YAML) and return the new experiment."""
+    changes: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise CrissCrossError(f"--set wants section.key=value, got {word!r}")
+        changes[key.strip()] = _yaml(value, f"--set {key}")
+    return apply_overrides(experiment, changes)
+
+
+def apply_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """Replace values by dotted key, e.g. `{"model.recurrence": 1}`, and return the new experiment."""
+    tree = to_dict(experiment)
+    for dotted, value in changes.items():
+        *path, leaf = dotted.split(".")
+        node: Any = tree
+        for depth, key in enumerate(path):
+            if not isinstance(node.get(key), dict):
+                raise CrissCrossError(_unknown(key, list(node), "".join(f"{part}." for part in path[:depth])))
+            node = node[key]
+        if leaf not in node:
+            raise CrissCrossError(_unknown(leaf, list(node), "".join(f"{part}." for part in path)))
+        node[leaf] = value
+    return from_dict(Experiment, tree)
+
+
+def load_experiment(path: str | os.PathLike[str]) -> Experiment:
+    """Read an experiment from a YAML file."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CrissCrossError(f"{path}: cannot read this configuration: {error}") from error
+    try:
+        return from_dict(Experiment, _yaml(text, str(path)) or {})
+    except CrissCrossError as error:
+        message = str(error)
+        raise CrissCrossError(message if message.startswith(str(path)) else f"{path}: {message}") from error
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """The experiment as YAML, every key present, in the order of the tree."""
+    import yaml
+
+    return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+
+
+def save_experiment(experiment: Experiment, path: str | os.PathLike[str]) -> None:
+    """Write the experiment as YAML."""
+    Path(path).write_text(to_yaml(experiment), encoding="utf-8")
+
+
+def _yaml(text: str, where: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise CrissCrossError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _unknown(key: str, known: list[str], prefix: str) -> str:
+    near = difflib.get_close_matches(key, known, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    return f"unknown key {prefix}{key}; {hint}"
+
+
+def _convert(kind: Any, value: Any, key: str) -> Any:
+    """`value` as `kind`, or an error that names `key`."""
+    if dataclasses.is_dataclass(kind):
+        return from_dict(typing.cast(Any, kind), value, f"{key}.")
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _convert(arguments[0], value, key)
+    if origin is typing.Literal:
+        return _expect(value in arguments, value, key, "one of " + ", ".join(map(str, arguments)))
+    if origin is tuple:
+        return _convert_tuple(arguments, value, key)
+    if kind is float:
+        value = _number(value)
+        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), value, key, "a number")
+        return float(value)
+    names = {int: "a whole number", bool: "true or false", str: "text"}
+    fits = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
+    return _expect(fits, value, key, names[kind])
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: Any, key: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise CrissCrossError(f"{key} must be a list, got {value!r}")
+    if arguments[-1] is Ellipsis:
+        return tuple(_convert(arguments[0], entry, f"{key}[{i}]") for i, entry in enumerate(value))
+    _expect(len(value) == len(arguments), value, key, f"a list of {len(arguments)} values")
+    return tuple(_convert(kind, entry, f"{key}[{i}]") for i, (kind, entry) in enumerate(zip(arguments, value, strict=True)))
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-4 as text; people mean a number.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _expect(fits: bool, value: Any, key: str, rule: str) -> Any:
+    if not fits:
+        raise CrissCrossError(f"{key} must be {rule}, got {value!r}")
+    return value

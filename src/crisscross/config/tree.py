@@ -1,0 +1,226 @@
+"""The tree of choices. Every field is checked when a tree is made; a wrong one names itself, its value and the rule."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from crisscross.errors import CrissCrossError
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+def _require(holds: bool, key: str, rule: str, value: object) -> None:
+    if not holds:
+        raise CrissCrossError(f"{key} must be {rule}, got {value}")
+
+
+def _at_least(node: object, prefix: str, low: float, *names: str) -> None:
+    for name in names:
+        value = getattr(node, name)
+        _require(value >= low, f"{prefix}.{name}", f"at least {low}", value)
+
+
+def _fraction(node: object, prefix: str, *names: str) -> None:
+    for name in names:
+        value = getattr(node, name)
+        _require(0 <= value <= 1, f"{prefix}.{name}", "between 0 and 1", value)
+
+
+def _positive(node: object, prefix: str, *names: str) -> None:
+    for name in names:
+        value = getattr(node, name)
+        _require(value > 0, f"{prefix}.{name}", "above 0", value)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: a timm backbone, the criss-cross head and the auxiliary head.
+
+    `backbone` is a timm name or `package.module:attribute`. `output_stride` is 8, 16 or 32. `recurrence` is the
+    paper's R; R = 0 (no attention) needs `baseline: true`, because the authors' own script once trained it by
+    accident. `channels` is the width of the head (512 as published), `reduction` divides it for query and key,
+    `aux_channels` is the width of the auxiliary head on the last feature map but one (0 = none). `frozen` names modules
+    of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
+    """
+
+    backbone: str = "resnet50c"
+    output_stride: int = 8
+    pretrained: bool = False
+    recurrence: int = 2
+    baseline: bool = False
+    channels: int = 512
+    reduction: int = 8
+    dropout: float = 0.1
+    aux_channels: int = 256
+    align_corners: bool = False
+    frozen: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
+        if self.baseline:
+            _require(self.recurrence == 0, "model.recurrence", "0 when model.baseline is true", self.recurrence)
+        elif self.recurrence == 0:
+            raise CrissCrossError(
+                "model.recurrence must be at least 1, got 0; for a network without attention set model.baseline=true too"
+            )
+        _at_least(self, "model", 0, "recurrence", "aux_channels")
+        _at_least(self, "model", 1, "channels", "reduction")
+        _require(self.channels >= self.reduction, "model.channels", "at least model.reduction", self.channels)
+        _fraction(self, "model", "dropout")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The data set: how it is opened, and what its labels mean.
+
+    `name` is a key of `crisscross.data.OPENERS` or `package.module:function`; `auto` recognises the layout.
+    `classes` and `palette` (RGB, 0..255) are filled in from the data set when training starts and are stored with
+    the weights. `ignore` is the label value that counts nowhere.
+    """
+
+    name: str = "auto"
+    classes: tuple[str, ...] = ()
+    palette: tuple[tuple[int, int, int], ...] = ()
+    ignore: int = 255
+    train_split: str = "train"
+    val_split: str = "val"
+    test_split: str = "test"
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.ignore <= 255, "data.ignore", "between 0 and 255", self.ignore)
+        _require(len(set(self.classes)) == len(self.classes), "data.classes", "distinct names", list(self.classes))
+        _require(len(self.classes) <= 255, "data.classes", "at most 255 names", len(self.classes))
+        if self.palette:
+            fits = len(self.palette) == len(self.classes)
+            _require(fits, "data.palette", f"as long as data.classes ({len(self.classes)})", len(self.palette))
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """What happens to a picture before the network; it travels with the weights.
+
+    `mean` and `std` are on the 0..255 scale, in `order`. `scale` (width, height) is the test scale of the
+    published systems: the picture is resized, keeping its shape, to fit it; none keeps the native size.
+    """
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    order: Literal["rgb", "bgr"] = "rgb"
+    scale: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        _require(min(self.std) > 0, "preprocess.std", "above 0", list(self.std))
+        _require(self.scale is None or min(self.scale) >= 1, "preprocess.scale", "at least 1 x 1", self.scale)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Chance in training, as published: resize, crop, flip, photometric distortion, pad.
+
+    `scale` (width, height) times a ratio drawn from `ratio` bounds the resized picture; none means the picture's own
+    size. `crop` is (height, width). `max_share`: a crop is drawn again, up to ten times, while one class covers more.
+    """
+
+    scale: tuple[int, int] | None = None
+    ratio: tuple[float, float] = (0.5, 2.0)
+    crop: tuple[int, int] = (512, 512)
+    max_share: float = 0.75
+    flip: float = 0.5
+    distortion: bool = True
+
+    def __post_init__(self) -> None:
+        low, high = self.ratio
+        _require(0 < low <= high, "augment.ratio", "two rising numbers above 0", list(self.ratio))
+        _require(min(self.crop) >= 1, "augment.crop", "at least 1 x 1", list(self.crop))
+        _fraction(self, "augment", "max_share", "flip")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Cross-entropy of the main logits plus `aux_weight` times that of the auxiliary logits.
+
+    `normaliser`: `all` divides by every pixel, ignored ones included, as the published systems do; `valid` by the
+    pixels that count.
+    """
+
+    normaliser: Literal["all", "valid"] = "all"
+    aux_weight: float = 0.4
+
+    def __post_init__(self) -> None:
+        _at_least(self, "loss", 0, "aux_weight")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """SGD (as published) or AdamW under the polynomial schedule.
+
+    lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power, after `warmup` iterations of linear rise.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    power: float = 0.9
+    eta_min: float = 1e-4
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        _positive(self, "optim", "lr", "power")
+        _at_least(self, "optim", 0, "weight_decay", "eta_min", "warmup")
+        _fraction(self, "optim", "momentum")
+        _require(self.eta_min <= self.lr, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Length and rhythm of training.
+
+    `batch` is the number of pictures in one optimiser step over all processes; `accumulate` splits it into that
+    many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = only at the end).
+    """
+
+    iterations: int = 40000
+    batch: int = 8
+    accumulate: int = 1
+    validate_every: int = 4000
+    checkpoint_every: int = 1000
+    seed: int = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        _at_least(self, "train", 1, "iterations", "batch", "accumulate")
+        _at_least(self, "train", 0, "validate_every", "checkpoint_every", "seed")
+        _require(
+            self.batch % self.accumulate == 0, "train.batch", f"a multiple of accumulate ({self.accumulate})", self.batch
+        )
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """How a whole picture is labelled. `whole`: in one pass."""
+
+    mode: Literal["whole"] = "whole"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a result, and nothing that names a machine."""
+
+    name: str = "custom"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+    def differences(self, other: "Experiment") -> Iterator[str]:
+        """Dotted keys whose values differ between two experiments."""
+        from crisscross.config.parse import flatten
+
+        mine, theirs = flatten(self), flatten(other)
+        yield from (key for key in mine if mine[key] != theirs[key])

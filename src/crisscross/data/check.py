@@ -1,0 +1,110 @@
+"""What is wrong with a data set: a quick look before training, or every file read in full."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from crisscross.data.check_files import examine, look, read_labels
+from crisscross.data.check_report import CheckReport, Problem, write_share_picture
+from crisscross.data.check_splits import duplicates, leaks, loose_files, suspects
+from crisscross.data.dataset import DataSet
+from crisscross.errors import CrissCrossError
+
+__all__ = ["CheckReport", "Problem", "check", "quick_check", "write_share_picture"]
+
+QUICK_SAMPLE = 20
+READERS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
+    """Look at the head of every file, and at the labels of a few masks spread evenly over the splits.
+
+    Raises:
+        CrissCrossError: a split is missing or empty; a mask is missing or a colour picture; a file is empty or no
+            picture; sizes differ; a picture is in two of the splits; a label lies outside the classes.
+    """
+    places = [(split, pair) for split in dict.fromkeys(splits) for pair in dataset.split(split)]
+    pairs = list(dict.fromkeys(pair for _, pair in places))
+    problems = [problem for found in _each(look, pairs) for problem in found]
+    problems += [problem for problem in duplicates(places, suspects(places), set()) if problem.severity == "error"]
+    broken = {problem.file for problem in problems}
+    sample = [pair for pair in _spread(pairs, QUICK_SAMPLE) if not broken & {pair.picture, pair.mask}]
+    problems += [problem for found in _each(partial(read_labels, dataset), sample) for problem in found[1]]
+    if problems:
+        more = f" (and {len(problems) - 1} more in this quick look)" if len(problems) > 1 else ""
+        raise CrissCrossError(
+            f"{problems[0].file}: {problems[0].text}{more}; `crisscross data check {dataset.root}` lists all"
+        )
+
+
+def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) -> CheckReport:
+    """Read every picture and mask of a data set in full and report everything that is wrong; raises for nothing.
+
+    Args:
+        dataset: what `open_dataset` returned.
+        progress: called with (pairs done, all pairs) after every pair.
+    """
+    places = [(split, pair) for split, pairs in dataset.splits.items() for pair in pairs]
+    problems, digests = list(_empty_splits(dataset)), []
+    counts = {split: np.zeros(256, np.int64) for split in dataset.splits}
+    sizes: Counter[tuple[int, int]] = Counter()
+    readings = _each(partial(examine, dataset), [pair for _, pair in places], progress)
+    for (split, _), facts in zip(places, readings, strict=True):
+        problems += facts.problems
+        digests.append(facts.digest)
+        counts[split] += facts.counts
+        sizes.update([facts.size] if facts.size else [])
+    ignored = {split: int(values[dataset.ignore]) for split, values in counts.items()}
+    for values in counts.values():
+        values[dataset.ignore] = 0
+    pixels = {split: values[: len(dataset.classes)].copy() for split, values in counts.items()}
+    problems += leaks(dataset, places, digests)
+    problems += loose_files(dataset, [pair for _, pair in places])
+    problems += _absent_classes(dataset, pixels)
+    # A pair in two splits tells its story twice; sorting keeps the order among equals.
+    ordered = sorted(dict.fromkeys(problems), key=lambda problem: problem.severity != "error")
+    pairs = {split: len(chosen) for split, chosen in dataset.splits.items()}
+    return CheckReport(tuple(ordered), pairs, pixels, ignored, dict(sizes.most_common()))
+
+
+def _empty_splits(dataset: DataSet) -> Iterator[Problem]:
+    if not dataset.splits:
+        yield Problem("error", dataset.root, "the data set has no splits")
+    for split, pairs in dataset.splits.items():
+        if not pairs:
+            yield Problem("error", dataset.root, f"the split {split!r} is empty")
+
+
+def _absent_classes(dataset: DataSet, pixels: dict[str, np.ndarray]) -> Iterator[Problem]:
+    total = sum(pixels.values(), np.zeros(len(dataset.classes), np.int64))
+    for index in np.flatnonzero(total == 0):
+        yield Problem("warning", dataset.root, f"class {int(index)} ({dataset.classes[index]}) never occurs")
+
+
+def _spread(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of the items, evenly spaced, the first and the last among them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(step * (len(items) - 1) / (count - 1))] for step in range(count)]
+
+
+def _each(
+    function: Callable[[Item], Result], items: Sequence[Item], progress: Callable[[int, int], None] | None = None
+) -> Iterator[Result]:
+    """The function of every item, in order, from several threads: decoding and waiting for files leave Python free."""
+    pool = ThreadPoolExecutor(min(READERS, os.cpu_count() or 1))
+    try:
+        for done, result in enumerate(pool.map(function, items), 1):
+            if progress:
+                progress(done, len(items))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,56 @@
+"""Label maps as colours, for pictures that people look at."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Colour = Sequence[int]
+
+
+def colourise(labels: np.ndarray, palette: Sequence[Colour], ignore_colour: Colour = (0, 0, 0)) -> np.ndarray:
+    """Paints every label in its palette colour.
+
+    Args:
+        labels: integers [H, W] (any leading shape works). A label outside 0..len(palette)-1, such as 255, is ignored.
+        palette: one (red, green, blue) in 0..255 for each class.
+        ignore_colour: what the ignored labels get.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        TypeError: the labels are not integers (a map of scores or probabilities, perhaps).
+    """
+    labels = np.asarray(labels)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    table = np.array([*map(tuple, palette), tuple(ignore_colour)], dtype=np.uint8)
+    return table[np.where(_known(labels, palette), labels, len(palette)).astype(np.intp)]
+
+
+def overlay(picture: np.ndarray, labels: np.ndarray, palette: Sequence[Colour], alpha: float = 0.5) -> np.ndarray:
+    """Lays the palette colours over a picture; ignored pixels keep the picture as it is.
+
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        labels: integers [H, W].
+        palette: one (red, green, blue) in 0..255 for each class.
+        alpha: share of the label colour, 0 (picture only) to 1 (labels only).
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        ValueError: the two sizes differ, or alpha lies outside 0..1.
+    """
+    if picture.shape != (*labels.shape, 3):
+        raise ValueError(f"picture {picture.shape} and labels {labels.shape} must be [H, W, 3] and [H, W] of one size")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie in 0..1, got {alpha}")
+    mixed = picture * (1 - alpha) + colourise(labels, palette) * alpha
+    return np.where(_known(labels, palette)[..., None], np.rint(mixed).astype(np.uint8), picture)
+
+
+def _known(labels: np.ndarray, palette: Sequence[Colour]) -> np.ndarray:
+    """True where a label has a palette colour: bool, same shape as the labels."""
+    return (labels >= 0) & (labels < len(palette))

@@ -1,0 +1,144 @@
+"""A user's own data: `images/`, `masks/`, `dataset.yaml` and, if wanted, split lists. No code."""
+
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+from crisscross.config.parse import _unknown
+from crisscross.data.dataset import DataSet, Pair, existing_folder
+from crisscross.data.palette import default_palette
+from crisscross.data.reading import is_picture_file
+from crisscross.errors import CrissCrossError
+
+DESCRIPTION = "dataset.yaml"
+KEYS = ["classes", "palette", "ignore", "void", "images", "masks", "splits"]
+# Without split lists this share of the pictures, chosen by name, is held out.
+HELD_OUT = 5
+
+
+def open_folder(root: str | os.PathLike[str]) -> DataSet:
+    """Open a plain folder described by its `dataset.yaml`.
+
+    Keys: `classes` (names, required), `palette` (RGB triples), `ignore` (default 255), `void` (more ignored values),
+    `images` and `masks` (folder names), `splits` (split name -> text file with one picture name a line). Lists called
+    `train.txt`, `val.txt` and `test.txt` are found without being named. Without any list every fifth picture, chosen
+    by a checksum of its name, is `val` and the rest `train`.
+
+    Raises:
+        CrissCrossError: a missing folder or file, an unknown key or a senseless value.
+    """
+    root = existing_folder(root)
+    values = _description(root / DESCRIPTION)
+    classes = _classes(values["classes"], root / DESCRIPTION)
+    palette = _palette(values.get("palette"), len(classes), root / DESCRIPTION)
+    ignore, void = _ignored(values, len(classes), root / DESCRIPTION)
+    folders = {key: values.get(key, key) for key in ("images", "masks")}
+    for key, value in folders.items():
+        if not isinstance(value, str):
+            raise CrissCrossError(f"{root / DESCRIPTION}: {key} must be the name of a folder, got {value!r}")
+    pairs = _pairs(root, folders["images"], folders["masks"])
+    splits, note = _splits(root, values.get("splits"), pairs)
+    return DataSet("folder", root, classes, palette, splits, ignore, void, note)
+
+
+def _description(path: Path) -> dict[str, Any]:
+    import yaml
+
+    if not path.is_file():
+        raise CrissCrossError(f"{path}: no such file; it must at least hold `classes: [first, second, ...]`")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CrissCrossError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or not isinstance(values.get("classes"), list) or not values["classes"]:
+        raise CrissCrossError(f"{path}: `classes` must be a list of names")
+    for key in values:
+        if key not in KEYS:
+            raise CrissCrossError(f"{path}: {_unknown(str(key), KEYS, '')}")
+    return values
+
+
+def _classes(given: list[Any], path: Path) -> tuple[str, ...]:
+    classes = tuple(str(name) for name in given)
+    if twice := sorted({name for name in classes if classes.count(name) > 1}):
+        raise CrissCrossError(f"{path}: `classes` names {twice[0]!r} twice; each class needs a name of its own")
+    if len(classes) > 255:
+        raise CrissCrossError(f"{path}: `classes` must hold at most 255 names, got {len(classes)}")
+    return classes
+
+
+def _ignored(values: dict[str, Any], classes: int, path: Path) -> tuple[int, tuple[int, ...]]:
+    ignore, void = values.get("ignore", 255), values.get("void", [])
+    if type(ignore) is not int or not classes <= ignore <= 255:
+        raise CrissCrossError(f"{path}: ignore must be a whole number {classes}..255, got {ignore!r}")
+    if not isinstance(void, list) or any(type(value) is not int or not 0 <= value <= 255 for value in void):
+        raise CrissCrossError(f"{path}: void must be a list of whole numbers 0..255, got {void!r}")
+    return ignore, tuple(void)
+
+
+def _palette(given: Any, classes: int, path: Path) -> tuple[tuple[int, int, int], ...]:
+    if given is None:
+        return default_palette(classes)
+    try:
+        palette = tuple((int(red), int(green), int(blue)) for red, green, blue in given)
+    except (TypeError, ValueError) as error:
+        raise CrissCrossError(f"{path}: palette must be a list of [red, green, blue], got {given!r}") from error
+    if len(palette) != classes:
+        raise CrissCrossError(f"{path}: palette has {len(palette)} colours for {classes} classes")
+    for colour in palette:
+        if min(colour) < 0 or max(colour) > 255:
+            raise CrissCrossError(f"{path}: palette colours lie in 0..255, got {list(colour)}")
+    return palette
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise CrissCrossError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in folder.rglob("*") if is_picture_file(path)):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise CrissCrossError(f"{path}: {found[name].name} has the same name; rename or remove one of them")
+        found[name] = path
+    return found
+
+
+def _pairs(root: Path, images: str, masks: str) -> dict[str, Pair]:
+    mask_of = _pictures(root / masks)
+    pictures = _pictures(root / images)
+    return {name: Pair(name, path, mask_of.get(name, root / masks / f"{name}.png")) for name, path in pictures.items()}
+
+
+def _splits(root: Path, given: Any, pairs: dict[str, Pair]) -> tuple[dict[str, tuple[Pair, ...]], str]:
+    if given is None:
+        given = {name: f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()}
+    if not given:
+        held_out = {name for name in pairs if zlib.crc32(name.encode()) % HELD_OUT == 0}
+        train = tuple(pair for name, pair in pairs.items() if name not in held_out)
+        val = tuple(pair for name, pair in pairs.items() if name in held_out)
+        note = f"no split lists: {len(val)} of {len(pairs)} pictures held out as val by name"
+        return {"train": train, "val": val}, note
+    if not isinstance(given, dict):
+        raise CrissCrossError(f"{root / DESCRIPTION}: splits must map split names to list files, got {given!r}")
+    return {str(name): _listed(root / str(path), pairs) for name, path in given.items()}, ""
+
+
+def _listed(path: Path, pairs: dict[str, Pair]) -> tuple[Pair, ...]:
+    if not path.is_file():
+        raise CrissCrossError(f"{path}: no such split list")
+    chosen = []
+    try:
+        # Windows editors put a mark before the first character, which is no part of a name.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise CrissCrossError(f"{path}: not UTF-8 text; save this split list as UTF-8") from error
+    for number, line in enumerate(lines, 1):
+        name = line.strip()
+        if not name:
+            continue
+        pair = pairs.get(name) or (pairs.get(name.rsplit(".", 1)[0]) if is_picture_file(Path(name)) else None)
+        if pair is None:
+            raise CrissCrossError(f"{path}, line {number}: no picture named {name!r}")
+        chosen.append(pair)
+    return tuple(chosen)

@@ -1,0 +1,119 @@
+"""Batches whose content follows from (seed, position) alone, so that resuming needs no sampler state."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from crisscross.config import Experiment
+from crisscross.data.dataset import DataSet, Pair
+from crisscross.data.preprocess import normalise
+from crisscross.data.reading import read_pair
+from crisscross.errors import CrissCrossError
+
+
+def seed_for(*words: int) -> int:
+    """A 63-bit seed that follows from the words and from nothing else."""
+    high, low = np.random.SeedSequence(words).generate_state(2, np.uint32).tolist()
+    return (high << 32 | low) & (2**63 - 1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`pictures` float32 [B, 3, H, W] normalised, `labels` uint8 [B, H, W], `names` of the pictures."""
+
+    pictures: Tensor
+    labels: Tensor
+    names: list[str]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on `device`."""
+        pictures, labels = (tensor.to(device, non_blocking=True) for tensor in (self.pictures, self.labels))
+        return Batch(pictures, labels, self.names)
+
+
+class TrainingSamples(Dataset):
+    """The endless stream of augmented training samples; item n is the n-th sample since training began.
+
+    Epoch n // len(pairs) has its own permutation, and every draw of sample n comes from a generator seeded by
+    (seed, n): any process can make any sample at any time.
+    """
+
+    def __init__(self, dataset: DataSet, pairs: tuple[Pair, ...], experiment: Experiment) -> None:
+        self.dataset, self.pairs, self.experiment = dataset, pairs, experiment
+        self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
+
+    def pair_at(self, n: int) -> Pair:
+        """The pair behind sample n."""
+        epoch, place = divmod(n, len(self.pairs))
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(seed_for(self.experiment.train.seed, 0, epoch))
+            self.epoch, self.order = epoch, torch.randperm(len(self.pairs), generator=generator)
+        return self.pairs[int(self.order[place])]
+
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor, str]:
+        from crisscross.data.transforms import augment, pad
+
+        pair, experiment = self.pair_at(n), self.experiment
+        generator = torch.Generator().manual_seed(seed_for(experiment.train.seed, 1, n))
+        picture, mask = (torch.from_numpy(array) for array in read_pair(pair, self.dataset))
+        picture, mask = augment(picture.permute(2, 0, 1), mask, experiment.augment, self.dataset.ignore, generator)
+        normal = normalise(picture, experiment.preprocess)[0]
+        return (*pad(normal, mask, experiment.augment.crop, self.dataset.ignore), pair.name)
+
+
+def training_batches(
+    samples: TrainingSamples, start: int, process: int = 0, processes: int = 1, workers: int = 0
+) -> Iterator[Batch]:
+    """Batches from iteration `start` to the end of training, `train.accumulate` of them for each iteration.
+
+    Iteration t uses samples t * batch .. (t + 1) * batch - 1, shared out evenly among the processes.
+
+    Raises:
+        CrissCrossError: the batch cannot be shared out evenly; raised when the first batch is asked for.
+    """
+    train = samples.experiment.train
+    if train.batch % (processes * train.accumulate):
+        raise CrissCrossError(
+            f"train.batch must be a multiple of processes x accumulate ({processes} x {train.accumulate}), "
+            f"got {train.batch}"
+        )
+    share = train.batch // processes
+    places = [t * train.batch + process * share + j for t in range(start, train.iterations) for j in range(share)]
+    yield from DataLoader(
+        samples,
+        batch_size=share // train.accumulate,
+        sampler=places,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_single_thread if workers else None,
+        # The loader draws a seed for its workers, which nothing here uses: not from the model's own stream of chance.
+        generator=torch.Generator(),
+    )
+
+
+def _collate(samples: list[tuple[Tensor, Tensor, str]]) -> Batch:
+    pictures, labels, names = zip(*samples, strict=True)
+    return Batch(torch.stack(pictures), torch.stack(labels), list(names))
+
+
+def _single_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+class EvaluationSamples(Dataset):
+    """Whole pictures uint8 [3, H, W] with masks uint8 [H, W], untouched."""
+
+    def __init__(self, dataset: DataSet, pairs: tuple[Pair, ...]) -> None:
+        self.dataset, self.pairs = dataset, pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
+        picture, mask = (torch.from_numpy(array) for array in read_pair(self.pairs[index], self.dataset))
+        return picture.permute(2, 0, 1), mask, self.pairs[index].name

@@ -1,0 +1,69 @@
+"""Scenes as a plain folder: the layout that people bring their own pictures in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from crisscross.data.scenes.canvas import CLASSES, PALETTE
+from crisscross.data.scenes.compose import IGNORE, draw_scene
+
+SEEDS_APART = 1_000_000
+
+
+def scene_seeds(counts: Mapping[str, int], seed: int = 0) -> dict[str, range]:
+    """The scenes of every split: neighbouring, disjoint ranges; another `seed` shares none of them.
+
+    Raises:
+        ValueError: more than a million scenes, or a negative count.
+    """
+    if any(count < 0 for count in counts.values()) or sum(counts.values()) > SEEDS_APART:
+        raise ValueError(f"counts must be 0 or more and at most {SEEDS_APART} together, got {dict(counts)}")
+    start, ranges = seed * SEEDS_APART, {}
+    for split, count in counts.items():
+        ranges[split] = range(start, start + count)
+        start += count
+    return ranges
+
+
+def write_scenes(root: Path, counts: Mapping[str, int], seed: int = 0, height: int = 128, width: int = 256) -> None:
+    """Draws a data set: images/NAME.png, masks/NAME.png (palette PNG), SPLIT.txt and dataset.yaml.
+
+    Args:
+        root: the folder, made if missing; files of the same names are overwritten.
+        counts: scenes a split, such as {"train": 400, "val": 50, "test": 50}.
+        seed: which data set; two seeds have no scene in common.
+        height, width: pixels.
+    """
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for split, seeds in scene_seeds(counts, seed).items():
+        names = [f"{split}_{index:04d}" for index in range(len(seeds))]
+        for name, scene in zip(names, seeds, strict=True):
+            _write_pair(root, name, *draw_scene(scene, height, width))
+        (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    _write_description(root, counts)
+
+
+def _write_pair(root: Path, name: str, picture: np.ndarray, labels: np.ndarray) -> None:
+    from PIL import Image
+
+    Image.fromarray(picture).save(root / "images" / f"{name}.png")
+    mask = Image.fromarray(labels)
+    # A palette makes it mode P; all 256 entries, because with fewer the PNG has no room for the value 255.
+    colours = [*PALETTE, *[(0, 0, 0)] * (256 - len(PALETTE))]
+    mask.putpalette([channel for colour in colours for channel in colour])
+    mask.save(root / "masks" / f"{name}.png")
+
+
+def _write_description(root: Path, counts: Mapping[str, int]) -> None:
+    import yaml
+
+    description = {
+        "classes": list(CLASSES),
+        "palette": [list(colour) for colour in PALETTE],
+        "ignore": IGNORE,
+        "splits": {split: f"{split}.txt" for split in counts},
+    }
+    text = yaml.safe_dump(description, sort_keys=False, default_flow_style=None, width=120)
+    (root / "dataset.yaml").write_text(text, encoding="utf-8")

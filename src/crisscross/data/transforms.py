@@ -1,0 +1,95 @@
+"""Chance in training, as published. Every draw comes from the generator that is passed in.
+
+Pictures are uint8 [3, H, W] RGB and masks uint8 [H, W], as torchvision tv_tensors, and move together.
+"""
+
+import torch
+from torch import Generator, Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as moves
+from torchvision.tv_tensors import Image, Mask
+
+from crisscross.config import AugmentConfig
+from crisscross.data.preprocess import fit_size
+
+CROP_REDRAWS = 10
+
+
+def uniform(low: float, high: float, generator: Generator) -> float:
+    """One draw from [low, high)."""
+    return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
+
+
+def whole_number(count: int, generator: Generator) -> int:
+    """One draw from 0..count-1."""
+    return int(torch.randint(count, (), generator=generator))
+
+
+def chance(probability: float, generator: Generator) -> bool:
+    """True with this probability."""
+    return uniform(0, 1, generator) < probability
+
+
+def random_resize(picture: Image, mask: Mask, config: AugmentConfig, generator: Generator) -> tuple[Image, Mask]:
+    """Resize to fit `config.scale` (or the picture's own size) times a ratio; bilinear picture, nearest mask."""
+    height, width = picture.shape[-2:]
+    base = config.scale or (width, height)
+    ratio = uniform(*config.ratio, generator)
+    size = list(fit_size(height, width, (int(base[0] * ratio), int(base[1] * ratio))))
+    return (
+        moves.resize(picture, size, interpolation=InterpolationMode.BILINEAR, antialias=False),
+        moves.resize(mask, size, interpolation=InterpolationMode.NEAREST),
+    )
+
+
+def random_crop(
+    picture: Image, mask: Mask, config: AugmentConfig, ignore: int, generator: Generator
+) -> tuple[Image, Mask]:
+    """Cut out at most `config.crop`; draw again, up to ten times, while one class holds `max_share` or more.
+
+    Ignored pixels do not count; a crop of one class alone is drawn again too. The last draw is kept as it is.
+    """
+    height, width = mask.shape[-2:]
+    crop_height, crop_width = min(config.crop[0], height), min(config.crop[1], width)
+    for _ in range(1 + CROP_REDRAWS):
+        top = whole_number(height - crop_height + 1, generator)
+        left = whole_number(width - crop_width + 1, generator)
+        if config.max_share >= 1 or _is_mixed(mask[top : top + crop_height, left : left + crop_width], config, ignore):
+            break
+    place = (top, left, crop_height, crop_width)
+    return moves.crop(picture, *place), moves.crop(mask, *place)
+
+
+def _is_mixed(mask: Tensor, config: AugmentConfig, ignore: int) -> bool:
+    counts = torch.bincount(mask.flatten(), minlength=256)
+    counts[ignore] = 0
+    return int((counts > 0).sum()) > 1 and int(counts.max()) < config.max_share * int(counts.sum())
+
+
+def random_flip(picture: Image, mask: Mask, probability: float, generator: Generator) -> tuple[Image, Mask]:
+    """Mirror left and right with this probability."""
+    if not chance(probability, generator):
+        return picture, mask
+    return moves.horizontal_flip(picture), moves.horizontal_flip(mask)
+
+
+def pad(picture: Tensor, mask: Tensor, size: tuple[int, int], ignore: int) -> tuple[Tensor, Tensor]:
+    """Pad a normalised picture [3, H, W] with 0 (the mean colour) and its mask with `ignore`, right and below."""
+    missing = [0, 0, max(size[1] - mask.shape[-1], 0), max(size[0] - mask.shape[-2], 0)]
+    padded = moves.pad(Image(picture), missing, fill=0), moves.pad(Mask(mask), missing, fill=ignore)
+    return padded[0].as_subclass(Tensor), padded[1].as_subclass(Tensor)
+
+
+def augment(
+    picture: Tensor, mask: Tensor, config: AugmentConfig, ignore: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Resize, crop, flip and distort: uint8 [3, H, W] and [H, W] -> the same kinds, at most `config.crop` large."""
+    from crisscross.data.distortion import photometric_distortion
+
+    picture, mask = random_resize(Image(picture), Mask(mask), config, generator)
+    picture, mask = random_crop(picture, mask, config, ignore, generator)
+    picture, mask = random_flip(picture, mask, config.flip, generator)
+    plain = picture.as_subclass(Tensor)
+    if config.distortion:
+        plain = photometric_distortion(plain, generator)
+    return plain, mask.as_subclass(Tensor)

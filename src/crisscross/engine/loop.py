@@ -1,0 +1,80 @@
+"""The training loop: an iterator of facts. The caller logs, validates and saves."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from crisscross.config import Experiment, OptimConfig
+from crisscross.data.loader import Batch, seed_for
+from crisscross.engine.schedule import learning_rate
+from crisscross.errors import CrissCrossError
+
+Loss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished iteration: `iteration` counts from 1, `loss` is the mean over its pictures, `lr` what it used."""
+
+    iteration: int
+    loss: float
+    lr: float
+
+
+def create_optimiser(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, over all parameters that are not frozen, weight decay on all of them as published."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if config.name == "adamw":
+        return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay)
+
+
+def training_steps(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: Iterator[Batch],
+    loss: Loss,
+    experiment: Experiment,
+    accelerator: Accelerator,
+    start: int = 0,
+) -> Iterator[Step]:
+    """Train from iteration `start` to the end, yielding after each optimiser step.
+
+    Every iteration seeds torch's generator (dropout) by (seed, iteration, process), so that a resumed run repeats what
+    an uninterrupted one does.
+
+    Raises:
+        CrissCrossError: the loss is not finite; the pictures of the batch are named.
+    """
+    train = experiment.train
+    network.train()
+    for iteration in range(start, train.iterations):
+        rate = learning_rate(experiment.optim, iteration, train.iterations)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
+        optimiser.zero_grad()
+        total = 0.0
+        for _ in range(train.accumulate):
+            batch = next(batches).to(accelerator.device)
+            with accelerator.autocast():
+                logits = network(batch.pictures.contiguous(memory_format=torch.channels_last))
+            value = loss(logits.main, logits.aux, batch.labels) / train.accumulate
+            total += _finite(value, iteration, batch)
+            accelerator.backward(value)
+        optimiser.step()
+        yield Step(iteration + 1, total, rate)
+
+
+def _finite(value: Tensor, iteration: int, batch: Batch) -> float:
+    number = float(value.detach())
+    if not math.isfinite(number):
+        raise CrissCrossError(
+            f"the loss became {number} at iteration {iteration + 1} with the pictures {', '.join(batch.names)}; "
+            "try a smaller optim.lr, a longer optim.warmup or train.precision=fp32"
+        )
+    return number

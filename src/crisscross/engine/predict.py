@@ -1,0 +1,103 @@
+"""Label files: index picture, colour picture and overlay for each."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crisscross.data.colour import colourise, overlay
+from crisscross.data.reading import PICTURE_SUFFIXES, read_picture
+from crisscross.errors import CrissCrossError
+from crisscross.files import write_atomically
+from crisscross.models import Segmenter
+
+KINDS = ("labels", "colour", "overlay")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One finished picture: where it came from, what was written, or the line that says why not."""
+
+    source: Path
+    written: tuple[Path, ...] = ()
+    error: str | None = None
+
+
+def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, Path]:
+    """Pictures of files and folders (searched through) -> where their outputs go, relative, without suffix.
+
+    Raises:
+        CrissCrossError: a missing path, a folder without pictures, or two pictures whose outputs would be one file.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in PICTURE_SUFFIXES)
+            if not inside:
+                raise CrissCrossError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
+            found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}
+        elif path.is_file():
+            found[path] = Path(path.stem)
+        else:
+            raise CrissCrossError(f"{path}: no such file or folder")
+    taken: dict[Path, Path] = {}
+    for source, target in found.items():
+        if target in taken:
+            raise CrissCrossError(f"{taken[target]} and {source} would both be written as {target}; predict them apart")
+        taken[target] = source
+    return found
+
+
+def predict_files(
+    segmenter: Segmenter,
+    paths: Iterable[str | os.PathLike[str]],
+    out: Path,
+    done: Callable[[Labelled], None] = lambda labelled: None,
+) -> list[Labelled]:
+    """Label pictures and write `out/labels/NAME.png` (index), `out/colour/NAME.png` and `out/overlay/NAME.png`.
+
+    A picture that cannot be read is reported in its `Labelled.error`; the others go on.
+
+    Raises:
+        CrissCrossError: see `find_pictures`; or the output folder cannot be written.
+    """
+    results = []
+    for source, target in find_pictures(paths).items():
+        results.append(_predict_one(segmenter, source, target, out))
+        done(results[-1])
+    return results
+
+
+def _predict_one(segmenter: Segmenter, source: Path, target: Path, out: Path) -> Labelled:
+    try:
+        picture = read_picture(source)
+    except CrissCrossError as error:
+        return Labelled(source, error=str(error))
+    labels = segmenter.predict(picture).labels
+    written = tuple(out / kind / f"{target}.png" for kind in KINDS)
+    pictures = (index_picture(labels, segmenter.palette), *map(_rgb, _drawn(picture, labels, segmenter)))
+    for path, content in zip(written, pictures, strict=True):
+        write_atomically(path, lambda temporary, content=content: content.save(temporary, "PNG", compress_level=3))
+    return Labelled(source, written)
+
+
+def _drawn(picture: np.ndarray, labels: np.ndarray, segmenter: Segmenter) -> tuple[np.ndarray, np.ndarray]:
+    return colourise(labels, segmenter.palette), overlay(picture, labels, segmenter.palette)
+
+
+def _rgb(array: np.ndarray) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(array)
+
+
+def index_picture(labels: np.ndarray, palette: tuple[tuple[int, int, int], ...]) -> Any:
+    """A palette PIL picture whose pixel values are the labels uint8 [H, W]."""
+    from PIL import Image
+
+    picture = Image.fromarray(labels)
+    picture.putpalette([channel for colour in palette for channel in colour])
+    return picture

@@ -1,0 +1,57 @@
+"""From feature maps to class logits, as published (mmsegmentation's CCHead and FCNHead)."""
+
+import torch
+from torch import Tensor, nn
+
+from crisscross.layers import ConvNormAct, RecurrentCrissCrossAttention
+
+
+def _classifier(channels: int, classes: int) -> nn.Conv2d:
+    layer = nn.Conv2d(channels, classes, 1)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class CrissCrossHead(nn.Module):
+    """The CCNet head: reduce, attend R times with shared weights, refine, join the untouched features, classify.
+
+    Args:
+        in_channels: channels of the backbone's last feature map.
+        classes: number of classes K.
+        channels: width of the head (512 as published).
+        recurrence: R; 0 leaves the attention out and keeps everything else.
+        reduction: divides `channels` for query and key.
+        dropout: share of channels dropped before the classifier.
+
+    Maps [B, in_channels, h, w] to logits [B, K, h, w].
+    """
+
+    def __init__(
+        self, in_channels: int, classes: int, channels: int, recurrence: int, reduction: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.reduce = ConvNormAct(in_channels, channels)
+        self.attend = RecurrentCrissCrossAttention(channels, recurrence, reduction) if recurrence else nn.Identity()
+        self.refine = ConvNormAct(channels, channels)
+        self.fuse = ConvNormAct(in_channels + channels, channels)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classify = _classifier(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attended = self.refine(self.attend(self.reduce(x)))
+        # The untouched features come first: the published weights depend on this order.
+        return self.classify(self.dropout(self.fuse(torch.cat([x, attended], dim=1))))
+
+
+class AuxiliaryHead(nn.Module):
+    """The FCN head on the last feature map but one, used in training only: [B, in, h, w] -> logits [B, K, h, w]."""
+
+    def __init__(self, in_channels: int, classes: int, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.reduce = ConvNormAct(in_channels, channels)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classify = _classifier(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.dropout(self.reduce(x)))

@@ -1,0 +1,22 @@
+"""What training minimises."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from crisscross.config import LossConfig
+from crisscross.losses.cross_entropy import cross_entropy
+
+__all__ = ["cross_entropy", "create_loss"]
+
+
+def create_loss(config: LossConfig, ignore: int) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
+    """The training loss: (main logits, auxiliary logits or None, labels) -> scalar."""
+
+    def loss(main: Tensor, aux: Tensor | None, labels: Tensor) -> Tensor:
+        total = cross_entropy(main, labels, ignore, config.normaliser)
+        if aux is not None and config.aux_weight:
+            total = total + config.aux_weight * cross_entropy(aux, labels, ignore, config.normaliser)
+        return total
+
+    return loss

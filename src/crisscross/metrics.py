@@ -1,0 +1,75 @@
+"""Counts first: an int64 confusion matrix; every score is a pure function of it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class ConfusionMatrix:
+    """Integer counts over a whole set; rows are truth, columns prediction.
+
+    Args:
+        classes: number of classes K.
+        ignore: label value left out of every count.
+    """
+
+    def __init__(self, classes: int, ignore: int = 255) -> None:
+        self.classes, self.ignore = classes, ignore
+        self.counts = torch.zeros(classes, classes, dtype=torch.int64)
+
+    def update(self, prediction: Tensor, truth: Tensor) -> None:
+        """Add one or more pictures.
+
+        Args:
+            prediction: integers 0..K-1, any shape.
+            truth: integers of the same shape, 0..K-1 or `ignore`.
+
+        Raises:
+            ValueError: the shapes differ, or a value is outside its range.
+        """
+        if prediction.shape != truth.shape:
+            raise ValueError(f"prediction is {tuple(prediction.shape)}, truth is {tuple(truth.shape)}")
+        counted = truth != self.ignore
+        truth, prediction = truth[counted].to(torch.int64), prediction[counted].to(torch.int64)
+        for name, values in (("truth", truth), ("prediction", prediction)):
+            if values.numel() and (int(values.min()) < 0 or int(values.max()) >= self.classes):
+                raise ValueError(f"{name} holds {int(values.max())}, outside 0..{self.classes - 1}")
+        pairs = torch.bincount(truth * self.classes + prediction, minlength=self.classes**2)
+        self.counts += pairs.view(self.classes, self.classes).to(self.counts.device)
+
+    def scores(self) -> "Scores":
+        """Scores of everything counted so far."""
+        return scores(self.counts)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Fractions 0..1. A class in neither truth nor prediction is absent: None, and left out of every mean."""
+
+    miou: float | None
+    pixel_accuracy: float | None
+    mean_accuracy: float | None
+    iou: tuple[float | None, ...]
+    accuracy: tuple[float | None, ...]
+
+
+def scores(counts: Tensor) -> Scores:
+    """Scores of a confusion matrix [K, K] of integers (rows truth, columns prediction).
+
+    IoU = hits / (truth + prediction - hits); a class that is only predicted has IoU 0 and no accuracy.
+    """
+    hits = counts.diagonal().tolist()
+    truth, predicted = counts.sum(1).tolist(), counts.sum(0).tolist()
+    iou = tuple(_ratio(h, t + p - h) for h, t, p in zip(hits, truth, predicted, strict=True))
+    accuracy = tuple(_ratio(h, t) for h, t in zip(hits, truth, strict=True))
+    return Scores(_mean(iou), _ratio(sum(hits), sum(truth)), _mean(accuracy), iou, accuracy)
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: tuple[float | None, ...]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None

@@ -1,0 +1,86 @@
+"""Long work shows how far it is: a live bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from types import TracebackType
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+# Seconds between plain lines where there is no terminal.
+PLAIN_EVERY = 10.0
+
+
+class Progress:
+    """How far a piece of work is, how long it took and how long it still takes.
+
+    Args:
+        title: what is going on, one or two words.
+        total: how many units there are.
+        start: how many were done before (a resumed run), so that the time left is right.
+    """
+
+    def __init__(self, title: str, total: int, start: int = 0) -> None:
+        self.title, self.total, self.start, self.done = title, total, start, start
+        self.facts: dict[str, str] = {}
+        self.began = self.shown = time.monotonic()
+        self.bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}")]
+            self.bar = Bar(*columns, console=Console(stderr=True), transient=False)
+            self.task = self.bar.add_task(self.title, total=self.total, completed=self.start, facts="")
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def update(self, done: int, **facts: str) -> None:
+        """Set the number of finished units and the facts to show beside it; facts stay until they change."""
+        self.done = done
+        self.facts |= facts
+        text = "  ".join([*(f"{name} {value}" for name, value in self.facts.items()), self._times()])
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, facts=text)
+        elif time.monotonic() - self.shown >= PLAIN_EVERY or done == self.total:
+            self.shown = time.monotonic()
+            self.say(f"{self.title} {done}/{self.total}  {text}")
+
+    def say(self, line: str) -> None:
+        """Print a line without disturbing the bar."""
+        if self.bar is not None:
+            self.bar.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _times(self) -> str:
+        elapsed = time.monotonic() - self.began
+        fresh = self.done - self.start
+        left = f"left {clock(elapsed / fresh * (self.total - self.done))}" if fresh > 0 else "left ?"
+        return f"{clock(elapsed)} gone  {left}"
+
+
+def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with a progress display."""
+    if total is None:
+        assert isinstance(items, Sized)
+        total = len(items)
+    with Progress(title, total) as progress:
+        for done, item in enumerate(items, 1):
+            yield item
+            progress.update(done)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
