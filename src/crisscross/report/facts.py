@@ -106,8 +106,8 @@ class Report:
             _same_length(name, getattr(self, name), count)
         for row in self.confusion:
             _same_length("a row of confusion", row, count)
-        for row in self.baseline:
-            _same_length(f"iou of baseline {row.name!r}", row.iou, count)
+        for network in self.baseline:
+            _same_length(f"iou of baseline {network.name!r}", network.iou, count)
         for name in ("iou", "accuracy"):
             for score in getattr(self, name):
                 if score is not None and not 0 <= score <= 1:

@@ -1,10 +1,10 @@
 """The page itself: every part of a report as HTML, and the file written whole or not at all."""
 
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from crisscross.files import write_text
 from crisscross.report.charts import bar_chart, confusion_chart, curve_chart
 from crisscross.report.facts import BaselineRow, Curves, PictureRow, Report, Score
 from crisscross.report.pictures import panels
@@ -17,17 +17,12 @@ IGNORE_COLOUR = (0, 0, 0)
 def write_report(path: Path, report: Report) -> None:
     """Writes the report as one HTML file that needs nothing else.
 
-    The page is written beside its place under another name and then moved there: a reader sees the old page or the
-    new one, never half of one. Missing folders are made.
+    A reader meets the old page or the new one, never half of one. Missing folders are made.
+
+    Raises:
+        CrissCrossError: the file cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_text(render(report), encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_text(path, render(report))
 
 
 def render(report: Report) -> str:

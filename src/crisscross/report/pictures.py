@@ -50,7 +50,7 @@ def wrong_pixels(truth: np.ndarray, prediction: np.ndarray, classes: int) -> tup
 def error_map(picture: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     """Wrong pixels in red over the picture, grey and dimmed: uint8 [H, W, 3]."""
     grey = (picture.astype(np.float32).mean(-1, keepdims=True) * 0.45).astype(np.uint8)
-    return np.where(wrong[..., None], np.uint8([255, 64, 52]), np.repeat(grey, 3, -1))
+    return np.where(wrong[..., None], np.array([255, 64, 52], np.uint8), np.repeat(grey, 3, -1))
 
 
 def panels(row: PictureRow, palette: Sequence[Sequence[int]], ignore: Sequence[int]) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 
-def tag(name: str, body: str = "", **attributes: object) -> str:
+def tag(name: str, body: str = "", /, **attributes: object) -> str:
     """An element: `tag("text", "a", x=1, text_anchor="end")`. The body is markup, escaped by whoever wrote it."""
     written = "".join(f' {key.rstrip("_").replace("_", "-")}="{_value(v)}"' for key, v in attributes.items())
     return f"<{name}{written}>{body}</{name}>"

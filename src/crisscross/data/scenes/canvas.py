@@ -24,10 +24,11 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 )
 ROAD, SIDEWALK, BUILDING, SKY, TREE, CAR, POLE, PERSON = range(len(CLASSES))
 
-# Walls and vehicles are coated from one table, trunks and posts from another: the colour alone names neither.
+# Walls and vehicles are coated from one table, and posts may look like bark: the colour alone names none of them.
 COATS = ((188, 176, 152), (162, 88, 70), (138, 140, 144), (206, 206, 204), (112, 132, 156), (172, 146, 96),
          (92, 94, 98))  # fmt: skip
 BARKS = ((98, 84, 70), (112, 112, 110), (76, 76, 72), (124, 106, 84))
+POSTS = (*BARKS[:2], (34, 36, 40), (206, 208, 206), (224, 224, 220))
 LEAVES = ((72, 108, 48), (96, 124, 58), (132, 120, 52), (146, 100, 52), (58, 92, 58))
 CLOTHES = (*COATS, (52, 60, 96), (150, 44, 48), (44, 44, 46), (214, 190, 70), (62, 108, 84))
 SKINS = ((224, 186, 160), (186, 138, 106), (118, 82, 62))

@@ -18,8 +18,8 @@ Thing = tuple[float, Callable[[Canvas], None]]
 def draw_scene(seed: int, height: int = 128, width: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """Draws a street by formula: the same picture for a seed on every machine.
 
-    Road and sidewalk share their pavements, houses and vehicles their coats, panes of glass mirror the sky, and trunks
-    are as thin and grey as posts: what a pixel is, its row and its column tell.
+    Road and sidewalk share their pavements, houses and vehicles their coats, panes of glass mirror the sky, and many a
+    post is as thin and grey as a trunk: what a pixel is, its row and its column tell.
 
     Args:
         seed: which scene, 0 or more.
@@ -68,8 +68,8 @@ def _population(rng: np.random.Generator, street: Street) -> Iterator[Thing]:
     yield from _vehicles(rng, street)
     for draw, least, chances, near, far, places in (
         (draw_tree, 1, 3, 7.0, 24.0, (0.2, 0.4)),
-        (draw_person, 2, 3, 4.2, 9.0, (0.3, 0.85)),
-        (draw_pole, 2, 3, 4.5, 12.0, (0.1, 0.25)),
+        (draw_person, 2, 3, 4.0, 7.5, (0.3, 0.85)),
+        (draw_pole, 2, 3, 4.5, 10.0, (0.1, 0.25)),
     ):
         for index in range(least + int(rng.random() * chances)):
             side, depth = _place(rng, street, index, places, (near, far))
@@ -81,7 +81,7 @@ def _vehicles(rng: np.random.Generator, street: Street) -> Iterator[Thing]:
     for kerb, inward in ((street.left_kerb, 1), (street.right_kerb, -1)):
         depth = between(rng, 4.5, 12)
         # The first one at the right kerb always stands, so that no street is empty.
-        while depth < 30 and (rng.random() < 0.75 or (inward < 0 and depth < 12)):
+        while depth < 24 and (rng.random() < 0.75 or (inward < 0 and depth < 12)):
             body = choose_body(rng)
             lane = between(rng, 0.1, 0.3) if rng.random() < 0.8 else between(rng, 0.8, 1.4)
             side = kerb + inward * (lane + body.width / 2)
@@ -95,7 +95,7 @@ def _vehicles(rng: np.random.Generator, street: Street) -> Iterator[Thing]:
 def _place(rng: np.random.Generator, street: Street, index: int, places: Range, depths: Range) -> Range:
     """Side and depth of a spot on the sidewalks, in turn; `places`: 0 is at the kerb, 1 at the houses."""
     depth, place, left = between(rng, *depths), between(rng, *places), (index + int(rng.random() * 1.4)) % 2 == 0
-    for kerb, wall in (street.sidewalks if left else street.sidewalks[::-1]):
+    for kerb, wall in street.sidewalks if left else street.sidewalks[::-1]:
         side = kerb + (wall - kerb) * place
         in_view = max(depth, abs(side) / 0.65)
         if in_view < depths[1]:
@@ -117,11 +117,11 @@ def _rimmed(labels: np.ndarray) -> np.ndarray:
 def _develop(canvas: Canvas) -> np.ndarray:
     """Uneven light, a colour cast, a soft lens and a noisy sensor: uint8 [H, W, 3]."""
     rng, shape = canvas.rng, canvas.labels.shape
-    light = between(rng, 0.62, 1.1) * (1 + 0.18 * value_noise(rng, shape, shape[0] / 2))
+    light = between(rng, 0.68, 1.1) * (1 + 0.18 * value_noise(rng, shape, shape[0] / 2))
     cast = 1 + 0.12 * (2 * rng.random(3, dtype=np.float32) - 1)
     picture = canvas.picture * light * cast[:, None, None]
     picture[:, 1:-1] = 0.7 * picture[:, 1:-1] + 0.15 * (picture[:, :-2] + picture[:, 2:])
     picture[..., 1:-1] = 0.7 * picture[..., 1:-1] + 0.15 * (picture[..., :-2] + picture[..., 2:])
-    picture += (rng.random(picture.shape, dtype=np.float32) - np.float32(0.5)) * between(rng, 0.03, 0.12)
+    picture += (rng.random(picture.shape, dtype=np.float32) - np.float32(0.5)) * between(rng, 0.02, 0.09)
     pixels = (np.clip(picture, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))

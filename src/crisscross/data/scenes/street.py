@@ -95,7 +95,7 @@ def _mark_lanes(window: Window, street: Street, side: np.ndarray, depth: np.ndar
     middle = (street.left_kerb + street.right_kerb) / 2
     marks = (abs(side - middle) < half) & ((depth / 4 + rng.random()) % 1 < 0.55)
     if rng.random() < 0.4:
-        marks |= (abs(abs(side - middle) - (street.right_kerb - middle - 0.5)) < half)
+        marks |= abs(abs(side - middle) - (street.right_kerb - middle - 0.5)) < half
     if rng.random() < 0.35:
         near = between(rng, 4, 10)
         inside = abs(side - middle) < street.right_kerb - middle - 0.2
@@ -154,7 +154,7 @@ def _paint_house(window: Window, along: np.ndarray, up: np.ndarray, depth: np.nd
     storey, storeys = between(rng, 2.6, 3.2), 1 + int(rng.random() * 3)
     height, pitch = storeys * storey + between(rng, 0.4, 1.2), between(rng, 1.5, 2.6)
     front = (up > 0) & (up < height)
-    window.paint(front, window.worn(pick(rng, COATS), np.float32(light)), BUILDING, depth)
+    window.paint(front, window.worn(pick(rng, COATS), light), BUILDING, depth)
     cell, level = (along / pitch) % 1, (up / storey) % 1
     frame, low, high = between(rng, 0.2, 0.28), between(rng, 0.22, 0.36), between(rng, 0.76, 0.88)
     below_roof = front & (up < storeys * storey)

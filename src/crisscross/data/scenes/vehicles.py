@@ -55,9 +55,9 @@ def draw_crossing(canvas: Canvas, side: float, depth: float, body: Body) -> None
 
 def _draw_flank(canvas: Canvas, plane: float, near: float, far: float, colour: np.ndarray, body: Body) -> None:
     """The long side, in the vertical plane `plane` metres right of the camera, from depth `near` to `far`."""
-    ends = sorted((canvas.column(plane, near), canvas.column(plane, far)))
+    left, right = sorted((canvas.column(plane, near), canvas.column(plane, far)))
     top = min(canvas.horizon + (canvas.camera - body.height) / depth for depth in (near, far))
-    window = canvas.window(*ends, top, canvas.horizon + canvas.camera / near)
+    window = canvas.window(left, right, top, canvas.horizon + canvas.camera / near)
     away = window.x - canvas.vanishing
     depth = plane / np.where(away == 0, np.float32(1e-6), away)
     depth = np.clip(depth, near, far).astype(np.float32)

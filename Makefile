@@ -1,0 +1,34 @@
+# Everything here goes through .venv, which scripts/environment.sh makes on first use and leaves alone afterwards.
+.DEFAULT_GOAL := help
+.PHONY: help environment demo test lint clean
+
+PYTHON_HERE := .venv/bin/python
+ARGS ?=
+
+help:
+	@echo "make demo     train, evaluate and show a small CCNet; needs only Python 3.11 or newer"
+	@echo "make test     run the tests        (make test ARGS='tests/test_floors.py -q', ARGS='-m slow')"
+	@echo "make lint     ruff check, ruff format --check, mypy"
+	@echo "make clean    remove .venv (if make made it), caches and build outputs; runs/ stays"
+	@echo
+	@echo "PYTHON=/path/to/python chooses the Python. Packages are shared between checkouts; to remove them:"
+	@echo "    rm -r \"$${XDG_CACHE_HOME:-$$HOME/.cache}/crisscross-seg\""
+
+environment:
+	@sh scripts/environment.sh
+
+demo: environment
+	.venv/bin/crisscross demo $(ARGS)
+
+test: environment
+	$(PYTHON_HERE) -m pytest $(ARGS)
+
+lint: environment
+	$(PYTHON_HERE) -m ruff check .
+	$(PYTHON_HERE) -m ruff format --check .
+	$(PYTHON_HERE) -m mypy
+
+clean:
+	@if grep -qs '"made by": "make"' .venv/crisscross-seg.json; then rm -rf .venv; fi
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	find src tests scripts benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

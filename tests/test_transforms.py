@@ -1,0 +1,350 @@
+"""Chance in training: every draw has the published range and moves picture and mask together."""
+
+import colorsys
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+from torchvision.tv_tensors import Image, Mask
+
+from crisscross.config import AugmentConfig
+from crisscross.data import distortion, transforms
+from crisscross.data.distortion import photometric_distortion, scale_saturation, turn_hue
+from crisscross.data.preprocess import fit_size
+from crisscross.data.transforms import (
+    augment,
+    chance,
+    pad,
+    random_crop,
+    random_flip,
+    random_resize,
+    uniform,
+    whole_number,
+)
+
+
+def seeded(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def is_share(hits: int, draws: int, probability: float) -> bool:
+    """Within five standard deviations of a binomial count."""
+    return abs(hits - draws * probability) < 5 * math.sqrt(draws * probability * (1 - probability))
+
+
+def marked(height: int, width: int) -> tuple[Image, Mask]:
+    """A picture whose first channel is its mask, so that it shows whether the two moved together."""
+    mask = (torch.arange(height * width) % 251).to(torch.uint8).reshape(height, width)
+    return Image(torch.stack([mask, mask // 2, mask // 3])), Mask(mask)
+
+
+def test_chance_a_quarter_means_a_quarter() -> None:
+    generator = seeded()
+    assert is_share(sum(chance(0.25, generator) for _ in range(10000)), 10000, 0.25)
+    assert not any(chance(0, generator) for _ in range(100))
+    assert all(chance(1, generator) for _ in range(100))
+
+
+def test_uniform_and_whole_numbers_fill_their_ranges() -> None:
+    generator = seeded()
+    drawn = [uniform(-2, 3, generator) for _ in range(4000)]
+    assert -2 <= min(drawn) < -1.98
+    assert 2.98 < max(drawn) < 3
+    assert abs(sum(drawn) / 4000 - 0.5) < 5 * (5 / math.sqrt(12)) / math.sqrt(4000)
+    counts = np.bincount([whole_number(5, generator) for _ in range(5000)])
+    assert len(counts) == 5
+    assert all(is_share(int(count), 5000, 0.2) for count in counts)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"),
+    [
+        # The short side limits: 1024 / 360; 480 * 1024 / 360 + 0.5 = 1365.8.
+        ((360, 480), (2048, 1024), (1024, 1365)),
+        ((480, 360), (2048, 1024), (1365, 1024)),
+        ((360, 480), (1024, 2048), (1024, 1365)),
+        # The long side limits: 2048 / 2000; 500 * 1.024 + 0.5 = 512.5.
+        ((500, 2000), (2048, 1024), (512, 2048)),
+        ((1024, 2048), (2048, 1024), (1024, 2048)),
+        # 3 / 7 * 2 + 0.5 = 1.36; never below one pixel.
+        ((2, 7), (3, 3), (1, 3)),
+        ((1, 100), (10, 10), (1, 10)),
+    ],
+)
+def test_fit_size_by_hand(size: tuple[int, int], scale: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert fit_size(*size, scale) == expected
+
+
+def test_resize_ratios_fill_their_range() -> None:
+    picture, mask = marked(100, 160)
+    generator = seeded()
+    heights = []
+    for _ in range(400):
+        resized, labels = random_resize(picture, mask, AugmentConfig(), generator)
+        assert resized.shape[-2:] == labels.shape
+        assert abs(labels.shape[1] - labels.shape[0] * 1.6) <= 2
+        heights.append(labels.shape[0])
+    assert 50 <= min(heights) < 53
+    assert 197 < max(heights) <= 200
+    # Uniform in the ratio, so a third of the draws lies below 1.
+    assert is_share(sum(height < 100 for height in heights), 400, 1 / 3)
+
+
+def test_the_scaled_target_is_cut_to_whole_numbers_not_rounded() -> None:
+    # 10 * 0.37 = 3.7 counts as 3.
+    resized, _ = random_resize(*marked(10, 10), AugmentConfig(ratio=(0.37, 0.37)), seeded())
+    assert resized.shape[-2:] == (3, 3)
+    # (40 * 0.58, 20 * 0.58) = (23.2, 11.6) counts as (23, 11): factor min(23 / 20, 11 / 10) = 1.1.
+    resized, _ = random_resize(*marked(10, 20), AugmentConfig(scale=(40, 20), ratio=(0.58, 0.58)), seeded())
+    assert resized.shape[-2:] == (11, 22)
+
+
+def test_resizing_interpolates_pictures_and_not_masks() -> None:
+    mask = Mask(torch.zeros(20, 20, dtype=torch.uint8))
+    mask[:, 10:] = 200
+    picture = Image(mask.as_subclass(Tensor).expand(3, 20, 20).contiguous())
+    resized, labels = random_resize(picture, mask, AugmentConfig(ratio=(1.7, 1.7)), seeded())
+    assert set(labels.unique().tolist()) == {0, 200}
+    assert len(resized.unique()) > 2
+
+
+def test_crop_offsets_are_uniform_over_the_whole_margin() -> None:
+    picture, mask = marked(9, 13)
+    config = AugmentConfig(crop=(5, 10), max_share=1.0)
+    generator, counts = seeded(), np.zeros((5, 4), int)
+    for _ in range(4000):
+        cropped, labels = random_crop(picture, mask, config, 255, generator)
+        assert labels.shape == (5, 10)
+        assert torch.equal(cropped[0].as_subclass(Tensor), labels.as_subclass(Tensor))
+        top, left = divmod(int(labels[0, 0]), 13)
+        counts[top, left] += 1
+    # 19 degrees of freedom: above 60 with chance 4e-6.
+    assert float(((counts - 200) ** 2 / 200).sum()) < 60
+
+
+def test_a_picture_smaller_than_the_crop_stays_whole() -> None:
+    picture, mask = marked(4, 20)
+    cropped, labels = random_crop(picture, mask, AugmentConfig(crop=(8, 6), max_share=1.0), 255, seeded())
+    assert labels.shape == (4, 6)
+    assert cropped.shape == (3, 4, 6)
+
+
+@pytest.fixture
+def tops(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replaces the draws of a crop by 0, 1, 2 ... for the top and 0 for the left; the list tells the tops drawn."""
+    drawn: list[int] = []
+
+    def draw(count: int, generator: Generator) -> int:
+        if count == 1:
+            return 0
+        drawn.append(len(drawn))
+        return drawn[-1]
+
+    monkeypatch.setattr(transforms, "whole_number", draw)
+    return drawn
+
+
+def crop_of(labels: Tensor, max_share: float = 0.75) -> Mask:
+    """A crop of 4 rows and the full width."""
+    picture = Image(labels.expand(3, *labels.shape).contiguous())
+    config = AugmentConfig(crop=(4, labels.shape[1]), max_share=max_share)
+    return random_crop(picture, Mask(labels), config, 255, seeded())[1]
+
+
+def test_one_class_alone_is_drawn_again_ten_times_and_the_last_draw_is_kept(tops: list[int]) -> None:
+    labels = torch.full((40, 5), 3, dtype=torch.uint8)
+    # Ignored rows tell where the crop was taken and count for no class.
+    labels[13] = 255
+    crop = crop_of(labels)
+    assert tops == list(range(11))
+    assert (crop[:, 0] == 255).nonzero().tolist() == [[13 - 10]]
+
+
+@pytest.mark.parametrize(("of_sixteen", "draws"), [(11, 1), (12, 11), (13, 11), (4, 11), (5, 1)])
+def test_a_crop_is_kept_when_the_largest_class_is_below_the_share(tops: list[int], of_sixteen: int, draws: int) -> None:
+    labels = torch.zeros(40, 4, dtype=torch.uint8)
+    # The pattern repeats every four rows, so that the counts are the same whatever the top.
+    labels.view(-1, 16)[:, :of_sixteen] = 1
+    assert {int((labels[top : top + 4] == 1).sum()) for top in range(12)} == {of_sixteen}
+    crop_of(labels)
+    assert len(tops) == draws
+
+
+def test_the_first_good_draw_ends_the_search(tops: list[int]) -> None:
+    labels = torch.zeros(40, 4, dtype=torch.uint8)
+    labels[8:] = 1
+    # Rows 5..8 are the first to hold a second class, 3 to 1 (the share itself is too much); rows 6..9 hold 2 to 2.
+    crop = crop_of(labels)
+    assert tops == list(range(7))
+    assert crop[:, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_ignored_pixels_do_not_count(tops: list[int]) -> None:
+    labels = torch.full((40, 4), 255, dtype=torch.uint8)
+    labels[:, 0] = 1
+    crop_of(labels)
+    assert len(tops) == 11
+    tops.clear()
+    labels[:, 1] = 2
+    crop_of(labels)
+    assert len(tops) == 1
+
+
+def test_share_one_switches_the_rule_off(tops: list[int]) -> None:
+    crop_of(torch.zeros(40, 4, dtype=torch.uint8), max_share=1.0)
+    assert len(tops) == 1
+
+
+def test_flip_moves_both_or_neither() -> None:
+    picture, mask = marked(3, 5)
+    generator, flipped = seeded(), 0
+    for _ in range(2000):
+        turned, labels = random_flip(picture, mask, 0.25, generator)
+        assert torch.equal(turned[0].as_subclass(Tensor), labels.as_subclass(Tensor))
+        assert labels.tolist() in (mask.tolist(), mask.flip(-1).tolist())
+        flipped += labels.tolist() != mask.tolist()
+    assert is_share(flipped, 2000, 0.25)
+
+
+def test_padding_is_right_and_below() -> None:
+    picture, mask = torch.randn(3, 4, 5), torch.ones(4, 5, dtype=torch.uint8)
+    padded, labels = pad(picture, mask, (6, 9), 77)
+    assert torch.equal(padded[:, :4, :5], picture)
+    assert torch.equal(labels[:4, :5], mask)
+    assert (padded.abs().sum().item(), labels.shape) == (pytest.approx(picture.abs().sum().item()), (6, 9))
+    assert labels.long().sum() == 20 + 77 * (54 - 20)
+    assert type(padded) is Tensor
+    assert type(labels) is Tensor
+    same, _ = pad(picture, mask, (3, 5), 77)
+    assert torch.equal(same, picture)
+
+
+def test_a_sample_follows_from_its_seed() -> None:
+    picture, mask = (part.as_subclass(Tensor) for part in marked(40, 60))
+    config = AugmentConfig(crop=(16, 24))
+    before = picture.clone()
+    samples = [augment(picture, mask, config, 255, seeded(seed)) for seed in (5, 5, 6)]
+    assert torch.equal(samples[0][0], samples[1][0])
+    assert torch.equal(samples[0][1], samples[1][1])
+    assert not torch.equal(samples[0][1], samples[2][1])
+    assert torch.equal(picture, before)
+    assert (samples[0][0].dtype, samples[0][1].dtype) == (torch.uint8, torch.uint8)
+
+
+def test_switches_of_the_configuration() -> None:
+    picture, mask = (part.as_subclass(Tensor) for part in marked(16, 24))
+    config = AugmentConfig(ratio=(1, 1), crop=(16, 24), flip=0, distortion=False)
+    for seed in range(5):
+        plain, labels = augment(picture, mask, config, 255, seeded(seed))
+        assert torch.equal(plain, picture)
+        assert torch.equal(labels, mask)
+
+
+def colours() -> Tensor:
+    """float32 [3, 1, N] in 0..255: random ones, greys, and the corners and edges of the colour cube."""
+    values = torch.tensor([0.0, 1.0, 127.0, 254.0, 255.0])
+    grid = torch.cartesian_prod(values, values, values)
+    return torch.cat([grid, torch.rand(300, 3, generator=seeded()) * 255]).T[:, None].contiguous()
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 1.2, 1.5])
+def test_saturation_against_colorsys(factor: float) -> None:
+    before, after = colours(), scale_saturation(colours(), factor)
+    for pixel, found in zip(before[:, 0].T.tolist(), after[:, 0].T.tolist(), strict=True):
+        hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in pixel))
+        expected = colorsys.hsv_to_rgb(hue, min(saturation * factor, 1), value)
+        assert found == pytest.approx([255 * channel for channel in expected], abs=1e-2), pixel
+
+
+@pytest.mark.parametrize("degrees", [-36, -2, 0, 10, 34, 180])
+def test_hue_against_colorsys(degrees: float) -> None:
+    before, after = colours(), turn_hue(colours(), degrees)
+    for pixel, found in zip(before[:, 0].T.tolist(), after[:, 0].T.tolist(), strict=True):
+        hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in pixel))
+        expected = colorsys.hsv_to_rgb((hue + degrees / 360) % 1, saturation, value)
+        assert found == pytest.approx([255 * channel for channel in expected], abs=1e-2), pixel
+
+
+def with_coins(monkeypatch: pytest.MonkeyPatch, *coins: bool) -> None:
+    """Fix the coins of every distortion: brightness, early or not, [contrast], saturation, hue, [contrast]."""
+    thrown: Iterator[bool] = iter(coins * 10000)
+    monkeypatch.setattr(transforms, "chance", lambda probability, generator: next(thrown))
+
+
+BRIGHTNESS_ONLY = (True, True, False, False, False)
+EARLY_CONTRAST_ONLY = (False, True, True, False, False)
+LATE_CONTRAST_ONLY = (False, False, False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("coins", "low", "high"),
+    [(BRIGHTNESS_ONLY, 68, 132), (EARLY_CONTRAST_ONLY, 50, 150), (LATE_CONTRAST_ONLY, 50, 150)],
+)
+def test_ranges_of_brightness_and_contrast(
+    monkeypatch: pytest.MonkeyPatch, coins: tuple[bool, ...], low: int, high: int
+) -> None:
+    with_coins(monkeypatch, *coins)
+    generator, grey = seeded(), torch.full((3, 1, 1), 100, dtype=torch.uint8)
+    found = torch.stack([photometric_distortion(grey, generator)[:, 0, 0] for _ in range(1500)]).int()
+    assert torch.equal(found[:, 0], found[:, 2])
+    assert low <= found.min() <= low + 1
+    assert high - 1 <= found.max() <= high
+    assert abs(found.float().mean() - 100) < 5 * (high - low) / math.sqrt(12 * 1500)
+
+
+def test_values_are_clipped_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_coins(monkeypatch, True, True, True, False, False)
+    monkeypatch.setattr(transforms, "uniform", lambda low, high, generator: {-32.0: 32.0, 0.5: 0.5}[low])
+    picture = torch.tensor([250, 100, 0], dtype=torch.uint8).view(3, 1, 1)
+    # min(250 + 32, 255) / 2 = 127.5, rounded to the even neighbour; without the clip it would be 141.
+    assert photometric_distortion(picture, seeded()).flatten().tolist() == [128, 66, 16]
+    monkeypatch.setattr(transforms, "uniform", lambda low, high, generator: {-32.0: -32.0, 0.5: 1.5}[low])
+    assert photometric_distortion(picture, seeded()).flatten().tolist() == [255, 102, 0]
+
+
+def test_every_operation_has_chance_one_half_and_its_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[tuple[str, float]] = []
+    real = transforms.uniform
+
+    def spied(low: float, high: float, generator: Generator) -> float:
+        drawn = real(low, high, generator)
+        name = {-32.0: "brightness", 0.5: "contrast"}.get(low)
+        if name:
+            events.append((name, drawn))
+        return drawn
+
+    def saturation(x: Tensor, factor: float) -> Tensor:
+        # The draw just before this call was the saturation's, not a contrast.
+        events[-1] = ("saturation", factor)
+        return x
+
+    def hue(x: Tensor, degrees: float) -> Tensor:
+        events.append(("hue", degrees))
+        return x
+
+    monkeypatch.setattr(transforms, "uniform", spied)
+    monkeypatch.setattr(distortion, "scale_saturation", saturation)
+    monkeypatch.setattr(distortion, "turn_hue", hue)
+    generator, picture = seeded(), torch.zeros(3, 1, 1, dtype=torch.uint8)
+    runs = []
+    for _ in range(3000):
+        events.clear()
+        photometric_distortion(picture, generator)
+        runs.append(dict(events))
+        assert [name for name, _ in events if name != "contrast"] == [
+            name for name in ("brightness", "saturation", "hue") if name in runs[-1]
+        ]
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        assert is_share(sum(name in run for run in runs), 3000, 0.5), name
+    both = [list(run) for run in runs if {"contrast", "saturation"} <= set(run)]
+    early = sum(names.index("contrast") < names.index("saturation") for names in both)
+    assert is_share(early, len(both), 0.5)
+    # The same coin decides neither two operations nor an operation and the order.
+    assert is_share(len(both), 3000, 0.25)
+    saturations = [run["saturation"] for run in runs if "saturation" in run]
+    assert 0.5 <= min(saturations) < 0.505
+    assert 1.495 < max(saturations) < 1.5
+    assert {run["hue"] for run in runs if "hue" in run} == {2.0 * step for step in range(-18, 18)}
