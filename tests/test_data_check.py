@@ -245,9 +245,14 @@ def test_a_split_that_contains_others_is_a_warning_and_hides_no_leak(root: Path)
     ]
     assert report.errors == 0
     add_to(root, "val", "train_0")
-    assert found(check(open_folder(root)), "error") == [
-        (picture_of(root, "train_0"), "in both splits 'train' and 'val'")
+    empty(mask_of(root, "train_3"))
+    report = check(open_folder(root))
+    # The empty mask is in two splits and told once; errors stand before warnings.
+    assert found(report, "error") == [
+        (mask_of(root, "train_3"), "empty file (0 bytes)"),
+        (picture_of(root, "train_0"), "in both splits 'train' and 'val'"),
     ]
+    assert [problem.severity for problem in report.problems] == ["error", "error", "warning", "warning"]
 
 
 def test_pictures_in_no_split_and_masks_without_picture(root: Path) -> None:
@@ -281,6 +286,10 @@ def test_void_labels_count_as_ignored(root: Path) -> None:
     report = check(open_folder(root))
     assert report.pixels["val"].tolist() == [*plain.pixels["val"][:2].tolist(), 0]
     assert report.ignored["val"] == plain.ignored["val"] + plain.pixels["val"][2]
+    # An opener of the user's own may ignore a number that is also a class.
+    report = check(replace(open_folder(root), ignore=1, void=(255,)))
+    assert report.pixels["val"].tolist() == [plain.pixels["val"][0], 0, plain.pixels["val"][2]]
+    assert report.ignored["val"] == plain.ignored["val"] + plain.pixels["val"][1]
 
 
 def test_the_quick_look_samples_masks_from_the_first_to_the_last(tmp_path: Path) -> None:
@@ -291,6 +300,11 @@ def test_the_quick_look_samples_masks_from_the_first_to_the_last(tmp_path: Path)
         Image.fromarray(labels).save(mask_of(root, name))
         assert quick_refusal(open_folder(root), ("train",)).startswith(f"{mask_of(root, name)}: label 9 at 1 pixels")
         Image.fromarray(draw_labels(1, 4, 6)).save(mask_of(root, name))
+    # Between two samples only the head of a file is looked at, which tells its mode.
+    Image.fromarray(np.dstack([draw_picture(0, 4, 6), draw_labels(0, 4, 6)])).save(mask_of(root, "train_1"))
+    assert quick_refusal(open_folder(root), ("train",)).startswith(
+        f"{mask_of(root, 'train_1')}: a colour mask (mode RGBA)"
+    )
 
 
 def test_the_picture_shows_each_share_in_its_colour(root: Path, tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def test_32_bit_grey_holds_8_or_16_bit_values() -> None:
     bright = Image.fromarray(GREY.astype(np.int32) * 256 + 255)
     assert np.array_equal(read_picture(dark), grey3(GREY))
     assert np.array_equal(read_picture(bright), grey3(GREY))
+    beyond = Image.fromarray(np.array([[-5, 70000], [65535, 256]], np.int32))
+    assert read_picture(beyond)[..., 0].tolist() == [[0, 255], [255, 1]]
 
 
 @pytest.mark.parametrize("alpha", [0, 128, 255])

@@ -66,6 +66,9 @@ def test_uniform_and_whole_numbers_fill_their_ranges() -> None:
         ((360, 480), (2048, 1024), (1024, 1365)),
         ((480, 360), (2048, 1024), (1365, 1024)),
         ((360, 480), (1024, 2048), (1024, 1365)),
+        # 500 / 3 = 166.7 is rounded to the nearest.
+        ((500, 300), (200, 100), (167, 100)),
+        ((300, 500), (200, 100), (100, 167)),
         # The long side limits: 2048 / 2000; 500 * 1.024 + 0.5 = 512.5.
         ((500, 2000), (2048, 1024), (512, 2048)),
         ((1024, 2048), (2048, 1024), (1024, 2048)),
@@ -184,7 +187,8 @@ def test_the_first_good_draw_ends_the_search(tops: list[int]) -> None:
 
 def test_ignored_pixels_do_not_count(tops: list[int]) -> None:
     labels = torch.full((40, 4), 255, dtype=torch.uint8)
-    labels[:, 0] = 1
+    # Half the crop is one class, half is ignored: one class alone.
+    labels[:, :2] = 1
     crop_of(labels)
     assert len(tops) == 11
     tops.clear()

@@ -33,8 +33,9 @@ class ConfusionMatrix:
         counted = truth != self.ignore
         truth, prediction = truth[counted].to(torch.int64), prediction[counted].to(torch.int64)
         for name, values in (("truth", truth), ("prediction", prediction)):
-            if values.numel() and (int(values.min()) < 0 or int(values.max()) >= self.classes):
-                raise ValueError(f"{name} holds {int(values.max())}, outside 0..{self.classes - 1}")
+            ends = (int(values.min()), int(values.max())) if values.numel() else ()
+            if outside := [end for end in ends if not 0 <= end < self.classes]:
+                raise ValueError(f"{name} holds {outside[0]}, outside 0..{self.classes - 1}")
         pairs = torch.bincount(truth * self.classes + prediction, minlength=self.classes**2)
         self.counts += pairs.view(self.classes, self.classes).to(self.counts.device)
 

@@ -44,9 +44,7 @@ def examine(dataset: DataSet, pair: Pair) -> Facts:
         problems.append(_size_problem(pair, size, mask.shape[::-1]))
     counts = np.zeros(256, np.int64)
     if mask is not None:
-        stored = np.bincount(mask.ravel(), minlength=256)
-        stored[[value for value, _ in illegal_labels(mask, dataset)]] = 0
-        np.add.at(counts, label_table(dataset), stored)
+        np.add.at(counts, label_table(dataset), np.bincount(mask.ravel(), minlength=256))
     return Facts(problems, counts, size, digest(pair.picture))
 
 

@@ -1,0 +1,162 @@
+"""What meets a picture before the network and its logits after it, against values worked out apart from the package."""
+
+import numpy as np
+import pytest
+import torch
+
+from crisscross.config import DataConfig, Experiment, ModelConfig, PreprocessConfig
+from crisscross.data.preprocess import fit_size, normalise, resize_to_scale
+from crisscross.inference import whole
+from crisscross.models import Segmenter
+
+
+def line(old, new, align_corners):
+    """Bilinear interpolation of one axis as a matrix [new, old]."""
+    matrix = np.zeros((new, old))
+    for row in range(new):
+        if align_corners:
+            place = row * (old - 1) / (new - 1) if new > 1 else 0.0
+        else:
+            place = min(max((row + 0.5) * old / new - 0.5, 0.0), old - 1.0)
+        low = int(place)
+        high = min(low + 1, old - 1)
+        matrix[row, low] += 1 - (place - low)
+        matrix[row, high] += place - low
+    return matrix
+
+
+def stretch(values, size, align_corners=False):
+    """Bilinear resize of [..., H, W], without antialiasing, in float64."""
+    values = np.asarray(values, np.float64)
+    return line(values.shape[-2], size[0], align_corners) @ values @ line(values.shape[-1], size[1], align_corners).T
+
+
+def small_segmenter(align_corners=False, **preprocess):
+    torch.manual_seed(0)
+    model = ModelConfig("test_resnet", 8, channels=16, aux_channels=8, align_corners=align_corners)
+    data = DataConfig(classes=("floor", "wall", "door"))
+    segmenter = Segmenter(Experiment(model=model, data=data, preprocess=PreprocessConfig(**preprocess))).eval()
+    torch.nn.init.constant_(segmenter.head.attend.attention.gamma, 0.7)
+    # A fresh classifier is close to 0: make its logits, and so the labels, differ.
+    torch.nn.init.normal_(segmenter.head.classify.weight)
+    return segmenter
+
+
+# --- sizes ---
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale", "expected"),
+    [
+        (1024, 2048, (2049, 1025), (1025, 2049)),  # 2049 / 2048 is the smaller factor: 1024.5 rounds up
+        (1024, 2048, (2048, 1024), (1024, 2048)),
+        (375, 500, (2048, 512), (512, 683)),  # the short side decides: 512 / 375 = 1.365333
+        (500, 375, (2048, 512), (683, 512)),  # a standing picture: long and short, not width and height
+        (500, 375, (512, 2048), (683, 512)),
+        (100, 1000, (2048, 512), (205, 2048)),  # the long side decides: 204.8 rounds up
+        (360, 480, (720, 540), (540, 720)),
+        (1, 1000, (100, 100), (1, 100)),  # 0.1 would round to nothing
+    ],
+)
+def test_sizes_that_fit_a_scale(height, width, scale, expected):
+    assert fit_size(height, width, scale) == expected
+
+
+def test_resize_is_bilinear_without_antialiasing_and_stays_uint8():
+    picture = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 9, 13), np.uint8))
+    for scale in ((26, 18), (6, 5)):
+        resized = resize_to_scale(picture, scale)
+        size = fit_size(9, 13, scale)
+        assert resized.dtype == torch.uint8 and tuple(resized.shape) == (3, *size)
+        assert np.abs(resized.numpy() - stretch(picture.numpy(), size)).max() <= 0.5001
+    assert resize_to_scale(picture, None) is picture
+    assert resize_to_scale(picture, (13, 9)) is picture
+
+
+# --- values ---
+
+
+def test_normalise_by_hand():
+    picture = torch.tensor([[[10, 20]], [[30, 40]], [[50, 60]]], dtype=torch.uint8)
+    config = PreprocessConfig(mean=(10, 20, 30), std=(2, 4, 5))
+    found = normalise(picture, config)
+    assert found.dtype == torch.float32 and found.shape == (1, 3, 1, 2)
+    assert found.tolist() == [[[[0, 5]], [[2.5, 5]], [[4, 6]]]]
+
+
+def test_bgr_turns_the_channels_before_the_mean():
+    picture = torch.tensor([[[10]], [[30]], [[50]]], dtype=torch.uint8)
+    config = PreprocessConfig(mean=(10, 20, 30), std=(2, 4, 5), order="bgr")
+    # blue 50, green 30, red 10 meet the first, second and third mean.
+    assert normalise(picture, config).flatten().tolist() == [20, 2.5, -4]
+
+
+def test_normalise_takes_a_batch():
+    batch = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).view(2, 3, 2, 2)
+    found = normalise(batch, PreprocessConfig(mean=(1, 1, 1), std=(2, 2, 2)))
+    assert torch.equal(found, (batch.double() - 1).div(2).float())
+
+
+def test_published_mean_and_std_are_the_default():
+    picture = torch.full((3, 1, 1), 255, dtype=torch.uint8)
+    expected = [(255 - 123.675) / 58.395, (255 - 116.28) / 57.12, (255 - 103.53) / 57.375]
+    assert normalise(picture, PreprocessConfig()).flatten().tolist() == pytest.approx(expected, rel=1e-6)
+
+
+# --- whole ---
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_whole_resizes_once_more_to_the_pictures_own_size(align_corners):
+    coarse = torch.randn(1, 4, 6, 7, generator=torch.Generator().manual_seed(0))
+    seen = []
+
+    def logits_of(x):
+        seen.append(x)
+        return coarse
+
+    x = torch.zeros(1, 3, 6, 7)
+    found = whole(logits_of, x, (11, 5), align_corners)
+    assert len(seen) == 1 and seen[0] is x
+    assert np.abs(found.numpy() - stretch(coarse.numpy(), (11, 5), align_corners)).max() < 1e-5
+    # The other way of aligning would be noticed.
+    assert np.abs(found.numpy() - stretch(coarse.numpy(), (11, 5), not align_corners)).max() > 0.1
+    assert whole(logits_of, x, (6, 7), align_corners) is coarse
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_logits_go_to_network_input_size_first_and_then_to_the_pictures_own(align_corners):
+    segmenter = small_segmenter(align_corners, scale=(60, 44))
+    picture = np.random.default_rng(1).integers(0, 256, (33, 45, 3), np.uint8)
+    given = torch.from_numpy(picture).permute(2, 0, 1)
+    x = segmenter.preprocess(given)
+    assert tuple(x.shape) == (1, 3, 44, 60)
+    with torch.inference_mode():
+        coarse = segmenter.coarse(x).main[0].numpy()
+    twice = stretch(stretch(coarse, (44, 60), align_corners), (33, 45), align_corners)
+    once = stretch(coarse, (33, 45), align_corners)
+    found = segmenter.logits_at(given).numpy()
+    near = 1e-4 * np.abs(twice).max()
+    assert np.abs(found - twice).max() < near
+    # One resize is something else: this test can tell.
+    assert np.abs(found - once).max() > 10 * near
+
+    prediction = segmenter.predict(picture, probabilities=True)
+    assert prediction.labels.dtype == np.uint8 and prediction.labels.shape == (33, 45)
+    assert len(np.unique(prediction.labels)) > 1
+    assert (prediction.labels == twice.argmax(0)).mean() > 0.999
+    odds = np.exp(twice) / np.exp(twice).sum(0)
+    assert np.abs(prediction.probabilities - odds).max() < 1e-3
+    assert segmenter.predict(picture).probabilities is None
+
+
+def test_predict_works_in_evaluation_mode_and_gives_the_former_mode_back():
+    segmenter = small_segmenter().train()
+    picture = np.random.default_rng(2).integers(0, 256, (24, 32, 3), np.uint8)
+    before = {key: value.clone() for key, value in segmenter.state_dict().items()}
+    first, second = segmenter.predict(picture), segmenter.predict(picture)
+    assert (first.labels == second.labels).all()
+    assert segmenter.training and segmenter.backbone.training
+    assert all(torch.equal(value, before[key]) for key, value in segmenter.state_dict().items())
+    assert (segmenter.eval().predict(picture).labels == first.labels).all()
+    assert not segmenter.training
