@@ -248,13 +248,14 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("model.aux_channels=-1", "model.aux_channels must be at least 0, got -1"),
         ("model.dropout=1.5", "model.dropout must be between 0 and 1, got 1.5"),
         ("model.dropout=-0.1", "model.dropout must be between 0 and 1, got -0.1"),
-        ("model.dropout=.nan", "model.dropout must be between 0 and 1, got nan"),
+        ("model.dropout=.nan", "model.dropout must be finite, got nan"),
         ("data.ignore=256", "data.ignore must be between 0 and 255, got 256"),
         ("data.ignore=-1", "data.ignore must be between 0 and 255, got -1"),
         ("data.classes=[a, b, a]", "data.classes must be distinct names, got ['a', 'b', 'a']"),
         ("data.palette=[[0, 0, 0]]", "data.palette must be as long as data.classes (0), got 1"),
+        ("preprocess.std=[1, 1, -1]", "preprocess.std must be above 0, got [1.0, 1.0, -1.0]"),
         ("preprocess.std=[1, 0, 1]", "preprocess.std must be above 0, got [1.0, 0.0, 1.0]"),
-        ("preprocess.std=[1, .nan, 1]", "preprocess.std must be above 0, got [1.0, nan, 1.0]"),
+        ("preprocess.std=[1, nan, 1]", "preprocess.std[1] must be finite, got nan"),
         ("preprocess.scale=[0, 5]", "preprocess.scale must be at least 1 x 1, got [0, 5]"),
         ("augment.scale=[5, 0]", "augment.scale must be at least 1 x 1, got [5, 0]"),
         ("augment.ratio=[2.0, 0.5]", "augment.ratio must be two rising numbers above 0, got [2.0, 0.5]"),
@@ -264,7 +265,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("augment.flip=2", "augment.flip must be between 0 and 1, got 2.0"),
         ("loss.aux_weight=-0.4", "loss.aux_weight must be at least 0, got -0.4"),
         ("optim.lr=0", "optim.lr must be above 0, got 0.0"),
-        ("optim.lr=.nan", "optim.lr must be above 0, got nan"),
+        ("optim.lr=.inf", "optim.lr must be finite, got inf"),
         ("optim.power=0", "optim.power must be above 0, got 0.0"),
         ("optim.weight_decay=-1", "optim.weight_decay must be at least 0, got -1.0"),
         ("optim.eta_min=-1", "optim.eta_min must be at least 0, got -1.0"),
@@ -282,6 +283,12 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
 )
 def test_a_senseless_value_names_key_rule_and_value(word, message):
     assert set_refusal(word) == message
+
+
+def test_a_palette_holds_colours():
+    assert refusal({"data": {"classes": ["a"], "palette": [[0, 256, 0]]}}) == (
+        "data.palette must be colours of 0..255, got [0, 256, 0]"
+    )
 
 
 def test_more_classes_than_a_label_can_hold_are_refused():

@@ -215,6 +215,9 @@ def test_one_name_in_two_splits_is_a_duplicate_only_with_the_same_content(root: 
     train = dataset.splits["train"]
     renamed = tuple(replace(pair, name=train[n].name) for n, pair in enumerate(dataset.splits["val"]))
     quick_check(replace(dataset, splits={"train": train, "val": renamed}), ["train", "val"])
+    other_name = (replace(train[0], name="zero"),)
+    message = quick_refusal(replace(dataset, splits={"train": train, "val": other_name}))
+    assert message.startswith(f"{picture_of(root, 'train_0')}: in both splits 'train' and 'val'")
     shutil.copy(picture_of(root, "train_0"), picture_of(root, "val_0"))
     message = quick_refusal(replace(dataset, splits={"train": train, "val": renamed}))
     assert message.startswith(f"{picture_of(root, 'val_0')}: the same picture as {picture_of(root, 'train_0')}, ")
@@ -310,6 +313,9 @@ def test_the_quick_look_samples_masks_from_the_first_to_the_last(tmp_path: Path)
 def test_the_picture_shows_each_share_in_its_colour(root: Path, tmp_path: Path) -> None:
     colours = [[200, 30, 30], [20, 160, 60], [40, 60, 210]]
     (root / "dataset.yaml").write_text(f"classes: [{', '.join(CLASSES)}]\npalette: {colours}\n")
+    for name, rows in (("train_0", [12, 20]), ("train_1", [12, 20]), ("val_0", [4, 20]), ("val_1", [2, 4])):
+        labels = np.searchsorted(rows, np.arange(HEIGHT), side="right").astype(np.uint8)
+        Image.fromarray(np.repeat(labels[:, None], WIDTH, axis=1)).save(mask_of(root, name))
     dataset = open_folder(root)
     report = check(dataset)
     file = tmp_path / "shares.png"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import os
 import types
 import typing
@@ -75,9 +76,11 @@ def apply_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Exper
         *path, leaf = dotted.split(".")
         node: Any = tree
         for depth, key in enumerate(path):
-            if not isinstance(node.get(key), dict):
+            if key not in node:
                 raise CrissCrossError(_unknown(key, list(node), "".join(f"{part}." for part in path[:depth])))
             node = node[key]
+            if not isinstance(node, dict):
+                raise CrissCrossError(f"{'.'.join(path[: depth + 1])} is a value, it has no keys below it")
         if leaf not in node:
             raise CrissCrossError(_unknown(leaf, list(node), "".join(f"{part}." for part in path)))
         node[leaf] = value
@@ -91,11 +94,11 @@ def load_experiment(path: str | os.PathLike[str]) -> Experiment:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CrissCrossError(f"{path}: cannot read this configuration: {error}") from error
+    values = _yaml(text, str(path))
     try:
-        return from_dict(Experiment, _yaml(text, str(path)) or {})
+        return from_dict(Experiment, {} if values is None else values)
     except CrissCrossError as error:
-        message = str(error)
-        raise CrissCrossError(message if message.startswith(str(path)) else f"{path}: {message}") from error
+        raise CrissCrossError(f"{path}: {error}") from error
 
 
 def to_yaml(experiment: Experiment) -> str:
@@ -141,7 +144,7 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
     if kind is float:
         value = _number(value)
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), value, key, "a number")
-        return float(value)
+        return float(_expect(math.isfinite(value), value, key, "finite"))
     names = {int: "a whole number", bool: "true or false", str: "text"}
     fits = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
     return _expect(fits, value, key, names[kind])

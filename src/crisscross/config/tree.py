@@ -27,6 +27,10 @@ def _fraction(node: object, prefix: str, *names: str) -> None:
         _require(0 <= value <= 1, f"{prefix}.{name}", "between 0 and 1", value)
 
 
+def _sides(sides: tuple[int, int] | None, key: str) -> None:
+    _require(sides is None or min(sides) >= 1, key, "at least 1 x 1", list(sides or ()))
+
+
 def _positive(node: object, prefix: str, *names: str) -> None:
     for name in names:
         value = getattr(node, name)
@@ -94,6 +98,8 @@ class DataConfig:
         if self.palette:
             fits = len(self.palette) == len(self.classes)
             _require(fits, "data.palette", f"as long as data.classes ({len(self.classes)})", len(self.palette))
+        for colour in self.palette:
+            _require(all(0 <= part <= 255 for part in colour), "data.palette", "colours of 0..255", list(colour))
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class PreprocessConfig:
 
     def __post_init__(self) -> None:
         _require(min(self.std) > 0, "preprocess.std", "above 0", list(self.std))
-        _require(self.scale is None or min(self.scale) >= 1, "preprocess.scale", "at least 1 x 1", self.scale)
+        _sides(self.scale, "preprocess.scale")
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,8 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         low, high = self.ratio
         _require(0 < low <= high, "augment.ratio", "two rising numbers above 0", list(self.ratio))
-        _require(min(self.crop) >= 1, "augment.crop", "at least 1 x 1", list(self.crop))
+        _sides(self.scale, "augment.scale")
+        _sides(self.crop, "augment.crop")
         _fraction(self, "augment", "max_share", "flip")
 
 

@@ -41,7 +41,7 @@ CAMVID_R50: Row = {
 }
 
 DEMO: Row = {
-    "model": {"backbone": "resnet10t", "output_stride": 8, "channels": 64, "aux_channels": 32},
+    "model": {"backbone": "test_resnet", "output_stride": 8, "channels": 64, "aux_channels": 32},
     "data": {"name": "folder"},
     "augment": {"ratio": [0.75, 1.5], "crop": [96, 192]},
     "loss": {"normaliser": "valid"},
