@@ -63,8 +63,8 @@ def create_backbone(name: str, output_stride: int = 8, pretrained: bool = False)
     """Build a backbone at an output stride.
 
     Args:
-        name: a timm model with `features_only` support (`resnet50c` is the published one), or `package.module:attribute`,
-            called with `output_stride` and returning a module as `Backbone` wants it.
+        name: a timm model with `features_only` support (`resnet50c` is the published one), or
+            `package.module:attribute`, called with `output_stride` and returning a module as `Backbone` wants it.
         output_stride: 8, 16 or 32; the stride of the last feature map.
         pretrained: load timm's own weights (needs the network or timm's cache).
 

@@ -9,6 +9,7 @@ from crisscross.layers import ConvNormAct, RecurrentCrissCrossAttention
 def _classifier(channels: int, classes: int) -> nn.Conv2d:
     layer = nn.Conv2d(channels, classes, 1)
     nn.init.normal_(layer.weight, std=0.01)
+    assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer
 

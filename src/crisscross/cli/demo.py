@@ -1,4 +1,4 @@
-"""`crisscross demo`: draw street scenes, train a small CCNet on them, score it and write a report. No data, no network."""
+"""`crisscross demo`: draw street scenes, train a small CCNet, score it, write a report. No data, no network."""
 
 import argparse
 import time
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from crisscross.data import DataSet
     from crisscross.engine.evaluate import Evaluation
     from crisscross.models import Segmenter
-    from crisscross.report import Report
+    from crisscross.report import Curves, PictureRow, Report
 
 SCENES = {"train": 320, "val": 24, "test": 60}
 HEIGHT, WIDTH = 128, 256
@@ -22,7 +22,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("demo", help="see it work in three minutes", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: runs/demo")
     parser.add_argument("--baseline", action="store_true", help="also train the same network without attention (R = 0)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of the recipe")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of the recipe"
+    )
     parser.set_defaults(run=run)
 
 
@@ -41,8 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     report = _report(runs, dataset, out, arguments.set)
     write_report(out / "report.html", report)
     for name, (_, result, seconds) in runs.items():
-        print(f"{name}: held-out mIoU {_score(result.scores.miou)} on {result.pictures} scenes, trained in {seconds:.0f} s")
-    print(f"report: {out / 'report.html'}  predictions: {out / 'predictions'}  ({time.monotonic() - began:.0f} s in all)")
+        miou = _score(result.scores.miou)
+        print(f"{name}: held-out mIoU {miou} on {result.pictures} scenes, trained in {seconds:.0f} s")
+    print(
+        f"report: {out / 'report.html'}  predictions: {out / 'predictions'}  ({time.monotonic() - began:.0f} s in all)"
+    )
     return 0
 
 
@@ -81,7 +86,7 @@ def _report(
     from crisscross.report import BaselineRow, Report
 
     segmenter, result, seconds = runs["demo"]
-    scores = result.scores
+    scores, model = result.scores, segmenter.experiment.model
     compared = [
         BaselineRow(f"{name} (R = {run.experiment.model.recurrence})", entry.scores.miou, entry.scores.iou, spent)
         for name, (run, entry, spent) in runs.items()
@@ -90,8 +95,8 @@ def _report(
     return Report(
         title="CCNet on scenes drawn by formula",
         summary=(
-            f"A small CCNet ({segmenter.experiment.model.backbone}, R = {segmenter.experiment.model.recurrence}) trained from "
-            f"scratch on {SCENES['train']} scenes in {seconds:.0f} s and scored on {result.pictures} others."
+            f"A small CCNet ({model.backbone}, R = {model.recurrence}) trained from scratch on {SCENES['train']} scenes "
+            f"in {seconds:.0f} s and scored on {result.pictures} others."
         ),
         headline=[
             ("held-out mIoU", _score(scores.miou)),
@@ -117,7 +122,7 @@ def _score(value: float | None) -> str:
     return "absent" if value is None else f"{value:.3f}"
 
 
-def _curves(folder: Path) -> "object":
+def _curves(folder: Path) -> "Curves":
     from crisscross.engine.log import read_log
     from crisscross.report import Curves
 
@@ -133,7 +138,7 @@ def _curves(folder: Path) -> "object":
     )
 
 
-def _rows(segmenter: "Segmenter", dataset: "DataSet") -> list["object"]:
+def _rows(segmenter: "Segmenter", dataset: "DataSet") -> list["PictureRow"]:
     from crisscross.data.reading import read_pair
     from crisscross.report import PictureRow
 

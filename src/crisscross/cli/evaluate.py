@@ -14,7 +14,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("evaluate", help="score a network on a split", description=__doc__)
     parser.add_argument("weights", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
-    parser.add_argument("--split", metavar="NAME", help="default: the experiment's test split, else its validation split")
+    parser.add_argument(
+        "--split", metavar="NAME", help="default: the experiment's test split, else its validation split"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores and counts as JSON")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default 2)")
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
@@ -68,7 +70,11 @@ def print_evaluation(result: "Evaluation", classes: tuple[str, ...]) -> None:
         iou, accuracy = result.scores.iou[index], result.scores.accuracy[index]
         share = int(result.counts[index].sum()) / total if total else 0.0
         values = f"{'absent':>6}" if iou is None else f"{iou:6.4f}"
-        print(f"{name:{width}}  {values}    {'-':>6}" if accuracy is None else f"{name:{width}}  {values}    {accuracy:6.4f}  {share:6.2%}")
+        print(
+            f"{name:{width}}  {values}    {'-':>6}"
+            if accuracy is None
+            else f"{name:{width}}  {values}    {accuracy:6.4f}  {share:6.2%}"
+        )
     scores = result.scores
     shown = {"mIoU": scores.miou, "pixel accuracy": scores.pixel_accuracy, "mean accuracy": scores.mean_accuracy}
     text = "  ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in shown.items())

@@ -4,6 +4,10 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crisscross.config import Experiment
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,13 +28,24 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.set_defaults(run=run)
 
 
-def experiment_from(recipe: str, changes: list[str]) -> "object":
+def experiment_from(recipe: str, changes: list[str]) -> "Experiment":
     """The experiment of a zoo name or a YAML file, with `--set` words applied."""
     from crisscross import zoo
     from crisscross.config import load_experiment, override
 
     is_file = recipe.endswith((".yaml", ".yml")) or Path(recipe).is_file()
     return override(load_experiment(recipe) if is_file else zoo.recipe(recipe), changes)
+
+
+def resume_command(arguments: argparse.Namespace) -> str:
+    """The line that continues this run with the same machine options."""
+    config = str(arguments.out / "experiment.yaml")
+    words = ["crisscross", "train", config, "--data", arguments.data, "--out", str(arguments.out), "--resume"]
+    words += ["--workers", str(arguments.workers)]
+    words += ["--threads", str(arguments.threads)] if arguments.threads else []
+    words += ["--cpu"] if arguments.cpu else []
+    words += ["--tensorboard"] if arguments.tensorboard else []
+    return shlex.join(words)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     outcome = train(experiment, dataset, arguments.out, machine, arguments.backbone_weights, arguments.resume)
     position = outcome.position
     if not outcome.finished:
-        command = ["crisscross", "train", str(arguments.out / "experiment.yaml"), "--data", arguments.data]
-        print(f"stopped after iteration {position.iteration}; {arguments.out / 'last.safetensors'} is saved; continue with\n  "
-              f"{shlex.join([*command, '--out', str(arguments.out), '--resume'])}")
+        saved = arguments.out / "last.safetensors"
+        print(f"stopped after iteration {position.iteration}; {saved} is saved; continue with")
+        print(f"  {resume_command(arguments)}")
         return 130
     if position.best_miou is not None:
         print(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")

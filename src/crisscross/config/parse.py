@@ -40,12 +40,12 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def from_dict(kind: type[Node], values: Mapping[str, Any], prefix: str = "") -> Node:
+def from_dict(kind: type[Node], values: Any, prefix: str = "") -> Node:
     """Build `kind` from nested dictionaries; missing keys keep their defaults.
 
     Raises CrissCrossError for an unknown key (the near miss is named), a wrong type or a senseless value.
     """
-    if not isinstance(values, Mapping):
+    if not isinstance(values, dict):
         where = prefix.rstrip(".") or "the configuration"
         raise CrissCrossError(f"{where} must be a mapping of keys to values, got {values!r}")
     kinds = typing.get_type_hints(kind)
@@ -156,7 +156,9 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, key: str) -> tuple[An
     if arguments[-1] is Ellipsis:
         return tuple(_convert(arguments[0], entry, f"{key}[{i}]") for i, entry in enumerate(value))
     _expect(len(value) == len(arguments), value, key, f"a list of {len(arguments)} values")
-    return tuple(_convert(kind, entry, f"{key}[{i}]") for i, (kind, entry) in enumerate(zip(arguments, value, strict=True)))
+    return tuple(
+        _convert(kind, entry, f"{key}[{i}]") for i, (kind, entry) in enumerate(zip(arguments, value, strict=True))
+    )
 
 
 def _number(value: Any) -> Any:

@@ -66,7 +66,7 @@ class ModelConfig:
             _require(self.recurrence == 0, "model.recurrence", "0 when model.baseline is true", self.recurrence)
         elif self.recurrence == 0:
             raise CrissCrossError(
-                "model.recurrence must be at least 1, got 0; for a network without attention set model.baseline=true too"
+                "model.recurrence must be at least 1, got 0; a network without attention also needs model.baseline=true"
             )
         _at_least(self, "model", 0, "recurrence", "aux_channels")
         _at_least(self, "model", 1, "channels", "reduction")
@@ -185,7 +185,7 @@ class TrainConfig:
     """Length and rhythm of training.
 
     `batch` is the number of pictures in one optimiser step over all processes; `accumulate` splits it into that
-    many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = only at the end).
+    many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end).
     """
 
     iterations: int = 40000
@@ -200,7 +200,10 @@ class TrainConfig:
         _at_least(self, "train", 1, "iterations", "batch", "accumulate")
         _at_least(self, "train", 0, "validate_every", "checkpoint_every", "seed")
         _require(
-            self.batch % self.accumulate == 0, "train.batch", f"a multiple of accumulate ({self.accumulate})", self.batch
+            self.batch % self.accumulate == 0,
+            "train.batch",
+            f"a multiple of accumulate ({self.accumulate})",
+            self.batch,
         )
 
 

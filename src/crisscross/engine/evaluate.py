@@ -43,7 +43,9 @@ def check_classes(segmenter: Segmenter, dataset: DataSet) -> None:
     known = [name for name in ours if not name.startswith("class ")]
     if known and tuple(ours) != tuple(theirs):
         first = next(index for index, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
-        raise CrissCrossError(f"{dataset.root}: class {first} is {theirs[first]!r} here but {ours[first]!r} in the network")
+        raise CrissCrossError(
+            f"{dataset.root}: class {first} is {theirs[first]!r} here but {ours[first]!r} in the network"
+        )
 
 
 def evaluate(

@@ -25,7 +25,9 @@ class Interrupt:
                 self.former[number] = signal.signal(number, self._ask)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self.former.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 

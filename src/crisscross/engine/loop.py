@@ -18,7 +18,7 @@ Loss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """One finished iteration: `iteration` counts from 1, `loss` is the mean over its pictures, `lr` what it used."""
+    """One finished iteration: `iteration` counts from 1, `loss` is the mean over its pictures, `lr` is what it used."""
 
     iteration: int
     loss: float
@@ -26,7 +26,7 @@ class Step:
 
 
 def create_optimiser(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW, over all parameters that are not frozen, weight decay on all of them as published."""
+    """SGD with momentum, or AdamW, over all parameters that are not frozen, weight decay on all as published."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if config.name == "adamw":
         return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _predict_one(segmenter: Segmenter, source: Path, target: Path, out: Path) ->
     written = tuple(out / kind / f"{target}.png" for kind in KINDS)
     pictures = (index_picture(labels, segmenter.palette), *map(_rgb, _drawn(picture, labels, segmenter)))
     for path, content in zip(written, pictures, strict=True):
-        write_atomically(path, lambda temporary, content=content: content.save(temporary, "PNG", compress_level=3))
+        write_atomically(path, partial(content.save, format="PNG", compress_level=3))
     return Labelled(source, written)
 
 

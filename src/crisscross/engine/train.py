@@ -119,7 +119,9 @@ class _Run:
         )
         share = self.accelerator.num_processes * train.accumulate
         if train.batch % share:
-            raise CrissCrossError(f"train.batch must be a multiple of processes x accumulate ({share}), got {train.batch}")
+            raise CrissCrossError(
+                f"train.batch must be a multiple of processes x accumulate ({share}), got {train.batch}"
+            )
         torch.manual_seed(train.seed)
         self.segmenter = self._network(backbone_weights)
         check_classes(self.segmenter, dataset)
@@ -138,16 +140,16 @@ class _Run:
                     f"continue with {self.folder / 'experiment.yaml'}"
                 )
         elif (self.folder / LAST).exists():
-            raise CrissCrossError(f"{self.folder}: holds a run already; continue it with --resume or choose another --out")
+            raise CrissCrossError(
+                f"{self.folder}: holds a run already; continue it with --resume or choose another --out"
+            )
 
     def _network(self, backbone_weights: Path | None) -> Segmenter:
         fetch = not self.resume and backbone_weights is None
         segmenter = Segmenter(self.experiment, initialise=fetch)
         if backbone_weights is not None and not self.resume:
-            load_backbone_weights(
-                segmenter.backbone, read_backbone_weights(backbone_weights), str(backbone_weights)
-            )
-        return segmenter.to(self.accelerator.device, memory_format=torch.channels_last)
+            load_backbone_weights(segmenter.backbone, read_backbone_weights(backbone_weights), str(backbone_weights))
+        return segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
 
     def go(self, listener: Callable[[Step], None]) -> Outcome:
         """Run to the end or to an interruption; either way the folder is complete."""

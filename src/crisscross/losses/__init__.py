@@ -7,7 +7,7 @@ from torch import Tensor
 from crisscross.config import LossConfig
 from crisscross.losses.cross_entropy import cross_entropy
 
-__all__ = ["cross_entropy", "create_loss"]
+__all__ = ["create_loss", "cross_entropy"]
 
 
 def create_loss(config: LossConfig, ignore: int) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:

@@ -52,7 +52,9 @@ def criss_cross_attention(q: Tensor, k: Tensor, v: Tensor, backend: str = "auto"
 
 def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
     if q.dim() != 4 or v.dim() != 4:
-        raise ValueError(f"q, k and v must be [B, channels, H, W], got {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
+        raise ValueError(
+            f"q, k and v must be [B, channels, H, W], got {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
+        )
     if q.shape != k.shape:
         raise ValueError(f"q and k must have one shape, got {tuple(q.shape)} and {tuple(k.shape)}")
     if q.shape[0] != v.shape[0] or q.shape[2:] != v.shape[2:]:

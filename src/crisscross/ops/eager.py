@@ -27,7 +27,7 @@ def criss_cross_attention_eager(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q_BWHD = q_BHWD.transpose(1, 2)
         column_BWHI = q_BWHD @ k_BHWD.permute(0, 2, 3, 1)
         row_BHWJ = q_BHWD @ k_BHWD.transpose(2, 3)
-        # The position itself counts once, in its row. A comparison of ranges, and not diag or eye, keeps export possible.
+        # The position itself counts once, in its row. Comparing ranges, unlike diag and eye, can be exported.
         index = torch.arange(height, device=q.device)
         column_BWHI = column_BWHI.masked_fill(index[:, None] == index[None, :], -torch.inf)
         weights = torch.cat([column_BWHI.transpose(1, 2), row_BHWJ], dim=-1).softmax(-1).to(v.dtype)
