@@ -56,7 +56,14 @@ def test_a_sample_is_a_function_of_seed_and_place_alone(dataset: DataSet) -> Non
     torch.manual_seed(123)
     other = {n: backwards[n] for n in reversed(places)}
     assert all(equal(one[n], other[n]) for n in places)
-    assert not any(equal(samples(dataset, train__seed=1)[n], one[n]) for n in places)
+
+
+def test_another_seed_gives_another_order_and_other_chances(dataset: DataSet) -> None:
+    orders = [[samples(dataset, train__seed=seed).pair_at(n).name for n in range(PAIRS)] for seed in (0, 1)]
+    assert orders[0] != orders[1]
+    # With a single pair the order is the same.
+    one, other = (TrainingSamples(dataset, dataset.split("train")[:1], experiment(train__seed=seed)) for seed in (0, 1))
+    assert not any(equal(one[n], other[n]) for n in range(4))
 
 
 def test_the_same_picture_looks_different_in_another_epoch(dataset: DataSet) -> None:

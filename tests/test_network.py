@@ -295,10 +295,11 @@ def test_freezing_something_unknown_names_what_there_is():
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_100", "tf_efficientnet_lite0", "convnext_atto"])
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_timm_backbones_keep_their_word(name, output_stride):
-    backbone = create_backbone(name, output_stride).eval()
+    with torch.device("meta"):
+        backbone = create_backbone(name, output_stride).eval()
     strides = tuple(min(stride, output_stride) for stride in (2, 4, 8, 16, 32))
     assert backbone.strides == (strides[1:] if name == "convnext_atto" else strides)
-    maps = backbone(torch.zeros(1, 3, 64, 96))
+    maps = backbone(torch.zeros(1, 3, 64, 96, device="meta"))
     assert isinstance(maps, tuple)
     expected = [(c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
     assert [tuple(entry.shape[1:]) for entry in maps] == expected
@@ -326,7 +327,6 @@ def test_a_backbone_that_cannot_be_is_one_clear_line(name, output_stride, words)
     with pytest.raises(CrissCrossError, match=words) as caught:
         create_backbone(name, output_stride)
     assert "\n" not in str(caught.value)
-    assert "()" not in str(caught.value).replace("list_models()", "")
 
 
 OWN = """
@@ -343,6 +343,12 @@ class TinyNet(nn.Module):
     def forward(self, x):
         fine = self.fine(x).relu()
         return [fine, self.coarse(fine).relu()][-self.maps:]
+
+def tiny_resnet(output_stride):
+    import timm
+
+    options = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 24), "stem_width": 8}
+    return timm.create_model("resnet18", features_only=True, output_stride=output_stride, **options)
 
 def always_16(output_stride):
     return TinyNet(16)
@@ -517,7 +523,7 @@ def test_overrides_go_by_last_name_or_in_full(tmp_path):
         ({"scale": [64, 64]}, r"override 'scale' is ambiguous: preprocess\.scale, augment\.scale"),
         ({"recurence": 1}, r"unknown key recurence; did you mean model\.recurrence\?"),
         ({"model.recurence": 1}, r"unknown key model\.recurence; did you mean recurrence\?"),
-        ({"zzz": 1}, r"unknown key zzz; known here: "),
+        ({"zzz": 1}, r"unknown key zzz; known: name, backbone, "),
         ({"recurrence": -1}, r"model\.recurrence must be at least 0, got -1"),
         ({"channels": 32}, r"w\.safetensors: head\.\S+ has shape \[16, .*this configuration needs \[32, "),
         ({"classes": ["a", "b"]}, r"head\.classify\.weight has shape .*the file has 3 classes, the configuration 2"),
@@ -553,8 +559,8 @@ def test_asking_for_no_attention_in_code_is_loud_enough():
 # --- export ---
 
 
-def test_exports_with_free_height_and_width():
-    segmenter = small(backbone="mobilenetv2_035").eval()
+def test_exports_with_free_height_and_width(own_module):
+    segmenter = small(backbone=f"{own_module}:tiny_resnet").eval()
     free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     program = torch.export.export(segmenter, (torch.randn(1, 3, 72, 88),), dynamic_shapes=(free,), strict=False)
     exported = program.module()

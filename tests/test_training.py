@@ -192,6 +192,25 @@ def test_a_loss_that_is_not_finite_names_its_pictures(dataset, tmp_path, monkeyp
     assert native.read(tmp_path / "run" / "last.safetensors")[2]["position"]["iteration"] == 2
 
 
+def test_precision_is_chosen_run_by_run(dataset, tmp_path):
+    short = ("train.iterations=2", "train.validate_every=0", "train.checkpoint_every=0")
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        train(experiment(*short, f"train.precision={precision}"), dataset, tmp_path / precision, Machine(cpu=True))
+        losses[precision] = [entry["loss"] for entry in read_log(tmp_path / precision) if "loss" in entry]
+    # The same pictures and weights, rounded to eight bits: near, but not the same.
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    assert losses["bf16"] != losses["fp32"]
+    with pytest.raises(CrissCrossError, match=r"train\.precision=fp16 cannot be had on this device"):
+        train(experiment(*short, "train.precision=fp16"), dataset, tmp_path / "fp16", Machine(cpu=True))
+
+
+def test_tensorboard_files_on_request(dataset, tmp_path):
+    pytest.importorskip("tensorboard")
+    train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(tensorboard=True))
+    assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
+
+
 def test_classes_must_fit_the_data(dataset, whole_run, tmp_path):
     with pytest.raises(CrissCrossError, match=r"data\.classes names 2 classes .* has 3"):
         train(experiment("data.classes=[a, b]"), dataset, tmp_path / "run")

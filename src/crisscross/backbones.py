@@ -130,7 +130,7 @@ def _explain(name: str, output_stride: int, pretrained: bool, error: Exception) 
     """Turn timm's many ways of saying no into one line."""
     import timm
 
-    reason = " ".join(str(error).split())[:200]
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
     try:
         timm.create_model(name, features_only=True)
     except Exception as plain:

@@ -1,7 +1,8 @@
 """One door: a name, a run folder, a file or a state dict in, a ready network out."""
 
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,13 @@ def _read(source: Source) -> tuple[dict[str, Tensor], Experiment, str]:
     raise CrissCrossError(f"{name}: weights of no system known here (it holds {some}, ...)")
 
 
+def _unknown_override(name: str, keys: Iterable[str]) -> str:
+    full = {key.rpartition(".")[2]: key for key in keys}
+    near = difflib.get_close_matches(name, full, 1, 0.5)
+    hint = f"did you mean {full[near[0]]}?" if near else f"known: {', '.join(full)}"
+    return f"unknown key {name}; {hint}"
+
+
 def _with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
     if not overrides:
         return experiment
@@ -127,6 +135,8 @@ def _with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Exp
         matches = [key for key in keys if key == name or key.rpartition(".")[2] == name]
         if len(matches) > 1 and name not in keys:
             raise CrissCrossError(f"override {name!r} is ambiguous: {', '.join(matches)}")
+        if not matches and "." not in name:
+            raise CrissCrossError(_unknown_override(name, keys))
         changes[matches[0] if matches else name] = value
     if "data.classes" in changes and "data.palette" not in changes:
         changes["data.palette"] = [list(colour) for colour in default_palette(len(changes["data.classes"]))]

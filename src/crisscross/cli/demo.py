@@ -95,8 +95,8 @@ def _report(
     return Report(
         title="CCNet on scenes drawn by formula",
         summary=(
-            f"A small CCNet ({model.backbone}, R = {model.recurrence}) trained from scratch on {SCENES['train']} scenes "
-            f"in {seconds:.0f} s and scored on {result.pictures} others."
+            f"A small CCNet ({model.backbone}, R = {model.recurrence}) trained from scratch on "
+            f"{SCENES['train']} scenes in {seconds:.0f} s and scored on {result.pictures} others."
         ),
         headline=[
             ("held-out mIoU", _score(scores.miou)),

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import is_tensorboard_available
 
 from crisscross.backbones import load_backbone_weights
 from crisscross.checkpoints import native
@@ -62,6 +64,32 @@ def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
     return replace(experiment, data=data)
 
 
+def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accelerator:
+    """accelerate's view of device, processes, precision and trackers.
+
+    Raises:
+        CrissCrossError: the precision cannot be had on this device, or TensorBoard is not installed.
+    """
+    tracker = None
+    if machine.tensorboard:
+        if not is_tensorboard_available():
+            raise CrissCrossError(
+                "--tensorboard needs the package tensorboard: pip install crisscross-seg[tensorboard]"
+            )
+        tracker = "tensorboard"
+    # One process may train several times, each with a precision of its own.
+    AcceleratorState._reset_state()
+    mixed = "no" if precision == "fp32" else precision
+    try:
+        accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=tracker, project_dir=folder)
+    except (ValueError, RuntimeError) as error:
+        raise CrissCrossError(f"train.precision={precision} cannot be had on this device: {error}") from error
+    # accelerate itself falls back on float32 here without a word.
+    if precision == "fp16" and accelerator.device.type == "cpu":
+        raise CrissCrossError("train.precision=fp16 cannot be had on this device: a CPU trains in fp32 or bf16")
+    return accelerator
+
+
 def train(
     experiment: Experiment,
     dataset: DataSet,
@@ -112,11 +140,7 @@ class _Run:
         quick_check(dataset, [data.train_split] + [data.val_split] * self.validates)
         self._check_folder()
         train = self.experiment.train
-        precision = {"fp32": "no"}.get(train.precision, train.precision)
-        tracker = "tensorboard" if machine.tensorboard else None
-        self.accelerator = Accelerator(
-            cpu=machine.cpu, mixed_precision=precision, log_with=tracker, project_dir=str(folder) if tracker else None
-        )
+        self.accelerator = create_accelerator(train.precision, machine, folder)
         share = self.accelerator.num_processes * train.accumulate
         if train.batch % share:
             raise CrissCrossError(
@@ -130,6 +154,8 @@ class _Run:
         self.facts: dict[str, Any] = {"seconds": 0.0, "torch": torch.__version__.split("+")[0]}
         if resume:
             self.position, self.facts = load_state(folder, self.segmenter, self.optimiser)
+        if self.accelerator.scaler is not None and "scaler" in self.facts:
+            self.accelerator.scaler.load_state_dict(self.facts["scaler"])
 
     def _check_folder(self) -> None:
         if self.resume:
@@ -226,5 +252,7 @@ class _Run:
         self.progress.update(position.iteration, mIoU="-" if miou is None else f"{miou:.3f}")
 
     def _save(self) -> None:
+        if self.accelerator.scaler is not None:
+            self.facts["scaler"] = self.accelerator.scaler.state_dict()
         if self.accelerator.is_main_process:
             save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts)

@@ -1,0 +1,24 @@
+"""Every example runs as its reader would run it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+# What the reader should see in the end.
+LAST_WORDS = {
+    "attention_in_your_network": "R = 2: the output at (4, 5) sees 108 of 108",
+    "train_from_python": "labels (64, 128)",
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example(example: Path, tmp_path: Path):
+    result = subprocess.run(
+        [sys.executable, example], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert LAST_WORDS[example.stem] in result.stdout
+    assert len(example.read_text().splitlines()) < 80
