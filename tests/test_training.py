@@ -4,6 +4,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -258,7 +259,11 @@ LONG = ("--set", "train.iterations=400", "--set", "train.checkpoint_every=1", "-
 def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path):
     out = tmp_path / "run"
     process = subprocess.Popen(
-        command(folder, out, *LONG), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(folder, out, *LONG, "--workers", "1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     wait_for(out / "last.safetensors", process)
     os.killpg(process.pid, signal.SIGINT)
@@ -347,6 +352,18 @@ def test_evaluate_and_predict_from_the_command_line(whole_run, folder, tmp_path,
     labels = np.asarray(Image.open(tmp_path / "out" / "labels" / "good.png"))
     assert np.array_equal(labels, load(whole_run).predict(tmp_path / "in" / "good.jpg").labels)
     assert np.asarray(Image.open(tmp_path / "out" / "overlay" / "good.png")).shape == (64, 80, 3)
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_truncated_picture_is_one_line_from_any_process(whole_run, folder, tmp_path, capsys, workers):
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    picture = data / "images" / "p10.png"
+    picture.write_bytes(picture.read_bytes()[:2000])
+    assert main(["evaluate", str(whole_run), "--data", str(data), "--split", "val", "--workers", workers]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("evaluate")]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"crisscross: {picture}: cannot be read")
 
 
 def test_evaluation_refuses_other_classes(whole_run, folder, tmp_path):

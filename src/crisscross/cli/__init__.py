@@ -1,6 +1,7 @@
 """The command `crisscross`. Nothing heavy is imported before a command needs it."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,8 @@ def create_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0 when all went well, 2 for bad input, 130 after Ctrl-C."""
+    # So that `my_module:open_city` beside the user is found; last, so that nothing there shadows an installed package.
+    sys.path.append(os.getcwd())
     parser = create_parser()
     parsed = parser.parse_args(arguments)
     if not hasattr(parsed, "run"):

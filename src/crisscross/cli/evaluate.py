@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
     segmenter = load(arguments.weights, device=device).to(memory_format=torch.channels_last)
     data = segmenter.experiment.data
-    dataset = open_dataset(data.name, arguments.data)
+    dataset = open_dataset(arguments.name or data.name, arguments.data)
     split = arguments.split or (data.test_split if data.test_split in dataset.splits else data.val_split)
     result = evaluate(segmenter, dataset, split, arguments.workers)
     assert result is not None

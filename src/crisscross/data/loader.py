@@ -1,5 +1,6 @@
 """Batches whose content follows from (seed, position) alone, so that resuming needs no sampler state."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -83,25 +84,71 @@ def training_batches(
         )
     share = train.batch // processes
     places = [t * train.batch + process * share + j for t in range(start, train.iterations) for j in range(share)]
-    yield from DataLoader(
-        samples,
+    loader = DataLoader(
+        _Guarded(samples),
         batch_size=share // train.accumulate,
         sampler=places,
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_single_thread if workers else None,
+        worker_init_fn=_start_worker,
         # The loader draws a seed for its workers, which nothing here uses: not from the model's own stream of chance.
         generator=torch.Generator(),
     )
+    yield from _raise_errors(loader)
 
 
-def _collate(samples: list[tuple[Tensor, Tensor, str]]) -> Batch:
-    pictures, labels, names = zip(*samples, strict=True)
-    return Batch(torch.stack(pictures), torch.stack(labels), list(names))
+def evaluation_pictures(
+    dataset: DataSet, pairs: tuple[Pair, ...], workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor, str]]:
+    """Whole pictures uint8 [3, H, W], their masks uint8 [H, W] and names, in order, untouched.
+
+    Raises:
+        CrissCrossError: a pair cannot be read; raised when its turn comes.
+    """
+    samples = _Guarded(EvaluationSamples(dataset, pairs))
+    loader = DataLoader(samples, batch_size=None, num_workers=workers, worker_init_fn=_start_worker)
+    yield from _raise_errors(loader)
 
 
-def _single_thread(worker: int) -> None:
+class _Guarded(Dataset):
+    """Hands errors over as items: a worker process that raises would bury the one clear line in a traceback."""
+
+    def __init__(self, samples: "TrainingSamples | EvaluationSamples") -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        assert isinstance(self.samples, EvaluationSamples)
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str] | CrissCrossError:
+        try:
+            return self.samples[index]
+        except CrissCrossError as error:
+            return error
+
+
+def _raise_errors(loader: DataLoader) -> Iterator:
+    for item in loader:
+        if isinstance(item, CrissCrossError):
+            raise item
+        yield item
+
+
+def _collate(samples: list[tuple[Tensor, Tensor, str] | CrissCrossError]) -> Batch | CrissCrossError:
+    pictures, labels, names = [], [], []
+    for sample in samples:
+        if isinstance(sample, CrissCrossError):
+            return sample
+        pictures.append(sample[0])
+        labels.append(sample[1])
+        names.append(sample[2])
+    return Batch(torch.stack(pictures), torch.stack(labels), names)
+
+
+def _start_worker(worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; only the main one decides what to do about it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

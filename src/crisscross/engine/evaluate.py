@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from accelerate import PartialState
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from crisscross.data import DataSet
-from crisscross.data.loader import EvaluationSamples
+from crisscross.data.loader import evaluation_pictures
 from crisscross.errors import CrissCrossError
 from crisscross.metrics import ConfusionMatrix, Scores
 from crisscross.models import Segmenter
@@ -76,13 +75,13 @@ def evaluate(
     pairs = dataset.split(split)
     mine = pairs[state.process_index :: state.num_processes]
     matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
-    loader = DataLoader(EvaluationSamples(dataset, mine), batch_size=None, num_workers=workers)
+    pictures = evaluation_pictures(dataset, mine, workers)
     was_training = segmenter.training
     segmenter.eval()
     began = time.perf_counter()
     try:
         with Progress(title, len(mine)) as progress:
-            for done, (picture, mask, _) in enumerate(loader, 1):
+            for done, (picture, mask, _) in enumerate(pictures, 1):
                 matrix.update(segmenter.logits_at(picture).argmax(0).cpu(), mask)
                 progress.update(done, mIoU=_percent(matrix.scores().miou))
                 if interrupted():

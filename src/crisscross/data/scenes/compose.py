@@ -68,7 +68,7 @@ def _population(rng: np.random.Generator, street: Street) -> Iterator[Thing]:
     yield from _vehicles(rng, street)
     for draw, least, chances, near, far, places in (
         (draw_tree, 1, 3, 7.0, 24.0, (0.2, 0.4)),
-        (draw_person, 2, 3, 4.0, 7.5, (0.3, 0.85)),
+        (draw_person, 2, 3, 3.6, 6.5, (0.3, 0.85)),
         (draw_pole, 2, 3, 4.5, 10.0, (0.1, 0.25)),
     ):
         for index in range(least + int(rng.random() * chances)):
@@ -122,6 +122,6 @@ def _develop(canvas: Canvas) -> np.ndarray:
     picture = canvas.picture * light * cast[:, None, None]
     picture[:, 1:-1] = 0.7 * picture[:, 1:-1] + 0.15 * (picture[:, :-2] + picture[:, 2:])
     picture[..., 1:-1] = 0.7 * picture[..., 1:-1] + 0.15 * (picture[..., :-2] + picture[..., 2:])
-    picture += (rng.random(picture.shape, dtype=np.float32) - np.float32(0.5)) * between(rng, 0.02, 0.09)
+    picture += (rng.random(picture.shape, dtype=np.float32) - np.float32(0.5)) * between(rng, 0.02, 0.06)
     pixels = (np.clip(picture, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
