@@ -507,13 +507,19 @@ def test_weights_and_experiment_survive_a_file(kind, tmp_path):
     assert (tmp_path / "w.safetensors").stat().st_size < (sizes[kind] + 0.5) * count(segmenter)
 
 
-def test_overrides_go_by_last_name_or_in_full(tmp_path):
-    crisscross.save(small(), tmp_path / "w.safetensors")
-    assert crisscross.load(tmp_path / "w.safetensors", recurrence=1).experiment.model.recurrence == 1
-    loaded = crisscross.load(tmp_path / "w.safetensors", align_corners=True, **{"model.recurrence": 3})
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    crisscross.save(small(), path)
+    return path
+
+
+def test_overrides_go_by_last_name_or_in_full(file):
+    assert crisscross.load(file, recurrence=1).experiment.model.recurrence == 1
+    loaded = crisscross.load(file, align_corners=True, **{"model.recurrence": 3})
     assert loaded.experiment.model.align_corners and loaded.experiment.model.recurrence == 3
     assert loaded.head.attend.recurrence == 3
-    loaded = crisscross.load(tmp_path / "w.safetensors", classes=["x", "y", "z"])
+    loaded = crisscross.load(file, classes=["x", "y", "z"])
     assert loaded.classes == ("x", "y", "z") and len(loaded.palette) == 3
 
 
@@ -530,19 +536,17 @@ def test_overrides_go_by_last_name_or_in_full(tmp_path):
         ({"aux_channels": 0}, r"w\.safetensors: aux_head\.\S+ has no place in this configuration"),
     ],
 )
-def test_overrides_that_cannot_be_are_refused(overrides, words, tmp_path):
-    crisscross.save(small(), tmp_path / "w.safetensors")
+def test_overrides_that_cannot_be_are_refused(overrides, words, file):
     with pytest.raises(CrissCrossError, match=words):
-        crisscross.load(tmp_path / "w.safetensors", **overrides)
+        crisscross.load(file, **overrides)
 
 
-def test_a_missing_tensor_is_named(tmp_path):
+def test_a_missing_tensor_is_named(file, tmp_path):
     from safetensors.torch import load_file, safe_open, save_file
 
-    crisscross.save(small(), tmp_path / "w.safetensors")
-    tensors = load_file(tmp_path / "w.safetensors")
-    with safe_open(tmp_path / "w.safetensors", "pt") as file:
-        header = file.metadata()
+    tensors = load_file(file)
+    with safe_open(file, "pt") as opened:
+        header = opened.metadata()
     del tensors["head.refine.conv.weight"]
     save_file(tensors, tmp_path / "w.safetensors", header)
     with pytest.raises(CrissCrossError, match=r"w\.safetensors: head\.refine\.conv\.weight is missing"):
@@ -550,7 +554,9 @@ def test_a_missing_tensor_is_named(tmp_path):
 
 
 def test_asking_for_no_attention_in_code_is_loud_enough():
-    base = override(Experiment(data=DataConfig(classes=("a", "b"))), ["model.backbone=test_resnet", "model.channels=16"])
+    base = override(
+        Experiment(data=DataConfig(classes=("a", "b"))), ["model.backbone=test_resnet", "model.channels=16"]
+    )
     plain = crisscross.build(base, recurrence=0)
     assert plain.experiment.model.baseline and isinstance(plain.head.attend, nn.Identity)
     assert isinstance(crisscross.build(base).head.attend.attention, nn.Module)

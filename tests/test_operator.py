@@ -83,7 +83,10 @@ def disagreements(operator, q, k, v, g):
         if double:
             error, limit = worst(value, truth), 1e-12 * max(1.0, worst(truth, 0 * truth))
         else:
-            error, limit = spread(value - truth), max(2 * spread(other - truth), torch.finfo(q.dtype).eps * spread(truth))
+            error, limit = (
+                spread(value - truth),
+                max(2 * spread(other - truth), torch.finfo(q.dtype).eps * spread(truth)),
+            )
         # Written so that NaN disagrees.
         if not error <= limit:
             wrong.append(f"{name}: {error:.3g}, allowed {limit:.3g}")
@@ -281,7 +284,9 @@ def test_the_layer_runs_in_half_precision(dtype):
     expected = layer(x)
     found = layer.to(dtype)(x.to(dtype))
     assert found.dtype == dtype
-    torch.testing.assert_close(found.float(), expected, rtol=0, atol=8 * torch.finfo(dtype).eps * expected.abs().max().item())
+    torch.testing.assert_close(
+        found.float(), expected, rtol=0, atol=8 * torch.finfo(dtype).eps * expected.abs().max().item()
+    )
     assert worst(found.float(), x) > 0.1
 
 
@@ -366,7 +371,9 @@ def test_a_backend_that_cannot_run_says_why_and_auto_passes_it_over(monkeypatch)
         raise AssertionError("ran although it cannot")
 
     others = dict(BACKENDS)
-    monkeypatch.setattr("crisscross.ops.dispatch.BACKENDS", {"moon": (lambda q, k, v: "no moon tonight", refuse), **others})
+    monkeypatch.setattr(
+        "crisscross.ops.dispatch.BACKENDS", {"moon": (lambda q, k, v: "no moon tonight", refuse), **others}
+    )
     with pytest.raises(ValueError, match=r"'moon' cannot run here: no moon tonight"):
         criss_cross_attention(q, k, v, "moon")
     torch.testing.assert_close(criss_cross_attention(q, k, v), loop(q, k, v, v)[0])

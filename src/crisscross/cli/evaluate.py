@@ -14,6 +14,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("evaluate", help="score a network on a split", description=__doc__)
     parser.add_argument("weights", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
+    parser.add_argument("--name", metavar="NAME", help="the data set's layout; default: the one of training")
     parser.add_argument(
         "--split", metavar="NAME", help="default: the experiment's test split, else its validation split"
     )
