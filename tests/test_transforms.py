@@ -12,17 +12,15 @@ from torchvision.tv_tensors import Image, Mask
 
 from crisscross.config import AugmentConfig
 from crisscross.data import distortion, transforms
+from crisscross.data.chance import chance, uniform, whole_number
 from crisscross.data.distortion import photometric_distortion, scale_saturation, turn_hue
 from crisscross.data.preprocess import fit_size
 from crisscross.data.transforms import (
     augment,
-    chance,
     pad,
     random_crop,
     random_flip,
     random_resize,
-    uniform,
-    whole_number,
 )
 
 
@@ -275,7 +273,7 @@ def test_hue_against_colorsys(degrees: float) -> None:
 def with_coins(monkeypatch: pytest.MonkeyPatch, *coins: bool) -> None:
     """Fix the coins of every distortion: brightness, early or not, [contrast], saturation, hue, [contrast]."""
     thrown: Iterator[bool] = iter(coins * 10000)
-    monkeypatch.setattr(transforms, "chance", lambda probability, generator: next(thrown))
+    monkeypatch.setattr(distortion, "chance", lambda probability, generator: next(thrown))
 
 
 BRIGHTNESS_ONLY = (True, True, False, False, False)
@@ -301,17 +299,17 @@ def test_ranges_of_brightness_and_contrast(
 
 def test_values_are_clipped_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     with_coins(monkeypatch, True, True, True, False, False)
-    monkeypatch.setattr(transforms, "uniform", lambda low, high, generator: {-32.0: 32.0, 0.5: 0.5}[low])
+    monkeypatch.setattr(distortion, "uniform", lambda low, high, generator: {-32.0: 32.0, 0.5: 0.5}[low])
     picture = torch.tensor([250, 100, 0], dtype=torch.uint8).view(3, 1, 1)
     # min(250 + 32, 255) / 2 = 127.5, rounded to the even neighbour; without the clip it would be 141.
     assert photometric_distortion(picture, seeded()).flatten().tolist() == [128, 66, 16]
-    monkeypatch.setattr(transforms, "uniform", lambda low, high, generator: {-32.0: -32.0, 0.5: 1.5}[low])
+    monkeypatch.setattr(distortion, "uniform", lambda low, high, generator: {-32.0: -32.0, 0.5: 1.5}[low])
     assert photometric_distortion(picture, seeded()).flatten().tolist() == [255, 102, 0]
 
 
 def test_every_operation_has_chance_one_half_and_its_range(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[tuple[str, float]] = []
-    real = transforms.uniform
+    real = distortion.uniform
 
     def spied(low: float, high: float, generator: Generator) -> float:
         drawn = real(low, high, generator)
@@ -329,7 +327,7 @@ def test_every_operation_has_chance_one_half_and_its_range(monkeypatch: pytest.M
         events.append(("hue", degrees))
         return x
 
-    monkeypatch.setattr(transforms, "uniform", spied)
+    monkeypatch.setattr(distortion, "uniform", spied)
     monkeypatch.setattr(distortion, "scale_saturation", saturation)
     monkeypatch.setattr(distortion, "turn_hue", hue)
     generator, picture = seeded(), torch.zeros(3, 1, 1, dtype=torch.uint8)

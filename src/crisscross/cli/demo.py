@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from crisscross.models import Segmenter
     from crisscross.report import Curves, PictureRow, Report
 
-SCENES = {"train": 320, "val": 24, "test": 60}
+SCENES = {"train": 480, "val": 24, "test": 60}
 HEIGHT, WIDTH = 128, 256
 # Scenes shown in the report and written as files.
 SHOWN = 6

@@ -2,6 +2,7 @@
 
 from crisscross.config.parse import (
     apply_overrides,
+    differences,
     from_dict,
     load_experiment,
     override,
@@ -32,6 +33,7 @@ __all__ = [
     "PreprocessConfig",
     "TrainConfig",
     "apply_overrides",
+    "differences",
     "from_dict",
     "load_experiment",
     "override",

@@ -40,6 +40,12 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differences(first: Experiment, second: Experiment) -> list[str]:
+    """Dotted keys whose values differ between two experiments."""
+    ours, theirs = flatten(first), flatten(second)
+    return [key for key in ours if ours[key] != theirs[key]]
+
+
 def from_dict(kind: type[Node], values: Any, prefix: str = "") -> Node:
     """Build `kind` from nested dictionaries; missing keys keep their defaults.
 

@@ -1,6 +1,5 @@
 """The tree of choices. Every field is checked when a tree is made; a wrong one names itself, its value and the rule."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -227,10 +226,3 @@ class Experiment:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
-
-    def differences(self, other: "Experiment") -> Iterator[str]:
-        """Dotted keys whose values differ between two experiments."""
-        from crisscross.config.parse import flatten
-
-        mine, theirs = flatten(self), flatten(other)
-        yield from (key for key in mine if mine[key] != theirs[key])

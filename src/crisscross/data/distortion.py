@@ -7,6 +7,8 @@ moves each channel c to V - (V - c) f; turning the hue needs the full way there 
 import torch
 from torch import Generator, Tensor
 
+from crisscross.data.chance import chance, uniform, whole_number
+
 BRIGHTNESS = 32.0
 CONTRAST = (0.5, 1.5)
 SATURATION = (0.5, 1.5)
@@ -24,8 +26,6 @@ def photometric_distortion(picture: Tensor, generator: Generator) -> Tensor:
     Returns:
         uint8 [3, H, W]; values are clipped to 0..255 after every step.
     """
-    from crisscross.data.transforms import chance, uniform, whole_number
-
     x = picture.float()
     if chance(0.5, generator):
         x = (x + uniform(-BRIGHTNESS, BRIGHTNESS, generator)).clamp_(0, 255)

@@ -10,24 +10,11 @@ from torchvision.transforms.v2 import functional as moves
 from torchvision.tv_tensors import Image, Mask
 
 from crisscross.config import AugmentConfig
+from crisscross.data.chance import chance, uniform, whole_number
+from crisscross.data.distortion import photometric_distortion
 from crisscross.data.preprocess import fit_size
 
 CROP_REDRAWS = 10
-
-
-def uniform(low: float, high: float, generator: Generator) -> float:
-    """One draw from [low, high)."""
-    return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
-
-
-def whole_number(count: int, generator: Generator) -> int:
-    """One draw from 0..count-1."""
-    return int(torch.randint(count, (), generator=generator))
-
-
-def chance(probability: float, generator: Generator) -> bool:
-    """True with this probability."""
-    return uniform(0, 1, generator) < probability
 
 
 def random_resize(picture: Image, mask: Mask, config: AugmentConfig, generator: Generator) -> tuple[Image, Mask]:
@@ -84,8 +71,6 @@ def augment(
     picture: Tensor, mask: Tensor, config: AugmentConfig, ignore: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """Resize, crop, flip and distort: uint8 [3, H, W] and [H, W] -> the same kinds, at most `config.crop` large."""
-    from crisscross.data.distortion import photometric_distortion
-
     picture, mask = random_resize(Image(picture), Mask(mask), config, generator)
     picture, mask = random_crop(picture, mask, config, ignore, generator)
     picture, mask = random_flip(picture, mask, config.flip, generator)

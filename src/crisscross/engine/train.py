@@ -14,7 +14,7 @@ from accelerate.utils import is_tensorboard_available
 from crisscross.backbones import load_backbone_weights
 from crisscross.checkpoints import native
 from crisscross.checkpoints.backbone import read_backbone_weights
-from crisscross.config import Experiment, save_experiment
+from crisscross.config import Experiment, differences, save_experiment
 from crisscross.data import DataSet
 from crisscross.data.check import quick_check
 from crisscross.data.loader import TrainingSamples, training_batches
@@ -160,7 +160,7 @@ class _Run:
     def _check_folder(self) -> None:
         if self.resume:
             stored = stored_experiment(self.folder)
-            if changed := sorted(self.experiment.differences(stored)):
+            if changed := sorted(differences(self.experiment, stored)):
                 raise CrissCrossError(
                     f"{self.folder}: cannot resume with another experiment; it differs in {', '.join(changed)}; "
                     f"continue with {self.folder / 'experiment.yaml'}"

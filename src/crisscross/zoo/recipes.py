@@ -47,7 +47,7 @@ DEMO: Row = {
     "augment": {"ratio": [0.8, 1.25], "crop": [128, 256], "distortion": False},
     "loss": {"normaliser": "valid"},
     "optim": {"name": "adamw", "lr": 4e-3, "weight_decay": 1e-2, "warmup": 20, "eta_min": 1e-5},
-    "train": {"iterations": 600, "batch": 8, "validate_every": 150, "checkpoint_every": 150},
+    "train": {"iterations": 700, "batch": 8, "validate_every": 175, "checkpoint_every": 175},
 }
 
 

@@ -87,7 +87,7 @@ def _vehicles(rng: np.random.Generator, street: Street) -> Iterator[Thing]:
             side = kerb + inward * (lane + body.width / 2)
             yield depth, partial(draw_vehicle, side=side, depth=depth, body=body)
             depth += body.length + between(rng, 0.8, 9)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         depth, side = between(rng, 13, 24), between(rng, street.left_kerb, street.right_kerb)
         yield depth, partial(draw_crossing, side=side, depth=depth, body=TRUCK_BODY)
 

@@ -37,12 +37,12 @@ def draw_tree(canvas: Canvas, side: float, depth: float) -> None:
 
 
 def draw_pole(canvas: Canvas, side: float, depth: float) -> None:
-    """A street lamp, a traffic sign or a traffic light; never thinner than 1/28 of the picture height."""
+    """A street lamp, a traffic sign or a traffic light; never thinner than 1/25 of the picture height."""
     rng, kind, toward_road = canvas.rng, canvas.rng.random(), -1.0 if side > 0 else 1.0
     height = between(rng, 4.5, 7.0) if kind < 0.4 else between(rng, 2.9, 3.6)
     window = canvas.standing(side, depth, 2.2, height)
     right, up = window.metres(side, depth)
-    half, colour = max(0.11, 0.018 * depth), window.worn(pick(rng, POSTS))
+    half, colour = max(0.12, 0.02 * depth), window.worn(pick(rng, POSTS))
     window.paint((abs(right) < half) & (up > 0), colour, POLE, depth)
     if kind < 0.4:
         arm = (toward_road * right > 0) & (toward_road * right < 1.3) & (up > height - 2 * half)
