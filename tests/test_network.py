@@ -1,4 +1,4 @@
-"""The network: published sizes and wiring, its backbones, its files, its export. Every gate is opened before it counts."""
+"""The network: published sizes and wiring, its backbones, its files, its export. Gates are opened before they count."""
 
 import math
 from itertools import pairwise
@@ -369,7 +369,7 @@ class Flat(Broken):
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def own_module(tmp_path, monkeypatch):
     (tmp_path / "crisscross_own_net.py").write_text(OWN, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)

@@ -141,7 +141,7 @@ def broken(mutation):
     """The operator once more, in einsum notation, with one fault; `none` is without any."""
 
     def operator(q, k, v):
-        batch, inner, height, width = q.shape
+        _, inner, height, width = q.shape
         if mutation == "scaled by 1/sqrt(d)":
             q = q / inner**0.5
         if mutation == "q and k swapped":
@@ -261,7 +261,7 @@ def test_with_equal_logits_every_position_weighs_the_same_and_the_centre_once(ba
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_logits_beyond_half_precision_stay_finite_and_right(dtype):
     q, k, v, g = draw((1, 8, 6, 5, 4), dtype)
-    # One channel lifts every logit beyond what float16 holds and bfloat16 resolves; the others tell the positions apart.
+    # One channel lifts all logits beyond what float16 holds and bfloat16 resolves; the others tell positions apart.
     q[:, 0], k[:, 0] = 260, 260
     products = torch.einsum("bchw,bcij->bhwij", q.double(), k.double())
     assert products.min() > 65504

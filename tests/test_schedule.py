@@ -1,5 +1,7 @@
 """The learning rate against published values and values worked out by hand."""
 
+from itertools import pairwise
+
 import pytest
 
 from crisscross.config import OptimConfig
@@ -23,7 +25,7 @@ def test_published_values_between():
 
 def test_it_only_falls():
     rates = [learning_rate(PUBLISHED, iteration, 50) for iteration in range(50)]
-    assert all(later < earlier for earlier, later in zip(rates, rates[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates))
 
 
 def test_power_1_is_a_straight_line():

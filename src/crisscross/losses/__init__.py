@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from crisscross.config import LossConfig
@@ -14,9 +15,10 @@ def create_loss(config: LossConfig, ignore: int) -> Callable[[Tensor, Tensor | N
     """The training loss: (main logits, auxiliary logits or None, labels) -> scalar."""
 
     def loss(main: Tensor, aux: Tensor | None, labels: Tensor) -> Tensor:
-        total = cross_entropy(main, labels, ignore, config.normaliser)
+        weights = torch.tensor(config.class_weights, device=main.device) if config.class_weights else None
+        total = cross_entropy(main, labels, ignore, config.normaliser, weights)
         if aux is not None and config.aux_weight:
-            total = total + config.aux_weight * cross_entropy(aux, labels, ignore, config.normaliser)
+            total = total + config.aux_weight * cross_entropy(aux, labels, ignore, config.normaliser, weights)
         return total
 
     return loss
