@@ -86,3 +86,18 @@ def test_the_configured_ignore_label_reaches_both_logits():
 def test_an_unknown_normaliser_is_refused():
     with pytest.raises(ValueError, match="normaliser must be 'all' or 'valid', got 'mean'"):
         cross_entropy(LOGITS, LABELS, normaliser="mean")
+
+
+@pytest.mark.parametrize(("normaliser", "pixels"), [("all", 4), ("valid", 3)])
+def test_class_weights_multiply_pixels_and_leave_the_normaliser_alone(normaliser, pixels):
+    # Equal logits: every pixel costs log 2. Two pixels of class 0, one of class 1, one ignored.
+    logits, labels = torch.zeros(1, 2, 2, 2), torch.tensor([[[0, 0], [1, 255]]])
+    value = cross_entropy(logits, labels, 255, normaliser, torch.tensor([0.5, 3.0]))
+    assert float(value) == pytest.approx((2 * 0.5 + 3.0) * math.log(2) / pixels)
+
+
+def test_class_weights_reach_both_heads():
+    loss = create_loss(LossConfig(class_weights=(0.0, 2.0), aux_weight=0.5), 255)
+    logits, labels = torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]])
+    # Main 2 log 2 / 2 pixels; the auxiliary one counts half of the same.
+    assert float(loss(logits, logits, labels)) == pytest.approx(1.5 * math.log(2))
