@@ -25,7 +25,6 @@ def main(folder: Path) -> None:
 
     segmenter = crisscross.load(folder / "run")
     result = evaluate(segmenter, dataset, "test")
-    assert result is not None
     print("mIoU after four iterations:", result.scores.miou)
 
     prediction = segmenter.predict(dataset.split("test")[0].picture, probabilities=True)

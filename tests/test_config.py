@@ -17,7 +17,6 @@ from crisscross.config import (
     from_dict,
     load_experiment,
     override,
-    save_experiment,
     to_dict,
     to_yaml,
 )
@@ -73,7 +72,7 @@ FULL = {
         "flip": 0.0,
         "distortion": False,
     },
-    "loss": {"normaliser": "valid", "aux_weight": 0.2},
+    "loss": {"normaliser": "valid", "aux_weight": 0.2, "class_weights": [0.5, 2.0]},
     "optim": {
         "name": "adamw",
         "lr": 6e-4,
@@ -122,7 +121,7 @@ def test_round_trips_by_dictionary_yaml_file_and_checkpoint_header(values, tmp_p
     assert from_dict(Experiment, to_dict(experiment)) == experiment
     assert from_dict(Experiment, yaml.safe_load(to_yaml(experiment))) == experiment
     assert from_dict(Experiment, json.loads(json.dumps(to_dict(experiment)))) == experiment
-    save_experiment(experiment, tmp_path / "e.yaml")
+    (tmp_path / "e.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     assert load_experiment(tmp_path / "e.yaml") == experiment
     # A tree holds no list: it can be compared, hashed and shared.
     assert hash(experiment) == hash(from_dict(Experiment, values))
@@ -410,7 +409,7 @@ def test_an_empty_file_is_the_defaults(tmp_path):
 def test_every_recipe_can_be_built_and_written(name, tmp_path):
     experiment = recipe(name)
     assert experiment.name == name
-    save_experiment(experiment, tmp_path / "recipe.yaml")
+    (tmp_path / "recipe.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     assert load_experiment(tmp_path / "recipe.yaml") == experiment
     # Whoever asks for a baseline by name gets one, and nobody else.
     assert (experiment.model.recurrence == 0) == experiment.model.baseline == name.endswith("-baseline")

@@ -49,24 +49,29 @@ def test_every_key(root: Path) -> None:
     ("text", "message"),
     [
         ("clases: [a]", "`classes` must be a list of names"),
-        ("classes: [a]\npallete: []", "unknown key pallete; did you mean palette?"),
-        ("classes: [a]\nxyzzy: 1", "known here: classes, palette"),
+        ("classes: [a, b]\npallete: []", "unknown key pallete; did you mean palette?"),
+        ("classes: [a, b]\nxyzzy: 1", "known here: classes, palette"),
         ("classes: []", "`classes` must be a list of names"),
         ("classes: a", "`classes` must be a list of names"),
         ("classes: [a, b, a]", "`classes` names 'a' twice"),
         (f"classes: {list(range(256))}", "at most 255 names, got 256"),
         ("- a\n- b", "`classes` must be a list of names"),
         ("classes: [a, b", "not valid YAML"),
+        ("classes: [a]", "`classes` must name at least two classes, got ['a']"),
+        ("classes: [yes, no]", "`classes` must be names, got True; put quotes around it"),
+        ("classes: [a, b]\nvoid: [1]", "void holds 1, which is a class (0..1)"),
+        ("classes: [a, b]\nmasks: ''", "masks must be the name of a folder, got ''"),
+        ("classes: [a, b]\nsplits: {train: null}", "splits must map split names to list files"),
         ("classes: [a, b]\npalette: [[1, 2, 3]]", "palette has 1 colours for 2 classes"),
-        ("classes: [a]\npalette: [[1, 2]]", "palette must be a list of [red, green, blue], got [[1, 2]]"),
-        ("classes: [a]\npalette: [[1, 2, 256]]", "palette colours lie in 0..255, got [1, 2, 256]"),
+        ("classes: [a, b]\npalette: [[1, 2]]", "palette must be a list of [red, green, blue], got [[1, 2]]"),
+        ("classes: [a, b]\npalette: [[0, 0, 0], [1, 2, 256]]", "palette colours lie in 0..255, got [1, 2, 256]"),
         ("classes: [a, b]\nignore: 1", "ignore must be a whole number 2..255, got 1"),
         ("classes: [a, b]\nignore: 256", "ignore must be a whole number 2..255, got 256"),
-        ("classes: [a]\nignore: true", "ignore must be a whole number 1..255, got True"),
-        ("classes: [a]\nvoid: 7", "void must be a list of whole numbers 0..255, got 7"),
-        ("classes: [a]\nvoid: [300]", "void must be a list of whole numbers 0..255, got [300]"),
-        ("classes: [a]\nimages: 5", "images must be the name of a folder, got 5"),
-        ("classes: [a]\nsplits: train.txt", "splits must map split names to list files, got 'train.txt'"),
+        ("classes: [a, b]\nignore: true", "ignore must be a whole number 2..255, got True"),
+        ("classes: [a, b]\nvoid: 7", "void must be a list of whole numbers 0..255, got 7"),
+        ("classes: [a, b]\nvoid: [300]", "void must be a list of whole numbers 0..255, got [300]"),
+        ("classes: [a, b]\nimages: 5", "images must be the name of a folder, got 5"),
+        ("classes: [a, b]\nsplits: train.txt", "splits must map split names to list files, got 'train.txt'"),
     ],
 )
 def test_a_senseless_description_is_refused_in_one_line(root: Path, text: str, message: str) -> None:
@@ -97,10 +102,10 @@ def test_an_unknown_name_is_told_with_its_line(root: Path) -> None:
 
 def test_a_list_that_is_missing_or_no_text(root: Path) -> None:
     with pytest.raises(CrissCrossError, match=r"gone\.txt: no such split list"):
-        open_folder(describe(root, "classes: [a]\nsplits: {train: gone.txt}"))
+        open_folder(describe(root, "classes: [a, b]\nsplits: {train: gone.txt}"))
     (root / "val.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(CrissCrossError, match=r"val\.txt: not UTF-8 text"):
-        open_folder(describe(root, "classes: [a]"))
+        open_folder(describe(root, "classes: [a, b]"))
 
 
 def without_lists(root: Path, count: int) -> Path:

@@ -108,20 +108,31 @@ def test_published_mean_and_std_are_the_default():
 
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_whole_resizes_once_more_to_the_pictures_own_size(align_corners):
-    coarse = torch.randn(1, 4, 6, 7, generator=torch.Generator().manual_seed(0))
+    coarse = torch.randn(1, 4, 36, 37, generator=torch.Generator().manual_seed(0))
     seen = []
 
     def logits_of(x):
         seen.append(x)
         return coarse
 
-    x = torch.zeros(1, 3, 6, 7)
-    found = whole(logits_of, x, (11, 5), align_corners)
+    x = torch.zeros(1, 3, 36, 37)
+    found = whole(logits_of, x, (51, 33), align_corners)
     assert len(seen) == 1 and seen[0] is x
-    assert np.abs(found.numpy() - stretch(coarse.numpy(), (11, 5), align_corners)).max() < 1e-5
+    assert np.abs(found.numpy() - stretch(coarse.numpy(), (51, 33), align_corners)).max() < 1e-5
     # The other way of aligning would be noticed.
-    assert np.abs(found.numpy() - stretch(coarse.numpy(), (11, 5), not align_corners)).max() > 0.1
-    assert whole(logits_of, x, (6, 7), align_corners) is coarse
+    assert np.abs(found.numpy() - stretch(coarse.numpy(), (51, 33), not align_corners)).max() > 0.1
+    assert whole(logits_of, x, (36, 37), align_corners) is coarse
+
+
+def test_a_picture_smaller_than_the_largest_stride_is_filled_up_and_cut_back():
+    x = torch.rand(1, 3, 5, 40, generator=torch.Generator().manual_seed(0)) + 1
+
+    def logits_of(given):
+        assert given.shape == (1, 3, 32, 40)
+        assert torch.equal(given[..., :5, :], x) and not given[..., 5:, :].any()
+        return given * 2
+
+    assert torch.equal(whole(logits_of, x, (5, 40), False), x * 2)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

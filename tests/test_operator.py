@@ -275,6 +275,15 @@ def test_logits_beyond_half_precision_stay_finite_and_right(dtype):
     assert not worst(plain[0], truth[0]) <= 0.2
 
 
+def test_autocast_leaves_logits_and_softmax_in_float32():
+    q, k, v, _ = draw((1, 8, 6, 5, 4), torch.bfloat16)
+    q[:, 0], k[:, 0] = 260, 260
+    truth = loop(q, k, v, v)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = criss_cross_attention(q.float(), k.float(), v.float())
+    assert worst(found.double(), truth) <= 2 / 128
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_the_layer_runs_in_half_precision(dtype):
     torch.manual_seed(0)

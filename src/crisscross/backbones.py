@@ -4,13 +4,13 @@ A backbone has `channels` and `strides`, both fine to coarse, and its forward ta
 that many feature maps [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])].
 """
 
-import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from crisscross.config import hint, import_attribute
 from crisscross.errors import CrissCrossError
 
 # Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
@@ -50,12 +50,14 @@ class Backbone(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
+        """Training mode for everything that is not frozen."""
         super().train(mode)
         for module in self.frozen:
             module.eval()
         return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps, fine to coarse, of a normalised picture [B, 3, H, W]."""
         return tuple(self.net(x))
 
 
@@ -114,11 +116,10 @@ def _timm_network(name: str, output_stride: int, pretrained: bool) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
-        import difflib
-
-        near = difflib.get_close_matches(name, timm.list_models(), 3, 0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
-        raise CrissCrossError(f"unknown backbone {name}; {hint}")
+        near = hint(name, timm.list_models())
+        raise CrissCrossError(
+            f"unknown backbone {name}; {near if near.startswith('did') else 'see timm.list_models()'}"
+        )
     options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
         return timm.create_model(name, pretrained=pretrained, features_only=True, **options)
@@ -151,12 +152,14 @@ def _explain(name: str, output_stride: int, pretrained: bool, error: Exception) 
 
 
 def _own_network(name: str, output_stride: int) -> nn.Module:
-    module_name, _, attribute = name.partition(":")
+    factory = import_attribute(name, "model.backbone")
     try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise CrissCrossError(f"model.backbone {name}: cannot be imported: {error}") from error
-    return factory(output_stride=output_stride)
+        net = factory(output_stride=output_stride)
+    except TypeError as error:
+        raise CrissCrossError(f"model.backbone {name}: must take output_stride=...: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise CrissCrossError(f"model.backbone {name}: must return a torch module, got {type(net).__name__}")
+    return net
 
 
 def _probe(net: nn.Module, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -40,6 +40,7 @@ class CrissCrossHead(nn.Module):
         self.classify = _classifier(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels, h, w] -> logits [B, K, h, w]."""
         attended = self.refine(self.attend(self.reduce(x)))
         # The untouched features come first: the published weights depend on this order.
         return self.classify(self.dropout(self.fuse(torch.cat([x, attended], dim=1))))
@@ -55,4 +56,5 @@ class AuxiliaryHead(nn.Module):
         self.classify = _classifier(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, in, h, w] -> logits [B, K, h, w]."""
         return self.classify(self.dropout(self.reduce(x)))

@@ -7,6 +7,9 @@ from torch.nn import functional
 
 LogitsOf = Callable[[Tensor], Tensor]
 
+# The largest output stride there is.
+SMALLEST = 32
+
 
 def whole(logits_of: LogitsOf, x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Logits of a picture in one pass, as published: at network input size first, then at the picture's own.
@@ -20,7 +23,13 @@ def whole(logits_of: LogitsOf, x: Tensor, size: tuple[int, int], align_corners: 
     Returns:
         [B, K, *size].
     """
-    logits = logits_of(x)
+    height, width = x.shape[-2:]
+    # Deep networks cannot take fewer pixels than their own stride; the filling is mean colour and is cut off again.
+    missing = [0, max(SMALLEST - width, 0), 0, max(SMALLEST - height, 0)]
+    if any(missing):
+        logits = logits_of(functional.pad(x, missing))[..., :height, :width]
+    else:
+        logits = logits_of(x)
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
     return functional.interpolate(logits, size, mode="bilinear", align_corners=align_corners)

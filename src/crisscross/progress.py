@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 Item = TypeVar("Item")
 
@@ -19,16 +19,22 @@ class Progress:
         title: what is going on, one or two words.
         total: how many units there are.
         start: how many were done before (a resumed run), so that the time left is right.
+        show: false keeps silent, for all processes but the first.
+
+    One display is live at a time: an inner one suspends the outer.
     """
 
-    def __init__(self, title: str, total: int, start: int = 0) -> None:
+    live: ClassVar[list["Progress"]] = []
+
+    def __init__(self, title: str, total: int, start: int = 0, show: bool = True) -> None:
+        self.show = show
         self.title, self.total, self.start, self.done = title, total, start, start
         self.facts: dict[str, str] = {}
         self.began = self.shown = time.monotonic()
         self.bar: Any = None
 
     def __enter__(self) -> "Progress":
-        if sys.stderr.isatty():
+        if self.show and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
             from rich.progress import Progress as Bar
@@ -41,6 +47,9 @@ class Progress:
             ]
             self.bar = Bar(*columns, console=Console(stderr=True), transient=False)
             self.task = self.bar.add_task(self.title, total=self.total, completed=self.start, facts="")
+            if Progress.live:
+                Progress.live[-1].bar.stop()
+            Progress.live.append(self)
             self.bar.start()
         return self
 
@@ -49,6 +58,9 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
+            Progress.live.remove(self)
+            if Progress.live:
+                Progress.live[-1].bar.start()
 
     def update(self, done: int, **facts: str) -> None:
         """Set the number of finished units and the facts to show beside it; facts stay until they change."""
@@ -57,7 +69,7 @@ class Progress:
         text = "  ".join([*(f"{name} {value}" for name, value in self.facts.items()), self._times()])
         if self.bar is not None:
             self.bar.update(self.task, completed=done, facts=text)
-        elif time.monotonic() - self.shown >= PLAIN_EVERY or done == self.total:
+        elif self.show and (time.monotonic() - self.shown >= PLAIN_EVERY or done == self.total):
             self.shown = time.monotonic()
             self.say(f"{self.title} {done}/{self.total}  {text}")
 
@@ -65,7 +77,7 @@ class Progress:
         """Print a line without disturbing the bar."""
         if self.bar is not None:
             self.bar.console.print(line, highlight=False, markup=False)
-        else:
+        elif self.show:
             print(line, file=sys.stderr, flush=True)
 
     def _times(self) -> str:

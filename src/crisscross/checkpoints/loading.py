@@ -3,7 +3,6 @@
 import difflib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,23 +86,30 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise CrissCrossError(f"{path}: refused, it is not a plain file of tensors: {reason}") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        reason = "it is not a checkpoint, or one that would run code"
+        raise CrissCrossError(f"{path}: refused, {reason}; convert it to .safetensors where it came from") from error
+    # A damaged file can make the reader fail in any way.
+    except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise CrissCrossError(f"{path}: not a readable checkpoint (truncated or of another kind): {reason}") from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
-    tensors = (
-        {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
-    )
+    tensors = _tensors(content)
     if not tensors:
         raise CrissCrossError(f"{path}: holds no tensors")
-    return {key.removeprefix("module."): value for key, value in tensors.items()}
+    return tensors
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    """The named tensors of a checkpoint, without the wrapper names of data-parallel training."""
+    if not isinstance(content, Mapping):
+        return {}
+    inner = content.get("state_dict", content)
+    named = inner.items() if isinstance(inner, Mapping) else ()
+    return {str(key).removeprefix("module."): value for key, value in named if isinstance(value, Tensor)}
 
 
 def _read(source: Source) -> tuple[dict[str, Tensor], Experiment, str]:
     if isinstance(source, Mapping):
-        tensors, experiment, name = dict(source.get("state_dict", source)), None, "state dict"  # type: ignore[call-overload]
+        tensors, experiment, name = _tensors(source), None, "state dict"
     else:
         path = weights_file(source)
         name = str(path)
@@ -115,6 +121,10 @@ def _read(source: Source) -> tuple[dict[str, Tensor], Experiment, str]:
         return tensors, experiment, name
     if mmseg.recognises(tensors):
         return (*mmseg.convert(tensors), name)
+    if "head.classify.weight" in tensors:
+        raise CrissCrossError(
+            f"{name}: our own weights without their experiment; write them with crisscross.save instead"
+        )
     some = ", ".join(list(tensors)[:3])
     raise CrissCrossError(f"{name}: weights of no system known here (it holds {some}, ...)")
 
@@ -143,4 +153,4 @@ def _with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Exp
     if changes.get("model.recurrence") == 0:
         # Asking for no attention in code is explicit enough.
         changes["model.baseline"] = True
-    return apply_overrides(replace(experiment), changes)
+    return apply_overrides(experiment, changes)

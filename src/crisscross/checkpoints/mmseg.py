@@ -37,7 +37,8 @@ BACKBONES = {6: "resnet50c", 23: "resnet101c"}
 
 def recognises(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a state dict is MMSegmentation's CCNet."""
-    return "decode_head.cca.query_conv.weight" in tensors and "backbone.stem.0.weight" in tensors
+    needed = ("decode_head.cca.query_conv.weight", "decode_head.conv_seg.weight", "backbone.stem.0.weight")
+    return all(key in tensors for key in needed) and any(key.startswith("backbone.layer3.") for key in tensors)
 
 
 def rename(key: str) -> str:

@@ -85,7 +85,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Experiment | 
         raise CrissCrossError(f"{path}: written by another version ({header.get('format')}); this one reads {FORMAT}")
     try:
         return tensors, from_dict(Experiment, json.loads(header["experiment"])), json.loads(header.get("facts", "{}"))
-    except CrissCrossError as error:
+    except (CrissCrossError, ValueError) as error:
         raise CrissCrossError(f"{path}: {error}") from error
 
 

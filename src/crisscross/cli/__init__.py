@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        print(f"crisscross: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("crisscross: stopped", file=sys.stderr)
         return 130

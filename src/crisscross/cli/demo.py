@@ -73,7 +73,6 @@ def _train_and_score(
         raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start anew")
     segmenter = load(folder / LAST)
     result = evaluate(segmenter, dataset, "test")
-    assert result is not None
     if name == "demo":
         predict_files(segmenter, [pair.picture for pair in dataset.split("test")[:SHOWN]], out / "predictions")
     return segmenter, result, outcome.seconds

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli.options import count
+
 if TYPE_CHECKING:
     from crisscross.engine.evaluate import Evaluation
 
@@ -19,7 +21,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--split", metavar="NAME", help="default: the experiment's test split, else its validation split"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores and counts as JSON")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default 2)")
+    parser.add_argument(
+        "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"
+    )
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.set_defaults(run=run)
 
@@ -30,19 +34,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crisscross.checkpoints import load
     from crisscross.data import open_dataset
-    from crisscross.engine.evaluate import evaluate
+    from crisscross.engine.evaluate import choose_device, evaluate
     from crisscross.files import write_text
 
-    device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
-    segmenter = load(arguments.weights, device=device).to(memory_format=torch.channels_last)
+    segmenter = load(arguments.weights, device=choose_device(arguments.cpu)).to(memory_format=torch.channels_last)
     data = segmenter.experiment.data
     dataset = open_dataset(arguments.name or data.name, arguments.data)
     split = arguments.split or (data.test_split if data.test_split in dataset.splits else data.val_split)
     result = evaluate(segmenter, dataset, split, arguments.workers)
-    assert result is not None
-    print_evaluation(result, segmenter.classes)
+    print_evaluation(result, dataset.classes)
     if arguments.json:
-        write_text(arguments.json, json.dumps(facts(result, segmenter.classes), indent=1) + "\n")
+        write_text(arguments.json, json.dumps(facts(result, dataset.classes), indent=1) + "\n")
     return 0
 
 

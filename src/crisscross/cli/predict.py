@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.engine.predict import Labelled, find_pictures, predict_files
     from crisscross.progress import Progress
 
-    pictures = find_pictures(arguments.paths)
+    pictures = find_pictures(arguments.paths, arguments.out)
     import torch
 
     from crisscross.checkpoints import load

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli.options import count, positive
+
 if TYPE_CHECKING:
     from crisscross.config import Experiment
 
@@ -21,9 +23,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", help="local pretrained backbone weights")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default 2)")
+    parser.add_argument(
+        "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"
+    )
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for the network")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads for the network")
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files into RUN")
     parser.set_defaults(run=run)
 

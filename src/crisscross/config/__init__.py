@@ -1,12 +1,12 @@
 """What can be chosen: one tree of frozen dataclasses, the same in YAML, on the command line and in a checkpoint."""
 
+from crisscross.config.names import hint, import_attribute
 from crisscross.config.parse import (
     apply_overrides,
     differences,
     from_dict,
     load_experiment,
     override,
-    save_experiment,
     to_dict,
     to_yaml,
 )
@@ -35,9 +35,10 @@ __all__ = [
     "apply_overrides",
     "differences",
     "from_dict",
+    "hint",
+    "import_attribute",
     "load_experiment",
     "override",
-    "save_experiment",
     "to_dict",
     "to_yaml",
 ]

@@ -1,7 +1,6 @@
 """Between the tree and plain dictionaries, YAML files and `key=value` words."""
 
 import dataclasses
-import difflib
 import math
 import os
 import types
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from crisscross.config.names import hint
 from crisscross.config.tree import Experiment
 from crisscross.errors import CrissCrossError
 
@@ -89,7 +89,8 @@ def apply_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Exper
                 raise CrissCrossError(f"{'.'.join(path[: depth + 1])} is a value, it has no keys below it")
         if leaf not in node:
             raise CrissCrossError(_unknown(leaf, list(node), "".join(f"{part}." for part in path)))
-        node[leaf] = value
+        # A whole section as a value changes the keys that it names and leaves the others.
+        node[leaf] = {**node[leaf], **value} if isinstance(node[leaf], dict) and isinstance(value, dict) else value
     return from_dict(Experiment, tree)
 
 
@@ -114,11 +115,6 @@ def to_yaml(experiment: Experiment) -> str:
     return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
-def save_experiment(experiment: Experiment, path: str | os.PathLike[str]) -> None:
-    """Write the experiment as YAML."""
-    Path(path).write_text(to_yaml(experiment), encoding="utf-8")
-
-
 def _yaml(text: str, where: str) -> Any:
     import yaml
 
@@ -129,9 +125,7 @@ def _yaml(text: str, where: str) -> Any:
 
 
 def _unknown(key: str, known: list[str], prefix: str) -> str:
-    near = difflib.get_close_matches(key, known, 1, 0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-    return f"unknown key {prefix}{key}; {hint}"
+    return f"unknown key {prefix}{key}; {hint(key, known, 'known here')}"
 
 
 def _convert(kind: Any, value: Any, key: str) -> Any:
@@ -140,7 +134,7 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
         return from_dict(typing.cast(Any, kind), value, f"{key}.")
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        if value is None:
+        if value in (None, "none", "None"):
             return None
         return _convert(arguments[0], value, key)
     if origin is typing.Literal:
@@ -150,7 +144,11 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
     if kind is float:
         value = _number(value)
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), value, key, "a number")
-        return float(_expect(math.isfinite(value), value, key, "finite"))
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
+        return _expect(math.isfinite(value), value, key, "finite")
     names = {int: "a whole number", bool: "true or false", str: "text"}
     fits = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
     return _expect(fits, value, key, names[kind])

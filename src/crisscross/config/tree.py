@@ -200,6 +200,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _at_least(self, "train", 1, "iterations", "batch", "accumulate")
         _at_least(self, "train", 0, "validate_every", "checkpoint_every", "seed")
+        _require(self.seed < 2**63, "train.seed", "below 2**63", self.seed)
         _require(
             self.batch % self.accumulate == 0,
             "train.batch",

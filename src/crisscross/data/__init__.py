@@ -1,10 +1,10 @@
 """Pictures and masks: opening data sets, reading, chance, batches."""
 
-import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from crisscross.config import import_attribute
 from crisscross.data.camvid import is_camvid, open_camvid
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.folder import DESCRIPTION, open_folder
@@ -32,12 +32,10 @@ def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
         return OPENERS[name](root)
     if ":" not in name:
         raise CrissCrossError(f"unknown data set {name!r}; known: auto, {', '.join(OPENERS)}, package.module:function")
-    module, _, attribute = name.partition(":")
-    try:
-        opener = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise CrissCrossError(f"data.name {name}: cannot be imported: {error}") from error
-    return opener(root)
+    dataset = import_attribute(name, "data.name")(root)
+    if not isinstance(dataset, DataSet):
+        raise CrissCrossError(f"data.name {name}: must return a DataSet, got {type(dataset).__name__}")
+    return dataset
 
 
 def _recognise(root: Path) -> str:

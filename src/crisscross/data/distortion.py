@@ -24,7 +24,8 @@ def photometric_distortion(picture: Tensor, generator: Generator) -> Tensor:
         generator: source of every draw.
 
     Returns:
-        uint8 [3, H, W]; values are clipped to 0..255 after every step.
+        uint8 [3, H, W]; values are clipped to 0..255 after every step and rounded once, at the end (the published code
+        cuts to whole numbers after every step).
     """
     x = picture.float()
     if chance(0.5, generator):

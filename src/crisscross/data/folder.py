@@ -5,7 +5,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from crisscross.config.parse import _unknown
+from crisscross.config import hint
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.palette import default_palette
 from crisscross.data.reading import is_picture_file
@@ -22,8 +22,8 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
 
     Keys: `classes` (names, required), `palette` (RGB triples), `ignore` (default 255), `void` (more ignored values),
     `images` and `masks` (folder names), `splits` (split name -> text file with one picture name a line). Lists called
-    `train.txt`, `val.txt` and `test.txt` are found without being named. Without any list every fifth picture, chosen
-    by a checksum of its name, is `val` and the rest `train`.
+    `train.txt`, `val.txt` and `test.txt` are found without being named. Without a `train` list, `train` is what no
+    other list holds; without a `val` list either, about a fifth, chosen by a checksum of the names, is `val`.
 
     Raises:
         CrissCrossError: a missing folder or file, an unknown key or a senseless value.
@@ -35,7 +35,7 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
     ignore, void = _ignored(values, len(classes), root / DESCRIPTION)
     folders = {key: values.get(key, key) for key in ("images", "masks")}
     for key, value in folders.items():
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not value.strip("./"):
             raise CrissCrossError(f"{root / DESCRIPTION}: {key} must be the name of a folder, got {value!r}")
     pairs = _pairs(root, folders["images"], folders["masks"])
     splits, note = _splits(root, values.get("splits"), pairs)
@@ -51,16 +51,24 @@ def _description(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CrissCrossError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise CrissCrossError(f"{path}: cannot be read: {error.strerror}") from error
     if not isinstance(values, dict) or not isinstance(values.get("classes"), list) or not values["classes"]:
         raise CrissCrossError(f"{path}: `classes` must be a list of names")
     for key in values:
         if key not in KEYS:
-            raise CrissCrossError(f"{path}: {_unknown(str(key), KEYS, '')}")
+            raise CrissCrossError(f"{path}: unknown key {key}; {hint(str(key), KEYS, 'known here')}")
     return values
 
 
 def _classes(given: list[Any], path: Path) -> tuple[str, ...]:
+    for name in given:
+        # YAML reads a bare yes, no or null as something other than text.
+        if name is None or isinstance(name, bool) or not str(name).strip():
+            raise CrissCrossError(f"{path}: `classes` must be names, got {name!r}; put quotes around it")
     classes = tuple(str(name) for name in given)
+    if len(classes) < 2:
+        raise CrissCrossError(f"{path}: `classes` must name at least two classes, got {list(classes)}")
     if twice := sorted({name for name in classes if classes.count(name) > 1}):
         raise CrissCrossError(f"{path}: `classes` names {twice[0]!r} twice; each class needs a name of its own")
     if len(classes) > 255:
@@ -74,6 +82,8 @@ def _ignored(values: dict[str, Any], classes: int, path: Path) -> tuple[int, tup
         raise CrissCrossError(f"{path}: ignore must be a whole number {classes}..255, got {ignore!r}")
     if not isinstance(void, list) or any(type(value) is not int or not 0 <= value <= 255 for value in void):
         raise CrissCrossError(f"{path}: void must be a list of whole numbers 0..255, got {void!r}")
+    if taken := [value for value in void if value < classes]:
+        raise CrissCrossError(f"{path}: void holds {taken[0]}, which is a class (0..{classes - 1})")
     return ignore, tuple(void)
 
 
@@ -81,7 +91,9 @@ def _palette(given: Any, classes: int, path: Path) -> tuple[tuple[int, int, int]
     if given is None:
         return default_palette(classes)
     try:
-        palette = tuple((int(red), int(green), int(blue)) for red, green, blue in given)
+        palette = tuple((red, green, blue) for red, green, blue in given)
+        if any(type(channel) is not int for colour in palette for channel in colour):
+            raise TypeError("not whole numbers")
     except (TypeError, ValueError) as error:
         raise CrissCrossError(f"{path}: palette must be a list of [red, green, blue], got {given!r}") from error
     if len(palette) != classes:
@@ -113,15 +125,32 @@ def _pairs(root: Path, images: str, masks: str) -> dict[str, Pair]:
 def _splits(root: Path, given: Any, pairs: dict[str, Pair]) -> tuple[dict[str, tuple[Pair, ...]], str]:
     if given is None:
         given = {name: f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()}
-    if not given:
-        held_out = {name for name in pairs if zlib.crc32(name.encode()) % HELD_OUT == 0}
-        train = tuple(pair for name, pair in pairs.items() if name not in held_out)
-        val = tuple(pair for name, pair in pairs.items() if name in held_out)
-        note = f"no split lists: {len(val)} of {len(pairs)} pictures held out as val by name"
-        return {"train": train, "val": val}, note
-    if not isinstance(given, dict):
+        if "train" not in given:
+            return _without_train_list(root, given, pairs)
+    if not isinstance(given, dict) or not all(isinstance(path, str) for path in given.values()):
         raise CrissCrossError(f"{root / DESCRIPTION}: splits must map split names to list files, got {given!r}")
-    return {str(name): _listed(root / str(path), pairs) for name, path in given.items()}, ""
+    return {str(name): _listed(root / path, pairs) for name, path in given.items()}, ""
+
+
+def _without_train_list(
+    root: Path, given: dict[str, str], pairs: dict[str, Pair]
+) -> tuple[dict[str, tuple[Pair, ...]], str]:
+    """`train` is whatever no list holds; without a `val` list a part of it, chosen by name, is held out."""
+    splits = {name: _listed(root / path, pairs) for name, path in given.items()}
+    listed = {pair.name for split in splits.values() for pair in split}
+    free = {name: pair for name, pair in pairs.items() if name not in listed}
+    note = f"no list train.txt: train is the {len(free)} pictures that no other list holds"
+    if "val" not in given:
+        order = sorted(free, key=_checksum)
+        held_out = {name for name in order if _checksum(name) % HELD_OUT == 0} or set(order[: len(order) > 1])
+        splits["val"] = tuple(pair for name, pair in free.items() if name in held_out)
+        free = {name: pair for name, pair in free.items() if name not in held_out}
+        note = f"no split lists: {len(held_out)} of {len(pairs)} pictures held out as val by name"
+    return {"train": tuple(free.values()), **splits}, note
+
+
+def _checksum(name: str) -> int:
+    return zlib.crc32(os.fsencode(name))
 
 
 def _listed(path: Path, pairs: dict[str, Pair]) -> tuple[Pair, ...]:
@@ -133,6 +162,8 @@ def _listed(path: Path, pairs: dict[str, Pair]) -> tuple[Pair, ...]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise CrissCrossError(f"{path}: not UTF-8 text; save this split list as UTF-8") from error
+    except OSError as error:
+        raise CrissCrossError(f"{path}: cannot be read: {error.strerror}") from error
     for number, line in enumerate(lines, 1):
         name = line.strip()
         if not name:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from crisscross.config import Experiment
+from crisscross.config import Experiment, TrainConfig
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.preprocess import normalise
 from crisscross.data.reading import read_pair
@@ -29,6 +29,10 @@ class Batch:
     pictures: Tensor
     labels: Tensor
     names: list[str]
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory, from where copies to a GPU run beside other work."""
+        return Batch(self.pictures.pin_memory(), self.labels.pin_memory(), self.names)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
@@ -66,6 +70,19 @@ class TrainingSamples(Dataset):
         return (*pad(normal, mask, experiment.augment.crop, self.dataset.ignore), pair.name)
 
 
+def check_share(train: TrainConfig, processes: int) -> None:
+    """Refuse a batch that cannot be shared out evenly.
+
+    Raises:
+        CrissCrossError: it is no multiple of processes times `train.accumulate`.
+    """
+    if train.batch % (processes * train.accumulate):
+        raise CrissCrossError(
+            f"train.batch must be a multiple of processes x accumulate ({processes} x {train.accumulate}), "
+            f"got {train.batch}"
+        )
+
+
 def training_batches(
     samples: TrainingSamples, start: int, process: int = 0, processes: int = 1, workers: int = 0
 ) -> Iterator[Batch]:
@@ -77,11 +94,7 @@ def training_batches(
         CrissCrossError: the batch cannot be shared out evenly; raised when the first batch is asked for.
     """
     train = samples.experiment.train
-    if train.batch % (processes * train.accumulate):
-        raise CrissCrossError(
-            f"train.batch must be a multiple of processes x accumulate ({processes} x {train.accumulate}), "
-            f"got {train.batch}"
-        )
+    check_share(train, processes)
     share = train.batch // processes
     places = [t * train.batch + process * share + j for t in range(start, train.iterations) for j in range(share)]
     loader = DataLoader(

@@ -1,6 +1,7 @@
 """From files (or PIL pictures, or arrays) to uint8 arrays, with one clear line for everything that cannot be read."""
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,7 +147,11 @@ def _one_line_errors(name: str) -> Iterator[None]:
         raise CrissCrossError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
         raise CrissCrossError(f"{name}: not a picture") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    # Damaged files make PIL's decoders fail in all these ways.
+    except (
+        *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, OverflowError),
+        *(struct.error, Image.DecompressionBombError),
+    ) as error:
         raise CrissCrossError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
 
 

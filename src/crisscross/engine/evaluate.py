@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crisscross.data import DataSet
 from crisscross.data.loader import evaluation_pictures
+from crisscross.engine.interrupt import Interrupted
 from crisscross.errors import CrissCrossError
 from crisscross.metrics import ConfusionMatrix, Scores
 from crisscross.models import Segmenter
@@ -47,6 +48,11 @@ def check_classes(segmenter: Segmenter, dataset: DataSet) -> None:
         )
 
 
+def choose_device(cpu: bool) -> str:
+    """The device of this process: its own GPU where there is one and `cpu` does not forbid it."""
+    return "cpu" if cpu else str(PartialState().device)
+
+
 def evaluate(
     segmenter: Segmenter,
     dataset: DataSet,
@@ -54,7 +60,7 @@ def evaluate(
     workers: int = 0,
     interrupted: Callable[[], bool] = lambda: False,
     title: str = "evaluate",
-) -> Evaluation | None:
+) -> Evaluation:
     """Label every picture of a split and count.
 
     Several processes share the pictures; each one is counted exactly once.
@@ -64,11 +70,12 @@ def evaluate(
         dataset: data set with the network's classes.
         split: name of the split.
         workers: processes that read pictures.
-        interrupted: asked after every picture; when true, stop and return None.
+        interrupted: asked after every picture of a single process; several have to finish together.
         title: shown beside the progress.
 
     Raises:
         CrissCrossError: no such split, classes that do not fit, or an unreadable pair.
+        Interrupted: `interrupted` said so.
     """
     check_classes(segmenter, dataset)
     state = PartialState()
@@ -80,12 +87,12 @@ def evaluate(
     segmenter.eval()
     began = time.perf_counter()
     try:
-        with Progress(title, len(mine)) as progress:
+        with Progress(title, len(mine), show=state.is_main_process) as progress:
             for done, (picture, mask, _) in enumerate(pictures, 1):
                 matrix.update(segmenter.logits_at(picture).argmax(0).cpu(), mask)
                 progress.update(done, mIoU=_percent(matrix.scores().miou))
-                if interrupted():
-                    return None
+                if state.num_processes == 1 and interrupted():
+                    raise Interrupted
     finally:
         segmenter.train(was_training)
     counts = _sum_over_processes(matrix.counts, state)

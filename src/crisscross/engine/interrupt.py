@@ -4,6 +4,10 @@ import signal
 from types import FrameType, TracebackType
 
 
+class Interrupted(Exception):
+    """Work was left unfinished because stopping was asked for."""
+
+
 class Interrupt:
     """While active, the first SIGINT or SIGTERM sets a flag; a second SIGINT stops at once.
 

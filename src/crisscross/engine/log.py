@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from crisscross.errors import CrissCrossError
 from crisscross.files import write_text
 
 CSV_COLUMNS = ["iteration", "loss", "lr", "seconds", "val_miou"]
@@ -26,9 +27,16 @@ class RunLog:
         write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def add(self, iteration: int, **facts: Any) -> None:
-        """Append one line of facts."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"iteration": iteration, **facts}) + "\n")
+        """Append one line of facts.
+
+        Raises:
+            CrissCrossError: the file cannot be written, e.g. because the disk is full.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"iteration": iteration, **facts}) + "\n")
+        except OSError as error:
+            raise CrissCrossError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def write_csv(self) -> None:
         """Write the curve of everything logged so far."""
@@ -50,7 +58,9 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(entry, dict) and "iteration" in entry:
+            entries.append(entry)
     return entries

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -61,13 +62,33 @@ def training_steps(
         total = 0.0
         for _ in range(train.accumulate):
             batch = next(batches).to(accelerator.device)
-            with accelerator.autocast():
+            with _clear_errors(batch), accelerator.autocast():
                 logits = network(batch.pictures.contiguous(memory_format=torch.channels_last))
             value = loss(logits.main, logits.aux, batch.labels) / train.accumulate
             total += _finite(value, iteration, batch)
-            accelerator.backward(value)
+            with _clear_errors(batch):
+                accelerator.backward(value)
         optimiser.step()
         yield Step(iteration + 1, total, rate)
+
+
+@contextmanager
+def _clear_errors(batch: Batch) -> Iterator[None]:
+    """Say what to change where torch only says what went wrong."""
+    size = " x ".join(map(str, batch.pictures.shape))
+    try:
+        yield
+    except (RuntimeError, ValueError, MemoryError) as error:
+        if "more than 1 value per channel" in str(error):
+            raise CrissCrossError(
+                f"batch norm cannot train on a batch of {size}: a single value is left of each channel; "
+                "enlarge augment.crop or train.batch"
+            ) from error
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+            raise CrissCrossError(
+                f"out of memory with a batch of {size}; lower train.batch or augment.crop, or raise train.accumulate"
+            ) from error
+        raise
 
 
 def _finite(value: Tensor, iteration: int, batch: Batch) -> float:

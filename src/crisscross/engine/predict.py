@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crisscross.data.colour import colourise, overlay
-from crisscross.data.reading import PICTURE_SUFFIXES, read_picture
+from crisscross.data.reading import PICTURE_SUFFIXES, is_picture_file, read_picture
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
@@ -27,8 +27,8 @@ class Labelled:
     error: str | None = None
 
 
-def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, Path]:
-    """Pictures of files and folders (searched through) -> where their outputs go, relative, without suffix.
+def find_pictures(paths: Iterable[str | os.PathLike[str]], out: Path | None = None) -> dict[Path, Path]:
+    """Pictures of files and folders (searched through, but for `out`) -> where their outputs go, without suffix.
 
     Raises:
         CrissCrossError: a missing path, a folder without pictures, or two pictures whose outputs would be one file.
@@ -36,7 +36,7 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, Path]:
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in PICTURE_SUFFIXES)
+            inside = sorted(entry for entry in path.rglob("*") if is_picture_file(entry) and not _within(entry, out))
             if not inside:
                 raise CrissCrossError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
             found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}
@@ -50,6 +50,10 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, Path]:
             raise CrissCrossError(f"{taken[target]} and {source} would both be written as {target}; predict them apart")
         taken[target] = source
     return found
+
+
+def _within(path: Path, folder: Path | None) -> bool:
+    return folder is not None and folder.resolve() in path.resolve().parents
 
 
 def predict_files(
@@ -66,7 +70,7 @@ def predict_files(
         CrissCrossError: see `find_pictures`; or the output folder cannot be written.
     """
     results = []
-    for source, target in find_pictures(paths).items():
+    for source, target in find_pictures(paths, out).items():
         results.append(_predict_one(segmenter, source, target, out))
         done(results[-1])
     return results

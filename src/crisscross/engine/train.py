@@ -1,7 +1,8 @@
 """A training run: everything around the loop. Checks, builds, logs, validates, saves, resumes."""
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,22 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import is_tensorboard_available
+from torch import nn
 
 from crisscross.backbones import load_backbone_weights
 from crisscross.checkpoints import native
 from crisscross.checkpoints.backbone import read_backbone_weights
-from crisscross.config import Experiment, differences, save_experiment
+from crisscross.config import DataConfig, Experiment, differences, to_yaml
 from crisscross.data import DataSet
 from crisscross.data.check import quick_check
-from crisscross.data.loader import TrainingSamples, training_batches
-from crisscross.engine.evaluate import check_classes, evaluate
-from crisscross.engine.interrupt import Interrupt
+from crisscross.data.loader import TrainingSamples, check_share, training_batches
+from crisscross.engine.evaluate import evaluate
+from crisscross.engine.interrupt import Interrupt, Interrupted
 from crisscross.engine.log import RunLog
 from crisscross.engine.loop import Step, create_optimiser, training_steps
 from crisscross.engine.state import BEST, LAST, Position, load_state, save_state, stored_experiment
 from crisscross.errors import CrissCrossError
-from crisscross.files import write_atomically
+from crisscross.files import remove_leftovers, write_text
 from crisscross.losses import create_loss
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
@@ -32,7 +34,7 @@ from crisscross.progress import Progress
 
 @dataclass(frozen=True)
 class Machine:
-    """What a recipe never mentions: `workers` read pictures, `cpu` forbids an accelerator."""
+    """What a recipe never mentions: `workers` read pictures, `cpu` forbids an accelerator, `tensorboard` adds files."""
 
     workers: int = 0
     cpu: bool = False
@@ -60,7 +62,17 @@ def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
             f"data.classes names {len(named)} classes ({', '.join(named[:4])}, ...), "
             f"{dataset.root} has {len(dataset.classes)} ({', '.join(dataset.classes[:4])}, ...)"
         )
-    data = replace(experiment.data, classes=dataset.classes, palette=dataset.palette, ignore=dataset.ignore)
+    if experiment.data.ignore not in (DataConfig.ignore, dataset.ignore):
+        raise CrissCrossError(
+            f"data.ignore is {experiment.data.ignore}, {dataset.root} ignores {dataset.ignore}; leave data.ignore out"
+        )
+    weights = len(experiment.loss.class_weights)
+    if weights not in (0, len(dataset.classes)):
+        raise CrissCrossError(
+            f"loss.class_weights must hold one number for each of {len(dataset.classes)} classes, got {weights}"
+        )
+    palette = experiment.data.palette or dataset.palette
+    data = replace(experiment.data, classes=dataset.classes, palette=palette, ignore=dataset.ignore)
     return replace(experiment, data=data)
 
 
@@ -87,6 +99,8 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     # accelerate itself falls back on float32 here without a word.
     if precision == "fp16" and accelerator.device.type == "cpu":
         raise CrissCrossError("train.precision=fp16 cannot be had on this device: a CPU trains in fp32 or bf16")
+    # Crops have one size, so trying convolution algorithms once pays.
+    torch.backends.cudnn.benchmark = True
     return accelerator
 
 
@@ -137,21 +151,20 @@ class _Run:
         self.folder, self.machine, self.resume = folder, machine, resume
         data = self.experiment.data
         self.validates = data.val_split in dataset.splits
+        if not self.validates and data.val_split not in ("", DataConfig.val_split):
+            dataset.split(data.val_split)
         quick_check(dataset, [data.train_split] + [data.val_split] * self.validates)
         self._check_folder()
         train = self.experiment.train
         self.accelerator = create_accelerator(train.precision, machine, folder)
-        share = self.accelerator.num_processes * train.accumulate
-        if train.batch % share:
-            raise CrissCrossError(
-                f"train.batch must be a multiple of processes x accumulate ({share}), got {train.batch}"
-            )
+        check_share(train, self.accelerator.num_processes)
         torch.manual_seed(train.seed)
-        self.segmenter = self._network(backbone_weights)
-        check_classes(self.segmenter, dataset)
-        self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
-        self.position = Position()
         self.facts: dict[str, Any] = {"seconds": 0.0, "torch": torch.__version__.split("+")[0]}
+        self.segmenter = self._network(backbone_weights)
+        self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
+        # Before any state is loaded: preparing would move AdamW's step counts to the device.
+        self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
+        self.position = Position()
         if resume:
             self.position, self.facts = load_state(folder, self.segmenter, self.optimiser)
         if self.accelerator.scaler is not None and "scaler" in self.facts:
@@ -175,39 +188,63 @@ class _Run:
         segmenter = Segmenter(self.experiment, initialise=fetch)
         if backbone_weights is not None and not self.resume:
             load_backbone_weights(segmenter.backbone, read_backbone_weights(backbone_weights), str(backbone_weights))
+            digest = hashlib.sha256(backbone_weights.read_bytes()).hexdigest()
+            self.facts["backbone_weights"] = {"file": backbone_weights.name, "sha256": digest}
+        # A process's own share of a batch is too small for statistics of its own.
+        if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
+            segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
         return segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
 
     def go(self, listener: Callable[[Step], None]) -> Outcome:
         """Run to the end or to an interruption; either way the folder is complete."""
         total, began = self.experiment.train.iterations, time.perf_counter()
         if self.accelerator.is_main_process:
-            write_atomically(self.folder / "experiment.yaml", lambda path: save_experiment(self.experiment, path))
+            remove_leftovers(self.folder)
+            write_text(self.folder / "experiment.yaml", to_yaml(self.experiment))
         log = RunLog(self.folder, self.position.iteration) if self.accelerator.is_main_process else None
         self.seconds_before = self.facts["seconds"]
         self.began = began
         if self.machine.tensorboard:
             self.accelerator.init_trackers("tensorboard")
-        with Interrupt() as interrupt, Progress("train", total, self.position.iteration) as progress:
+        shown = self.accelerator.is_main_process
+        with Interrupt() as interrupt, Progress("train", total, self.position.iteration, shown) as progress:
             self.interrupt, self.progress, self.log = interrupt, progress, log
-            self._validate_if_due()
-            for step in self._steps():
-                self.position.iteration = step.iteration
-                self._record(step)
-                listener(step)
-                self._validate_if_due()
-                every = self.experiment.train.checkpoint_every
-                if interrupt or step.iteration == total or (every and step.iteration % every == 0):
-                    self._save()
-                if interrupt:
-                    break
-        if log is not None:
-            log.write_csv()
+            if not self.validates:
+                progress.say(f"no split {self.experiment.data.val_split!r}: nothing is validated")
+            if self._validate_if_due():
+                self._save()
+            try:
+                self._train(listener)
+            finally:
+                if log is not None:
+                    log.write_csv()
         self.accelerator.end_training()
         return Outcome(self.position, self.position.iteration == total, time.perf_counter() - began)
 
-    def _steps(self) -> Any:
+    def _train(self, listener: Callable[[Step], None]) -> None:
+        train = self.experiment.train
+        for step in self._steps():
+            self.position.iteration = step.iteration
+            self._record(step)
+            listener(step)
+            self._validate_if_due()
+            stop = self._stopping()
+            due = train.checkpoint_every and step.iteration % train.checkpoint_every == 0
+            if stop or due or step.iteration == train.iterations:
+                self._save()
+            if stop:
+                break
+
+    def _stopping(self) -> bool:
+        """Whether any process was asked to stop: all of them get the same answer."""
+        if self.accelerator.num_processes == 1:
+            return bool(self.interrupt)
+        asked = torch.tensor(int(bool(self.interrupt)), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, "sum"))
+
+    def _steps(self) -> Iterator[Step]:
         accelerator, start = self.accelerator, self.position.iteration
-        network, optimiser = accelerator.prepare(self.segmenter, self.optimiser)
+        network, optimiser = self.prepared
         samples = TrainingSamples(self.dataset, self.dataset.split(self.experiment.data.train_split), self.experiment)
         batches = training_batches(
             samples, start, accelerator.process_index, accelerator.num_processes, self.machine.workers
@@ -225,19 +262,19 @@ class _Run:
             self.accelerator.log({"loss": step.loss, "lr": step.lr}, step=step.iteration)
         self.progress.update(step.iteration, loss=f"{step.loss:.3f}", lr=f"{step.lr:.2g}")
 
-    def _validate_if_due(self) -> None:
+    def _validate_if_due(self) -> bool:
         """Validate, and keep the weights if they are the best so far. A validation that is interrupted is due again."""
         train, position = self.experiment.train, self.position
         at_end = position.iteration == train.iterations
         due = at_end or (train.validate_every and position.iteration % train.validate_every == 0)
-        if not (self.validates and due and position.iteration > position.validated) or self.interrupt:
-            return
-        split = self.experiment.data.val_split
-        result = evaluate(
-            self.segmenter, self.dataset, split, self.machine.workers, lambda: bool(self.interrupt), "validate"
-        )
-        if result is None:
-            return
+        if not (self.validates and due and position.iteration > position.validated):
+            return False
+        split, workers = self.experiment.data.val_split, self.machine.workers
+        self._share_statistics()
+        try:
+            result = evaluate(self.segmenter, self.dataset, split, workers, lambda: bool(self.interrupt), "validate")
+        except Interrupted:
+            return False
         position.validated = position.iteration
         miou = result.scores.miou
         if self.log is not None:
@@ -250,6 +287,13 @@ class _Run:
                 facts = {"iteration": position.iteration, "val_miou": miou, **self.facts}
                 native.save(self.segmenter, self.folder / BEST, facts=facts)
         self.progress.update(position.iteration, mIoU="-" if miou is None else f"{miou:.3f}")
+        return True
+
+    def _share_statistics(self) -> None:
+        """Give every process the batch-norm statistics of the first, which are the ones that are saved."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.segmenter.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def _save(self) -> None:
         if self.accelerator.scaler is not None:

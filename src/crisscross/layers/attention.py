@@ -32,6 +32,7 @@ class CrissCrossAttention(nn.Module):
         self.backend = backend
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same shape."""
         attended = criss_cross_attention(self.query(x), self.key(x), self.value(x), self.backend)
         return x + self.gamma * attended
 
@@ -51,6 +52,7 @@ class RecurrentCrissCrossAttention(nn.Module):
         self.attention = CrissCrossAttention(channels, reduction, backend)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same shape."""
         for _ in range(self.recurrence):
             x = self.attention(x)
         return x

@@ -14,4 +14,5 @@ class ConvNormAct(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, a=0, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, in, H, W] -> [B, out, H, W]."""
         return self.act(self.norm(self.conv(x)))

@@ -50,11 +50,6 @@ class Segmenter(nn.Module):
         model, classes = experiment.model, len(experiment.data.classes)
         if not classes:
             raise CrissCrossError("data.classes is empty: a network needs class names, e.g. data.classes=[road, sky]")
-        weights = experiment.loss.class_weights
-        if weights and len(weights) != classes:
-            raise CrissCrossError(
-                f"loss.class_weights must hold one number for each of {classes} classes, got {len(weights)}"
-            )
         self.experiment = experiment
         self.backbone = create_backbone(model.backbone, model.output_stride, model.pretrained and initialise)
         self.head = CrissCrossHead(

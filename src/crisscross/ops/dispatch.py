@@ -33,7 +33,8 @@ def criss_cross_attention(q: Tensor, k: Tensor, v: Tensor, backend: str = "auto"
     Raises:
         ValueError: shapes, dtypes or devices do not fit, or `backend` is unknown or cannot run (the reason is named).
     """
-    if torch.is_autocast_enabled(q.device.type) and q.dtype != torch.float64:
+    # Meta tensors know no autocast.
+    if q.device.type != "meta" and torch.is_autocast_enabled(q.device.type) and q.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     _check(q, k, v)

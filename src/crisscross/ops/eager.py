@@ -4,6 +4,8 @@ Shape suffixes: B batch, H height, W width, D query and key channels, C value ch
 (0..H-1), J a position in the row (0..W-1).
 """
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,8 @@ def criss_cross_attention_eager(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q_BHWD, k_BHWD, v_BHWC = (x.permute(0, 2, 3, 1) for x in (q, k, v))
     height, width = q.shape[-2:]
     low_precision = q.dtype in (torch.float16, torch.bfloat16)
-    with torch.autocast(q.device.type, enabled=False):
+    # Meta tensors know no autocast.
+    with nullcontext() if q.device.type == "meta" else torch.autocast(q.device.type, enabled=False):
         if low_precision:
             q_BHWD, k_BHWD = q_BHWD.float(), k_BHWD.float()
         q_BWHD = q_BHWD.transpose(1, 2)

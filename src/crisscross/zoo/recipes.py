@@ -1,11 +1,10 @@
 """The table of recipes. Each row holds what differs from the defaults of `crisscross.config`."""
 
-import difflib
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from crisscross.config import Experiment, from_dict
+from crisscross.config import Experiment, from_dict, hint
 from crisscross.errors import CrissCrossError
 
 Row = dict[str, Any]
@@ -80,9 +79,7 @@ def recipe(name: str) -> Experiment:
         CrissCrossError: there is no such recipe; near misses are named.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, 2, 0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(RECIPES)}"
-        raise CrissCrossError(f"no recipe {name!r}; {hint}")
+        raise CrissCrossError(f"no recipe {name!r}; {hint(name, RECIPES)}")
     return from_dict(Experiment, {"name": name, **RECIPES[name]})
 
 

@@ -1,0 +1,31 @@
+"""Names that people type: near misses, and `package.module:attribute`."""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+from crisscross.errors import CrissCrossError
+
+
+def hint(word: str, known: Iterable[str], label: str = "known") -> str:
+    """What to say after a word that is not known: the near miss, or all that is."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, 2, 0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"{label}: {', '.join(known)}"
+
+
+def import_attribute(name: str, key: str) -> Any:
+    """The object that `package.module:attribute` names; `key` is where the name was given.
+
+    Raises:
+        CrissCrossError: there is no such module or attribute, or it cannot be called.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CrissCrossError(f"{key} {name}: cannot be imported: {error}") from error
+    if not callable(found):
+        raise CrissCrossError(f"{key} {name}: must be something that can be called, got {type(found).__name__}")
+    return found
