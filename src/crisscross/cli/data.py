@@ -27,7 +27,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     check.add_argument(
         "--name", default="auto", help="auto (recognise the layout, default), folder, camvid or package.module:function"
     )
-    check.add_argument("--picture", type=Path, metavar="FILE.png", help="also draw the share of each class")
+    check.add_argument(
+        "--picture",
+        type=Path,
+        default=Path("class-shares.png"),
+        metavar="FILE.png",
+        help="where to draw the share of each class; default: class-shares.png",
+    )
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
     check.set_defaults(run=run)
 
@@ -47,8 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
         report = check(dataset, lambda done, total: progress.update(done))
     print_report(report, dataset)
-    if arguments.picture:
-        write_share_picture(report, dataset, arguments.picture)
+    write_share_picture(report, dataset, arguments.picture)
+    print(f"class shares drawn: {arguments.picture}")
     if arguments.json:
         facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()
         write_text(arguments.json, json.dumps(facts, indent=1) + "\n")

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crisscross.checkpoints import load
     from crisscross.data import open_dataset
-    from crisscross.engine.evaluate import choose_device, evaluate
+    from crisscross.engine.evaluate import choose_device, evaluate, is_main_process
     from crisscross.files import write_text
 
     segmenter = load(arguments.weights, device=choose_device(arguments.cpu)).to(memory_format=torch.channels_last)
@@ -42,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = open_dataset(arguments.name or data.name, arguments.data)
     split = arguments.split or (data.test_split if data.test_split in dataset.splits else data.val_split)
     result = evaluate(segmenter, dataset, split, arguments.workers)
+    if not is_main_process():
+        return 0
     print_evaluation(result, dataset.classes)
     if arguments.json:
         write_text(arguments.json, json.dumps(facts(result, dataset.classes), indent=1) + "\n")

@@ -10,6 +10,7 @@ from crisscross.cli.options import count, positive
 
 if TYPE_CHECKING:
     from crisscross.config import Experiment
+    from crisscross.engine.train import Outcome
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -68,13 +69,18 @@ def run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     machine = Machine(arguments.workers, arguments.cpu, arguments.tensorboard)
     outcome = train(experiment, dataset, arguments.out, machine, arguments.backbone_weights, arguments.resume)
-    position = outcome.position
+    if outcome.main_process:
+        print_outcome(outcome, arguments)
+    return 0 if outcome.finished else 130
+
+
+def print_outcome(outcome: "Outcome", arguments: argparse.Namespace) -> None:
+    """Say how the run ended and what to type next."""
+    position, out = outcome.position, arguments.out
     if not outcome.finished:
-        saved = arguments.out / "last.safetensors"
-        print(f"stopped after iteration {position.iteration}; {saved} is saved; continue with")
+        print(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
         print(f"  {resume_command(arguments)}")
-        return 130
+        return
     if position.best_miou is not None:
         print(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
-    print(f"done: {arguments.out}; score it with `crisscross evaluate {arguments.out} --data {arguments.data}`")
-    return 0
+    print(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}`")

@@ -53,6 +53,11 @@ def choose_device(cpu: bool) -> str:
     return "cpu" if cpu else str(PartialState().device)
 
 
+def is_main_process() -> bool:
+    """Whether this process is the one that speaks."""
+    return PartialState().is_main_process
+
+
 def evaluate(
     segmenter: Segmenter,
     dataset: DataSet,

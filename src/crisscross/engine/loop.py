@@ -69,6 +69,8 @@ def training_steps(
             with _clear_errors(batch):
                 accelerator.backward(value)
         optimiser.step()
+        if accelerator.num_processes > 1:
+            total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "mean"))
         yield Step(iteration + 1, total, rate)
 
 

@@ -36,7 +36,8 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], out: Path | None = No
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(entry for entry in path.rglob("*") if is_picture_file(entry) and not _within(entry, out))
+            inside = sorted(entry for entry in path.rglob("*") if is_picture_file(entry) and entry.is_file())
+            inside = [entry for entry in inside if not _within(entry, out)]
             if not inside:
                 raise CrissCrossError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
             found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}

@@ -43,11 +43,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: where it stands, whether it reached its end, and how long this part of it took."""
+    """How a run ended: where it stands, whether it reached its end, how long this part of it took, and who tells."""
 
     position: Position
     finished: bool
     seconds: float
+    main_process: bool = True
 
 
 def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
@@ -219,7 +220,8 @@ class _Run:
                 if log is not None:
                     log.write_csv()
         self.accelerator.end_training()
-        return Outcome(self.position, self.position.iteration == total, time.perf_counter() - began)
+        finished = self.position.iteration == total
+        return Outcome(self.position, finished, time.perf_counter() - began, self.accelerator.is_main_process)
 
     def _train(self, listener: Callable[[Step], None]) -> None:
         train = self.experiment.train

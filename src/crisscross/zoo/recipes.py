@@ -12,6 +12,25 @@ Row = dict[str, Any]
 # The backbone's own weights were trained with these.
 LITE_PREPROCESS = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0]}
 
+LITE_MODEL: Row = {
+    "backbone": "tf_efficientnet_lite0",
+    "output_stride": 16,
+    "pretrained": True,
+    "frozen": ["conv_stem", "bn1", "blocks.0", "blocks.1"],
+    "channels": 128,
+    "aux_channels": 64,
+}
+
+# For anybody's pictures on a modest machine.
+CCNET_LIGHT: Row = {
+    "model": LITE_MODEL,
+    "preprocess": LITE_PREPROCESS,
+    "augment": {"crop": [384, 384]},
+    "loss": {"normaliser": "valid"},
+    "optim": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "eta_min": 1e-6, "warmup": 50},
+    "train": {"iterations": 2000, "batch": 8, "validate_every": 500, "checkpoint_every": 100},
+}
+
 # Square root of (median class share / class share) in the train split, scaled to a mean of 1 over its pixels; the 11
 # classes of crisscross.data.camvid in their order.
 CAMVID_WEIGHTS = [0.9, 0.75, 3.6, 0.65, 1.7, 1.15, 3.3, 3.4, 1.5, 4.5, 6.7]
@@ -19,14 +38,7 @@ CAMVID_WEIGHTS = [0.9, 0.75, 3.6, 0.65, 1.7, 1.15, 3.3, 3.4, 1.5, 4.5, 6.7]
 # The pictures are enlarged half again, so that stride 16 is a finer grid on the small originals; the early stages
 # keep their ImageNet weights, which saves a third of each step.
 CAMVID_LIGHT: Row = {
-    "model": {
-        "backbone": "tf_efficientnet_lite0",
-        "output_stride": 16,
-        "pretrained": True,
-        "frozen": ["conv_stem", "bn1", "blocks.0", "blocks.1"],
-        "channels": 128,
-        "aux_channels": 64,
-    },
+    "model": LITE_MODEL,
     "data": {"name": "camvid"},
     "preprocess": {**LITE_PREPROCESS, "scale": [720, 540]},
     "augment": {"scale": [720, 540], "ratio": [0.5, 1.5], "crop": [320, 384]},
@@ -63,6 +75,7 @@ def _without_attention(row: Row) -> Row:
 
 RECIPES: dict[str, Row] = {
     "ccnet-r50": {"model": {"backbone": "resnet50c", "pretrained": True}},
+    "ccnet-light": CCNET_LIGHT,
     "ccnet-r101": {"model": {"backbone": "resnet101c", "pretrained": True}},
     "camvid-r50": CAMVID_R50,
     "camvid-light": CAMVID_LIGHT,

@@ -1,0 +1,169 @@
+"""Bad input ends as one clear line and exit code 2, and leaves nothing half-written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import crisscross
+from crisscross.backbones import create_backbone
+from crisscross.checkpoints.loading import read_state_dict
+from crisscross.cli import main
+from crisscross.config import Experiment, apply_overrides
+from crisscross.data import open_dataset
+from crisscross.engine.predict import find_pictures
+from crisscross.errors import CrissCrossError
+
+TINY = {
+    "model.backbone": "test_resnet",
+    "model.channels": 16,
+    "model.aux_channels": 8,
+    "data.classes": ["ground", "sky"],
+    "data.palette": [[128, 64, 0], [0, 128, 255]],
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    crisscross.save(crisscross.Segmenter(apply_overrides(Experiment(), TINY)), path)
+    return path
+
+
+def picture(path: Path, size: tuple[int, int] = (24, 16)) -> Path:
+    Image.fromarray(np.full((size[1], size[0], 3), 90, np.uint8)).save(path)
+    return path
+
+
+class RunsCode:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self):
+        return Path.touch, (self.witness,)
+
+
+def test_a_pickle_that_runs_code_is_refused_and_nothing_ran(tmp_path):
+    torch.save({"state_dict": RunsCode(tmp_path / "ran")}, tmp_path / "evil.pth")
+    with pytest.raises(CrissCrossError, match=r"evil\.pth: refused"):
+        crisscross.load(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+    # The witness works: read without care, the file does run code.
+    torch.load(tmp_path / "evil.pth", weights_only=False)
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02.", b"<html>404</html>", b"PK\x03\x04 cut", bytes(100)])
+def test_a_file_that_is_no_checkpoint(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(CrissCrossError, match=r"^[^\n]*x\.pth: [^\n]+$"):
+        read_state_dict(tmp_path / "x.pth")
+
+
+def test_a_checkpoint_with_odd_keys_or_no_tensors(tmp_path):
+    torch.save({1: torch.zeros(1), "module.a": torch.ones(2), "note": "text"}, tmp_path / "odd.pth")
+    assert sorted(read_state_dict(tmp_path / "odd.pth")) == ["1", "a"]
+    torch.save({"note": "text"}, tmp_path / "none.pth")
+    with pytest.raises(CrissCrossError, match="holds no tensors"):
+        read_state_dict(tmp_path / "none.pth")
+
+
+def test_our_own_state_dict_needs_its_experiment(weights):
+    with pytest.raises(CrissCrossError, match=r"our own weights without their experiment; .* crisscross\.save"):
+        crisscross.load(crisscross.load(weights).state_dict())
+
+
+def test_a_class_count_that_is_not_the_checkpoints(weights):
+    message = r"head\.classify\.weight has shape \[2, 16, 1, 1\].*\(the file has 2 classes, the configuration 3\)"
+    with pytest.raises(CrissCrossError, match=message):
+        crisscross.load(weights, classes=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 300), (300, 3), (33, 31)])
+def test_tiny_and_narrow_pictures_are_labelled_at_their_own_size(weights, tmp_path, size):
+    labels = crisscross.load(weights).predict(picture(tmp_path / "p.png", size)).labels
+    assert labels.shape == (size[1], size[0])
+
+
+@pytest.mark.parametrize("out", ["file/below", "/proc/nowhere"])
+def test_an_output_folder_that_cannot_be_written(weights, tmp_path, capsys, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("not a folder")
+    assert main(["predict", str(weights), str(picture(tmp_path / "p.png")), "--out", out]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"crisscross: {out}/labels/p.png: cannot be written: ")
+    assert sorted(os.listdir()) == ["file", "p.png"]
+
+
+def test_predicting_a_folder_into_itself_does_not_label_the_labels(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "p.png")
+    picture(tmp_path / "._p.png")
+    (tmp_path / "folder.jpg").mkdir()
+    for _ in range(2):
+        assert main(["predict", str(weights), ".", "--out", "out"]) == 0
+    assert sorted(str(path) for path in Path("out").rglob("*.png")) == [
+        "out/colour/p.png",
+        "out/labels/p.png",
+        "out/overlay/p.png",
+    ]
+
+
+def test_two_pictures_for_one_output_are_refused(tmp_path):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "a.bmp")
+    with pytest.raises(CrissCrossError, match="would both be written as a"):
+        find_pictures([tmp_path])
+
+
+@pytest.mark.parametrize("option", [["--workers", "-1"], ["--threads", "0"], ["--workers", "two"]])
+def test_numbers_of_options(option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "demo", "--data", "x", "--out", "y", *option])
+    assert stop.value.code == 2
+    assert f"argument {option[0]}: invalid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere:open_it", "cannot be imported"),
+        (":x", "cannot be imported"),
+        ("os.path:sep", "must be something that can be called, got str"),
+        ("os.path:abspath", "must return a DataSet, got str"),
+        ("camvi", "unknown data set 'camvi'"),
+    ],
+)
+def test_a_data_set_by_a_wrong_name(tmp_path, name, message):
+    with pytest.raises(CrissCrossError, match=message):
+        open_dataset(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("json:loads", "must take output_stride"), ("builtins:dict", "must return a torch module, got dict")],
+)
+def test_a_backbone_by_a_wrong_name(name, message):
+    with pytest.raises(CrissCrossError, match=message):
+        create_backbone(name)
+
+
+def test_the_operator_on_meta_tensors():
+    q = torch.empty(1, 2, 3, 4, device="meta")
+    assert crisscross.criss_cross_attention(q, q, torch.empty(1, 5, 3, 4, device="meta")).shape == (1, 5, 3, 4)
+
+
+def test_a_module_beside_the_user_is_found_by_the_command(tmp_path):
+    (tmp_path / "my_data.py").write_text("def open_it(root):\n    raise SystemExit(f'opened {root}')\n")
+    words = ["train", "demo", "--data", "here", "--out", "run", "--set", "data.name=my_data:open_it"]
+    code = f"import sys; sys.path.remove(''); from crisscross.cli import main; sys.exit(main({words}))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "opened here" in result.stderr
