@@ -528,7 +528,7 @@ def test_overrides_go_by_last_name_or_in_full(file):
     [
         ({"scale": [64, 64]}, r"override 'scale' is ambiguous: preprocess\.scale, augment\.scale"),
         ({"recurence": 1}, r"unknown key recurence; did you mean model\.recurrence\?"),
-        ({"model.recurence": 1}, r"unknown key model\.recurence; did you mean recurrence\?"),
+        ({"model.recurence": 1}, r"unknown key model\.recurence; did you mean recurrence"),
         ({"zzz": 1}, r"unknown key zzz; known: name, backbone, "),
         ({"recurrence": -1}, r"model\.recurrence must be at least 0, got -1"),
         ({"channels": 32}, r"w\.safetensors: head\.\S+ has shape \[16, .*this configuration needs \[32, "),
