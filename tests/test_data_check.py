@@ -285,8 +285,7 @@ def test_empty_and_missing_splits(root: Path) -> None:
 
 def test_void_labels_count_as_ignored(root: Path) -> None:
     plain = check(open_folder(root))
-    (root / "dataset.yaml").write_text(f"classes: [{', '.join(CLASSES)}]\nvoid: [2]\n")
-    report = check(open_folder(root))
+    report = check(replace(open_folder(root), void=(2,)))
     assert report.pixels["val"].tolist() == [*plain.pixels["val"][:2].tolist(), 0]
     assert report.ignored["val"] == plain.ignored["val"] + plain.pixels["val"][2]
     # An opener of the user's own may ignore a number that is also a class.
@@ -331,13 +330,15 @@ def test_the_picture_shows_each_share_in_its_colour(root: Path, tmp_path: Path) 
 def run(*words: object) -> int:
     parser = argparse.ArgumentParser()
     command.add_parser(parser.add_subparsers())
-    arguments = parser.parse_args(["data", "check", *map(str, words)])
+    picture = [] if "--picture" in words else ["--picture", str(Path(str(words[0])).parent / "shares.png")]
+    arguments = parser.parse_args(["data", "check", *map(str, words), *picture])
     return arguments.run(arguments)
 
 
 def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, "--picture", tmp_path / "p.png", "--json", tmp_path / "r.json", "--name", "folder") == 0
-    lines = capsys.readouterr().out.splitlines()
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == f"class shares drawn: {tmp_path / 'p.png'}"
     assert lines[0] == f"{root}: folder, 3 classes, pairs: train 4, val 2"
     assert lines[1] == "picture sizes (pictures): 32 x 24 (6)"
     assert lines[-1] == "errors: 0, warnings: 0"

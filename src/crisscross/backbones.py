@@ -143,7 +143,7 @@ def _explain(name: str, output_stride: int, pretrained: bool, error: Exception) 
             raise stride from error
         raise CrissCrossError(
             f"no pretrained weights for {name} could be had ({reason}); without a network give a local file "
-            "with --backbone-weights FILE"
+            "with --backbone-weights FILE, or start from scratch with model.pretrained=false"
         ) from error
     raise CrissCrossError(
         f"backbone {name} cannot run at output stride {output_stride} ({reason}); "

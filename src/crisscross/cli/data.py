@@ -52,9 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = open_dataset(arguments.name, arguments.root)
     with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
         report = check(dataset, lambda done, total: progress.update(done))
-    print_report(report, dataset)
     write_share_picture(report, dataset, arguments.picture)
     print(f"class shares drawn: {arguments.picture}")
+    print_report(report, dataset)
     if arguments.json:
         facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()
         write_text(arguments.json, json.dumps(facts, indent=1) + "\n")
