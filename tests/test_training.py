@@ -23,7 +23,8 @@ from crisscross.data import DataSet, open_folder
 from crisscross.engine import loop
 from crisscross.engine.log import read_log
 from crisscross.engine.loop import Step
-from crisscross.engine.train import Machine, train
+from crisscross.engine.setup import Machine
+from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 
 EXPERIMENT = {

@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(dataset.note, file=sys.stderr)
     import torch
 
-    from crisscross.engine.train import Machine, train
+    from crisscross.engine.setup import Machine
+    from crisscross.engine.train import train
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

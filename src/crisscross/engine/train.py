@@ -3,14 +3,11 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import is_tensorboard_available
 from torch import nn
 
 from crisscross.backbones import load_backbone_weights
@@ -24,21 +21,13 @@ from crisscross.engine.evaluate import evaluate
 from crisscross.engine.interrupt import Interrupt, Interrupted
 from crisscross.engine.log import RunLog
 from crisscross.engine.loop import Step, create_optimiser, training_steps
+from crisscross.engine.setup import Machine, create_accelerator, with_classes
 from crisscross.engine.state import BEST, LAST, Position, load_state, save_state, stored_experiment
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
 from crisscross.losses import create_loss
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a recipe never mentions: `workers` read pictures, `cpu` forbids an accelerator, `tensorboard` adds files."""
-
-    workers: int = 0
-    cpu: bool = False
-    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,60 +38,6 @@ class Outcome:
     finished: bool
     seconds: float
     main_process: bool = True
-
-
-def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
-    """The experiment with the data set's classes, palette and ignore value filled in.
-
-    Raises:
-        CrissCrossError: the experiment names other classes.
-    """
-    named = experiment.data.classes
-    if named and named != dataset.classes:
-        raise CrissCrossError(
-            f"data.classes names {len(named)} classes ({', '.join(named[:4])}, ...), "
-            f"{dataset.root} has {len(dataset.classes)} ({', '.join(dataset.classes[:4])}, ...)"
-        )
-    if experiment.data.ignore not in (DataConfig.ignore, dataset.ignore):
-        raise CrissCrossError(
-            f"data.ignore is {experiment.data.ignore}, {dataset.root} ignores {dataset.ignore}; leave data.ignore out"
-        )
-    weights = len(experiment.loss.class_weights)
-    if weights not in (0, len(dataset.classes)):
-        raise CrissCrossError(
-            f"loss.class_weights must hold one number for each of {len(dataset.classes)} classes, got {weights}"
-        )
-    palette = experiment.data.palette or dataset.palette
-    data = replace(experiment.data, classes=dataset.classes, palette=palette, ignore=dataset.ignore)
-    return replace(experiment, data=data)
-
-
-def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accelerator:
-    """accelerate's view of device, processes, precision and trackers.
-
-    Raises:
-        CrissCrossError: the precision cannot be had on this device, or TensorBoard is not installed.
-    """
-    tracker = None
-    if machine.tensorboard:
-        if not is_tensorboard_available():
-            raise CrissCrossError(
-                "--tensorboard needs the package tensorboard: pip install crisscross-seg[tensorboard]"
-            )
-        tracker = "tensorboard"
-    # One process may train several times, each with a precision of its own.
-    AcceleratorState._reset_state()
-    mixed = "no" if precision == "fp32" else precision
-    try:
-        accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=tracker, project_dir=folder)
-    except (ValueError, RuntimeError) as error:
-        raise CrissCrossError(f"train.precision={precision} cannot be had on this device: {error}") from error
-    # accelerate itself falls back on float32 here without a word.
-    if precision == "fp16" and accelerator.device.type == "cpu":
-        raise CrissCrossError("train.precision=fp16 cannot be had on this device: a CPU trains in fp32 or bf16")
-    # Crops have one size, so trying convolution algorithms once pays.
-    torch.backends.cudnn.benchmark = True
-    return accelerator
 
 
 def train(
