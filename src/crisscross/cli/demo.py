@@ -60,6 +60,7 @@ def _train_and_score(
     from crisscross.config import override
     from crisscross.engine.evaluate import evaluate
     from crisscross.engine.predict import predict_files
+    from crisscross.engine.setup import Machine
     from crisscross.engine.state import BEST, LAST
     from crisscross.engine.train import train
     from crisscross.errors import CrissCrossError
@@ -68,7 +69,8 @@ def _train_and_score(
     for stale in (BEST, LAST):
         (folder / stale).unlink(missing_ok=True)
     print(f"training {name}", flush=True)
-    outcome = train(override(zoo.recipe(name), changes), dataset, folder)
+    # One process draws the next batch while this one computes.
+    outcome = train(override(zoo.recipe(name), changes), dataset, folder, Machine(workers=1))
     if not outcome.finished:
         raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start anew")
     segmenter = load(folder / LAST)

@@ -149,6 +149,8 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
         except OverflowError:
             value = math.inf
         return _expect(math.isfinite(value), value, key, "finite")
+    # `key=` in YAML is nothing at all; for a text that means the empty one.
+    value = "" if kind is str and value is None else value
     names = {int: "a whole number", bool: "true or false", str: "text"}
     fits = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
     return _expect(fits, value, key, names[kind])

@@ -62,7 +62,7 @@ DEMO: Row = {
     "augment": {"ratio": [0.8, 1.25], "crop": [128, 256], "distortion": False},
     "loss": {"normaliser": "valid"},
     "optim": {"name": "adamw", "lr": 4e-3, "weight_decay": 1e-2, "warmup": 20, "eta_min": 1e-5},
-    "train": {"iterations": 700, "batch": 8, "validate_every": 175, "checkpoint_every": 175},
+    "train": {"iterations": 650, "batch": 8, "validate_every": 130, "checkpoint_every": 130},
 }
 
 
