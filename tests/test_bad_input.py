@@ -129,7 +129,7 @@ def test_numbers_of_options(option, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", "demo", "--data", "x", "--out", "y", *option])
     assert stop.value.code == 2
-    assert f"argument {option[0]}: invalid" in capsys.readouterr().err
+    assert f"argument {option[0]}: must be a whole number, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

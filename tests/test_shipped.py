@@ -41,7 +41,7 @@ def test_the_model_card_speaks_of_this_file():
 
 
 def test_the_gate_of_the_attention_is_open(segmenter):
-    assert abs(float(segmenter.head.attend.attention.gamma)) > 0.01
+    assert abs(segmenter.head.attend.attention.gamma.item()) > 0.01
 
 
 def test_drawn_streets_are_recognised(segmenter):

@@ -322,7 +322,10 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(folder, tmp_path):
             "model.recurrence must be at least 1, got 0",
         ),
         (["train", "none.yaml", "--data", "x", "--out", "y"], "none.yaml: cannot read this configuration"),
-        (["evaluate", "nothing", "--data", "x"], "nothing: no such file, run folder or zoo name"),
+        (
+            ["evaluate", "nothing", "--data", "x"],
+            "nothing: no such file or run folder, and no model of that name (camvid-light)",
+        ),
         (["predict", "nothing", "missing.jpg"], "missing.jpg: no such file or folder"),
         (["predict", "ccnet-r50", "README.md"], ""),
     ],
@@ -350,7 +353,7 @@ def test_evaluate_and_predict_from_the_command_line(whole_run, folder, tmp_path,
     (tmp_path / "in" / "bad.jpg").write_bytes(b"\xff\xd8\xff")
     assert main(["predict", str(whole_run), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
     captured = capsys.readouterr()
-    assert "bad.jpg" in captured.err and "1 of 2 pictures labelled" in captured.out
+    assert "bad.jpg" in captured.err and "labelled 1 of 2: " in captured.out
     labels = np.asarray(Image.open(tmp_path / "out" / "labels" / "good.png"))
     assert np.array_equal(labels, load(whole_run).predict(tmp_path / "in" / "good.jpg").labels)
     assert np.asarray(Image.open(tmp_path / "out" / "overlay" / "good.png")).shape == (64, 80, 3)

@@ -70,7 +70,8 @@ def weights_file(source: str | os.PathLike[str]) -> Path:
         raise CrissCrossError(
             f"{name} has no weights in this package; train it with `crisscross train {name} --data DIR`"
         )
-    raise CrissCrossError(f"{name}: no such file, run folder or zoo name ({', '.join(zoo.RECIPES)})")
+    with_weights = ", ".join(recipe for recipe in zoo.RECIPES if zoo.shipped_weights(recipe))
+    raise CrissCrossError(f"{name}: no such file or run folder, and no model of that name ({with_weights})")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

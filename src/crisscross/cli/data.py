@@ -52,8 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = open_dataset(arguments.name, arguments.root)
     with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
         report = check(dataset, lambda done, total: progress.update(done))
-    write_share_picture(report, dataset, arguments.picture)
-    print(f"class shares drawn: {arguments.picture}")
+    if any(int(counts.sum()) for counts in report.pixels.values()):
+        write_share_picture(report, dataset, arguments.picture)
+        print(f"class shares drawn: {arguments.picture}")
     print_report(report, dataset)
     if arguments.json:
         facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()

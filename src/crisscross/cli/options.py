@@ -1,25 +1,31 @@
 """Option values that several commands share."""
 
+from argparse import ArgumentTypeError
+
 
 def count(text: str) -> int:
     """A whole number, 0 or more.
 
     Raises:
-        ValueError: it is not; argparse names the option and the value.
+        ArgumentTypeError: it is not.
     """
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
+    return _at_least(0, text)
 
 
 def positive(text: str) -> int:
     """A whole number, 1 or more.
 
     Raises:
-        ValueError: it is not; argparse names the option and the value.
+        ArgumentTypeError: it is not.
     """
-    value = count(text)
-    if value == 0:
-        raise ValueError
+    return _at_least(1, text)
+
+
+def _at_least(low: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if value < low:
+        raise ArgumentTypeError(f"must be a whole number, {low} or more, got {text}")
     return value

@@ -39,9 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         results = predict_files(segmenter, arguments.paths, arguments.out, show)
     failed = sum(result.error is not None for result in results)
-    print(
-        f"{len(results) - failed} of {len(results)} pictures labelled in {arguments.out} (labels/, colour/, overlay/)"
-    )
+    if failed < len(results):
+        print(f"labelled {len(results) - failed} of {len(results)}: {arguments.out} (labels/, colour/, overlay/)")
     if failed:
-        print(f"crisscross: {failed} pictures could not be read, see above", file=sys.stderr)
+        print(f"crisscross: {failed} of {len(results)} could not be read, see above", file=sys.stderr)
     return 2 if failed else 0

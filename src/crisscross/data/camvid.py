@@ -51,7 +51,10 @@ def open_camvid(root: str | os.PathLike[str]) -> DataSet:
     """
     root = existing_folder(root)
     if not is_camvid(root):
-        raise CrissCrossError(f"{root}: not CamVid in the SegNet layout: train/ and trainannot/ must be there")
+        raise CrissCrossError(
+            f"{root}: not CamVid in the SegNet layout: train/ and trainannot/ must be there "
+            "(evaluate another layout with --name auto)"
+        )
     splits = {name: _pairs(root, name) for name in SPLITS if (root / name).is_dir()}
     return DataSet("camvid", root, CLASSES, PALETTE, splits, void=(VOID,))
 

@@ -112,7 +112,8 @@ class _Run:
             if changed := sorted(differences(self.experiment, stored)):
                 raise CrissCrossError(
                     f"{self.folder}: cannot resume with another experiment; it differs in {', '.join(changed)}; "
-                    f"continue with {self.folder / 'experiment.yaml'}"
+                    f"continue with `crisscross train {self.folder / 'experiment.yaml'} --data {self.dataset.root} "
+                    f"--out {self.folder} --resume`"
                 )
         elif (self.folder / LAST).exists():
             raise CrissCrossError(
