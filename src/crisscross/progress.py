@@ -2,11 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar
-
-Item = TypeVar("Item")
+from typing import Any, ClassVar
 
 # Seconds between plain lines where there is no terminal.
 PLAIN_EVERY = 10.0
@@ -86,17 +83,6 @@ class Progress:
         fresh = self.done - self.start
         left = f"left {clock(elapsed / fresh * (self.total - self.done))}" if fresh > 0 else "left ?"
         return f"{clock(elapsed)} gone  {left}"
-
-
-def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
-    """The items, with a progress display."""
-    if total is None:
-        assert isinstance(items, Sized)
-        total = len(items)
-    with Progress(title, total) as progress:
-        for done, item in enumerate(items, 1):
-            yield item
-            progress.update(done)
 
 
 def clock(seconds: float) -> str:
