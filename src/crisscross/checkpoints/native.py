@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,25 +70,41 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Experiment | 
     Raises:
         CrissCrossError: missing, truncated or not a safetensors file.
     """
+    with _opened(path) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+    return (tensors, *read_header(path))
+
+
+def read_header(path: str | os.PathLike[str]) -> tuple[Experiment | None, dict[str, Any]]:
+    """Experiment and facts of a safetensors file without its tensors, as in `read`.
+
+    Raises:
+        CrissCrossError: missing, truncated or not a safetensors file.
+    """
+    with _opened(path) as file:
+        header = file.metadata() or {}
+    if "experiment" not in header:
+        return None, {}
+    if header.get("format") != FORMAT:
+        raise CrissCrossError(f"{path}: written by another version ({header.get('format')}); this one reads {FORMAT}")
+    try:
+        return from_dict(Experiment, json.loads(header["experiment"])), json.loads(header.get("facts", "{}"))
+    except (CrissCrossError, ValueError) as error:
+        raise CrissCrossError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+            yield file
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
         raise CrissCrossError(
             f"{path}: not a readable safetensors file (truncated or of another kind): {reason}"
         ) from error
-    if "experiment" not in header:
-        return tensors, None, {}
-    if header.get("format") != FORMAT:
-        raise CrissCrossError(f"{path}: written by another version ({header.get('format')}); this one reads {FORMAT}")
-    try:
-        return tensors, from_dict(Experiment, json.loads(header["experiment"])), json.loads(header.get("facts", "{}"))
-    except (CrissCrossError, ValueError) as error:
-        raise CrissCrossError(f"{path}: {error}") from error
 
 
 def fill(segmenter: Segmenter, tensors: dict[str, Tensor], source: str) -> None:

@@ -65,7 +65,7 @@ def stored_experiment(folder: Path) -> Experiment:
     """
     if not (folder / LAST).is_file():
         raise CrissCrossError(f"{folder}: nothing to resume, {LAST} is not there; start without --resume")
-    experiment = native.read(folder / LAST)[1]
+    experiment = native.read_header(folder / LAST)[0]
     if experiment is None:
         raise CrissCrossError(f"{folder / LAST}: holds no experiment; it cannot be resumed from")
     return experiment
