@@ -1,9 +1,25 @@
 """Projections, gate and residual around the criss-cross operator."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from crisscross.ops import criss_cross_attention
+from crisscross.ops import MEMORY, check_reach, criss_cross_block
+
+
+def relative_position_bias(table: Tensor, length: int) -> Tensor:
+    """The [length, length] bias of a line from one value per offset.
+
+    Args:
+        table: [2 M + 1], the value for an answering position that lies -M ... M places after the asking one; offsets
+            beyond M take the outermost value.
+        length: positions in the line.
+    """
+    reach = table.shape[0] // 2
+    position = torch.arange(length, device=table.device)
+    offset = position[None, :] - position[:, None]
+    return table[offset.clamp(-reach, reach) + reach]
 
 
 class CrissCrossAttention(nn.Module):
@@ -11,48 +27,98 @@ class CrissCrossAttention(nn.Module):
 
     Query and key are 1 x 1 convolutions to `channels // reduction`, the value one to `channels`, all with bias and
     torch's default initialisation; the scalar gate `gamma` starts at 0, so that the layer starts as the identity.
+    An input in channels-last memory format saves the layer two copies; the output has the input's format.
 
     Args:
         channels: C of the input [B, C, H, W]; the output has the same shape.
         reduction: divides C for query and key; 8 as published.
-        backend: how the attention is computed, see `crisscross.ops.criss_cross_attention`.
+        backend: how the attention is computed, see `crisscross.criss_cross_attention`.
+        memory: what training keeps for the backward pass beside the input: `fast` query, key, what attention gave and
+            its log-sum-exp, `lean` nothing (they are computed again), `auto` the better trade, today `fast`.
+        axis: `both`; `row` or `column` attend along that line alone (axial attention).
+        scale: multiplies the logits; None, as published, leaves them.
+        position_bias: M, the largest offset with a learned bias of its own, for rows and columns (`row_bias` and
+            `column_bias`, [2 M + 1], start at 0; see `relative_position_bias`); None, as published, has none.
 
     Raises:
-        ValueError: `channels` is smaller than `reduction`.
+        ValueError: `channels` is smaller than `reduction`, or `memory`, `axis` or `position_bias` is senseless.
     """
 
-    def __init__(self, channels: int, reduction: int = 8, backend: str = "auto") -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 8,
+        backend: str = "auto",
+        *,
+        memory: str = "auto",
+        axis: str = "both",
+        scale: float | None = None,
+        position_bias: int | None = None,
+    ) -> None:
         super().__init__()
         if channels < reduction:
             raise ValueError(f"channels must be at least reduction, got {channels} and {reduction}")
+        if memory not in MEMORY:
+            raise ValueError(f"memory must be one of {', '.join(MEMORY)}, got {memory!r}")
+        if position_bias is not None and position_bias < 1:
+            raise ValueError(f"position_bias must be at least 1, got {position_bias}")
         self.query = nn.Conv2d(channels, channels // reduction, 1)
         self.key = nn.Conv2d(channels, channels // reduction, 1)
         self.value = nn.Conv2d(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(()))
-        self.backend = backend
+        self.row_bias = self.column_bias = None
+        if position_bias is not None and axis != "column":
+            self.row_bias = nn.Parameter(torch.zeros(2 * position_bias + 1))
+        if position_bias is not None and axis != "row":
+            self.column_bias = nn.Parameter(torch.zeros(2 * position_bias + 1))
+        self.backend, self.memory, self.axis, self.scale = backend, memory, axis, scale
+        check_reach(axis, None, None, torch.empty(0, 0, 0, 0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> the same shape."""
-        attended = criss_cross_attention(self.query(x), self.key(x), self.value(x), self.backend)
-        return x + self.gamma * attended
+        """[B, C, H, W] -> the same shape, dtype and memory format."""
+        row_bias = None if self.row_bias is None else relative_position_bias(self.row_bias, x.shape[3])
+        column_bias = None if self.column_bias is None else relative_position_bias(self.column_bias, x.shape[2])
+        query, query_bias = self.query.weight.flatten(1), self.query.bias
+        if self.scale is not None:
+            query, query_bias = query * self.scale, query_bias * self.scale
+        return criss_cross_block(
+            x,
+            torch.cat([query, self.key.weight.flatten(1)]),
+            torch.cat([query_bias, self.key.bias]),
+            # A position's weights sum to 1, so value projection and gate may come after the attention, as one.
+            self.gamma * self.value.weight.flatten(1),
+            self.gamma * self.value.bias,
+            reach=check_reach(self.axis, row_bias, column_bias, x),
+            memory=self.memory,
+            backend=self.backend,
+        )
 
 
 class RecurrentCrissCrossAttention(nn.Module):
     """The same `CrissCrossAttention` applied `recurrence` times (paper, section 3.3): two passes reach every position.
 
+    Args:
+        channels: C of the input [B, C, H, W].
+        recurrence: R; 2 as published.
+        reduction: divides C for query and key.
+        backend: see `CrissCrossAttention`.
+        **options: `memory`, `axis`, `scale` and `position_bias` of `CrissCrossAttention`.
+
     Raises:
         ValueError: `recurrence` is below 1.
     """
 
-    def __init__(self, channels: int, recurrence: int = 2, reduction: int = 8, backend: str = "auto") -> None:
+    def __init__(
+        self, channels: int, recurrence: int = 2, reduction: int = 8, backend: str = "auto", **options: Any
+    ) -> None:
         super().__init__()
         if recurrence < 1:
             raise ValueError(f"recurrence must be at least 1, got {recurrence}")
         self.recurrence = recurrence
-        self.attention = CrissCrossAttention(channels, reduction, backend)
+        self.attention = CrissCrossAttention(channels, reduction, backend, **options)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> the same shape."""
+        """[B, C, H, W] -> the same shape, dtype and memory format."""
         for _ in range(self.recurrence):
             x = self.attention(x)
         return x

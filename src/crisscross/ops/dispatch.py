@@ -1,54 +1,197 @@
-"""One door to every way of computing criss-cross attention."""
+"""One door to every way of computing criss-cross attention, for q, k and v and for a whole layer."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from crisscross.ops import eager, reference
+from crisscross.ops import composite, reference
+from crisscross.ops.lines import Reach
 
-WhyNot = Callable[[Tensor, Tensor, Tensor], str | None]
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+WhyNot = Callable[[Tensor, Tensor, Tensor, Reach], str | None]
+Attention = Callable[[Tensor, Tensor, Tensor, Reach], Tensor]
+AXES = ("both", "row", "column")
+MEMORY = ("auto", "fast", "lean")
 
-# Name -> (reason it cannot run, function), best first; `auto` takes the first without a reason.
+
+def _why_not_fused(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
+    if reach.row_bias is not None or reach.column_bias is not None:
+        return "it knows no position bias"
+    if q.device.type != "cuda" and q.device.type != "cpu":
+        return f"it runs on CUDA devices, not on {q.device.type}"
+    # Triton is imported for a GPU, or where it was asked for by name.
+    from crisscross.ops import fused
+
+    return fused.why_not(q, k, v, reach.axis)
+
+
+def _registered(engine: str) -> Attention:
+    def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
+        from crisscross.ops import registered
+
+        q_BHWD, k_BHWD, v_BHWC = (x.permute(0, 2, 3, 1) for x in (q, k, v))
+        out_BHWC, _ = registered.attention(q_BHWD, k_BHWD, v_BHWC, reach.row_bias, reach.column_bias, reach.axis, engine)
+        return out_BHWC.permute(0, 3, 1, 2)
+
+    return attend
+
+
+def _composite(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
+    return composite.attention(*(x.permute(0, 2, 3, 1) for x in (q, k, v)), reach).permute(0, 3, 1, 2)
+
+
+def _reference(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
+    return reference.criss_cross_attention_reference(q, k, v, *reach)
+
+
+def _always(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
+    return None
+
+
+# Name -> (reason it cannot run, function).
 BACKENDS: dict[str, tuple[WhyNot, Attention]] = {
-    "eager": (eager.why_not, eager.criss_cross_attention_eager),
-    "reference": (lambda q, k, v: None, reference.criss_cross_attention_reference),
+    "fused": (_why_not_fused, _registered("fused")),
+    "eager": (_always, _registered("lines")),
+    "composite": (_always, _composite),
+    "reference": (_always, _reference),
 }
 
 
-def criss_cross_attention(q: Tensor, k: Tensor, v: Tensor, backend: str = "auto") -> Tensor:
+def criss_cross_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    backend: str = "auto",
+    *,
+    axis: str = "both",
+    scale: float | None = None,
+    row_bias: Tensor | None = None,
+    column_bias: Tensor | None = None,
+) -> Tensor:
     """Each position attends to its own row and column (paper, section 3.2): H + W - 1 positions, itself once.
 
     Args:
         q: queries [B, D, H, W], floating point.
         k: keys [B, D, H, W], same dtype and device.
         v: values [B, C, H, W], same dtype and device.
-        backend: `auto` (the best that can run; never fails), `eager` or `reference`.
+        backend: `auto` (the best that can run; never fails), `fused` (Triton, on a GPU), `eager`, `composite` (plain
+            operations; taken for export) or `reference` (the definition).
+        axis: `both`; `row` or `column` attend along that line alone, itself included (axial attention).
+        scale: multiplies the logits, 1 / sqrt(D) for instance; None, as published, leaves them.
+        row_bias: [W, W], added to the logits along a row at [asking column, answering column], same dtype.
+        column_bias: [H, H], along a column at [asking row, answering row]; see `relative_position_bias`.
 
     Returns:
-        [B, C, H, W] in the dtype of the inputs. There is no 1/sqrt(D) scale, as published. Under autocast the inputs
-        are brought to the autocast dtype; logits and softmax are float32 then.
+        [B, C, H, W] in the dtype of the inputs. Under autocast the inputs are brought to the autocast dtype; logits and
+        softmax of half precision are float32 always.
 
     Raises:
-        ValueError: shapes, dtypes or devices do not fit, or `backend` is unknown or cannot run (the reason is named).
+        ValueError: shapes, dtypes or devices do not fit, `axis` or `backend` is unknown, or the backend cannot run (the
+            reason is named).
     """
-    # Meta tensors know no autocast.
-    if q.device.type != "meta" and torch.is_autocast_enabled(q.device.type) and q.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(q.device.type)
-        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    q, k, v = to_autocast(q, k, v)
     _check(q, k, v)
-    if backend != "auto":
-        if backend not in BACKENDS:
-            raise ValueError(f"unknown backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
-        why_not, function = BACKENDS[backend]
-        if reason := why_not(q, k, v):
-            raise ValueError(f"backend {backend!r} cannot run here: {reason}")
-        return function(q, k, v)
-    for why_not, function in BACKENDS.values():
-        if why_not(q, k, v) is None:
-            return function(q, k, v)
-    raise AssertionError("the eager backend always runs")
+    reach = check_reach(axis, row_bias, column_bias, v)
+    if scale is not None:
+        q = q * scale
+    return BACKENDS[choose(backend, q, k, v, reach)][1](q, k, v, reach)
+
+
+def criss_cross_block(
+    x: Tensor,
+    qk_weight: Tensor,
+    qk_bias: Tensor,
+    value_weight: Tensor,
+    value_bias: Tensor,
+    *,
+    reach: Reach,
+    memory: str = "auto",
+    backend: str = "auto",
+) -> Tensor:
+    """A whole layer: x + attention(q(x), k(x), x) W + b, where W and b are value projection times gate.
+
+    As the weights of a position sum to 1, this is x + gamma * attention(q(x), k(x), v(x)); see block.py.
+
+    Args:
+        x: [B, C, H, W].
+        qk_weight: query and key projections, one below the other, [2 D, C].
+        qk_bias: [2 D].
+        value_weight: [C, C], gate included.
+        value_bias: [C], gate included.
+        reach: which positions are attended to.
+        memory: what training keeps beside x: `fast` q, k, what attention gave and its log-sum-exp; `lean` nothing;
+            `auto` is `fast`. Without gradients nothing is kept.
+        backend: as for `criss_cross_attention`.
+
+    Returns:
+        [B, C, H, W] in x's dtype and memory format.
+    """
+    tensors = to_autocast(x, qk_weight, qk_bias, value_weight, value_bias)
+    x_cast = tensors[0]
+    q_like = x_cast[:, : qk_weight.shape[0] // 2]
+    name = choose(backend, q_like, q_like, x_cast, reach)
+    # Under autocast a float32 input keeps its precision beside what attention adds to it.
+    residual = x_cast.dtype == x.dtype
+    x_BHWC = x_cast.permute(0, 2, 3, 1)
+    if name == "composite":
+        y_BHWC = composite.block(x_BHWC, *tensors[1:], reach, residual)
+    elif name == "reference":
+        q, k = torch.nn.functional.linear(x_BHWC, tensors[1], tensors[2]).permute(0, 3, 1, 2).chunk(2, 1)
+        attended = reference.criss_cross_attention_reference(q, k, x_cast, *reach).permute(0, 2, 3, 1)
+        y_BHWC = torch.nn.functional.linear(attended, tensors[3], tensors[4])
+        y_BHWC = x_BHWC + y_BHWC if residual else y_BHWC
+    else:
+        from crisscross.ops import registered
+
+        keep = memory != "lean" and torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        engine = "fused" if name == "fused" else "lines"
+        y_BHWC = registered.block(x_BHWC, *tensors[1:], *reach[1:], reach.axis, residual, keep, engine)[0]
+    y = y_BHWC.permute(0, 3, 1, 2)
+    if x.is_contiguous() and not x.is_contiguous(memory_format=torch.channels_last):
+        y = y.contiguous()
+    return y if residual else x + y
+
+
+def choose(backend: str, q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
+    """The name of the backend to use. Raises ValueError for one that is unknown or cannot run."""
+    if backend == "auto":
+        # An exported graph holds plain operations only, so that it runs where this package is not.
+        if torch.compiler.is_exporting():
+            return "composite"
+        return "fused" if v.device.type == "cuda" and _why_not_fused(q, k, v, reach) is None else "eager"
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
+    if reason := BACKENDS[backend][0](q, k, v, reach):
+        raise ValueError(f"backend {backend!r} cannot run here: {reason}")
+    return backend
+
+
+def to_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in autocast's dtype where it is on; float64 stays as it is."""
+    device = tensors[0].device.type
+    # Meta tensors know no autocast.
+    if device == "meta" or not torch.is_autocast_enabled(device) or tensors[0].dtype == torch.float64:
+        return tensors
+    return tuple(x.to(torch.get_autocast_dtype(device)) for x in tensors)
+
+
+def check_reach(axis: str, row_bias: Tensor | None, column_bias: Tensor | None, v: Tensor) -> Reach:
+    """The reach on the maps `v` [B, C, H, W]. Raises ValueError where it does not fit them."""
+    if axis not in AXES:
+        raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
+    for name, bias, length, other in (
+        ("row_bias", row_bias, v.shape[3], "column"),
+        ("column_bias", column_bias, v.shape[2], "row"),
+    ):
+        if bias is None:
+            continue
+        if axis == other:
+            raise ValueError(f"{name} has no meaning with axis={axis!r}")
+        if bias.shape != (length, length):
+            raise ValueError(f"{name} must be [{length}, {length}], got {tuple(bias.shape)}")
+        if bias.device != v.device or not bias.is_floating_point():
+            raise ValueError(f"{name} must be floating point on {v.device}, got {bias.dtype} on {bias.device}")
+    return Reach(axis, row_bias, column_bias)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor) -> None:

@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 
 
-def criss_cross_attention_reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def criss_cross_attention_reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    axis: str = "both",
+    row_bias: Tensor | None = None,
+    column_bias: Tensor | None = None,
+) -> Tensor:
     """Criss-cross attention by definition (paper, section 3.2), at the cost of a non-local block.
 
     Position (h, w) attends to the H + W - 1 positions of its row and its column, itself once:
@@ -14,6 +21,9 @@ def criss_cross_attention_reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q: queries [B, D, H, W], any floating dtype.
         k: keys [B, D, H, W].
         v: values [B, C, H, W].
+        axis: `both`, or `row` or `column` for that line alone.
+        row_bias: [W, W], added to the logit of a position with column w for one in its row with column j at [w, j].
+        column_bias: [H, H] likewise; the position itself belongs to its row unless `axis` is `column`.
 
     Returns:
         [B, C, H, W] in the dtype of `v`.
@@ -21,7 +31,13 @@ def criss_cross_attention_reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     height, width = q.shape[-2:]
     position = torch.arange(height * width, device=q.device)
     row, column = position // width, position % width
-    in_reach = (row[:, None] == row[None, :]) | (column[:, None] == column[None, :])
+    same_row, same_column = row[:, None] == row[None, :], column[:, None] == column[None, :]
+    in_reach = {"both": same_row | same_column, "row": same_row, "column": same_column}[axis]
     logits = q.flatten(2).transpose(1, 2) @ k.flatten(2)
+    if row_bias is not None and axis != "column":
+        logits = logits + row_bias[column[:, None], column[None, :]] * same_row
+    if column_bias is not None and axis != "row":
+        other = same_column if axis == "column" else same_column & ~same_row
+        logits = logits + column_bias[row[:, None], row[None, :]] * other
     weights = logits.masked_fill(~in_reach, -torch.inf).softmax(-1)
     return (weights @ v.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (height, width))

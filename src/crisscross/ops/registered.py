@@ -1,0 +1,269 @@
+"""The engines as operators that torch knows: `torch.ops.crisscross.attention` and `torch.ops.crisscross.block`.
+
+Each has a fake kernel (shapes without values, for torch.compile), an autograd formula whose own derivative is that of
+the plain expression in composite.py, and a rule for torch.vmap that folds the mapped dimension into the batch.
+All tensors are channels-last in their shape: [B, H, W, channels].
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crisscross.ops import block as layer
+from crisscross.ops import composite, lines
+from crisscross.ops.block import Kept, Weights
+from crisscross.ops.lines import Reach
+
+ENGINES = ("lines", "fused")
+
+
+def _no_autocast(tensor: Tensor) -> torch.autocast:
+    # The dtypes are settled before an operator is called; autocast must not change them inside.
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+# --- attention(q, k, v) ---
+
+
+@torch.library.custom_op("crisscross::attention", mutates_args=())
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, row_bias: Tensor | None, column_bias: Tensor | None, axis: str, engine: str
+) -> tuple[Tensor, Tensor]:
+    """The attended values [B, H, W, C] and the log-sum-exp [B, H, W]."""
+    with _no_autocast(q):
+        if engine == "fused":
+            from crisscross.ops import fused
+
+            return fused.forward(_unit_stride(q), _unit_stride(k), _unit_stride(v), axis)
+        reach = Reach(axis, row_bias, column_bias)
+        return lines.forward(_unit_stride(q), _unit_stride(k), _unit_stride(v), reach)
+
+
+@attention.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias: Any, axis: str, engine: str) -> tuple[Tensor, ...]:
+    return v.new_empty(v.shape), v.new_empty(v.shape[:3], dtype=lines.statistics_dtype(v.dtype))
+
+
+@torch.library.custom_op("crisscross::attention_backward", mutates_args=())
+def attention_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    axis: str,
+    engine: str,
+) -> list[Tensor]:
+    """Gradients of q, k, v and of those biases that are given."""
+    with _no_autocast(q):
+        grad, q, k, v = (_unit_stride(x) for x in (grad, q, k, v))
+        delta = torch.linalg.vecdot(grad.to(lse.dtype), out.to(lse.dtype))
+        grads = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)]
+        reach = Reach(axis, row_bias, column_bias)
+        biases = layer.attend_backward(grad, q, k, v, lse, delta, reach, *grads, engine == "fused")
+        return grads + [bias for bias in biases if bias is not None]
+
+
+@attention_backward.register_fake
+def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias: Any, *rest: Any) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in (q, k, v, row_bias, column_bias) if x is not None]
+
+
+def _save_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.axis, ctx.engine = inputs
+    ctx.save_for_backward(*tensors, *output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _attention_gradients(ctx: Any, grad: Tensor | None, _: None) -> tuple[Any, ...]:
+    *inputs, out, lse = ctx.saved_tensors
+    if grad is None:
+        return (None,) * 7
+    if torch.is_grad_enabled():
+        found = _differentiable(
+            lambda q, k, v, row, column: composite.attention(q, k, v, Reach(ctx.axis, row, column)), inputs, grad
+        )
+    else:
+        found = _spread(attention_backward(grad, *inputs, out, lse, ctx.axis, ctx.engine), inputs)
+    return *found, None, None
+
+
+attention.register_autograd(_attention_gradients, setup_context=_save_attention)
+
+
+# --- block(x, weights) ---
+
+
+@torch.library.custom_op("crisscross::block", mutates_args=())
+def block(
+    x: Tensor,
+    qk_weight: Tensor,
+    qk_bias: Tensor,
+    value_weight: Tensor,
+    value_bias: Tensor,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+    axis: str,
+    residual: bool,
+    keep: bool,
+    engine: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The layer's output [B, H, W, C] and, with `keep`, q and k, attention's result and log-sum-exp (else empty)."""
+    with _no_autocast(x):
+        weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
+        y, kept = layer.forward(x, weights, Reach(axis, row_bias, column_bias), residual, keep, engine == "fused")
+        return (y, *(kept or (x.new_empty(0), x.new_empty(0), x.new_empty(0))))
+
+
+@block.register_fake
+def _(
+    x: Tensor,
+    qk_weight: Tensor,
+    qk_bias: Tensor,
+    value_weight: Tensor,
+    value_bias: Tensor,
+    row_bias: Any,
+    column_bias: Any,
+    axis: str,
+    residual: bool,
+    keep: bool,
+    engine: str,
+) -> tuple[Tensor, ...]:
+    y = x.new_empty(x.shape)
+    if not keep:
+        return y, x.new_empty(0), x.new_empty(0), x.new_empty(0)
+    lse = x.new_empty(x.shape[:3], dtype=lines.statistics_dtype(x.dtype))
+    return y, x.new_empty((*x.shape[:3], qk_weight.shape[0])), x.new_empty(x.shape), lse
+
+
+@torch.library.custom_op("crisscross::block_backward", mutates_args=())
+def block_backward(
+    grad: Tensor,
+    x: Tensor,
+    qk_weight: Tensor,
+    qk_bias: Tensor,
+    value_weight: Tensor,
+    value_bias: Tensor,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+    qk: Tensor,
+    attended: Tensor,
+    lse: Tensor,
+    axis: str,
+    residual: bool,
+    keep: bool,
+    engine: str,
+) -> list[Tensor]:
+    """Gradients of x, of the four weights and of those biases that are given."""
+    with _no_autocast(x):
+        weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
+        kept = Kept(qk, attended, lse) if keep else None
+        reach = Reach(axis, row_bias, column_bias)
+        grad_x, grads, *biases = layer.backward(grad, x, weights, reach, residual, kept, engine == "fused")
+        return [grad_x, *grads, *(bias for bias in biases if bias is not None)]
+
+
+@block_backward.register_fake
+def _(grad: Tensor, *inputs: Any) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in inputs[:7] if x is not None]
+
+
+def _save_block(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.axis, ctx.residual, ctx.keep, ctx.engine = inputs
+    ctx.save_for_backward(*tensors, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _block_gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
+    inputs, kept = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
+    if grad is None:
+        return (None,) * 11
+    if torch.is_grad_enabled():
+
+        def plain(*tensors: Any) -> Tensor:
+            return composite.block(*tensors[:5], Reach(ctx.axis, *tensors[5:]), ctx.residual)
+
+        found = _differentiable(plain, inputs, grad)
+    else:
+        grads = block_backward(grad, *inputs, *kept, ctx.axis, ctx.residual, ctx.keep, ctx.engine)
+        found = _spread(grads, inputs)
+    return *found, None, None, None, None
+
+
+block.register_autograd(_block_gradients, setup_context=_save_block)
+
+
+# --- what both need ---
+
+
+def _fold(tensors: tuple[Tensor, ...], dims: tuple[int | None, ...], size: int) -> list[Tensor]:
+    """The mapped dimension of every tensor joined with the batch; tensors without one are repeated."""
+    front = [x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0) for x, dim in zip(tensors, dims, strict=True)]
+    return [x.flatten(0, 1) for x in front]
+
+
+def _refuse_vmap(what: str) -> NotImplementedError:
+    return NotImplementedError(f"torch.vmap over {what} is not supported; choose backend='composite' for it")
+
+
+@attention.register_vmap
+def _(info: Any, dims: Any, q: Any, k: Any, v: Any, row_bias: Any, column_bias: Any, axis: str, engine: str) -> Any:
+    if dims[3] is not None or dims[4] is not None:
+        raise _refuse_vmap("the position bias of criss-cross attention")
+    folded = _fold((q, k, v), dims[:3], info.batch_size)
+    outputs = attention(*folded, row_bias, column_bias, axis, engine)
+    return tuple(x.unflatten(0, (info.batch_size, -1)) for x in outputs), (0, 0)
+
+
+@attention_backward.register_vmap
+def _(info: Any, dims: Any, *inputs: Any) -> Any:
+    grad, q, k, v, row_bias, column_bias, out, lse, axis, engine = inputs
+    if row_bias is not None or column_bias is not None:
+        raise _refuse_vmap("gradients of criss-cross attention with a position bias")
+    tensors, mapped = (grad, q, k, v, out, lse), (*dims[:4], *dims[6:8])
+    grad, q, k, v, out, lse = _fold(tensors, mapped, info.batch_size)
+    grads = attention_backward(grad, q, k, v, None, None, out, lse, axis, engine)
+    return [x.unflatten(0, (info.batch_size, -1)) for x in grads], [0, 0, 0]
+
+
+@block.register_vmap
+def _(info: Any, dims: Any, *inputs: Any) -> Any:
+    if any(dim is not None for dim in dims[1:]):
+        raise _refuse_vmap("the weights of CrissCrossAttention")
+    (folded,) = _fold(inputs[:1], dims[:1], info.batch_size)
+    # Empty outputs stay as they are: there is nothing in them to unfold.
+    outputs = block(folded, *inputs[1:])
+    folds = [x.numel() > 0 for x in outputs]
+    unfolded = (x.unflatten(0, (info.batch_size, -1)) if fold else x for x, fold in zip(outputs, folds, strict=True))
+    return tuple(unfolded), tuple(0 if fold else None for fold in folds)
+
+
+@block_backward.register_vmap
+def _(info: Any, dims: Any, *inputs: Any) -> Any:
+    raise _refuse_vmap("gradients of CrissCrossAttention")
+
+
+def _unit_stride(x: Tensor) -> Tensor:
+    """Channels beside each other in memory: q and k cut from one projection pass as they are, NCHW is copied."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _spread(grads: list[Tensor], inputs: Any) -> list[Tensor | None]:
+    """Gradients of the tensors among the inputs, None for the others."""
+    found = iter(grads)
+    return [None if x is None else next(found) for x in inputs]
+
+
+def _differentiable(function: Callable[..., Tensor], inputs: Any, grad: Tensor) -> list[Tensor | None]:
+    """Gradients that can be differentiated again: those of the plain expression, computed anew."""
+    wanted = [x for x in inputs if x is not None and x.requires_grad]
+    found = torch.autograd.grad(function(*inputs), wanted, grad, create_graph=True)
+    rest = iter(found)
+    return [next(rest) if x is not None and x.requires_grad else None for x in inputs]
