@@ -14,7 +14,20 @@ AXES = ("both", "row", "column")
 MEMORY = ("auto", "fast", "lean")
 
 
+def _why_not_registered(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
+    # Under torch.compile the transforms are traced away before the operator is met.
+    if not torch.compiler.is_compiling() and _transforms_active():
+        return "torch.func transforms and forward-mode differentiation need backend='composite'"
+    return None
+
+
+def _transforms_active() -> bool:
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
 def _why_not_fused(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
+    if reason := _why_not_registered(q, k, v, reach):
+        return reason
     if reach.row_bias is not None or reach.column_bias is not None:
         return "it knows no position bias"
     if q.device.type != "cuda" and q.device.type != "cpu":
@@ -51,7 +64,7 @@ def _always(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
 # Name -> (reason it cannot run, function).
 BACKENDS: dict[str, tuple[WhyNot, Attention]] = {
     "fused": (_why_not_fused, _registered("fused")),
-    "eager": (_always, _registered("lines")),
+    "eager": (_why_not_registered, _registered("lines")),
     "composite": (_always, _composite),
     "reference": (_always, _reference),
 }
@@ -147,7 +160,7 @@ def criss_cross_block(
         engine = "fused" if name == "fused" else "lines"
         y_BHWC = registered.block(x_BHWC, *tensors[1:], *reach[1:], reach.axis, residual, keep, engine)[0]
     y = y_BHWC.permute(0, 3, 1, 2)
-    if x.is_contiguous() and not x.is_contiguous(memory_format=torch.channels_last):
+    if x.stride(1) != 1:
         y = y.contiguous()
     return y if residual else x + y
 
@@ -156,7 +169,7 @@ def choose(backend: str, q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
     """The name of the backend to use. Raises ValueError for one that is unknown or cannot run."""
     if backend == "auto":
         # An exported graph holds plain operations only, so that it runs where this package is not.
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or _why_not_registered(q, k, v, reach):
             return "composite"
         return "fused" if v.device.type == "cuda" and _why_not_fused(q, k, v, reach) is None else "eager"
     if backend not in BACKENDS:

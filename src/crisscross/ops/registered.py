@@ -1,7 +1,7 @@
 """The engines as operators that torch knows: `torch.ops.crisscross.attention` and `torch.ops.crisscross.block`.
 
-Each has a fake kernel (shapes without values, for torch.compile), an autograd formula whose own derivative is that of
-the plain expression in composite.py, and a rule for torch.vmap that folds the mapped dimension into the batch.
+Each has a fake kernel (shapes without values, for torch.compile) and an autograd formula whose own derivative is that of
+the plain expression in composite.py. Transforms of torch.func do not reach them: the dispatcher says so.
 All tensors are channels-last in their shape: [B, H, W, channels].
 """
 
@@ -201,53 +201,6 @@ block.register_autograd(_block_gradients, setup_context=_save_block)
 
 
 # --- what both need ---
-
-
-def _fold(tensors: tuple[Tensor, ...], dims: tuple[int | None, ...], size: int) -> list[Tensor]:
-    """The mapped dimension of every tensor joined with the batch; tensors without one are repeated."""
-    front = [x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0) for x, dim in zip(tensors, dims, strict=True)]
-    return [x.flatten(0, 1) for x in front]
-
-
-def _refuse_vmap(what: str) -> NotImplementedError:
-    return NotImplementedError(f"torch.vmap over {what} is not supported; choose backend='composite' for it")
-
-
-@attention.register_vmap
-def _(info: Any, dims: Any, q: Any, k: Any, v: Any, row_bias: Any, column_bias: Any, axis: str, engine: str) -> Any:
-    if dims[3] is not None or dims[4] is not None:
-        raise _refuse_vmap("the position bias of criss-cross attention")
-    folded = _fold((q, k, v), dims[:3], info.batch_size)
-    outputs = attention(*folded, row_bias, column_bias, axis, engine)
-    return tuple(x.unflatten(0, (info.batch_size, -1)) for x in outputs), (0, 0)
-
-
-@attention_backward.register_vmap
-def _(info: Any, dims: Any, *inputs: Any) -> Any:
-    grad, q, k, v, row_bias, column_bias, out, lse, axis, engine = inputs
-    if row_bias is not None or column_bias is not None:
-        raise _refuse_vmap("gradients of criss-cross attention with a position bias")
-    tensors, mapped = (grad, q, k, v, out, lse), (*dims[:4], *dims[6:8])
-    grad, q, k, v, out, lse = _fold(tensors, mapped, info.batch_size)
-    grads = attention_backward(grad, q, k, v, None, None, out, lse, axis, engine)
-    return [x.unflatten(0, (info.batch_size, -1)) for x in grads], [0, 0, 0]
-
-
-@block.register_vmap
-def _(info: Any, dims: Any, *inputs: Any) -> Any:
-    if any(dim is not None for dim in dims[1:]):
-        raise _refuse_vmap("the weights of CrissCrossAttention")
-    (folded,) = _fold(inputs[:1], dims[:1], info.batch_size)
-    # Empty outputs stay as they are: there is nothing in them to unfold.
-    outputs = block(folded, *inputs[1:])
-    folds = [x.numel() > 0 for x in outputs]
-    unfolded = (x.unflatten(0, (info.batch_size, -1)) if fold else x for x, fold in zip(outputs, folds, strict=True))
-    return tuple(unfolded), tuple(0 if fold else None for fold in folds)
-
-
-@block_backward.register_vmap
-def _(info: Any, dims: Any, *inputs: Any) -> Any:
-    raise _refuse_vmap("gradients of CrissCrossAttention")
 
 
 def _unit_stride(x: Tensor) -> Tensor:
