@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crisscross.ops import MEMORY, check_reach, criss_cross_block
+from crisscross.ops import MEMORY, Weights, check_reach, criss_cross_block
 
 
 def relative_position_bias(table: Tensor, length: int) -> Tensor:
@@ -34,7 +34,7 @@ class CrissCrossAttention(nn.Module):
         reduction: divides C for query and key; 8 as published.
         backend: how the attention is computed, see `crisscross.criss_cross_attention`.
         memory: what training keeps for the backward pass beside the input: `fast` query, key, what attention gave and
-            its log-sum-exp, `lean` nothing (they are computed again), `auto` the better trade, today `fast`.
+            the statistics of its softmax; `lean` nothing (they are computed again); `auto` is `fast`.
         axis: `both`; `row` or `column` attend along that line alone (axial attention).
         scale: multiplies the logits; None, as published, leaves them.
         position_bias: M, the largest offset with a learned bias of its own, for rows and columns (`row_bias` and
@@ -76,22 +76,25 @@ class CrissCrossAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape, dtype and memory format."""
-        row_bias = None if self.row_bias is None else relative_position_bias(self.row_bias, x.shape[3])
-        column_bias = None if self.column_bias is None else relative_position_bias(self.column_bias, x.shape[2])
-        query, query_bias = self.query.weight.flatten(1), self.query.bias
+        row_bias = None if self.row_bias is None else relative_position_bias(self.row_bias, x.shape[-1])
+        column_bias = None if self.column_bias is None else relative_position_bias(self.column_bias, x.shape[-2])
+        query, query_bias = _matrix(self.query)
+        key, key_bias = _matrix(self.key)
+        value, value_bias = _matrix(self.value)
         if self.scale is not None:
             query, query_bias = query * self.scale, query_bias * self.scale
-        return criss_cross_block(
-            x,
-            torch.cat([query, self.key.weight.flatten(1)]),
-            torch.cat([query_bias, self.key.bias]),
-            # A position's weights sum to 1, so value projection and gate may come after the attention, as one.
-            self.gamma * self.value.weight.flatten(1),
-            self.gamma * self.value.bias,
-            reach=check_reach(self.axis, row_bias, column_bias, x),
-            memory=self.memory,
-            backend=self.backend,
+        # A position's weights sum to 1, so value projection and gate may come after the attention, as one.
+        weights = Weights(
+            torch.cat([query, key]), torch.cat([query_bias, key_bias]), self.gamma * value, self.gamma * value_bias
         )
+        reach = check_reach(self.axis, row_bias, column_bias, x)
+        return criss_cross_block(x, weights, reach=reach, memory=self.memory, backend=self.backend)
+
+
+def _matrix(projection: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight [out, in] and bias [out] of a 1 x 1 convolution."""
+    assert projection.bias is not None
+    return projection.weight.flatten(1), projection.bias
 
 
 class RecurrentCrissCrossAttention(nn.Module):

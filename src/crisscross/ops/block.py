@@ -30,11 +30,11 @@ class Weights(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a forward pass leaves for the backward one: projections [B, H, W, 2 D], attention's result, log-sum-exp."""
+    """What a forward pass leaves for the backward one: projections [B, H, W, 2 D], attention's result, statistics."""
 
     qk: Tensor
     attended: Tensor
-    lse: Tensor
+    stats: Tensor
 
 
 def forward(
@@ -49,14 +49,14 @@ def forward(
     for i, (x_HWC, y_HWC) in enumerate(zip(x_BHWC, y_BHWC, strict=True)):
         if kept is None:
             qk_HWE = _project(x_HWC, weights)
-            lse_HW = torch.empty(x_HWC.shape[:2], dtype=lines.statistics_dtype(x_HWC.dtype), device=x_HWC.device)
+            stats_SHW = lines.empty_statistics(x_HWC[None])[0]
             # The output's own memory holds the columns' share until its rows are written.
             store_HWC = y_HWC
         else:
-            qk_HWE, store_HWC, lse_HW = kept.qk[i], kept.attended[i], kept.lse[i]
+            qk_HWE, store_HWC, stats_SHW = kept.qk[i], kept.attended[i], kept.stats[i]
             qk_HWE.copy_(_project(x_HWC, weights))
         q_HWD, k_HWD = qk_HWE.chunk(2, -1)
-        for rows, attended_NWC in lines.attended_rows(q_HWD, k_HWD, x_HWC, store_HWC, lse_HW, reach, in_place=keep):
+        for rows, attended_NWC in lines.attended_rows(q_HWD, k_HWD, x_HWC, store_HWC, stats_SHW, reach, in_place=keep):
             _finish(attended_NWC, x_HWC[rows] if residual else None, weights, y_HWC[rows])
     return y_BHWC, kept
 
@@ -76,11 +76,12 @@ def _forward_fused(
     from crisscross.ops import fused
 
     qk_BHWE = _project(x_BHWC, weights)
-    attended_BHWC, lse_BHW = fused.forward(*qk_BHWE.chunk(2, -1), x_BHWC, reach.axis)
+    q_BHWD, k_BHWD = qk_BHWE.chunk(2, -1)
+    attended_BHWC, stats = fused.forward(q_BHWD, k_BHWD, x_BHWC, reach.axis)
     y_BHWC = functional.linear(attended_BHWC, weights.value, weights.value_bias)
     if residual:
         y_BHWC += x_BHWC
-    return y_BHWC, Kept(qk_BHWE, attended_BHWC, lse_BHW) if keep else None
+    return y_BHWC, Kept(qk_BHWE, attended_BHWC, stats) if keep else None
 
 
 def backward(
@@ -126,29 +127,32 @@ def _backward_part(
     """Fill `grad_x_BHWC`, add to `totals`; returns the gradients of the biases."""
     if kept is None:
         qk_BHWE = _project(x_BHWC, weights)
-        attended_BHWC, lse_BHW = _attend(*qk_BHWE.chunk(2, -1), x_BHWC, reach, fused)
-        # Not needed any more once its product with the gradient is known: its memory is used again.
-        grad_attended_BHWC = attended_BHWC
+        q_BHWD, k_BHWD = qk_BHWE.chunk(2, -1)
+        attended_BHWC, stats = _attend(q_BHWD, k_BHWD, x_BHWC, reach, fused)
     else:
-        qk_BHWE, attended_BHWC, lse_BHW = kept
-        grad_attended_BHWC = torch.empty_like(attended_BHWC)
-    delta_BHW = torch.empty_like(lse_BHW)
-    _through_value(
-        *(x.flatten(0, 2) for x in (grad_BHWC, attended_BHWC, grad_attended_BHWC)), delta_BHW.flatten(), weights, totals
-    )
+        qk_BHWE, attended_BHWC, stats = kept
+        q_BHWD, k_BHWD = qk_BHWE.chunk(2, -1)
+    # The lines engine needs it no more once its product with the gradient is known: its memory is used again.
+    once = kept is None and not fused
+    grad_attended_BHWC = attended_BHWC if once else torch.empty_like(attended_BHWC)
+    flat = [x.flatten(0, 2) for x in (grad_BHWC, attended_BHWC, grad_attended_BHWC)]
+    _through_value(flat[0], flat[1], flat[2], weights, totals)
     if residual:
         grad_x_BHWC.copy_(grad_BHWC)
     else:
         grad_x_BHWC.zero_()
     grad_qk_BHWE = torch.zeros_like(qk_BHWE)
+    grad_q_BHWD, grad_k_BHWD = grad_qk_BHWE.chunk(2, -1)
     biases = attend_backward(
         grad_attended_BHWC,
-        *qk_BHWE.chunk(2, -1),
+        q_BHWD,
+        k_BHWD,
         x_BHWC,
-        lse_BHW,
-        delta_BHW,
+        attended_BHWC,
+        stats,
         reach,
-        *grad_qk_BHWE.chunk(2, -1),
+        grad_q_BHWD,
+        grad_k_BHWD,
         grad_x_BHWC,
         fused,
     )
@@ -160,21 +164,17 @@ def _backward_part(
 
 
 def _through_value(
-    grad_PC: Tensor, attended_PC: Tensor, grad_attended_PC: Tensor, delta_P: Tensor, weights: Weights, totals: Weights
+    grad_PC: Tensor, attended_PC: Tensor, grad_attended_PC: Tensor, weights: Weights, totals: Weights
 ) -> None:
     """From the output's gradient to that of what attention gave, and to the value projection's.
 
-    `delta_P` receives the product of both, summed over channels. `grad_attended_PC` may be the memory of `attended_PC`.
+    `grad_attended_PC` may be the memory of `attended_PC`.
     """
     step = POSITIONS if grad_PC.device.type == "cpu" else max(1, grad_PC.shape[0])
     for start in range(0, grad_PC.shape[0], step):
         part = slice(start, start + step)
-        grad_NC, attended_NC = grad_PC[part], attended_PC[part]
-        _add_product(totals.value, grad_NC.t(), attended_NC)
-        grad_attended_NC = grad_NC @ weights.value
-        torch.mul(attended_NC, grad_attended_NC, out=grad_attended_PC[part])
-        torch.sum(grad_attended_PC[part], dim=-1, dtype=delta_P.dtype, out=delta_P[part])
-        grad_attended_PC[part] = grad_attended_NC
+        _add_product(totals.value, grad_PC[part].t(), attended_PC[part])
+        torch.mm(grad_PC[part], weights.value, out=grad_attended_PC[part])
     totals.value_bias.add_(grad_PC.sum(0, dtype=totals.value_bias.dtype))
 
 
@@ -198,8 +198,8 @@ def attend_backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    lse: Tensor,
-    delta: Tensor,
+    attended: Tensor,
+    stats: Tensor,
     reach: Reach,
     grad_q: Tensor,
     grad_k: Tensor,
@@ -208,10 +208,11 @@ def attend_backward(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Add to the gradients of q, k and v; returns those of the biases."""
     if not fused:
-        return lines.backward(grad, q, k, v, lse, delta, reach, grad_q, grad_k, grad_v)
+        return lines.backward(grad, q, k, v, stats, reach, grad_q, grad_k, grad_v)
     from crisscross.ops import fused as kernels
 
-    found_q, found_k = kernels.backward(grad, q, k, v, lse, delta, reach.axis, grad_v)
+    delta = torch.linalg.vecdot(grad.to(stats.dtype), attended.to(stats.dtype))
+    found_q, found_k = kernels.backward(grad, q, k, v, stats, delta, reach.axis, grad_v)
     grad_q += found_q
     grad_k += found_k
     return None, None
@@ -222,10 +223,5 @@ def _project(x: Tensor, weights: Weights) -> Tensor:
 
 
 def _room(x_BHWC: Tensor, weights: Weights) -> Kept:
-    positions = x_BHWC.shape[:3]
-    dtype = lines.statistics_dtype(x_BHWC.dtype)
-    return Kept(
-        x_BHWC.new_empty((*positions, weights.qk.shape[0])),
-        torch.empty_like(x_BHWC),
-        torch.empty(positions, dtype=dtype, device=x_BHWC.device),
-    )
+    qk_BHWE = x_BHWC.new_empty((*x_BHWC.shape[:3], weights.qk.shape[0]))
+    return Kept(qk_BHWE, torch.empty_like(x_BHWC), lines.empty_statistics(x_BHWC))

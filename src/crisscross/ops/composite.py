@@ -11,13 +11,15 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from crisscross.ops.block import Weights
 from crisscross.ops.lines import Reach, statistics_dtype
 
 
 def attention(q_BHWD: Tensor, k_BHWD: Tensor, v_BHWC: Tensor, reach: Reach) -> Tensor:
     """[B, H, W, C] in the dtype of v; logits and softmax of half precision are float32."""
-    height, width = v_BHWC.shape[1:3]
+    height = v_BHWC.shape[1]
     dtype = statistics_dtype(q_BHWD.dtype)
     # Meta tensors know no autocast.
     device = v_BHWC.device.type
@@ -44,17 +46,9 @@ def attention(q_BHWD: Tensor, k_BHWD: Tensor, v_BHWC: Tensor, reach: Reach) -> T
         return out_BHWC if reach.axis == "column" else weights[..., height:] @ v_BHWC + out_BHWC
 
 
-def block(
-    x_BHWC: Tensor,
-    qk_weight: Tensor,
-    qk_bias: Tensor,
-    value_weight: Tensor,
-    value_bias: Tensor,
-    reach: Reach,
-    residual: bool,
-) -> Tensor:
+def block(x_BHWC: Tensor, weights: Weights, reach: Reach, residual: bool) -> Tensor:
     """The whole layer as in block.py: x + attention(q(x), k(x), x) W + b, the first term with `residual` only."""
-    q_BHWD, k_BHWD = torch.nn.functional.linear(x_BHWC, qk_weight, qk_bias).chunk(2, -1)
+    q_BHWD, k_BHWD = functional.linear(x_BHWC, weights.qk, weights.qk_bias).chunk(2, -1)
     attended_BHWC = attention(q_BHWD, k_BHWD, x_BHWC, reach)
-    y_BHWC = torch.nn.functional.linear(attended_BHWC, value_weight, value_bias)
+    y_BHWC = functional.linear(attended_BHWC, weights.value, weights.value_bias)
     return x_BHWC + y_BHWC if residual else y_BHWC

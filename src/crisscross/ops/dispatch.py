@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from crisscross.ops import composite, reference
+from crisscross.ops.block import Weights
 from crisscross.ops.lines import Reach
 
 WhyNot = Callable[[Tensor, Tensor, Tensor, Reach], str | None]
@@ -43,14 +45,17 @@ def _registered(engine: str) -> Attention:
         from crisscross.ops import registered
 
         q_BHWD, k_BHWD, v_BHWC = (x.permute(0, 2, 3, 1) for x in (q, k, v))
-        out_BHWC, _ = registered.attention(q_BHWD, k_BHWD, v_BHWC, reach.row_bias, reach.column_bias, reach.axis, engine)
+        out_BHWC, _ = registered.attention(
+            q_BHWD, k_BHWD, v_BHWC, reach.row_bias, reach.column_bias, reach.axis, engine
+        )
         return out_BHWC.permute(0, 3, 1, 2)
 
     return attend
 
 
 def _composite(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
-    return composite.attention(*(x.permute(0, 2, 3, 1) for x in (q, k, v)), reach).permute(0, 3, 1, 2)
+    q_BHWD, k_BHWD, v_BHWC = (x.permute(0, 2, 3, 1) for x in (q, k, v))
+    return composite.attention(q_BHWD, k_BHWD, v_BHWC, reach).permute(0, 3, 1, 2)
 
 
 def _reference(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
@@ -112,10 +117,7 @@ def criss_cross_attention(
 
 def criss_cross_block(
     x: Tensor,
-    qk_weight: Tensor,
-    qk_bias: Tensor,
-    value_weight: Tensor,
-    value_bias: Tensor,
+    weights: Weights,
     *,
     reach: Reach,
     memory: str = "auto",
@@ -127,38 +129,43 @@ def criss_cross_block(
 
     Args:
         x: [B, C, H, W].
-        qk_weight: query and key projections, one below the other, [2 D, C].
-        qk_bias: [2 D].
-        value_weight: [C, C], gate included.
-        value_bias: [C], gate included.
+        weights: query and key projections, one below the other, [2 D, C] and [2 D]; value projection times gate,
+            [C, C] and [C].
         reach: which positions are attended to.
-        memory: what training keeps beside x: `fast` q, k, what attention gave and its log-sum-exp; `lean` nothing;
+        memory: what training keeps beside x: `fast` q, k, what attention gave and its statistics; `lean` nothing;
             `auto` is `fast`. Without gradients nothing is kept.
         backend: as for `criss_cross_attention`.
 
     Returns:
         [B, C, H, W] in x's dtype and memory format.
+
+    Raises:
+        ValueError: x does not fit the weights, or the backend is unknown or cannot run.
     """
-    tensors = to_autocast(x, qk_weight, qk_bias, value_weight, value_bias)
-    x_cast = tensors[0]
-    q_like = x_cast[:, : qk_weight.shape[0] // 2]
+    channels = weights.value.shape[0]
+    if x.dim() != 4 or x.shape[1] != channels:
+        raise ValueError(f"x must be [B, {channels}, H, W], got {tuple(x.shape)}")
+    x_cast, *cast = to_autocast(x, *weights)
+    weights = Weights(*cast)
+    q_like = x_cast[:, : weights.qk.shape[0] // 2]
     name = choose(backend, q_like, q_like, x_cast, reach)
     # Under autocast a float32 input keeps its precision beside what attention adds to it.
     residual = x_cast.dtype == x.dtype
     x_BHWC = x_cast.permute(0, 2, 3, 1)
     if name == "composite":
-        y_BHWC = composite.block(x_BHWC, *tensors[1:], reach, residual)
+        y_BHWC = composite.block(x_BHWC, weights, reach, residual)
     elif name == "reference":
-        q, k = torch.nn.functional.linear(x_BHWC, tensors[1], tensors[2]).permute(0, 3, 1, 2).chunk(2, 1)
+        q, k = functional.linear(x_BHWC, weights.qk, weights.qk_bias).permute(0, 3, 1, 2).chunk(2, 1)
         attended = reference.criss_cross_attention_reference(q, k, x_cast, *reach).permute(0, 2, 3, 1)
-        y_BHWC = torch.nn.functional.linear(attended, tensors[3], tensors[4])
+        y_BHWC = functional.linear(attended, weights.value, weights.value_bias)
         y_BHWC = x_BHWC + y_BHWC if residual else y_BHWC
     else:
         from crisscross.ops import registered
 
-        keep = memory != "lean" and torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        keep = memory != "lean" and torch.is_grad_enabled() and any(t.requires_grad for t in (x_cast, *cast))
+        axis, *biases = reach
         engine = "fused" if name == "fused" else "lines"
-        y_BHWC = registered.block(x_BHWC, *tensors[1:], *reach[1:], reach.axis, residual, keep, engine)[0]
+        y_BHWC = registered.block(x_BHWC, *weights, *biases, axis, residual, keep, engine)[0]
     y = y_BHWC.permute(0, 3, 1, 2)
     if x.stride(1) != 1:
         y = y.contiguous()
@@ -193,8 +200,8 @@ def check_reach(axis: str, row_bias: Tensor | None, column_bias: Tensor | None, 
     if axis not in AXES:
         raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
     for name, bias, length, other in (
-        ("row_bias", row_bias, v.shape[3], "column"),
-        ("column_bias", column_bias, v.shape[2], "row"),
+        ("row_bias", row_bias, v.shape[-1], "column"),
+        ("column_bias", column_bias, v.shape[-2], "row"),
     ):
         if bias is None:
             continue

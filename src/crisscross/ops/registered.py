@@ -1,7 +1,7 @@
 """The engines as operators that torch knows: `torch.ops.crisscross.attention` and `torch.ops.crisscross.block`.
 
-Each has a fake kernel (shapes without values, for torch.compile) and an autograd formula whose own derivative is that of
-the plain expression in composite.py. Transforms of torch.func do not reach them: the dispatcher says so.
+Each has a fake kernel (shapes without values, for torch.compile) and an autograd formula whose own derivative is that
+of the plain expression in composite.py. Transforms of torch.func do not reach them: the dispatcher says so.
 All tensors are channels-last in their shape: [B, H, W, channels].
 """
 
@@ -31,7 +31,7 @@ def _no_autocast(tensor: Tensor) -> torch.autocast:
 def attention(
     q: Tensor, k: Tensor, v: Tensor, row_bias: Tensor | None, column_bias: Tensor | None, axis: str, engine: str
 ) -> tuple[Tensor, Tensor]:
-    """The attended values [B, H, W, C] and the log-sum-exp [B, H, W]."""
+    """The attended values [B, H, W, C] and the statistics of their softmax."""
     with _no_autocast(q):
         if engine == "fused":
             from crisscross.ops import fused
@@ -43,7 +43,7 @@ def attention(
 
 @attention.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias: Any, axis: str, engine: str) -> tuple[Tensor, ...]:
-    return v.new_empty(v.shape), v.new_empty(v.shape[:3], dtype=lines.statistics_dtype(v.dtype))
+    return v.new_empty(v.shape), _fake_statistics(v, engine)
 
 
 @torch.library.custom_op("crisscross::attention_backward", mutates_args=())
@@ -55,17 +55,17 @@ def attention_backward(
     row_bias: Tensor | None,
     column_bias: Tensor | None,
     out: Tensor,
-    lse: Tensor,
+    stats: Tensor,
     axis: str,
     engine: str,
 ) -> list[Tensor]:
     """Gradients of q, k, v and of those biases that are given."""
     with _no_autocast(q):
         grad, q, k, v = (_unit_stride(x) for x in (grad, q, k, v))
-        delta = torch.linalg.vecdot(grad.to(lse.dtype), out.to(lse.dtype))
         grads = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)]
+        grad_q, grad_k, grad_v = grads
         reach = Reach(axis, row_bias, column_bias)
-        biases = layer.attend_backward(grad, q, k, v, lse, delta, reach, *grads, engine == "fused")
+        biases = layer.attend_backward(grad, q, k, v, out, stats, reach, grad_q, grad_k, grad_v, engine == "fused")
         return grads + [bias for bias in biases if bias is not None]
 
 
@@ -82,7 +82,7 @@ def _save_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Ten
 
 
 def _attention_gradients(ctx: Any, grad: Tensor | None, _: None) -> tuple[Any, ...]:
-    *inputs, out, lse = ctx.saved_tensors
+    *inputs, out, stats = ctx.saved_tensors
     if grad is None:
         return (None,) * 7
     if torch.is_grad_enabled():
@@ -90,7 +90,7 @@ def _attention_gradients(ctx: Any, grad: Tensor | None, _: None) -> tuple[Any, .
             lambda q, k, v, row, column: composite.attention(q, k, v, Reach(ctx.axis, row, column)), inputs, grad
         )
     else:
-        found = _spread(attention_backward(grad, *inputs, out, lse, ctx.axis, ctx.engine), inputs)
+        found = _spread(attention_backward(grad, *inputs, out, stats, ctx.axis, ctx.engine), inputs)
     return *found, None, None
 
 
@@ -114,7 +114,7 @@ def block(
     keep: bool,
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The layer's output [B, H, W, C] and, with `keep`, q and k, attention's result and log-sum-exp (else empty)."""
+    """The layer's output [B, H, W, C] and, with `keep`, q and k, attention's result and statistics (else empty)."""
     with _no_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
         y, kept = layer.forward(x, weights, Reach(axis, row_bias, column_bias), residual, keep, engine == "fused")
@@ -138,8 +138,7 @@ def _(
     y = x.new_empty(x.shape)
     if not keep:
         return y, x.new_empty(0), x.new_empty(0), x.new_empty(0)
-    lse = x.new_empty(x.shape[:3], dtype=lines.statistics_dtype(x.dtype))
-    return y, x.new_empty((*x.shape[:3], qk_weight.shape[0])), x.new_empty(x.shape), lse
+    return y, x.new_empty((*x.shape[:3], qk_weight.shape[0])), x.new_empty(x.shape), _fake_statistics(x, engine)
 
 
 @torch.library.custom_op("crisscross::block_backward", mutates_args=())
@@ -154,7 +153,7 @@ def block_backward(
     column_bias: Tensor | None,
     qk: Tensor,
     attended: Tensor,
-    lse: Tensor,
+    stats: Tensor,
     axis: str,
     residual: bool,
     keep: bool,
@@ -163,7 +162,7 @@ def block_backward(
     """Gradients of x, of the four weights and of those biases that are given."""
     with _no_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
-        kept = Kept(qk, attended, lse) if keep else None
+        kept = Kept(qk, attended, stats) if keep else None
         reach = Reach(axis, row_bias, column_bias)
         grad_x, grads, *biases = layer.backward(grad, x, weights, reach, residual, kept, engine == "fused")
         return [grad_x, *grads, *(bias for bias in biases if bias is not None)]
@@ -188,7 +187,7 @@ def _block_gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]
     if torch.is_grad_enabled():
 
         def plain(*tensors: Any) -> Tensor:
-            return composite.block(*tensors[:5], Reach(ctx.axis, *tensors[5:]), ctx.residual)
+            return composite.block(tensors[0], Weights(*tensors[1:5]), Reach(ctx.axis, *tensors[5:]), ctx.residual)
 
         found = _differentiable(plain, inputs, grad)
     else:
@@ -201,6 +200,11 @@ block.register_autograd(_block_gradients, setup_context=_save_block)
 
 
 # --- what both need ---
+
+
+def _fake_statistics(v: Tensor, engine: str) -> Tensor:
+    """The largest logit and the sum of exponentials, or their log-sum-exp from the fused kernels."""
+    return lines.empty_statistics(v) if engine == "lines" else v.new_empty(v.shape[:3], dtype=torch.float32)
 
 
 def _unit_stride(x: Tensor) -> Tensor:

@@ -1,0 +1,181 @@
+"""The comparison of truth.py must tell broken operators from right ones: operators of our own, and our engine's source.
+
+`python tests/test_mutations.py` prints for every fault what gave it away.
+"""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from crisscross.ops import lines
+from truth import disagreements, draw
+
+# --- the operator once more, with one fault ---
+
+
+def broken(mutation):
+    """The operator once more, in einsum notation, with one fault; `none` is without any."""
+
+    def operator(q, k, v):
+        _, inner, height, width = q.shape
+        if mutation == "scaled by 1/sqrt(d)":
+            q = q / inner**0.5
+        if mutation == "q and k swapped":
+            q, k = k, q
+        if mutation == "no gradient through k":
+            k = k.detach()
+        if mutation == "keys of the first picture":
+            k = k[:1].expand_as(k)
+        column = torch.einsum("bchw,bciw->bhwi", q, k)
+        row = torch.einsum("bchw,bchj->bhwj", q, k)
+        same_row = torch.eye(height, dtype=torch.bool)[:, None, :]
+        hidden = torch.tensor(-torch.inf, dtype=q.dtype)
+        if mutation == "self left out":
+            row = row.where(~torch.eye(width, dtype=torch.bool), hidden)
+        if mutation == "column mask on rows":
+            wrong = torch.arange(height)[:, None, None] == torch.arange(width)
+            row = row.where(~wrong, hidden)
+        elif mutation == "masked with 0":
+            column = column.where(~same_row, torch.zeros_like(hidden))
+        elif mutation != "self counted twice":
+            column = column.where(~same_row, hidden)
+        if mutation == "row only":
+            column = column + hidden
+        if mutation == "column only":
+            row = row + hidden
+            column = torch.einsum("bchw,bciw->bhwi", q, k)
+        weights = torch.cat([column, row], -1).softmax(-1)
+        if mutation == "a softmax for each part":
+            weights = torch.cat([column.softmax(-1), row.softmax(-1)], -1) / 2
+        if mutation == "no gradient through the softmax":
+            weights = weights.detach()
+        column, row = weights.split([height, width], -1)
+        gather = "bihw,bciw->bchw" if mutation == "wrong transpose" else "bhwi,bciw->bchw"
+        if mutation == "wrong transpose":
+            column = column.permute(0, 1, 3, 2)
+        return torch.einsum(gather, column, v) + torch.einsum("bhwj,bchj->bchw", row, v)
+
+    return operator
+
+
+MUTATIONS = [
+    "self counted twice",
+    "self left out",
+    "masked with 0",
+    "a softmax for each part",
+    "row only",
+    "column only",
+    "wrong transpose",
+    "column mask on rows",
+    "scaled by 1/sqrt(d)",
+    "q and k swapped",
+    "keys of the first picture",
+    "no gradient through k",
+    "no gradient through the softmax",
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_the_comparison_catches_a_broken_operator(mutation, dtype):
+    inputs = draw((2, 8, 6, 5, 5), dtype)
+    assert disagreements(broken(mutation), *inputs), f"{mutation} went unnoticed"
+
+
+def test_the_comparison_passes_the_same_operator_without_a_fault():
+    assert not disagreements(broken("none"), *draw((2, 8, 6, 5, 5)))
+
+
+# --- the engine's own source, with one fault ---
+
+# What the fault is, the text of lines.py, what stands there instead.
+FAULTS = [
+    ("columns include the position itself", "logits_NIJ.diagonal(dim1=1, dim2=2).fill_(-torch.inf)", "pass"),
+    ("so does their gradient", "weights_NIJ.diagonal(dim1=1, dim2=2).zero_()", "pass"),
+    ("columns are not weighed against rows", "(column_NI / total_NI)", "(total_NI / total_NI)"),
+    ("rows are not weighed against columns", "total_NI += column_NI", "pass"),
+    ("columns are lost", "out_NWC.baddbmm_(weights_NIJ", "out_NWC.zero_().baddbmm_(weights_NIJ"),
+    ("the columns' sum is forgotten", ".exp_().mul_(total_NW)", ".exp_()"),
+    ("the merged sum is forgotten", "total_NW.copy_(total_NI)", "pass"),
+    ("the merged maximum is forgotten", "top_NW.copy_(top_NI)", "pass"),
+    ("the softmax's own slope is forgotten", "slope_NIJ.sub_(self.mean[lines][..., None]).mul_", "slope_NIJ.mul_"),
+    ("the weights' gradient is not transposed", "to(grad_NLC.dtype).transpose(1, 2)", "to(grad_NLC.dtype)"),
+    ("q and k trade gradients", "slope_NIJ.transpose(1, 2), q_NLD", "slope_NIJ, q_NLD"),
+    ("the first chunk is used for all", "k_HWD[rows]", "k_HWD[: len(q_HWD[rows])]"),
+    ("the last line is dropped", "range(0, count, step)", "range(0, max(1, count - 1), step)"),
+    ("the row bias is lost", "q_HWD[rows], k_HWD[rows], reach.row_bias", "q_HWD[rows], k_HWD[rows], None"),
+    ("rows ignore the columns' gain", "self.mean[lines] += (self.weights(lines)", "(self.weights(lines)"),
+    ("columns ignore the rows' gain", "self.mean[lines] += (weights_NIJ * slope_NIJ).sum(-1)", "pass"),
+    ("the bias collects too little", "slope_NIJ.sum(0)", "slope_NIJ[0]"),
+]
+
+
+def faulty(text: str, instead: str) -> ModuleType:
+    """The engine as its source would be with `instead` for `text`."""
+    source = Path(lines.__file__).read_text(encoding="utf-8")
+    assert text in source, f"the source has changed: {text!r} is not there"
+    module = ModuleType("faulty_lines")
+    exec(compile(source.replace(text, instead), "faulty_lines.py", "exec"), module.__dict__)
+    return module
+
+
+def engine(module: ModuleType):
+    """An operator on [B, channels, H, W] that differentiates with the engine's own backward."""
+
+    class Operator(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, q, k, v, row_bias, column_bias):
+            reach = module.Reach("both", row_bias, column_bias)
+            out, stats = module.forward(q, k, v, reach)
+            ctx.save_for_backward(q, k, v, row_bias, column_bias, stats)
+            return out
+
+        @staticmethod
+        def backward(ctx, grad):
+            q, k, v, row_bias, column_bias, stats = ctx.saved_tensors
+            grads = [torch.zeros_like(x) for x in (q, k, v)]
+            reach = module.Reach("both", row_bias, column_bias)
+            biases = module.backward(grad, q, k, v, stats, reach, *grads)
+            return *grads, *biases
+
+    def operator(q, k, v, row_bias, column_bias):
+        q, k, v = (x.permute(0, 2, 3, 1).contiguous() for x in (q, k, v))
+        return Operator.apply(q, k, v, row_bias, column_bias).permute(0, 3, 1, 2)
+
+    return operator
+
+
+def unmask(module: ModuleType) -> list[str]:
+    module._lines_in_a_chunk = lambda _: 2
+    chance = torch.Generator().manual_seed(2)
+    row_bias, column_bias = (torch.randn(n, n, generator=chance, dtype=torch.float64) for n in (5, 6))
+    return disagreements(engine(module), *draw((2, 4, 3, 6, 5)), row_bias=row_bias, column_bias=column_bias)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault[0] for fault in FAULTS])
+def test_the_comparison_catches_a_fault_in_the_engine(fault):
+    try:
+        found = unmask(faulty(*fault[1:]))
+    except RuntimeError as error:
+        # A shape that does not fit is noticed as well.
+        found = [str(error)]
+    assert found, f"{fault[0]} went unnoticed"
+
+
+def test_the_comparison_passes_the_engine_as_it_is():
+    assert not unmask(faulty("import torch", "import torch"))
+
+
+if __name__ == "__main__":
+    unnoticed = 0
+    for name, text, instead in FAULTS:
+        try:
+            reasons = unmask(faulty(text, instead))
+        except RuntimeError as error:
+            reasons = [str(error)]
+        unnoticed += not reasons
+        print(f"{name}: {reasons[0] if reasons else 'UNNOTICED'}")
+    sys.exit(bool(unnoticed))
