@@ -30,152 +30,186 @@ class Weights(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a forward pass leaves for the backward one: projections [B, H, W, 2 D], attention's result, statistics."""
+    """What a forward pass leaves for the backward one: projections [B, H, W, 2 D], attention's result, statistics.
 
-    qk: Tensor
-    attended: Tensor
+    The lean way keeps the statistics alone.
+    """
+
+    qk: Tensor | None
+    attended: Tensor | None
     stats: Tensor
 
-
-def forward(
-    x_BHWC: Tensor, weights: Weights, reach: Reach, residual: bool, keep: bool, fused: bool
-) -> tuple[Tensor, Kept | None]:
-    """The layer's output [B, H, W, C] and, with `keep`, what makes backward faster."""
-    x_BHWC = x_BHWC.contiguous()
-    if fused:
-        return _forward_fused(x_BHWC, weights, reach, residual, keep)
-    y_BHWC = torch.empty_like(x_BHWC)
-    kept = _room(x_BHWC, weights) if keep else None
-    for i, (x_HWC, y_HWC) in enumerate(zip(x_BHWC, y_BHWC, strict=True)):
-        if kept is None:
-            qk_HWE = _project(x_HWC, weights)
-            stats_SHW = lines.empty_statistics(x_HWC[None])[0]
-            # The output's own memory holds the columns' share until its rows are written.
-            store_HWC = y_HWC
-        else:
-            qk_HWE, store_HWC, stats_SHW = kept.qk[i], kept.attended[i], kept.stats[i]
-            qk_HWE.copy_(_project(x_HWC, weights))
-        q_HWD, k_HWD = qk_HWE.chunk(2, -1)
-        for rows, attended_NWC in lines.attended_rows(q_HWD, k_HWD, x_HWC, store_HWC, stats_SHW, reach, in_place=keep):
-            _finish(attended_NWC, x_HWC[rows] if residual else None, weights, y_HWC[rows])
-    return y_BHWC, kept
+    def part(self, pictures: slice) -> "Kept":
+        return Kept(*(None if x is None else x[pictures] for x in self))  # type: ignore[arg-type]
 
 
-def _finish(attended_NWC: Tensor, x_NWC: Tensor | None, weights: Weights, y_NWC: Tensor) -> None:
-    """y = x + attended W + b, written into y."""
-    if x_NWC is None:
-        y_NWC.copy_(weights.value_bias)
-    else:
-        torch.add(x_NWC, weights.value_bias, out=y_NWC)
-    y_NWC.flatten(0, 1).addmm_(attended_NWC.flatten(0, 1), weights.value.t())
+class Grads(NamedTuple):
+    """Gradients of x, of the weights and of the row and column bias."""
+
+    x: Tensor
+    weights: Weights
+    row_bias: Tensor | None
+    column_bias: Tensor | None
 
 
-def _forward_fused(
-    x_BHWC: Tensor, weights: Weights, reach: Reach, residual: bool, keep: bool
-) -> tuple[Tensor, Kept | None]:
-    from crisscross.ops import fused
+class Block(NamedTuple):
+    """The layer as a function of x [B, H, W, C]; without `residual` the first term is left out."""
 
-    qk_BHWE = _project(x_BHWC, weights)
-    q_BHWD, k_BHWD = qk_BHWE.chunk(2, -1)
-    attended_BHWC, stats = fused.forward(q_BHWD, k_BHWD, x_BHWC, reach.axis)
-    y_BHWC = functional.linear(attended_BHWC, weights.value, weights.value_bias)
-    if residual:
-        y_BHWC += x_BHWC
-    return y_BHWC, Kept(qk_BHWE, attended_BHWC, stats) if keep else None
+    weights: Weights
+    reach: Reach
+    residual: bool
 
+    def forward(self, x_BHWC: Tensor, keep: bool, fused: bool) -> tuple[Tensor, Kept]:
+        """The layer's output [B, H, W, C] and what backward needs; with `keep` it is more and makes that faster."""
+        x_BHWC = x_BHWC.contiguous()
+        if fused:
+            return self._forward_fused(x_BHWC, keep)
+        y_BHWC, stats_BSHW = torch.empty_like(x_BHWC), lines.empty_statistics(x_BHWC)
+        kept = Kept(None, None, stats_BSHW)
+        if keep:
+            qk_BHWE = x_BHWC.new_empty((*x_BHWC.shape[:3], self.weights.qk.shape[0]))
+            kept = Kept(qk_BHWE, torch.empty_like(x_BHWC), stats_BSHW)
+        for i, (x_HWC, y_HWC, stats_SHW) in enumerate(zip(x_BHWC, y_BHWC, stats_BSHW, strict=True)):
+            qk_HWE = self._project(x_HWC)
+            if kept.qk is not None:
+                kept.qk[i] = qk_HWE
+            # Where attention's result is not kept, the output's own memory holds the columns' share until it is due.
+            store_HWC = y_HWC if kept.attended is None else kept.attended[i]
+            q_HWD, k_HWD = qk_HWE.chunk(2, -1)
+            for rows, attended_NWC in lines.attended_rows(q_HWD, k_HWD, x_HWC, store_HWC, stats_SHW, self.reach, keep):
+                self._finish(attended_NWC, x_HWC[rows], y_HWC[rows])
+        return y_BHWC, kept
 
-def backward(
-    grad_BHWC: Tensor,
-    x_BHWC: Tensor,
-    weights: Weights,
-    reach: Reach,
-    residual: bool,
-    kept: Kept | None,
-    fused: bool,
-) -> tuple[Tensor, Weights, Tensor | None, Tensor | None]:
-    """Gradients of x, of the weights and of the row and column bias; without `kept`, attention is computed again."""
-    grad_BHWC, x_BHWC = grad_BHWC.contiguous(), x_BHWC.contiguous()
-    dtype = lines.statistics_dtype(x_BHWC.dtype)
-    grad_x_BHWC = torch.empty_like(x_BHWC)
-    totals = Weights(*(torch.zeros_like(weight, dtype=dtype) for weight in weights))
-    biases = [None if bias is None else torch.zeros_like(bias) for bias in (reach.row_bias, reach.column_bias)]
-    # One picture after the other bounds the memory; a GPU takes all at once.
-    batch = x_BHWC.shape[0]
-    for part in [slice(0, batch)] if fused else [slice(i, i + 1) for i in range(batch)]:
-        kept_part = None if kept is None else Kept(*(x[part] for x in kept))
-        found = _backward_part(
-            grad_BHWC[part], x_BHWC[part], weights, reach, residual, kept_part, grad_x_BHWC[part], totals, fused
+    def backward(self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, fused: bool) -> Grads:
+        """From the gradient of the output to all others."""
+        grad_BHWC, x_BHWC = grad_BHWC.contiguous(), x_BHWC.contiguous()
+        dtype = lines.statistics_dtype(x_BHWC.dtype)
+        grads = Grads(
+            torch.zeros_like(x_BHWC),
+            Weights(*(torch.zeros_like(weight, dtype=dtype) for weight in self.weights)),
+            *(
+                None if bias is None else torch.zeros_like(bias)
+                for bias in (self.reach.row_bias, self.reach.column_bias)
+            ),
         )
-        for total, bias in zip(biases, found, strict=True):
-            if total is not None and bias is not None:
-                total += bias
-    grads = Weights(*(total.to(x_BHWC.dtype) for total in totals))
-    return grad_x_BHWC, grads, biases[0], biases[1]
+        way = self._backward_fused if fused else self._backward_lean if kept.qk is None else self._backward_fast
+        # One picture after the other bounds the memory; a GPU takes all at once.
+        batch = x_BHWC.shape[0]
+        for part in [slice(0, batch)] if fused else [slice(i, i + 1) for i in range(batch)]:
+            grads_part = grads._replace(x=grads.x[part])
+            biases = way(grad_BHWC[part], x_BHWC[part], kept.part(part), grads_part)
+            for total, bias in zip(grads[2:], biases, strict=True):
+                if total is not None and bias is not None:
+                    total += bias
+        grads.weights.value_bias.add_(grad_BHWC.sum((0, 1, 2), dtype=dtype))
+        return grads._replace(weights=Weights(*(total.to(x_BHWC.dtype) for total in grads.weights)))
+
+    def _project(self, x: Tensor) -> Tensor:
+        flat = torch.addmm(self.weights.qk_bias, x.flatten(0, -2), self.weights.qk.t())
+        return flat.unflatten(0, x.shape[:-1])
+
+    def _finish(self, attended_NWC: Tensor, x_NWC: Tensor, y_NWC: Tensor) -> None:
+        """y = x + attended W + b, written into y."""
+        if self.residual:
+            torch.add(x_NWC, self.weights.value_bias, out=y_NWC)
+        else:
+            y_NWC.copy_(self.weights.value_bias)
+        y_NWC.flatten(0, 1).addmm_(attended_NWC.flatten(0, 1), self.weights.value.t())
+
+    def _backward_fast(
+        self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Through the value projection to attention's result, then through attention."""
+        assert kept.qk is not None and kept.attended is not None
+        grad_PC, attended_PC, x_PC = (x.flatten(0, 2) for x in (grad_BHWC, kept.attended, x_BHWC))
+        grad_attended_BHWC = torch.empty_like(x_BHWC)
+        grad_attended_PC = grad_attended_BHWC.flatten(0, 2)
+        for part in _parts(grad_PC):
+            _add_product(grads.weights.value, grad_PC[part].t(), attended_PC[part])
+            torch.mm(grad_PC[part], self.weights.value, out=grad_attended_PC[part])
+        if self.residual:
+            grads.x.copy_(grad_BHWC)
+        grad_qk_BHWE = torch.zeros_like(kept.qk)
+        biases = lines.backward(
+            grad_attended_BHWC, *_halves(kept.qk), x_BHWC, kept.stats, self.reach, *_halves(grad_qk_BHWE), grads.x
+        )
+        self._through_projection(grad_qk_BHWE, x_PC, grads)
+        return biases
+
+    def _backward_lean(
+        self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Through attention first: its transpose turns the output's gradient into u, with u W the gradient of x.
+
+        The values x W' that the weights' gradients need are made line by line, for the rows and again for the columns;
+        in return neither attention's result nor its gradient is ever held.
+        """
+        qk_BHWE = self._project(x_BHWC)
+        grad_qk_BHWE = torch.zeros_like(qk_BHWE)
+        halves, grad_halves = _halves(qk_BHWE), _halves(grad_qk_BHWE)
+        value = self.weights.value
+        biases = lines.backward(grad_BHWC, *halves, x_BHWC, kept.stats, self.reach, *grad_halves, grads.x, value)
+        grad_PC, x_PC, u_PC = (x.flatten(0, 2) for x in (grad_BHWC, x_BHWC, grads.x))
+        for part in _parts(grad_PC):
+            _add_product(grads.weights.value, u_PC[part].t(), x_PC[part])
+            grad_x_NC = u_PC[part] @ value
+            u_PC[part] = grad_x_NC.add_(grad_PC[part]) if self.residual else grad_x_NC
+        self._through_projection(grad_qk_BHWE, x_PC, grads)
+        return biases
+
+    def _through_projection(self, grad_qk_BHWE: Tensor, x_PC: Tensor, grads: Grads) -> None:
+        grad_qk_PE = grad_qk_BHWE.flatten(0, 2)
+        grads.x.flatten(0, 2).addmm_(grad_qk_PE, self.weights.qk)
+        _add_product(grads.weights.qk, grad_qk_PE.t(), x_PC)
+        grads.weights.qk_bias.add_(grad_qk_PE.sum(0, dtype=grads.weights.qk_bias.dtype))
+
+    def _forward_fused(self, x_BHWC: Tensor, keep: bool) -> tuple[Tensor, Kept]:
+        from crisscross.ops import fused
+
+        qk_BHWE = self._project(x_BHWC)
+        q_BHWD, k_BHWD = _halves(qk_BHWE)
+        attended_BHWC, lse_BHW = fused.forward(q_BHWD, k_BHWD, x_BHWC, self.reach.axis)
+        y_BHWC = functional.linear(attended_BHWC, self.weights.value, self.weights.value_bias)
+        if self.residual:
+            y_BHWC += x_BHWC
+        return y_BHWC, Kept(qk_BHWE, attended_BHWC, lse_BHW) if keep else Kept(None, None, lse_BHW)
+
+    def _backward_fused(
+        self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads
+    ) -> tuple[Tensor | None, Tensor | None]:
+        from crisscross.ops import fused
+
+        qk_BHWE = self._project(x_BHWC) if kept.qk is None else kept.qk
+        q_BHWD, k_BHWD = _halves(qk_BHWE)
+        attended_BHWC = kept.attended
+        if attended_BHWC is None:
+            attended_BHWC, _ = fused.forward(q_BHWD, k_BHWD, x_BHWC, self.reach.axis)
+        grad_PC = grad_BHWC.flatten(0, 2)
+        _add_product(grads.weights.value, grad_PC.t(), attended_BHWC.flatten(0, 2))
+        grad_attended_BHWC = (grad_PC @ self.weights.value).unflatten(0, grad_BHWC.shape[:3])
+        if self.residual:
+            grads.x.copy_(grad_BHWC)
+        delta_BHW = mean_gain(grad_attended_BHWC, attended_BHWC)
+        grad_q_BHWD, grad_k_BHWD = fused.backward(
+            grad_attended_BHWC, q_BHWD, k_BHWD, x_BHWC, kept.stats, delta_BHW, self.reach.axis, grads.x
+        )
+        self._through_projection(torch.cat([grad_q_BHWD, grad_k_BHWD], dim=-1), x_BHWC.flatten(0, 2), grads)
+        return None, None
 
 
-def _backward_part(
-    grad_BHWC: Tensor,
-    x_BHWC: Tensor,
-    weights: Weights,
-    reach: Reach,
-    residual: bool,
-    kept: Kept | None,
-    grad_x_BHWC: Tensor,
-    totals: Weights,
-    fused: bool,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Fill `grad_x_BHWC`, add to `totals`; returns the gradients of the biases."""
-    if kept is None:
-        qk_BHWE = _project(x_BHWC, weights)
-        q_BHWD, k_BHWD = qk_BHWE.chunk(2, -1)
-        attended_BHWC, stats = _attend(q_BHWD, k_BHWD, x_BHWC, reach, fused)
-    else:
-        qk_BHWE, attended_BHWC, stats = kept
-        q_BHWD, k_BHWD = qk_BHWE.chunk(2, -1)
-    # The lines engine needs it no more once its product with the gradient is known: its memory is used again.
-    once = kept is None and not fused
-    grad_attended_BHWC = attended_BHWC if once else torch.empty_like(attended_BHWC)
-    flat = [x.flatten(0, 2) for x in (grad_BHWC, attended_BHWC, grad_attended_BHWC)]
-    _through_value(flat[0], flat[1], flat[2], weights, totals)
-    if residual:
-        grad_x_BHWC.copy_(grad_BHWC)
-    else:
-        grad_x_BHWC.zero_()
-    grad_qk_BHWE = torch.zeros_like(qk_BHWE)
-    grad_q_BHWD, grad_k_BHWD = grad_qk_BHWE.chunk(2, -1)
-    biases = attend_backward(
-        grad_attended_BHWC,
-        q_BHWD,
-        k_BHWD,
-        x_BHWC,
-        attended_BHWC,
-        stats,
-        reach,
-        grad_q_BHWD,
-        grad_k_BHWD,
-        grad_x_BHWC,
-        fused,
-    )
-    grad_qk_PE = grad_qk_BHWE.flatten(0, 2)
-    grad_x_BHWC.flatten(0, 2).addmm_(grad_qk_PE, weights.qk)
-    _add_product(totals.qk, grad_qk_PE.t(), x_BHWC.flatten(0, 2))
-    totals.qk_bias.add_(grad_qk_PE.sum(0, dtype=totals.qk_bias.dtype))
-    return biases
+def mean_gain(grad_BHWC: Tensor, attended_BHWC: Tensor) -> Tensor:
+    """The gain of a position's weights on average [B, H, W], float32: what the fused kernels call delta."""
+    return torch.linalg.vecdot(grad_BHWC.float(), attended_BHWC.float())
 
 
-def _through_value(
-    grad_PC: Tensor, attended_PC: Tensor, grad_attended_PC: Tensor, weights: Weights, totals: Weights
-) -> None:
-    """From the output's gradient to that of what attention gave, and to the value projection's.
+def _halves(qk_BHWE: Tensor) -> tuple[Tensor, Tensor]:
+    q_BHWD, k_BHWD = qk_BHWE.chunk(2, -1)
+    return q_BHWD, k_BHWD
 
-    `grad_attended_PC` may be the memory of `attended_PC`.
-    """
-    step = POSITIONS if grad_PC.device.type == "cpu" else max(1, grad_PC.shape[0])
-    for start in range(0, grad_PC.shape[0], step):
-        part = slice(start, start + step)
-        _add_product(totals.value, grad_PC[part].t(), attended_PC[part])
-        torch.mm(grad_PC[part], weights.value, out=grad_attended_PC[part])
-    totals.value_bias.add_(grad_PC.sum(0, dtype=totals.value_bias.dtype))
+
+def _parts(x_PC: Tensor) -> list[slice]:
+    step = POSITIONS if x_PC.device.type == "cpu" else max(1, x_PC.shape[0])
+    return [slice(start, start + step) for start in range(0, x_PC.shape[0], step)]
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
@@ -183,45 +217,3 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         total.addmm_(a, b)
     else:
         total.add_(a @ b)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach, fused: bool) -> tuple[Tensor, Tensor]:
-    if not fused:
-        return lines.forward(q, k, v, reach)
-    from crisscross.ops import fused as kernels
-
-    return kernels.forward(q, k, v, reach.axis)
-
-
-def attend_backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    attended: Tensor,
-    stats: Tensor,
-    reach: Reach,
-    grad_q: Tensor,
-    grad_k: Tensor,
-    grad_v: Tensor,
-    fused: bool,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Add to the gradients of q, k and v; returns those of the biases."""
-    if not fused:
-        return lines.backward(grad, q, k, v, stats, reach, grad_q, grad_k, grad_v)
-    from crisscross.ops import fused as kernels
-
-    delta = torch.linalg.vecdot(grad.to(stats.dtype), attended.to(stats.dtype))
-    found_q, found_k = kernels.backward(grad, q, k, v, stats, delta, reach.axis, grad_v)
-    grad_q += found_q
-    grad_k += found_k
-    return None, None
-
-
-def _project(x: Tensor, weights: Weights) -> Tensor:
-    return torch.addmm(weights.qk_bias, x.flatten(0, -2), weights.qk.t()).unflatten(0, x.shape[:-1])
-
-
-def _room(x_BHWC: Tensor, weights: Weights) -> Kept:
-    qk_BHWE = x_BHWC.new_empty((*x_BHWC.shape[:3], weights.qk.shape[0]))
-    return Kept(qk_BHWE, torch.empty_like(x_BHWC), lines.empty_statistics(x_BHWC))

@@ -133,8 +133,12 @@ def backward(
     grad_q_BHWD: Tensor,
     grad_k_BHWD: Tensor,
     grad_v_BHWC: Tensor,
+    project: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Add the gradients of q, k and v to those given; returns the gradients of the row and the column bias.
+
+    With a matrix `project` [C', C] the values are v project^T, made line by line; the gradient of v is then short of a
+    product with it.
 
     The slope of a softmax needs the mean gain of all its positions. A row knows its own and has that of the columns
     from before; the columns' gains [W, H, H] wait for it. (The mean gain is also the product of gradient and attended
@@ -149,8 +153,8 @@ def backward(
     for i in range(v_BHWC.shape[0] if v_BHWC.numel() else 0):
         given = [grad_BHWC[i], q_BHWD[i], k_BHWD[i], v_BHWC[i], *stats_BSHW[i]]
         grads = [grad_q_BHWD[i], grad_k_BHWD[i], grad_v_BHWC[i]]
-        rows = _Branch(given, grads, mean_HW.zero_(), reach.row_bias, grad_row_bias, exclude_self=False)
-        columns = _Branch(given, grads, mean_HW, reach.column_bias, grad_column_bias, has_rows).turned()
+        rows = _Branch(given, grads, mean_HW.zero_(), reach.row_bias, grad_row_bias, False, project)
+        columns = _Branch(given, grads, mean_HW, reach.column_bias, grad_column_bias, has_rows, project).turned()
         gains_WHH = columns.gains() if has_columns else None
         if has_rows:
             rows.differentiate(None)
@@ -163,7 +167,7 @@ class _Branch(NamedTuple):
     """The rows of a picture, or its columns: every tensor but the biases is [lines, positions, ...].
 
     `given` are the output's gradient, q, k, v, largest logits and sums of exponentials; `grads` those of q, k and v;
-    `mean` [lines, positions] collects the mean gain.
+    `mean` [lines, positions] collects the mean gain. Values are v, or v times the transpose of `project`.
     """
 
     given: list[Tensor]
@@ -172,6 +176,7 @@ class _Branch(NamedTuple):
     bias: Tensor | None
     grad_bias: Tensor | None
     exclude_self: bool
+    project: Tensor | None
 
     def turned(self) -> "_Branch":
         given, grads = ([x.transpose(0, 1) for x in tensors] for tensors in (self.given, self.grads))
@@ -182,7 +187,7 @@ class _Branch(NamedTuple):
         return _chunks(v.shape[0], _lines_in_a_chunk(v))
 
     def gains(self) -> Tensor:
-        """What the loss gains with every weight [lines, I, J]; their mean is added up."""
+        """The gains [lines, I, J] of all lines; their mean is added up."""
         count, length = self.mean.shape
         gains_GIJ = self.mean.new_empty((count, length, length))
         for lines in self.chunks():
@@ -222,7 +227,10 @@ class _Branch(NamedTuple):
         return weights_NIJ
 
     def gains_of(self, lines: slice) -> Tensor:
+        """What the loss gains with every weight [N, I, J]."""
         grad_NLC, v_NLC = self.given[0][lines], self.given[3][lines]
+        if self.project is not None:
+            v_NLC = (v_NLC.flatten(0, 1) @ self.project.t()).unflatten(0, v_NLC.shape[:2])
         return torch.bmm(grad_NLC, v_NLC.transpose(1, 2)).to(self.mean.dtype)
 
 

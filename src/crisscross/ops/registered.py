@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crisscross.ops import block as layer
 from crisscross.ops import composite, lines
-from crisscross.ops.block import Kept, Weights
+from crisscross.ops.block import Block, Kept, Weights, mean_gain
 from crisscross.ops.lines import Reach
 
 ENGINES = ("lines", "fused")
@@ -63,9 +62,12 @@ def attention_backward(
     with _no_autocast(q):
         grad, q, k, v = (_unit_stride(x) for x in (grad, q, k, v))
         grads = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)]
-        grad_q, grad_k, grad_v = grads
+        if engine == "fused":
+            from crisscross.ops import fused
+
+            return [*fused.backward(grad, q, k, v, stats, mean_gain(grad, out), axis, grads[2]), grads[2]]
         reach = Reach(axis, row_bias, column_bias)
-        biases = layer.attend_backward(grad, q, k, v, out, stats, reach, grad_q, grad_k, grad_v, engine == "fused")
+        biases = lines.backward(grad, q, k, v, stats, reach, grads[0], grads[1], grads[2])
         return grads + [bias for bias in biases if bias is not None]
 
 
@@ -114,11 +116,13 @@ def block(
     keep: bool,
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The layer's output [B, H, W, C] and, with `keep`, q and k, attention's result and statistics (else empty)."""
+    """The layer's output [B, H, W, C] and, statistics and, with `keep`, q and k and attention's result (else empty)."""
     with _no_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
-        y, kept = layer.forward(x, weights, Reach(axis, row_bias, column_bias), residual, keep, engine == "fused")
-        return (y, *(kept or (x.new_empty(0), x.new_empty(0), x.new_empty(0))))
+        y, kept = Block(weights, Reach(axis, row_bias, column_bias), residual).forward(x, keep, engine == "fused")
+        # An operator cannot return None.
+        qk, attended = (x.new_empty(0) if tensor is None else tensor for tensor in kept[:2])
+        return y, qk, attended, kept.stats
 
 
 @block.register_fake
@@ -135,10 +139,10 @@ def _(
     keep: bool,
     engine: str,
 ) -> tuple[Tensor, ...]:
-    y = x.new_empty(x.shape)
+    y, stats = x.new_empty(x.shape), _fake_statistics(x, engine)
     if not keep:
-        return y, x.new_empty(0), x.new_empty(0), x.new_empty(0)
-    return y, x.new_empty((*x.shape[:3], qk_weight.shape[0])), x.new_empty(x.shape), _fake_statistics(x, engine)
+        return y, x.new_empty(0), x.new_empty(0), stats
+    return y, x.new_empty((*x.shape[:3], qk_weight.shape[0])), x.new_empty(x.shape), stats
 
 
 @torch.library.custom_op("crisscross::block_backward", mutates_args=())
@@ -162,9 +166,9 @@ def block_backward(
     """Gradients of x, of the four weights and of those biases that are given."""
     with _no_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
-        kept = Kept(qk, attended, stats) if keep else None
-        reach = Reach(axis, row_bias, column_bias)
-        grad_x, grads, *biases = layer.backward(grad, x, weights, reach, residual, kept, engine == "fused")
+        kept = Kept(qk, attended, stats) if keep else Kept(None, None, stats)
+        block = Block(weights, Reach(axis, row_bias, column_bias), residual)
+        grad_x, grads, *biases = block.backward(grad, x, kept, engine == "fused")
         return [grad_x, *grads, *(bias for bias in biases if bias is not None)]
 
 
