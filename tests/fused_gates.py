@@ -1,0 +1,111 @@
+"""What the tests of the fused kernels run in a Python of its own: Triton decides once how it runs and on what.
+
+`TRITON_INTERPRET=1 python fused_gates.py interpret JOBS RESULTS` runs the kernels on the CPU.
+`python fused_gates.py compile DTYPE,CAPABILITY,D,C...` compiles them for a GPU that need not be there and prints what
+they take of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from crisscross.ops import fused
+
+
+def interpret(jobs: Path, results: Path) -> None:
+    """Each job is (q, k, v, grad, grad_v so far, axis), channels last; each result (out, lse, dq, dk, grad_v)."""
+    torch.set_num_threads(1)
+    done = []
+    for q, k, v, grad, dv, axis in torch.load(jobs):
+        assert fused.why_not(q, k, v, axis) is None, fused.why_not(q, k, v, axis)
+        out, lse = fused.forward(q, k, v, axis)
+        dq, dk = fused.backward(grad, q, k, v, lse, (grad.float() * out.float()).sum(-1), axis, dv)
+        done.append((out, lse, dq, dk, dv))
+    torch.save(done, results)
+
+
+class Chip:
+    """Stands in for Triton's driver: what a launch asks for before it compiles."""
+
+    def __init__(self, capability: int) -> None:
+        from triton.backends.compiler import GPUTarget
+
+        self.target = GPUTarget("cuda", capability, 32)
+
+    def get_current_device(self) -> int:
+        # Triton keeps what it compiled by device.
+        return int(self.target.arch)
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        return self.target
+
+
+class Compiles:
+    """Stands in for a kernel: a launch compiles it, by Triton's own path, and keeps what came out."""
+
+    def __init__(self, kernel: Any, kept: list[Any]) -> None:
+        self.kernel, self.kept = kernel, kept
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        return lambda *arguments, **constants: self.kept.append(self.kernel.warmup(*arguments, grid=grid, **constants))
+
+
+def compile_all(dtype: str, capability: int, inner: int, channels: int) -> list[dict[str, Any]]:
+    """What each kernel of a forward and a backward pass over 97 x 97 takes; q and k are packed, `tf32` is float32."""
+    import triton
+
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if dtype == "tf32" else "ieee"
+    kind = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
+    kept: list[Any] = []
+    triton.runtime.driver.set_active(Chip(capability))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_attend_line", "_values_line", "_logits_line"):
+            patch.setattr(fused, name, Compiles(getattr(fused, name), kept))
+        q, k = torch.empty(2, 97, 97, 2 * inner, dtype=kind, device="meta").split(inner, -1)
+        v = torch.empty(2, 97, 97, channels, dtype=kind, device="meta")
+        _, lse = fused.forward(q, k, v)
+        fused.backward(v, q, k, v, lse, lse, "both", v)
+    return [resources(kernel) for kernel in kept]
+
+
+def resources(kernel: Any) -> dict[str, Any]:
+    """Registers and spilled bytes a thread, bytes of shared memory, and which instructions do the work."""
+    import triton
+
+    cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "kernel.cubin").write_bytes(kernel.asm["cubin"])
+        command = [str(cuobjdump), "--dump-resource-usage", "kernel.cubin"]
+        told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    ptx = kernel.asm["ptx"]
+    return {
+        "kernel": kernel.metadata.name,
+        "registers": int(re.findall(r"REG:(\d+)", told)[0]),
+        "spilled": sum(int(x) for x in re.findall(r"(?:STACK|LOCAL):(\d+)", told)),
+        "shared": kernel.metadata.shared,
+        "wgmma": len(re.findall(r"wgmma\.mma_async", ptx)),
+        "mma": len(re.findall(r"\bmma\.sync", ptx)),
+        # Global memory read 16 bytes at a time; and less than 4, as misaligned or badly understood tiles are.
+        "wide": len(re.findall(r"cp\.async\.cg|ld\.global\S*\.v4\.b32", ptx)),
+        "narrow": len(re.findall(r"ld\.global\S*\.b(?:8|16)\b", ptx)),
+    }
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "interpret":
+        interpret(Path(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        cases = (case.split(",") for case in sys.argv[2:])
+        print(json.dumps([compile_all(dtype, *map(int, numbers)) for dtype, *numbers in cases]))
