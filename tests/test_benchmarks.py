@@ -25,7 +25,7 @@ from crisscross.benchmarks.memory import Usage, kept_for_backward, peak_memory, 
 from crisscross.benchmarks.peers import MaskedSDPA, NonLocal, NonLocalRows
 from crisscross.benchmarks.results import facts, goal_table, markdown, memory_table, time_table
 from crisscross.benchmarks.rows import Row, Size, attention_gflop, layer_gflop, projection_gflop
-from crisscross.benchmarks.timing import SLOW, TURNS_OF_SLOW, interleave, matrix_product
+from crisscross.benchmarks.timing import TURNS_OF_SLOW, interleave, matrix_product
 from crisscross.cli import benchmark, main
 from crisscross.errors import CrissCrossError
 
@@ -92,9 +92,12 @@ def test_who_is_slow_takes_fewer_turns(monkeypatch) -> None:
     monkeypatch.setattr("crisscross.benchmarks.timing.SLOW", 0.03)
     turns: list[str] = []
     works = {"A": lambda: turns.append("A") or _nap(0.02), "B": lambda: turns.append("B") or _nap(0.04)}
-    interleave(works, TURNS_OF_SLOW + 2, CPU)
+    rounds = TURNS_OF_SLOW + 2
+    interleave(works, rounds, CPU)
     assert turns.count("B") == 1 + TURNS_OF_SLOW and turns[-3:] == ["B", "A", "A"]
-    assert SLOW == 1.0
+    turns.clear()
+    interleave(works, rounds, CPU, always=["B"])
+    assert turns.count("B") == 1 + rounds
 
 
 def _nap(seconds: float) -> None:
@@ -240,7 +243,7 @@ def small_run(monkeypatch):
     weights = common_weights(16, torch.float32)
     peers = contestants.create(weights, torch.float32, CPU, ["non-local", "sdpa"])
     reports: list[str] = []
-    plan = Plan(torch.float32, CPU, rounds=1, passes=1, quadratic_limit=5 * 100 * 100 * 4)
+    plan = Plan(torch.float32, CPU, rounds=1, passes=1, quadratic_limit=4 * 100 * 100 * 4)
     size = Size(10, 10, 16)
     rows = measure(size, weights, peers, plan, reports.append)
     assert len(reports) <= steps(peers, plan)
@@ -257,6 +260,14 @@ def test_a_small_run(small_run) -> None:
     # Logits and weights of all pairs live together.
     assert non_local.forward_peak > 2 * 100 * 100 * 4 and non_local.error is None
     assert sdpa.forward is None and "skipped: needs about" in sdpa.note
+
+
+def test_who_is_too_slow_for_a_size_is_skipped(common) -> None:
+    weights, *_ = common
+    one = Contestant("slow", MaskedSDPA(16), most_positions=30)
+    plan = Plan(torch.float32, CPU, rounds=1, passes=1, quadratic_limit=2**30)
+    (row,) = measure(Size(4, 8, 16), weights, [one], plan)
+    assert row.forward is None and row.note == "skipped: too slow on cpu beyond 30 positions"
 
 
 def test_tables_fit_and_files_hold_everything(small_run) -> None:

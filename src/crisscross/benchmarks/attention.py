@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from crisscross.benchmarks.contestants import Contestant
+from crisscross.benchmarks.contestants import FAST, LEAN, MMCV, Contestant
 from crisscross.benchmarks.memory import kept_for_backward, peak_memory
 from crisscross.benchmarks.rows import Row, Size, layer_gflop
 from crisscross.benchmarks.timing import Work, interleave, matrix_product
@@ -16,6 +16,8 @@ from crisscross.ops import criss_cross_attention, criss_cross_attention_referenc
 # Up to this many positions the truth is the definition itself; beyond, the plain operator in float64.
 REFERENCE_POSITIONS = 64 * 64
 GEMM = "matrix product"
+# Whose times the goals compare.
+JUDGED = (GEMM, FAST, LEAN, MMCV)
 Report = Callable[[str], object]
 
 
@@ -137,7 +139,10 @@ def difference(found: Tensor, expected: Tensor) -> float:
 def _examine(entry: Entry, expected: tuple[Tensor, Tensor], plan: Plan) -> Row:
     """Memory and error of one contestant, or the reason why it cannot run. Ours has to run."""
     one, row = entry.contestant, Row(entry.contestant.name)
-    matrix = (entry.x.shape[-2] * entry.x.shape[-1]) ** 2 * entry.x.element_size()
+    positions = entry.x.shape[-2] * entry.x.shape[-1]
+    if one.most_positions is not None and positions > one.most_positions:
+        return replace(row, note=f"skipped: too slow on {plan.device.type} beyond {one.most_positions} positions")
+    matrix = positions**2 * entry.x.element_size()
     if one.quadratic * matrix > plan.quadratic_limit:
         need, limit = one.quadratic * matrix / 2**30, plan.quadratic_limit / 2**30
         return replace(row, note=f"skipped: needs about {need:.3g} GiB, the limit is {limit:.3g} GiB")
@@ -200,7 +205,7 @@ def _race_forward(
     for name, entry in entries.items():
         if rows[name].forward_peak is not None:
             works[name] = lambda entry=entry: entry.forward(plan.passes_of(entry.contestant))  # type: ignore[misc]
-    times = interleave(works, plan.rounds, plan.device, lambda: report("forward"))
+    times = interleave(works, plan.rounds, plan.device, lambda: report("forward"), JUDGED)
     best = gflop / times.pop(GEMM)
     return {name: (time, best) for name, time in times.items()}
 
@@ -211,4 +216,4 @@ def _race_training(rows: dict[str, Row], entries: dict[str, Entry], plan: Plan, 
     for name, entry in entries.items():
         if rows[name].training_peak is not None:
             works[name] = lambda entry=entry: entry.step(plan.passes_of(entry.contestant))  # type: ignore[misc]
-    return interleave(works, plan.rounds, plan.device, lambda: report("forward and backward"))
+    return interleave(works, plan.rounds, plan.device, lambda: report("forward and backward"), JUDGED)

@@ -1,7 +1,7 @@
 """Interleaved timing: load on a machine drifts, so contestants take turns (A B C A B C ...); medians are compared."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from statistics import median
 
 import torch
@@ -10,7 +10,7 @@ Work = Callable[[], object]
 
 # A turn shorter than this many seconds is filled up with repeated calls, so that the clock's grain does not matter.
 SHORTEST_TURN = 0.02
-# Whoever takes longer than this for a call drops out after a few turns: it is far behind, and everyone waits for it.
+# Whoever takes longer than this for a call drops out after a few turns, because everyone waits for it.
 SLOW, TURNS_OF_SLOW = 1.0, 3
 
 
@@ -35,17 +35,19 @@ def interleave(
     rounds: int,
     device: torch.device,
     on_turn: Callable[[], object] = lambda: None,
+    always: Collection[str] = (),
 ) -> dict[str, float]:
     """Time several pieces of work in turns, each once a round.
 
     Every piece is called beforehand: to warm up, and to learn how many calls fill a turn. One that takes more than
-    `SLOW` seconds is not called twice for that, and takes `TURNS_OF_SLOW` turns at most.
+    `SLOW` seconds is not called twice for that, and takes `TURNS_OF_SLOW` turns at most, unless it is in `always`.
 
     Args:
         works: name -> what to call.
         rounds: turns that each piece takes; 1 or more.
         device: where the work happens.
         on_turn: called after every turn and after every warm-up, at most `rounds + 1` times for each piece.
+        always: names that take all turns, however slow they are.
 
     Returns:
         Name -> the median seconds of one call, in the order of `works`.
@@ -55,7 +57,7 @@ def interleave(
     times: dict[str, list[float]] = {name: [] for name in works}
     for name, work in works.items():
         first = seconds(work, device)
-        if first > SLOW:
+        if first > SLOW and name not in always:
             slow.add(name)
         repeats[name] = 1 if first > SLOW else max(1, round(SHORTEST_TURN / max(seconds(work, device), 1e-9)))
         on_turn()
