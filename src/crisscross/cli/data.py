@@ -2,9 +2,10 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from crisscross.cli.tables import print_table
 
 if TYPE_CHECKING:
     from crisscross.data import DataSet
@@ -71,7 +72,7 @@ def print_report(report: "CheckReport", dataset: "DataSet") -> None:
     sizes = [f"{width} x {height} ({count})" for (width, height), count in report.sizes.items()]
     more = f" and {len(sizes) - SHOWN_SIZES} more" if len(sizes) > SHOWN_SIZES else ""
     print(f"picture sizes (pictures): {', '.join(sizes[:SHOWN_SIZES]) or 'none readable'}{more}\n")
-    _print_table([["share of labelled pixels", *report.pairs], *_share_rows(report, dataset)])
+    print_table([["share of labelled pixels", *report.pairs], *_share_rows(report, dataset)])
     print()
     for problem in report.problems[:SHOWN_PROBLEMS]:
         print(problem)
@@ -86,22 +87,3 @@ def _share_rows(report: "CheckReport", dataset: "DataSet") -> list[list[str]]:
         [name, *(f"{shares[split][index]:.2%}" for split in report.pairs)] for index, name in enumerate(dataset.classes)
     ]
     return [*rows, ["ignored, of all pixels", *(f"{report.ignored_share(split):.2%}" for split in report.pairs)]]
-
-
-def _print_table(rows: list[list[str]]) -> None:
-    """The first row is the head, the first column is on the left; ruled on a terminal, plain elsewhere."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Column, Table
-        from rich.text import Text
-
-        first, *others = rows[0]
-        table = Table(Column(Text(first)), *(Column(Text(name), justify="right") for name in others))
-        for row in rows[1:]:
-            table.add_row(*map(Text, row))
-        Console().print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *values in rows:
-        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
-        print("  ".join([name.ljust(widths[0]), *cells]))

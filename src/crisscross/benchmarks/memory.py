@@ -1,0 +1,86 @@
+"""Exact memory accounting: every byte that goes through PyTorch's allocator, not what the system reports.
+
+On a CPU the profiler records each allocation and release; on CUDA the allocator keeps the peak itself. What a library
+takes for itself outside PyTorch's allocator is not seen on a CPU.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crisscross.benchmarks.timing import synchronise
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes above what existed before: the most that lived at one moment, and what lived on at the end."""
+
+    peak: int
+    left: int
+
+
+def peak_memory(work: Callable[[], object], device: torch.device) -> Usage:
+    """The memory that one call takes, its result included, which is held until the call has been counted.
+
+    Args:
+        work: what to call; once.
+        device: whose memory is counted.
+    """
+    if device.type != "cuda":
+        return _of_cpu(work)
+    synchronise(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    held = work()
+    synchronise(device)
+    usage = Usage(torch.cuda.max_memory_allocated(device) - before, torch.cuda.memory_allocated(device) - before)
+    del held
+    return usage
+
+
+def _of_cpu(work: Callable[[], object]) -> Usage:
+    # The profiler's library reports its own start and stop, and the lack of a GPU, on stderr.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        held = work()
+    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    usage = running_sum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
+    del held
+    return usage
+
+
+def running_sum(changes: Sequence[int]) -> Usage:
+    """The peak and the end of a sequence of allocations (positive) and releases (negative), in bytes."""
+    live = peak = 0
+    for change in changes:
+        live += change
+        peak = max(peak, live)
+    return Usage(peak, live)
+
+
+def kept_for_backward(forward: Callable[[], object], beside: Iterable[Tensor]) -> int:
+    """Bytes that autograd keeps between forward and backward, each storage once.
+
+    Args:
+        forward: runs with gradients enabled.
+        beside: tensors that exist anyway (the input, parameters) and are not counted.
+    """
+    known = {tensor.untyped_storage().data_ptr() for tensor in beside}
+    # The tensors are held, so that no storage is freed and its address given to another.
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in known:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        held = forward()
+    total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    del held
+    return total

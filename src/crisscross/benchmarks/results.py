@@ -1,0 +1,148 @@
+"""A run's numbers as tables of text, Markdown and JSON."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crisscross.benchmarks.goals import MIB, Check, Results, check, ratio
+from crisscross.benchmarks.rows import Row
+from crisscross.files import write_text
+
+Table = list[list[str]]
+NOTHING = "-"
+
+PROTOCOL = (
+    "One process; contestants take turns, medians of the rounds. Same weights, open gate, batch 1. Times are of one "
+    "layer call, forward without gradients; ratios say how many times less than MMCV's module as published. GFLOP/s "
+    "credits the work of the H + W - 1 positions (all pairs for a non-local block); the share is of a big square "
+    "matrix product in the same run. Memory counts every byte of PyTorch's allocator above the existing input and "
+    "upstream gradient, output included: forward of one pass; training of two passes with shared weights, or of one "
+    "non-local block. Kept: what one pass saves for backward beyond its input. Errors are relative to float64."
+)
+
+
+def time_table(rows: Sequence[Row]) -> Table:
+    """Head and one line a contestant: times, ratios to MMCV, speed."""
+    table = [["time", "fwd ms", "x MMCV", "fwd+bwd ms", "x MMCV", "GFLOP/s", "of peak"]]
+    for row in rows:
+        times = [
+            cell
+            for field in ("forward", "training")
+            for cell in (_number(getattr(row, field), 1e3), _ratio(rows, row.name, field))
+        ]
+        share = NOTHING if row.share is None else f"{row.share:.0%}"
+        table.append([row.name, *times, _number(row.gflops), share])
+    return table
+
+
+def memory_table(rows: Sequence[Row]) -> Table:
+    """Head and one line a contestant: peaks, ratios to MMCV, what is kept, errors."""
+    table = [["memory in MiB, error", "fwd", "x MMCV", "training", "x MMCV", "kept/pass", "error", "grad error"]]
+    for row in rows:
+        peaks = [
+            cell
+            for field in ("forward_peak", "training_peak")
+            for cell in (_number(getattr(row, field), 1 / MIB), _ratio(rows, row.name, field))
+        ]
+        errors = [NOTHING if value is None else f"{value:.1e}" for value in (row.error, row.gradient_error)]
+        table.append([row.name, *peaks, _number(row.kept, 1 / MIB), *errors])
+    return table
+
+
+def goal_table(checks: Sequence[Check]) -> Table:
+    """Head and one line a goal."""
+    table = [["goal", "needed", "judged", "found", "other mode", "reached"]]
+    for one in checks:
+        values = [NOTHING if value is None else f"{value:.2f}{one.unit}" for value in (one.found, one.other)]
+        verdict = {True: "yes", False: "no", None: NOTHING}[one.reached]
+        bound = f"{'<=' if one.at_most else '>='} {one.needed:g}{one.unit}"
+        table.append([one.goal, bound, one.mode.removeprefix("ours, "), *values, verdict])
+    return table
+
+
+def _number(value: float | None, factor: float = 1.0) -> str:
+    if value is None:
+        return NOTHING
+    scaled = value * factor
+    return f"{scaled:.0f}" if scaled >= 1000 else f"{scaled:.1f}" if scaled >= 10 else f"{scaled:.2f}"
+
+
+def _ratio(rows: Sequence[Row], name: str, field: str) -> str:
+    value = ratio(rows, name, field)
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Why something is missing, one line a contestant."""
+    return [f"{row.name}: {row.note}" for row in rows if row.note]
+
+
+def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What a number depends on."""
+    from crisscross import __version__
+
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "crisscross": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": gpu or f"CPU ({torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores)",
+        "threads": torch.get_num_threads(),
+        "dtype": str(dtype).removeprefix("torch."),
+        "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "conv": torch.backends.cudnn.allow_tf32}
+        if gpu
+        else None,
+    }
+
+
+def conditions(about: dict[str, Any]) -> str:
+    """The environment in one line."""
+    threads = f"{about['threads']} thread{'' if about['threads'] == 1 else 's'}"
+    return f"{about['device']}, {threads}, {about['dtype']}, PyTorch {about['torch']}"
+
+
+def facts(results: Results, about: dict[str, Any], complete: bool) -> dict[str, Any]:
+    """Everything as JSON values; seconds and bytes."""
+    sizes = [
+        {"height": size.height, "width": size.width, "channels": size.channels, "rows": [asdict(row) for row in rows]}
+        for size, rows in results.items()
+    ]
+    goals = [asdict(one) | {"reached": one.reached} for one in check(results)]
+    return {"about": about, "complete": complete, "protocol": PROTOCOL, "sizes": sizes, "goals": goals}
+
+
+def markdown(results: Results, about: dict[str, Any]) -> str:
+    """The tables as a page."""
+    lines = ["# Criss-cross attention, measured", ""]
+    lines += [f"- {name}: {value}" for name, value in about.items() if value is not None]
+    lines += ["", PROTOCOL]
+    for size, rows in results.items():
+        lines += ["", f"## {size}, {size.channels} channels", ""]
+        lines += [*_markdown_table(time_table(rows)), "", *_markdown_table(memory_table(rows))]
+        lines += ["", *(f"- {note}" for note in notes(rows))] if notes(rows) else []
+    return "\n".join([*lines, "", "## Goals", "", *_markdown_table(goal_table(check(results))), ""])
+
+
+def _markdown_table(table: Table) -> list[str]:
+    head, *rows = table
+    rule = ["---", *(["---:"] * (len(head) - 1))]
+    return [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
+
+
+def write(folder: Path, results: Results, about: dict[str, Any], complete: bool) -> None:
+    """Write `attention.json` and `attention.md`.
+
+    Raises:
+        CrissCrossError: the folder cannot be written.
+    """
+    write_text(folder / "attention.json", json.dumps(facts(results, about, complete), indent=1) + "\n")
+    write_text(folder / "attention.md", markdown(results, about))

@@ -1,0 +1,86 @@
+"""Interleaved timing: load on a machine drifts, so contestants take turns (A B C A B C ...); medians are compared."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from statistics import median
+
+import torch
+
+Work = Callable[[], object]
+
+# A turn shorter than this many seconds is filled up with repeated calls, so that the clock's grain does not matter.
+SHORTEST_TURN = 0.02
+# Whoever takes longer than this for a call drops out after a few turns, because everyone waits for it.
+SLOW, TURNS_OF_SLOW = 1.0, 3
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has finished what it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(work: Work, device: torch.device, repeats: int = 1) -> float:
+    """Wall-clock seconds of one call of `work`, the mean over `repeats` calls in a row."""
+    synchronise(device)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    synchronise(device)
+    return (time.perf_counter() - start) / repeats
+
+
+def interleave(
+    works: Mapping[str, Work],
+    rounds: int,
+    device: torch.device,
+    on_turn: Callable[[], object] = lambda: None,
+    always: Collection[str] = (),
+) -> dict[str, float]:
+    """Time several pieces of work in turns, each once a round.
+
+    Every piece is called beforehand: to warm up, and to learn how many calls fill a turn. One that takes more than
+    `SLOW` seconds is not called twice for that, and takes `TURNS_OF_SLOW` turns at most, unless it is in `always`.
+
+    Args:
+        works: name -> what to call.
+        rounds: turns that each piece takes; 1 or more.
+        device: where the work happens.
+        on_turn: called after every turn and after every warm-up, at most `rounds + 1` times for each piece.
+        always: names that take all turns, however slow they are.
+
+    Returns:
+        Name -> the median seconds of one call, in the order of `works`.
+    """
+    repeats: dict[str, int] = {}
+    slow: set[str] = set()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for name, work in works.items():
+        first = seconds(work, device)
+        if first > SLOW and name not in always:
+            slow.add(name)
+        repeats[name] = 1 if first > SLOW else max(1, round(SHORTEST_TURN / max(seconds(work, device), 1e-9)))
+        on_turn()
+    for index in range(rounds):
+        for name, work in works.items():
+            if index < TURNS_OF_SLOW or name not in slow:
+                times[name].append(seconds(work, device, repeats[name]))
+                on_turn()
+    return {name: median(values) for name, values in times.items()}
+
+
+def matrix_product(device: torch.device, dtype: torch.dtype, side: int | None = None) -> tuple[float, Work]:
+    """A big square matrix product, the yardstick of what this machine can do with the present threads.
+
+    Args:
+        device: where it runs.
+        dtype: of the matrices.
+        side: rows and columns; by default 2048 on a CPU and 8192 elsewhere.
+
+    Returns:
+        GFLOP of one call, and the call.
+    """
+    side = side or (2048 if device.type == "cpu" else 8192)
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    result = torch.empty(side, side, device=device, dtype=dtype)
+    return 2 * side**3 / 1e9, lambda: torch.mm(left, right, out=result)

@@ -1,0 +1,197 @@
+"""`crisscross benchmark`: measure this package beside other implementations, on this machine."""
+
+import argparse
+import functools
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crisscross.cli.options import positive
+from crisscross.cli.tables import print_table
+from crisscross.errors import CrissCrossError
+
+if TYPE_CHECKING:
+    import torch
+
+    from crisscross.benchmarks.attention import Plan
+    from crisscross.benchmarks.contestants import Contestant
+    from crisscross.benchmarks.goals import Results
+    from crisscross.benchmarks.rows import Row, Size
+    from crisscross.layers import CrissCrossAttention
+    from crisscross.progress import Progress
+
+DTYPES = ("float32", "bfloat16", "float16")
+# (sizes, rounds, peers); --quick leaves out what is slow or has to be compiled.
+USUAL = ("64x64,97x97,64x128,128x256", 7, "mmcv,non-local,sdpa,flex")
+QUICK = ("64x64,97x97", 3, "mmcv,non-local")
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and what it can measure."""
+    parser = commands.add_parser("benchmark", help="measure time and memory", description=__doc__)
+    subjects = parser.add_subparsers(title="what", metavar="WHAT", required=True)
+    _add_attention(subjects)
+
+
+def _add_attention(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subjects.add_parser(
+        "attention",
+        help="the criss-cross layer beside MMCV's, a non-local block, SDPA and flex_attention",
+        description="Measure the criss-cross layer beside other implementations: time, memory, error.",
+        epilog="Compare ratios: they come from contestants that take turns in one process.",
+    )
+    parser.add_argument("--sizes", metavar="HxW,...", help=f"sizes of the feature map (default {USUAL[0]})")
+    parser.add_argument("--channels", type=positive, default=512, metavar="N", help="default 512")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--rounds", type=positive, metavar="N", help=f"turns of each contestant (default {USUAL[1]})")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    parser.add_argument("--dtype", default="float32", metavar="NAME", help=f"{', '.join(DTYPES)}; default float32")
+    parser.add_argument("--recurrence", type=positive, default=1, metavar="N", help="passes that are timed (default 1)")
+    parser.add_argument("--peers", metavar="NAME,...", help=f"who takes part beside ours (default {USUAL[2]})")
+    parser.add_argument("--mmcv-wheel", type=Path, metavar="FILE", help="MMCV's wheel, where pip cannot fetch it")
+    parser.add_argument(
+        "--non-local-limit", type=float, metavar="GIB",
+        help="memory for matrices over all pairs of positions (default: 4 on a CPU, half of what a GPU has free)",
+    )  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK[0]}; {QUICK[2]}; {QUICK[1]} rounds")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write attention.json, attention.md, attention.png")
+    parser.set_defaults(run=run_attention)
+
+
+def run_attention(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    defaults = QUICK if arguments.quick else USUAL
+    sizes = parse_sizes(arguments.sizes or defaults[0], arguments.channels)
+    if arguments.dtype not in DTYPES:
+        raise CrissCrossError(f"--dtype: unknown {arguments.dtype}; known: {', '.join(DTYPES)}")
+
+    import torch
+
+    from crisscross.benchmarks.attention import Plan
+    from crisscross.benchmarks.contestants import common_weights, create
+    from crisscross.benchmarks.goals import check
+    from crisscross.benchmarks.results import conditions, environment, goal_table
+
+    device, dtype = choose_device(arguments.device), getattr(torch, arguments.dtype)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    limit = quadratic_limit(arguments.non_local_limit, device)
+    plan = Plan(dtype, device, arguments.rounds or defaults[1], arguments.recurrence, limit)
+    weights = common_weights(arguments.channels, dtype)
+    # A peer that was asked for by name has to be there; otherwise the benchmark goes on without it.
+    asked = arguments.peers or arguments.mmcv_wheel
+    contestants = create(
+        weights, dtype, device, (arguments.peers or defaults[2]).split(","), arguments.mmcv_wheel,
+        on_missing=None if asked else lambda reason: print(f"without MMCV: {reason}", file=sys.stderr),
+    )  # fmt: skip
+    about = environment(device, dtype) | {
+        "rounds": plan.rounds,
+        "passes timed": plan.passes,
+        "command": f"crisscross {shlex.join(_words())}",
+    }
+    print(conditions(about))
+    results = _measure_and_show(sizes, weights, contestants, plan, about, arguments.out)
+    print()
+    print_table(goal_table(check(results)))
+    if arguments.out:
+        _draw(arguments.out, results, conditions(about))
+    return 0
+
+
+def parse_sizes(text: str, channels: int) -> "list[Size]":
+    """`64x64,97x97` as sizes.
+
+    Raises:
+        CrissCrossError: a size is no HxW of whole numbers from 1.
+    """
+    from crisscross.benchmarks.rows import Size
+
+    sizes = []
+    for part in text.split(","):
+        height, _, width = part.strip().lower().partition("x")
+        if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+            raise CrissCrossError(f"--sizes: {part!r} is no size; write height x width, as in 97x97,64x128")
+        sizes.append(Size(int(height), int(width), channels))
+    return sizes
+
+
+def choose_device(name: str) -> "torch.device":
+    """The device of that name.
+
+    Raises:
+        CrissCrossError: it is neither cpu nor cuda, or there is no such GPU.
+    """
+    import torch
+
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise CrissCrossError(f"--device: unknown {name}; known: cpu, cuda, cuda:1 ...")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise CrissCrossError("--device cuda: PyTorch finds no GPU here; leave the option out to measure on the CPU")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise CrissCrossError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
+    return torch.device(name)
+
+
+def quadratic_limit(gib: float | None, device: "torch.device") -> float:
+    """Bytes that matrices over all pairs of positions may take."""
+    import torch
+
+    if gib is not None:
+        return gib * 2**30
+    return torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else 4 * 2**30
+
+
+def _measure_and_show(
+    sizes: "Sequence[Size]",
+    weights: "CrissCrossAttention",
+    contestants: "Sequence[Contestant]",
+    plan: "Plan",
+    about: dict[str, Any],
+    out: Path | None,
+) -> "Results":
+    """One size after the other; its tables are printed, and all numbers so far written, as soon as it is done."""
+    from crisscross.benchmarks.attention import measure, steps
+    from crisscross.benchmarks.results import memory_table, notes, time_table, write
+    from crisscross.progress import Progress
+
+    results: dict[Size, list[Row]] = {}
+    if out:
+        # A folder that cannot be written is found out before the work.
+        write(out, results, about, complete=False)
+    for size in sizes:
+        with Progress(str(size), steps(contestants, plan)) as progress:
+            report = functools.partial(_advance, progress)
+            results[size] = measure(size, weights, contestants, plan, report)
+            progress.update(progress.total, at="done")
+        if out:
+            write(out, results, about, complete=size == sizes[-1])
+        print(f"\n{size}, {size.channels} channels", flush=True)
+        print_table(time_table(results[size]))
+        print_table(memory_table(results[size]))
+        for note in notes(results[size]):
+            print(note, flush=True)
+    return results
+
+
+def _advance(progress: "Progress", what: str) -> None:
+    progress.update(progress.done + 1, at=what)
+
+
+def _draw(out: Path, results: "Results", caption: str) -> None:
+    """The picture comes last: without matplotlib everything else is there."""
+    from crisscross.benchmarks.picture import draw
+
+    print(f"\n{out / 'attention.json'}, {out / 'attention.md'}")
+    try:
+        draw(results, out / "attention.png", caption)
+        print(out / "attention.png")
+    except CrissCrossError as error:
+        print(f"crisscross: {error}", file=sys.stderr)
+
+
+def _words() -> list[str]:
+    """What was typed, with absolute paths by their last part only: results travel."""
+    return [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]

@@ -1,0 +1,23 @@
+"""Tables on the terminal."""
+
+import sys
+from collections.abc import Sequence
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """The first row is the head, the first column is on the left; ruled on a terminal, plain elsewhere."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Column, Table
+        from rich.text import Text
+
+        first, *others = rows[0]
+        table = Table(Column(Text(first)), *(Column(Text(name), justify="right") for name in others))
+        for row in rows[1:]:
+            table.add_row(*map(Text, row))
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *values in rows:
+        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
+        print("  ".join([name.ljust(widths[0]), *cells]))

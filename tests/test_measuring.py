@@ -1,0 +1,85 @@
+"""Bytes against sizes known by hand, turns against the order that they have to come in."""
+
+import time
+
+import pytest
+import torch
+
+from crisscross.benchmarks import contestants
+from crisscross.benchmarks.goals import MIB
+from crisscross.benchmarks.memory import Usage, kept_for_backward, peak_memory, running_sum
+from crisscross.benchmarks.timing import TURNS_OF_SLOW, interleave
+
+CPU = torch.device("cpu")
+KIB = 1024
+
+
+def test_peak_memory_is_counted_to_the_byte() -> None:
+    def work() -> torch.Tensor:
+        first = torch.empty(3 * KIB, dtype=torch.uint8)
+        second = torch.empty(5 * KIB, dtype=torch.uint8)
+        del first
+        third = torch.empty(1 * KIB, dtype=torch.uint8)
+        del second
+        return third
+
+    assert peak_memory(work, CPU) == Usage(peak=8 * KIB, left=1 * KIB)
+
+
+def test_what_existed_before_is_not_counted() -> None:
+    x = torch.ones(256, KIB)
+    # The sum and nothing else; the temporary x * 2 dies before the end.
+    assert peak_memory(lambda: (x * 2) + x, CPU) == Usage(peak=2 * MIB, left=1 * MIB)
+    assert running_sum([5, -5, 3, 4, -3]) == Usage(peak=7, left=4)
+
+
+def test_kept_for_backward_counts_each_storage_once_and_not_the_input() -> None:
+    x, weight = torch.ones(256, KIB, requires_grad=True), torch.ones(256, KIB, requires_grad=True)
+    # exp keeps its result; the product keeps that very result again, and the weight.
+    assert kept_for_backward(lambda: x.exp() * weight, [x, weight]) == 1 * MIB
+    assert kept_for_backward(lambda: x * weight, [x, weight]) == 0
+    assert kept_for_backward(lambda: (x * 2).exp().exp(), [x]) == 2 * MIB
+
+
+def test_kept_agrees_with_the_allocator() -> None:
+    """The saved tensors are what the allocator holds for them: nothing hides in a graph."""
+    layer = contestants.ours(64, "fast")
+    x = torch.randn(1, 64, 24, 20).to(memory_format=torch.channels_last).requires_grad_()
+    layer(x)
+    outputs = []
+    left = peak_memory(lambda: outputs.append(layer(x)), CPU).left
+    kept = kept_for_backward(lambda: layer(x), [x, *layer.parameters()])
+    # Within a few scalars.
+    assert left - outputs[0].untyped_storage().nbytes() == pytest.approx(kept, abs=4 * KIB)
+
+
+def test_contestants_take_turns() -> None:
+    turns: list[str] = []
+    # A nap as long as a turn, so that no turn is filled up with repeated calls.
+    works = {name: lambda name=name: turns.append(name) or _nap(0.02) for name in "ABC"}
+    reports: list[int] = []
+    times = interleave(works, 3, CPU, lambda: reports.append(1))
+    assert "".join(turns) == "AABBCC" + "ABC" * 3
+    assert list(times) == ["A", "B", "C"] and all(0.02 <= time < 0.2 for time in times.values())
+    assert len(reports) == 3 * (3 + 1)
+
+
+def test_the_median_is_not_moved_by_one_bad_turn() -> None:
+    naps = iter([0.02, 0.02, 0.02, 0.2, 0.02])
+    assert interleave({"A": lambda: _nap(next(naps))}, 3, CPU)["A"] < 0.1
+
+
+def test_who_is_slow_takes_fewer_turns(monkeypatch) -> None:
+    monkeypatch.setattr("crisscross.benchmarks.timing.SLOW", 0.03)
+    turns: list[str] = []
+    works = {"A": lambda: turns.append("A") or _nap(0.02), "B": lambda: turns.append("B") or _nap(0.04)}
+    rounds = TURNS_OF_SLOW + 2
+    interleave(works, rounds, CPU)
+    assert turns.count("B") == 1 + TURNS_OF_SLOW and turns[-3:] == ["B", "A", "A"]
+    turns.clear()
+    interleave(works, rounds, CPU, always=["B"])
+    assert turns.count("B") == 1 + rounds
+
+
+def _nap(seconds: float) -> None:
+    time.sleep(seconds)
