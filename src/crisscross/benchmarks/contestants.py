@@ -1,6 +1,5 @@
 """Who is compared: the same weights in every implementation of the layer."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -96,14 +95,6 @@ def give_weights(source: CrissCrossAttention, layer: nn.Module) -> nn.Module:
     return layer
 
 
-def ours(channels: int, memory: str) -> CrissCrossAttention:
-    """Our layer in one of its memory modes."""
-    # Until the layer has the argument, both modes are the same layer.
-    if "memory" not in inspect.signature(CrissCrossAttention).parameters:
-        return CrissCrossAttention(channels)
-    return CrissCrossAttention(channels, memory=memory)  # type: ignore[call-arg]
-
-
 # What --peers can name -> the contestants that it brings.
 PEERS = ("mmcv", "non-local", "sdpa", "flex")
 
@@ -132,7 +123,8 @@ def create(
     if unknown := [name for name in peers if name not in PEERS]:
         raise CrissCrossError(f"--peers: unknown {', '.join(unknown)}; known: {', '.join(PEERS)}")
     channels = weights.value.out_channels
-    found = [Contestant(FAST, ours(channels, "fast")), Contestant(LEAN, ours(channels, "lean"))]
+    found = [Contestant(FAST, CrissCrossAttention(channels, memory="fast"))]
+    found.append(Contestant(LEAN, CrissCrossAttention(channels, memory="lean")))
     if "mmcv" in peers:
         try:
             found += _mmcv(channels, dtype, device, wheel)
