@@ -1,6 +1,7 @@
 """What the tests of the fused kernels run in a Python of its own: Triton decides once how it runs and on what.
 
 `TRITON_INTERPRET=1 python fused_gates.py interpret JOBS RESULTS` runs the kernels on the CPU.
+`TRITON_INTERPRET=1 python fused_gates.py layer RESULTS` runs the whole layer on them.
 `python fused_gates.py compile DTYPE,CAPABILITY,D,C...` compiles them for a GPU that need not be there and prints what
 they take of it.
 """
@@ -31,6 +32,22 @@ def interpret(jobs: Path, results: Path) -> None:
         dq, dk = fused.backward(grad, q, k, v, lse, (grad.float() * out.float()).sum(-1), axis, dv)
         done.append((out, lse, dq, dk, dv))
     torch.save(done, results)
+
+
+def layer(results: Path) -> None:
+    """Output and all gradients of the layer, by the kernels and by the plain expression, fast and lean."""
+    from crisscross import CrissCrossAttention
+
+    torch.set_num_threads(1)
+    found = {}
+    for backend, memory in (("composite", "fast"), ("fused", "fast"), ("fused", "lean")):
+        torch.manual_seed(0)
+        made = CrissCrossAttention(16, 4, backend, memory=memory)
+        torch.nn.init.constant_(made.gamma, 0.7)
+        x = torch.randn(1, 16, 3, 4, requires_grad=True)
+        y = made(x)
+        found[f"{backend} {memory}"] = [y, *torch.autograd.grad(y.square().sum(), [x, *made.parameters()])]
+    torch.save(found, results)
 
 
 class Chip:
@@ -106,6 +123,8 @@ def resources(kernel: Any) -> dict[str, Any]:
 if __name__ == "__main__":
     if sys.argv[1] == "interpret":
         interpret(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1] == "layer":
+        layer(Path(sys.argv[2]))
     else:
         cases = (case.split(",") for case in sys.argv[2:])
         print(json.dumps([compile_all(dtype, *map(int, numbers)) for dtype, *numbers in cases]))

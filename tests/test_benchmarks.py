@@ -28,6 +28,7 @@ from crisscross.benchmarks.rows import Row, Size, attention_gflop, layer_gflop, 
 from crisscross.benchmarks.timing import matrix_product
 from crisscross.cli import benchmark, main
 from crisscross.errors import CrissCrossError
+from crisscross.layers import CrissCrossAttention
 
 CPU = torch.device("cpu")
 
@@ -86,7 +87,7 @@ def agrees(one: Contestant, common) -> None:
 
 @pytest.mark.parametrize("memory", ["fast", "lean"])
 def test_ours_agrees(memory, common) -> None:
-    agrees(Contestant("ours", contestants.ours(16, memory)), common)
+    agrees(Contestant("ours", CrissCrossAttention(16, memory=memory)), common)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

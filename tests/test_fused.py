@@ -158,6 +158,16 @@ def test_logits_beyond_half_precision_stay_finite_and_right(interpreted, case):
     assert not by_definition(*job, dtype=torch.float16)[0].isfinite().all()
 
 
+def test_the_layer_runs_on_the_kernels(tmp_path):
+    run_python("fused_gates.py", "layer", tmp_path / "results.pt", TRITON_INTERPRET="1")
+    found = torch.load(tmp_path / "results.pt")
+    expected = found.pop("composite fast")
+    assert list(found) == ["fused fast", "fused lean"]
+    for values in found.values():
+        for value, other in zip(values, expected, strict=True):
+            torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-4)
+
+
 def test_the_truth_is_the_package_s_definition():
     q, k, v, *_ = (x.double() for x in draw(torch.float32, (2, 3, 4, 5, 6), "both", "packed")[:3])
     expected = criss_cross_attention_reference(*(x.permute(0, 3, 1, 2) for x in (q, k, v))).permute(0, 2, 3, 1)

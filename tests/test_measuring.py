@@ -5,10 +5,10 @@ import time
 import pytest
 import torch
 
-from crisscross.benchmarks import contestants
 from crisscross.benchmarks.goals import MIB
 from crisscross.benchmarks.memory import Usage, kept_for_backward, peak_memory, running_sum
 from crisscross.benchmarks.timing import TURNS_OF_SLOW, interleave
+from crisscross.layers import CrissCrossAttention
 
 CPU = torch.device("cpu")
 KIB = 1024
@@ -43,7 +43,7 @@ def test_kept_for_backward_counts_each_storage_once_and_not_the_input() -> None:
 
 def test_kept_agrees_with_the_allocator() -> None:
     """The saved tensors are what the allocator holds for them: nothing hides in a graph."""
-    layer = contestants.ours(64, "fast")
+    layer = CrissCrossAttention(64, memory="fast")
     x = torch.randn(1, 64, 24, 20).to(memory_format=torch.channels_last).requires_grad_()
     layer(x)
     outputs = []
