@@ -24,16 +24,26 @@ class CrissCrossHead(nn.Module):
         recurrence: R; 0 leaves the attention out and keeps everything else.
         reduction: divides `channels` for query and key.
         dropout: share of channels dropped before the classifier.
+        memory: what the attention keeps in training, see `CrissCrossAttention`.
 
     Maps [B, in_channels, h, w] to logits [B, K, h, w].
     """
 
     def __init__(
-        self, in_channels: int, classes: int, channels: int, recurrence: int, reduction: int, dropout: float
+        self,
+        in_channels: int,
+        classes: int,
+        channels: int,
+        recurrence: int,
+        reduction: int,
+        dropout: float,
+        memory: str = "auto",
     ) -> None:
         super().__init__()
         self.reduce = ConvNormAct(in_channels, channels)
-        self.attend = RecurrentCrissCrossAttention(channels, recurrence, reduction) if recurrence else nn.Identity()
+        self.attend: nn.Module = nn.Identity()
+        if recurrence:
+            self.attend = RecurrentCrissCrossAttention(channels, recurrence, reduction, memory=memory)
         self.refine = ConvNormAct(channels, channels)
         self.fuse = ConvNormAct(in_channels + channels, channels)
         self.dropout = nn.Dropout2d(dropout)

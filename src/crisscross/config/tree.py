@@ -45,6 +45,7 @@ class ModelConfig:
     accident. `channels` is the width of the head (512 as published), `reduction` divides it for query and key,
     `aux_channels` is the width of the auxiliary head on the last feature map but one (0 = none). `frozen` names modules
     of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
+    `attention_memory` is what the attention keeps in training, see `crisscross.layers.CrissCrossAttention`.
     """
 
     backbone: str = "resnet50c"
@@ -58,6 +59,7 @@ class ModelConfig:
     aux_channels: int = 256
     align_corners: bool = False
     frozen: tuple[str, ...] = ()
+    attention_memory: Literal["auto", "fast", "lean"] = "auto"
 
     def __post_init__(self) -> None:
         _require(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)

@@ -53,7 +53,13 @@ class Segmenter(nn.Module):
         self.experiment = experiment
         self.backbone = create_backbone(model.backbone, model.output_stride, model.pretrained and initialise)
         self.head = CrissCrossHead(
-            self.backbone.channels[-1], classes, model.channels, model.recurrence, model.reduction, model.dropout
+            self.backbone.channels[-1],
+            classes,
+            model.channels,
+            model.recurrence,
+            model.reduction,
+            model.dropout,
+            model.attention_memory,
         )
         self.aux_head = (
             AuxiliaryHead(self.backbone.channels[-2], classes, model.aux_channels, model.dropout)
