@@ -15,8 +15,6 @@ from crisscross.ops import composite, lines
 from crisscross.ops.block import Block, Kept, Weights, mean_gain
 from crisscross.ops.lines import Reach
 
-ENGINES = ("lines", "fused")
-
 
 def _no_autocast(tensor: Tensor) -> torch.autocast:
     # The dtypes are settled before an operator is called; autocast must not change them inside.
