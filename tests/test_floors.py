@@ -19,8 +19,8 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 # floor because they raise what `errors` defines; operators and layers take plain arguments and need none of them.
 FLOORS: dict[int, tuple[str, ...]] = {
     6: ("cli", "app"),
-    5: ("engine", "export", "report"),
-    4: ("checkpoints",),
+    5: ("engine", "export", "report", "benchmarks"),
+    4: ("checkpoints", "rewrite"),
     3: ("models", "zoo"),
     2: ("backbones", "heads", "data", "losses", "metrics", "inference"),
     1: ("layers", "config", "files", "progress"),

@@ -2,5 +2,6 @@
 
 from crisscross.layers.attention import CrissCrossAttention, RecurrentCrissCrossAttention
 from crisscross.layers.conv import ConvNormAct
+from crisscross.layers.winograd import WinogradConv2d
 
-__all__ = ["ConvNormAct", "CrissCrossAttention", "RecurrentCrissCrossAttention"]
+__all__ = ["ConvNormAct", "CrissCrossAttention", "RecurrentCrissCrossAttention", "WinogradConv2d"]

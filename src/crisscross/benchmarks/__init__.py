@@ -1,0 +1,1 @@
+"""Measurements of whole systems; they return rows and print nothing."""

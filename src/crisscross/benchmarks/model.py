@@ -1,0 +1,217 @@
+"""What `crisscross.optimize` does to a network on this machine: time, memory and agreement."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from crisscross import zoo
+from crisscross.checkpoints import build, load
+from crisscross.layers.winograd import release_memory
+from crisscross.models import Segmenter
+from crisscross.rewrite import optimize
+
+# Of the published configuration, for a recipe that names no classes.
+CLASSES = tuple(f"class {index}" for index in range(19))
+Times = dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One way of running the network; "plain" is the first row and what the others are compared with.
+
+    Attributes:
+        variant: "plain", "folded, channels-last" or "and Winograd".
+        seconds: wall time of one forward pass in each round; the variants took turns.
+        cpu_seconds: processor time of the same passes, which a busy machine disturbs less; of one thread only, because
+            threads that wait for each other count as busy.
+        speedup: median over the rounds of plain seconds / these seconds.
+        cpu_speedup: the same of processor time.
+        weight_bytes: parameters and buffers.
+        peak_bytes: most memory allocated at once during a pass, beside weights and input.
+        error: largest difference of a logit from plain, in standard deviations of the plain logits.
+        same_labels: share of the pixels with plain's label.
+    """
+
+    variant: str
+    seconds: tuple[float, ...]
+    cpu_seconds: tuple[float, ...]
+    speedup: float
+    cpu_speedup: float
+    weight_bytes: int
+    peak_bytes: int
+    error: float
+    same_labels: float
+
+
+@dataclass(frozen=True)
+class ConvolutionRow:
+    """One convolution of the network: its sizes, and its median seconds in each variant of `measure_model`."""
+
+    name: str
+    kernel: tuple[int, ...]
+    dilation: int
+    in_channels: int
+    out_channels: int
+    output: tuple[int, int]
+    seconds: dict[str, float]
+
+
+def measure_model(
+    source: str | Segmenter, height: int = 512, width: int = 1024, rounds: int = 5, threads: int = 1
+) -> list[ModelRow]:
+    """Run a network plainly, folded, and with Winograd convolutions, in turns, on one random picture.
+
+    Args:
+        source: a recipe (its shipped weights, else random ones) or a network.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
+        rounds: passes of each variant, after one to warm up.
+        threads: torch's threads during the measurement; set back afterwards.
+    """
+    variants = _variants(source)
+    x = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    with _threads(threads), torch.inference_mode():
+        logits = {name: network(x).main for name, network in variants.items()}
+        wall, cpu = _take_turns({name: partial(network, x) for name, network in variants.items()}, rounds)
+        peaks = {name: _peak_bytes(network, x) for name, network in variants.items()}
+    plain = logits["plain"]
+    return [
+        ModelRow(
+            variant=name,
+            seconds=wall[name],
+            cpu_seconds=cpu[name],
+            speedup=_ratio(wall["plain"], wall[name]),
+            cpu_speedup=_ratio(cpu["plain"], cpu[name]),
+            weight_bytes=sum(t.nbytes for t in (*network.parameters(), *network.buffers())),
+            peak_bytes=peaks[name],
+            error=((logits[name] - plain).abs().max() / plain.std()).item(),
+            same_labels=(logits[name].argmax(1) == plain.argmax(1)).double().mean().item(),
+        )
+        for name, network in variants.items()
+    ]
+
+
+def measure_convolutions(
+    source: str | Segmenter, height: int = 512, width: int = 1024, rounds: int = 5, threads: int = 1
+) -> list[ConvolutionRow]:
+    """Median seconds of every convolution, in the order of the network's modules; arguments as in `measure_model`."""
+    variants = _variants(source)
+    x = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    records = {name: _Stopwatch(network) for name, network in variants.items()}
+    with _threads(threads), torch.inference_mode():
+        for network in variants.values():
+            network(x)
+        for record in records.values():
+            record.seconds.clear()
+        _take_turns({name: partial(network, x) for name, network in variants.items()}, rounds)
+    rows = []
+    for name, conv in _convolutions(variants["plain"]).items():
+        # The auxiliary head has no part in a forward pass for inference.
+        if name not in records["plain"].outputs:
+            continue
+        # Attention runs the same convolution several times in one pass: the sum of a pass, the median over rounds.
+        seconds = {key: record.median(name, rounds) for key, record in records.items()}
+        sizes = conv.in_channels, conv.out_channels, records["plain"].outputs[name]
+        rows.append(ConvolutionRow(name, conv.kernel_size, conv.dilation[0], *sizes, seconds))
+    return rows
+
+
+class _Stopwatch:
+    """Times every convolution of a network by hooks: `seconds[name]` of each call, `outputs[name]` (H, W)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.seconds: dict[str, list[float]] = {}
+        self.outputs: dict[str, tuple[int, int]] = {}
+        self.began = 0.0
+        for name, conv in _convolutions(network).items():
+            conv.register_forward_pre_hook(self._begin)
+            conv.register_forward_hook(self._end(name))
+
+    def _begin(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.began = time.perf_counter()
+
+    def _end(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def end(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self.seconds.setdefault(name, []).append(time.perf_counter() - self.began)
+            self.outputs[name] = (output.shape[-2], output.shape[-1])
+
+        return end
+
+    def median(self, name: str, rounds: int) -> float:
+        """Seconds of a pass, the median over the rounds."""
+        times = self.seconds[name]
+        calls = len(times) // rounds
+        return statistics.median(sum(times[i : i + calls]) for i in range(0, len(times), calls))
+
+
+def _variants(source: str | Segmenter) -> dict[str, Segmenter]:
+    plain = _network(source) if isinstance(source, str) else source
+    return {
+        # A copy too, so that nothing done here shows in the caller's network.
+        "plain": deepcopy(plain).eval().requires_grad_(False),
+        "folded, channels-last": optimize(plain, winograd=False),
+        "and Winograd": optimize(plain),
+    }
+
+
+def _network(recipe: str) -> Segmenter:
+    if zoo.shipped_weights(recipe):
+        return load(recipe)
+    experiment = zoo.recipe(recipe)
+    return build(experiment, pretrained=False, classes=list(experiment.data.classes or CLASSES))
+
+
+def _convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
+    return {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _take_turns(works: dict[str, Callable[[], object]], rounds: int) -> tuple[Times, Times]:
+    """Wall and processor seconds of each in each round."""
+    wall: dict[str, list[float]] = {name: [] for name in works}
+    cpu: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            began, began_cpu = time.perf_counter(), time.process_time()
+            work()
+            wall[name].append(time.perf_counter() - began)
+            cpu[name].append(time.process_time() - began_cpu)
+    return {name: tuple(times) for name, times in wall.items()}, {name: tuple(times) for name, times in cpu.items()}
+
+
+def _ratio(plain: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """How many times faster the other is: the median over rounds, so that a slow minute hurts both."""
+    return statistics.median(a / b for a, b in zip(plain, other, strict=True))
+
+
+def _peak_bytes(network: nn.Module, x: Tensor) -> int:
+    """Most memory at once during a pass, from the allocations and releases that torch's profiler saw."""
+    release_memory()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        network(x)
+    # `record.events()` shows only what no operator of torch's allocated.
+    events: Any = record.profiler
+    changes = [(e.start_ns(), e.nbytes()) for e in events.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for _, change in sorted(changes, key=lambda entry: entry[0]):
+        held += change
+        peak = max(peak, held)
+    return peak

@@ -1,0 +1,448 @@
+"""`crisscross.optimize` and its parts, each against a float64 definition; the copy against the network it came from."""
+
+import copy
+import threading
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn import functional
+
+import crisscross
+from crisscross.benchmarks.model import measure_convolutions, measure_model
+from crisscross.config import DataConfig, Experiment, ModelConfig
+from crisscross.layers import WinogradConv2d, winograd
+from crisscross.models import Segmenter
+from crisscross.rewrite import fold_batch_norms, optimize
+
+# Of the root mean square of the result; a plain float32 convolution has 2e-7.
+ROUNDING = 4e-6
+
+
+def relative(found, expected):
+    return ((found.double() - expected).norm() / expected.norm()).item()
+
+
+def trained(network, seed=0):
+    """The network in evaluation mode, with statistics, scales, biases and gates as training leaves them: not 0 or 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if name.endswith("running_var") or (name.endswith("weight") and tensor.dim() == 1):
+            nn.init.uniform_(tensor, 0.5, 1.5, generator)
+        elif name.endswith(("running_mean", "bias")):
+            nn.init.uniform_(tensor, -0.3, 0.3, generator)
+        elif name.endswith("gamma"):
+            nn.init.constant_(tensor, 0.7)
+    return network.eval()
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """The fast way for every size and number of channels, also where it does not pay."""
+    monkeypatch.setattr(winograd, "gain", lambda conv, height, width: 9.0)
+
+
+@pytest.fixture
+def fast_calls(monkeypatch):
+    """The tilings that the fast way was taken with."""
+    calls, tiled = [], WinogradConv2d._tiled
+
+    def counted(self, x, grid):
+        calls.append(grid)
+        return tiled(self, x, grid)
+
+    monkeypatch.setattr(WinogradConv2d, "_tiled", counted)
+    return calls
+
+
+# --- the Winograd layer ---
+
+
+def test_the_matrices_compute_a_correlation():
+    a, g, b = winograd.winograd_matrices()
+    generator = torch.Generator().manual_seed(0)
+    signal, taps = (torch.randn(n, generator=generator, dtype=torch.float64) for n in (6, 3))
+    expected = torch.stack([signal[i : i + 3] @ taps for i in range(4)])
+    torch.testing.assert_close(a @ ((g @ taps) * (b @ signal)), expected, rtol=1e-12, atol=1e-12)
+    # Exact in float32, so that only products and sums round.
+    for matrix in (torch.kron(a, a), torch.kron(b, b)):
+        assert torch.equal(matrix.float().double(), matrix)
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("batch", "height", "width"),
+    [(1, 16, 32), (2, 13, 19), (1, 1, 1), (1, 3, 5), (2, 1, 40), (1, 33, 2), (1, 70, 65)],
+)
+def test_winograd_is_the_convolution(always, fast_calls, batch, height, width, dilation):
+    generator = torch.Generator().manual_seed(height)
+    conv = nn.Conv2d(12, 7, 3, padding=dilation, dilation=dilation)
+    x = torch.randn(batch, 12, height, width, generator=generator)
+    with torch.no_grad():
+        found = WinogradConv2d(conv)(x)
+    expected = functional.conv2d(
+        x.double(), conv.weight.double(), conv.bias.double(), padding=dilation, dilation=dilation
+    )
+    assert found.shape == expected.shape
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert relative(found, expected) < ROUNDING
+    assert len(fast_calls) == 1
+
+
+@pytest.mark.parametrize(("padding", "dilation"), [(0, 1), (1, 2), (5, 1), ((0, 3), 2), ((9, 4), 4)])
+def test_any_padding_of_zeros(always, fast_calls, padding, dilation):
+    conv = nn.Conv2d(5, 6, 3, padding=padding, dilation=dilation, bias=False)
+    x = torch.randn(1, 5, 11, 14)
+    with torch.no_grad():
+        found = WinogradConv2d(conv)(x)
+    expected = functional.conv2d(x.double(), conv.weight.double(), padding=padding, dilation=dilation)
+    assert found.shape == expected.shape
+    assert relative(found, expected) < ROUNDING
+    assert len(fast_calls) == 1
+
+
+def test_rounding_at_the_width_of_the_network():
+    conv = nn.Conv2d(512, 512, 3, padding=4, dilation=4, bias=False)
+    x = torch.randn(1, 512, 32, 64, generator=torch.Generator().manual_seed(0)).relu()
+    with torch.no_grad():
+        found = WinogradConv2d(conv)(x)
+    expected = functional.conv2d(x.double(), conv.weight.double(), padding=4, dilation=4)
+    assert relative(found, expected) < ROUNDING
+    assert (found - expected).abs().max() < 5e-5 * expected.std()
+
+
+@pytest.mark.parametrize("matrix", ["into_PP", "back_QP", "weight_PCD"])
+def test_a_broken_transform_shows(always, matrix):
+    layer = WinogradConv2d(nn.Conv2d(8, 8, 3, padding=1))
+    x = torch.randn(1, 8, 12, 12)
+    with torch.no_grad():
+        expected = functional.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1)
+        assert relative(layer(x), expected) < ROUNDING
+        # One number of 1296, 592 and 2304.
+        getattr(layer, matrix).view(-1)[7] += 0.01
+        assert relative(layer(x), expected) > 10 * ROUNDING
+
+
+def test_every_picture_of_a_batch_is_its_own(always):
+    layer = WinogradConv2d(nn.Conv2d(8, 8, 3, padding=2, dilation=2))
+    x = torch.randn(3, 8, 21, 10)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), torch.cat([layer(one[None]) for one in x]), rtol=1e-5, atol=1e-6)
+
+
+def test_results_of_two_calls_share_no_memory(always):
+    layer = WinogradConv2d(nn.Conv2d(8, 8, 3, padding=1))
+    x = torch.randn(1, 8, 16, 16)
+    with torch.inference_mode():
+        first = layer(x)
+        kept = first.clone()
+        layer(x + 1)
+    assert torch.equal(first, kept)
+    # After inference mode the same memory serves ordinary calls.
+    with torch.no_grad():
+        assert torch.equal(layer(x), kept)
+
+
+def test_threads_do_not_share_their_memory(always):
+    layer = WinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))
+    pictures = [torch.randn(1, 16, 40, 40) for _ in range(4)]
+    with torch.no_grad():
+        expected = [layer(x) for x in pictures]
+    found: list[list[torch.Tensor]] = [[] for _ in pictures]
+
+    def work(index):
+        with torch.no_grad():
+            found[index] = [layer(pictures[index]) for _ in range(20)]
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(pictures))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for results, right in zip(found, expected, strict=True):
+        assert len(results) == 20
+        assert all(torch.equal(result, right) for result in results)
+
+
+def test_memory_is_given_back():
+    winograd._scratch((100,))
+    assert hasattr(winograd._memory, "values")
+    winograd.release_memory()
+    assert not hasattr(winograd._memory, "values")
+
+
+@pytest.mark.parametrize(
+    ("conv", "word"),
+    [
+        (nn.Conv2d(8, 8, 1), "3 x 3"),
+        (nn.Conv2d(8, 8, 3, stride=2), "stride"),
+        (nn.Conv2d(8, 8, 3, groups=2), "group"),
+        (nn.Conv2d(8, 8, 3, padding="same"), "padding"),
+        (nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), "padding"),
+        (nn.Conv2d(8, 8, 3, dilation=(1, 2)), "dilation"),
+        (nn.Conv2d(8, 8, 3).double(), "float32"),
+        (timm.layers.Conv2dSame(8, 8, 3), "Conv2dSame"),
+    ],
+)
+def test_what_winograd_refuses(conv, word):
+    with pytest.raises(ValueError, match=word):
+        WinogradConv2d(conv)
+
+
+@pytest.mark.parametrize("case", ["double", "gradient", "autocast", "small", "unbatched", "trace"])
+def test_the_plain_way_where_the_fast_one_does_not_fit(fast_calls, case):
+    conv = nn.Conv2d(128, 128, 3, padding=1).requires_grad_(False)
+    layer, x = WinogradConv2d(conv), torch.randn(1, 128, 32, 32)
+    layer(x)
+    assert len(fast_calls) == 1, "the fast way fits this picture"
+    if case == "double":
+        assert torch.equal(layer.double()(x.double()), conv.double()(x.double()))
+    elif case == "gradient":
+        layer(x.requires_grad_()).sum().backward()
+        assert x.grad is not None
+    elif case == "autocast":
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+    elif case == "small":
+        assert torch.equal(layer(x[..., :6, :6]), conv(x[..., :6, :6]))
+    elif case == "unbatched":
+        assert torch.equal(layer(x[0]), conv(x[0]))
+    else:
+        exported = torch.export.export(layer, (x,))
+        assert any("conv2d" in str(node.target) for node in exported.graph.nodes)
+        torch.testing.assert_close(torch.jit.trace(layer, (x,), check_trace=False)(x), conv(x))
+    assert len(fast_calls) == 1
+
+
+def test_wrong_channels_get_torchs_own_message():
+    with pytest.raises(RuntimeError, match="expected input"):
+        WinogradConv2d(nn.Conv2d(128, 128, 3))(torch.randn(1, 64, 32, 32))
+
+
+def test_new_weights_are_transformed(always):
+    first, second = (WinogradConv2d(nn.Conv2d(8, 8, 3)) for _ in range(2))
+    x = torch.randn(1, 8, 12, 12)
+    first.load_state_dict(second.state_dict())
+    assert set(second.state_dict()) == {"weight", "bias"}
+    with torch.no_grad():
+        assert torch.equal(first(x), second(x))
+
+
+def test_the_gain_grows_with_channels_and_full_tiles():
+    def gain(channels, height, width, dilation=1):
+        return winograd.gain(nn.Conv2d(channels, channels, 3, dilation=dilation, device="meta"), height, width)
+
+    assert gain(512, 64, 128) > gain(128, 64, 128) > winograd.WORTHWHILE > gain(64, 64, 128)
+    assert gain(512, 64, 128) == gain(512, 64, 128, 4) > gain(512, 65, 129, 4)
+    assert gain(512, 20, 20, 4) < winograd.WORTHWHILE
+    assert gain(512, 0, 8) == 0
+
+
+# --- folding ---
+
+
+class Branching(nn.Module):
+    """Pairs that may be folded and pairs that may not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sure, self.sure_norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.read_twice, self.twice_norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.run_twice, self.run_norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.shared, self.first_norm, self.second_norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.alias = nn.Conv2d(4, 4, 1)
+        self.alias.weight = self.read_twice.weight
+        self.alias_norm = nn.BatchNorm2d(4)
+        self.heard, self.heard_norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.looked_at, self.looked_norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.forgetful, self.no_statistics = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)
+
+    def forward(self, x):
+        x = self.sure_norm(self.sure(x))
+        raw = self.read_twice(x)
+        x = self.twice_norm(raw) + raw
+        x = self.run_norm(self.run_twice(self.run_norm(self.run_twice(x))))
+        x = self.first_norm(self.shared(x)) + self.second_norm(self.shared(x))
+        x = self.alias_norm(self.alias(x))
+        x = self.heard_norm(self.heard(x))
+        x = self.looked_norm(self.looked_at(x)) * self.looked_at.weight.sum()
+        return self.no_statistics(self.forgetful(x))
+
+
+def test_only_certain_pairs_are_folded():
+    network = trained(Branching())
+    network.heard.register_forward_hook(lambda module, inputs, output: None)
+    folded = copy.deepcopy(network)
+    assert fold_batch_norms(folded) == 1
+    assert not isinstance(folded.sure_norm, nn.BatchNorm2d)
+    x = torch.randn(1, 3, 9, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), network(x))
+
+
+class Untraceable(nn.Module):
+    """Its own forward depends on values, but its parts can be traced, and so can what holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+        self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        x = self.part(x)
+        raw = self.conv(x)
+        return self.norm(raw) if x.sum() > 0 else raw
+
+
+def test_parts_of_what_cannot_be_traced():
+    network = trained(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), Untraceable()))
+    folded = copy.deepcopy(network)
+    assert fold_batch_norms(folded) == 2
+    assert isinstance(folded[2].norm, nn.BatchNorm2d)
+    x = torch.randn(1, 3, 9, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), network(x))
+
+
+class Reaching(nn.Module):
+    """Calls a part whole, and reaches into it as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+        self.other = Untraceable()
+
+    def forward(self, x):
+        return self.other(self.part(x) + self.part[0](x))
+
+
+def test_the_wider_view_decides():
+    network = trained(Reaching())
+    folded = copy.deepcopy(network)
+    assert fold_batch_norms(folded) == 1
+    assert isinstance(folded.part[1], nn.BatchNorm2d)
+    x = torch.randn(1, 3, 9, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), network(x))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_folding_is_the_formula(affine, bias):
+    pair = trained(nn.Sequential(nn.Conv2d(3, 4, 3, bias=bias), nn.BatchNorm2d(4, eps=0.1, affine=affine)))
+    folded = copy.deepcopy(pair)
+    assert fold_batch_norms(folded) == 1
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        assert relative(folded(x), pair.double()(x.double())) < 1e-6
+
+
+def test_training_statistics_are_not_folded():
+    pair = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert fold_batch_norms(pair) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "resnet18", "test_efficientnet", "tf_efficientnet_lite0", "densenet121", "repvgg_a0"]
+)
+def test_timm_networks_say_the_same(name):
+    network = trained(timm.create_model(name, features_only=True))
+    fast = optimize(network)
+    x = torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        truth = copy.deepcopy(network).double()(x.double())
+        for found, expected in zip(fast(x), truth, strict=True):
+            assert relative(found, expected) < 1e-5
+    norms = [sum(isinstance(module, nn.BatchNorm2d) for module in n.modules()) for n in (network, fast)]
+    assert norms[1] < norms[0]
+
+
+# --- a whole CCNet ---
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    """A small CCNet whose head is wide enough for the fast way; its gate is open."""
+    torch.manual_seed(0)
+    model = ModelConfig("test_resnet", channels=128, aux_channels=8, output_stride=8)
+    classes = DataConfig(classes=("a", "b", "c", "d"))
+    return trained(Segmenter(Experiment(model=model, data=classes)))
+
+
+@pytest.mark.parametrize("size", [(192, 256), (203, 317)])
+def test_a_whole_network_says_the_same(segmenter, fast_calls, size):
+    fast = crisscross.optimize(segmenter)
+    assert isinstance(fast, Segmenter)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        found = fast(x).main
+        truth = copy.deepcopy(segmenter).double()(x.double()).main
+    assert fast_calls
+    assert (found - truth).abs().max() < 1e-3 * truth.std()
+    first, second = truth.topk(2, dim=1).values.unbind(1)
+    assert torch.equal(found.argmax(1)[first - second > 1e-3], truth.argmax(1)[first - second > 1e-3])
+    # Different weights would not pass.
+    assert truth.argmax(1).unique().numel() > 1
+
+
+def test_the_given_network_stays_as_it_is(segmenter):
+    network = copy.deepcopy(segmenter).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    modules = [type(module) for module in network.modules()]
+    fast = optimize(network)
+    assert network.training and not fast.training
+    assert [type(module) for module in network.modules()] == modules
+    after = network.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    shared = {p.data_ptr() for p in network.parameters()} & {p.data_ptr() for p in fast.parameters()}
+    assert not shared
+
+
+def test_optimizing_twice_changes_nothing(segmenter):
+    once = optimize(segmenter)
+    twice = optimize(once)
+    assert [type(module) for module in twice.modules()] == [type(module) for module in once.modules()]
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(twice(x).main, once(x).main)
+
+
+def test_without_winograd(segmenter):
+    fast = optimize(segmenter, winograd=False)
+    assert not any(isinstance(module, WinogradConv2d) for module in fast.modules())
+    assert fast.head.reduce.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_copy_predicts(segmenter):
+    picture = torch.randint(0, 256, (150, 170, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    labels = [network.predict(picture.numpy()).labels for network in (segmenter, crisscross.optimize(segmenter))]
+    assert (labels[0] == labels[1]).mean() > 0.999
+
+
+# --- measuring ---
+
+
+def test_rows_of_a_measurement(segmenter):
+    before = torch.get_num_threads()
+    rows = measure_model(segmenter, 96, 128, rounds=2, threads=1)
+    assert torch.get_num_threads() == before
+    assert [row.variant for row in rows] == ["plain", "folded, channels-last", "and Winograd"]
+    assert rows[0].speedup == 1 and rows[0].error == 0 and rows[0].same_labels == 1
+    for row in rows:
+        assert len(row.seconds) == len(row.cpu_seconds) == 2
+        assert row.error < 1e-3 and row.same_labels > 0.999
+        # At least the picture's 64 channels at stride 4.
+        assert row.peak_bytes > 4 * 64 * 24 * 32
+    assert rows[2].weight_bytes > rows[1].weight_bytes
+
+
+def test_rows_of_convolutions(segmenter):
+    rows = {row.name: row for row in measure_convolutions(segmenter, 96, 128, rounds=2)}
+    reduce = rows["head.reduce.conv"]
+    assert (reduce.kernel, reduce.out_channels, reduce.output) == ((3, 3), 128, (12, 16))
+    assert all(seconds > 0 for seconds in reduce.seconds.values())
+    assert not any(name.startswith("aux_head") for name in rows)
