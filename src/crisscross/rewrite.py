@@ -48,14 +48,12 @@ def optimize(model: Network, winograd: bool = True) -> Network:
 
 def fold_batch_norms(network: nn.Module) -> int:
     """Fold, in place, what is certain; returns the number of batch norms folded. Needs evaluation mode."""
-    names = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
     owners = Counter(id(weight) for _, weight in network.named_parameters(remove_duplicate=False))
     folded = 0
     for root, conv_name, norm_name in _pairs(network, set()):
         conv, norm = root.get_submodule(conv_name), root.get_submodule(norm_name)
-        if not (_plain_convolution(conv) and _plain_norm(norm)):
-            continue
-        if names[id(conv)] == names[id(norm)] == owners[id(conv.weight)] == 1:
+        # A weight of two names may be used where the trace did not look.
+        if _plain_convolution(conv) and _plain_norm(norm) and owners[id(conv.weight)] == 1:
             _fold(conv, norm)
             # timm's norm with an activation has it as a child; of no children at all this is the identity.
             root.set_submodule(norm_name, nn.Sequential(*norm.children()))
@@ -70,8 +68,9 @@ def use_winograd(network: nn.Module) -> int:
         if not name or not isinstance(module, nn.Conv2d) or _hooked(module) or why_not(module):
             continue
         if gain(module, LARGE, LARGE) >= WORTHWHILE:
-            layer = made.setdefault(id(module), WinogradConv2d(module))
-            network.set_submodule(name, layer)
+            if id(module) not in made:
+                made[id(module)] = WinogradConv2d(module)
+            network.set_submodule(name, made[id(module)])
     return len(made)
 
 
