@@ -24,8 +24,8 @@ def optimize(model: Network, winograd: bool = True) -> Network:
     """A copy for inference, in evaluation mode and without gradients; `model` is left as it is.
 
     Three steps: batch norms are folded into the convolutions before them, weights are laid out channels-last, and on a
-    CPU 3 x 3 convolutions with many channels become `WinogradConv2d`. Outputs agree to float32 rounding, about 1e-5 of
-    their spread, not bit for bit. The Winograd weights take four times the memory of the ones they come from.
+    CPU 3 x 3 convolutions with many channels become `WinogradConv2d`. Outputs agree to float32
+    rounding, not bit for bit. The Winograd weights take four times the memory of the ones they come from.
 
     A batch norm is folded only where `torch.fx` shows that it alone reads its convolution. In a module that fx cannot
     trace the parts are searched one by one, which takes for granted that it calls them whole. Keep `model` for training
@@ -33,7 +33,7 @@ def optimize(model: Network, winograd: bool = True) -> Network:
 
     Args:
         model: any network; a `crisscross.Segmenter` still predicts afterwards.
-        winograd: False leaves out the third step, whose rounding is the coarsest.
+        winograd: False leaves out the third step and its memory.
     """
     network = deepcopy(model).eval().requires_grad_(False)
     if isinstance(network, Segmenter):

@@ -92,7 +92,7 @@ def _scratch(*shapes: tuple[int, ...]) -> list[Tensor]:
 
 
 def release_memory() -> None:
-    """Give back the memory that this thread keeps for its next call (28 MB per 1000 channels in, about)."""
+    """Give back the memory that this thread keeps for its next call (docs/optimize.md says how much)."""
     _memory.__dict__.clear()
 
 
