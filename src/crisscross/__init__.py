@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crisscross.layers import CrissCrossAttention, RecurrentCrissCrossAttention
     from crisscross.models import Logits, Prediction, Segmenter
     from crisscross.ops import criss_cross_attention
+    from crisscross.rewrite import optimize
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _ROOMS = {
     "criss_cross_attention": "ops",
     "load": "checkpoints",
     "open_dataset": "data",
+    "optimize": "rewrite",
     "save": "checkpoints",
 }
 
@@ -51,6 +53,7 @@ __all__ = [
     "criss_cross_attention",
     "load",
     "open_dataset",
+    "optimize",
     "save",
 ]
 

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from crisscross.benchmarks.goals import MIB, Check, Results, check, ratio
 from crisscross.benchmarks.rows import Row
 from crisscross.files import write_text
+
+if TYPE_CHECKING:
+    from crisscross.benchmarks.model import ConvolutionRow, ModelRow
 
 Table = list[list[str]]
 NOTHING = "-"
@@ -65,6 +68,28 @@ def goal_table(checks: Sequence[Check]) -> Table:
         bound = f"{'<=' if one.at_most else '>='} {one.needed:g}{one.unit}"
         table.append([one.goal, bound, one.mode.removeprefix("ours, "), *values, verdict])
     return table
+
+
+def model_table(rows: "Sequence[ModelRow]") -> Table:
+    """Head and one line a variant of a whole network; the first is what the others are compared with."""
+    table = [["", "seconds", "speed-up", "weights MiB", "peak MiB beside", "largest error / std", "same labels"]]
+    for row in rows:
+        memory = [_number(value, 1 / MIB) for value in (row.weight_bytes, row.peak_bytes)]
+        speed = [f"{row.seconds:.2f}", f"{rows[0].seconds / row.seconds:.2f}"]
+        table.append([row.variant, *speed, *memory, f"{row.error:.1e}", f"{row.same_labels:.4%}"])
+    return table
+
+
+def convolution_table(rows: "Sequence[ConvolutionRow]") -> Table:
+    """Head and one line a 3 x 3 convolution, its milliseconds in each variant; at last all convolutions."""
+    variants = list(rows[0].seconds) if rows else []
+    table = [["3 x 3 convolution", "channels", "dilation", "output", *(f"{name}, ms" for name in variants)]]
+    for row in rows:
+        if row.kernel == (3, 3):
+            sizes = [f"{row.in_channels} -> {row.out_channels}", str(row.dilation), f"{row.output[0]}x{row.output[1]}"]
+            table.append([row.name, *sizes, *(_number(row.seconds[name], 1e3) for name in variants)])
+    total = [_number(sum(row.seconds[name] for row in rows), 1e3) for name in variants]
+    return [*table, ["all convolutions", "", "", "", *total]]
 
 
 def _number(value: float | None, factor: float = 1.0) -> str:

@@ -37,10 +37,12 @@ def save(
         extra: more tensors, e.g. optimiser state.
 
     Raises:
-        CrissCrossError: the file cannot be written.
+        CrissCrossError: the file cannot be written, or the network is a copy made by `crisscross.optimize`.
     """
     from safetensors.torch import save_file
 
+    if segmenter.rewritten:
+        raise CrissCrossError(f"{path}: a network made by crisscross.optimize is for inference; save the original")
     tensors = {
         key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous().clone()
         for key, value in segmenter.state_dict().items()

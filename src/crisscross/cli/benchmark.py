@@ -33,6 +33,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("benchmark", help="measure time and memory", description=__doc__)
     subjects = parser.add_subparsers(title="what", metavar="WHAT", required=True)
     _add_attention(subjects)
+    _add_model(subjects)
 
 
 def _add_attention(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -100,7 +101,45 @@ def run_attention(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def parse_sizes(text: str, channels: int) -> "list[Size]":
+def _add_model(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subjects.add_parser(
+        "model",
+        help="a whole network on this CPU: plain, folded, with Winograd convolutions",
+        description="Measure what `crisscross.optimize` does to a network here: time, memory, agreement.",
+    )
+    parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or checkpoint (default ccnet-r50)")
+    parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the picture (default 512x1024)")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads (default 1)")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each variant (default 5)")
+    parser.add_argument("--convolutions", action="store_true", help="time every 3 x 3 convolution too")
+    parser.set_defaults(run=run_model)
+
+
+def run_model(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    size, *others = parse_sizes(arguments.size, 3, "--size")
+    if others:
+        raise CrissCrossError(f"--size: one size is measured, got {arguments.size}")
+    import torch
+
+    from crisscross.benchmarks.model import measure_convolutions, measure_model
+    from crisscross.benchmarks.results import conditions, convolution_table, environment, model_table
+    from crisscross.progress import Progress
+
+    torch.set_num_threads(arguments.threads)
+    print(conditions(environment(torch.device("cpu"), torch.float32)))
+    what = (arguments.network, size.height, size.width, arguments.rounds, arguments.threads)
+    with Progress(str(size), 3 * (arguments.rounds + 1)) as progress:
+        rows = measure_model(*what, on_turn=functools.partial(_advance, progress, arguments.network))
+    print(f"\n{arguments.network}, {size}")
+    print_table(model_table(rows))
+    if arguments.convolutions:
+        print()
+        print_table(convolution_table(measure_convolutions(*what)))
+    return 0
+
+
+def parse_sizes(text: str, channels: int, option: str = "--sizes") -> "list[Size]":
     """`64x64,97x97` as sizes.
 
     Raises:
@@ -112,7 +151,7 @@ def parse_sizes(text: str, channels: int) -> "list[Size]":
     for part in text.split(","):
         height, _, width = part.strip().lower().partition("x")
         if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-            raise CrissCrossError(f"--sizes: {part!r} is no size; write height x width, as in 97x97,64x128")
+            raise CrissCrossError(f"{option}: {part!r} is no size; write height x width, as in 64x128")
         sizes.append(Size(int(height), int(width), channels))
     return sizes
 

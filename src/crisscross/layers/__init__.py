@@ -2,5 +2,12 @@
 
 from crisscross.layers.attention import CrissCrossAttention, RecurrentCrissCrossAttention, relative_position_bias
 from crisscross.layers.conv import ConvNormAct
+from crisscross.layers.winograd import WinogradConv2d
 
-__all__ = ["ConvNormAct", "CrissCrossAttention", "RecurrentCrissCrossAttention", "relative_position_bias"]
+__all__ = [
+    "ConvNormAct",
+    "CrissCrossAttention",
+    "RecurrentCrissCrossAttention",
+    "WinogradConv2d",
+    "relative_position_bias",
+]

@@ -45,6 +45,9 @@ class Segmenter(nn.Module):
         CrissCrossError: no classes, or a backbone that cannot be built.
     """
 
+    # A copy made by `crisscross.optimize`: it predicts, but its weights fit no other network.
+    rewritten = False
+
     def __init__(self, experiment: Experiment, initialise: bool = True) -> None:
         super().__init__()
         model, classes = experiment.model, len(experiment.data.classes)
