@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import crisscross
+from crisscross import CrissCrossError
 from crisscross.benchmarks.model import measure_convolutions, measure_model
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, ModelConfig
