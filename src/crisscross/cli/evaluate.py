@@ -25,6 +25,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"
     )
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
+    parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")
     parser.set_defaults(run=run)
 
 
@@ -36,8 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.data import open_dataset
     from crisscross.engine.evaluate import choose_device, evaluate, is_main_process
     from crisscross.files import write_text
+    from crisscross.rewrite import optimize
 
     segmenter = load(arguments.weights, device=choose_device(arguments.cpu)).to(memory_format=torch.channels_last)
+    if arguments.optimize:
+        segmenter = optimize(segmenter)
     data = segmenter.experiment.data
     dataset = open_dataset(arguments.name or data.name, arguments.data)
     split = arguments.split or (data.test_split if data.test_split in dataset.splits else data.val_split)
