@@ -360,8 +360,8 @@ def test_evaluate_and_predict_from_the_command_line(whole_run, folder, tmp_path,
     evaluated = ["evaluate", str(whole_run), "--data", str(folder), "--split", "val", "--optimize"]
     assert main([*evaluated, "--json", str(scores)]) == 0
     assert json.loads(scores.read_text())["miou"] == pytest.approx(facts["miou"], abs=1e-3)
-    again = ["predict", "--optimize", str(whole_run), str(tmp_path / "in" / "good.jpg"), "--out", str(tmp_path / "fast")]
-    assert main(again) == 0
+    picture = str(tmp_path / "in" / "good.jpg")
+    assert main(["predict", "--optimize", str(whole_run), picture, "--out", str(tmp_path / "fast")]) == 0
     assert (np.asarray(Image.open(tmp_path / "fast" / "labels" / "good.png")) == labels).mean() > 0.999
 
 
