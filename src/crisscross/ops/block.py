@@ -85,7 +85,7 @@ class Block(NamedTuple):
         grad_BHWC, x_BHWC = grad_BHWC.contiguous(), x_BHWC.contiguous()
         dtype = lines.statistics_dtype(x_BHWC.dtype)
         grads = Grads(
-            torch.zeros_like(x_BHWC),
+            torch.empty_like(x_BHWC),
             Weights(*(torch.zeros_like(weight, dtype=dtype) for weight in self.weights)),
             *(
                 None if bias is None else torch.zeros_like(bias)
@@ -101,7 +101,6 @@ class Block(NamedTuple):
             for total, bias in zip(grads[2:], biases, strict=True):
                 if total is not None and bias is not None:
                     total += bias
-        grads.weights.value_bias.add_(grad_BHWC.sum((0, 1, 2), dtype=dtype))
         return grads._replace(weights=Weights(*(total.to(x_BHWC.dtype) for total in grads.weights)))
 
     def _project(self, x: Tensor) -> Tensor:
@@ -125,10 +124,10 @@ class Block(NamedTuple):
         grad_attended_BHWC = torch.empty_like(x_BHWC)
         grad_attended_PC = grad_attended_BHWC.flatten(0, 2)
         for part in _parts(grad_PC):
+            grads.weights.value_bias.add_(grad_PC[part].sum(0, dtype=grads.weights.value_bias.dtype))
             _add_product(grads.weights.value, grad_PC[part].t(), attended_PC[part])
             torch.mm(grad_PC[part], self.weights.value, out=grad_attended_PC[part])
-        if self.residual:
-            grads.x.copy_(grad_BHWC)
+        self._start_from_residual(grads.x, grad_BHWC)
         grad_qk_BHWE = torch.zeros_like(kept.qk)
         biases = lines.backward(
             grad_attended_BHWC, *_halves(kept.qk), x_BHWC, kept.stats, self.reach, *_halves(grad_qk_BHWE), grads.x
@@ -146,16 +145,24 @@ class Block(NamedTuple):
         """
         qk_BHWE = self._project(x_BHWC)
         grad_qk_BHWE = torch.zeros_like(qk_BHWE)
+        grads.x.zero_()
         halves, grad_halves = _halves(qk_BHWE), _halves(grad_qk_BHWE)
         value = self.weights.value
         biases = lines.backward(grad_BHWC, *halves, x_BHWC, kept.stats, self.reach, *grad_halves, grads.x, value)
         grad_PC, x_PC, u_PC = (x.flatten(0, 2) for x in (grad_BHWC, x_BHWC, grads.x))
         for part in _parts(grad_PC):
+            grads.weights.value_bias.add_(grad_PC[part].sum(0, dtype=grads.weights.value_bias.dtype))
             _add_product(grads.weights.value, u_PC[part].t(), x_PC[part])
             grad_x_NC = u_PC[part] @ value
             u_PC[part] = grad_x_NC.add_(grad_PC[part]) if self.residual else grad_x_NC
         self._through_projection(grad_qk_BHWE, x_PC, grads)
         return biases
+
+    def _start_from_residual(self, grad_x_BHWC: Tensor, grad_BHWC: Tensor) -> None:
+        if self.residual:
+            grad_x_BHWC.copy_(grad_BHWC)
+        else:
+            grad_x_BHWC.zero_()
 
     def _through_projection(self, grad_qk_BHWE: Tensor, x_PC: Tensor, grads: Grads) -> None:
         grad_qk_PE = grad_qk_BHWE.flatten(0, 2)
@@ -185,10 +192,10 @@ class Block(NamedTuple):
         if attended_BHWC is None:
             attended_BHWC, _ = fused.forward(q_BHWD, k_BHWD, x_BHWC, self.reach.axis)
         grad_PC = grad_BHWC.flatten(0, 2)
+        grads.weights.value_bias.add_(grad_PC.sum(0, dtype=grads.weights.value_bias.dtype))
         _add_product(grads.weights.value, grad_PC.t(), attended_BHWC.flatten(0, 2))
         grad_attended_BHWC = (grad_PC @ self.weights.value).unflatten(0, grad_BHWC.shape[:3])
-        if self.residual:
-            grads.x.copy_(grad_BHWC)
+        self._start_from_residual(grads.x, grad_BHWC)
         delta_BHW = mean_gain(grad_attended_BHWC, attended_BHWC)
         grad_q_BHWD, grad_k_BHWD = fused.backward(
             grad_attended_BHWC, q_BHWD, k_BHWD, x_BHWC, kept.stats, delta_BHW, self.reach.axis, grads.x
