@@ -241,9 +241,11 @@ def _logits(q_NLD: Tensor, k_NLD: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _lines_in_a_chunk(lines: Tensor) -> int:
-    """How many of the lines [lines, positions, channels] make a chunk."""
+    """How many of the lines [lines, positions, channels] make a chunk; chunks are as equal as can be."""
     size = lines.shape[1] * lines.shape[2] * lines.element_size()
-    return max(1, CHUNK_BYTES.get(lines.device.type, CHUNK_BYTES_ELSEWHERE) // max(1, size))
+    most = max(1, CHUNK_BYTES.get(lines.device.type, CHUNK_BYTES_ELSEWHERE) // max(1, size))
+    chunks = max(1, -(-lines.shape[0] // most))
+    return -(-lines.shape[0] // chunks)
 
 
 def _chunks(count: int, step: int) -> Iterator[slice]:
