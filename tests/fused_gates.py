@@ -47,7 +47,20 @@ def layer(results: Path) -> None:
         x = torch.randn(1, 16, 3, 4, requires_grad=True)
         y = made(x)
         found[f"{backend} {memory}"] = [y, *torch.autograd.grad(y.square().sum(), [x, *made.parameters()])]
+    found["refusals"] = [reason(257, 3, torch.zeros(3, 3)), reason(257, 3), reason(4, 300)]
     torch.save(found, results)
+
+
+def reason(inner: int, width: int, row_bias: Any = None) -> str:
+    """Why the dispatcher takes no kernel for q and k [1, inner, 2, width]; empty where it does."""
+    from crisscross import criss_cross_attention
+
+    q, v = torch.zeros(1, inner, 2, width), torch.zeros(1, 1, 2, width)
+    try:
+        criss_cross_attention(q, q, v, "fused", axis="row", row_bias=row_bias)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 class Chip:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from crisscross import CrissCrossAttention, RecurrentCrissCrossAttention
+from crisscross.benchmarks.memory import peak_memory
 from crisscross.layers import relative_position_bias
 from crisscross.ops import block, criss_cross_attention_reference
 from truth import cross, loop, spread, worst
@@ -194,21 +195,24 @@ def test_the_layer_runs_in_half_precision(dtype):
     assert worst(found.float(), x) > 0.1
 
 
-def test_autocast_takes_float32_inputs():
+@pytest.mark.parametrize("memory", ["fast", "lean"])
+def test_autocast_takes_float32_inputs(memory):
     torch.manual_seed(0)
-    layer = CrissCrossAttention(16)
+    layer = CrissCrossAttention(16, memory=memory)
     nn.init.constant_(layer.gamma, 0.5)
-    x = torch.randn(2, 16, 5, 4, requires_grad=True)
-    expected = layer(x)
-    (slope,) = torch.autograd.grad(expected.square().sum(), x)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = layer(x)
-    (cast_slope,) = torch.autograd.grad(found.square().sum(), x)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * expected.abs().max().item())
-    torch.testing.assert_close(cast_slope, slope, rtol=0, atol=0.03 * slope.abs().max().item())
+    x, g = torch.randn(2, 16, 5, 4), torch.randn(2, 16, 5, 4)
+
+    def under_autocast(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return layer(x)
+
+    plain, cast = results(layer, layer, x, g), results(under_autocast, layer, x, g)
+    assert all(value.dtype == torch.float32 for value in cast)
+    for name, value, expected in zip(["y", "x", *dict(layer.named_parameters())], cast, plain, strict=True):
+        if name != "key.bias":
+            torch.testing.assert_close(value, expected, rtol=0, atol=0.03 * expected.abs().max().item())
     # The casts are real: rounding to bfloat16 leaves a trace.
-    assert worst(found, expected) > 1e-5
+    assert worst(cast[0], plain[0]) > 1e-5
 
 
 def test_layers_refuse_what_cannot_be():
@@ -226,3 +230,48 @@ def test_layers_refuse_what_cannot_be():
         CrissCrossAttention(16)(torch.zeros(1, 8, 3, 4))
     with pytest.raises(ValueError, match=r"x must be \[B, 16, H, W\], got \(16, 3, 4\)"):
         CrissCrossAttention(16)(torch.zeros(16, 3, 4))
+    with pytest.raises(ValueError, match="reduction must be at least 1, got 0"):
+        CrissCrossAttention(16, 0)
+    with pytest.raises(ValueError, match="unknown backend 'cuda'"):
+        CrissCrossAttention(16, backend="cuda")
+    with pytest.raises(ValueError, match=r"x is torch\.float64, the layer torch\.float32: convert one of them"):
+        CrissCrossAttention(16)(torch.zeros(1, 16, 2, 2).double())
+
+
+@pytest.mark.parametrize("memory", ["fast", "lean"])
+def test_checkpointing_gives_the_same_gradients(memory):
+    made = layer(memory=memory)
+    x, g = torch.randn(1, 8, 4, 5, dtype=torch.float64), torch.randn(1, 8, 4, 5, dtype=torch.float64)
+
+    def checkpointed(x):
+        return torch.utils.checkpoint.checkpoint(made, x, use_reentrant=False)
+
+    for value, expected in zip(results(checkpointed, made, x, g), results(made, made, x, g), strict=True):
+        assert torch.equal(value, expected)
+
+
+def test_forward_takes_little_beside_its_output():
+    """Nothing is kept without gradients, and chunks are small."""
+    made = CrissCrossAttention(64)
+    x = torch.randn(1, 64, 160, 160).contiguous(memory_format=torch.channels_last)
+    output = x.numel() * 4
+    with torch.no_grad():
+        peak = peak_memory(lambda: made(x), x.device).peak
+    # q and k are a quarter of the output, a chunk of values and logits with what is made of them a few times 3.5 MiB;
+    # the map of all logits alone would be five outputs.
+    assert output < peak < 1.25 * output + 4 * (7 << 19)
+
+
+def test_projections_that_are_more_than_a_convolution_are_called():
+    made, plain = layer(), layer()
+    made.value = nn.Sequential(made.value)
+    x, g = torch.randn(1, 8, 3, 4, dtype=torch.float64), torch.randn(1, 8, 3, 4, dtype=torch.float64)
+    for value, expected in zip(results(made, made, x, g), results(plain, plain, x, g), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-10)
+    seen = []
+    plain.key.register_forward_hook(lambda *_: seen.append(True))
+    plain(x)
+    assert seen
+    nn.utils.spectral_norm(plain.query)
+    plain(x).sum().backward()
+    assert plain.query.weight_orig.grad is not None

@@ -52,6 +52,7 @@ FULL = {
         "dropout": 0.25,
         "aux_channels": 0,
         "align_corners": True,
+        "attention_memory": "lean",
         "frozen": ["conv1", "bn1"],
     },
     "data": {

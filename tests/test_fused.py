@@ -162,6 +162,8 @@ def test_the_layer_runs_on_the_kernels(tmp_path):
     run_python("fused_gates.py", "layer", tmp_path / "results.pt", TRITON_INTERPRET="1")
     found = torch.load(tmp_path / "results.pt")
     expected = found.pop("composite fast")
+    biased, deep, wide = found.pop("refusals")
+    assert "knows no position bias" in biased and "256 query channels, got 257" in deep and wide == ""
     assert list(found) == ["fused fast", "fused lean"]
     for values in found.values():
         for value, other in zip(values, expected, strict=True):

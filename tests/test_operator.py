@@ -67,6 +67,18 @@ def test_rows_or_columns_alone_and_biases(backend, axis, shape, biased):
     assert not disagreements(operator(backend), *draw(shape), **options)
 
 
+@pytest.mark.parametrize("axis", ["both", "row", "column"])
+def test_a_bias_of_minus_infinity_hides(axis):
+    """A causal mask: for the first row the column has nobody left but the position itself, which its row counts."""
+    q, k, v, g = draw((2, 4, 3, 5, 5))
+    hidden = torch.zeros(5, 5, dtype=torch.float64).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+    names = {"both": ("row_bias", "column_bias"), "row": ("row_bias",), "column": ("column_bias",)}[axis]
+    options = {"axis": axis, **dict.fromkeys(names, hidden)}
+    found = run(operator("eager"), q, k, v, g, **options)
+    for value, expected in zip(found, run(operator("reference"), q, k, v, g, **options), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_scale_multiplies_the_logits(backend):
     q, k, v, g = draw((2, 4, 3, 5, 6))
@@ -157,14 +169,15 @@ def test_with_equal_logits_every_position_weighs_the_same_and_the_centre_once(ba
 # --- half precision ---
 
 
+@pytest.mark.parametrize("backend", ["eager", "composite"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_logits_beyond_half_precision_stay_finite_and_right(dtype):
+def test_logits_beyond_half_precision_stay_finite_and_right(dtype, backend):
     q, k, v, g = draw((1, 8, 6, 5, 4), dtype)
     # One channel lifts all logits beyond what float16 holds and bfloat16 resolves; the others tell positions apart.
     q[:, 0], k[:, 0] = 260, 260
     products = torch.einsum("bchw,bcij->bhwij", q.double(), k.double())
     assert products.min() > 65504
-    found, truth = run(operator("eager"), q, k, v, g), loop(q, k, v, g)
+    found, truth = run(operator(backend), q, k, v, g), loop(q, k, v, g)
     for name, value, expected in zip(RESULTS[:4], found, truth, strict=True):
         # float32 steps by 1/128 there, so weights are right to about 1/128; q's gradient holds 260 times that.
         scale = 260.0 if name in RESULTS[1:3] else 1.0
@@ -174,12 +187,13 @@ def test_logits_beyond_half_precision_stay_finite_and_right(dtype):
     assert not worst(plain[0], truth[0]) <= 0.2
 
 
-def test_autocast_leaves_logits_and_softmax_in_float32():
+@pytest.mark.parametrize("backend", ["eager", "composite"])
+def test_autocast_leaves_logits_and_softmax_in_float32(backend):
     q, k, v, _ = draw((1, 8, 6, 5, 4), torch.bfloat16)
     q[:, 0], k[:, 0] = 260, 260
     truth = loop(q, k, v, v)[0]
     with torch.autocast("cpu", torch.bfloat16):
-        found = criss_cross_attention(q.float(), k.float(), v.float())
+        found = criss_cross_attention(q.float(), k.float(), v.float(), backend)
     assert worst(found.double(), truth) <= 2 / 128
 
 

@@ -129,3 +129,26 @@ def test_deterministic_mode_gives_the_same_bits(memory):
     finally:
         torch.use_deterministic_algorithms(False)
     assert all(torch.equal(a, b) for other in runs[1:] for a, b in zip(runs[0], other, strict=True))
+
+
+def test_transforms_survive_compilation():
+    q, k, v, _ = draw((1, 2, 3, 3, 4))
+    torch.compiler.reset()
+
+    def tangent(q):
+        return torch.func.jvp(lambda q: criss_cross_attention(q, k, v), (q,), (k,))[1]
+
+    compiled = torch.compile(tangent, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(q), tangent(q))
+    assert tangent(q).abs().max() > 0.01
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(q, k)
+        found = torch.autograd.forward_ad.unpack_dual(criss_cross_attention(dual, k, v)).tangent
+    torch.testing.assert_close(found, tangent(q))
+
+
+def test_a_traced_layer_holds_for_other_sizes():
+    layer = open_layer()
+    traced = torch.jit.trace(layer, torch.randn(1, 8, 5, 4))
+    x = torch.randn(2, 8, 6, 9)
+    torch.testing.assert_close(traced(x), layer(x), rtol=1e-5, atol=1e-6)

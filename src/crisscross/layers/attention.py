@@ -5,7 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crisscross.ops import MEMORY, Weights, check_reach, criss_cross_block
+from crisscross.ops import (
+    AXES,
+    BACKENDS,
+    MEMORY,
+    Weights,
+    check_reach,
+    criss_cross_attention,
+    criss_cross_block,
+    without_autocast,
+)
 
 
 def relative_position_bias(table: Tensor, length: int) -> Tensor:
@@ -27,7 +36,9 @@ class CrissCrossAttention(nn.Module):
 
     Query and key are 1 x 1 convolutions to `channels // reduction`, the value one to `channels`, all with bias and
     torch's default initialisation; the scalar gate `gamma` starts at 0, so that the layer starts as the identity.
-    An input in channels-last memory format saves the layer two copies; the output has the input's format.
+    An input in channels-last memory format saves the layer two copies; the output has the input's format. Projections
+    that were hooked, parametrised or replaced (pruning, spectral norm, LoRA) are called as modules; `memory` is without
+    effect then.
 
     Args:
         channels: C of the input [B, C, H, W]; the output has the same shape.
@@ -56,8 +67,14 @@ class CrissCrossAttention(nn.Module):
         position_bias: int | None = None,
     ) -> None:
         super().__init__()
+        if reduction < 1:
+            raise ValueError(f"reduction must be at least 1, got {reduction}")
         if channels < reduction:
             raise ValueError(f"channels must be at least reduction, got {channels} and {reduction}")
+        if backend != "auto" and backend not in BACKENDS:
+            raise ValueError(f"unknown backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
+        if axis not in AXES:
+            raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
         if memory not in MEMORY:
             raise ValueError(f"memory must be one of {', '.join(MEMORY)}, got {memory!r}")
         if position_bias is not None and position_bias < 1:
@@ -72,23 +89,50 @@ class CrissCrossAttention(nn.Module):
         if position_bias is not None and axis != "row":
             self.column_bias = nn.Parameter(torch.zeros(2 * position_bias + 1))
         self.backend, self.memory, self.axis, self.scale = backend, memory, axis, scale
-        check_reach(axis, None, None, torch.empty(0, 0, 0, 0))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape, dtype and memory format."""
+        if x.dim() != 4:
+            raise ValueError(f"x must be [B, {self.value.out_channels}, H, W], got {tuple(x.shape)}")
         row_bias = None if self.row_bias is None else relative_position_bias(self.row_bias, x.shape[-1])
         column_bias = None if self.column_bias is None else relative_position_bias(self.column_bias, x.shape[-2])
-        query, query_bias = _matrix(self.query)
-        key, key_bias = _matrix(self.key)
-        value, value_bias = _matrix(self.value)
-        if self.scale is not None:
-            query, query_bias = query * self.scale, query_bias * self.scale
-        # A position's weights sum to 1, so value projection and gate may come after the attention, as one.
-        weights = Weights(
-            torch.cat([query, key]), torch.cat([query_bias, key_bias]), self.gamma * value, self.gamma * value_bias
-        )
+        if not all(map(_is_plain, (self.query, self.key, self.value))):
+            # Somebody listens to a projection, or makes its weights: then it has to be called.
+            attended = criss_cross_attention(
+                self.query(x),
+                self.key(x),
+                self.value(x),
+                self.backend,
+                axis=self.axis,
+                scale=self.scale,
+                row_bias=row_bias,
+                column_bias=column_bias,
+            )
+            return x + self.gamma * attended
         reach = check_reach(self.axis, row_bias, column_bias, x)
-        return criss_cross_block(x, weights, reach=reach, memory=self.memory, backend=self.backend)
+        return criss_cross_block(x, self._weights(x), reach=reach, memory=self.memory, backend=self.backend)
+
+    def _weights(self, x: Tensor) -> Weights:
+        with without_autocast(x):
+            query, query_bias = _matrix(self.query)
+            key, key_bias = _matrix(self.key)
+            value, value_bias = _matrix(self.value)
+            if self.scale is not None:
+                query, query_bias = query * self.scale, query_bias * self.scale
+            # A position's weights sum to 1, so value projection and gate may come after the attention, as one.
+            return Weights(
+                torch.cat([query, key]), torch.cat([query_bias, key_bias]), self.gamma * value, self.gamma * value_bias
+            )
+
+    def extra_repr(self) -> str:
+        """What `print` shows beside the projections."""
+        return f"backend={self.backend!r}, memory={self.memory!r}, axis={self.axis!r}, scale={self.scale}"
+
+
+def _is_plain(projection: nn.Module) -> bool:
+    """Nothing but the 1 x 1 convolution that the layer made: no hook, no parametrisation, nothing put in its place."""
+    hooked = projection._forward_hooks or projection._forward_pre_hooks
+    return type(projection) is nn.Conv2d and projection.bias is not None and not hooked
 
 
 def _matrix(projection: nn.Conv2d) -> tuple[Tensor, Tensor]:

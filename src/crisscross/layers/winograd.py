@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crisscross.ops import transforms_active
+
 OUT, IN = 4, 6
 # With infinity as the sixth. Half the rounding error of the usual 0, 1, -1, 2, -2, and exact in binary.
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
@@ -86,7 +88,7 @@ def _scratch(*shapes: tuple[int, ...]) -> list[Tensor]:
     if kept is None or len(kept) < sum(sizes):
         # A tensor born in inference mode could not be written to outside it.
         with torch.inference_mode(False):
-            kept = _memory.values = torch.empty(sum(sizes))
+            kept = _memory.values = torch.empty(sum(sizes), dtype=torch.float32, device="cpu")
     parts = kept[: sum(sizes)].split(sizes)
     return [part[: math.prod(shape)].view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
@@ -175,7 +177,7 @@ class WinogradConv2d(nn.Conv2d):
 
     def _takes(self, x: Tensor) -> bool:
         traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        if traced or torch.is_autocast_enabled("cpu"):
+        if traced or torch.is_autocast_enabled("cpu") or transforms_active():
             return False
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return False

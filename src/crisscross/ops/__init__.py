@@ -1,10 +1,20 @@
 """How criss-cross attention is computed. Imports torch and nothing of ours."""
 
 from crisscross.ops.block import Weights
-from crisscross.ops.dispatch import BACKENDS, MEMORY, check_reach, criss_cross_attention, criss_cross_block
+from crisscross.ops.dispatch import (
+    AXES,
+    BACKENDS,
+    MEMORY,
+    check_reach,
+    criss_cross_attention,
+    criss_cross_block,
+    transforms_active,
+)
+from crisscross.ops.lines import without_autocast
 from crisscross.ops.reference import criss_cross_attention_reference
 
 __all__ = [
+    "AXES",
     "BACKENDS",
     "MEMORY",
     "Weights",
@@ -12,4 +22,6 @@ __all__ = [
     "criss_cross_attention",
     "criss_cross_attention_reference",
     "criss_cross_block",
+    "transforms_active",
+    "without_autocast",
 ]

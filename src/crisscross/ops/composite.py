@@ -7,23 +7,19 @@ Shape suffixes: B batch, H height, W width, D query and key channels, C value ch
 (0..H-1), J a position in the row (0..W-1).
 """
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from crisscross.ops.block import Weights
-from crisscross.ops.lines import Reach, statistics_dtype
+from crisscross.ops.lines import Reach, statistics_dtype, without_autocast
 
 
 def attention(q_BHWD: Tensor, k_BHWD: Tensor, v_BHWC: Tensor, reach: Reach) -> Tensor:
     """[B, H, W, C] in the dtype of v; logits and softmax of half precision are float32."""
     height = v_BHWC.shape[1]
     dtype = statistics_dtype(q_BHWD.dtype)
-    # Meta tensors know no autocast.
-    device = v_BHWC.device.type
-    with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
+    with without_autocast(v_BHWC):
         q_BHWD, k_BHWD = q_BHWD.to(dtype), k_BHWD.to(dtype)
         logits = []
         if reach.axis != "row":

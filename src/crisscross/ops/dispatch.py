@@ -17,13 +17,13 @@ MEMORY = ("auto", "fast", "lean")
 
 
 def _why_not_registered(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
-    # Under torch.compile the transforms are traced away before the operator is met.
-    if not torch.compiler.is_compiling() and _transforms_active():
+    if transforms_active():
         return "torch.func transforms and forward-mode differentiation need backend='composite'"
     return None
 
 
-def _transforms_active() -> bool:
+def transforms_active() -> bool:
+    """Whether a transform of torch.func or forward-mode differentiation is under way; torch names no public way."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
@@ -37,7 +37,8 @@ def _why_not_fused(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
     # Triton is imported for a GPU, or where it was asked for by name.
     from crisscross.ops import fused
 
-    return fused.why_not(q, k, v, reach.axis)
+    q_BHWD, k_BHWD, v_BHWC = (x.permute(0, 2, 3, 1) for x in (q, k, v))
+    return fused.why_not(q_BHWD, k_BHWD, v_BHWC, reach.axis)
 
 
 def _registered(engine: str) -> Attention:
@@ -59,7 +60,8 @@ def _composite(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
 
 
 def _reference(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
-    return reference.criss_cross_attention_reference(q, k, v, *reach)
+    biases = (None if bias is None else bias.to(q.dtype) for bias in (reach.row_bias, reach.column_bias))
+    return reference.criss_cross_attention_reference(q, k, v, reach.axis, *biases)
 
 
 def _always(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
@@ -96,7 +98,7 @@ def criss_cross_attention(
             operations; taken for export) or `reference` (the definition).
         axis: `both`; `row` or `column` attend along that line alone, itself included (axial attention).
         scale: multiplies the logits, 1 / sqrt(D) for instance; None, as published, leaves them.
-        row_bias: [W, W], added to the logits along a row at [asking column, answering column], same dtype.
+        row_bias: [W, W], added to the logits along a row at [asking column, answering column]; -inf hides.
         column_bias: [H, H], along a column at [asking row, answering row]; see `relative_position_bias`.
 
     Returns:
@@ -146,6 +148,9 @@ def criss_cross_block(
     if x.dim() != 4 or x.shape[1] != channels:
         raise ValueError(f"x must be [B, {channels}, H, W], got {tuple(x.shape)}")
     x_cast, *cast = to_autocast(x, *weights)
+    if any(weight.dtype != x_cast.dtype for weight in cast):
+        found = " and ".join(sorted({str(weight.dtype) for weight in cast}))
+        raise ValueError(f"x is {x_cast.dtype}, the layer {found}: convert one of them, as in layer.to(x.dtype)")
     weights = Weights(*cast)
     q_like = x_cast[:, : weights.qk.shape[0] // 2]
     name = choose(backend, q_like, q_like, x_cast, reach)
@@ -156,7 +161,7 @@ def criss_cross_block(
         y_BHWC = composite.block(x_BHWC, weights, reach, residual)
     elif name == "reference":
         q, k = functional.linear(x_BHWC, weights.qk, weights.qk_bias).permute(0, 3, 1, 2).chunk(2, 1)
-        attended = reference.criss_cross_attention_reference(q, k, x_cast, *reach).permute(0, 2, 3, 1)
+        attended = _reference(q, k, x_cast, reach).permute(0, 2, 3, 1)
         y_BHWC = functional.linear(attended, weights.value, weights.value_bias)
         y_BHWC = x_BHWC + y_BHWC if residual else y_BHWC
     else:
@@ -169,14 +174,15 @@ def criss_cross_block(
     y = y_BHWC.permute(0, 3, 1, 2)
     if x.stride(1) != 1:
         y = y.contiguous()
-    return y if residual else x + y
+    return y if residual else x + y.to(x.dtype)
 
 
 def choose(backend: str, q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
     """The name of the backend to use. Raises ValueError for one that is unknown or cannot run."""
     if backend == "auto":
         # An exported graph holds plain operations only, so that it runs where this package is not.
-        if torch.compiler.is_exporting() or _why_not_registered(q, k, v, reach):
+        exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+        if exporting or _why_not_registered(q, k, v, reach):
             return "composite"
         return "fused" if v.device.type == "cuda" and _why_not_fused(q, k, v, reach) is None else "eager"
     if backend not in BACKENDS:
@@ -187,10 +193,12 @@ def choose(backend: str, q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
 
 
 def to_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in autocast's dtype where it is on; float64 stays as it is."""
+    """The tensors in autocast's dtype where it is on; all stay as they are with float64 or whole numbers among them."""
     device = tensors[0].device.type
     # Meta tensors know no autocast.
-    if device == "meta" or not torch.is_autocast_enabled(device) or tensors[0].dtype == torch.float64:
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return tensors
+    if any(x.dtype == torch.float64 or not x.is_floating_point() for x in tensors):
         return tensors
     return tuple(x.to(torch.get_autocast_dtype(device)) for x in tensors)
 

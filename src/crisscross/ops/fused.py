@@ -62,7 +62,9 @@ def why_not(q: Tensor, k: Tensor, v: Tensor, axis: str = "both") -> str | None:
         return None
     if q.device.type != "cuda":
         return f"needs a CUDA device, got {q.device} (TRITON_INTERPRET=1 emulates one on a CPU)"
-    if torch.version.hip is None and torch.cuda.get_device_capability(q.device) < (8, 0):
+    if torch.version.hip is not None:
+        return "it is not tried on AMD GPUs"
+    if torch.cuda.get_device_capability(q.device) < (8, 0):
         return "needs an NVIDIA GPU of compute capability 8.0 or above"
     return None
 

@@ -2,7 +2,8 @@
 
 Both branches are batched matrix products over lines, first all columns, then all rows. The column branch leaves its
 own softmax and statistics behind, the row branch merges them with its own: no map of H x W x (H + W) is ever held.
-A chunk of lines is as large as a processor's cache likes, so memory beyond the result stays at a few MiB.
+A chunk of lines is as large as a processor's cache likes, so forward takes a few MiB beyond the result; backward holds
+one number for every logit of the columns, [W, H, H].
 
 A softmax is remembered by its statistics [B, 2, H, W], the largest logit and the sum of exponentials relative to it:
 their log-sum-exp in one number would lose the last digits of every weight computed from it.
@@ -12,13 +13,14 @@ L positions in a line (I the one that asks, J the one that answers).
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 # Measured on AVX-512 cores with 2 MiB of second-level cache: 1 to 4 MiB differ by less than 3 %.
-CHUNK_BYTES = {"cpu": 3 << 20}
+CHUNK_BYTES = {"cpu": 7 << 19}
 CHUNK_BYTES_ELSEWHERE = 256 << 20
 
 
@@ -32,6 +34,13 @@ class Reach(NamedTuple):
     def branches(self, height: int) -> tuple[bool, bool]:
         """Whether there is a column branch and a row branch; a column of one, already in its row, is none."""
         return self.axis == "column" or (self.axis == "both" and height > 1), self.axis != "column"
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """Inside, autocast changes no dtype: they were settled before."""
+    # Meta tensors know no autocast.
+    device = tensor.device.type
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -116,9 +125,13 @@ def _attend_columns(
         if exclude_self:
             logits_NIJ.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
         top_NI = logits_NIJ.amax(-1)
+        if exclude_self:
+            # A bias of -inf may leave a column nobody; then it weighs nothing beside the row.
+            top_NI.clamp_min_(torch.finfo(top_NI.dtype).min)
         weights_NIJ = logits_NIJ.sub_(top_NI[..., None]).exp_()
         total_NI = weights_NIJ.sum(-1)
-        weights_NIJ = weights_NIJ.div_(total_NI[..., None]).to(v_HWC.dtype)
+        safe_NI = total_NI.clamp_min(torch.finfo(total_NI.dtype).tiny) if exclude_self else total_NI
+        weights_NIJ = weights_NIJ.div_(safe_NI[..., None]).to(v_HWC.dtype)
         out_WHC[lines] = torch.bmm(weights_NIJ, v_WHC[lines], out=buffer_NHC[: weights_NIJ.shape[0]])
         top_WH[lines], total_WH[lines] = top_NI, total_NI
 
@@ -242,7 +255,8 @@ def _logits(q_NLD: Tensor, k_NLD: Tensor, bias: Tensor | None) -> Tensor:
 
 def _lines_in_a_chunk(lines: Tensor) -> int:
     """How many of the lines [lines, positions, channels] make a chunk; chunks are as equal as can be."""
-    size = lines.shape[1] * lines.shape[2] * lines.element_size()
+    # Its values and its logits.
+    size = lines.shape[1] * (lines.shape[1] + lines.shape[2]) * lines.element_size()
     most = max(1, CHUNK_BYTES.get(lines.device.type, CHUNK_BYTES_ELSEWHERE) // max(1, size))
     chunks = max(1, -(-lines.shape[0] // most))
     return -(-lines.shape[0] // chunks)

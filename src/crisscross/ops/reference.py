@@ -35,9 +35,9 @@ def criss_cross_attention_reference(
     in_reach = {"both": same_row | same_column, "row": same_row, "column": same_column}[axis]
     logits = q.flatten(2).transpose(1, 2) @ k.flatten(2)
     if row_bias is not None and axis != "column":
-        logits = logits + row_bias[column[:, None], column[None, :]] * same_row
+        logits = logits + row_bias[column[:, None], column[None, :]].where(same_row, 0)
     if column_bias is not None and axis != "row":
         other = same_column if axis == "column" else same_column & ~same_row
-        logits = logits + column_bias[row[:, None], row[None, :]] * other
+        logits = logits + column_bias[row[:, None], row[None, :]].where(other, 0)
     weights = logits.masked_fill(~in_reach, -torch.inf).softmax(-1)
     return (weights @ v.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (height, width))

@@ -13,13 +13,7 @@ from torch import Tensor
 
 from crisscross.ops import composite, lines
 from crisscross.ops.block import Block, Kept, Weights, mean_gain
-from crisscross.ops.lines import Reach
-
-
-def _no_autocast(tensor: Tensor) -> torch.autocast:
-    # The dtypes are settled before an operator is called; autocast must not change them inside.
-    return torch.autocast(tensor.device.type, enabled=False)
-
+from crisscross.ops.lines import Reach, without_autocast
 
 # --- attention(q, k, v) ---
 
@@ -29,7 +23,7 @@ def attention(
     q: Tensor, k: Tensor, v: Tensor, row_bias: Tensor | None, column_bias: Tensor | None, axis: str, engine: str
 ) -> tuple[Tensor, Tensor]:
     """The attended values [B, H, W, C] and the statistics of their softmax."""
-    with _no_autocast(q):
+    with without_autocast(q):
         if engine == "fused":
             from crisscross.ops import fused
 
@@ -57,7 +51,7 @@ def attention_backward(
     engine: str,
 ) -> list[Tensor]:
     """Gradients of q, k, v and of those biases that are given."""
-    with _no_autocast(q):
+    with without_autocast(q):
         grad, q, k, v = (_unit_stride(x) for x in (grad, q, k, v))
         grads = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)]
         if engine == "fused":
@@ -115,7 +109,7 @@ def block(
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The layer's output [B, H, W, C] and, statistics and, with `keep`, q and k and attention's result (else empty)."""
-    with _no_autocast(x):
+    with without_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
         y, kept = Block(weights, Reach(axis, row_bias, column_bias), residual).forward(x, keep, engine == "fused")
         # An operator cannot return None.
@@ -162,7 +156,7 @@ def block_backward(
     engine: str,
 ) -> list[Tensor]:
     """Gradients of x, of the four weights and of those biases that are given."""
-    with _no_autocast(x):
+    with without_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
         kept = Kept(qk, attended, stats) if keep else Kept(None, None, stats)
         block = Block(weights, Reach(axis, row_bias, column_bias), residual)
@@ -183,7 +177,9 @@ def _save_block(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
 
 
 def _block_gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
-    inputs, kept = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
+    # Read once: under checkpointing a second reading is an error.
+    saved = ctx.saved_tensors
+    inputs, kept = saved[:7], saved[7:]
     if grad is None:
         return (None,) * 11
     if torch.is_grad_enabled():
