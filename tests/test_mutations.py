@@ -10,7 +10,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from crisscross.ops import lines
+from crisscross.ops import block, composite, lines
+from crisscross.ops.block import Weights
 from truth import disagreements, draw
 
 # --- the operator once more, with one fault ---
@@ -113,13 +114,13 @@ FAULTS = [
 ]
 
 
-def faulty(text: str, instead: str) -> ModuleType:
-    """The engine as its source would be with `instead` for `text`."""
-    source = Path(lines.__file__).read_text(encoding="utf-8")
+def faulty(text: str, instead: str, module: ModuleType = lines) -> ModuleType:
+    """A module, by default the engine, as its source would be with `instead` for `text`."""
+    source = Path(str(module.__file__)).read_text(encoding="utf-8")
     assert text in source, f"the source has changed: {text!r} is not there"
-    module = ModuleType("faulty_lines")
-    exec(compile(source.replace(text, instead), "faulty_lines.py", "exec"), module.__dict__)
-    return module
+    made = ModuleType("faulty")
+    exec(compile(source.replace(text, instead), "faulty.py", "exec"), made.__dict__)
+    return made
 
 
 def engine(module: ModuleType):
@@ -169,13 +170,93 @@ def test_the_comparison_passes_the_engine_as_it_is():
     assert not unmask(faulty("import torch", "import torch"))
 
 
-if __name__ == "__main__":
-    unnoticed = 0
+# --- the layer around it, with one fault in block.py ---
+
+BLOCK_FAULTS = [
+    (
+        "the lean way always adds the residual",
+        "grad_x_NC.add_(grad_PC[part]) if self.residual else grad_x_NC",
+        "grad_x_NC.add_(grad_PC[part])",
+    ),
+    ("the lean way forgets the value projection", "grad_x_NC = u_PC[part] @ value", "grad_x_NC = u_PC[part].clone()"),
+    (
+        "the lean way starts from what lies in memory",
+        "grads.x.zero_()\n        halves",
+        "grads.x.fill_(1)\n        halves",
+    ),
+    (
+        "the fast way forgets the residual",
+        "            grad_x_BHWC.copy_(grad_BHWC)",
+        "            grad_x_BHWC.zero_()",
+    ),
+    (
+        "the output forgets the input",
+        "torch.add(x_NWC, self.weights.value_bias, out=y_NWC)",
+        "y_NWC.copy_(self.weights.value_bias)",
+    ),
+    ("the output forgets the bias", "torch.add(x_NWC, self.weights.value_bias, out=y_NWC)", "y_NWC.copy_(x_NWC)"),
+    ("q and k trade places", "q_HWD, k_HWD = qk_HWE.chunk(2, -1)", "k_HWD, q_HWD = qk_HWE.chunk(2, -1)"),
+    ("no gradient through q and k", "grads.x.flatten(0, 2).addmm_(grad_qk_PE, self.weights.qk)", "pass"),
+    (
+        "the value's gradient is transposed",
+        "grad_PC[part].t(), attended_PC[part]",
+        "attended_PC[part].t(), grad_PC[part]",
+    ),
+    ("the first picture is kept for all", "kept.attended[i]", "kept.attended[0]"),
+    ("only the last picture's weights count", "total.addmm_(a, b)", "total.copy_(a @ b)"),
+]
+
+
+def block_disagreements(module: ModuleType) -> list[str]:
+    """Where forward or backward of the layer differ from the plain expression's, in float64."""
+    module.POSITIONS = 7
+    chance = torch.Generator().manual_seed(3)
+    sizes = [(2, 4, 5, 8), (4, 8), (4,), (8, 8), (8,), (2, 4, 5, 8)]
+    x, *weights, g = (torch.randn(size, generator=chance, dtype=torch.float64) for size in sizes)
+    inputs = [tensor.requires_grad_() for tensor in (x, *weights)]
+    wrong = []
+    for residual in (True, False):
+        y = composite.block(x, Weights(*weights), lines.Reach("both"), residual)
+        expected = [y, *torch.autograd.grad(y, inputs, g)]
+        for keep in (True, False):
+            with torch.no_grad():
+                made = module.Block(module.Weights(*weights), lines.Reach("both"), residual)
+                found, kept = made.forward(x, keep, fused=False)
+                grads = made.backward(g, x, kept, fused=False)
+            for name, value, truth in zip(NAMES, (found, grads.x, *grads.weights), expected, strict=True):
+                if not torch.allclose(value, truth, rtol=1e-9, atol=1e-9):
+                    wrong.append(f"{name}, {residual=}, {keep=}: off by {(value - truth).abs().max():.3g}")
+    return wrong
+
+
+NAMES = ["output", "x", "qk", "qk bias", "value", "value bias"]
+
+
+@pytest.mark.parametrize("fault", BLOCK_FAULTS, ids=[fault[0] for fault in BLOCK_FAULTS])
+def test_the_comparison_catches_a_fault_in_the_layer(fault):
+    assert block_disagreements(faulty(*fault[1:], module=block)), f"{fault[0]} went unnoticed"
+
+
+def test_the_comparison_passes_the_layer_as_it_is():
+    assert not block_disagreements(faulty("import torch", "import torch", module=block))
+
+
+def everything():
+    """(fault, what gave it away) of all."""
+    for name in MUTATIONS:
+        yield name, disagreements(broken(name), *draw((2, 8, 6, 5, 5)))
     for name, text, instead in FAULTS:
         try:
-            reasons = unmask(faulty(text, instead))
+            yield name, unmask(faulty(text, instead))
         except RuntimeError as error:
-            reasons = [str(error)]
+            yield name, [str(error)]
+    for name, text, instead in BLOCK_FAULTS:
+        yield name, block_disagreements(faulty(text, instead, module=block))
+
+
+if __name__ == "__main__":
+    unnoticed = 0
+    for name, reasons in everything():
         unnoticed += not reasons
         print(f"{name}: {reasons[0] if reasons else 'UNNOTICED'}")
     sys.exit(bool(unnoticed))

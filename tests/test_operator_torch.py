@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from crisscross import CrissCrossAttention, RecurrentCrissCrossAttention, criss_cross_attention
 from crisscross.ops import registered
@@ -147,8 +148,25 @@ def test_transforms_survive_compilation():
     torch.testing.assert_close(found, tangent(q))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_traced_layer_holds_for_other_sizes():
     layer = open_layer()
     traced = torch.jit.trace(layer, torch.randn(1, 8, 5, 4))
     x = torch.randn(2, 8, 6, 9)
     torch.testing.assert_close(traced(x), layer(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", ["both", "row", "column"])
+def test_operations_are_counted_as_those_of_the_plain_expression(axis):
+    x = torch.randn(2, 16, 5, 7, requires_grad=True)
+    counts = {}
+    for backend in ("eager", "composite"):
+        layer = CrissCrossAttention(16, 4, backend, axis=axis)
+        with FlopCounterMode(display=False) as counter:
+            layer(x).sum().backward()
+        counts[backend] = counter.get_total_flops()
+        q, v = torch.randn(1, 4, 5, 7, requires_grad=True), torch.randn(1, 6, 5, 7, requires_grad=True)
+        with FlopCounterMode(display=False) as counter:
+            criss_cross_attention(q, q, v, backend, axis=axis).sum().backward()
+        counts[backend] += counter.get_total_flops()
+    assert counts["eager"] == counts["composite"] > 0

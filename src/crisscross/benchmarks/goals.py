@@ -11,6 +11,7 @@ from crisscross.benchmarks.rows import Row, Size
 Results = Mapping[Size, Sequence[Row]]
 # Where the memory goals are stated: float32, 512 channels.
 STATED_AT = "97x97"
+STATED_AT_GPU = "128x256"
 MIB = 2**20
 
 
@@ -51,8 +52,17 @@ def ratio(rows: Sequence[Row], name: str, field: str, against: str = MMCV) -> fl
     return theirs / mine if mine and theirs else None
 
 
-def check(results: Results) -> list[Check]:
-    """All goals in order. Time is judged in the fast mode, training memory in the lean one."""
+def check(results: Results, gpu: bool = False) -> list[Check]:
+    """All goals in order. Time is judged in the fast mode, training memory in the lean one.
+
+    A GPU has goals of its own, at its own size: time under autocast to half precision.
+    """
+    if gpu:
+        stated = {size: rows for size, rows in results.items() if str(size) == STATED_AT_GPU}
+        return [
+            _over_sizes(f"{goal} vs MMCV, {STATED_AT_GPU}", 2.5, stated, field, min)
+            for goal, field in (("forward", "forward"), ("forward + backward", "training"))
+        ]
     found = [
         _over_sizes("forward vs MMCV, median of sizes", 2.3, results, "forward", median),
         _over_sizes("forward vs MMCV, worst size", 2.0, results, "forward", min),

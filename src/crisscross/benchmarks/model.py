@@ -120,7 +120,7 @@ def measure_convolutions(
         # The auxiliary head has no part in a forward pass for inference.
         if name not in records["plain"].outputs:
             continue
-        # Attention runs the same convolution several times in one pass: the sum of a pass, the median over rounds.
+        # One that runs several times in a pass counts with their sum; the median over rounds.
         seconds = {key: record.median(name, rounds) for key, record in records.items()}
         sizes = conv.in_channels, conv.out_channels, records["plain"].outputs[name]
         rows.append(ConvolutionRow(name, conv.kernel_size, conv.dilation[0], *sizes, seconds))

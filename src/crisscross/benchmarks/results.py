@@ -22,8 +22,9 @@ Table = list[list[str]]
 NOTHING = "-"
 
 PROTOCOL = (
-    "One process; contestants take turns, medians of the rounds. Same weights, open gate, batch 1. Times are of one "
-    "layer call, forward without gradients; ratios say how many times less than MMCV's module as published. GFLOP/s "
+    "One process; contestants take turns, medians of the rounds. Same weights, open gate, batch 1. Times are of the "
+    "stated passes of a criss-cross layer and of one non-local block, forward without gradients; "
+    "ratios say how many times less than MMCV's module as published. GFLOP/s "
     "credits the work of the H + W - 1 positions (all pairs for a non-local block); the share is of a big square "
     "matrix product in the same run. Memory counts every byte of PyTorch's allocator above the existing input and "
     "upstream gradient, output included: forward of one pass; training of two passes with shared weights, or of one "
@@ -120,6 +121,7 @@ def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        "gpu": bool(gpu),
         "device": gpu or f"CPU ({torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores)",
         "threads": torch.get_num_threads(),
         "dtype": str(dtype).removeprefix("torch."),
@@ -141,7 +143,7 @@ def facts(results: Results, about: dict[str, Any], complete: bool) -> dict[str, 
         {"height": size.height, "width": size.width, "channels": size.channels, "rows": [asdict(row) for row in rows]}
         for size, rows in results.items()
     ]
-    goals = [asdict(one) | {"reached": one.reached} for one in check(results)]
+    goals = [asdict(one) | {"reached": one.reached} for one in check(results, about.get("gpu", False))]
     return {"about": about, "complete": complete, "protocol": PROTOCOL, "sizes": sizes, "goals": goals}
 
 
@@ -154,7 +156,8 @@ def markdown(results: Results, about: dict[str, Any]) -> str:
         lines += ["", f"## {size}, {size.channels} channels", ""]
         lines += [*_markdown_table(time_table(rows)), "", *_markdown_table(memory_table(rows))]
         lines += ["", *(f"- {note}" for note in notes(rows))] if notes(rows) else []
-    return "\n".join([*lines, "", "## Goals", "", *_markdown_table(goal_table(check(results))), ""])
+    goals = goal_table(check(results, about.get("gpu", False)))
+    return "\n".join([*lines, "", "## Goals", "", *_markdown_table(goals), ""])
 
 
 def _markdown_table(table: Table) -> list[str]:

@@ -82,9 +82,10 @@ def run_attention(arguments: argparse.Namespace) -> int:
     plan = Plan(dtype, device, arguments.rounds or defaults[1], arguments.recurrence, limit)
     weights = common_weights(arguments.channels, dtype)
     # A peer that was asked for by name has to be there; otherwise the benchmark goes on without it.
+    peers = [name for name in (arguments.peers or defaults[2]).split(",") if name]
     asked = arguments.peers or arguments.mmcv_wheel
     contestants = create(
-        weights, dtype, device, (arguments.peers or defaults[2]).split(","), arguments.mmcv_wheel,
+        weights, dtype, device, peers, arguments.mmcv_wheel,
         on_missing=None if asked else lambda reason: print(f"without MMCV: {reason}", file=sys.stderr),
     )  # fmt: skip
     about = environment(device, dtype) | {
@@ -95,7 +96,7 @@ def run_attention(arguments: argparse.Namespace) -> int:
     print(conditions(about))
     results = _measure_and_show(sizes, weights, contestants, plan, about, arguments.out)
     print()
-    print_table(goal_table(check(results)))
+    print_table(goal_table(check(results, about["gpu"])))
     if arguments.out:
         _draw(arguments.out, results, conditions(about))
     return 0
@@ -147,12 +148,15 @@ def parse_sizes(text: str, channels: int, option: str = "--sizes") -> "list[Size
     """
     from crisscross.benchmarks.rows import Size
 
-    sizes = []
+    sizes: list[Size] = []
     for part in text.split(","):
         height, _, width = part.strip().lower().partition("x")
         if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
             raise CrissCrossError(f"{option}: {part!r} is no size; write height x width, as in 64x128")
-        sizes.append(Size(int(height), int(width), channels))
+        size = Size(int(height), int(width), channels)
+        if size in sizes:
+            raise CrissCrossError(f"{option}: {part} is there twice")
+        sizes.append(size)
     return sizes
 
 
@@ -178,6 +182,8 @@ def quadratic_limit(gib: float | None, device: "torch.device") -> float:
     """Bytes that matrices over all pairs of positions may take."""
     import torch
 
+    if gib is not None and not gib > 0:
+        raise CrissCrossError(f"--non-local-limit must be above 0, got {gib:g}")
     if gib is not None:
         return gib * 2**30
     return torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else 4 * 2**30

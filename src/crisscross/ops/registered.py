@@ -5,11 +5,12 @@ of the plain expression in composite.py. Transforms of torch.func do not reach t
 All tensors are channels-last in their shape: [B, H, W, channels].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from crisscross.ops import composite, lines
 from crisscross.ops.block import Block, Kept, Weights, mean_gain
@@ -195,6 +196,41 @@ def _block_gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]
 
 
 block.register_autograd(_block_gradients, setup_context=_save_block)
+
+
+# --- what torch.utils.flop_counter counts: the operations needed, not those done again ---
+
+
+def _attention_flops(v_shape: Sequence[int], inner: int, axis: str) -> int:
+    batch, height, width, channels = v_shape
+    reach = {"both": height + width, "row": width, "column": height}[axis]
+    return 2 * batch * height * width * reach * (inner + channels)
+
+
+def _block_flops(x_shape: Sequence[int], qk_shape: Sequence[int], axis: str) -> int:
+    batch, height, width, channels = x_shape
+    projections = 2 * batch * height * width * channels * (qk_shape[0] + channels)
+    return projections + _attention_flops(x_shape, qk_shape[0] // 2, axis)
+
+
+@register_flop_formula(torch.ops.crisscross.attention)
+def _(q: Any, k: Any, v: Any, row_bias: Any, column_bias: Any, axis: str, *_: Any, **__: Any) -> int:
+    return _attention_flops(v, q[-1], axis)
+
+
+@register_flop_formula(torch.ops.crisscross.attention_backward)
+def _(grad: Any, q: Any, k: Any, v: Any, b: Any, c: Any, out: Any, stats: Any, axis: str, *_: Any, **__: Any) -> int:
+    return 2 * _attention_flops(v, q[-1], axis)
+
+
+@register_flop_formula(torch.ops.crisscross.block)
+def _(x: Any, qk_weight: Any, *rest: Any, **_: Any) -> int:
+    return _block_flops(x, qk_weight, rest[5])
+
+
+@register_flop_formula(torch.ops.crisscross.block_backward)
+def _(grad: Any, x: Any, qk_weight: Any, *rest: Any, **_: Any) -> int:
+    return 2 * _block_flops(x, qk_weight, rest[8])
 
 
 # --- what both need ---
