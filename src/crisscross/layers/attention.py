@@ -79,6 +79,7 @@ class CrissCrossAttention(nn.Module):
             raise ValueError(f"memory must be one of {', '.join(MEMORY)}, got {memory!r}")
         if position_bias is not None and position_bias < 1:
             raise ValueError(f"position_bias must be at least 1, got {position_bias}")
+        self.channels = channels
         self.query = nn.Conv2d(channels, channels // reduction, 1)
         self.key = nn.Conv2d(channels, channels // reduction, 1)
         self.value = nn.Conv2d(channels, channels, 1)
@@ -93,7 +94,7 @@ class CrissCrossAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape, dtype and memory format."""
         if x.dim() != 4:
-            raise ValueError(f"x must be [B, {self.value.out_channels}, H, W], got {tuple(x.shape)}")
+            raise ValueError(f"x must be [B, {self.channels}, H, W], got {tuple(x.shape)}")
         row_bias = None if self.row_bias is None else relative_position_bias(self.row_bias, x.shape[-1])
         column_bias = None if self.column_bias is None else relative_position_bias(self.column_bias, x.shape[-2])
         if not all(map(_is_plain, (self.query, self.key, self.value))):

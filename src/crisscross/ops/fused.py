@@ -56,10 +56,8 @@ def why_not(q: Tensor, k: Tensor, v: Tensor, axis: str = "both") -> str | None:
         return "there is nothing to compute in empty tensors"
     if not q.device == k.device == v.device:
         return f"needs one device, got {q.device}, {k.device} and {v.device}"
-    if _interpreted() and q.dtype == torch.bfloat16:
-        return "Triton's interpreter computes bfloat16 wrongly"
     if _interpreted() and q.device.type == "cpu":
-        return None
+        return "Triton's interpreter computes bfloat16 wrongly" if q.dtype == torch.bfloat16 else None
     if q.device.type != "cuda":
         return f"needs a CUDA device, got {q.device} (TRITON_INTERPRET=1 emulates one on a CPU)"
     if torch.version.hip is not None:
