@@ -195,7 +195,7 @@ BLOCK_FAULTS = [
         "y_NWC.copy_(self.weights.value_bias)",
     ),
     ("the output forgets the bias", "torch.add(x_NWC, self.weights.value_bias, out=y_NWC)", "y_NWC.copy_(x_NWC)"),
-    ("q and k trade places", "q_HWD, k_HWD = qk_HWE.chunk(2, -1)", "k_HWD, q_HWD = qk_HWE.chunk(2, -1)"),
+    ("q and k trade places", "q_HWD, k_HWD = _halves(qk_HWE)", "k_HWD, q_HWD = _halves(qk_HWE)"),
     ("no gradient through q and k", "grads.x.flatten(0, 2).addmm_(grad_qk_PE, self.weights.qk)", "pass"),
     (
         "the value's gradient is transposed",

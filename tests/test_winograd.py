@@ -29,19 +29,6 @@ def always(monkeypatch):
     monkeypatch.setattr(winograd, "gain", lambda conv, height, width: 9.0)
 
 
-@pytest.fixture
-def fast_calls(monkeypatch):
-    """The tilings that the fast way was taken with."""
-    calls, tiled = [], WinogradConv2d._tiled
-
-    def counted(self, x, grid):
-        calls.append(grid)
-        return tiled(self, x, grid)
-
-    monkeypatch.setattr(WinogradConv2d, "_tiled", counted)
-    return calls
-
-
 def test_the_matrices_compute_a_correlation():
     a, g, b = winograd.winograd_matrices()
     generator = torch.Generator().manual_seed(0)

@@ -182,11 +182,11 @@ def quadratic_limit(gib: float | None, device: "torch.device") -> float:
     """Bytes that matrices over all pairs of positions may take."""
     import torch
 
-    if gib is not None and not gib > 0:
+    if gib is None:
+        return torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else 4 * 2**30
+    if not gib > 0:
         raise CrissCrossError(f"--non-local-limit must be above 0, got {gib:g}")
-    if gib is not None:
-        return gib * 2**30
-    return torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else 4 * 2**30
+    return gib * 2**30
 
 
 def _measure_and_show(

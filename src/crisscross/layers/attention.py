@@ -45,7 +45,8 @@ class CrissCrossAttention(nn.Module):
         reduction: divides C for query and key; 8 as published.
         backend: how the attention is computed, see `crisscross.criss_cross_attention`.
         memory: what training keeps for the backward pass beside the input: `fast` query, key, what attention gave and
-            the statistics of its softmax; `lean` nothing (they are computed again); `auto` is `fast`.
+            the statistics of its softmax; `lean` the statistics alone (the rest is computed again); `auto` is
+            `fast`.
         axis: `both`; `row` or `column` attend along that line alone (axial attention).
         scale: multiplies the logits; None, as published, leaves them.
         position_bias: M, the largest offset with a learned bias of its own, for rows and columns (`row_bias` and

@@ -75,7 +75,7 @@ class Block(NamedTuple):
                 kept.qk[i] = qk_HWE
             # Where attention's result is not kept, the output's own memory holds the columns' share until it is due.
             store_HWC = y_HWC if kept.attended is None else kept.attended[i]
-            q_HWD, k_HWD = qk_HWE.chunk(2, -1)
+            q_HWD, k_HWD = _halves(qk_HWE)
             for rows, attended_NWC in lines.attended_rows(q_HWD, k_HWD, x_HWC, store_HWC, stats_SHW, self.reach, keep):
                 self._finish(attended_NWC, x_HWC[rows], y_HWC[rows])
         return y_BHWC, kept
@@ -124,7 +124,7 @@ class Block(NamedTuple):
         grad_attended_BHWC = torch.empty_like(x_BHWC)
         grad_attended_PC = grad_attended_BHWC.flatten(0, 2)
         for part in _parts(grad_PC):
-            grads.weights.value_bias.add_(grad_PC[part].sum(0, dtype=grads.weights.value_bias.dtype))
+            _add_sum(grads.weights.value_bias, grad_PC[part])
             _add_product(grads.weights.value, grad_PC[part].t(), attended_PC[part])
             torch.mm(grad_PC[part], self.weights.value, out=grad_attended_PC[part])
         self._start_from_residual(grads.x, grad_BHWC)
@@ -151,7 +151,7 @@ class Block(NamedTuple):
         biases = lines.backward(grad_BHWC, *halves, x_BHWC, kept.stats, self.reach, *grad_halves, grads.x, value)
         grad_PC, x_PC, u_PC = (x.flatten(0, 2) for x in (grad_BHWC, x_BHWC, grads.x))
         for part in _parts(grad_PC):
-            grads.weights.value_bias.add_(grad_PC[part].sum(0, dtype=grads.weights.value_bias.dtype))
+            _add_sum(grads.weights.value_bias, grad_PC[part])
             _add_product(grads.weights.value, u_PC[part].t(), x_PC[part])
             grad_x_NC = u_PC[part] @ value
             u_PC[part] = grad_x_NC.add_(grad_PC[part]) if self.residual else grad_x_NC
@@ -168,7 +168,7 @@ class Block(NamedTuple):
         grad_qk_PE = grad_qk_BHWE.flatten(0, 2)
         grads.x.flatten(0, 2).addmm_(grad_qk_PE, self.weights.qk)
         _add_product(grads.weights.qk, grad_qk_PE.t(), x_PC)
-        grads.weights.qk_bias.add_(grad_qk_PE.sum(0, dtype=grads.weights.qk_bias.dtype))
+        _add_sum(grads.weights.qk_bias, grad_qk_PE)
 
     def _forward_fused(self, x_BHWC: Tensor, keep: bool) -> tuple[Tensor, Kept]:
         from crisscross.ops import fused
@@ -192,7 +192,7 @@ class Block(NamedTuple):
         if attended_BHWC is None:
             attended_BHWC, _ = fused.forward(q_BHWD, k_BHWD, x_BHWC, self.reach.axis)
         grad_PC = grad_BHWC.flatten(0, 2)
-        grads.weights.value_bias.add_(grad_PC.sum(0, dtype=grads.weights.value_bias.dtype))
+        _add_sum(grads.weights.value_bias, grad_PC)
         _add_product(grads.weights.value, grad_PC.t(), attended_BHWC.flatten(0, 2))
         grad_attended_BHWC = (grad_PC @ self.weights.value).unflatten(0, grad_BHWC.shape[:3])
         self._start_from_residual(grads.x, grad_BHWC)
@@ -209,14 +209,19 @@ def mean_gain(grad_BHWC: Tensor, attended_BHWC: Tensor) -> Tensor:
     return torch.linalg.vecdot(grad_BHWC.float(), attended_BHWC.float())
 
 
-def _halves(qk_BHWE: Tensor) -> tuple[Tensor, Tensor]:
-    q_BHWD, k_BHWD = qk_BHWE.chunk(2, -1)
-    return q_BHWD, k_BHWD
+def _halves(qk: Tensor) -> tuple[Tensor, Tensor]:
+    """q and k out of their common projection [..., 2 D]."""
+    q, k = qk.chunk(2, -1)
+    return q, k
 
 
 def _parts(x_PC: Tensor) -> list[slice]:
     step = POSITIONS if x_PC.device.type == "cpu" else max(1, x_PC.shape[0])
     return [slice(start, start + step) for start in range(0, x_PC.shape[0], step)]
+
+
+def _add_sum(total: Tensor, x_PC: Tensor) -> None:
+    total.add_(x_PC.sum(0, dtype=total.dtype))
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:

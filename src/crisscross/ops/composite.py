@@ -7,12 +7,16 @@ Shape suffixes: B batch, H height, W width, D query and key channels, C value ch
 (0..H-1), J a position in the row (0..W-1).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from crisscross.ops.block import Weights
 from crisscross.ops.lines import Reach, statistics_dtype, without_autocast
+
+Attention = Callable[[Tensor, Tensor, Tensor, Reach], Tensor]
 
 
 def attention(q_BHWD: Tensor, k_BHWD: Tensor, v_BHWC: Tensor, reach: Reach) -> Tensor:
@@ -42,9 +46,9 @@ def attention(q_BHWD: Tensor, k_BHWD: Tensor, v_BHWC: Tensor, reach: Reach) -> T
         return out_BHWC if reach.axis == "column" else weights[..., height:] @ v_BHWC + out_BHWC
 
 
-def block(x_BHWC: Tensor, weights: Weights, reach: Reach, residual: bool) -> Tensor:
-    """The whole layer as in block.py: x + attention(q(x), k(x), x) W + b, the first term with `residual` only."""
+def block(x_BHWC: Tensor, weights: Weights, reach: Reach, residual: bool, attend: Attention = attention) -> Tensor:
+    """The whole layer as in block.py: x + attend(q(x), k(x), x) W + b, the first term with `residual` only."""
     q_BHWD, k_BHWD = functional.linear(x_BHWC, weights.qk, weights.qk_bias).chunk(2, -1)
-    attended_BHWC = attention(q_BHWD, k_BHWD, x_BHWC, reach)
+    attended_BHWC = attend(q_BHWD, k_BHWD, x_BHWC, reach)
     y_BHWC = functional.linear(attended_BHWC, weights.value, weights.value_bias)
     return x_BHWC + y_BHWC if residual else y_BHWC

@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from crisscross.ops import composite, reference
 from crisscross.ops.block import Weights
+from crisscross.ops.composite import Attention
 from crisscross.ops.lines import Reach
 
 WhyNot = Callable[[Tensor, Tensor, Tensor, Reach], str | None]
-Attention = Callable[[Tensor, Tensor, Tensor, Reach], Tensor]
 AXES = ("both", "row", "column")
 MEMORY = ("auto", "fast", "lean")
 
@@ -37,15 +36,20 @@ def _why_not_fused(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
     # Triton is imported for a GPU, or where it was asked for by name.
     from crisscross.ops import fused
 
-    q_BHWD, k_BHWD, v_BHWC = (x.permute(0, 2, 3, 1) for x in (q, k, v))
+    q_BHWD, k_BHWD, v_BHWC = _channels_last(q, k, v)
     return fused.why_not(q_BHWD, k_BHWD, v_BHWC, reach.axis)
+
+
+def _channels_last(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, channels, H, W] -> [B, H, W, channels], no copies."""
+    return q.permute(0, 2, 3, 1), k.permute(0, 2, 3, 1), v.permute(0, 2, 3, 1)
 
 
 def _registered(engine: str) -> Attention:
     def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
         from crisscross.ops import registered
 
-        q_BHWD, k_BHWD, v_BHWC = (x.permute(0, 2, 3, 1) for x in (q, k, v))
+        q_BHWD, k_BHWD, v_BHWC = _channels_last(q, k, v)
         out_BHWC, _ = registered.attention(
             q_BHWD, k_BHWD, v_BHWC, reach.row_bias, reach.column_bias, reach.axis, engine
         )
@@ -55,13 +59,18 @@ def _registered(engine: str) -> Attention:
 
 
 def _composite(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
-    q_BHWD, k_BHWD, v_BHWC = (x.permute(0, 2, 3, 1) for x in (q, k, v))
+    q_BHWD, k_BHWD, v_BHWC = _channels_last(q, k, v)
     return composite.attention(q_BHWD, k_BHWD, v_BHWC, reach).permute(0, 3, 1, 2)
 
 
 def _reference(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
     biases = (None if bias is None else bias.to(q.dtype) for bias in (reach.row_bias, reach.column_bias))
     return reference.criss_cross_attention_reference(q, k, v, reach.axis, *biases)
+
+
+def _reference_channels_last(q_BHWD: Tensor, k_BHWD: Tensor, v_BHWC: Tensor, reach: Reach) -> Tensor:
+    q, k, v = (x.permute(0, 3, 1, 2) for x in (q_BHWD, k_BHWD, v_BHWC))
+    return _reference(q, k, v, reach).permute(0, 2, 3, 1)
 
 
 def _always(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
@@ -134,8 +143,8 @@ def criss_cross_block(
         weights: query and key projections, one below the other, [2 D, C] and [2 D]; value projection times gate,
             [C, C] and [C].
         reach: which positions are attended to.
-        memory: what training keeps beside x: `fast` q, k, what attention gave and its statistics; `lean` nothing;
-            `auto` is `fast`. Without gradients nothing is kept.
+        memory: what training keeps beside x: `fast` q, k, what attention gave and its statistics; `lean` the
+            statistics alone; `auto` is `fast`. Without gradients nothing is kept.
         backend: as for `criss_cross_attention`.
 
     Returns:
@@ -160,10 +169,7 @@ def criss_cross_block(
     if name == "composite":
         y_BHWC = composite.block(x_BHWC, weights, reach, residual)
     elif name == "reference":
-        q, k = functional.linear(x_BHWC, weights.qk, weights.qk_bias).permute(0, 3, 1, 2).chunk(2, 1)
-        attended = _reference(q, k, x_cast, reach).permute(0, 2, 3, 1)
-        y_BHWC = functional.linear(attended, weights.value, weights.value_bias)
-        y_BHWC = x_BHWC + y_BHWC if residual else y_BHWC
+        y_BHWC = composite.block(x_BHWC, weights, reach, residual, _reference_channels_last)
     else:
         from crisscross.ops import registered
 

@@ -109,7 +109,7 @@ def block(
     keep: bool,
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The layer's output [B, H, W, C] and, statistics and, with `keep`, q and k and attention's result (else empty)."""
+    """The layer's output [B, H, W, C]; with `keep` q and k and attention's result, else empty tensors; statistics."""
     with without_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
         y, kept = Block(weights, Reach(axis, row_bias, column_bias), residual).forward(x, keep, engine == "fused")
