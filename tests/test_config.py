@@ -53,6 +53,11 @@ FULL = {
         "aux_channels": 0,
         "align_corners": True,
         "attention_memory": "lean",
+        "contract_dilation": False,
+        "ceil_pool": True,
+        "activation": "leaky_relu",
+        "norm": "absolute",
+        "aux_bias": True,
         "frozen": ["conv1", "bn1"],
     },
     "data": {
@@ -63,6 +68,7 @@ FULL = {
         "train_split": "a",
         "val_split": "b",
         "test_split": "c",
+        "flip_pairs": [[0, 2]],
     },
     "preprocess": {"mean": [1.5, 2.0, 3.0], "std": [4.0, 5.0, 6.0], "order": "bgr", "scale": [2049, 1025]},
     "augment": {
@@ -72,6 +78,7 @@ FULL = {
         "max_share": 0.5,
         "flip": 0.0,
         "distortion": False,
+        "pad": "black",
     },
     "loss": {"normaliser": "valid", "aux_weight": 0.2, "class_weights": [0.5, 2.0]},
     "optim": {
@@ -92,7 +99,7 @@ FULL = {
         "seed": 7,
         "precision": "bf16",
     },
-    "inference": {"mode": "whole"},
+    "inference": {"mode": "slide", "window": [65, 129], "stride": [33, 65], "ratios": [1.0, 2.0], "flip": False},
 }
 
 
@@ -111,8 +118,8 @@ def test_the_full_example_leaves_no_field_out():
     default = dict(leaves(to_dict(Experiment())))
     full = dict(leaves(FULL))
     assert full.keys() == default.keys()
-    # `baseline` cannot be true beside a recurrence, and there is one inference mode.
-    assert {key for key in full if full[key] == default[key]} == {"model.baseline", "inference.mode"}
+    # `baseline` cannot be true beside a recurrence.
+    assert {key for key in full if full[key] == default[key]} == {"model.baseline"}
 
 
 @pytest.mark.parametrize("values", [{}, FULL], ids=["defaults", "every field"])
@@ -232,7 +239,16 @@ def test_recurrence_0_is_refused_unless_asked_for_aloud():
         ({"loss": {"normaliser": "mean"}}, "loss.normaliser must be one of all, valid, got 'mean'"),
         ({"optim": {"name": "adam"}}, "optim.name must be one of sgd, adamw, got 'adam'"),
         ({"train": {"precision": 16}}, "train.precision must be one of fp32, bf16, fp16, got 16"),
-        ({"inference": {"mode": "slide"}}, "inference.mode must be one of whole, got 'slide'"),
+        ({"inference": {"mode": "tiles"}}, "inference.mode must be one of whole, slide, got 'tiles'"),
+        (
+            {"inference": {"stride": [800, 513]}},
+            "inference.stride must be at most inference.window ([769, 769]), got [800, 513]",
+        ),
+        ({"inference": {"ratios": []}}, "inference.ratios must be numbers above 0, got []"),
+        (
+            {"data": {"classes": ["a", "b"], "flip_pairs": [[0, 2]]}},
+            "data.flip_pairs must be pairs of class numbers, got [0, 2]",
+        ),
     ],
 )
 def test_a_wrong_type_names_key_rule_and_value(values, message):

@@ -46,6 +46,11 @@ class ModelConfig:
     `aux_channels` is the width of the auxiliary head on the last feature map but one (0 = none). `frozen` names modules
     of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
     `attention_memory` is what the attention keeps in training, see `crisscross.layers.CrissCrossAttention`.
+
+    The last five describe how publishers differ from MMSegmentation, whose networks the defaults are (docs/checkpoints.md):
+    `contract_dilation` halves the dilation of the first block of a dilated ResNet stage; `ceil_pool` rounds the size
+    after a ResNet's max-pooling up; `activation` is that of the heads; `norm: absolute` scales by |weight| + 1e-5, as
+    the authors' in-place batch norm does; `aux_bias` gives the auxiliary head's 3 x 3 convolution a bias.
     """
 
     backbone: str = "resnet50c"
@@ -60,6 +65,11 @@ class ModelConfig:
     align_corners: bool = False
     frozen: tuple[str, ...] = ()
     attention_memory: Literal["auto", "fast", "lean"] = "auto"
+    contract_dilation: bool = True
+    ceil_pool: bool = False
+    activation: Literal["relu", "leaky_relu"] = "relu"
+    norm: Literal["batch", "absolute"] = "batch"
+    aux_bias: bool = False
 
     def __post_init__(self) -> None:
         _require(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
@@ -81,7 +91,8 @@ class DataConfig:
 
     `name` is a key of `crisscross.data.OPENERS` or `package.module:function`; `auto` recognises the layout.
     `classes` and `palette` (RGB, 0..255) are filled in from the data set when training starts and are stored with
-    the weights. `ignore` is the label value that counts nowhere.
+    the weights. `ignore` is the label value that counts nowhere. `flip_pairs` are classes that change places when a
+    picture is mirrored (left and right arm); they come from the data set too.
     """
 
     name: str = "auto"
@@ -91,6 +102,7 @@ class DataConfig:
     train_split: str = "train"
     val_split: str = "val"
     test_split: str = "test"
+    flip_pairs: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         _require(0 <= self.ignore <= 255, "data.ignore", "between 0 and 255", self.ignore)
@@ -101,6 +113,9 @@ class DataConfig:
             _require(fits, "data.palette", f"as long as data.classes ({len(self.classes)})", len(self.palette))
         for colour in self.palette:
             _require(all(0 <= part <= 255 for part in colour), "data.palette", "colours of 0..255", list(colour))
+        for pair in self.flip_pairs:
+            fits = min(pair) >= 0 and (not self.classes or max(pair) < len(self.classes))
+            _require(fits, "data.flip_pairs", "pairs of class numbers", list(pair))
 
 
 @dataclass(frozen=True)
@@ -127,6 +142,8 @@ class AugmentConfig:
 
     `scale` (width, height) times a ratio drawn from `ratio` bounds the resized picture; none means the picture's own
     size. `crop` is (height, width). `max_share`: a crop is drawn again, up to ten times, while one class covers more.
+    `pad` fills what a small picture lacks of the crop: `mean` after normalisation (0, the mean colour), `black` before
+    it, as MMSegmentation 1.x does for Pascal VOC alone.
     """
 
     scale: tuple[int, int] | None = None
@@ -135,6 +152,7 @@ class AugmentConfig:
     max_share: float = 0.75
     flip: float = 0.5
     distortion: bool = True
+    pad: Literal["mean", "black"] = "mean"
 
     def __post_init__(self) -> None:
         low, high = self.ratio
@@ -213,9 +231,25 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How a whole picture is labelled. `whole`: in one pass."""
+    """How a whole picture is labelled.
 
-    mode: Literal["whole"] = "whole"
+    `whole`: in one pass. `slide`: by windows of `window` (height, width) every `stride` pixels; where windows overlap,
+    their logits are averaged. `ratios` and `flip` are those of multi-scale + flip testing (asked for with `--tta`): each
+    ratio multiplies `preprocess.scale` (the picture's own size where that is none), with its mirror image when `flip`.
+    """
+
+    mode: Literal["whole", "slide"] = "whole"
+    window: tuple[int, int] = (769, 769)
+    stride: tuple[int, int] = (513, 513)
+    ratios: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        _sides(self.window, "inference.window")
+        _sides(self.stride, "inference.stride")
+        fits = self.stride[0] <= self.window[0] and self.stride[1] <= self.window[1]
+        _require(fits, "inference.stride", f"at most inference.window ({list(self.window)})", list(self.stride))
+        _require(bool(self.ratios) and min(self.ratios) > 0, "inference.ratios", "numbers above 0", list(self.ratios))
 
 
 @dataclass(frozen=True)

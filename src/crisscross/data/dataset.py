@@ -1,6 +1,7 @@
 """The nouns of the data room."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,8 @@ class DataSet:
     """Pairs by split, and what their labels mean.
 
     `palette` holds one RGB colour (0..255) per class. Mask values are class numbers 0..K-1; `ignore` and every value in
-    `void` mean "counts nowhere" and are read as `ignore`.
+    `void` mean "counts nowhere" and are read as `ignore`. Where masks hold other numbers, `labels` maps each stored
+    value to its class (or to `ignore`). `flip_pairs` are classes that change places when a picture is mirrored.
     """
 
     name: str
@@ -32,6 +34,8 @@ class DataSet:
     ignore: int = 255
     void: tuple[int, ...] = ()
     note: str = ""
+    labels: Mapping[int, int] | None = None
+    flip_pairs: tuple[tuple[int, int], ...] = ()
 
     def split(self, name: str) -> tuple[Pair, ...]:
         """The pairs of one split.
