@@ -47,8 +47,8 @@ class ModelConfig:
     of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
     `attention_memory` is what the attention keeps in training, see `crisscross.layers.CrissCrossAttention`.
 
-    The last five describe how publishers differ from MMSegmentation, whose networks the defaults are (docs/checkpoints.md):
-    `contract_dilation` halves the dilation of the first block of a dilated ResNet stage; `ceil_pool` rounds the size
+    The last five describe how publishers differ from MMSegmentation, whose networks the defaults are: see
+    docs/checkpoints.md. `contract_dilation` halves the dilation of the first block of a dilated ResNet stage; `ceil_pool` rounds the size
     after a ResNet's max-pooling up; `activation` is that of the heads; `norm: absolute` scales by |weight| + 1e-5, as
     the authors' in-place batch norm does; `aux_bias` gives the auxiliary head's 3 x 3 convolution a bias.
     """
@@ -234,8 +234,8 @@ class InferenceConfig:
     """How a whole picture is labelled.
 
     `whole`: in one pass. `slide`: by windows of `window` (height, width) every `stride` pixels; where windows overlap,
-    their logits are averaged. `ratios` and `flip` are those of multi-scale + flip testing (asked for with `--tta`): each
-    ratio multiplies `preprocess.scale` (the picture's own size where that is none), with its mirror image when `flip`.
+    their logits are averaged. `ratios` and `flip` are those of multi-scale + flip testing, asked for with `--tta`: each
+    ratio multiplies `preprocess.scale` (the picture's own size where that is none); `flip` adds its mirror image.
     """
 
     mode: Literal["whole", "slide"] = "whole"
