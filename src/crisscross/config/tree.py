@@ -47,10 +47,11 @@ class ModelConfig:
     of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
     `attention_memory` is what the attention keeps in training, see `crisscross.layers.CrissCrossAttention`.
 
-    The last five describe how publishers differ from MMSegmentation, whose networks the defaults are: see
-    docs/checkpoints.md. `contract_dilation` halves the dilation of the first block of a dilated ResNet stage; `ceil_pool` rounds the size
-    after a ResNet's max-pooling up; `activation` is that of the heads; `norm: absolute` scales by |weight| + 1e-5, as
-    the authors' in-place batch norm does; `aux_bias` gives the auxiliary head's 3 x 3 convolution a bias.
+    The last five describe how publishers differ from MMSegmentation, whose networks the defaults are; see
+    docs/checkpoints.md. `contract_dilation` halves the dilation of the first block of a dilated ResNet stage;
+    `ceil_pool` rounds the size after a ResNet's max-pooling up; `activation` is that of the heads; `norm: absolute`
+    scales by |weight| + 1e-5, as the authors' in-place batch norm does; `aux_bias` gives the auxiliary head's 3 x 3
+    convolution a bias.
     """
 
     backbone: str = "resnet50c"
