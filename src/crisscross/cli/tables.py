@@ -17,6 +17,11 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
             table.add_row(*map(Text, row))
         Console().print(table)
         return
+    print_plain(rows)
+
+
+def print_plain(rows: Sequence[Sequence[str]]) -> None:
+    """As `print_table`, without rules: names are never wrapped, so that they can be copied."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *values in rows:
         cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]

@@ -1,5 +1,6 @@
 """Recipes by name: what was published, and ours. A recipe never mentions a machine."""
 
-from crisscross.zoo.recipes import RECIPES, recipe, shipped_weights
+from crisscross.zoo.published import PUBLISHED, Published
+from crisscross.zoo.recipes import OURS, RECIPES, published, recipe, shipped_weights
 
-__all__ = ["RECIPES", "recipe", "shipped_weights"]
+__all__ = ["OURS", "PUBLISHED", "RECIPES", "Published", "published", "recipe", "shipped_weights"]

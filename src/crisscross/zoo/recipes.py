@@ -1,13 +1,11 @@
-"""The table of recipes. Each row holds what differs from the defaults of `crisscross.config`."""
+"""Our own recipes, and the door to all. Each row holds what differs from the defaults of `crisscross.config`."""
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 from crisscross.config import Experiment, from_dict, hint
 from crisscross.errors import CrissCrossError
-
-Row = dict[str, Any]
+from crisscross.zoo.published import ALIASES, PUBLISHED, Published, Row, published_recipe
 
 # The backbone's own weights were trained with these.
 LITE_PREPROCESS = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0]}
@@ -73,7 +71,7 @@ def _without_attention(row: Row) -> Row:
     return plain
 
 
-RECIPES: dict[str, Row] = {
+OURS: dict[str, Row] = {
     "ccnet-r50": {"model": {"backbone": "resnet50c", "pretrained": True}},
     "ccnet-light": CCNET_LIGHT,
     "ccnet-r101": {"model": {"backbone": "resnet101c", "pretrained": True}},
@@ -84,16 +82,27 @@ RECIPES: dict[str, Row] = {
     "demo-baseline": _without_attention(DEMO),
 }
 
+RECIPES: dict[str, Row] = OURS | {name: published_recipe(entry) for name, entry in PUBLISHED.items()}
+
 
 def recipe(name: str) -> Experiment:
-    """The experiment of a recipe.
+    """The experiment of a recipe, by its name or by the older name of a published checkpoint.
 
     Raises:
         CrissCrossError: there is no such recipe; near misses are named.
     """
-    if name not in RECIPES:
-        raise CrissCrossError(f"no recipe {name!r}; {hint(name, RECIPES)}")
-    return from_dict(Experiment, {"name": name, **RECIPES[name]})
+    known = ALIASES.get(name, name)
+    if known not in RECIPES:
+        near = hint(name, RECIPES)
+        raise CrissCrossError(
+            f"no recipe {name!r}; {near if near.startswith('did') else '`crisscross zoo` lists all of them'}"
+        )
+    return from_dict(Experiment, {"name": known, **RECIPES[known]})
+
+
+def published(name: str) -> Published | None:
+    """The published row of that name or older name, or None."""
+    return PUBLISHED.get(ALIASES.get(name, name))
 
 
 def shipped_weights(name: str) -> Path | None:

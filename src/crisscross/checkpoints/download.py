@@ -1,0 +1,143 @@
+"""Published files over the network: fetched once, with progress, continued where they stopped, checked, kept."""
+
+import hashlib
+import http.client
+import os
+from pathlib import Path
+from typing import Any
+
+from crisscross.errors import CrissCrossError
+from crisscross.progress import Progress
+
+ATTEMPTS = 3
+TIMEOUT_SECONDS = 30
+BLOCK = 1 << 20
+AT_HAND = "if you have the file, give it with --weights FILE (in Python weights=FILE)"
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `CRISSCROSS_CACHE`, or `crisscross-seg/checkpoints` in the user's cache folder."""
+    if chosen := os.environ.get("CRISSCROSS_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "crisscross-seg" / "checkpoints"
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids downloads: `CRISSCROSS_OFFLINE` or `HF_HUB_OFFLINE` set to something like 1."""
+    words = (os.environ.get(name, "") for name in ("CRISSCROSS_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(word.lower() in ("1", "true", "yes", "on") for word in words)
+
+
+def fetch(url: str, digest: str, offline: bool = False) -> Path:
+    """The local copy of a published file, downloaded when it is not there yet.
+
+    A download that breaks off leaves `FILE.part`, from where the next one goes on. Processes wait for each other.
+
+    Args:
+        url: http or https address; its last part names the file.
+        digest: the SHA-256 of the file in hexadecimal, or the beginning of it.
+        offline: use nothing but the cache (as `is_offline` says too).
+
+    Raises:
+        CrissCrossError: no network, not found, offline, a page instead of a file, a wrong size or hash.
+    """
+    from filelock import FileLock
+
+    target = cache_folder() / url.rpartition("/")[2]
+    if not target.is_file():
+        if offline or is_offline():
+            raise CrissCrossError(f"{target.name}: not in {target.parent}, and downloads are off; {AT_HAND}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(target.with_name(f".{target.name}.lock")):
+                if not target.is_file():
+                    _download(url, digest, target)
+        except OSError as error:
+            raise CrissCrossError(f"{target}: cannot be written: {error.strerror or error}") from error
+        return target
+    if not (found := _sha256(target)).startswith(digest):
+        raise CrissCrossError(f"{target}: {_wrong_hash(found, digest)}; delete it and try again")
+    return target
+
+
+def _download(url: str, digest: str, target: Path) -> None:
+    part = target.with_name(f"{target.name}.part")
+    for attempt in range(1, ATTEMPTS + 1):
+        before = part.stat().st_size if part.exists() else 0
+        size = _receive(url, part)
+        if size is None or part.stat().st_size == size:
+            break
+        # Only a connection that brings nothing new counts as a failure.
+        if attempt == ATTEMPTS or (part.stat().st_size if part.exists() else 0) == before:
+            raise CrissCrossError(
+                f"{url}: the connection broke at {part.stat().st_size} of {size} bytes; "
+                "type the same again to go on from there"
+            )
+    if not (found := _sha256(part)).startswith(digest):
+        part.unlink()
+        raise CrissCrossError(f"{url}: {_wrong_hash(found, digest)}; the download was thrown away; {AT_HAND}")
+    os.replace(part, target)
+
+
+def _receive(url: str, part: Path) -> int | None:
+    """Append what is missing of a file; its whole size, None where the server does not tell.
+
+    A connection that breaks while data arrives is no error here: the part simply stays short.
+    """
+    start = part.stat().st_size if part.exists() else 0
+    with _open(url, start) as answer:
+        if answer.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.unlink()
+            return _receive(url, part)
+        kind = answer.headers.get_content_type()
+        if kind == "text/html":
+            raise CrissCrossError(f"{url}: the server answered with an HTML page instead of the file; {AT_HAND}")
+        continued = answer.status == http.HTTPStatus.PARTIAL_CONTENT
+        start = start if continued else 0
+        length = answer.headers.get("Content-Length")
+        size = start + int(length) if length else None
+        with part.open("ab" if continued else "wb") as file, _progress(part, start, size) as progress:
+            try:
+                while block := answer.read(BLOCK):
+                    file.write(block)
+                    progress.update(file.tell() // BLOCK)
+            except (http.client.HTTPException, ConnectionError, TimeoutError):
+                pass
+    return size
+
+
+def _progress(part: Path, start: int, size: int | None) -> Progress:
+    # A file whose size is not told counts up alone.
+    return Progress(f"download {part.stem} [MiB]", (size or 0) // BLOCK, start // BLOCK)
+
+
+def _open(url: str, start: int) -> Any:
+    """The server's answer, 416 among them.
+
+    Raises:
+        CrissCrossError: no network, or the server says no.
+    """
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            return error
+        error.close()
+        raise CrissCrossError(f"{url}: the server says {error.code} {error.reason}; {AT_HAND}") from error
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise CrissCrossError(f"{url}: cannot be reached ({reason}); {AT_HAND}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _wrong_hash(found: str, expected: str) -> str:
+    return f"wrong hash: SHA-256 begins with {found[: len(expected)]}, published is {expected}"

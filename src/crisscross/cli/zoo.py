@@ -1,0 +1,35 @@
+"""`crisscross zoo`: the published systems and our recipes, or one of them in full."""
+
+import argparse
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser("zoo", help="list recipes and what they score", description=__doc__)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="print this recipe as YAML")
+    parser.add_argument("--markdown", action="store_true", help="print the page docs/zoo.md")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command.
+
+    Raises:
+        CrissCrossError: there is no such recipe.
+    """
+    from crisscross.cli.tables import print_plain
+    from crisscross.zoo.tables import entry_text, markdown, our_table, published_tables
+
+    if arguments.name:
+        print(entry_text(arguments.name), end="")
+    elif arguments.markdown:
+        print(markdown(), end="")
+    else:
+        for title, table in published_tables().items():
+            print(f"{title} (published by MMSegmentation | measured by us)")
+            print_plain(table)
+            print()
+        print("Ours")
+        print_plain(our_table())
+        print("\n`crisscross zoo NAME` prints one recipe; `crisscross train|evaluate|predict NAME ...` use it.")
+    return 0

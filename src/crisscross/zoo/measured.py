@@ -1,0 +1,21 @@
+"""What we measured ourselves, each with the page that holds its commands. Never mixed with what was published."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measured:
+    """mIoU in percent on `data`; `miou_tta` with multi-scale + flip where measured; `page` tells how, under docs/."""
+
+    data: str
+    miou: float
+    page: str
+    miou_tta: float | None = None
+
+
+MEASURED = {
+    "camvid-light": Measured("CamVid test", 63.3, "results/camvid.md"),
+    "camvid-light-baseline": Measured("CamVid test", 63.3, "results/camvid.md"),
+    "demo": Measured("drawn scenes", 81.0, "results/demo.md"),
+    "demo-baseline": Measured("drawn scenes", 80.4, "results/demo.md"),
+}

@@ -1,0 +1,161 @@
+"""Downloads, from a small server of our own: whole, broken, continued, forged, and none at all."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from crisscross.checkpoints import download
+from crisscross.checkpoints.download import fetch
+from crisscross.errors import CrissCrossError
+
+CONTENT = bytes(range(256)) * 20_000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]
+
+
+class Server:
+    """What the server does next: `breaks` answers stop after half of what they promised."""
+
+    def __init__(self):
+        self.breaks, self.ranges, self.kind, self.asked = 0, True, "application/octet-stream", []
+        self.content = CONTENT
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.answer(self)
+
+            def log_message(self, *words):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}/net.pth"
+
+    def answer(self, handler):
+        asked = handler.headers.get("Range")
+        self.asked.append(asked)
+        if handler.path != "/net.pth":
+            handler.send_error(404)
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.ranges else 0
+        if start >= len(self.content):
+            handler.send_error(416)
+            return
+        rest = self.content[start:]
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Type", self.kind)
+        handler.send_header("Content-Length", str(len(rest)))
+        handler.end_headers()
+        if self.breaks:
+            self.breaks -= 1
+            rest = rest[: len(rest) // 2]
+        handler.wfile.write(rest)
+
+
+@pytest.fixture
+def server():
+    made = Server()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRISSCROSS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CRISSCROSS_OFFLINE", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return tmp_path / "cache"
+
+
+def refusal(*arguments, **options):
+    with pytest.raises(CrissCrossError) as caught:
+        fetch(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_file_is_fetched_once(server, cache):
+    path = fetch(server.url, DIGEST)
+    assert path == cache / "net.pth" and path.read_bytes() == CONTENT
+    assert fetch(server.url, DIGEST, offline=True) == path
+    assert server.asked == [None]
+    assert not (cache / "net.pth.part").exists()
+
+
+def test_a_broken_download_goes_on_where_it_stopped(server):
+    server.breaks = 2
+    assert fetch(server.url, DIGEST).read_bytes() == CONTENT
+    half = len(CONTENT) // 2
+    assert server.asked == [None, f"bytes={half}-", f"bytes={half + half // 2}-"]
+
+
+def test_a_connection_that_keeps_breaking_is_given_up_and_continued_next_time(server, cache):
+    server.breaks = 3
+    message = refusal(server.url, DIGEST)
+    assert "the connection broke at 4480000 of 5120000 bytes; type the same again" in message
+    assert (cache / "net.pth.part").stat().st_size == 4_480_000
+    assert fetch(server.url, DIGEST).read_bytes() == CONTENT
+    assert server.asked[-1] == "bytes=4480000-"
+
+
+def test_a_server_without_ranges_sends_it_all_again(server):
+    server.breaks, server.ranges = 1, False
+    assert fetch(server.url, DIGEST).read_bytes() == CONTENT
+
+
+def test_a_part_that_is_too_long_is_thrown_away(server, cache):
+    cache.mkdir()
+    (cache / "net.pth.part").write_bytes(CONTENT + b"more")
+    assert fetch(server.url, DIGEST).read_bytes() == CONTENT
+
+
+def test_a_wrong_hash_leaves_nothing(server, cache):
+    assert f"SHA-256 begins with {DIGEST}, published is 00000000" in refusal(server.url, "00000000")
+    assert [path.name for path in cache.iterdir() if not path.name.startswith(".")] == []
+
+
+def test_a_file_changed_in_the_cache_is_noticed(server, cache):
+    fetch(server.url, DIGEST)
+    (cache / "net.pth").write_bytes(CONTENT[:-1])
+    message = refusal(server.url, DIGEST)
+    assert message.startswith(str(cache / "net.pth")) and message.endswith("delete it and try again")
+
+
+def test_a_page_instead_of_the_file(server, cache):
+    server.kind = "text/html"
+    assert "answered with an HTML page instead of the file" in refusal(server.url, DIGEST)
+    assert not (cache / "net.pth").exists()
+
+
+def test_no_such_file_no_network_and_no_permission(server, monkeypatch):
+    assert "the server says 404" in refusal(server.url + "x", DIGEST)
+    server.http.shutdown()
+    server.http.server_close()
+    message = refusal(server.url, DIGEST)
+    assert "cannot be reached (" in message and message.endswith("--weights FILE (in Python weights=FILE)")
+    assert "downloads are off" in refusal(server.url, DIGEST, offline=True)
+    monkeypatch.setenv("CRISSCROSS_OFFLINE", "1")
+    assert "downloads are off" in refusal(server.url, DIGEST)
+
+
+def test_a_cache_that_cannot_be_written(server, cache):
+    cache.write_text("a file where a folder should be")
+    assert "cannot be written" in refusal(server.url, DIGEST)
+
+
+def test_several_at_a_time_fetch_once(server):
+    threads = [threading.Thread(target=fetch, args=(server.url, DIGEST)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.asked == [None]
+
+
+def test_where_files_are_kept(monkeypatch, tmp_path):
+    monkeypatch.delenv("CRISSCROSS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert download.cache_folder() == tmp_path / "crisscross-seg" / "checkpoints"
