@@ -1,7 +1,7 @@
 """The sixteen published CCNet systems of MMSegmentation: eight recipes x two depths, and what they scored.
 
-Sources: the model index and configurations of mmsegmentation 1.2.2 (names, recipes, scores, checkpoints). The scores are
-those of its version 0.x, which trained the weights in June 2020 on four V100 GPUs; fps and memory are of that time.
+Sources: the model index and configurations of mmsegmentation 1.2.2 (names, recipes, scores, checkpoints). The scores
+are those of its version 0.x, which trained the weights in June 2020 on four V100 GPUs; fps and memory are of that time.
 """
 
 from dataclasses import dataclass

@@ -113,8 +113,8 @@ Sixteen published CCNet systems by name, and our own recipes.
 ```sh
 crisscross zoo                                             # these tables
 crisscross zoo ccnet_r50-d8_4xb2-40k_cityscapes-512x1024   # one recipe in full: a YAML file to keep and change
-crisscross evaluate ccnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data CITYSCAPES          # downloads the weights once
-crisscross evaluate ccnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data CITYSCAPES --tta    # multi-scale + flip
+crisscross evaluate ccnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data CITYSCAPES       # downloads the weights once
+crisscross evaluate ccnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data CITYSCAPES --tta # multi-scale + flip
 crisscross predict ccnet_r50-d8_4xb2-40k_cityscapes-512x1024 street.jpg --weights FILE   # with a file at hand
 crisscross train ccnet_r50-d8_4xb2-40k_cityscapes-512x1024 --data CITYSCAPES --out runs/citys
 ```
@@ -126,29 +126,30 @@ segmenter = crisscross.load("ccnet_r50-d8_4xb2-40k_cityscapes-512x1024")
 ```
 
 The older name of a checkpoint (`ccnet_r50-d8_512x1024_40k_cityscapes`) works everywhere, too. A download shows its
-progress, goes on where it stopped, is checked by size and hash, and is kept in `~/.cache/crisscross-seg/checkpoints`
-(`CRISSCROSS_CACHE` names another folder). `--offline` or `CRISSCROSS_OFFLINE=1` forbids it. How the files of other
-publishers are read: [checkpoints.md](checkpoints.md); what the data sets must look like: [datasets.md](datasets.md); how
-whole pictures, sliding windows and multi-scale + flip work: [inference.md](inference.md).
+progress, goes on where it stopped, is checked by size and hash, and is kept in
+`~/.cache/crisscross-seg/checkpoints` (`CRISSCROSS_CACHE` names another folder). `--offline` or
+`CRISSCROSS_OFFLINE=1` forbids it. How the files of other publishers are read: [checkpoints.md](checkpoints.md);
+what the data sets must look like: [datasets.md](datasets.md); whole pictures, sliding windows, several scales:
+[inference.md](inference.md).
 
 ## Published by MMSegmentation
 
-The published columns are MMSegmentation's own: trained in June 2020 on four V100, memory of training on each GPU, mIoU in percent
-of the last checkpoint on the validation split; fps was measured with a slower, compiled attention operator of that time.
-`measured` is ours and stays empty until the data set and the weights were in our hands; scores of one recipe scatter by about a
-point between seeds (R-101 lies below R-50 in places).
+The published columns are MMSegmentation's own: trained in June 2020 on four V100, memory of training on each GPU,
+mIoU in percent of the last checkpoint on the validation split; fps was measured with a slower, compiled attention
+operator of that time. `measured` is ours and stays empty until the data set and the weights were in our hands;
+scores of one recipe scatter by about a point between seeds (R-101 lies below R-50 in places).
 """
 
 RECIPE_NOTES = """\
 All sixteen: output stride 8, R = 2, auxiliary head with weight 0.4; SGD 0.01, momentum 0.9, weight decay 5e-4 on
-everything, polynomial 0.9 down to 1e-4 at the last iteration; cross-entropy over all pixels, ignored ones in the divisor; random scale 0.5
-to 2, crop (a class covers at most 75%), flip, photometric distortion; synchronised batch norm over GPUs. Cityscapes 8 pictures a
-step, the others 16. At 769 x 769 corners are aligned and pictures are labelled by 769 windows every 513 pixels; elsewhere in
-one pass. Test scale 2048 x 1024, 2049 x 1025 or 2048 x 512; `--tta` takes 0.5 to 1.75 times *that*, with flips, as the
-version that produced the table did. (MMSegmentation 1.x takes the ratios of each picture's own size, which gives other
-numbers.) Small pictures of Pascal VOC are padded black before normalisation, as the present configurations do; the weights
-of 2020 were trained with the mean colour: `--set augment.pad=mean`. The backbones start from timm's `resnet50c` and
-`resnet101c` (ImageNet).
+everything, polynomial 0.9 down to 1e-4 at the last iteration; cross-entropy over all pixels, ignored ones in the
+divisor; random scale 0.5 to 2, crop (a class covers at most 75%), flip, photometric distortion; synchronised batch
+norm over GPUs. Cityscapes 8 pictures a step, the others 16. At 769 x 769 corners are aligned and pictures are
+labelled by 769 windows every 513 pixels; elsewhere in one pass. Test scale 2048 x 1024, 2049 x 1025 or 2048 x 512;
+`--tta` takes 0.5 to 1.75 times *that*, with flips, as the version that produced the table did. (MMSegmentation 1.x
+takes the ratios of each picture's own size, which gives other numbers.) Small pictures of Pascal VOC are padded
+black before normalisation, as the present configurations do; the weights of 2020 were trained with the mean
+colour: `--set augment.pad=mean`. The backbones start from timm's `resnet50c` and `resnet101c` (ImageNet).
 
 ## Ours
 """
