@@ -68,7 +68,9 @@ def test_exports_with_free_height_and_width():
 
 def test_an_exported_layer_holds_plain_operations_only():
     program = torch.export.export(open_layer().eval(), (torch.randn(1, 8, 5, 4),), strict=False)
-    assert not [node for node in program.graph.nodes if "crisscross" in str(node.target)]
+    targets = [str(node.target) for node in program.graph.nodes]
+    # `diag` of infinities is what kept other implementations out of ONNX and TensorRT.
+    assert not [target for target in targets if "crisscross" in target or "diag" in target]
 
 
 @pytest.mark.parametrize("backend", ["eager", "composite"])
