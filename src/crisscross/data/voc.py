@@ -1,6 +1,7 @@
 """Pascal VOC 2012 segmentation: 21 classes, alone or with the labels of the Semantic Boundaries Dataset."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
@@ -60,7 +61,8 @@ def open_voc2012(root: str | os.PathLike[str]) -> DataSet:
 def open_voc2012aug(root: str | os.PathLike[str]) -> DataSet:
     """Open Pascal VOC 2012 with the labels of SBD (Hariharan et al. 2011): train 10,582, val 1,449 pictures.
 
-    `train` is train.txt (1,464, with VOC's own labels) followed by aug.txt (9,118, SegmentationClassAug).
+    `train` is train.txt (1,464, with VOC's own labels) followed by aug.txt (9,118, SegmentationClassAug). Where aug.txt
+    is missing, what a list trainaug.txt or train_aug.txt, as others hand out, holds beyond train.txt serves.
 
     Raises:
         CrissCrossError: a missing folder or list.
@@ -68,8 +70,13 @@ def open_voc2012aug(root: str | os.PathLike[str]) -> DataSet:
     root = voc_folder(root)
     fix = f"type `crisscross data prepare voc2012aug {root}`"
     needed_folder(root / AUGMENTED, fix)
-    augmented = _pairs(root, read_names(root / LISTS / "aug.txt", fix), AUGMENTED)
-    splits = {"train": _listed(root, "train") + augmented, "val": _listed(root, "val")}
+    train = _listed(root, "train")
+    own = {pair.name for pair in train}
+    lists = [root / LISTS / f"{name}.txt" for name in ("aug", "trainaug", "train_aug")]
+    found = next((path for path in lists if path.is_file()), lists[0])
+    # Some lists name the picture's file in place of the picture.
+    names = [name for name in (Path(word).stem for word in read_names(found, fix)) if name not in own]
+    splits = {"train": train + _pairs(root, names, AUGMENTED), "val": _listed(root, "val")}
     return DataSet("voc2012aug", root, CLASSES, PALETTE, splits)
 
 
@@ -78,5 +85,5 @@ def _listed(root: Path, split: str) -> tuple[Pair, ...]:
     return _pairs(root, read_names(root / LISTS / f"{split}.txt", fix), MASKS)
 
 
-def _pairs(root: Path, names: tuple[str, ...], masks: str) -> tuple[Pair, ...]:
+def _pairs(root: Path, names: Iterable[str], masks: str) -> tuple[Pair, ...]:
     return tuple(Pair(name, root / "JPEGImages" / f"{name}.jpg", root / masks / f"{name}.png") for name in names)
