@@ -179,7 +179,7 @@ def test_missing_folders_and_files(root: Path, tmp_path: Path) -> None:
         open_dataset("auto", tmp_path)
     with pytest.raises(CrissCrossError, match=r"dataset\.yaml: no such file; .*classes"):
         open_dataset("folder", tmp_path)
-    with pytest.raises(CrissCrossError, match="unknown data set 'fodler'; known: auto, folder, camvid"):
+    with pytest.raises(CrissCrossError, match="unknown data set 'fodler'; did you mean folder"):
         open_dataset("fodler", root)
     (root / "masks").rename(root / "labels")
     with pytest.raises(CrissCrossError, match="masks: no such folder"):

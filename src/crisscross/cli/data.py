@@ -1,10 +1,13 @@
-"""`crisscross data check`: read a whole data set and say what is wrong with it."""
+"""`crisscross data`: list the known data sets, prepare one, read one whole and say what is wrong with it."""
 
 import argparse
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli.options import count
 from crisscross.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -16,8 +19,33 @@ SHOWN_PROBLEMS, SHOWN_SIZES = 50, 5
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    parser = commands.add_parser("data", help="check a data set", description="Look after a data set.")
+    parser = commands.add_parser("data", help="list, prepare or check a data set", description="Look after a data set.")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="the known data sets", description="List the data sets known by name.")
+    listing.set_defaults(run=run_list)
+    _add_prepare(actions)
+    _add_check(actions)
+
+
+def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    prepare = actions.add_parser(
+        "prepare",
+        help="write the masks that a data set's download lacks",
+        description="Turn what a data set's site hands out into masks of class numbers.",
+        epilog="Finished files are skipped, so a stopped run goes on where it was. See docs/datasets.md.",
+    )
+    prepare.add_argument("name", metavar="NAME", help="one that `crisscross data list` shows")
+    prepare.add_argument("root", type=Path, metavar="DIR", help="the data set's folder")
+    prepare.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same folders"
+    )
+    prepare.add_argument(
+        "--workers", type=count, default=os.cpu_count() or 1, metavar="N", help="processes; default: one for each core"
+    )
+    prepare.set_defaults(run=run_prepare)
+
+
+def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     check = actions.add_parser(
         "check",
         help="read every file, list what is wrong",
@@ -26,7 +54,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     check.add_argument("root", metavar="DIR", help="the data set's folder")
     check.add_argument(
-        "--name", default="auto", help="auto (recognise the layout, default), folder, camvid or package.module:function"
+        "--name",
+        default="auto",
+        help="auto (recognise the layout, default), one that `crisscross data list` shows, folder, or "
+        "package.module:function",
     )
     check.add_argument(
         "--picture",
@@ -37,6 +68,39 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
     check.set_defaults(run=run)
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Print names, numbers of classes, published numbers of pictures, and whether a preparation is needed."""
+    from crisscross.data.known import KNOWN
+
+    rows = [["name", "classes", "pictures", "crisscross data prepare"]]
+    for name, known in KNOWN.items():
+        splits = ", ".join(f"{split} {pictures:,}" for split, pictures in known.splits.items())
+        rows.append([name, str(known.classes), splits, known.prepare or "not needed"])
+    print_table(rows)
+    print("\nYour own pictures: folder (docs/data.md). Where to get these, and their layouts: docs/datasets.md.")
+    return 0
+
+
+def run_prepare(arguments: argparse.Namespace) -> int:
+    """Run the command.
+
+    Raises:
+        CrissCrossError: see `crisscross.data.prepare.prepare`.
+    """
+    from crisscross.data.prepare import prepare
+
+    try:
+        done = prepare(arguments.name, arguments.root, arguments.out, arguments.workers)
+    except KeyboardInterrupt:
+        print("stopped; finished files stay, the same command goes on from there", file=sys.stderr)
+        raise
+    print(f"{done.written} files written, {done.skipped} were there already")
+    for line in done.lines:
+        print(line)
+    print(f"now look at it: crisscross data check {arguments.out or arguments.root} --name {arguments.name}")
+    return 0
 
 
 def run(arguments: argparse.Namespace) -> int:

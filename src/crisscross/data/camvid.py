@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from crisscross.data.camvid32 import TO_11, camvid32_splits, is_camvid32
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.reading import is_picture_file
 from crisscross.errors import CrissCrossError
@@ -46,10 +47,14 @@ def is_camvid(root: Path) -> bool:
 def open_camvid(root: str | os.PathLike[str]) -> DataSet:
     """Open CamVid (Brostow et al. 2009; split and 11 classes of Badrinarayanan et al.). Labels 0..10, 11 is ignored.
 
+    A folder with the 32 labels at full resolution (see `camvid32.py`) is opened too; its labels are read as the 11.
+
     Raises:
         CrissCrossError: the folder or its layout is missing.
     """
     root = existing_folder(root)
+    if is_camvid32(root) and not is_camvid(root):
+        return DataSet("camvid", root, CLASSES, PALETTE, camvid32_splits(root), labels=TO_11)
     if not is_camvid(root):
         raise CrissCrossError(
             f"{root}: not CamVid in the SegNet layout: train/ and trainannot/ must be there "

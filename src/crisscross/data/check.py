@@ -85,7 +85,10 @@ def _empty_splits(dataset: DataSet) -> Iterator[Problem]:
 
 def _absent_classes(dataset: DataSet, pixels: dict[str, np.ndarray]) -> Iterator[Problem]:
     total = sum(pixels.values(), np.zeros(len(dataset.classes), np.int64))
+    # A class whose number is ignored, as CamVid's Void, occurs nowhere on purpose.
     for index in np.flatnonzero(total == 0):
+        if int(index) in dataset.void:
+            continue
         yield Problem("warning", dataset.root, f"class {int(index)} ({dataset.classes[index]}) never occurs")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crisscross.data.advice import colour_advice, label_advice, legal_values
 from crisscross.data.check_report import Problem, few
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.reading import (
@@ -44,7 +45,9 @@ def examine(dataset: DataSet, pair: Pair) -> Facts:
         problems.append(_size_problem(pair, size, mask.shape[::-1]))
     counts = np.zeros(256, np.int64)
     if mask is not None:
-        np.add.at(counts, label_table(dataset), np.bincount(mask.ravel(), minlength=256))
+        stored = np.bincount(mask.ravel(), minlength=256)
+        stored[[value for value, _ in illegal_labels(mask, dataset)]] = 0
+        np.add.at(counts, label_table(dataset), stored)
     return Facts(problems, counts, size, digest(pair.picture))
 
 
@@ -53,15 +56,15 @@ def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[P
     if not pair.mask.is_file():
         return None, [_missing_mask(pair)]
     try:
-        mask = read_mask(pair.mask)
+        mask = read_mask(pair.mask, colour_advice(dataset))
     except CrissCrossError as error:
         return None, [_problem(pair.mask, error)]
     illegal = illegal_labels(mask, dataset)
     if not illegal:
         return mask, []
     values = few([f"label {value} at {count} pixels" for value, count in illegal])
-    known = f"there are {len(dataset.classes)} classes (0..{len(dataset.classes) - 1}, ignore {dataset.ignore})"
-    return mask, [Problem("error", pair.mask, f"{values}, but {known}")]
+    advice = label_advice(dataset, [value for value, _ in illegal])
+    return mask, [Problem("error", pair.mask, f"{values}, but {legal_values(dataset)}{advice}")]
 
 
 def look(pair: Pair) -> list[Problem]:

@@ -1,6 +1,7 @@
 """Label maps as colours, for pictures that people look at."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,3 +55,35 @@ def overlay(picture: np.ndarray, labels: np.ndarray, palette: Sequence[Colour], 
 def _known(labels: np.ndarray, palette: Sequence[Colour]) -> np.ndarray:
     """True where a label has a palette colour: bool, same shape as the labels."""
     return (labels >= 0) & (labels < len(palette))
+
+
+def labels_of_colours(
+    colours: np.ndarray, palette: Sequence[Colour], others: Mapping[tuple[int, int, int], int] | None = None
+) -> np.ndarray:
+    """Class numbers of a colour mask: the reverse of `colourise`.
+
+    Args:
+        colours: uint8 RGB [H, W, 3].
+        palette: one (red, green, blue) in 0..255 for each class; of equal colours the first class counts.
+        others: further colours and what they become, such as the border of Pascal VOC.
+
+    Returns:
+        int16 [H, W]: class numbers, the numbers of `others`, and -1 where a colour is in neither.
+    """
+    table = dict(others or {})
+    for number, (red, green, blue) in reversed(list(enumerate(palette))):
+        table[red, green, blue] = number
+    packed = colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    found, places = np.unique(packed, return_inverse=True)
+    numbers = [table.get((int(c) >> 16, int(c) >> 8 & 255, int(c) & 255), -1) for c in found]
+    return np.array(numbers, np.int16)[places].reshape(packed.shape)
+
+
+def index_picture(labels: np.ndarray, palette: Sequence[Colour] | None = None) -> Any:
+    """A PIL picture whose pixel values are the labels uint8 [H, W]: with these colours, or grey without any."""
+    from PIL import Image
+
+    picture = Image.fromarray(labels)
+    if palette is not None:
+        picture.putpalette([channel for colour in palette for channel in colour])
+    return picture

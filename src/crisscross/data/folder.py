@@ -7,6 +7,7 @@ from typing import Any
 
 from crisscross.config import hint
 from crisscross.data.dataset import DataSet, Pair, existing_folder
+from crisscross.data.layout import read_lines
 from crisscross.data.palette import default_palette
 from crisscross.data.reading import is_picture_file
 from crisscross.errors import CrissCrossError
@@ -157,15 +158,7 @@ def _listed(path: Path, pairs: dict[str, Pair]) -> tuple[Pair, ...]:
     if not path.is_file():
         raise CrissCrossError(f"{path}: no such split list")
     chosen = []
-    try:
-        # Windows editors put a mark before the first character, which is no part of a name.
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise CrissCrossError(f"{path}: not UTF-8 text; save this split list as UTF-8") from error
-    except OSError as error:
-        raise CrissCrossError(f"{path}: cannot be read: {error.strerror}") from error
-    for number, line in enumerate(lines, 1):
-        name = line.strip()
+    for number, name in enumerate(read_lines(path), 1):
         if not name:
             continue
         pair = pairs.get(name) or (pairs.get(name.rsplit(".", 1)[0]) if is_picture_file(Path(name)) else None)

@@ -65,9 +65,10 @@ class TrainingSamples(Dataset):
         pair, experiment = self.pair_at(n), self.experiment
         generator = torch.Generator().manual_seed(seed_for(experiment.train.seed, 1, n))
         picture, mask = (torch.from_numpy(array) for array in read_pair(pair, self.dataset))
-        picture, mask = augment(picture.permute(2, 0, 1), mask, experiment.augment, self.dataset.ignore, generator)
+        ignore, flip_pairs = self.dataset.ignore, experiment.data.flip_pairs or self.dataset.flip_pairs
+        picture, mask = augment(picture.permute(2, 0, 1), mask, experiment.augment, ignore, generator, flip_pairs)
         normal = normalise(picture, experiment.preprocess)[0]
-        return (*pad(normal, mask, experiment.augment.crop, self.dataset.ignore), pair.name)
+        return (*pad(normal, mask, experiment.augment.crop, ignore), pair.name)
 
 
 def check_share(train: TrainConfig, processes: int) -> None:

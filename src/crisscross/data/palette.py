@@ -1,13 +1,28 @@
-"""Colours for classes that come without any."""
+"""Colours of classes: by the rule of Pascal VOC, or from a compact text."""
+
+Palette = tuple[tuple[int, int, int], ...]
 
 
-def default_palette(classes: int) -> tuple[tuple[int, int, int], ...]:
-    """RGB colours (0..255) by the bit-spreading rule of the Pascal VOC development kit, without its black first one."""
+def voc_palette(count: int) -> Palette:
+    """The first `count` RGB colours (0..255) of the bit-spreading rule of the Pascal VOC development kit, black first.
+
+    Bits 0, 1, 2 of a number go to the highest bit of red, green, blue, bits 3, 4, 5 to the next one, and so on.
+    """
     colours = []
-    for index in range(1, classes + 1):
+    for index in range(count):
         channels = [0, 0, 0]
         for bit in range(8):
             for channel in range(3):
                 channels[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
         colours.append((channels[0], channels[1], channels[2]))
     return tuple(colours)
+
+
+def default_palette(classes: int) -> Palette:
+    """Colours for classes that come without any: Pascal VOC's without its black first one."""
+    return voc_palette(classes + 1)[1:]
+
+
+def hex_palette(text: str) -> Palette:
+    """RGB colours of blank-separated six-digit hexadecimal numbers: `ff8000 000000` is orange and black."""
+    return tuple((number >> 16, number >> 8 & 255, number & 255) for number in (int(word, 16) for word in text.split()))

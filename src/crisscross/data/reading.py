@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from crisscross.data.advice import colour_advice, label_advice, legal_values
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.errors import CrissCrossError
 
@@ -40,8 +41,10 @@ def read_picture(source: "str | os.PathLike[str] | np.ndarray | Any") -> np.ndar
     raise CrissCrossError(f"a picture must be a path, a PIL picture or a uint8 array, got {type(source).__name__}")
 
 
-def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+def read_mask(path: str | os.PathLike[str], advice: str = "") -> np.ndarray:
     """Class numbers uint8 [H, W] of an index or palette picture, values as stored.
+
+    `advice` ends the line about a colour mask.
 
     Raises:
         CrissCrossError: missing, empty, truncated or unreadable file; a colour mask; 16-bit values above 255.
@@ -57,7 +60,7 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
         return values.astype(np.uint8)
     if picture.mode == "RGB" and bool((values == values[..., :1]).all()):
         return np.ascontiguousarray(values[..., 0])
-    raise CrissCrossError(f"{path}: {colour_mask(picture.mode)}")
+    raise CrissCrossError(f"{path}: {colour_mask(picture.mode)}{advice}")
 
 
 def colour_mask(mode: str) -> str:
@@ -83,12 +86,12 @@ def read_header(path: str | os.PathLike[str], exif: bool) -> tuple[str, int, int
 
 
 def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
-    """Picture uint8 [H, W, 3] and mask uint8 [H, W] of one pair; void values become `dataset.ignore`.
+    """Picture uint8 [H, W, 3] and mask uint8 [H, W] of one pair: class numbers, and `dataset.ignore` where none counts.
 
     Raises:
         CrissCrossError: unreadable file, sizes that differ, or a label outside the classes.
     """
-    picture, mask = read_picture(pair.picture), read_mask(pair.mask)
+    picture, mask = read_picture(pair.picture), read_mask(pair.mask, colour_advice(dataset))
     if picture.shape[:2] != mask.shape:
         raise CrissCrossError(
             f"{pair.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, "
@@ -98,24 +101,28 @@ def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
     mapped = table[mask]
     if illegal := illegal_labels(mask, dataset):
         value, count = illegal[0]
-        raise CrissCrossError(
-            f"{pair.mask}: label {value} at {count} pixels, but there are {len(dataset.classes)} classes "
-            f"(0..{len(dataset.classes) - 1}, ignore {dataset.ignore})"
-        )
+        advice = label_advice(dataset, [value for value, _ in illegal])
+        raise CrissCrossError(f"{pair.mask}: label {value} at {count} pixels, but {legal_values(dataset)}{advice}")
     return picture, mapped
 
 
 def label_table(dataset: DataSet) -> np.ndarray:
-    """uint8 [256]: what each stored mask value is read as."""
+    """uint8 [256]: what each stored mask value is read as; values that are not legal stay as they are."""
     table = np.arange(256, dtype=np.uint8)
+    for stored, number in (dataset.labels or {}).items():
+        table[stored] = number
     table[list(dataset.void)] = dataset.ignore
     return table
 
 
 def illegal_labels(mask: np.ndarray, dataset: DataSet) -> list[tuple[int, int]]:
-    """(value, pixels) for every mask value that is neither a class nor ignored."""
+    """(value, pixels) for every stored mask value that is neither a class nor ignored.
+
+    With `dataset.labels` only its keys are legal: `ignore` is a value of the masks only where they say so.
+    """
     counts = np.bincount(mask.ravel(), minlength=256)
-    legal = {*range(len(dataset.classes)), dataset.ignore, *dataset.void}
+    known = {*range(len(dataset.classes)), dataset.ignore} if dataset.labels is None else set(dataset.labels)
+    legal = known | set(dataset.void)
     return [(int(value), int(counts[value])) for value in np.flatnonzero(counts) if int(value) not in legal]
 
 

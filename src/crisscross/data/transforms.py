@@ -3,6 +3,8 @@
 Pictures are uint8 [3, H, W] RGB and masks uint8 [H, W], as torchvision tv_tensors, and move together.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import InterpolationMode
@@ -53,28 +55,53 @@ def _is_mixed(mask: Tensor, config: AugmentConfig, ignore: int) -> bool:
     return int((counts > 0).sum()) > 1 and int(counts.max()) < config.max_share * int(counts.sum())
 
 
-def random_flip(picture: Image, mask: Mask, probability: float, generator: Generator) -> tuple[Image, Mask]:
-    """Mirror left and right with this probability."""
+def random_flip(
+    picture: Image,
+    mask: Mask,
+    probability: float,
+    generator: Generator,
+    flip_pairs: Sequence[tuple[int, int]] = (),
+) -> tuple[Image, Mask]:
+    """Mirror left and right with this probability; the classes of each of `flip_pairs` then change places."""
     if not chance(probability, generator):
         return picture, mask
-    return moves.horizontal_flip(picture), moves.horizontal_flip(mask)
+    picture, mask = moves.horizontal_flip(picture), moves.horizontal_flip(mask)
+    if not flip_pairs:
+        return picture, mask
+    partner = torch.arange(256, dtype=torch.uint8)
+    for left, right in flip_pairs:
+        partner[left], partner[right] = right, left
+    return picture, Mask(partner[mask.as_subclass(Tensor).long()])
 
 
 def pad(picture: Tensor, mask: Tensor, size: tuple[int, int], ignore: int) -> tuple[Tensor, Tensor]:
-    """Pad a normalised picture [3, H, W] with 0 (the mean colour) and its mask with `ignore`, right and below."""
+    """Pad a picture [3, H, W] with 0 and its mask with `ignore`, right and below.
+
+    0 is black in a picture of bytes and the mean colour in a normalised one.
+    """
     missing = [0, 0, max(size[1] - mask.shape[-1], 0), max(size[0] - mask.shape[-2], 0)]
     padded = moves.pad(Image(picture), missing, fill=0), moves.pad(Mask(mask), missing, fill=ignore)
     return padded[0].as_subclass(Tensor), padded[1].as_subclass(Tensor)
 
 
 def augment(
-    picture: Tensor, mask: Tensor, config: AugmentConfig, ignore: int, generator: Generator
+    picture: Tensor,
+    mask: Tensor,
+    config: AugmentConfig,
+    ignore: int,
+    generator: Generator,
+    flip_pairs: Sequence[tuple[int, int]] = (),
 ) -> tuple[Tensor, Tensor]:
-    """Resize, crop, flip and distort: uint8 [3, H, W] and [H, W] -> the same kinds, at most `config.crop` large."""
+    """Resize, crop, flip and distort: uint8 [3, H, W] and [H, W] -> the same kinds, at most `config.crop` large.
+
+    `flip_pairs` are classes that change places in a mirrored picture. With `config.pad` black, what the picture lacks
+    of the crop is added at the end, in black.
+    """
     picture, mask = random_resize(Image(picture), Mask(mask), config, generator)
     picture, mask = random_crop(picture, mask, config, ignore, generator)
-    picture, mask = random_flip(picture, mask, config.flip, generator)
+    picture, mask = random_flip(picture, mask, config.flip, generator, flip_pairs)
     plain = picture.as_subclass(Tensor)
     if config.distortion:
         plain = photometric_distortion(plain, generator)
-    return plain, mask.as_subclass(Tensor)
+    labels = mask.as_subclass(Tensor)
+    return pad(plain, labels, config.crop, ignore) if config.pad == "black" else (plain, labels)

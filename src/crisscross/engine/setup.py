@@ -23,7 +23,7 @@ class Machine:
 
 
 def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
-    """The experiment with the data set's classes, palette and ignore value filled in.
+    """The experiment with the data set's classes, palette, ignore value and flip pairs filled in.
 
     Raises:
         CrissCrossError: the experiment names other classes.
@@ -44,7 +44,13 @@ def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
             f"loss.class_weights must hold one number for each of {len(dataset.classes)} classes, got {weights}"
         )
     palette = experiment.data.palette or dataset.palette
-    data = replace(experiment.data, classes=dataset.classes, palette=palette, ignore=dataset.ignore)
+    data = replace(
+        experiment.data,
+        classes=dataset.classes,
+        palette=palette,
+        ignore=dataset.ignore,
+        flip_pairs=experiment.data.flip_pairs or dataset.flip_pairs,
+    )
     return replace(experiment, data=data)
 
 
