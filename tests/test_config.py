@@ -54,10 +54,12 @@ FULL = {
         "align_corners": True,
         "attention_memory": "lean",
         "contract_dilation": False,
+        "pool_shortcut": False,
         "ceil_pool": True,
         "activation": "leaky_relu",
         "norm": "absolute",
         "aux_bias": True,
+        "fuse_bias": True,
         "frozen": ["conv1", "bn1"],
     },
     "data": {

@@ -1,7 +1,9 @@
 """timm's feature networks (and a user's own) behind one small contract.
 
 A backbone has `channels` and `strides`, both fine to coarse, and its forward takes [B, 3, H, W] and returns a tuple of
-that many feature maps [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])].
+that many feature maps [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])]. With `ceil_pool` the maps after a
+ResNet's max-pooling are those of a picture one stride larger where a size is even: 1024 gives 257 and 129, not 256 and
+128.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from crisscross.config import hint, import_attribute
 from crisscross.errors import CrissCrossError
+from crisscross.layers import AbsoluteBatchNorm2d
 
 # Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
 PROBE_SIZE = 96
@@ -61,7 +64,16 @@ class Backbone(nn.Module):
         return tuple(self.net(x))
 
 
-def create_backbone(name: str, output_stride: int = 8, pretrained: bool = False) -> Backbone:
+def create_backbone(
+    name: str,
+    output_stride: int = 8,
+    pretrained: bool = False,
+    *,
+    contract_dilation: bool = True,
+    pool_shortcut: bool = True,
+    ceil_pool: bool = False,
+    norm: str = "batch",
+) -> Backbone:
     """Build a backbone at an output stride.
 
     Args:
@@ -69,11 +81,22 @@ def create_backbone(name: str, output_stride: int = 8, pretrained: bool = False)
             `package.module:attribute`, called with `output_stride` and returning a module as `Backbone` wants it.
         output_stride: 8, 16 or 32; the stride of the last feature map.
         pretrained: load timm's own weights (needs the network or timm's cache).
+        contract_dilation: false gives the first block of a dilated stage of a timm ResNet the stage's full dilation.
+        pool_shortcut: false takes the 2 x 2 average out of the shortcuts of dilated stages of timm's ResNet-D.
+        ceil_pool: true rounds the size after a timm ResNet's max-pooling up. The strides stay the nominal ones.
+        norm: `absolute` makes every batch norm an `AbsoluteBatchNorm2d` of the same tensors.
 
     Raises:
-        CrissCrossError: unknown name, no feature maps, or the output stride cannot be had.
+        CrissCrossError: unknown name, no feature maps, the output stride cannot be had, or an option has no meaning for
+            this backbone.
     """
     net = _own_network(name, output_stride) if ":" in name else _timm_network(name, output_stride, pretrained)
+    if not contract_dilation:
+        _dilate_first_blocks(net, name)
+    if not pool_shortcut:
+        _unpool_shortcuts(net, name)
+    if norm == "absolute":
+        _make_norms_absolute(net, name)
     backbone = Backbone(net, name)
     if backbone.strides[-1] != output_stride:
         reached = backbone.strides[-1]
@@ -83,6 +106,9 @@ def create_backbone(name: str, output_stride: int = 8, pretrained: bool = False)
             if reached in (8, 16, 32)
             else f"backbone {name} gives output stride {reached}, not {output_stride}; choose another backbone"
         )
+    if ceil_pool:
+        # After the probe: its strides are those of the ordinary pooling.
+        _max_pooling(net, name).ceil_mode = True
     return backbone
 
 
@@ -149,6 +175,63 @@ def _explain(name: str, output_stride: int, pretrained: bool, error: Exception) 
         f"backbone {name} cannot run at output stride {output_stride} ({reason}); "
         "try model.output_stride=32 or another backbone"
     ) from error
+
+
+def _stages(net: nn.Module, name: str, option: str) -> list[list[Any]]:
+    """The blocks of each stage of a timm ResNet."""
+    from timm.models.resnet import BasicBlock, Bottleneck
+
+    children = dict(net.named_children())
+    stages = [list(child.children()) for key, child in children.items() if key.startswith("layer")]
+    if not stages or any(type(block) not in (BasicBlock, Bottleneck) for stage in stages for block in stage):
+        raise CrissCrossError(f"backbone {name} is no timm ResNet of plain blocks: {option} has no meaning for it")
+    return stages
+
+
+def _dilate_first_blocks(net: nn.Module, name: str) -> None:
+    """The stage's full dilation for its first block too, where timm takes that of the stage before."""
+    dilation = 1
+    for number, stage in enumerate(_stages(net, name, "model.contract_dilation=false")):
+        convolutions = [child for child in stage[0].children() if isinstance(child, nn.Conv2d)]
+        # From the second stage on, one that does not stride dilates instead.
+        if number and all(conv.stride == (1, 1) for conv in convolutions):
+            dilation *= 2
+        for conv in convolutions:
+            if conv.kernel_size == (3, 3):
+                conv.dilation = conv.padding = (dilation, dilation)
+
+
+def _unpool_shortcuts(net: nn.Module, name: str) -> None:
+    pools = [
+        block.downsample
+        for stage in _stages(net, name, "model.pool_shortcut=false")
+        for block in stage
+        if isinstance(block.downsample, nn.Sequential) and isinstance(block.downsample[0], nn.AvgPool2d)
+    ]
+    if not pools:
+        raise CrissCrossError(f"backbone {name} has no average in its shortcuts: leave model.pool_shortcut=true")
+    for shortcut in pools:
+        if shortcut[0].stride in (1, (1, 1)):
+            shortcut[0] = nn.Identity()
+
+
+def _max_pooling(net: nn.Module, name: str) -> nn.MaxPool2d:
+    pooling = getattr(net, "maxpool", None)
+    if not isinstance(pooling, nn.MaxPool2d):
+        raise CrissCrossError(f"backbone {name} has no max-pooling of a ResNet: leave model.ceil_pool=false")
+    return pooling
+
+
+def _make_norms_absolute(net: nn.Module, name: str) -> None:
+    """Another norm in the place of every batch norm, with its tensors."""
+    kinds = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+    norms: dict[str, Any] = {key: module for key, module in net.named_modules() if isinstance(module, kinds)}
+    if not norms or any(type(norm) is not nn.BatchNorm2d or not norm.affine for norm in norms.values()):
+        raise CrissCrossError(f"backbone {name} has other norms than plain batch norms: leave model.norm=batch")
+    for key, old in norms.items():
+        new = AbsoluteBatchNorm2d(old.num_features, old.eps, old.momentum or 0.1)
+        new.load_state_dict(old.state_dict())
+        net.set_submodule(key, new)
 
 
 def _own_network(name: str, output_stride: int) -> nn.Module:

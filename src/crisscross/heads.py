@@ -5,6 +5,9 @@ from torch import Tensor, nn
 
 from crisscross.layers import ConvNormAct, RecurrentCrissCrossAttention
 
+# Activations around the attention and everywhere else, where a name stands for two.
+ACTIVATIONS_OF = {"leaky_attention": ("leaky_relu", "relu")}
+
 
 def _classifier(channels: int, classes: int) -> nn.Conv2d:
     layer = nn.Conv2d(channels, classes, 1)
@@ -25,6 +28,10 @@ class CrissCrossHead(nn.Module):
         reduction: divides `channels` for query and key.
         dropout: share of channels dropped before the classifier.
         memory: what the attention keeps in training, see `CrissCrossAttention`.
+        activation: `relu` or `leaky_relu` for the whole head; `leaky_attention` is leaky in the two convolutions around
+            the attention and ReLU after the join, as in PaddleSeg.
+        norm: `batch` or `absolute`, see `ConvNormAct`.
+        fuse_bias: whether the 3 x 3 convolution after the join has a bias.
 
     Maps [B, in_channels, h, w] to logits [B, K, h, w].
     """
@@ -38,14 +45,18 @@ class CrissCrossHead(nn.Module):
         reduction: int,
         dropout: float,
         memory: str = "auto",
+        activation: str = "relu",
+        norm: str = "batch",
+        fuse_bias: bool = False,
     ) -> None:
         super().__init__()
-        self.reduce = ConvNormAct(in_channels, channels)
+        around, after = ACTIVATIONS_OF.get(activation, (activation, activation))
+        self.reduce = ConvNormAct(in_channels, channels, norm=norm, activation=around)
         self.attend: nn.Module = nn.Identity()
         if recurrence:
             self.attend = RecurrentCrissCrossAttention(channels, recurrence, reduction, memory=memory)
-        self.refine = ConvNormAct(channels, channels)
-        self.fuse = ConvNormAct(in_channels + channels, channels)
+        self.refine = ConvNormAct(channels, channels, norm=norm, activation=around)
+        self.fuse = ConvNormAct(in_channels + channels, channels, norm=norm, activation=after, bias=fuse_bias)
         self.dropout = nn.Dropout2d(dropout)
         self.classify = _classifier(channels, classes)
 
@@ -57,11 +68,24 @@ class CrissCrossHead(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """The FCN head on the last feature map but one, used in training only: [B, in, h, w] -> logits [B, K, h, w]."""
+    """The FCN head on the last feature map but one, used in training only: [B, in, h, w] -> logits [B, K, h, w].
 
-    def __init__(self, in_channels: int, classes: int, channels: int, dropout: float) -> None:
+    `activation` and `norm` are as in `CrissCrossHead`; `bias` is that of the 3 x 3 convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        channels: int,
+        dropout: float,
+        activation: str = "relu",
+        norm: str = "batch",
+        bias: bool = False,
+    ) -> None:
         super().__init__()
-        self.reduce = ConvNormAct(in_channels, channels)
+        after = ACTIVATIONS_OF.get(activation, (activation, activation))[1]
+        self.reduce = ConvNormAct(in_channels, channels, norm=norm, activation=after, bias=bias)
         self.dropout = nn.Dropout2d(dropout)
         self.classify = _classifier(channels, classes)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import fx, nn
 
+from crisscross.layers.norm import AbsoluteBatchNorm2d
 from crisscross.layers.winograd import WORTHWHILE, WinogradConv2d, gain, why_not
 from crisscross.models import Segmenter
 
@@ -83,7 +84,7 @@ class _Tracer(fx.Tracer):
         self.opaque = opaque
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        stop = isinstance(m, nn.Conv2d | nn.BatchNorm2d) or m in self.opaque
+        stop = isinstance(m, nn.Conv2d | nn.BatchNorm2d | AbsoluteBatchNorm2d) or m in self.opaque
         return stop or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -140,7 +141,7 @@ def _plain_norm(module: nn.Module) -> bool:
     """A batch norm that applies stored statistics and nothing else but, in timm's, an activation."""
     from timm.layers.norm_act import BatchNormAct2d
 
-    known = type(module) in (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d)
+    known = type(module) in (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d, AbsoluteBatchNorm2d)
     return known and not _hooked(module) and not module.training and module.running_mean is not None
 
 
@@ -152,10 +153,13 @@ def _hooked(module: nn.Module) -> bool:
 def _fold(conv: Any, norm: Any) -> None:
     """Scale and shift of the norm into weight and bias, computed in float64."""
     mean, variance = norm.running_mean.double(), norm.running_var.double()
-    scale = (variance + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight.double())
+    weight = 1 if norm.weight is None else norm.weight.double()
+    if isinstance(norm, AbsoluteBatchNorm2d):
+        weight = norm.weight.double().abs() + norm.eps
+    scale = (variance + norm.eps).rsqrt() * weight
     shift = (0 if norm.bias is None else norm.bias.double()) - mean * scale
     if conv.bias is not None:
         shift = shift + conv.bias.double() * scale
-    weight = conv.weight.double() * scale[:, None, None, None]
-    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+    folded = conv.weight.double() * scale[:, None, None, None]
+    conv.weight = nn.Parameter(folded.to(conv.weight.dtype), requires_grad=False)
     conv.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)

@@ -47,11 +47,12 @@ class ModelConfig:
     of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
     `attention_memory` is what the attention keeps in training, see `crisscross.layers.CrissCrossAttention`.
 
-    The last five describe how publishers differ from MMSegmentation, whose networks the defaults are; see
+    The last seven describe how publishers differ from MMSegmentation, whose networks the defaults are: see
     docs/checkpoints.md. `contract_dilation` halves the dilation of the first block of a dilated ResNet stage;
-    `ceil_pool` rounds the size after a ResNet's max-pooling up; `activation` is that of the heads; `norm: absolute`
-    scales by |weight| + 1e-5, as the authors' in-place batch norm does; `aux_bias` gives the auxiliary head's 3 x 3
-    convolution a bias.
+    `pool_shortcut` averages 2 x 2 in the shortcut of a dilated stage of timm's ResNet-D; `ceil_pool` rounds the size
+    after a ResNet's max-pooling up; `activation` is that of the heads (`leaky_attention`: leaky around the attention
+    alone); `norm: absolute` scales by |weight| + 1e-5, as the authors' in-place batch norm does; `aux_bias` and
+    `fuse_bias` give the 3 x 3 convolutions of the auxiliary head and after the join a bias.
     """
 
     backbone: str = "resnet50c"
@@ -67,10 +68,12 @@ class ModelConfig:
     frozen: tuple[str, ...] = ()
     attention_memory: Literal["auto", "fast", "lean"] = "auto"
     contract_dilation: bool = True
+    pool_shortcut: bool = True
     ceil_pool: bool = False
-    activation: Literal["relu", "leaky_relu"] = "relu"
+    activation: Literal["relu", "leaky_relu", "leaky_attention"] = "relu"
     norm: Literal["batch", "absolute"] = "batch"
     aux_bias: bool = False
+    fuse_bias: bool = False
 
     def __post_init__(self) -> None:
         _require(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)

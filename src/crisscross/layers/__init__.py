@@ -2,9 +2,11 @@
 
 from crisscross.layers.attention import CrissCrossAttention, RecurrentCrissCrossAttention, relative_position_bias
 from crisscross.layers.conv import ConvNormAct
+from crisscross.layers.norm import AbsoluteBatchNorm2d
 from crisscross.layers.winograd import WinogradConv2d
 
 __all__ = [
+    "AbsoluteBatchNorm2d",
     "ConvNormAct",
     "CrissCrossAttention",
     "RecurrentCrissCrossAttention",

@@ -54,7 +54,15 @@ class Segmenter(nn.Module):
         if not classes:
             raise CrissCrossError("data.classes is empty: a network needs class names, e.g. data.classes=[road, sky]")
         self.experiment = experiment
-        self.backbone = create_backbone(model.backbone, model.output_stride, model.pretrained and initialise)
+        self.backbone = create_backbone(
+            model.backbone,
+            model.output_stride,
+            model.pretrained and initialise,
+            contract_dilation=model.contract_dilation,
+            pool_shortcut=model.pool_shortcut,
+            ceil_pool=model.ceil_pool,
+            norm=model.norm,
+        )
         self.head = CrissCrossHead(
             self.backbone.channels[-1],
             classes,
@@ -63,9 +71,20 @@ class Segmenter(nn.Module):
             model.reduction,
             model.dropout,
             model.attention_memory,
+            model.activation,
+            model.norm,
+            model.fuse_bias,
         )
         self.aux_head = (
-            AuxiliaryHead(self.backbone.channels[-2], classes, model.aux_channels, model.dropout)
+            AuxiliaryHead(
+                self.backbone.channels[-2],
+                classes,
+                model.aux_channels,
+                model.dropout,
+                model.activation,
+                model.norm,
+                model.aux_bias,
+            )
             if model.aux_channels
             else None
         )
