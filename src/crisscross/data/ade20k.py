@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.layout import needed_folder, pictures_in
+from crisscross.data.layout import absent, needed_folder, pictures_in
 from crisscross.data.palette import hex_palette
 from crisscross.errors import CrissCrossError
 
@@ -66,6 +66,7 @@ def open_ade20k(root: str | os.PathLike[str]) -> DataSet:
     fix = f"download ADEChallengeData2016.zip from the MIT scene parsing benchmark and unpack it as {root}"
     for name in ("images", "annotations"):
         needed_folder(root / name, fix)
+    note = ""
     if not _has_splits(root):
         splits = {"val": _pairs(root / "images", root / "annotations")}
         if not splits["val"]:
@@ -76,7 +77,8 @@ def open_ade20k(root: str | os.PathLike[str]) -> DataSet:
             for split, folder in FOLDERS.items()
             if (root / "images" / folder).is_dir()
         }
-    return DataSet("ade20k", root, CLASSES, PALETTE, splits, labels=LABELS)
+        note = absent(root, {split: (f"images/{folder}",) for split, folder in FOLDERS.items()})
+    return DataSet("ade20k", root, CLASSES, PALETTE, splits, note=note, labels=LABELS)
 
 
 def _has_splits(root: Path) -> bool:

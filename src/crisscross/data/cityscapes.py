@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.layout import needed_folder, pictures_in
+from crisscross.data.layout import absent, needed_folder, pictures_in
 from crisscross.data.palette import hex_palette
 
 # The order is that of the train ids, 0..18.
@@ -75,7 +75,9 @@ def _open(root: Path, name: str, kind: str) -> DataSet:
         if split != left_out
     }
     labels = None if end == TRAIN_IDS_END else TRAIN_ID_OF
-    note = f"{left_out} is left out: it has no {end}; type `crisscross data prepare {name} {root}`" if left_out else ""
+    note = absent(root, {split: (f"{PICTURES}/{split}", f"{kind}/{split}") for split in SPLITS[kind]})
+    if left_out:
+        note = f"{left_out} is left out: it has no {end}; type `crisscross data prepare {name} {root}`"
     return DataSet(name, root, CLASSES, PALETTE, splits, note=note, labels=labels)
 
 

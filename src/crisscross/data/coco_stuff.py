@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.layout import needed_folder, pictures_in
+from crisscross.data.layout import absent, needed_folder, pictures_in
 from crisscross.data.palette import hex_palette
 
 THINGS = (
@@ -77,7 +77,8 @@ def open_coco_stuff(root: str | os.PathLike[str]) -> DataSet:
         for split, folder in SPLITS.items()
         if (images / folder).is_dir()
     }
-    return DataSet("coco-stuff", root, CLASSES, PALETTE, splits, labels=LABELS)
+    note = absent(images, {split: (folder,) for split, folder in SPLITS.items()})
+    return DataSet("coco-stuff", root, CLASSES, PALETTE, splits, note=note, labels=LABELS)
 
 
 def _images(root: Path) -> Path | None:

@@ -44,7 +44,10 @@ class DataSet:
             CrissCrossError: there is no such split, or it is empty.
         """
         if name not in self.splits:
-            raise CrissCrossError(f"{self.root}: no split {name!r}; this data set has {', '.join(self.splits)}")
+            reason = f" ({self.note})" if self.note else ""
+            raise CrissCrossError(
+                f"{self.root}: no split {name!r}; this data set has {', '.join(self.splits) or 'none'}{reason}"
+            )
         if not self.splits[name]:
             reason = f" ({self.note}); list its picture names in {name}.txt" if self.note else ""
             raise CrissCrossError(f"{self.root}: the split {name!r} is empty{reason}")

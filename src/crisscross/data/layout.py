@@ -1,6 +1,6 @@
 """What the openers share: folders that must be there, lists of names, pictures of a folder."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from crisscross.data.reading import is_picture_file
@@ -57,3 +57,11 @@ def pictures_in(folder: Path, suffix: str = "", deep: bool = False) -> list[Path
     """Picture files of a folder (with `deep` those of the folders below) whose name ends with `suffix`, in order."""
     entries: Iterable[Path] = folder.rglob("*") if deep else folder.iterdir()
     return sorted(path for path in entries if is_picture_file(path) and path.name.endswith(suffix))
+
+
+def absent(root: Path, folders: Mapping[str, Iterable[str]]) -> str:
+    """Which splits are left out because a folder of theirs is missing, for the note of a data set; empty if none."""
+    lacking = {
+        split: [name for name in names if not (root / name).is_dir()] for split, names in sorted(folders.items())
+    }
+    return "; ".join(f"no {split}: {', '.join(names)} not there" for split, names in lacking.items() if names)

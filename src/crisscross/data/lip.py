@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.layout import needed_folder, pictures_in, read_names
+from crisscross.data.layout import absent, needed_folder, pictures_in, read_names
 from crisscross.data.palette import hex_palette
 
 CLASSES = (
@@ -40,7 +40,8 @@ def open_lip(root: str | os.PathLike[str]) -> DataSet:
     if not present:
         needed_folder(root / "train_images", fix)
     splits = {split: _pairs(root, split, fix) for split in present}
-    return DataSet("lip", root, CLASSES, PALETTE, splits, flip_pairs=FLIP_PAIRS)
+    note = absent(root, {split: (f"{split}_images",) for split in SPLITS})
+    return DataSet("lip", root, CLASSES, PALETTE, splits, note=note, flip_pairs=FLIP_PAIRS)
 
 
 def _pairs(root: Path, split: str, fix: str) -> tuple[Pair, ...]:

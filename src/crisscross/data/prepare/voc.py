@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.data.layout import needed_folder, read_names
+from crisscross.data.layout import needed_file, needed_folder, read_names
 from crisscross.data.palette import voc_palette
 from crisscross.data.prepare.work import Job, Plan, needed_package, unique_targets, write_mask
 from crisscross.data.reading import read_mask
@@ -74,11 +74,10 @@ def from_mat(source: Path, target: Path) -> int:
 def _segmentation(source: Path) -> np.ndarray:
     from scipy.io import loadmat
 
+    needed_file(source, "SBD's lists name it: unpack benchmark.tgz again")
     try:
         content: dict[str, Any] = loadmat(source, variable_names=["GTcls"])
         return np.asarray(content["GTcls"]["Segmentation"][0, 0])
-    except FileNotFoundError as error:
-        raise CrissCrossError(f"{source}: no such file, but SBD's lists name it; unpack benchmark.tgz again") from error
     # scipy fails on damaged files in many ways.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

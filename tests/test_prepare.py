@@ -1,0 +1,395 @@
+"""Masks made from what the data sets' sites hand out, checked against drawings and other people's code."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crisscross.cli import main
+from crisscross.data import camvid32, cityscapes, coco_stuff, open_dataset, voc
+from crisscross.data.prepare import prepare
+from crisscross.data.reading import read_mask, read_pair
+from crisscross.errors import CrissCrossError
+from published_data import draw_labels, save, write_camvid32, write_cityscapes, write_voc2012aug
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pycocotools")
+
+
+def refusal(*arguments: object) -> str:
+    with pytest.raises(CrissCrossError) as caught:
+        prepare(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def files_below(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_train_ids_fine_and_coarse(tmp_path: Path) -> None:
+    write_cityscapes(write_cityscapes(tmp_path), kind="gtCoarse")
+    before = {
+        name: {pair.name: read_pair(pair, dataset)[1] for pairs in dataset.splits.values() for pair in pairs}
+        for name in ("cityscapes", "cityscapes-coarse")
+        for dataset in [open_dataset(name, tmp_path)]
+    }
+    done = prepare("cityscapes", tmp_path)
+    assert (done.written, done.skipped) == (4 + 6, 0)
+    for name, masks in before.items():
+        dataset = open_dataset(name, tmp_path)
+        assert dataset.labels is None
+        for pairs in dataset.splits.values():
+            for pair in pairs:
+                assert np.array_equal(read_mask(pair.mask), masks[pair.name])
+
+
+def test_every_label_id_as_the_official_script_has_it(tmp_path: Path) -> None:
+    labels = pytest.importorskip("cityscapesscripts.helpers.labels").labels
+    ids = np.arange(34, dtype=np.uint8).reshape(2, 17)
+    save(tmp_path / "gtFine/val/x/x_000000_000019_gtFine_labelIds.png", ids)
+    prepare("cityscapes", tmp_path)
+    written = read_mask(tmp_path / "gtFine/val/x/x_000000_000019_gtFine_labelTrainIds.png")
+    official = {label.id: label.trainId for label in labels}
+    assert written.ravel().tolist() == [official[number] for number in range(34)]
+
+
+def test_finished_files_are_left_alone_and_broken_off_ones_are_made(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path, 3)
+    prepare("cityscapes", tmp_path)
+    first, second, *_ = sorted(tmp_path.rglob("*_labelTrainIds.png"))
+    wanted = second.read_bytes()
+    first.write_bytes(b"mine")
+    second.unlink()
+    (second.parent / f".{second.name}.99999.tmp").write_bytes(b"half")
+    done = prepare("cityscapes", tmp_path, None, 2)
+    assert (done.written, done.skipped) == (1, 5)
+    assert first.read_bytes() == b"mine" and second.read_bytes() == wanted
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_another_folder_for_the_results(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path / "in", 1)
+    before = files_below(tmp_path / "in")
+    prepare("cityscapes", tmp_path / "in", tmp_path / "out")
+    assert files_below(tmp_path / "in") == before
+    assert sorted(files_below(tmp_path / "out")) == [
+        f"gtFine/{split}/{city}/{city}_000000_000019_gtFine_labelTrainIds.png"
+        for split, city in (("train", "aachen"), ("val", "frankfurt"))
+    ]
+
+
+def test_colour_labels_of_camvid(tmp_path: Path) -> None:
+    write_camvid32(tmp_path)
+    wanted = {path.name: read_mask(path) for path in (tmp_path / camvid32.INDEX).iterdir()}
+    for path in (tmp_path / camvid32.INDEX).iterdir():
+        path.unlink()
+    (tmp_path / camvid32.INDEX).rmdir()
+    with pytest.raises(CrissCrossError, match=r"LabeledIndex_full: no such folder; .*crisscross data prepare camvid32"):
+        open_dataset("auto", tmp_path)
+    assert prepare("camvid32", tmp_path, None, 2).lines == ()
+    assert {path.name: read_mask(path).tolist() for path in (tmp_path / camvid32.INDEX).iterdir()} == {
+        name: mask.tolist() for name, mask in wanted.items()
+    }
+    assert open_dataset("auto", tmp_path).name == "camvid32"
+
+
+def test_stray_and_foreign_colours_of_camvid(tmp_path: Path) -> None:
+    write_camvid32(tmp_path, 1)
+    victim = tmp_path / camvid32.COLOURS / "0001TP_006690_L.png"
+    with Image.open(victim) as picture:
+        colours = np.array(picture)
+    colours[40, 10:14] = (1, 2, 3)
+    save(victim, colours)
+    for path in (tmp_path / camvid32.INDEX).iterdir():
+        path.unlink()
+    (line,) = prepare("camvid32", tmp_path).lines
+    assert line == "4 pixels with a colour that label_colors.txt does not hold became Void"
+    assert (read_mask(tmp_path / camvid32.INDEX / victim.name)[40, 10:14] == camvid32.VOID).all()
+    save(victim, np.full_like(colours, 77))
+    (tmp_path / camvid32.INDEX / victim.name).unlink()
+    assert f"{victim}: 3072 pixels have colours that label_colors.txt does not hold, such as 77 77 77" == refusal(
+        "camvid32", tmp_path
+    )
+
+
+def write_sbd(root: Path, names: dict[str, list[str]]) -> None:
+    """SBD's folder with a .mat for every name, as its publishers save them: nested structures."""
+    scipy_io = pytest.importorskip("scipy.io")
+    (root / "cls").mkdir(parents=True)
+    for split, some in names.items():
+        (root / f"{split}.txt").write_text("\n".join(some) + "\n")
+        for name in some:
+            labels = draw_labels(sum(map(ord, name)), 21, 48, 64)
+            content = {"Segmentation": labels, "Boundaries": np.zeros((20, 1)), "CategoriesPresent": [1, 2]}
+            scipy_io.savemat(root / "cls" / f"{name}.mat", {"GTcls": content}, do_compression=True)
+
+
+def voc_with_sbd(tmp_path: Path) -> Path:
+    """VOC's train 2007_0, 2007_1 and val 2008_0, 2008_1; SBD knows two of these and three others, one of them twice."""
+    root = write_voc2012aug(tmp_path)
+    devkit = root / "VOCdevkit" / "VOC2012"
+    for path in (devkit / voc.AUGMENTED).iterdir():
+        path.unlink()
+    (devkit / voc.AUGMENTED).rmdir()
+    (devkit / voc.LISTS / "aug.txt").unlink()
+    write_sbd(
+        root / "benchmark_RELEASE" / "dataset",
+        {"train": ["2007_000001", "2009_000001", "2010_000007"], "val": ["2008_000000", "2011_000003", "2009_000001"]},
+    )
+    for name in ("2010_000007", "2011_000003"):
+        save(devkit / "JPEGImages" / f"{name}.jpg", np.zeros((48, 64, 3), np.uint8))
+    return root
+
+
+@pytest.mark.parametrize("inside", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
+def test_labels_of_sbd(tmp_path: Path, inside: str) -> None:
+    root = voc_with_sbd(tmp_path)
+    done = prepare("voc2012aug", root / inside, None, 2)
+    (line,) = done.lines
+    assert line == "warning: train of voc2012aug: 5 = 2 + 3 pictures; the published ones are 10,582 = 1,464 + 9,118"
+    dataset = open_dataset("auto", root)
+    assert [pair.name for pair in dataset.split("train")] == [
+        *("2007_000000", "2007_000001"),
+        *("2009_000001", "2010_000007", "2011_000003"),
+    ]
+    for pair in dataset.split("train")[2:]:
+        assert np.array_equal(read_pair(pair, dataset)[1], draw_labels(sum(map(ord, pair.name)), 21, 48, 64))
+        with Image.open(pair.mask) as picture:
+            assert picture.mode == "P" and picture.getpalette()[3:6] == [128, 0, 0]
+    # VOC's own pictures have VOC's own labels there too, not SBD's.
+    folder = root / "VOCdevkit/VOC2012"
+    for name in ("2007_000000", "2007_000001"):
+        assert np.array_equal(
+            read_mask(folder / voc.AUGMENTED / f"{name}.png"), read_mask(folder / voc.MASKS / f"{name}.png")
+        )
+    assert not (folder / voc.AUGMENTED / "2008_000000.png").exists()
+
+
+def test_the_published_counts_are_told_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crisscross.data.prepare import voc as preparing
+
+    monkeypatch.setattr(preparing, "TRAIN", 2)
+    monkeypatch.setattr(preparing, "AUG", 3)
+    assert prepare("voc2012aug", voc_with_sbd(tmp_path)).lines == ("train of voc2012aug: 5 = 2 + 3 pictures",)
+
+
+def test_what_can_be_wrong_with_sbd(tmp_path: Path) -> None:
+    root = voc_with_sbd(tmp_path)
+    victim = root / "benchmark_RELEASE/dataset/cls/2010_000007.mat"
+    whole = victim.read_bytes()
+    for content in (b"", b"no matlab", whole[: len(whole) // 2]):
+        victim.write_bytes(content)
+        assert refusal("voc2012aug", root).startswith(f"{victim}: not a .mat file of SBD with GTcls.Segmentation: ")
+    # The list is written last, so that a stopped run is not taken for a finished one.
+    assert not (root / "VOCdevkit/VOC2012" / voc.LISTS / "aug.txt").exists()
+    victim.unlink()
+    assert f"{victim}: no such file; SBD's lists name it" in refusal("voc2012aug", root)
+    (root / "benchmark_RELEASE").rename(root / "elsewhere")
+    assert "benchmark_RELEASE/dataset/cls: no such folder; unpack benchmark.tgz" in refusal("voc2012aug", root)
+
+
+SIZE = (24, 32)
+
+
+def box(left: int, top: int, right: int, bottom: int) -> list[float]:
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def runs_of(covered: np.ndarray) -> list[int]:
+    """COCO's uncompressed run lengths: down the columns, starting with the number of zeros."""
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], covered.ravel(order="F")])))
+    return np.diff(np.concatenate([[0], changes, [covered.size]])).tolist()
+
+
+def write_coco(root: Path) -> Path:
+    """One picture: stuff in compressed run lengths below polygons, a crowd in plain run lengths and a small polygon."""
+    mask = pytest.importorskip("pycocotools.mask")
+    height, width = SIZE
+    y, x = np.mgrid[:height, :width]
+
+    def packed(covered: np.ndarray) -> dict:
+        encoded = mask.encode(np.asfortranarray(covered.astype(np.uint8)))
+        return {"size": list(SIZE), "counts": encoded["counts"].decode()}
+
+    stuff = [(157, y < 12), (169, (y >= 12) & (x < 20)), (183, (y >= 12) & (x >= 20))]
+    things = [
+        (1, [box(4, 4, 12, 20)], 0),
+        (3, {"size": list(SIZE), "counts": runs_of((x >= 24) & (y >= 16))}, 1),
+        (17, [box(8, 8, 16, 16), box(26, 18, 30, 22), [1, 1, 2, 2]], 0),
+    ]
+    image = {"id": 7, "file_name": "000000000007.jpg", "height": height, "width": width}
+    (root / "annotations").mkdir(parents=True)
+    for kind, rows in (
+        ("stuff", [(number, packed(covered), 0) for number, covered in stuff]),
+        ("instances", things),
+    ):
+        annotations = [
+            {"id": place, "image_id": 7, "category_id": number, "segmentation": segmentation, "iscrowd": crowd}
+            for place, (number, segmentation, crowd) in enumerate(rows)
+        ]
+        content = {"images": [image], "annotations": annotations, "categories": []}
+        (root / "annotations" / f"{kind}_val2017.json").write_text(json.dumps(content))
+    save(root / "val2017" / "000000000007.jpg", np.zeros((*SIZE, 3), np.uint8))
+    return root
+
+
+def test_things_over_stuff(tmp_path: Path) -> None:
+    root = write_coco(tmp_path)
+    with pytest.raises(CrissCrossError, match=r"stuffthingmaps/val2017: no such folder; .*prepare coco-stuff"):
+        open_dataset("auto", root)
+    assert prepare("coco-stuff", root).written == 1
+    dataset = open_dataset("auto", root)
+    _, labels = read_pair(dataset.split("val")[0], dataset)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+
+    def number(name: str) -> int:
+        return dataset.classes.index(name)
+
+    # Painted by hand, in the order of the files.
+    expected = np.where(y < 12, number("sky-other"), np.where(x < 20, number("tree"), 255))
+    expected[4:20, 4:12] = number("person")
+    expected[16:, 24:] = number("car")
+    expected[8:16, 8:16] = number("cat")
+    expected[18:22, 26:30] = number("cat")
+    assert np.array_equal(labels, expected)
+    stored = read_mask(dataset.split("val")[0].mask)
+    assert (stored[0, 31], stored[4, 4], stored[23, 31], stored[12, 31]) == (156, 0, 2, 255)
+
+
+def test_what_can_be_wrong_with_coco(tmp_path: Path) -> None:
+    root = write_coco(tmp_path)
+    instances, stuff = (root / "annotations" / f"{kind}_val2017.json" for kind in ("instances", "stuff"))
+    content = json.loads(instances.read_text())
+    for change, message in (
+        ({"segmentation": {"size": list(SIZE), "counts": "~~~~not runs"}}, "annotation 1 cannot be decoded"),
+        ({"segmentation": {"size": [3, 3], "counts": [9]}}, "annotation 1 cannot be decoded"),
+        ({"segmentation": None}, "annotation 1 cannot be decoded"),
+        ({"category_id": 12}, "annotation 1 has the unknown category 12"),
+    ):
+        broken = json.loads(json.dumps(content))
+        broken["annotations"][1].update(change)
+        instances.write_text(json.dumps(broken))
+        assert message in refusal("coco-stuff", root)
+    instances.write_text("[1, 2")
+    assert "instances_val2017.json: not a COCO annotation file" in refusal("coco-stuff", root)
+    instances.unlink()
+    assert "instances_val2017.json: no such file; unpack annotations_trainval2017.zip" in refusal("coco-stuff", root)
+    stuff.unlink()
+    assert "stuff_val2017.json: no such file; unpack stuff_annotations" in refusal("coco-stuff", root)
+    assert not (root / coco_stuff.MASKS).exists() or not files_below(root / coco_stuff.MASKS)
+
+
+@pytest.mark.parametrize(("name", "package"), [("voc2012aug", "scipy"), ("coco-stuff", "pycocotools")])
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
+    root = voc_with_sbd(tmp_path) if package == "scipy" else write_coco(tmp_path)
+    real = importlib.import_module
+
+    def without(module: str, *rest: object) -> object:
+        if module.startswith(package):
+            raise ImportError(module)
+        return real(module, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", without)
+    assert f"needs the package {package}: pip install crisscross-seg[prepare]" in refusal(name, root)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ade20k", "ade20k needs no preparation; look at it with `crisscross data check"),
+        ("cityscape", "no preparation for 'cityscape'; did you mean cityscapes"),
+        ("cityscapes", "no *_labelIds.png in gtFine/ or gtCoarse/"),
+        ("camvid32", "LabeledApproved_full: no such folder"),
+        ("voc2012aug", "JPEGImages: no such folder; download VOCtrainval"),
+    ],
+)
+def test_what_cannot_be_prepared(tmp_path: Path, name: str, message: str) -> None:
+    assert message in refusal(name, tmp_path)
+
+
+def test_a_table_of_colours_that_is_missing_or_wrong(tmp_path: Path) -> None:
+    table = write_camvid32(tmp_path, 1) / camvid32.COLOUR_TABLE
+    lines = table.read_text()
+    table.write_text(lines.replace("Wall", "Wand"))
+    assert f"{table}: no colour for Wall" == refusal("camvid32", tmp_path)
+    table.write_text("64 128 Animal\n")
+    assert "line 1: must be `red green blue name`, got '64 128 Animal'" in refusal("camvid32", tmp_path)
+    table.unlink()
+    assert "label_colors.txt: no such file; it comes with the colour labels" in refusal("camvid32", tmp_path)
+
+
+def test_a_wrong_label_id_in_another_process_is_one_line(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path, 3)
+    victim = sorted(tmp_path.rglob("*_labelIds.png"))[2]
+    save(victim, np.full((48, 64), 40, np.uint8))
+    assert f"{victim}: value 40, but the label ids of Cityscapes are 0..33" == refusal("cityscapes", tmp_path, None, 2)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cityscapes(tmp_path)
+    words = ["data", "prepare", "cityscapes", str(tmp_path), "--workers", "1"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines() == [
+        "4 files written, 0 were there already",
+        f"now look at it: crisscross data check {tmp_path} --name cityscapes",
+    ]
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("0 files written, 4 were there already\n")
+    assert main(["data", "prepare", "lip", str(tmp_path)]) == 2
+    assert main(["data", "check", str(tmp_path), "--picture", str(tmp_path / "shares.png")]) == 0
+
+
+def test_the_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    from crisscross.data import OPENERS
+    from crisscross.data.known import KNOWN
+    from crisscross.data.prepare import NOT_NEEDED, PREPARE
+
+    assert {*KNOWN, "folder"} == set(OPENERS) == {*PREPARE, *NOT_NEEDED}
+    for name, known in KNOWN.items():
+        assert bool(known.prepare) == (name in PREPARE)
+    assert main(["data", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if line.startswith("voc2012aug")]
+    assert "train 10,582, val 1,449" in row and row.endswith("needed") and " 21 " in row
+
+
+def test_ctrl_c_leaves_whole_files_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    """Stopped in the middle by the terminal's signal to the whole group of processes."""
+    ids = np.random.default_rng(0).integers(0, 34, (256, 512)).astype(np.uint8)
+    folder = tmp_path / "gtFine" / "train" / "aachen"
+    count = 60
+    save(folder / "aachen_000000_000019_gtFine_labelIds.png", ids)
+    content = (folder / "aachen_000000_000019_gtFine_labelIds.png").read_bytes()
+    for number in range(1, count):
+        (folder / f"aachen_{number:06}_000019_gtFine_labelIds.png").write_bytes(content)
+    command = [sys.executable, "-m", "crisscross", "data", "prepare", "cityscapes", str(tmp_path), "--workers", "2"]
+    source = Path(cityscapes.__file__).parents[2]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    )
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("*TrainIds.png"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in errors and "Traceback" not in errors
+    finished = list(folder.glob("*TrainIds.png"))
+    assert 3 <= len(finished) < count
+    assert {np.asarray(Image.open(path)).shape for path in finished} == {(256, 512)}
+    assert not list(folder.glob(".*.tmp"))
+    done = prepare("cityscapes", tmp_path, None, 2)
+    assert (done.written, done.skipped) == (count - len(finished), len(finished))
