@@ -12,7 +12,7 @@ from PIL import Image
 
 import crisscross
 from crisscross.backbones import create_backbone
-from crisscross.checkpoints.loading import read_state_dict
+from crisscross.checkpoints.reading import read_state_dict
 from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import open_dataset

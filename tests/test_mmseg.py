@@ -5,7 +5,6 @@ shape, run by functions that take each tensor by its key, and by `crisscross.loa
 """
 
 import json
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,43 +17,23 @@ from crisscross.checkpoints import mmseg, native
 from crisscross.config import ModelConfig
 from crisscross.errors import CrissCrossError
 from crisscross.models import Segmenter
+from literal import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+PROJECTIONS = [f"decode_head.cca.{name}_conv" for name in ("query", "key", "value")]
 CASES = [(97, 129, 1), (64, 64, 2)]
 
 
-def difference(found, expected):
-    """Relative error of a whole array."""
-    found, expected = (np.asarray(x, np.float64) for x in (found, expected))
-    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
-
-
 # --- the names and shapes, from what is published about them ---
-
-
-def norm_keys(prefix, channels):
-    for part in ("weight", "bias", "running_mean", "running_var"):
-        yield f"{prefix}.{part}", (channels,)
-    yield f"{prefix}.num_batches_tracked", ()
 
 
 def backbone_keys(blocks):
     for index, (outer, inner) in zip((0, 3, 6), ((32, 3), (32, 32), (64, 32)), strict=True):
         yield f"backbone.stem.{index}.weight", (outer, inner, 3, 3)
         yield from norm_keys(f"backbone.stem.{index + 1}", outer)
-    incoming = 64
-    for layer, count in enumerate(blocks, 1):
-        width = 32 * 2**layer
-        for block in range(count):
-            prefix = f"backbone.layer{layer}.{block}"
-            shapes = ((width, incoming, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1))
-            for number, shape in enumerate(shapes, 1):
-                yield f"{prefix}.conv{number}.weight", shape
-                yield from norm_keys(f"{prefix}.bn{number}", shape[0])
-            if block == 0:
-                yield f"{prefix}.downsample.0.weight", (4 * width, incoming, 1, 1)
-                yield from norm_keys(f"{prefix}.downsample.1", 4 * width)
-            incoming = 4 * width
+    parts = [(f"conv{number}", f"bn{number}") for number in (1, 2, 3)]
+    shortcut = ("downsample.0", "downsample.1")
+    yield from bottleneck_keys(blocks, 64, "backbone.layer{}.{}".format, parts, shortcut, norm_keys)
 
 
 def conv_keys(prefix, outer, inner):
@@ -114,17 +93,6 @@ def test_shapes_tell_classes_and_widths():
 # --- their forward pass, written out: every tensor by its key ---
 
 
-def norm(tensors, key, x):
-    mean, var, weight, bias = (tensors[f"{key}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
-    return functional.batch_norm(x, mean, var, weight, bias, False, 0.0, 1e-5)
-
-
-def conv(tensors, key, x, stride=1, dilation=1):
-    weight = tensors[f"{key}.weight"]
-    padding = dilation * (weight.shape[-1] // 2)
-    return functional.conv2d(x, weight, tensors.get(f"{key}.bias"), stride, padding, dilation)
-
-
 def conv_norm_relu(tensors, key, x):
     return norm(tensors, f"{key}.bn", conv(tensors, f"{key}.conv", x)).relu()
 
@@ -155,52 +123,20 @@ def resnet(tensors, x):
     return maps[2], maps[3]
 
 
-def attention(tensors, key, x):
-    """One position at a time over its row and the rest of its column."""
-    query, keys, values = (conv(tensors, f"{key}.{name}_conv", x) for name in ("query", "key", "value"))
-    height, width = x.shape[2:]
-    out = torch.zeros_like(x)
-    for h, w in np.ndindex(height, width):
-        places = [(i, w) for i in range(height) if i != h] + [(h, j) for j in range(width)]
-        rows, columns = map(list, zip(*places, strict=True))
-        logits = (query[:, :, h, w, None] * keys[:, :, rows, columns]).sum(1)
-        out[:, :, h, w] = (values[:, :, rows, columns] * logits.softmax(1)[:, None]).sum(2)
-    return tensors[f"{key}.gamma.scale"] * out + x
-
-
 def heads(tensors, third, fourth, recurrence=2):
     """Coarse logits of the decode head and of the auxiliary head."""
     attended = conv_norm_relu(tensors, "decode_head.convs.0", fourth)
     for _ in range(recurrence):
-        attended = attention(tensors, "decode_head.cca", attended)
+        attended = attention(tensors, PROJECTIONS, "decode_head.cca.gamma.scale", attended)
     attended = conv_norm_relu(tensors, "decode_head.convs.1", attended)
     joined = conv_norm_relu(tensors, "decode_head.conv_cat", torch.cat([fourth, attended], 1))
     aux = conv_norm_relu(tensors, "auxiliary_head.convs.0", third)
     return conv(tensors, "decode_head.conv_seg", joined), conv(tensors, "auxiliary_head.conv_seg", aux)
 
 
-def value(key, shape):
-    """A tensor by formula of key and shape."""
-    if key.endswith("num_batches_tracked"):
-        return torch.tensor(1)
-    if key.endswith("gamma.scale"):
-        return torch.tensor(0.8)
-    generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-    draw = torch.randn(shape, generator=generator)
-    if len(shape) == 4:
-        return draw * (2 / np.prod(shape[1:])) ** 0.5
-    if key.endswith("running_var"):
-        return 1 + 0.2 * draw.abs()
-    if key.endswith(".weight"):
-        # The last of a residual branch is damped, so that sixteen of them do not blow up.
-        return (0.35 if ".bn3." in key else 1.0) * (1 + 0.2 * draw)
-    return 0.1 * draw
-
-
 @pytest.fixture(scope="module")
 def formula_tensors():
-    shapes = published_keys((3, 4, 6, 3), classes=7, channels=32, aux_channels=16)
-    return {key: value(key, shape) for key, shape in shapes.items()}
+    return filled(published_keys((3, 4, 6, 3), classes=7, channels=32, aux_channels=16))
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from crisscross.checkpoints.loading import read_state_dict
 from crisscross.checkpoints.native import read
+from crisscross.checkpoints.reading import read_state_dict
 from crisscross.errors import CrissCrossError
 
 

@@ -4,12 +4,14 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from crisscross import zoo
-from crisscross.checkpoints import mmseg, native
+from crisscross.checkpoints import native, publishers
+from crisscross.checkpoints.metadata import with_metadata
+from crisscross.checkpoints.reading import Content, read_content, unwrap
 from crisscross.config import Experiment, apply_overrides
 from crisscross.config.parse import flatten
 from crisscross.data.palette import default_palette
@@ -19,23 +21,33 @@ from crisscross.models import Segmenter
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
 
+class Loaded(NamedTuple):
+    """What a source holds: `publisher` is a word of `publishers.PUBLISHERS`, None for ours; `facts` are ours alone."""
+
+    tensors: dict[str, Tensor]
+    experiment: Experiment
+    name: str
+    publisher: str | None
+    facts: dict[str, Any]
+
+
 def load(source: Source, device: str = "cpu", **overrides: Any) -> Segmenter:
     """A network with its weights, in evaluation mode.
 
     Args:
         source: a name from the zoo that ships with weights (`camvid-light`), a run folder (its best weights, else the
-            last), a `.safetensors` or `.pth` file (ours or MMSegmentation's CCNet), or such a state dict.
+            last), a folder from `save_pretrained`, a file (`.safetensors`, `.pth`, `.pt`, `.pdparams`; ours, or one of
+            the publishers' in docs/checkpoints.md), or such a state dict.
         device: where to put it.
         overrides: configuration values by their last name (`recurrence=1`, `align_corners=True`,
             `classes=[...]`) or in full through a dictionary (`**{"model.recurrence": 1}`).
 
     Raises:
-        CrissCrossError: nothing of that name, an unreadable file, weights that do not fit.
+        CrissCrossError: nothing of that name, an unreadable file, weights that do not fit or are not finite.
     """
-    tensors, experiment, name = _read(source)
-    experiment = _with_overrides(experiment, overrides)
-    segmenter = Segmenter(experiment, initialise=False)
-    native.fill(segmenter, tensors, name)
+    loaded = read_source(source)
+    segmenter = Segmenter(with_overrides(loaded.experiment, overrides), initialise=False)
+    fill(segmenter, loaded)
     return segmenter.to(device).eval()
 
 
@@ -46,7 +58,7 @@ def build(source: str | Experiment, **overrides: Any) -> Segmenter:
         CrissCrossError: no such recipe, or a configuration that cannot be built.
     """
     experiment = zoo.recipe(source) if isinstance(source, str) else source
-    return Segmenter(_with_overrides(experiment, overrides))
+    return Segmenter(with_overrides(experiment, overrides))
 
 
 def weights_file(source: str | os.PathLike[str]) -> Path:
@@ -74,60 +86,42 @@ def weights_file(source: str | os.PathLike[str]) -> Path:
     raise CrissCrossError(f"{name}: no such file or run folder, and no model of that name ({with_weights})")
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors of a `.pth`/`.pt` file, read without running pickled code.
+def read_source(source: Source) -> Loaded:
+    """Tensors in our names, the experiment they belong to, and where they come from; nothing is checked against it.
 
     Raises:
-        CrissCrossError: unreadable or truncated, or it holds more than tensors and plain values.
+        CrissCrossError: nothing of that name, an unreadable file, weights of nobody known.
     """
-    import pickle
-
-    import torch
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = "it is not a checkpoint, or one that would run code"
-        raise CrissCrossError(f"{path}: refused, {reason}; convert it to .safetensors where it came from") from error
-    # A damaged file can make the reader fail in any way.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:160]
-        raise CrissCrossError(f"{path}: not a readable checkpoint (truncated or of another kind): {reason}") from error
-    tensors = _tensors(content)
-    if not tensors:
-        raise CrissCrossError(f"{path}: holds no tensors")
-    return tensors
-
-
-def _tensors(content: Any) -> dict[str, Tensor]:
-    """The named tensors of a checkpoint, without the wrapper names of data-parallel training."""
-    if not isinstance(content, Mapping):
-        return {}
-    inner = content.get("state_dict", content)
-    named = inner.items() if isinstance(inner, Mapping) else ()
-    return {str(key).removeprefix("module."): value for key, value in named if isinstance(value, Tensor)}
-
-
-def _read(source: Source) -> tuple[dict[str, Tensor], Experiment, str]:
     if isinstance(source, Mapping):
-        tensors, experiment, name = _tensors(source), None, "state dict"
+        content, name = unwrap(source), "state dict"
     else:
-        path = weights_file(source)
+        path = _file(source)
         name = str(path)
         if path.suffix == ".safetensors":
-            tensors, experiment, _ = native.read(path)
+            tensors, experiment, facts = native.read(path)
+            if experiment is not None:
+                return Loaded(tensors, experiment, name, None, facts)
+            content = Content(tensors, {})
         else:
-            tensors, experiment = read_state_dict(path), None
-    if experiment is not None:
-        return tensors, experiment, name
-    if mmseg.recognises(tensors):
-        return (*mmseg.convert(tensors), name)
-    if "head.classify.weight" in tensors:
-        raise CrissCrossError(
-            f"{name}: our own weights without their experiment; write them with crisscross.save instead"
-        )
-    some = ", ".join(list(tensors)[:3])
-    raise CrissCrossError(f"{name}: weights of no system known here (it holds {some}, ...)")
+            content = read_content(path)
+    publisher, tensors, experiment = publishers.convert(content.tensors, name)
+    return Loaded(tensors, with_metadata(experiment, content.meta, name), name, publisher, {})
+
+
+def fill(segmenter: Segmenter, loaded: Loaded) -> None:
+    """Give a network its weights.
+
+    Raises:
+        CrissCrossError: a tensor that is missing, left over, of another shape, or not finite.
+    """
+    native.check_finite(loaded.tensors, loaded.name)
+    native.fill(segmenter, loaded.tensors, loaded.name)
+
+
+def _file(source: str | os.PathLike[str]) -> Path:
+    """`weights_file`, and the weights of a folder as the Hugging Face Hub has them."""
+    inside = Path(source) / native.HUB_WEIGHTS
+    return inside if inside.is_file() else weights_file(source)
 
 
 def _unknown_override(name: str, keys: Iterable[str]) -> str:
@@ -137,7 +131,12 @@ def _unknown_override(name: str, keys: Iterable[str]) -> str:
     return f"unknown key {name}; {hint}"
 
 
-def _with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+def with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+    """`experiment` with values by their last name or in full, as `load` takes them.
+
+    Raises:
+        CrissCrossError: an unknown or ambiguous name, or a senseless value.
+    """
     if not overrides:
         return experiment
     keys = flatten(experiment)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,16 @@ from crisscross.models import Segmenter
 FORMAT = "crisscross-1"
 # Tensors under this prefix belong to the optimiser, in a file that training can resume from.
 OPTIMISER = "optimiser/"
+# What the weights are called in a folder of the Hugging Face Hub.
+HUB_WEIGHTS = "model.safetensors"
+
+
+class Misfit(CrissCrossError):
+    """Weights that do not fit a network; `missing`, `left_over` and `reshaped` list all tensors, in our names."""
+
+    def __init__(self, message: str, missing: list[str], left_over: list[str], reshaped: list[str]) -> None:
+        super().__init__(message)
+        self.missing, self.left_over, self.reshaped = missing, left_over, reshaped
 
 
 def save(
@@ -41,12 +51,7 @@ def save(
     """
     from safetensors.torch import save_file
 
-    if segmenter.rewritten:
-        raise CrissCrossError(f"{path}: a network made by crisscross.optimize is for inference; save the original")
-    tensors = {
-        key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous().clone()
-        for key, value in segmenter.state_dict().items()
-    }
+    tensors = stored_tensors(segmenter, path, dtype)
     tensors |= {key: value.detach().cpu().contiguous().clone() for key, value in (extra or {}).items()}
     header = {
         "format": FORMAT,
@@ -54,6 +59,25 @@ def save(
         "facts": json.dumps(facts or {}),
     }
     write_atomically(path, lambda temporary: _save_file(save_file, tensors, temporary, header))
+
+
+def stored_tensors(
+    segmenter: Segmenter, path: str | os.PathLike[str], dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """The state dict as a file holds it, on the CPU, floating-point tensors in `dtype` where one is given.
+
+    Raises:
+        CrissCrossError: a copy made by `crisscross.optimize`, or a value too large for `dtype`; `path` is named.
+    """
+    if segmenter.rewritten:
+        raise CrissCrossError(f"{path}: a network made by crisscross.optimize is for inference; save the original")
+    tensors = {}
+    for key, value in segmenter.state_dict().items():
+        stored = value.to(dtype) if dtype and value.is_floating_point() else value
+        if dtype and stored.is_floating_point() and value.isfinite().all() and not stored.isfinite().all():
+            raise CrissCrossError(f"{path}: {key} has values too large for {dtype}; store it whole")
+        tensors[key] = stored.detach().cpu().contiguous().clone()
+    return tensors
 
 
 def _save_file(save_file: Any, tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
@@ -113,23 +137,45 @@ def fill(segmenter: Segmenter, tensors: dict[str, Tensor], source: str) -> None:
     """Load our own names into a network; everything must fit.
 
     Raises:
-        CrissCrossError: the first tensor that is missing, left over or of another shape, with its file.
+        Misfit: tensors are missing, left over or of another shape; the message names the first, with its file.
     """
     needed = segmenter.state_dict()
     given = {key: value for key, value in tensors.items() if not key.startswith(OPTIMISER)}
-    for key, value in needed.items():
-        if key not in given:
-            raise CrissCrossError(f"{source}: {key} is missing; the file does not fit this configuration")
-        if given[key].shape != value.shape:
-            raise CrissCrossError(
-                f"{source}: {key} has shape {list(given[key].shape)}, this configuration needs {list(value.shape)}"
-                + _class_hint(key, given[key], value)
-            )
-    if left_over := [key for key in given if key not in needed]:
-        raise CrissCrossError(
-            f"{source}: {left_over[0]} has no place in this configuration ({len(left_over)} such tensors)"
-        )
+    missing = [key for key in needed if key not in given]
+    left_over = [key for key in given if key not in needed]
+    reshaped = [key for key in needed if key in given and given[key].shape != needed[key].shape]
+    if problem := _first_problem(needed, given, missing, left_over, reshaped):
+        raise Misfit(f"{source}: {problem}", missing, left_over, reshaped)
     segmenter.load_state_dict(given)
+
+
+def _first_problem(
+    needed: dict[str, Tensor], given: dict[str, Tensor], missing: list[str], left_over: list[str], reshaped: list[str]
+) -> str | None:
+    # The classifier first: another number of classes explains itself.
+    if reshaped:
+        key = max(reshaped, key=lambda name: ".classify." in name)
+        shapes = f"{list(given[key].shape)}, this configuration needs {list(needed[key].shape)}"
+        return f"{key} has shape {shapes}" + _class_hint(key, given[key], needed[key])
+    if missing:
+        more = f" ({len(missing)} of {len(needed)} tensors are)" if len(missing) > 1 else ""
+        return f"{missing[0]} is missing; the file does not fit this configuration{more}"
+    if left_over:
+        return f"{left_over[0]} has no place in this configuration ({len(left_over)} such tensors)"
+    return None
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that cannot predict anything.
+
+    Raises:
+        CrissCrossError: a value is NaN or infinite; the first such tensor is named.
+    """
+    for key, value in tensors.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise CrissCrossError(
+                f"{source}: {key} holds values that are not finite; the training broke or the file did"
+            )
 
 
 def _class_hint(key: str, given: Tensor, needed: Tensor) -> str:

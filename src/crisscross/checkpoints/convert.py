@@ -1,0 +1,135 @@
+"""From a publisher's file to ours, and back."""
+
+import json
+import os
+import pickle
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisscross import zoo
+from crisscross.checkpoints import native
+from crisscross.checkpoints.loading import Loaded, Source, fill, read_source
+from crisscross.checkpoints.metadata import OURS, with_classes
+from crisscross.checkpoints.publishers import PUBLISHERS, why_not
+from crisscross.config import Experiment, override, to_dict
+from crisscross.data import OPENERS
+from crisscross.errors import CrissCrossError
+from crisscross.files import write_atomically
+from crisscross.models import Segmenter
+
+Palette = tuple[tuple[int, int, int], ...]
+
+
+class Converted(NamedTuple):
+    """A network with a publisher's weights; `publisher` is a word of `PUBLISHERS`, None for weights of ours."""
+
+    segmenter: Segmenter
+    publisher: str | None
+    facts: dict[str, Any]
+
+
+def convert(
+    source: Source,
+    recipe: str | None = None,
+    classes: Sequence[str] | str | None = None,
+    changes: Sequence[str] = (),
+) -> Converted:
+    """Read weights of any known publisher, with everything that ours carry.
+
+    Args:
+        source: as in `crisscross.load`.
+        recipe: a name of the zoo; it decides everything that shapes and metadata do not tell, and must fit.
+        classes: names, or the name of a data set that has them; else the metadata's, the recipe's, or numbers.
+        changes: words like `model.recurrence=1`, as `--set` takes them.
+
+    Raises:
+        Misfit: tensors without a place, or places without a tensor; all are listed in the error.
+        CrissCrossError: as in `crisscross.load`, no such recipe, or another number of classes.
+    """
+    loaded = read_source(source)
+    experiment = _by_recipe(loaded, recipe) if recipe else loaded.experiment
+    if isinstance(classes, str):
+        if (known := names_of(classes)) is None:
+            having = ", ".join(name for name in OPENERS if names_of(name))
+            raise CrissCrossError(f"no data set {classes!r} with classes of its own; those are {having}")
+        experiment = with_classes(experiment, *known, loaded.name)
+    elif classes:
+        experiment = with_classes(experiment, classes, None, loaded.name)
+    segmenter = Segmenter(override(experiment, changes), initialise=False)
+    fill(segmenter, loaded)
+    facts = loaded.facts if loaded.publisher is None else {"publisher": loaded.publisher}
+    return Converted(segmenter.eval(), loaded.publisher, facts)
+
+
+def names_of(data: str) -> tuple[tuple[str, ...], Palette] | None:
+    """Classes and colours of a data set that has its own (a key of `OPENERS`), or None."""
+    module = sys.modules[OPENERS[data].__module__] if data in OPENERS else None
+    classes, palette = getattr(module, "CLASSES", None), getattr(module, "PALETTE", None)
+    return (tuple(classes), tuple(palette)) if classes and palette else None
+
+
+def _by_recipe(loaded: Loaded, name: str) -> Experiment:
+    """The recipe's experiment, with the class names of the recipe, of its data set, or of the file."""
+    wanted, found = zoo.recipe(name), loaded.experiment
+    data = wanted.data
+    if not data.classes and (known := names_of(data.name)):
+        data = replace(data, classes=known[0], palette=known[1])
+    if not data.classes:
+        data = replace(data, classes=found.data.classes, palette=found.data.palette)
+    if len(data.classes) != len(found.data.classes):
+        counts = f"{len(found.data.classes)} classes, the recipe {name} has {len(data.classes)}"
+        raise CrissCrossError(f"{loaded.name}: the file has {counts}; choose the recipe that it was trained by")
+    return replace(wanted, data=data)
+
+
+def save_as(
+    segmenter: Segmenter, path: str | os.PathLike[str], publisher: str, dtype: torch.dtype | None = None
+) -> None:
+    """Write a network's weights in a publisher's names and kind of file.
+
+    `mmseg`: `state_dict` and `meta` (classes and colours in the words of 0.x and 1.x, and our experiment). `authors`:
+    the state dict alone, as their scripts read it. `sssegmentation`: the state dict under `model`. `paddleseg`: a
+    pickle of arrays for a `.pdparams` file.
+
+    Args:
+        segmenter: the network.
+        path: the file to write, atomically.
+        publisher: a word of `PUBLISHERS`.
+        dtype: stores floating-point tensors in this type; none keeps theirs.
+
+    Raises:
+        CrissCrossError: the publisher's network is another one, or the file cannot be written.
+    """
+    if reason := why_not(publisher, segmenter.experiment):
+        title = PUBLISHERS[publisher].TITLE
+        raise CrissCrossError(f"{path}: {title} has no such network: {reason}")
+    tensors = PUBLISHERS[publisher].back(native.stored_tensors(segmenter, path, dtype))
+    content = _wrapped(tensors, segmenter.experiment, publisher)
+    if publisher == "paddleseg":
+        arrays = {key: value.numpy() for key, value in tensors.items()}
+        write_atomically(path, lambda temporary: _pickle(arrays, temporary))
+    else:
+        write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def _pickle(content: dict[str, Any], path: Path) -> None:
+    # The protocol that every version of Paddle reads.
+    with path.open("wb") as file:
+        pickle.dump(content, file, protocol=2)
+
+
+def _wrapped(tensors: dict[str, Tensor], experiment: Experiment, publisher: str) -> dict[str, Any]:
+    if publisher == "sssegmentation":
+        return {"model": tensors}
+    if publisher != "mmseg":
+        return dict(tensors)
+    classes, palette = list(experiment.data.classes), [list(colour) for colour in experiment.data.palette]
+    meta: dict[str, Any] = {"CLASSES": classes, "PALETTE": palette}
+    meta |= {"dataset_meta": {"classes": classes, "palette": palette}, OURS: json.dumps(to_dict(experiment))}
+    return {"meta": meta, "state_dict": tensors}

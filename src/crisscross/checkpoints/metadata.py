@@ -1,0 +1,150 @@
+"""What a checkpoint tells beside its tensors: MMSegmentation's `meta`, and ours in files of other publishers' kind."""
+
+import ast
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from crisscross.config import Experiment, InferenceConfig, from_dict
+from crisscross.data.palette import default_palette
+from crisscross.errors import CrissCrossError
+
+# The key under `meta` of files that `crisscross convert --to` writes.
+OURS = "crisscross"
+Config = dict[str, Any]
+
+
+def with_metadata(experiment: Experiment, meta: Mapping[str, Any], source: str) -> Experiment:
+    """`experiment` with classes, colours and what the configuration text tells.
+
+    Known are `CLASSES`, `PALETTE` and `config` (MMSegmentation 0.x), `dataset_meta` and `cfg` (1.x), and `crisscross`,
+    a whole experiment of ours. The text is parsed, never run; what it does not say stays as published.
+
+    Raises:
+        CrissCrossError: the metadata name another number of classes than the weights have, or a network that we lack.
+    """
+    if isinstance(own := meta.get(OURS), str):
+        return _own(own, source)
+    for key in ("cfg", "config"):
+        if isinstance(text := meta.get(key), str):
+            try:
+                experiment = _with_config(experiment, _parse(text))
+            except (CrissCrossError, TypeError, ValueError) as error:
+                raise CrissCrossError(f"{source}: its configuration text: {error}") from error
+    names = meta.get("dataset_meta")
+    names = names if isinstance(names, Mapping) else meta
+    classes, palette = (_first(names, key, key.upper()) for key in ("classes", "palette"))
+    return with_classes(experiment, classes, palette, source) if classes else experiment
+
+
+def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str) -> Experiment:
+    """`experiment` with these class names and colours; default colours where they do not fit.
+
+    Raises:
+        CrissCrossError: the weights have another number of classes, or two have one name.
+    """
+    names = tuple(str(name).strip() for name in classes)
+    needed = len(experiment.data.classes)
+    if len(names) != needed:
+        raise CrissCrossError(f"{source}: {len(names)} class names for weights with {needed} classes")
+    colours = default_palette(len(names))
+    if isinstance(palette, Iterable) and len(rows := [tuple(int(part) for part in row) for row in palette]) == needed:
+        colours = tuple((row[0], row[1], row[2]) for row in rows)
+    try:
+        data = replace(experiment.data, classes=names, palette=colours)
+    except CrissCrossError as error:
+        raise CrissCrossError(f"{source}: {error}") from error
+    return replace(experiment, data=data)
+
+
+def _own(text: str, source: str) -> Experiment:
+    try:
+        return from_dict(Experiment, json.loads(text))
+    except (CrissCrossError, ValueError) as error:
+        raise CrissCrossError(f"{source}: {error}") from error
+
+
+def _first(mapping: Mapping[str, Any], *keys: str) -> Any:
+    return next((mapping[key] for key in keys if mapping.get(key) is not None), None)
+
+
+def _with_config(experiment: Experiment, config: Config) -> Experiment:
+    network = _mapping(config, "model")
+    head, backbone = _mapping(network, "decode_head"), _mapping(network, "backbone")
+    model = replace(
+        experiment.model,
+        recurrence=_of_type(head, "recurrence", int, experiment.model.recurrence),
+        align_corners=_of_type(head, "align_corners", bool, experiment.model.align_corners),
+    )
+    if backbone:
+        stride = 4
+        for factor in backbone.get("strides", (1, 2, 1, 1)):
+            stride *= factor
+        # Their networks do not contract unless they are told to.
+        contract = _of_type(backbone, "contract_dilation", bool, False)
+        model = replace(model, contract_dilation=contract, output_stride=stride)
+    preprocess = experiment.preprocess
+    normal = _mapping(network, "data_preprocessor") or _mapping(config, "img_norm_cfg")
+    if "mean" in normal and "std" in normal:
+        rgb = normal.get("bgr_to_rgb", normal.get("to_rgb", True))
+        mean, std = tuple(normal["mean"]), tuple(normal["std"])
+        preprocess = replace(preprocess, mean=mean, std=std, order="rgb" if rgb else "bgr")
+    if scale := _test_scale(config.get("test_pipeline")):
+        preprocess = replace(preprocess, scale=scale)
+    test = _mapping(network, "test_cfg") or _mapping(config, "test_cfg")
+    inference = _inference(experiment.inference, test)
+    return replace(experiment, model=model, preprocess=preprocess, inference=inference)
+
+
+def _inference(inference: InferenceConfig, test: Config) -> InferenceConfig:
+    if test.get("mode") != "slide":
+        return inference
+    window, stride = tuple(test.get("crop_size", inference.window)), tuple(test.get("stride", inference.stride))
+    return replace(inference, mode="slide", window=window, stride=stride)
+
+
+def _test_scale(pipeline: Any) -> tuple[int, int] | None:
+    """(width, height) that pictures are resized to fit before they are tested."""
+    for step in pipeline if isinstance(pipeline, list) else []:
+        scale = step.get("img_scale", step.get("scale")) if isinstance(step, dict) else None
+        if isinstance(scale, tuple) and len(scale) == 2:
+            return scale
+    return None
+
+
+def _mapping(config: Config, key: str) -> Config:
+    value = config.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _of_type(config: Config, key: str, kind: type, default: Any) -> Any:
+    value = config.get(key, default)
+    return value if isinstance(value, kind) else default
+
+
+def _parse(text: str) -> Config:
+    """The assignments of a configuration in Python's syntax; none where it is something else."""
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    return {
+        statement.targets[0].id: _value(statement.value)
+        for statement in body
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+    }
+
+
+def _value(node: ast.expr) -> Any:
+    """Numbers, texts, lists, tuples and dict(...) calls; None for everything else."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
+        return {word.arg: _value(word.value) for word in node.keywords if word.arg}
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {key.value: _value(value) for key, value in pairs if isinstance(key, ast.Constant)}
+    if isinstance(node, ast.List):
+        return [_value(entry) for entry in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(entry) for entry in node.elts)
+    return node.value if isinstance(node, ast.Constant) else None

@@ -1,0 +1,109 @@
+"""`crisscross convert`: weights of any known publisher to ours, and ours to theirs."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crisscross.errors import CrissCrossError
+
+if TYPE_CHECKING:
+    from crisscross.checkpoints.convert import Converted
+    from crisscross.checkpoints.native import Misfit
+
+# The words of crisscross.checkpoints.publishers.PUBLISHERS, which this file may not import before it is needed.
+PUBLISHERS = ("mmseg", "authors", "sssegmentation", "paddleseg")
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser("convert", help="read and write other publishers' weights", description=__doc__)
+    parser.add_argument("source", metavar="IN", help="a .pth, .pdparams or .safetensors file, a folder or a zoo name")
+    parser.add_argument("out", type=Path, metavar="OUT", help="OUT.safetensors; with --to OUT.pth or OUT.pdparams")
+    parser.add_argument(
+        "--recipe", metavar="NAME", help="the recipe that trained it: decides what the file cannot tell"
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="a data set's name, a file of one name a line, or names with commas between",
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the experiment")
+    parser.add_argument("--to", choices=PUBLISHERS, help="write in that publisher's names instead of ours")
+    parser.add_argument("--half", action="store_true", help="store float16: half the size")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    import torch
+
+    from crisscross.checkpoints.convert import convert, save_as
+    from crisscross.checkpoints.native import Misfit, save
+
+    _check_name(arguments.out, arguments.to)
+    try:
+        converted = convert(arguments.source, arguments.recipe, _classes(arguments.classes), arguments.set)
+    except Misfit as misfit:
+        _print_misfit(misfit)
+        raise
+    dtype = torch.float16 if arguments.half else None
+    if arguments.to:
+        save_as(converted.segmenter, arguments.out, arguments.to, dtype)
+    else:
+        save(converted.segmenter, arguments.out, dtype, facts=converted.facts)
+    _print_summary(converted, arguments.out)
+    return 0
+
+
+def _check_name(out: Path, to: str | None) -> None:
+    """A file that no reader would take is not written.
+
+    Raises:
+        CrissCrossError: the ending is another format's.
+    """
+    endings = {None: (".safetensors",), "paddleseg": (".pdparams",)}.get(to, (".pth", ".pt"))
+    if out.suffix not in endings:
+        raise CrissCrossError(f"{out}: must end in {' or '.join(endings)}" + (f" with --to {to}" if to else ""))
+
+
+def _classes(text: str | None) -> list[str] | str | None:
+    if text is None:
+        return None
+    if "," in text:
+        return [name.strip() for name in text.split(",")]
+    if not (path := Path(text)).is_file():
+        return text
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise CrissCrossError(f"{path}: cannot be read: {error}") from error
+
+
+def _print_misfit(misfit: "Misfit") -> None:
+    """Every tensor without a place and every place without a tensor, one a line."""
+    lists = {"missing": misfit.missing, "left over": misfit.left_over, "of another shape": misfit.reshaped}
+    for what, names in lists.items():
+        for name in names:
+            print(f"{what}: {name}", file=sys.stderr)
+
+
+def _print_summary(converted: "Converted", out: Path) -> None:
+    from crisscross.checkpoints.publishers import PUBLISHERS as KNOWN
+
+    segmenter, model = converted.segmenter, converted.segmenter.experiment.model
+    publisher = KNOWN[converted.publisher].TITLE if converted.publisher else "crisscross"
+    stored = segmenter.state_dict().values()
+    classes = segmenter.classes
+    shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
+    print(f"recognised: CCNet of {publisher}, {model.backbone} at output stride {model.output_stride}")
+    print(f"tensors: {len(stored)}, parameters: {sum(p.numel() for p in segmenter.parameters()):,}")
+    print(f"classes: {len(classes)} ({shown})")
+    print(f"recurrence: {model.recurrence}, align_corners: {str(model.align_corners).lower()}")
+    print(f"preprocessing: {_preprocessing(converted)}; inference: {segmenter.experiment.inference.mode}")
+    print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+def _preprocessing(converted: "Converted") -> str:
+    values = converted.segmenter.experiment.preprocess
+    return f"{values.order}, mean {list(values.mean)}, std {list(values.std)}"
