@@ -157,5 +157,8 @@ def index_picture(labels: np.ndarray, palette: tuple[tuple[int, int, int], ...])
     from PIL import Image
 
     picture = Image.fromarray(labels)
-    picture.putpalette([channel for colour in palette for channel in colour])
+    # Pillow stores as few bits as the palette needs: a label beyond its end would become another. Grey stands in.
+    needed = int(labels.max(initial=0)) + 1
+    colours = [*palette, *((value, value, value) for value in range(len(palette), needed))]
+    picture.putpalette([channel for colour in colours for channel in colour])
     return picture
