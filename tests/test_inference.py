@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from crisscross.config import DataConfig, Experiment, ModelConfig, PreprocessConfig
+from crisscross import inference
+from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.data.preprocess import fit_size, normalise, resize_to_scale
-from crisscross.inference import whole
 from crisscross.models import Segmenter
 
 
@@ -111,28 +111,33 @@ def test_whole_resizes_once_more_to_the_pictures_own_size(align_corners):
     coarse = torch.randn(1, 4, 36, 37, generator=torch.Generator().manual_seed(0))
     seen = []
 
-    def logits_of(x):
+    def coarse_of(x):
         seen.append(x)
         return coarse
 
+    def logits(size):
+        one = inference.run_pass(coarse_of, x, size, InferenceConfig(), align_corners)
+        return inference.logits(one).numpy()
+
     x = torch.zeros(1, 3, 36, 37)
-    found = whole(logits_of, x, (51, 33), align_corners)
-    assert len(seen) == 1 and seen[0] is x
-    assert np.abs(found.numpy() - stretch(coarse.numpy(), (51, 33), align_corners)).max() < 1e-5
+    found = logits((51, 33))
+    assert len(seen) == 1 and torch.equal(seen[0], x)
+    assert np.abs(found - stretch(coarse[0].numpy(), (51, 33), align_corners)).max() < 1e-5
     # The other way of aligning would be noticed.
-    assert np.abs(found.numpy() - stretch(coarse.numpy(), (51, 33), not align_corners)).max() > 0.1
-    assert whole(logits_of, x, (36, 37), align_corners) is coarse
+    assert np.abs(found - stretch(coarse[0].numpy(), (51, 33), not align_corners)).max() > 0.1
+    assert np.array_equal(logits((36, 37)), coarse[0].numpy())
 
 
 def test_a_picture_smaller_than_the_largest_stride_is_filled_up_and_cut_back():
     x = torch.rand(1, 3, 5, 40, generator=torch.Generator().manual_seed(0)) + 1
 
-    def logits_of(given):
+    def coarse_of(given):
         assert given.shape == (1, 3, 32, 40)
         assert torch.equal(given[..., :5, :], x) and not given[..., 5:, :].any()
         return given * 2
 
-    assert torch.equal(whole(logits_of, x, (5, 40), False), x * 2)
+    one = inference.run_pass(coarse_of, x, (5, 40), InferenceConfig(), False)
+    assert torch.equal(inference.logits(one), x[0] * 2)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

@@ -30,14 +30,33 @@ class ConfusionMatrix:
         """
         if prediction.shape != truth.shape:
             raise ValueError(f"prediction is {tuple(prediction.shape)}, truth is {tuple(truth.shape)}")
+        if prediction.dtype == truth.dtype == torch.uint8:
+            pairs = self._pairs_of_bytes(prediction, truth)
+        else:
+            pairs = self._pairs(prediction, truth)
+        self.counts += pairs.to(self.counts.device)
+
+    def _pairs(self, prediction: Tensor, truth: Tensor) -> Tensor:
         counted = truth != self.ignore
         truth, prediction = truth[counted].to(torch.int64), prediction[counted].to(torch.int64)
         for name, values in (("truth", truth), ("prediction", prediction)):
             ends = (int(values.min()), int(values.max())) if values.numel() else ()
-            if outside := [end for end in ends if not 0 <= end < self.classes]:
-                raise ValueError(f"{name} holds {outside[0]}, outside 0..{self.classes - 1}")
-        pairs = torch.bincount(truth * self.classes + prediction, minlength=self.classes**2)
-        self.counts += pairs.view(self.classes, self.classes).to(self.counts.device)
+            self._refuse(name, [end for end in ends if not 0 <= end < self.classes])
+        return torch.bincount(truth * self.classes + prediction, minlength=self.classes**2).view(self.classes, -1)
+
+    def _pairs_of_bytes(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """The same in one pass over the pixels: all pairs of bytes are counted, and then looked through."""
+        index = truth.to(torch.int32).mul_(256).add_(prediction)
+        pairs = torch.bincount(index.flatten(), minlength=256**2).view(256, 256)
+        if 0 <= self.ignore < 256:
+            pairs[self.ignore] = 0
+        for name, counts in (("truth", pairs.sum(1)), ("prediction", pairs.sum(0))):
+            self._refuse(name, (counts[self.classes :].nonzero()[:, 0] + self.classes).tolist())
+        return pairs[: self.classes, : self.classes]
+
+    def _refuse(self, name: str, outside: list[int]) -> None:
+        if outside:
+            raise ValueError(f"{name} holds {outside[0]}, outside 0..{self.classes - 1}")
 
     def scores(self) -> "Scores":
         """Scores of everything counted so far."""

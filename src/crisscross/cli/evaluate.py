@@ -6,21 +6,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli.options import count
+from crisscross.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from crisscross.engine.evaluate import Evaluation
+    from crisscross.data import DataSet
+    from crisscross.engine.evaluate import Evaluation, Save
+    from crisscross.models import Segmenter
+
+GIB = 2**30
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     parser = commands.add_parser("evaluate", help="score a network on a split", description=__doc__)
-    parser.add_argument("weights", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
+    parser.add_argument("network", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights for the recipe NAME")
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
     parser.add_argument("--name", metavar="NAME", help="the data set's layout; default: the one of training")
     parser.add_argument(
         "--split", metavar="NAME", help="default: the experiment's test split, else its validation split"
     )
+    parser.add_argument("--tta", action="store_true", help="multi-scale + flip testing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores and counts as JSON")
+    parser.add_argument(
+        "--save-predictions", type=Path, metavar="DIR", help="also write every prediction, as its benchmark wants it"
+    )
     parser.add_argument(
         "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"
     )
@@ -33,25 +43,50 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     import torch
 
-    from crisscross.checkpoints import load
     from crisscross.data import open_dataset
     from crisscross.engine.evaluate import choose_device, evaluate, is_main_process
     from crisscross.files import write_text
     from crisscross.rewrite import optimize
 
-    segmenter = load(arguments.weights, device=choose_device(arguments.cpu)).to(memory_format=torch.channels_last)
+    segmenter = _load(arguments.network, arguments.weights, choose_device(arguments.cpu))
+    segmenter = segmenter.to(memory_format=torch.channels_last)
     if arguments.optimize:
         segmenter = optimize(segmenter)
     data = segmenter.experiment.data
     dataset = open_dataset(arguments.name or data.name, arguments.data)
     split = arguments.split or (data.test_split if data.test_split in dataset.splits else data.val_split)
-    result = evaluate(segmenter, dataset, split, arguments.workers)
+    save = _saver(dataset, arguments.save_predictions)
+    result = evaluate(segmenter, dataset, split, arguments.workers, tta=arguments.tta, save=save)
     if not is_main_process():
         return 0
     print_evaluation(result, dataset.classes)
     if arguments.json:
         write_text(arguments.json, json.dumps(facts(result, dataset.classes), indent=1) + "\n")
     return 0
+
+
+def _load(network: str, weights: Path | None, device: str) -> "Segmenter":
+    """The network of a run, a file or a recipe; with `weights`, the recipe with those."""
+    from crisscross import zoo
+    from crisscross.checkpoints import load
+    from crisscross.config.parse import flatten
+
+    if weights is None:
+        return load(network, device=device)
+    choices = flatten(zoo.recipe(network))
+    # A recipe without classes takes those of the file.
+    for key in ("data.classes", "data.palette"):
+        if not choices[key]:
+            del choices[key]
+    return load(weights, device=device, **choices)
+
+
+def _saver(dataset: "DataSet", folder: Path | None) -> "Save | None":
+    if folder is None:
+        return None
+    from crisscross.data.submission import write_prediction
+
+    return lambda pair, labels: write_prediction(dataset, pair, labels, folder)
 
 
 def facts(result: "Evaluation", classes: tuple[str, ...]) -> dict[str, object]:
@@ -67,7 +102,25 @@ def facts(result: "Evaluation", classes: tuple[str, ...]) -> dict[str, object]:
         "accuracy": dict(zip(classes, scores.accuracy, strict=True)),
         "confusion": result.counts.tolist(),
         "seconds": round(result.seconds, 2),
+        "tta": result.tta,
+        "fps": result.fps,
+        "memory_bytes": result.memory,
+        "memory_kind": _memory_kind(result),
     }
+
+
+def published_row(result: "Evaluation") -> list[list[str]]:
+    """Head and one row with the columns of the published tables; what was not measured is "-"."""
+    miou = "-" if result.scores.miou is None else f"{100 * result.scores.miou:.2f}"
+    memory = "-" if result.memory is None else f"{result.memory / GIB:.2f}"
+    fps = "-" if result.fps is None else f"{result.fps:.2f}"
+    single, tta = ("-", miou) if result.tta else (miou, "-")
+    head = ["", "mIoU", "mIoU (ms+flip)", f"memory, GiB {_memory_kind(result)}", "fps"]
+    return [head, [result.split, single, tta, memory, fps]]
+
+
+def _memory_kind(result: "Evaluation") -> str:
+    return "allocated on the GPU" if result.on_gpu else "resident"
 
 
 def print_evaluation(result: "Evaluation", classes: tuple[str, ...]) -> None:
@@ -88,3 +141,9 @@ def print_evaluation(result: "Evaluation", classes: tuple[str, ...]) -> None:
     shown = {"mIoU": scores.miou, "pixel accuracy": scores.pixel_accuracy, "mean accuracy": scores.mean_accuracy}
     text = "  ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in shown.items())
     print(f"{text}  ({result.split}: {result.pictures} pictures, {result.seconds:.1f} s)")
+    print()
+    print_table(published_row(result))
+    print(
+        "mIoU in percent; memory: the most at one moment, in one process; fps: pictures / seconds of preprocessing, "
+        "network and labels,\none picture at a time, without reading files and counting"
+    )

@@ -4,6 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from crisscross.cli.options import count, positive
+from crisscross.errors import CrissCrossError
+
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
@@ -13,14 +16,23 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="default: predictions")
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")
+    parser.add_argument("--tta", action="store_true", help="multi-scale + flip: slower, a little better")
+    parser.add_argument(
+        "--big",
+        action="store_true",
+        help="pictures of any size (also .npy files), block by block; writes labels/ alone",
+    )
+    parser.add_argument("--block", type=positive, metavar="N", help="with --big: side of a block (default 1024)")
+    parser.add_argument("--overlap", type=count, metavar="N", help="with --big: pixels shared by blocks (default 256)")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from crisscross.engine.predict import Labelled, find_pictures, predict_files
+    from crisscross.engine.predict import KINDS, Labelled, find_pictures, predict_big_files, predict_files
     from crisscross.progress import Progress
 
+    block, overlap = _block_and_overlap(arguments)
     pictures = find_pictures(arguments.paths, arguments.out)
     import torch
 
@@ -41,10 +53,32 @@ def run(arguments: argparse.Namespace) -> int:
                 progress.say(f"crisscross: {labelled.error}")
             progress.update(finished)
 
-        results = predict_files(segmenter, arguments.paths, arguments.out, show)
+        def show_block(done: int, total: int) -> None:
+            progress.update(finished, block=f"{done}/{total}")
+
+        what = (segmenter, arguments.paths, arguments.out)
+        if arguments.big:
+            results = predict_big_files(*what, block, overlap, show, show_block, arguments.tta)
+        else:
+            results = predict_files(*what, show, arguments.tta)
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
-        print(f"labelled {len(results) - failed} of {len(results)}: {arguments.out} (labels/, colour/, overlay/)")
+        kinds = ", ".join(f"{kind}/" for kind in (KINDS[:1] if arguments.big else KINDS))
+        print(f"labelled {len(results) - failed} of {len(results)}: {arguments.out} ({kinds})")
     if failed:
         print(f"crisscross: {failed} of {len(results)} could not be read, see above", file=sys.stderr)
     return 2 if failed else 0
+
+
+def _block_and_overlap(arguments: argparse.Namespace) -> tuple[int, int]:
+    if not arguments.big:
+        for name in ("block", "overlap"):
+            if getattr(arguments, name) is not None:
+                raise CrissCrossError(f"--{name} is for --big, which labels a picture block by block")
+    from crisscross.inference import BLOCK, OVERLAP
+
+    block = arguments.block or BLOCK
+    overlap = min(OVERLAP, block // 4) if arguments.overlap is None else arguments.overlap
+    if overlap >= block:
+        raise CrissCrossError(f"--overlap must be below --block ({block}), got {overlap}")
+    return block, overlap

@@ -1,14 +1,22 @@
-"""Score a network on one split: integer counts at the pictures' native size."""
+"""Score a network on one split: integer counts at the pictures' native size.
 
+Three things go on at once: worker processes read the next pictures, the network labels this one, and a thread counts
+(and saves) the last ones.
+"""
+
+import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from crisscross.data import DataSet
+from crisscross.data import DataSet, Pair
 from crisscross.data.loader import evaluation_pictures
 from crisscross.engine.interrupt import Interrupted
 from crisscross.errors import CrissCrossError
@@ -16,16 +24,33 @@ from crisscross.metrics import ConfusionMatrix, Scores
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
 
+# Labelled pictures that may wait for the thread that counts.
+WAITING = 3
+# The first pictures are slower than the others (caches, the choice of algorithms) and are left out of the speed where
+# more follow; MMSegmentation's benchmark leaves out as many.
+WARM_UP = 5
+
+Save = Callable[[Pair, np.ndarray], object]
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one split with the int64 counts [K, K] (rows truth, columns prediction) that they follow from."""
+    """Scores of one split with the int64 counts [K, K] (rows truth, columns prediction) that they follow from.
+
+    `seconds` is the whole time. `fps` is pictures a second of preprocessing, network and labels, one picture at a
+    time in this process, after the first `WARM_UP`. `memory` is the most bytes that this process held: allocated on its
+    GPU, or resident on a CPU (None where the system does not tell); `on_gpu` says which. `tta`: multi-scale + flip.
+    """
 
     split: str
     pictures: int
     scores: Scores
     counts: Tensor
     seconds: float
+    tta: bool = False
+    fps: float | None = None
+    memory: int | None = None
+    on_gpu: bool = False
 
 
 def check_classes(segmenter: Segmenter, dataset: DataSet) -> None:
@@ -65,6 +90,8 @@ def evaluate(
     workers: int = 0,
     interrupted: Callable[[], bool] = lambda: False,
     title: str = "evaluate",
+    tta: bool = False,
+    save: Save | None = None,
 ) -> Evaluation:
     """Label every picture of a split and count.
 
@@ -77,33 +104,90 @@ def evaluate(
         workers: processes that read pictures.
         interrupted: asked after every picture of a single process; several have to finish together.
         title: shown beside the progress.
+        tta: multi-scale + flip, as `experiment.inference` has it.
+        save: called with every pair and its labels uint8 [H, W], one after the other in a thread of its own.
 
     Raises:
         CrissCrossError: no such split, classes that do not fit, or an unreadable pair.
         Interrupted: `interrupted` said so.
+        Exception: whatever `save` raises.
     """
     check_classes(segmenter, dataset)
     state = PartialState()
     pairs = dataset.split(split)
     mine = pairs[state.process_index :: state.num_processes]
     matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
-    pictures = evaluation_pictures(dataset, mine, workers)
+    device = next(segmenter.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     was_training = segmenter.training
     segmenter.eval()
-    began = time.perf_counter()
+    began, times = time.perf_counter(), []
+
+    def count(pair: Pair, labels: Tensor, mask: Tensor, done: int) -> None:
+        matrix.update(labels, mask)
+        if save is not None:
+            save(pair, labels.numpy())
+        progress.update(done, mIoU=_percent(matrix.scores().miou))
+
     try:
-        with Progress(title, len(mine), show=state.is_main_process) as progress:
-            for done, (picture, mask, _) in enumerate(pictures, 1):
-                matrix.update(segmenter.logits_at(picture).argmax(0).cpu(), mask)
-                progress.update(done, mIoU=_percent(matrix.scores().miou))
+        with Progress(title, len(mine), show=state.is_main_process) as progress, _Aside() as aside:
+            pictures = evaluation_pictures(dataset, mine, workers)
+            for done, (pair, (picture, mask, _)) in enumerate(zip(mine, pictures, strict=True), 1):
+                before = time.perf_counter()
+                labels = segmenter.labels_at(picture, tta)
+                times.append(time.perf_counter() - before)
+                aside.give(count, pair, labels, mask, done)
                 if state.num_processes == 1 and interrupted():
                     raise Interrupted
     finally:
         segmenter.train(was_training)
-    counts = _sum_over_processes(matrix.counts, state)
     total = ConfusionMatrix(len(dataset.classes), dataset.ignore)
-    total.counts = counts
-    return Evaluation(split, len(pairs), total.scores(), counts, time.perf_counter() - began)
+    total.counts = _sum_over_processes(matrix.counts, state)
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_memory()
+    seconds = time.perf_counter() - began
+    return Evaluation(
+        split, len(pairs), total.scores(), total.counts, seconds, tta, _fps(times), memory, device.type == "cuda"
+    )
+
+
+class _Aside:
+    """A thread that does what it is given, in order. An error there is raised by the next `give`, or at the end."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(1, "count")
+        self.given: deque[Future[object]] = deque()
+
+    def give(self, work: Callable[..., object], *arguments: object) -> None:
+        """Hand over a call; waits while `WAITING` others are unfinished."""
+        self.given.append(self.pool.submit(work, *arguments))
+        while len(self.given) > WAITING or (self.given and self.given[0].done()):
+            self.given.popleft().result()
+
+    def __enter__(self) -> "_Aside":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        # After an error or Ctrl-C what still waits is dropped, and what is under way is finished.
+        self.pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None:
+            for work in self.given:
+                work.result()
+
+
+def peak_resident_memory() -> int | None:
+    """The most bytes of memory that this process has held so far, or None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _fps(times: list[float]) -> float | None:
+    timed = times[WARM_UP:] or times
+    return len(timed) / sum(timed) if timed else None
 
 
 def _sum_over_processes(counts: Tensor, state: PartialState) -> Tensor:

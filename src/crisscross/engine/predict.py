@@ -1,4 +1,4 @@
-"""Label files: index picture, colour picture and overlay for each."""
+"""Label files: index picture, colour picture and overlay for each; of very large ones the index picture alone."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -62,32 +62,84 @@ def predict_files(
     paths: Iterable[str | os.PathLike[str]],
     out: Path,
     done: Callable[[Labelled], None] = lambda labelled: None,
+    tta: bool = False,
 ) -> list[Labelled]:
     """Label pictures and write `out/labels/NAME.png` (index), `out/colour/NAME.png` and `out/overlay/NAME.png`.
 
-    A picture that cannot be read is reported in its `Labelled.error`; the others go on.
+    A picture that cannot be read is reported in its `Labelled.error`; the others go on. `tta`: multi-scale + flip.
 
     Raises:
         CrissCrossError: see `find_pictures`; or the output folder cannot be written.
     """
+
+    def write(source: Path, target: Path) -> Labelled:
+        try:
+            picture = read_picture(source)
+        except CrissCrossError as error:
+            return Labelled(source, error=str(error))
+        labels = segmenter.predict(picture, tta=tta).labels
+        written = tuple(out / kind / f"{target}.png" for kind in KINDS)
+        pictures = (index_picture(labels, segmenter.palette), *map(_rgb, _drawn(picture, labels, segmenter)))
+        for path, content in zip(written, pictures, strict=True):
+            _write(path, content)
+        return Labelled(source, written)
+
+    return _each(paths, out, write, done)
+
+
+def predict_big_files(
+    segmenter: Segmenter,
+    paths: Iterable[str | os.PathLike[str]],
+    out: Path,
+    block: int,
+    overlap: int,
+    done: Callable[[Labelled], None] = lambda labelled: None,
+    on_block: Callable[[int, int], object] = lambda finished, total: None,
+    tta: bool = False,
+) -> list[Labelled]:
+    """Label very large pictures by `Segmenter.predict_big` and write `out/labels/NAME.png` alone.
+
+    A source may also be an array file `.npy`, uint8 [H, W, 3] or [H, W], which is read block by block. `on_block` is
+    told how many blocks of a picture are finished, and of how many; all else as in `predict_files`.
+    """
+
+    def write(source: Path, target: Path) -> Labelled:
+        try:
+            labels = segmenter.predict_big(_read_big(source), block, overlap, tta, done=on_block)
+        except CrissCrossError as error:
+            line = str(error)
+            return Labelled(source, error=line if str(source) in line else f"{source}: {line}")
+        path = out / KINDS[0] / f"{target}.png"
+        _write(path, index_picture(labels, segmenter.palette))
+        return Labelled(source, (path,))
+
+    return _each(paths, out, write, done)
+
+
+def _each(
+    paths: Iterable[str | os.PathLike[str]],
+    out: Path,
+    write: Callable[[Path, Path], Labelled],
+    done: Callable[[Labelled], None],
+) -> list[Labelled]:
     results = []
     for source, target in find_pictures(paths, out).items():
-        results.append(_predict_one(segmenter, source, target, out))
+        results.append(write(source, target))
         done(results[-1])
     return results
 
 
-def _predict_one(segmenter: Segmenter, source: Path, target: Path, out: Path) -> Labelled:
+def _read_big(source: Path) -> np.ndarray:
+    if source.suffix.lower() != ".npy":
+        return read_picture(source)
     try:
-        picture = read_picture(source)
-    except CrissCrossError as error:
-        return Labelled(source, error=str(error))
-    labels = segmenter.predict(picture).labels
-    written = tuple(out / kind / f"{target}.png" for kind in KINDS)
-    pictures = (index_picture(labels, segmenter.palette), *map(_rgb, _drawn(picture, labels, segmenter)))
-    for path, content in zip(written, pictures, strict=True):
-        write_atomically(path, partial(content.save, format="PNG", compress_level=3))
-    return Labelled(source, written)
+        return np.load(source, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise CrissCrossError(f"{source}: not a readable array file: {' '.join(str(error).split())}") from error
+
+
+def _write(path: Path, picture: Any) -> None:
+    write_atomically(path, partial(picture.save, format="PNG", compress_level=3))
 
 
 def _drawn(picture: np.ndarray, labels: np.ndarray, segmenter: Segmenter) -> tuple[np.ndarray, np.ndarray]:
@@ -105,5 +157,8 @@ def index_picture(labels: np.ndarray, palette: tuple[tuple[int, int, int], ...])
     from PIL import Image
 
     picture = Image.fromarray(labels)
-    picture.putpalette([channel for colour in palette for channel in colour])
+    # Pillow stores as few bits as the palette needs: a label beyond its end would become another. Grey stands in.
+    needed = int(labels.max(initial=0)) + 1
+    colours = [*palette, *((value, value, value) for value in range(len(palette), needed))]
+    picture.putpalette([channel for colour in colours for channel in colour])
     return picture

@@ -1,6 +1,8 @@
 """CCNet as one module: backbone, head, auxiliary head, and what a picture needs before and after them."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -115,34 +117,115 @@ class Segmenter(nn.Module):
         align_corners = self.experiment.model.align_corners
         return functional.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=align_corners)
 
-    def preprocess(self, picture: Tensor) -> Tensor:
-        """uint8 RGB [3, H, W] -> the normalised float tensor [1, 3, h, w] on this network's device."""
-        device = next(self.parameters()).device
-        return normalise(resize_to_scale(picture, self.experiment.preprocess.scale), self.experiment.preprocess, device)
+    def preprocess(self, picture: Tensor, scale: tuple[int, int] | None = None) -> Tensor:
+        """uint8 RGB [3, H, W] -> the normalised float tensor [1, 3, h, w] on this network's device.
+
+        `scale` (width, height) takes the place of the stored `preprocess.scale`.
+        """
+        device, config = next(self.parameters()).device, self.experiment.preprocess
+        return normalise(resize_to_scale(picture, scale or config.scale), config, device)
 
     @torch.inference_mode()
     def logits_at(self, picture: Tensor) -> Tensor:
-        """Logits [K, H, W] of one uint8 RGB picture [3, H, W] at its own size, by the stored inference mode."""
-        height, width = picture.shape[-2:]
-        x = self.preprocess(picture)
-        align_corners = self.experiment.model.align_corners
-        return inference.whole(lambda t: self(t).main, x, (height, width), align_corners)[0]
+        """Logits float32 [K, H, W] of one uint8 RGB picture [3, H, W] at its own size, by the stored inference mode."""
+        return inference.logits(*self._passes(picture))
 
-    def predict(self, picture: "str | os.PathLike[str] | np.ndarray | Any", probabilities: bool = False) -> Prediction:
-        """Label every pixel of one picture at its own size.
+    @torch.inference_mode()
+    def labels_at(self, picture: Tensor, tta: bool = False) -> Tensor:
+        """Labels uint8 [H, W] of one uint8 RGB picture [3, H, W] at its own size; neither logits nor probabilities of
+        all classes at all pixels are ever held.
+
+        `tta`: multi-scale + flip, as `experiment.inference` has it.
+        """
+        return inference.labels(self._passes(picture, tta)).cpu()
+
+    def _passes(self, picture: Tensor, tta: bool = False, native: bool = False) -> list[inference.Pass]:
+        """The passes over one picture; `native` shows it at its own size whatever `preprocess.scale` says."""
+        experiment, size = self.experiment, (picture.shape[-2], picture.shape[-1])
+        config, own = experiment.inference, (size[1], size[0])
+        base = own if native else experiment.preprocess.scale or own
+
+        def run(ratio: float, mirrored: bool) -> inference.Pass:
+            scale = max(int(base[0] * ratio), 1), max(int(base[1] * ratio), 1)
+            x = self.preprocess(picture, scale)
+            pairs = experiment.data.flip_pairs
+            return inference.run_pass(
+                lambda t: self.coarse(t).main, x, size, config, experiment.model.align_corners, mirrored, pairs
+            )
+
+        if not tta:
+            return [run(1.0, False)]
+        return [run(ratio, mirrored) for ratio in config.ratios for mirrored in (False, True)[: 1 + config.flip]]
+
+    def predict(
+        self, picture: "str | os.PathLike[str] | np.ndarray | Any", probabilities: bool = False, tta: bool = False
+    ) -> Prediction:
+        """Label every pixel of one picture at its own size, by the stored `experiment.inference`.
 
         Args:
             picture: a path, a PIL picture, or a uint8 array [H, W, 3] (RGB) or [H, W] (grey).
-            probabilities: also return the softmax [K, H, W].
+            probabilities: also return the softmax [K, H, W], with `tta` its mean over the passes.
+            tta: multi-scale + flip testing: one pass for every ratio and its mirror image.
 
         Raises:
             CrissCrossError: the picture cannot be read, or is of a kind that is refused (the message says why).
         """
+        given = torch.from_numpy(read_picture(picture)).permute(2, 0, 1)
+        with self._evaluating(), torch.inference_mode():
+            passes = self._passes(given, tta)
+            labels = inference.labels(passes).cpu().numpy()
+            return Prediction(labels, inference.probabilities(passes).cpu().numpy() if probabilities else None)
+
+    def predict_big(
+        self,
+        picture: np.ndarray,
+        block: int = inference.BLOCK,
+        overlap: int = inference.OVERLAP,
+        tta: bool = False,
+        out: np.ndarray | None = None,
+        done: Callable[[int, int], object] = lambda finished, total: None,
+    ) -> np.ndarray:
+        """Labels of a picture of any size, block by block, in memory that does not grow with it.
+
+        Each block is labelled as a picture of its own, at native resolution: `preprocess.scale` is not applied. Where
+        blocks overlap, each keeps its own side of the middle; see `crisscross.inference.blocks`.
+
+        Args:
+            picture: uint8 [H, W, 3] (RGB) or [H, W] (grey); a memory-mapped file is read block by block.
+            block: side of a block in pixels, rounded up to a multiple of 32.
+            overlap: least number of pixels that neighbours share, rounded up likewise.
+            tta: multi-scale + flip in each block.
+            out: uint8 [H, W] to write into, such as a memory-mapped file; a new array by default.
+            done: told how many blocks are finished, and of how many.
+
+        Returns:
+            Labels uint8 [H, W]: `out`, or the new array.
+
+        Raises:
+            CrissCrossError: no such picture array, an `out` of another kind, or an overlap that is not below `block`.
+        """
+        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
+            kind = f"{picture.dtype} {list(picture.shape)}"
+            raise CrissCrossError(f"a big picture must be a uint8 array [H, W, 3] or [H, W], got {kind}")
+        height, width = picture.shape[:2]
+        labels = np.empty((height, width), np.uint8) if out is None else out
+        if labels.shape != (height, width) or labels.dtype != np.uint8:
+            raise CrissCrossError(f"out must be uint8 {[height, width]}, got {labels.dtype} {list(labels.shape)}")
+        parts = inference.blocks(height, width, block, overlap, self.experiment.model.align_corners)
+        with self._evaluating(), torch.inference_mode():
+            for finished, part in enumerate(parts, 1):
+                given = torch.from_numpy(read_picture(np.array(picture[part.read]))).permute(2, 0, 1)
+                found = inference.labels(self._passes(given, tta, native=True)).cpu().numpy()
+                labels[part.keep] = found[part.inside]
+                done(finished, len(parts))
+        return labels
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode inside, the former mode afterwards."""
         was_training = self.training
         self.eval()
         try:
-            logits = self.logits_at(torch.from_numpy(read_picture(picture)).permute(2, 0, 1))
+            yield
         finally:
             self.train(was_training)
-        labels = logits.argmax(0).to(torch.uint8).cpu().numpy()
-        return Prediction(labels, logits.float().softmax(0).cpu().numpy() if probabilities else None)

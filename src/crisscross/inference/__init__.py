@@ -1,0 +1,19 @@
+"""How a whole picture is labelled, for any function that gives coarse logits."""
+
+from crisscross.inference.big import BLOCK, OVERLAP, Block, blocks
+from crisscross.inference.passes import CoarseOf, Pass, run_pass, window_starts
+from crisscross.inference.pixels import labels, logits, probabilities
+
+__all__ = [
+    "BLOCK",
+    "OVERLAP",
+    "Block",
+    "CoarseOf",
+    "Pass",
+    "blocks",
+    "labels",
+    "logits",
+    "probabilities",
+    "run_pass",
+    "window_starts",
+]

@@ -1,0 +1,292 @@
+"""Evaluation: the counts of a plain loop, three things at once, clean ends, and what the command prints and writes."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_data import draw_labels, draw_picture, write_folder
+from test_camvid import draw_camvid
+
+import crisscross
+from crisscross.cli import main
+from crisscross.cli.evaluate import published_row
+from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
+from crisscross.data import open_folder
+from crisscross.data.camvid import CLASSES as CAMVID
+from crisscross.data.palette import default_palette
+from crisscross.engine import evaluate as room
+from crisscross.engine.evaluate import WAITING, Evaluation, evaluate
+from crisscross.errors import CrissCrossError
+from crisscross.files import write_atomically
+from crisscross.metrics import ConfusionMatrix, scores
+from crisscross.models import Segmenter
+
+PICTURES = 7
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return open_folder(write_folder(tmp_path_factory.mktemp("data") / "small", {"train": 1, "val": PICTURES}, 40, 56))
+
+
+@pytest.fixture
+def segmenter(dataset):
+    torch.manual_seed(0)
+    model = ModelConfig("test_resnet", 8, channels=16, aux_channels=0)
+    data = DataConfig(name="folder", classes=dataset.classes, palette=default_palette(3))
+    config = InferenceConfig(ratios=(0.5, 1.0))
+    network = Segmenter(Experiment("x", model, data, PreprocessConfig(scale=(70, 50)), inference=config))
+    torch.nn.init.normal_(network.head.classify.weight)
+    return network
+
+
+def plain_counts(label, classes=3):
+    """One pixel after the other over the split `val`, drawn anew; its first picture is number 1."""
+    counts = np.zeros((classes, classes), np.int64)
+    for index in range(1, PICTURES + 1):
+        truth, found = draw_labels(index, 40, 56), label(draw_picture(index, 40, 56))
+        for t, p in zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True):
+            if t != 255:
+                counts[t, p] += 1
+    return counts
+
+
+@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_counts_are_those_of_a_plain_loop(segmenter, dataset, workers, tta):
+    saved = {}
+    result = evaluate(
+        segmenter.train(), dataset, "val", workers, tta=tta, save=lambda pair, labels: saved.update({pair.name: labels})
+    )
+    assert segmenter.training
+    segmenter.eval()
+    expected = plain_counts(lambda picture: segmenter.predict(picture, tta=tta).labels)
+    assert result.counts.dtype == torch.int64 and np.array_equal(result.counts, expected)
+    assert (expected > 0).sum() > 4
+    assert list(saved) == [pair.name for pair in dataset.split("val")]
+    assert all(np.array_equal(saved[f"val_{n}"], segmenter.predict(draw_picture(n + 1, 40, 56), tta=tta).labels)
+               for n in range(PICTURES))  # fmt: skip
+    assert (result.pictures, result.tta, result.on_gpu) == (PICTURES, tta, False)
+    assert 0 < 1 / result.fps < result.seconds
+    assert result.memory > 50 * 2**20
+
+
+def test_an_absent_class_and_one_that_is_only_predicted(segmenter, dataset):
+    # Truth has no class 2 here; the network says 2 once and never 1.
+    pairs = dataset.split("val")[:1]
+    wider = replace(dataset, classes=(*dataset.classes, "four"), splits={"val": pairs})
+    segmenter.experiment = replace(segmenter.experiment, data=DataConfig(classes=wider.classes))
+    truth = draw_labels(1, 40, 56)
+    labels = torch.from_numpy(np.where(truth == 2, 0, truth).astype(np.uint8))
+    labels[truth == 2] = 0
+    labels[5, 5] = 3
+    segmenter.labels_at = lambda picture, tta: labels
+    result = evaluate(segmenter, wider, "val")
+    assert result.scores.iou[2] == 0 and result.scores.iou[3] == 0 and result.scores.accuracy[3] is None
+    labels[5, 5] = 0
+    result = evaluate(segmenter, wider, "val")
+    assert result.scores.iou[3] is None
+    assert result.scores.miou == pytest.approx(sum(result.scores.iou[:3]) / 3)
+
+
+# --- three things at once ---
+
+
+def test_counting_goes_on_beside_the_network_but_never_far_behind(segmenter, dataset):
+    started, release, ahead = [], threading.Event(), []
+    label = segmenter.labels_at
+
+    def slow(picture, tta):
+        started.append(1)
+        if len(started) == WAITING + 1:
+            # The first picture is not saved yet, and still the network goes on.
+            assert not saved
+            release.set()
+        return label(picture, tta)
+
+    saved = []
+
+    def save(pair, labels):
+        assert release.wait(20)
+        ahead.append(len(started) - len(saved))
+        saved.append(pair.name)
+
+    segmenter.labels_at = slow
+    evaluate(segmenter, dataset, "val", save=save)
+    assert len(saved) == PICTURES and max(ahead) <= WAITING + 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("at", [1, PICTURES])
+def test_an_error_while_saving_stops_the_work_with_its_own_line(segmenter, dataset, workers, at):
+    calls = []
+
+    def save(pair, labels):
+        calls.append(pair.name)
+        if len(calls) == at:
+            raise CrissCrossError("out/x.png: cannot be written: No space left on device")
+
+    with pytest.raises(CrissCrossError, match="No space left"):
+        evaluate(segmenter.train(), dataset, "val", workers, save=save)
+    assert segmenter.training
+    assert len(calls) <= at + WAITING + 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("count")]
+
+
+def test_a_label_out_of_range_stops_the_work(segmenter, dataset):
+    segmenter.labels_at = lambda picture, tta: torch.full(picture.shape[1:], 3, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"prediction holds 3, outside 0\.\.2"):
+        evaluate(segmenter, dataset, "val")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_comes_through_and_leaves_nothing_behind(segmenter, dataset, workers):
+    def save(pair, labels):
+        if pair.name == "val_1":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(segmenter.train(), dataset, "val", workers, save=save)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert segmenter.training
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("count")]
+
+
+def test_stopping_by_request(segmenter, dataset):
+    calls = []
+    with pytest.raises(room.Interrupted):
+        evaluate(segmenter, dataset, "val", interrupted=lambda: len(calls) > 1, save=lambda *_: calls.append(1))
+    assert len(calls) < PICTURES
+
+
+# --- counting bytes ---
+
+
+@pytest.mark.parametrize(("classes", "ignore"), [(3, 255), (150, 255), (255, 255), (19, 7), (2, 300)])
+def test_bytes_are_counted_like_any_integers(classes, ignore):
+    generator = torch.Generator().manual_seed(classes)
+    truth, found = (torch.randint(0, classes, (37, 53), generator=generator) for _ in range(2))
+    if ignore < 256:
+        truth[torch.rand(37, 53, generator=generator) < 0.2] = ignore
+    wide, narrow = ConfusionMatrix(classes, ignore), ConfusionMatrix(classes, ignore)
+    wide.update(found, truth)
+    narrow.update(found.byte(), truth.byte())
+    assert torch.equal(wide.counts, narrow.counts)
+    counted = (truth != ignore).numpy()
+    expected = np.zeros((classes, classes), np.int64)
+    np.add.at(expected, (truth.numpy()[counted], found.numpy()[counted]), 1)
+    assert np.array_equal(narrow.counts, expected)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "words"),
+    [([0, 3], [0, 1], r"prediction holds 3, outside 0\.\.2"), ([0, 1], [0, 254], r"truth holds 254, outside 0\.\.2")],
+)
+def test_bytes_out_of_range_are_refused(prediction, truth, words):
+    matrix = ConfusionMatrix(3)
+    with pytest.raises(ValueError, match=words):
+        matrix.update(*(torch.tensor(values, dtype=torch.uint8) for values in (prediction, truth)))
+    assert matrix.counts.sum() == 0
+    matrix.update(torch.tensor([9], dtype=torch.uint8), torch.tensor([255], dtype=torch.uint8))
+    assert matrix.counts.sum() == 0
+
+
+# --- the command ---
+
+
+def test_the_row_of_the_published_tables():
+    counts = torch.tensor([[3, 1], [0, 4]])
+    result = Evaluation("val", 2, scores(counts), counts, 9.0, False, 3.323, 6 * 2**30, True)
+    head, row = published_row(result)
+    assert head == ["", "mIoU", "mIoU (ms+flip)", "memory, GiB allocated on the GPU", "fps"]
+    # (3 / 4 + 4 / 5) / 2
+    assert row == ["val", "77.50", "-", "6.00", "3.32"]
+    assert published_row(replace(result, tta=True, on_gpu=False, memory=None))[1] == ["val", "-", "77.50", "-", "3.32"]
+    assert published_row(replace(result, on_gpu=False))[0][3] == "memory, GiB resident"
+
+
+def test_the_first_pictures_warm_up():
+    assert room._fps([9, 9, 9, 9, 9, 0.5, 0.25, 0.25]) == 3
+    assert room._fps([0.5, 0.5]) == 2 and room._fps([]) is None
+
+
+def test_the_shipped_network_from_the_command_line(tmp_path, capsys, monkeypatch):
+    written = []
+
+    def write_prediction(dataset, pair, labels, folder: Path) -> Path:
+        path = folder / f"{pair.name}.png"
+        write_atomically(path, lambda temporary: Image.fromarray(labels).save(temporary, format="PNG"))
+        written.append((dataset.name, pair.name))
+        return path
+
+    module = types.ModuleType("crisscross.data.submission")
+    module.write_prediction = write_prediction
+    monkeypatch.setitem(sys.modules, "crisscross.data.submission", module)
+    data, out, facts = draw_camvid(tmp_path / "camvid"), tmp_path / "out", tmp_path / "facts.json"
+    words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--json", str(facts)]
+    assert main([*words, "--save-predictions", str(out)]) == 0
+    known, printed = json.loads(facts.read_text()), capsys.readouterr().out
+    network = crisscross.load("camvid-light")
+    counts = np.zeros((11, 11), np.int64)
+    for name in ("test_a", "test_b"):
+        labels = network.predict(data / "test" / f"{name}.jpg").labels
+        saved = np.asarray(Image.open(out / f"{name}.png"))
+        # The command lays the weights out channels-last: another order of sums.
+        assert (saved == labels).mean() > 0.95
+        truth = np.asarray(Image.open(data / "testannot" / f"{name}.png"))
+        np.add.at(counts, (truth[truth != 11], saved[truth != 11]), 1)
+    assert np.array_equal(known["confusion"], counts)
+    assert written == [("camvid", "test_a"), ("camvid", "test_b")]
+    assert (known["split"], known["pictures"], known["tta"]) == ("test", 2, False)
+    assert known["fps"] > 0 and known["memory_bytes"] > 2**26 and known["memory_kind"] == "resident"
+    assert "mIoU (ms+flip)" in printed and "pictures / seconds of preprocessing, network and labels" in printed
+    assert CAMVID[0] in printed and f"{100 * known['miou']:.2f}" in printed
+
+
+def test_multi_scale_flip_and_weights_for_a_recipe_from_the_command_line(segmenter, dataset, tmp_path, capsys):
+    crisscross.save(segmenter, tmp_path / "net.safetensors")
+    words = ["--data", str(dataset.root), "--split", "val", "--workers", "0", "--json", str(tmp_path / "facts.json")]
+    assert main(["evaluate", str(tmp_path / "net.safetensors"), *words, "--tta"]) == 0
+    known = json.loads((tmp_path / "facts.json").read_text())
+    result = evaluate(crisscross.load(tmp_path / "net.safetensors"), dataset, "val", tta=True)
+    assert known["tta"] and known["miou"] == pytest.approx(result.scores.miou, abs=0.01)
+    row = capsys.readouterr().out.splitlines()[-3].split()
+    assert row[:3] == ["val", "-", f"{100 * known['miou']:.2f}"]
+    # The recipe decides all but the weights and the classes; these weights are of another network.
+    assert main(["evaluate", "demo", "--weights", str(tmp_path / "net.safetensors"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("crisscross: ") and "net.safetensors" in line
+    assert main(["evaluate", "demmo", "--weights", str(tmp_path / "net.safetensors"), *words]) == 2
+    assert "no recipe 'demmo'" in capsys.readouterr().err
+
+
+def test_a_recipe_with_the_weights_of_a_file(dataset, tmp_path):
+    from crisscross.cli.evaluate import _load
+
+    made = crisscross.build("demo", pretrained=False, classes=list(dataset.classes), **{"preprocess.scale": [48, 32]})
+    crisscross.save(made, tmp_path / "demo.safetensors")
+    found = _load("demo", tmp_path / "demo.safetensors", "cpu")
+    # The file's experiment has a test scale, the recipe has none.
+    assert found.experiment.preprocess.scale is None and made.experiment.preprocess.scale == (48, 32)
+    assert found.classes == dataset.classes
+    assert torch.equal(found.head.classify.weight, made.head.classify.weight)
+
+
+def test_other_classes_are_one_line(tmp_path, capsys):
+    data = write_folder(tmp_path / "data", {"val": 1})
+    assert main(["evaluate", "camvid-light", "--data", str(data), "--name", "folder", "--split", "val"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has 3 classes, the network 11" in line
