@@ -1,7 +1,8 @@
 """Each published row as one uses it: built, filled with a checkpoint in the published layout, trained, evaluated, used.
 
-Checkpoints are made by formula in MMSegmentation's names and shapes; data sets are drawn in their own layouts. The default
-run takes one row of each family at a small size; `-m slow` takes all sixteen, on a whole picture at the published scale.
+Checkpoints are made by formula in MMSegmentation's names and shapes; data sets are drawn in their own layouts. The
+default run takes one row of each family at a small size; `-m slow` takes all sixteen, on a real picture at the
+published scale.
 """
 
 from dataclasses import replace
@@ -19,8 +20,9 @@ from crisscross.cli import main
 from crisscross.config import to_yaml
 from crisscross.data.reading import read_picture
 from crisscross.models import Segmenter
+from literal import value
 from published_data import write_ade20k, write_cityscapes, write_voc2012aug
-from test_mmseg import published_keys, value
+from test_mmseg import published_keys
 
 CLASSES = {"cityscapes": 19, "ade20k": 150, "voc2012aug": 21}
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

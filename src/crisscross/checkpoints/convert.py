@@ -3,9 +3,7 @@
 import json
 import os
 import pickle
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from crisscross import zoo
 from crisscross.checkpoints import native
-from crisscross.checkpoints.loading import Loaded, Source, fill, read_source
+from crisscross.checkpoints.loading import Source, by_recipe, fill, read_source
 from crisscross.checkpoints.metadata import OURS, with_classes
 from crisscross.checkpoints.publishers import PUBLISHERS, why_not
 from crisscross.config import Experiment, override, to_dict
@@ -22,8 +20,6 @@ from crisscross.data import OPENERS
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
-
-Palette = tuple[tuple[int, int, int], ...]
 
 
 class Converted(NamedTuple):
@@ -53,39 +49,18 @@ def convert(
         CrissCrossError: as in `crisscross.load`, no such recipe, or another number of classes.
     """
     loaded = read_source(source)
-    experiment = _by_recipe(loaded, recipe) if recipe else loaded.experiment
+    experiment = by_recipe(loaded, recipe) if recipe else loaded.experiment
     if isinstance(classes, str):
-        if (known := names_of(classes)) is None:
-            having = ", ".join(name for name in OPENERS if names_of(name))
+        if (known := zoo.known_classes(classes)) is None:
+            having = ", ".join(name for name in OPENERS if zoo.known_classes(name))
             raise CrissCrossError(f"no data set {classes!r} with classes of its own; those are {having}")
-        experiment = with_classes(experiment, *known, loaded.name)
+        experiment = with_classes(experiment, known.classes, known.palette, loaded.name)
     elif classes:
         experiment = with_classes(experiment, classes, None, loaded.name)
     segmenter = Segmenter(override(experiment, changes), initialise=False)
     fill(segmenter, loaded)
     facts = loaded.facts if loaded.publisher is None else {"publisher": loaded.publisher}
     return Converted(segmenter.eval(), loaded.publisher, facts)
-
-
-def names_of(data: str) -> tuple[tuple[str, ...], Palette] | None:
-    """Classes and colours of a data set that has its own (a key of `OPENERS`), or None."""
-    module = sys.modules[OPENERS[data].__module__] if data in OPENERS else None
-    classes, palette = getattr(module, "CLASSES", None), getattr(module, "PALETTE", None)
-    return (tuple(classes), tuple(palette)) if classes and palette else None
-
-
-def _by_recipe(loaded: Loaded, name: str) -> Experiment:
-    """The recipe's experiment, with the class names of the recipe, of its data set, or of the file."""
-    wanted, found = zoo.recipe(name), loaded.experiment
-    data = wanted.data
-    if not data.classes and (known := names_of(data.name)):
-        data = replace(data, classes=known[0], palette=known[1])
-    if not data.classes:
-        data = replace(data, classes=found.data.classes, palette=found.data.palette)
-    if len(data.classes) != len(found.data.classes):
-        counts = f"{len(found.data.classes)} classes, the recipe {name} has {len(data.classes)}"
-        raise CrissCrossError(f"{loaded.name}: the file has {counts}; choose the recipe that it was trained by")
-    return replace(wanted, data=data)
 
 
 def save_as(

@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from crisscross import zoo
 from crisscross.checkpoints import native, publishers
+from crisscross.checkpoints.download import fetch
 from crisscross.checkpoints.metadata import with_metadata
 from crisscross.checkpoints.reading import Content, read_content, unwrap
-from crisscross.config import Experiment, apply_overrides
+from crisscross.config import Experiment, apply_overrides, hint
 from crisscross.config.parse import flatten
 from crisscross.data.palette import default_palette
 from crisscross.errors import CrissCrossError
@@ -31,21 +33,36 @@ class Loaded(NamedTuple):
     facts: dict[str, Any]
 
 
-def load(source: Source, device: str = "cpu", **overrides: Any) -> Segmenter:
+def load(
+    source: Source,
+    device: str = "cpu",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    offline: bool = False,
+    **overrides: Any,
+) -> Segmenter:
     """A network with its weights, in evaluation mode.
 
     Args:
-        source: a name from the zoo that ships with weights (`camvid-light`), a run folder (its best weights, else the
-            last), a folder from `save_pretrained`, a file (`.safetensors`, `.pth`, `.pt`, `.pdparams`; ours, or one of
-            the publishers' in docs/checkpoints.md), or such a state dict.
+        source: a name from the zoo: one that ships with weights (`camvid-light`), or a published one, whose checkpoint
+            is downloaded the first time and kept (`ccnet_r50-d8_4xb2-40k_cityscapes-512x1024`); a run folder (its best
+            weights, else the last), a folder from `save_pretrained`, a file (`.safetensors`, `.pth`, `.pt`,
+            `.pdparams`; ours, or one of the publishers' in docs/checkpoints.md), or such a state dict.
         device: where to put it.
+        weights: a file with the weights for `source`, which is a name from the zoo then.
+        offline: download nothing; so does `CRISSCROSS_OFFLINE=1`.
         overrides: configuration values by their last name (`recurrence=1`, `align_corners=True`,
             `classes=[...]`) or in full through a dictionary (`**{"model.recurrence": 1}`).
 
     Raises:
-        CrissCrossError: nothing of that name, an unreadable file, weights that do not fit or are not finite.
+        CrissCrossError: nothing of that name, an unreadable file, a download that cannot be had, weights that do not
+            fit or are not finite.
     """
-    loaded = read_source(source)
+    if weights is None:
+        loaded = read_source(source, offline)
+    else:
+        loaded = read_source(weights, offline)
+        loaded = loaded._replace(experiment=by_recipe(loaded, str(source)))
     segmenter = Segmenter(with_overrides(loaded.experiment, overrides), initialise=False)
     fill(segmenter, loaded)
     return segmenter.to(device).eval()
@@ -57,12 +74,12 @@ def build(source: str | Experiment, **overrides: Any) -> Segmenter:
     Raises:
         CrissCrossError: no such recipe, or a configuration that cannot be built.
     """
-    experiment = zoo.recipe(source) if isinstance(source, str) else source
+    experiment = zoo.with_known_classes(zoo.recipe(source)) if isinstance(source, str) else source
     return Segmenter(with_overrides(experiment, overrides))
 
 
-def weights_file(source: str | os.PathLike[str]) -> Path:
-    """The weights that a zoo name, a run folder or a file stands for.
+def weights_file(source: str | os.PathLike[str], offline: bool = False) -> Path:
+    """The weights that a zoo name, a run folder or a file stands for; those of a published name are downloaded once.
 
     Raises:
         CrissCrossError: there are none; the message says what was looked for.
@@ -76,6 +93,8 @@ def weights_file(source: str | os.PathLike[str]) -> Path:
     if path.is_file():
         return path
     name = os.fspath(source)
+    if row := zoo.published(name):
+        return fetch(row.url, row.digest, offline)
     if name in zoo.RECIPES:
         if shipped := zoo.shipped_weights(name):
             return shipped
@@ -83,10 +102,13 @@ def weights_file(source: str | os.PathLike[str]) -> Path:
             f"{name} has no weights in this package; train it with `crisscross train {name} --data DIR`"
         )
     with_weights = ", ".join(recipe for recipe in zoo.RECIPES if zoo.shipped_weights(recipe))
-    raise CrissCrossError(f"{name}: no such file or run folder, and no model of that name ({with_weights})")
+    near = hint(name, [*zoo.RECIPES, *zoo.ALIASES])
+    near = f"; {near}" if near.startswith("did") else ""
+    more = f"{with_weights}; `crisscross zoo` lists more"
+    raise CrissCrossError(f"{name}: no such file or run folder, and no model of that name ({more}){near}")
 
 
-def read_source(source: Source) -> Loaded:
+def read_source(source: Source, offline: bool = False) -> Loaded:
     """Tensors in our names, the experiment they belong to, and where they come from; nothing is checked against it.
 
     Raises:
@@ -95,7 +117,7 @@ def read_source(source: Source) -> Loaded:
     if isinstance(source, Mapping):
         content, name = unwrap(source), "state dict"
     else:
-        path = _file(source)
+        path = _file(source, offline)
         name = str(path)
         if path.suffix == ".safetensors":
             tensors, experiment, facts = native.read(path)
@@ -105,7 +127,26 @@ def read_source(source: Source) -> Loaded:
         else:
             content = read_content(path)
     publisher, tensors, experiment = publishers.convert(content.tensors, name)
-    return Loaded(tensors, with_metadata(experiment, content.meta, name), name, publisher, {})
+    loaded = Loaded(tensors, with_metadata(experiment, content.meta, name), name, publisher, {})
+    if isinstance(source, str) and zoo.published(source) and not Path(source).exists():
+        loaded = loaded._replace(experiment=by_recipe(loaded, source))
+    return loaded
+
+
+def by_recipe(loaded: Loaded, name: str) -> Experiment:
+    """The experiment of a recipe for these weights; classes are the recipe's, its data set's, or those of the file.
+
+    Raises:
+        CrissCrossError: no such recipe, or another number of classes.
+    """
+    wanted = zoo.with_known_classes(zoo.recipe(name))
+    found = loaded.experiment.data
+    if not wanted.data.classes:
+        wanted = replace(wanted, data=replace(wanted.data, classes=found.classes, palette=found.palette))
+    if len(wanted.data.classes) != len(found.classes):
+        counts = f"{len(found.classes)} classes, the recipe {name} has {len(wanted.data.classes)}"
+        raise CrissCrossError(f"{loaded.name}: the file has {counts}; choose the recipe that it was trained by")
+    return wanted
 
 
 def fill(segmenter: Segmenter, loaded: Loaded) -> None:
@@ -118,10 +159,10 @@ def fill(segmenter: Segmenter, loaded: Loaded) -> None:
     native.fill(segmenter, loaded.tensors, loaded.name)
 
 
-def _file(source: str | os.PathLike[str]) -> Path:
+def _file(source: str | os.PathLike[str], offline: bool) -> Path:
     """`weights_file`, and the weights of a folder as the Hugging Face Hub has them."""
     inside = Path(source) / native.HUB_WEIGHTS
-    return inside if inside.is_file() else weights_file(source)
+    return inside if inside.is_file() else weights_file(source, offline)
 
 
 def _unknown_override(name: str, keys: Iterable[str]) -> str:

@@ -5,13 +5,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import count
+from crisscross.cli.options import add_network, count
 from crisscross.cli.tables import print_table
 
 if TYPE_CHECKING:
     from crisscross.data import DataSet
     from crisscross.engine.evaluate import Evaluation, Save
-    from crisscross.models import Segmenter
 
 GIB = 2**30
 
@@ -19,8 +18,7 @@ GIB = 2**30
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     parser = commands.add_parser("evaluate", help="score a network on a split", description=__doc__)
-    parser.add_argument("network", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights for the recipe NAME")
+    add_network(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
     parser.add_argument("--name", metavar="NAME", help="the data set's layout; default: the one of training")
     parser.add_argument(
@@ -43,12 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     import torch
 
+    from crisscross.checkpoints import load
     from crisscross.data import open_dataset
     from crisscross.engine.evaluate import choose_device, evaluate, is_main_process
     from crisscross.files import write_text
     from crisscross.rewrite import optimize
 
-    segmenter = _load(arguments.network, arguments.weights, choose_device(arguments.cpu))
+    device = choose_device(arguments.cpu)
+    segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
     segmenter = segmenter.to(memory_format=torch.channels_last)
     if arguments.optimize:
         segmenter = optimize(segmenter)
@@ -63,22 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_text(arguments.json, json.dumps(facts(result, dataset.classes), indent=1) + "\n")
     return 0
-
-
-def _load(network: str, weights: Path | None, device: str) -> "Segmenter":
-    """The network of a run, a file or a recipe; with `weights`, the recipe with those."""
-    from crisscross import zoo
-    from crisscross.checkpoints import load
-    from crisscross.config.parse import flatten
-
-    if weights is None:
-        return load(network, device=device)
-    choices = flatten(zoo.recipe(network))
-    # A recipe without classes takes those of the file.
-    for key in ("data.classes", "data.palette"):
-        if not choices[key]:
-            del choices[key]
-    return load(weights, device=device, **choices)
 
 
 def _saver(dataset: "DataSet", folder: Path | None) -> "Save | None":

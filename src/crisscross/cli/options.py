@@ -1,6 +1,14 @@
 """Option values that several commands share."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+
+
+def add_network(parser: ArgumentParser) -> None:
+    """`network`, `--weights` and `--offline`: what `crisscross.load` wants to know."""
+    parser.add_argument("network", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights for the recipe NAME, of any publisher")
+    parser.add_argument("--offline", action="store_true", help="download nothing")
 
 
 def count(text: str) -> int:

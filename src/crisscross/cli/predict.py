@@ -4,14 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from crisscross.cli.options import count, positive
+from crisscross.cli.options import add_network, count, positive
 from crisscross.errors import CrissCrossError
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     parser = commands.add_parser("predict", help="label your pictures", description=__doc__)
-    parser.add_argument("weights", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
+    add_network(parser)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures or folders")
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="default: predictions")
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
@@ -40,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.rewrite import optimize
 
     device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
-    segmenter = load(arguments.weights, device=device).to(memory_format=torch.channels_last)
+    segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
+    segmenter = segmenter.to(memory_format=torch.channels_last)
     if arguments.optimize:
         segmenter = optimize(segmenter)
     finished = 0
