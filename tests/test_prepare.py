@@ -16,9 +16,12 @@ from PIL import Image
 from crisscross.cli import main
 from crisscross.data import camvid32, cityscapes, coco_stuff, open_dataset, voc
 from crisscross.data.prepare import prepare
+from crisscross.data.prepare.work import Job, Plan, carry_out
 from crisscross.data.reading import read_mask, read_pair
 from crisscross.errors import CrissCrossError
 from published_data import draw_labels, save, write_camvid32, write_cityscapes, write_voc2012aug
+
+REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "coco100"
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pycocotools")
 
@@ -223,7 +226,7 @@ def write_coco(root: Path) -> Path:
     things = [
         (1, [box(4, 4, 12, 20)], 0),
         (3, {"size": list(SIZE), "counts": runs_of((x >= 24) & (y >= 16))}, 1),
-        (17, [box(8, 8, 16, 16), box(26, 18, 30, 22), [1, 1, 2, 2]], 0),
+        (17, [[1, 1, 2, 2], box(8, 8, 16, 16), box(26, 18, 30, 22)], 0),
     ]
     image = {"id": 7, "file_name": "000000000007.jpg", "height": height, "width": width}
     (root / "annotations").mkdir(parents=True)
@@ -362,6 +365,16 @@ def test_the_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> No
     assert "train 10,582, val 1,449" in row and row.endswith("needed") and " 21 " in row
 
 
+def leaves_interrupts_alone(target: Path) -> int:
+    return int(signal.getsignal(signal.SIGINT) == signal.SIG_IGN and os.getpid() != int(target.name))
+
+
+def test_only_the_first_process_hears_ctrl_c(tmp_path: Path) -> None:
+    jobs = [Job(tmp_path / str(os.getpid()), leaves_interrupts_alone)]
+    assert carry_out("test", Plan(jobs, odd="quiet"), 2).lines == ("1 quiet",)
+    assert carry_out("test", Plan(jobs, odd="quiet"), 1).lines == ()
+
+
 def test_ctrl_c_leaves_whole_files_and_the_next_run_goes_on(tmp_path: Path) -> None:
     """Stopped in the middle by the terminal's signal to the whole group of processes."""
     ids = np.random.default_rng(0).integers(0, 34, (256, 512)).astype(np.uint8)
@@ -393,3 +406,28 @@ def test_ctrl_c_leaves_whole_files_and_the_next_run_goes_on(tmp_path: Path) -> N
     assert not list(folder.glob(".*.tmp"))
     done = prepare("cityscapes", tmp_path, None, 2)
     assert (done.written, done.skipped) == (count - len(finished), len(finished))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real COCO pictures beside this repository (../shared/data/coco100)")
+def test_real_annotations_as_pycocotools_itself_decodes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    (tmp_path / "annotations").mkdir()
+    for name in ("val2017", "annotations/stuff_val2017.json", "annotations/instances_val2017.json"):
+        (tmp_path / name).symlink_to(REAL / name)
+    assert prepare("coco-stuff", tmp_path, None, 2).written == 100
+    dataset = open_dataset("auto", tmp_path)
+    stuff, things = (coco.COCO(REAL / "annotations" / f"{kind}_val2017.json") for kind in ("stuff", "instances"))
+    crowds = 0
+    for pair in dataset.split("val")[::6]:
+        expected = np.full(read_mask(pair.mask).shape, 255)
+        for layer in (stuff, things):
+            for annotation in layer.imgToAnns[int(pair.name)]:
+                number = annotation["category_id"]
+                expected[layer.annToMask(annotation) == 1] = 255 if number == 183 else number - 1
+                crowds += annotation["iscrowd"]
+        assert np.array_equal(read_mask(pair.mask), expected)
+        name = things.cats[things.imgToAnns[int(pair.name)][-1]["category_id"]]["name"]
+        assert dataset.classes.index(name) in read_pair(pair, dataset)[1]
+    assert crowds > 0

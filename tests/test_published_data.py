@@ -185,10 +185,20 @@ def test_layouts_are_recognised_and_read_back(tmp_path: Path, name: str) -> None
             assert np.array_equal(mask, expected)
     quick_check(dataset, places)
     report = check(dataset)
-    assert report.errors == 0
+    assert report.errors == 0 and "(Void)" not in str(report.problems)
     # Three of 48 rows; one block of CamVid's Void in each of the two pictures, one of them below those rows.
     void = {"camvid32": (64 + 64) / (2 * 48 * 64)}.get(name, 0)
     assert report.ignored_share("train") == pytest.approx(3 / 48 + void)
+
+
+def test_maps_of_coco_stuff_where_their_publishers_unpack_them(tmp_path: Path) -> None:
+    wanted = open_dataset("auto", write_coco_stuff(tmp_path))
+    (tmp_path / "stuffthingmaps").rename(tmp_path / "annotations")
+    found = open_dataset("auto", tmp_path)
+    for split in ("train", "val"):
+        for one, other in zip(found.split(split), wanted.split(split), strict=True):
+            assert other.mask == tmp_path / "stuffthingmaps" / one.mask.relative_to(tmp_path / "annotations")
+            assert one.mask.is_file()
 
 
 def test_train_ids_are_preferred_once_all_are_there(tmp_path: Path) -> None:
@@ -237,6 +247,16 @@ def test_voc_alone_beside_its_augmented_form(tmp_path: Path) -> None:
             *["SegmentationClassAug"] * 2,
         ]
         assert augmented.name == "voc2012aug"
+
+
+@pytest.mark.parametrize("line", ["{}", "/JPEGImages/{}.jpg /SegmentationClassAug/{}.png"])
+def test_lists_of_all_augmented_pictures_as_others_hand_out(tmp_path: Path, line: str) -> None:
+    root = write_voc2012aug(tmp_path)
+    wanted = open_dataset("auto", root).split("train")
+    lists = root / "VOCdevkit" / "VOC2012" / voc.LISTS
+    (lists / "aug.txt").unlink()
+    (lists / "trainaug.txt").write_text("\n".join(line.format(pair.name, pair.name) for pair in wanted))
+    assert open_dataset("auto", root).split("train") == wanted
 
 
 def test_the_eleven_classes_of_the_full_resolution_labels(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def is_coco_stuff(root: Path) -> bool:
 def open_coco_stuff(root: str | os.PathLike[str]) -> DataSet:
     """Open COCO-Stuff 164k (Caesar et al. 2018): train 118,287, val 5,000 pictures.
 
-    Pictures lie in `images/train2017` (or `train2017`), masks in `stuffthingmaps/train2017`, and so on.
+    Pictures lie in `images/train2017` (or `train2017`), masks in `stuffthingmaps/train2017` or, as the publishers
+    unpack them, in `annotations/train2017`; `val2017` likewise.
 
     Raises:
         CrissCrossError: a missing folder.
@@ -72,8 +73,10 @@ def open_coco_stuff(root: str | os.PathLike[str]) -> DataSet:
     if images is None:
         images = needed_folder(root / "images" / "val2017", "unpack COCO's val2017.zip and train2017.zip in images/")
     fix = f"unpack stuffthingmaps_trainval2017.zip there, or type `crisscross data prepare coco-stuff {root}`"
+    others = not (root / MASKS).is_dir() and any((root / "annotations" / name).is_dir() for name in SPLITS.values())
+    inside = "annotations" if others else MASKS
     splits = {
-        split: _pairs(images / folder, needed_folder(root / MASKS / folder, fix))
+        split: _pairs(images / folder, needed_folder(root / inside / folder, fix))
         for split, folder in SPLITS.items()
         if (images / folder).is_dir()
     }
