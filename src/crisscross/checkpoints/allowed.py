@@ -68,6 +68,6 @@ def pickle_globals() -> dict[str, Any]:
     """
     from collections import OrderedDict
 
-    plain: dict[str, Any] = {f"{module}.tuple": tuple for module in ("builtins", "__builtin__")}
     # Protocol 2 writes bytes as text to be encoded in latin1: bytes(text, "latin1").
-    return numpy_globals() | plain | {"_codecs.encode": bytes, "collections.OrderedDict": OrderedDict}
+    plain: dict[str, Any] = {"builtins.tuple": tuple, "_codecs.encode": bytes, "collections.OrderedDict": OrderedDict}
+    return numpy_globals() | plain

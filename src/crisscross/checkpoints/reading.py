@@ -136,9 +136,11 @@ class _ArrayReader(pickle.Unpickler):
         Raises:
             _Refused: there is none.
         """
-        if f"{module}.{name}" not in self.allowed:
-            raise _Refused(f"{module}.{name}")
-        return self.allowed[f"{module}.{name}"]
+        # Python 2's name of the module, which protocol 2 keeps.
+        full = f"{'builtins' if module == '__builtin__' else module}.{name}"
+        if full not in self.allowed:
+            raise _Refused(full)
+        return self.allowed[full]
 
 
 def _read_pickle(path: Path) -> dict[str, Any]:
@@ -151,11 +153,8 @@ def _read_pickle(path: Path) -> dict[str, Any]:
     # A damaged file can make the reader fail in any way.
     except Exception as error:
         raise _unreadable(path, error) from error
-    return {str(key): _as_tensor(path, str(key), value) for key, value in content.items()} if _maps(content) else {}
-
-
-def _maps(content: Any) -> bool:
-    return isinstance(content, Mapping)
+    entries = content.items() if isinstance(content, Mapping) else ()
+    return {str(key): _as_tensor(path, str(key), value) for key, value in entries}
 
 
 def _as_tensor(path: Path, key: str, value: Any) -> Any:
