@@ -5,13 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from test_inference import small_segmenter
-from test_modes import CLASSES, expected_logits, picture_of, with_coarse
 
 import crisscross
 from crisscross import inference
 from crisscross.cli import main
 from crisscross.errors import CrissCrossError
+from test_inference import small_segmenter
+from test_modes import CLASSES, expected_logits, picture_of, with_coarse
 
 
 def own_eight(x):

@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_data import draw_labels, draw_picture, write_folder
-from test_camvid import draw_camvid
 
 import crisscross
 from crisscross.cli import main
@@ -29,6 +27,8 @@ from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.metrics import ConfusionMatrix, scores
 from crisscross.models import Segmenter
+from small_data import draw_labels, draw_picture, write_folder
+from test_camvid import draw_camvid
 
 PICTURES = 7
 

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from literal import RATIOS, multi_scale_flip, one_pass, resize
-from test_inference import small_segmenter
 
 import crisscross
 from crisscross import inference
@@ -14,13 +12,15 @@ from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConf
 from crisscross.inference import Pass, pixels
 from crisscross.inference.cells import cell_labels
 from crisscross.models import Logits, Segmenter
+from literal import RATIOS, multi_scale_flip, one_pass, resize
+from test_inference import small_segmenter
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 CLASSES = 5
 
 
 def coarse_of(x):
-    """Logits at stride 8 with a view of 9 x 9 pixels: ceil(size / 8) positions, so that windows differ at their rims."""
+    """Logits at stride 8 with a view of 9 x 9 pixels: ceil(size / 8) positions, windows differ at their rims."""
     weight = torch.randn(CLASSES, 3, 9, 9, generator=torch.Generator().manual_seed(3)) / 4
     return F.conv2d(x, weight, stride=8, padding=4)
 
