@@ -20,7 +20,7 @@ CLASSES = 5
 
 
 def coarse_of(x):
-    """Logits at stride 8 that see 9 x 9 pixels: ceil(size / 8) positions, so that windows differ at their rims."""
+    """Logits at stride 8 with a view of 9 x 9 pixels: ceil(size / 8) positions, windows differ at their rims."""
     weight = torch.randn(CLASSES, 3, 9, 9, generator=torch.Generator().manual_seed(3)) / 4
     return F.conv2d(x, weight, stride=8, padding=4)
 

@@ -156,7 +156,7 @@ class _Stopwatch:
 
 
 def _variants(source: str | Segmenter) -> dict[str, Segmenter]:
-    plain = _network(source) if isinstance(source, str) else source
+    plain = network_of(source) if isinstance(source, str) else source
     return {
         # A copy too, so that nothing done here shows in the caller's network.
         "plain": deepcopy(plain).eval().requires_grad_(False),
@@ -165,7 +165,8 @@ def _variants(source: str | Segmenter) -> dict[str, Segmenter]:
     }
 
 
-def _network(source: str) -> Segmenter:
+def network_of(source: str) -> Segmenter:
+    """The network of a recipe (its shipped weights, else random ones), a run or a file."""
     if source not in zoo.RECIPES or zoo.shipped_weights(source):
         return load(source)
     experiment = zoo.recipe(source)

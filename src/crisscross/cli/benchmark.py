@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crisscross.cli import benchmark_evaluate
 from crisscross.cli.options import positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
@@ -34,6 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     subjects = parser.add_subparsers(title="what", metavar="WHAT", required=True)
     _add_attention(subjects)
     _add_model(subjects)
+    benchmark_evaluate.add_parser(subjects)
 
 
 def _add_attention(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,0 +1,89 @@
+"""`crisscross benchmark evaluate`: where the time of an evaluation goes."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from crisscross.cli.options import positive
+from crisscross.cli.tables import print_table
+from crisscross.errors import CrissCrossError
+
+if TYPE_CHECKING:
+    from crisscross.benchmarks.evaluate import Field, Times
+
+
+def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subject."""
+    parser = subjects.add_parser(
+        "evaluate",
+        help="reading, network, labels and counts of an evaluation, beside plain code",
+        description="Measure where the time of an evaluation goes, and labels and counts beside plain code.",
+        epilog="Compare ratios: they come from pieces that take turns in one process.",
+    )
+    parser.add_argument("network", nargs="?", default="camvid-light", help="recipe, run or file (default camvid-light)")
+    parser.add_argument("--size", default="1024x2048", metavar="HxW", help="of the pictures (default 1024x2048)")
+    parser.add_argument("--classes", type=positive, default=19, metavar="N", help="of made-up logits (default 19)")
+    parser.add_argument("--pictures", type=positive, default=2, metavar="N", help="drawn scenes (default 2)")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each piece (default 5)")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads (default 1)")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from crisscross.cli.benchmark import choose_device, parse_sizes
+
+    size, *others = parse_sizes(arguments.size, 3, "--size")
+    if others or min(size.height, size.width) < 32:
+        raise CrissCrossError(f"--size: one size of at least 32x32 is measured, got {arguments.size}")
+    if arguments.classes > 255:
+        raise CrissCrossError(f"--classes must be at most 255, got {arguments.classes}")
+    import torch
+
+    from crisscross.benchmarks.evaluate import measure
+    from crisscross.benchmarks.results import conditions, environment
+    from crisscross.progress import Progress
+
+    device = choose_device(arguments.device)
+    torch.set_num_threads(arguments.threads)
+    print(conditions(environment(device, torch.float32)))
+    what = (arguments.network, size.height, size.width, arguments.classes, arguments.pictures, arguments.rounds)
+    with Progress(str(size), 15 * (arguments.rounds + 1)) as progress:
+        times = measure(*what, device, lambda: progress.update(progress.done + 1))
+        if progress.done < progress.total:
+            # Slow pieces take fewer turns.
+            progress.update(progress.total)
+    show(times, f"drawn street scenes of {size} (pictures: {arguments.pictures})")
+    return 0
+
+
+def show(times: "Times", of: str) -> None:
+    """Print the pieces, the ratios, the goals and whether labels changed."""
+    from crisscross.benchmarks.evaluate import GOAL, STRETCH
+
+    print(f"\nmilliseconds per picture, {of}")
+    shared = {"decode": times.decode, "resize, normalise": times.preprocess, "network": times.network}
+    print_table([["", "ms"], *([name, _ms(value)] for name, value in shared.items())])
+    for field in times.fields:
+        print(f"\n{field.name}: logits {' x '.join(map(str, field.coarse))}")
+        print_table(_field_table(field))
+        print(
+            f"{field.differing} of {field.pixels} labels differ from plain code's, "
+            f"{field.ties} of them ties to float32 rounding"
+        )
+        verdict = ", ".join(
+            f"{name} {goal:g}x {'reached' if field.ratio >= goal else 'not reached'}"
+            for name, goal in (("goal", GOAL), ("stretch", STRETCH))
+        )
+        print(f"labels and count {field.ratio:.1f} times faster than plain code: {verdict}")
+
+
+def _field_table(field: "Field") -> list[list[str]]:
+    rows = [("upsample, argmax", field.labels, field.plain_labels), ("count", field.count, field.plain_count)]
+    rows.append(("both", field.labels + field.count, field.plain_labels + field.plain_count))
+    cells = [[name, _ms(ours), _ms(plain), f"{plain / ours:.1f}"] for name, ours, plain in rows]
+    return [["", "ours, ms", "plain, ms", "ratio"], *cells]
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.1f}"
