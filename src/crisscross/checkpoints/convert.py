@@ -66,7 +66,9 @@ def convert(
         fill(segmenter, loaded)
     except native.Misfit as misfit:
         raise _in_their_names(misfit, loaded.publisher) from misfit
-    facts = loaded.facts if loaded.publisher is None else {"publisher": loaded.publisher}
+    # A place to resume at belongs to the optimiser's state, which stays behind.
+    kept = {key: value for key, value in loaded.facts.items() if key not in ("position", "scaler")}
+    facts = {"publisher": loaded.publisher} if loaded.publisher else kept
     return Converted(segmenter.eval(), loaded.publisher, facts)
 
 
