@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crisscross.checkpoints import build, load, save
+    from crisscross.checkpoints import build, from_pretrained, load, push_to_hub, save, save_pretrained
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
@@ -33,10 +33,13 @@ _ROOMS = {
     "Segmenter": "models",
     "build": "checkpoints",
     "criss_cross_attention": "ops",
+    "from_pretrained": "checkpoints",
     "load": "checkpoints",
     "open_dataset": "data",
     "optimize": "rewrite",
+    "push_to_hub": "checkpoints",
     "save": "checkpoints",
+    "save_pretrained": "checkpoints",
 }
 
 __all__ = [
@@ -51,10 +54,13 @@ __all__ = [
     "Segmenter",
     "build",
     "criss_cross_attention",
+    "from_pretrained",
     "load",
     "open_dataset",
     "optimize",
+    "push_to_hub",
     "save",
+    "save_pretrained",
 ]
 
 

@@ -45,7 +45,7 @@ def convert(
         changes: words like `model.recurrence=1`, as `--set` takes them.
 
     Raises:
-        Misfit: tensors without a place, or places without a tensor; all are listed in the error.
+        Misfit: tensors without a place, or places without a tensor; the error lists all in the publisher's names.
         CrissCrossError: as in `crisscross.load`, no such recipe, or another number of classes.
     """
     loaded = read_source(source)
@@ -58,9 +58,21 @@ def convert(
     elif classes:
         experiment = with_classes(experiment, classes, None, loaded.name)
     segmenter = Segmenter(override(experiment, changes), initialise=False)
-    fill(segmenter, loaded)
-    facts = loaded.facts if loaded.publisher is None else {"publisher": loaded.publisher}
+    try:
+        fill(segmenter, loaded)
+    except native.Misfit as misfit:
+        raise _in_their_names(misfit, loaded.publisher) from misfit
+    # A place to resume at belongs to the optimiser's state, which stays behind.
+    kept = {key: value for key, value in loaded.facts.items() if key not in ("position", "scaler")}
+    facts = {"publisher": loaded.publisher} if loaded.publisher else kept
     return Converted(segmenter.eval(), loaded.publisher, facts)
+
+
+def _in_their_names(misfit: native.Misfit, publisher: str | None) -> native.Misfit:
+    theirs = PUBLISHERS[publisher].NAMES.theirs if publisher else str
+    lists = (misfit.missing, misfit.left_over, misfit.reshaped)
+    missing, left_over, reshaped = ([theirs(key) for key in names] for names in lists)
+    return native.Misfit(str(misfit), missing, left_over, reshaped)
 
 
 def save_as(

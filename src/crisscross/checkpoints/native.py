@@ -173,9 +173,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     """
     for key, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise CrissCrossError(
-                f"{source}: {key} holds values that are not finite; the training broke or the file did"
-            )
+            raise CrissCrossError(f"{source}: {key} holds NaN or infinity: the training broke, or the file did")
 
 
 def _class_hint(key: str, given: Tensor, needed: Tensor) -> str:

@@ -19,7 +19,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command."""
     parser = commands.add_parser("convert", help="read and write other publishers' weights", description=__doc__)
     parser.add_argument("source", metavar="IN", help="a .pth, .pdparams or .safetensors file, a folder or a zoo name")
-    parser.add_argument("out", type=Path, metavar="OUT", help="OUT.safetensors; with --to OUT.pth or OUT.pdparams")
+    parser.add_argument("out", type=Path, metavar="OUT", help="OUT.safetensors, or a folder for the Hugging Face Hub")
     parser.add_argument(
         "--recipe", metavar="NAME", help="the recipe that trained it: decides what the file cannot tell"
     )
@@ -29,7 +29,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="a data set's name, a file of one name a line, or names with commas between",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the experiment")
-    parser.add_argument("--to", choices=PUBLISHERS, help="write in that publisher's names instead of ours")
+    parser.add_argument("--to", choices=PUBLISHERS, help="write in that publisher's names, to a .pth or .pdparams file")
     parser.add_argument("--half", action="store_true", help="store float16: half the size")
     parser.set_defaults(run=run)
 
@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from crisscross.checkpoints.convert import convert, save_as
+    from crisscross.checkpoints.hub import save_pretrained
     from crisscross.checkpoints.native import Misfit, save
 
     _check_name(arguments.out, arguments.to)
@@ -50,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     dtype = torch.float16 if arguments.half else None
     if arguments.to:
         save_as(converted.segmenter, arguments.out, arguments.to, dtype)
+    elif not arguments.out.suffix:
+        save_pretrained(converted.segmenter, arguments.out, facts=converted.facts, dtype=dtype)
     else:
         save(converted.segmenter, arguments.out, dtype, facts=converted.facts)
     _print_summary(converted, arguments.out)
@@ -62,9 +65,10 @@ def _check_name(out: Path, to: str | None) -> None:
     Raises:
         CrissCrossError: the ending is another format's.
     """
-    endings = {None: (".safetensors",), "paddleseg": (".pdparams",)}.get(to, (".pth", ".pt"))
+    endings = {None: (".safetensors", ""), "paddleseg": (".pdparams",)}.get(to, (".pth", ".pt"))
     if out.suffix not in endings:
-        raise CrissCrossError(f"{out}: must end in {' or '.join(endings)}" + (f" with --to {to}" if to else ""))
+        wanted = " or ".join(ending or "nothing (a folder)" for ending in endings)
+        raise CrissCrossError(f"{out}: must end in {wanted}" + (f" with --to {to}" if to else ""))
 
 
 def _classes(text: str | None) -> list[str] | str | None:
@@ -101,7 +105,8 @@ def _print_summary(converted: "Converted", out: Path) -> None:
     print(f"classes: {len(classes)} ({shown})")
     print(f"recurrence: {model.recurrence}, align_corners: {str(model.align_corners).lower()}")
     print(f"preprocessing: {_preprocessing(converted)}; inference: {segmenter.experiment.inference.mode}")
-    print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    size = sum(path.stat().st_size for path in (out.iterdir() if out.is_dir() else [out]))
+    print(f"wrote {out} ({size / 1e6:.1f} MB)")
 
 
 def _preprocessing(converted: "Converted") -> str:

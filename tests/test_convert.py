@@ -1,0 +1,287 @@
+"""`crisscross convert`: what it recognises, stores and refuses, and the way back; metadata of MMSegmentation."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import crisscross
+from crisscross.checkpoints import authors, mmseg, native, paddleseg
+from crisscross.checkpoints.convert import convert, save_as
+from crisscross.checkpoints.loading import read_source
+from crisscross.checkpoints.metadata import with_metadata
+from crisscross.checkpoints.reading import read_state_dict
+from crisscross.cli import main
+from crisscross.config import DataConfig, Experiment, differences
+from crisscross.data import camvid
+from crisscross.errors import CrissCrossError
+from crisscross.zoo import RECIPES, known_classes
+from literal import filled
+from test_mmseg import published_keys
+from test_publishers import R50, authors_keys, paddle_keys, with_both_signs
+
+WIDTHS = {"channels": 16, "aux_channels": 8}
+# MMSegmentation writes its configuration as Python text.
+CONFIG = """
+norm_cfg = dict(type='SyncBN', requires_grad=True)
+crop_size = (769, 769)
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(bgr_to_rgb=True, mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], size=crop_size),
+    backbone=dict(type='ResNetV1c', strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True),
+    decode_head=dict(type='CCHead', recurrence=3, align_corners=True, norm_cfg=norm_cfg),
+    test_cfg=dict(mode='slide', crop_size=(769, 769), stride=(513, 513)))
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(2049, 1025), keep_ratio=True),
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def mmseg_tensors():
+    return filled(published_keys(R50, classes=3, **WIDTHS))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(mmseg_tensors, tmp_path_factory):
+    """A file as MMSegmentation 1.x leaves it, in half precision to be small."""
+    tensors = {key: value.half() if value.is_floating_point() else value for key, value in mmseg_tensors.items()}
+    meta = {
+        "dataset_meta": {"classes": ("road", "sky ", "car"), "palette": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]},
+        "cfg": CONFIG,
+    }
+    path = tmp_path_factory.mktemp("mmseg") / "ccnet.pth"
+    torch.save({"meta": meta, "state_dict": tensors}, path)
+    return path
+
+
+def run(capsys, *words):
+    """Exit code, what was printed, what was complained of."""
+    code = main(["convert", *map(str, words)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def same(found, expected):
+    return found.keys() == expected.keys() and all(
+        found[key].shape == expected[key].shape and torch.equal(found[key], expected[key]) for key in expected
+    )
+
+
+# --- to ours ---
+
+
+def test_everything_that_the_file_tells_is_stored(checkpoint, mmseg_tensors, tmp_path, capsys):
+    code, out, err = run(capsys, checkpoint, tmp_path / "x.safetensors", "--half")
+    assert (code, err) == (0, "")
+    parameters = sum(value.numel() for key, value in mmseg_tensors.items() if "running" not in key and "num" not in key)
+    for words in (
+        "recognised: CCNet of MMSegmentation, resnet50c at output stride 8",
+        f"tensors: 365, parameters: {parameters:,}",
+        "classes: 3 (road, sky, car)",
+        "recurrence: 3, align_corners: true",
+        "rgb, mean [1.0, 2.0, 3.0], std [4.0, 5.0, 6.0]; inference: slide",
+    ):
+        assert words in out
+    tensors, experiment, facts = native.read(tmp_path / "x.safetensors")
+    with safe_open(tmp_path / "x.safetensors", "pt") as file:
+        assert {file.get_slice(key).get_dtype() for key in tensors} == {"F16", "I64"}
+    assert facts == {"publisher": "mmseg"}
+    assert experiment.data.classes == ("road", "sky", "car")
+    assert experiment.data.palette == ((1, 2, 3), (4, 5, 6), (7, 8, 9))
+    assert experiment.preprocess.scale == (2049, 1025)
+    assert (experiment.inference.window, experiment.inference.stride) == ((769, 769), (513, 513))
+    assert torch.equal(tensors["head.fuse.conv.weight"], mmseg_tensors["decode_head.conv_cat.conv.weight"].half())
+
+
+def test_class_names_from_the_command_line(checkpoint, tmp_path, capsys):
+    (tmp_path / "classes.txt").write_text("a\n b\n\nc\n", encoding="utf-8")
+    assert run(capsys, checkpoint, tmp_path / "x.safetensors", "--classes", tmp_path / "classes.txt")[0] == 0
+    assert native.read_header(tmp_path / "x.safetensors")[0].data.classes == ("a", "b", "c")
+    for words, count in (("a, b", 2), ("camvid", 11)):
+        code, _, err = run(capsys, checkpoint, tmp_path / "y.safetensors", "--classes", words)
+        assert (code, err) == (2, f"crisscross: {checkpoint}: {count} class names for weights with 3 classes\n")
+    assert not (tmp_path / "y.safetensors").exists()
+
+
+def test_a_data_set_without_names_of_its_own(checkpoint, tmp_path, capsys):
+    code, _, err = run(capsys, checkpoint, tmp_path / "x.safetensors", "--classes", "folder")
+    assert code == 2 and "no data set 'folder' with classes of its own; those are " in err and "camvid" in err
+    assert known_classes("camvid") == (camvid.CLASSES, camvid.PALETTE, ())
+
+
+def test_a_recipe_decides_what_the_file_cannot_tell(checkpoint, tmp_path, capsys, monkeypatch):
+    row = {"model": {"backbone": "resnet50c", "recurrence": 1, **WIDTHS}, "optim": {"lr": 0.02}}
+    monkeypatch.setitem(RECIPES, "mine", row)
+    assert (
+        run(capsys, checkpoint, tmp_path / "x.safetensors", "--recipe", "mine", "--set", "model.align_corners=true")[0]
+        == 0
+    )
+    experiment = native.read_header(tmp_path / "x.safetensors")[0]
+    assert (experiment.name, experiment.model.recurrence, experiment.optim.lr) == ("mine", 1, 0.02)
+    assert experiment.model.align_corners and experiment.data.classes == ("road", "sky", "car")
+    # One of other widths does not fit, nor one of a data set with other classes.
+    monkeypatch.setitem(RECIPES, "wide", {"model": {"backbone": "resnet50c", "aux_channels": 8}})
+    code, _, err = run(capsys, checkpoint, tmp_path / "y.safetensors", "--recipe", "wide")
+    assert code == 2 and "of another shape: decode_head.convs.0.conv.weight\n" in err
+    code, _, err = run(capsys, checkpoint, tmp_path / "y.safetensors", "--recipe", "camvid-r50")
+    assert code == 2 and "the file has 3 classes, the recipe camvid-r50 has 11; choose the recipe" in err
+    assert not (tmp_path / "y.safetensors").exists()
+
+
+# --- and back ---
+
+
+def test_the_way_back_to_mmsegmentation_is_exact(checkpoint, mmseg_tensors, tmp_path, capsys):
+    words = ("--to", "mmseg", "--set", "model.recurrence=1")
+    assert run(capsys, checkpoint, tmp_path / "back.pth", *words)[0] == 0
+    content = torch.load(tmp_path / "back.pth", weights_only=True)
+    assert same(content["state_dict"], {key: value.half().to(value.dtype) for key, value in mmseg_tensors.items()})
+    assert content["meta"]["CLASSES"] == content["meta"]["dataset_meta"]["classes"] == ["road", "sky", "car"]
+    assert content["meta"]["PALETTE"] == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    # What their words have no place for travels in ours.
+    assert (
+        crisscross.load(tmp_path / "back.pth").experiment
+        == convert(checkpoint, changes=["model.recurrence=1"])[0].experiment
+    )
+
+
+@pytest.mark.parametrize(("publisher", "keys"), [(authors, authors_keys), (paddleseg, paddle_keys)])
+def test_there_and_back_by_file(publisher, keys, tmp_path, capsys):
+    tensors = with_both_signs(filled(keys(R50, classes=3, **WIDTHS)))
+    word = publisher.__name__.rpartition(".")[2]
+    path = tmp_path / ("x.pdparams" if publisher is paddleseg else "x.pth")
+    segmenter = crisscross.load(tensors)
+    save_as(segmenter, path, word)
+    assert same(read_state_dict(path), tensors)
+    again = read_source(path)
+    assert (again.publisher, again.experiment) == (word, segmenter.experiment)
+    assert again.tensors.keys() == segmenter.state_dict().keys()
+
+
+def test_a_network_that_a_publisher_has_not(checkpoint, tmp_path, capsys):
+    code, _, err = run(capsys, checkpoint, tmp_path / "x.pth", "--to", "authors")
+    message = "the authors' repository has no such network: model.backbone=resnet50c (theirs: resnet50s, resnet101s)"
+    assert (code, err) == (2, f"crisscross: {tmp_path / 'x.pth'}: {message}\n")
+    for name, words in (("x.pth", []), ("x.safetensors", ["--to", "mmseg"]), ("x.pth", ["--to", "paddleseg"])):
+        code, _, err = run(capsys, checkpoint, tmp_path / name, *words)
+        assert code == 2 and f"{name}: must end in ." in err
+    assert not list(tmp_path.iterdir())
+
+
+# --- what does not fit ---
+
+
+def test_every_tensor_without_a_place_is_listed(mmseg_tensors, tmp_path, capsys):
+    tensors = dict(mmseg_tensors)
+    del tensors["decode_head.conv_cat.bn.bias"], tensors["backbone.stem.0.weight"]
+    tensors |= {
+        "decode_head.mystery": torch.zeros(1),
+        "data_preprocessor.mean": torch.zeros(3),
+        "ema_x": torch.zeros(1),
+    }
+    torch.save({"state_dict": tensors}, tmp_path / "x.pth")
+    code, out, err = run(capsys, tmp_path / "x.pth", tmp_path / "x.safetensors")
+    assert code == 2 and out == ""
+    assert err.splitlines() == [
+        "missing: backbone.stem.0.weight",
+        "missing: decode_head.conv_cat.bn.bias",
+        "left over: decode_head.mystery",
+        f"crisscross: {tmp_path / 'x.pth'}: backbone.net.conv1.0.weight is missing; the file does not fit this "
+        "configuration (2 of 365 tensors are)",
+    ]
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_half_of_the_tensors(mmseg_tensors):
+    keys = list(mmseg_tensors)
+    half = {key: mmseg_tensors[key] for key in keys[: len(keys) // 2]}
+    with pytest.raises(CrissCrossError, match=r"^state dict: weights of no system known here \(it holds backbone"):
+        crisscross.load(half)
+    half = {key: mmseg_tensors[key] for key in keys[len(keys) // 2 :]}
+    with pytest.raises(
+        CrissCrossError, match=r"backbone\.net\.conv1\.0\.weight is missing; .*\(\d+ of 365 tensors are\)$"
+    ):
+        crisscross.load(half)
+    only_attention = {key: value for key, value in mmseg_tensors.items() if ".cca." in key}
+    with pytest.raises(
+        CrissCrossError, match=r"^state dict: an incomplete CCNet: decode_head\.conv_seg\.weight is missing$"
+    ):
+        crisscross.load(only_attention)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(mmseg_tensors, bad):
+    broken = mmseg_tensors["decode_head.convs.0.conv.weight"].clone()
+    broken[1, 2, 0, 0] = bad
+    with pytest.raises(CrissCrossError, match=r"^state dict: head\.reduce\.conv\.weight holds NaN or infinity"):
+        crisscross.load(mmseg_tensors | {"decode_head.convs.0.conv.weight": broken})
+
+
+def test_values_too_large_for_half_precision(mmseg_tensors, tmp_path):
+    segmenter = crisscross.load(mmseg_tensors | {"decode_head.conv_seg.bias": torch.tensor([0.0, 7e4, 0.0])})
+    with pytest.raises(CrissCrossError, match=r"head\.classify\.bias has values too large for torch\.float16; store"):
+        crisscross.save(segmenter, tmp_path / "x.safetensors", torch.float16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_number_of_classes(mmseg_tensors):
+    message = r"^state dict: head\.classify\.weight has shape \[3, .*\(the file has 3 classes, the configuration 2\)$"
+    with pytest.raises(CrissCrossError, match=message):
+        crisscross.load(mmseg_tensors, classes=["a", "b"])
+
+
+# --- metadata, without a network ---
+
+
+@pytest.fixture
+def published():
+    return Experiment("x", data=DataConfig(classes=("class 0", "class 1")))
+
+
+def test_metadata_of_0x(published):
+    config = (
+        "img_norm_cfg = dict(mean=[9.0, 8.0, 7.0], std=[1.0, 2.0, 3.0], to_rgb=False)\n"
+        "test_cfg = dict(mode='slide', crop_size=(65, 129), stride=(33, 65))\n"
+        "test_pipeline = [dict(type='MultiScaleFlipAug', img_scale=(2049, 1025), flip=False)]\n"
+        "model = dict(decode_head=dict(align_corners=True), backbone=dict(strides=(1, 2, 2, 1)))\n"
+    )
+    meta = {"CLASSES": ("a", "b"), "PALETTE": [[0, 0, 1], [0, 0, 2]], "config": config, "mmseg_version": "0.5.0"}
+    found = with_metadata(published, meta, "f")
+    assert found.data.classes == ("a", "b") and found.data.palette == ((0, 0, 1), (0, 0, 2))
+    assert found.preprocess.order == "bgr" and found.preprocess.mean == (9, 8, 7)
+    assert found.preprocess.scale == (2049, 1025)
+    assert (found.inference.mode, found.inference.window, found.inference.stride) == ("slide", (65, 129), (33, 65))
+    assert found.model.align_corners and found.model.output_stride == 16
+    # Their networks do not contract unless they are told to.
+    assert not found.model.contract_dilation
+
+
+def test_metadata_that_tell_nothing_change_nothing(published):
+    for config in ("model = dict(", "", "import os\nos.system('x')", "x = dict(y=f(1))", "model = 3"):
+        assert with_metadata(published, {"config": config, "epoch": 3}, "f") == published
+    text = "model = dict(decode_head=dict(num_classes=150, align_corners=some_name), test_cfg=dict(mode='whole'))"
+    assert with_metadata(published, {"cfg": text}, "f") == published
+
+
+def test_metadata_that_contradict_the_weights_are_refused(published):
+    with pytest.raises(CrissCrossError, match=r"^f: 3 class names for weights with 2 classes$"):
+        with_metadata(published, {"CLASSES": ("a", "b", "c")}, "f")
+    with pytest.raises(CrissCrossError, match=r"^f: data\.classes must be distinct names"):
+        with_metadata(published, {"CLASSES": ("a", "a")}, "f")
+    with pytest.raises(CrissCrossError, match=r"^f: its configuration text: model\.output_stride must be 8, 16 or 32"):
+        with_metadata(published, {"cfg": "model = dict(backbone=dict(strides=(1, 1, 1, 1)))"}, "f")
+    with pytest.raises(CrissCrossError, match=r"^f: unknown key modle"):
+        with_metadata(published, {"crisscross": json.dumps({"modle": {}})}, "f")
+    # Colours that are too few are replaced, names are not lost over them.
+    found = with_metadata(published, {"CLASSES": ("a", "b"), "PALETTE": [[1, 2, 3]]}, "f")
+    assert len(found.data.palette) == 2
+
+
+def test_the_experiment_of_our_own_files_is_taken_whole(published):
+    own = json.dumps({"name": "own", "model": {"recurrence": 1}, "data": {"classes": ["u", "v"]}})
+    found = with_metadata(published, {"crisscross": own, "CLASSES": ("a", "b")}, "f")
+    assert set(differences(found, published)) == {"name", "model.recurrence", "data.classes"}
+    assert mmseg.EXPERIMENT.model.recurrence == 2
