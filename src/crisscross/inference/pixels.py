@@ -12,7 +12,7 @@ from crisscross.inference.resize import Band, apply, bands
 # Rows made at once, and values (rows x columns x classes) made at once on a CPU, where they shall stay in the cache,
 # and elsewhere, where few large calls are better than many small ones.
 ROWS = 32
-VALUES_CPU, VALUES = 2**20, 2**26
+VALUES_CPU, VALUES = 2**20, 2**25
 
 
 def labels(passes: Sequence[Pass]) -> Tensor:
