@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,9 +46,14 @@ class ConfusionMatrix:
         return torch.bincount(truth * self.classes + prediction, minlength=self.classes**2).view(self.classes, -1)
 
     def _pairs_of_bytes(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """The same in one pass over the pixels: all pairs of bytes are counted, and then looked through."""
-        index = truth.to(torch.int32).mul_(256).add_(prediction)
-        pairs = torch.bincount(index.flatten(), minlength=256**2).view(256, 256)
+        """The same in one pass over the pixels: all pairs of bytes are counted, and then looked through.
+
+        By numpy, because this runs beside the network and would fight with it for PyTorch's threads.
+        """
+        index = truth.cpu().numpy().astype(np.uint16)
+        index <<= 8
+        index |= prediction.cpu().numpy()
+        pairs = torch.from_numpy(np.bincount(index.ravel(), minlength=256**2)).view(256, 256)
         if 0 <= self.ignore < 256:
             pairs[self.ignore] = 0
         for name, counts in (("truth", pairs.sum(1)), ("prediction", pairs.sum(0))):

@@ -210,7 +210,10 @@ class _Run:
         split, workers = self.experiment.data.val_split, self.machine.workers
         self._share_statistics()
         try:
-            result = evaluate(self.segmenter, self.dataset, split, workers, lambda: bool(self.interrupt), "validate")
+            with self.accelerator.autocast():
+                result = evaluate(
+                    self.segmenter, self.dataset, split, workers, lambda: bool(self.interrupt), "validate"
+                )
         except Interrupted:
             return False
         position.validated = position.iteration

@@ -4,76 +4,104 @@ Bilinear interpolation gives means with weights of at least 0 that sum to 1. Whe
 all coarse positions that a cell of pixels rests on, it has the largest one at every pixel of the cell. Elsewhere a
 class whose largest logit there is below the best class's smallest can win nowhere; few are left, and only they are
 interpolated.
+
+The work is many small steps; numpy takes them in one thread, which costs less than waking several for each.
 """
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from crisscross.inference.passes import Pass
-from crisscross.inference.resize import Cells, cells
+from crisscross.inference.resize import cells
 
 # Values looked at at once.
-CHUNK = 2**20
+CHUNK = 2**18
 # With more of its cells undecided than this, a picture is cheaper to compute in full.
 WORTHWHILE = 0.6
 # Candidates are interpolated together: cells with up to 2 of them, with up to 4, with up to 8, with more.
 CANDIDATES = (2, 4, 8)
 
 
+class _Side(NamedTuple):
+    """`crisscross.inference.resize.Cells` of one axis as arrays."""
+
+    support: np.ndarray
+    weight: np.ndarray
+    valid: np.ndarray
+
+
 def cell_labels(one: Pass) -> Tensor | None:
     """Labels uint8 [H, W] of one pass on a CPU, or None where its logits change too wildly for this to pay."""
-    rows, columns = cells(one.rows), cells(one.columns)
-    winner = one.coarse.max(0).indices.to(torch.uint8)
-    # [G, S, w] -> [G, w] -> [G, w, T] -> [G, g]
-    low = winner[rows.support].amin(1)[:, columns.support].amin(2)
-    high = winner[rows.support].amax(1)[:, columns.support].amax(2)
-    down, across = (low != high).nonzero(as_tuple=True)
-    if len(down) > WORTHWHILE * low.numel():
+    rows, columns = (_Side(*(part.numpy() for part in cells(axis))) for axis in (one.rows, one.columns))
+    winner = one.coarse.max(0).indices.to(torch.uint8).numpy()
+    # [G, S, w] -> [G, w] -> [G, g, T] -> [G, g]
+    low = winner[rows.support].min(1)[:, columns.support].min(2)
+    high = winner[rows.support].max(1)[:, columns.support].max(2)
+    down, across = (low != high).nonzero()
+    if len(down) > WORTHWHILE * low.size:
         return None
-    blocks = low[:, None, :, None].repeat(1, rows.valid.shape[1], 1, columns.valid.shape[1])
-    positions = len(rows.support[0]) * len(columns.support[0])
-    step = max(CHUNK // (positions * len(one.coarse)), 1)
+    blocks = np.empty((len(low), rows.valid.shape[1], low.shape[1], columns.valid.shape[1]), np.uint8)
+    blocks[:] = low[:, None, :, None]
+    coarse = one.coarse.numpy()
+    positions = rows.support.shape[1] * columns.support.shape[1]
+    step = max(CHUNK // (positions * len(coarse)), 1)
     for start in range(0, len(down), step):
-        here = down[start : start + step], across[start : start + step]
-        _decide(one.coarse, rows, columns, *here, blocks)
-    flat = blocks.flatten(2, 3).flatten(0, 1)
-    return _keep(_keep(flat, rows.valid, 0), columns.valid, 1)
+        _decide(coarse, rows, columns, down[start : start + step], across[start : start + step], blocks)
+    flat = blocks.reshape(blocks.shape[0] * blocks.shape[1], -1)
+    return torch.from_numpy(_keep(_keep(flat, rows.valid, 0), columns.valid, 1))
 
 
-def _keep(picture: Tensor, valid: Tensor, dim: int) -> Tensor:
+def _keep(picture: np.ndarray, valid: np.ndarray, axis: int) -> np.ndarray:
     """The valid lines, copied in as few pieces as there are gaps: much faster than one by one."""
-    if bool(valid.all()):
+    flags = valid.ravel()
+    if flags.all():
         return picture
-    flags, lengths = valid.flatten().unique_consecutive(return_counts=True)
-    pieces = picture.split(lengths.tolist(), dim)
-    return torch.cat([piece for piece, flag in zip(pieces, flags.tolist(), strict=True) if flag], dim)
+    cuts = np.flatnonzero(flags[1:] != flags[:-1]) + 1
+    # Valid and invalid pieces follow each other in turns.
+    return np.concatenate(np.split(picture, cuts, axis)[0 if flags[0] else 1 :: 2], axis)
 
 
-def _decide(coarse: Tensor, rows: Cells, columns: Cells, down: Tensor, across: Tensor, blocks: Tensor) -> None:
+def _decide(
+    coarse: np.ndarray, rows: _Side, columns: _Side, down: np.ndarray, across: np.ndarray, blocks: np.ndarray
+) -> None:
     """Fill in the labels of some cells of `blocks` [G, M, g, m]; cell n is row cell down[n], column cell across[n]."""
     place = rows.support[down][:, :, None] * coarse.shape[2] + columns.support[across][:, None, :]
-    corners = coarse.flatten(1).index_select(1, place.flatten()).view(len(coarse), *place.shape)
-    largest = corners.flatten(2).amax(2)
-    possible = largest >= corners.flatten(2).amin(2).amax(0)
-    count = possible.sum(0)
-    done = 0
+    # [K, N, S, T]
+    corners = coarse.reshape(len(coarse), -1).take(place, axis=1)
+    flat = corners.reshape(*corners.shape[:2], -1)
+    largest = flat.max(2)
+    count = (largest >= flat.min(2).max(0)).sum(0)
+    done = -1
     for most in sorted({min(number, len(coarse)) for number in (*CANDIDATES, len(coarse))}):
-        some = ((count > done) & (count <= most)).nonzero()[:, 0]
+        some = np.flatnonzero((count > done) & (count <= most))
         done = most
         if len(some):
             # In rising order, so that the first of equals wins as everywhere.
-            candidates = largest[:, some].topk(most, 0).indices.sort(0).values
-            index = candidates[:, :, None, None].expand(-1, -1, *corners.shape[2:])
-            values = corners[:, some].gather(0, index)
-            place_of_best = _interpolate(values, rows.weight[down[some]], columns.weight[across[some]]).max(0).indices
-            best = candidates.T.gather(1, place_of_best.flatten(1)).view(place_of_best.shape)
-            blocks[down[some], :, across[some], :] = best.to(torch.uint8)
+            candidates = np.sort(np.argpartition(-largest[:, some], most - 1, axis=0)[:most], axis=0)
+            values = corners[candidates, some]
+            best = _first_largest(_interpolate(values, rows.weight[down[some]], columns.weight[across[some]]))
+            label = np.take_along_axis(candidates.T.astype(np.uint8), best.reshape(len(some), -1), 1)
+            blocks[down[some], :, across[some], :] = label.reshape(best.shape)
 
 
-def _interpolate(corners: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _interpolate(corners: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Corners [C, N, S, T] by weights [N, M, S] and [N, m, T] -> [C, N, M, m]."""
-    wide = sum(corners[..., t, None] * columns[:, None, :, t] for t in range(corners.shape[3]))
-    assert isinstance(wide, Tensor)
-    out = sum(wide[:, :, s, None, :] * rows[:, :, s, None] for s in range(corners.shape[2]))
-    assert isinstance(out, Tensor)
+    wide = corners[..., :1] * columns[:, None, :, 0]
+    for t in range(1, corners.shape[3]):
+        wide += corners[..., t, None] * columns[:, None, :, t]
+    out = wide[:, :, 0, None, :] * rows[:, :, 0, None]
+    for s in range(1, corners.shape[2]):
+        out += wide[:, :, s, None, :] * rows[:, :, s, None]
     return out
+
+
+def _first_largest(values: np.ndarray) -> np.ndarray:
+    """Along the first axis, which is short: much faster than argmax there."""
+    best, place = values[0], np.zeros(values.shape[1:], np.int64)
+    for index in range(1, len(values)):
+        place[values[index] > best] = index
+        best = np.maximum(best, values[index])
+    return place

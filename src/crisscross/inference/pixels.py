@@ -9,10 +9,10 @@ from crisscross.inference.cells import cell_labels
 from crisscross.inference.passes import Pass
 from crisscross.inference.resize import Band, apply, bands
 
-# Rows made at once, and values (rows x columns x classes) made at once on a CPU, where they shall stay in the cache,
-# and elsewhere, where few large calls are better than many small ones.
+# Rows made at once, and values (rows x columns x classes) made at once on a CPU, by each thread, where they shall stay
+# in the cache, and elsewhere, where few large calls are better than many small ones.
 ROWS = 32
-VALUES_CPU, VALUES = 2**20, 2**26
+VALUES_CPU, VALUES = 2**20, 2**25
 
 
 def labels(passes: Sequence[Pass]) -> Tensor:
@@ -49,7 +49,7 @@ def _whole(passes: Sequence[Pass], softmax: bool) -> Tensor:
 def _tiles(passes: Sequence[Pass], softmax: bool) -> Iterator[tuple[slice, slice, Tensor]]:
     """Rows, columns and their values [K, rows, columns]: logits, or the mean of the probabilities."""
     coarse = passes[0].coarse
-    budget = (VALUES_CPU if coarse.device.type == "cpu" else VALUES) // len(coarse)
+    budget = (VALUES_CPU * torch.get_num_threads() if coarse.device.type == "cpu" else VALUES) // len(coarse)
     height = ROWS if coarse.device.type == "cpu" else max(ROWS, budget // passes[0].size[1])
     width = max(budget // height, 1)
     down = [bands(one.rows, height, coarse.device) for one in passes]
