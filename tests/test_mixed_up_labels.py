@@ -177,3 +177,20 @@ def test_the_command_check_on_every_layout(tmp_path: Path, writer, capsys: pytes
     assert main(["data", "check", str(root), "--picture", str(tmp_path / "shares.png")]) == 0
     assert "errors: 0" in capsys.readouterr().out
     assert (tmp_path / "shares.png").is_file()
+
+
+def test_other_kinds_of_labels_are_no_masks_without_picture(tmp_path: Path) -> None:
+    city = write_cityscapes(tmp_path / "city")
+    for path in list(city.rglob("*_labelIds.png")):
+        path.with_name(path.name.replace("labelIds", "color")).write_bytes(path.read_bytes())
+    devkit = write_voc(tmp_path / "voc") / "VOCdevkit" / "VOC2012"
+    for path in (devkit / voc.MASKS).glob("2007_*.png"):
+        (devkit / voc.AUGMENTED / path.name).write_bytes(path.read_bytes())
+    for root in (city, tmp_path / "voc"):
+        assert "without picture" not in str(check(open_dataset("auto", root)).problems)
+    # What is about no picture at all is still told.
+    name = "frankfurt_000077_000019_gtFine_labelIds.png"
+    save(city / "gtFine" / "val" / "frankfurt" / name, np.zeros((4, 4), np.uint8))
+    assert f"1 mask without picture: val/frankfurt/{name}" in str(check(open_dataset("auto", city)).problems)
+    save(devkit / voc.AUGMENTED / "2020_000001.png", np.zeros((4, 4), np.uint8))
+    assert "1 mask without picture: 2020_000001.png" in str(check(open_dataset("auto", tmp_path / "voc")).problems)

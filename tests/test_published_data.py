@@ -247,6 +247,13 @@ def test_voc_alone_beside_its_augmented_form(tmp_path: Path) -> None:
             *["SegmentationClassAug"] * 2,
         ]
         assert augmented.name == "voc2012aug"
+    lists = tmp_path / "VOCdevkit" / "VOC2012" / voc.LISTS
+    (lists / "trainval.txt").write_text((lists / "train.txt").read_text() + (lists / "val.txt").read_text())
+    whole = open_dataset("voc2012", tmp_path)
+    assert {split: len(pairs) for split, pairs in whole.splits.items()} == {"train": 2, "val": 2, "trainval": 4}
+    # One split holds the two others by design, which is no leak.
+    assert check(whole).errors == 0
+    quick_check(whole, ["train", "val"])
 
 
 @pytest.mark.parametrize("line", ["{}", "/JPEGImages/{}.jpg /SegmentationClassAug/{}.png"])

@@ -76,10 +76,29 @@ def loose_files(dataset: DataSet, pairs: Sequence[Pair]) -> Iterator[Problem]:
         if loose:
             yield Problem("warning", tree, f"{_number(loose, 'picture')} in no split: {few(_names(loose, tree))}")
     for tree in sorted(_trees({pair.mask for pair in pairs}, dataset.root)):
+        known = _Known(tree, pairs)
         loose = [path for path in sorted(tree.rglob("*")) if is_picture_file(path) and path not in used]
-        loose = [path for path in loose if path.stem not in stems]
+        loose = [path for path in loose if path.stem not in stems and not known.picture_of(path.stem)]
         if loose:
             yield Problem("warning", tree, f"{_number(loose, 'mask')} without picture: {few(_names(loose, tree))}")
+
+
+class _Known:
+    """The pictures that files in a folder of masks may be about: more kinds of labels than the one in use lie there.
+
+    Pascal VOC has a second mask for a picture; Cityscapes has NAME_gtFine_color.png beside NAME_gtFine_labelIds.png.
+    """
+
+    def __init__(self, tree: Path, pairs: Sequence[Pair]) -> None:
+        mine = [pair for pair in pairs if pair.mask.is_relative_to(tree)]
+        folders = {pair.picture.parent for pair in mine}
+        self.stems = {pair.picture.stem for pair in pairs if pair.picture.parent in folders}
+        self.names = {Path(pair.name).name for pair in mine if pair.mask.stem != pair.picture.stem}
+
+    def picture_of(self, stem: str) -> bool:
+        """Whether a file with this name is about a picture that is in some split."""
+        words = stem.split("_") if self.names else []
+        return stem in self.stems or any("_".join(words[:count]) in self.names for count in range(1, len(words)))
 
 
 def _trees(files: Iterable[Path], root: Path) -> set[Path]:

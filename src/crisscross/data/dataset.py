@@ -49,8 +49,9 @@ class DataSet:
                 f"{self.root}: no split {name!r}; this data set has {', '.join(self.splits) or 'none'}{reason}"
             )
         if not self.splits[name]:
-            reason = f" ({self.note}); list its picture names in {name}.txt" if self.note else ""
-            raise CrissCrossError(f"{self.root}: the split {name!r} is empty{reason}")
+            reason = f" ({self.note})" if self.note else ""
+            advice = f"; list its picture names in {name}.txt" if self.note and self.name == "folder" else ""
+            raise CrissCrossError(f"{self.root}: the split {name!r} is empty{reason}{advice}")
         return self.splits[name]
 
 

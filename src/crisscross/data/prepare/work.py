@@ -3,7 +3,8 @@
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -47,14 +48,14 @@ class Prepared:
 
     written: int
     skipped: int
-    lines: tuple[str, ...] = field(default=())
+    lines: tuple[str, ...]
 
 
 def carry_out(title: str, plan: Plan, workers: int) -> Prepared:
     """Do every job whose target does not exist.
 
     Raises:
-        CrissCrossError: the first job that failed.
+        CrissCrossError: the first job that failed, or a process that was killed.
     """
     for folder in {job.target.parent for job in plan.jobs}:
         remove_leftovers(folder)
@@ -76,6 +77,10 @@ def _results(jobs: Sequence[Job], workers: int) -> Iterator[int]:
     pool = ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_first)
     try:
         yield from _in_turn(pool, iter(jobs), workers * WAITING)
+    except BrokenProcessPool as error:
+        raise CrissCrossError(
+            "a process was killed, perhaps for want of memory; run the same command again with fewer --workers"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
