@@ -291,11 +291,9 @@ def test_multi_scale_flip_and_weights_for_a_recipe_from_the_command_line(segment
 
 
 def test_a_recipe_with_the_weights_of_a_file(dataset, tmp_path):
-    from crisscross.cli.evaluate import _load
-
     made = crisscross.build("demo", pretrained=False, classes=list(dataset.classes), **{"preprocess.scale": [48, 32]})
     crisscross.save(made, tmp_path / "demo.safetensors")
-    found = _load("demo", tmp_path / "demo.safetensors", "cpu")
+    found = crisscross.load("demo", weights=tmp_path / "demo.safetensors")
     # The file's experiment has a test scale, the recipe has none.
     assert found.experiment.preprocess.scale is None and made.experiment.preprocess.scale == (48, 32)
     assert found.classes == dataset.classes

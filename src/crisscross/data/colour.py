@@ -85,5 +85,8 @@ def index_picture(labels: np.ndarray, palette: Sequence[Colour] | None = None) -
 
     picture = Image.fromarray(labels)
     if palette is not None:
-        picture.putpalette([channel for colour in palette for channel in colour])
+        # Pillow stores as few bits as the palette needs: a label beyond its end would become another. Grey stands in.
+        needed = int(labels.max(initial=0)) + 1
+        colours = [*palette, *((value, value, value) for value in range(len(palette), needed))]
+        picture.putpalette([channel for colour in colours for channel in colour])
     return picture

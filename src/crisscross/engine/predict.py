@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.data.colour import colourise, overlay
+from crisscross.data.colour import colourise, index_picture, overlay
 from crisscross.data.reading import PICTURE_SUFFIXES, is_picture_file, read_picture
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
@@ -150,15 +150,3 @@ def _rgb(array: np.ndarray) -> Any:
     from PIL import Image
 
     return Image.fromarray(array)
-
-
-def index_picture(labels: np.ndarray, palette: tuple[tuple[int, int, int], ...]) -> Any:
-    """A palette PIL picture whose pixel values are the labels uint8 [H, W]."""
-    from PIL import Image
-
-    picture = Image.fromarray(labels)
-    # Pillow stores as few bits as the palette needs: a label beyond its end would become another. Grey stands in.
-    needed = int(labels.max(initial=0)) + 1
-    colours = [*palette, *((value, value, value) for value in range(len(palette), needed))]
-    picture.putpalette([channel for colour in colours for channel in colour])
-    return picture
