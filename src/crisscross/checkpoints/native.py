@@ -152,11 +152,13 @@ def fill(segmenter: Segmenter, tensors: dict[str, Tensor], source: str) -> None:
 def _first_problem(
     needed: dict[str, Tensor], given: dict[str, Tensor], missing: list[str], left_over: list[str], reshaped: list[str]
 ) -> str | None:
-    # The classifier first: another number of classes explains itself.
     if reshaped:
-        key = max(reshaped, key=lambda name: ".classify." in name)
+        # Another number of classes explains itself.
+        classes = [key for key in reshaped if ".classify." in key and len(given[key]) != len(needed[key])]
+        key = (classes or reshaped)[0]
         shapes = f"{list(given[key].shape)}, this configuration needs {list(needed[key].shape)}"
-        return f"{key} has shape {shapes}" + _class_hint(key, given[key], needed[key])
+        hint = f" (the file has {len(given[key])} classes, the configuration {len(needed[key])})" if classes else ""
+        return f"{key} has shape {shapes}{hint}"
     if missing:
         more = f" ({len(missing)} of {len(needed)} tensors are)" if len(missing) > 1 else ""
         return f"{missing[0]} is missing; the file does not fit this configuration{more}"
@@ -174,9 +176,3 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     for key, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise CrissCrossError(f"{source}: {key} holds NaN or infinity: the training broke, or the file did")
-
-
-def _class_hint(key: str, given: Tensor, needed: Tensor) -> str:
-    if ".classify." not in key:
-        return ""
-    return f" (the file has {given.shape[0]} classes, the configuration {needed.shape[0]})"
