@@ -7,11 +7,12 @@ import torch
 from safetensors import safe_open
 
 import crisscross
-from crisscross.checkpoints import authors, mmseg, native, paddleseg
+from crisscross.checkpoints import authors, mmseg, native, paddleseg, publishers
 from crisscross.checkpoints.convert import convert, save_as
 from crisscross.checkpoints.loading import read_source
 from crisscross.checkpoints.metadata import with_metadata
 from crisscross.checkpoints.reading import read_state_dict
+from crisscross.cli import convert as cli_convert
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, differences
 from crisscross.data import camvid
@@ -285,3 +286,7 @@ def test_the_experiment_of_our_own_files_is_taken_whole(published):
     found = with_metadata(published, {"crisscross": own, "CLASSES": ("a", "b")}, "f")
     assert set(differences(found, published)) == {"name", "model.recurrence", "data.classes"}
     assert mmseg.EXPERIMENT.model.recurrence == 2
+
+
+def test_the_command_knows_every_publisher():
+    assert tuple(publishers.PUBLISHERS) == cli_convert.PUBLISHERS
