@@ -167,3 +167,9 @@ def test_a_module_beside_the_user_is_found_by_the_command(tmp_path):
     code = f"import sys; sys.path.remove(''); from crisscross.cli import main; sys.exit(main({words}))"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "opened here" in result.stderr
+
+
+def test_files_are_as_open_as_any_file_that_the_user_makes(tmp_path):
+    (tmp_path / "plain").touch()
+    crisscross.save(crisscross.load("camvid-light"), tmp_path / "w.safetensors")
+    assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

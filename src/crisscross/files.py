@@ -18,7 +18,11 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Some writers keep their files from other people; ours are as open as any file that the user makes.
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)

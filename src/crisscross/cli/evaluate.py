@@ -41,12 +41,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     import torch
 
+    from crisscross import zoo
     from crisscross.checkpoints import load
     from crisscross.data import open_dataset
+    from crisscross.data.dataset import existing_folder
     from crisscross.engine.evaluate import choose_device, evaluate, is_main_process
     from crisscross.files import write_text
     from crisscross.rewrite import optimize
 
+    # What is wrong with the data shall be known before weights are downloaded.
+    existing_folder(arguments.data)
+    if zoo.published(arguments.network):
+        open_dataset(arguments.name or zoo.recipe(arguments.network).data.name, arguments.data)
     device = choose_device(arguments.cpu)
     segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
     segmenter = segmenter.to(memory_format=torch.channels_last)
