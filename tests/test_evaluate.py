@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -102,27 +103,26 @@ def test_an_absent_class_and_one_that_is_only_predicted(segmenter, dataset):
 
 
 def test_counting_goes_on_beside_the_network_but_never_far_behind(segmenter, dataset):
-    started, release, ahead = [], threading.Event(), []
-    label = segmenter.labels_at
+    started, saved, ahead, release = [], [], [], threading.Event()
 
-    def slow(picture, tta):
+    def label(picture, tta):
         started.append(1)
         if len(started) == WAITING + 1:
             # The first picture is not saved yet, and still the network goes on.
             assert not saved
             release.set()
-        return label(picture, tta)
-
-    saved = []
+        return torch.zeros(picture.shape[1:], dtype=torch.uint8)
 
     def save(pair, labels):
         assert release.wait(20)
+        # Longer than the network takes for all that are left.
+        time.sleep(0.05)
         ahead.append(len(started) - len(saved))
         saved.append(pair.name)
 
-    segmenter.labels_at = slow
+    segmenter.labels_at = label
     evaluate(segmenter, dataset, "val", save=save)
-    assert len(saved) == PICTURES and max(ahead) <= WAITING + 1
+    assert len(saved) == PICTURES and max(ahead) == WAITING + 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -163,6 +163,32 @@ def test_ctrl_c_comes_through_and_leaves_nothing_behind(segmenter, dataset, work
         signal.signal(signal.SIGINT, before)
     assert segmenter.training
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("count")]
+
+
+def test_after_ctrl_c_what_waits_is_dropped(segmenter, dataset):
+    """Only the picture that is being saved is finished."""
+    started, saved = [], []
+
+    def label(picture, tta):
+        started.append(1)
+        return torch.zeros(picture.shape[1:], dtype=torch.uint8)
+
+    def save(pair, labels):
+        while len(started) < WAITING + 1:
+            time.sleep(0.01)
+        if not saved:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+        saved.append(pair.name)
+
+    segmenter.labels_at = label
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(segmenter, dataset, "val", save=save)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert saved == ["val_0"]
 
 
 def test_stopping_by_request(segmenter, dataset):

@@ -95,9 +95,12 @@ SIZES = [(75, 101), (64, 96), (50, 40), (20, 130), (1, 90), (90, 1), (33, 7)]
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("scale", [None, (100, 70)])
-@pytest.mark.parametrize("mode", ["whole", "slide"])
-def test_logits_and_labels_are_the_literal_ones(mode, scale, align_corners):
-    segmenter = with_coarse(coarse_of, align_corners, scale, mode=mode, window=(41, 57), stride=(26, 33))
+@pytest.mark.parametrize(
+    ("mode", "window", "stride"),
+    [("whole", (1, 1), (1, 1)), ("slide", (41, 57), (26, 33)), ("slide", (20, 50), (20, 17))],
+)
+def test_logits_and_labels_are_the_literal_ones(mode, window, stride, scale, align_corners):
+    segmenter = with_coarse(coarse_of, align_corners, scale, mode=mode, window=window, stride=stride)
     for height, width in SIZES:
         picture = picture_of(height, width)
         expected = expected_logits(segmenter, picture)

@@ -60,8 +60,8 @@ def _keep(picture: np.ndarray, valid: np.ndarray, axis: int) -> np.ndarray:
     if flags.all():
         return picture
     cuts = np.flatnonzero(flags[1:] != flags[:-1]) + 1
-    # Valid and invalid pieces follow each other in turns.
-    return np.concatenate(np.split(picture, cuts, axis)[0 if flags[0] else 1 :: 2], axis)
+    # Every cell begins with a valid line, so every second piece is one to keep.
+    return np.concatenate(np.split(picture, cuts, axis)[::2], axis)
 
 
 def _decide(
