@@ -149,7 +149,9 @@ def test_the_way_back_to_mmsegmentation_is_exact(checkpoint, mmseg_tensors, tmp_
     )
 
 
-@pytest.mark.parametrize(("publisher", "keys"), [(authors, authors_keys), (paddleseg, paddle_keys)])
+@pytest.mark.parametrize(
+    ("publisher", "keys"), [pytest.param(authors, authors_keys, marks=pytest.mark.slow), (paddleseg, paddle_keys)]
+)
 def test_there_and_back_by_file(publisher, keys, tmp_path, capsys):
     tensors = with_both_signs(filled(keys(R50, classes=3, **WIDTHS)))
     word = publisher.__name__.rpartition(".")[2]
