@@ -164,9 +164,10 @@ def _first_problem(
 ) -> str | None:
     # The classifier first: another number of classes explains itself.
     if reshaped:
-        key = max(reshaped, key=lambda name: ".classify." in name)
+        hints = {key: _class_hint(key, given[key], needed[key]) for key in reshaped}
+        key = max(reshaped, key=lambda name: hints[name] != "")
         shapes = f"{list(given[key].shape)}, this configuration needs {list(needed[key].shape)}"
-        return f"{key} has shape {shapes}" + _class_hint(key, given[key], needed[key])
+        return f"{key} has shape {shapes}{hints[key]}"
     if missing:
         more = f" ({len(missing)} of {len(needed)} tensors are)" if len(missing) > 1 else ""
         return f"{missing[0]} is missing; the file does not fit this configuration{more}"
@@ -187,6 +188,6 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def _class_hint(key: str, given: Tensor, needed: Tensor) -> str:
-    if ".classify." not in key:
+    if ".classify." not in key or given.shape[:1] == needed.shape[:1]:
         return ""
     return f" (the file has {given.shape[0]} classes, the configuration {needed.shape[0]})"
