@@ -18,7 +18,7 @@ from crisscross.config import DataConfig, Experiment, differences
 from crisscross.data import camvid
 from crisscross.errors import CrissCrossError
 from crisscross.zoo import RECIPES
-from literal import filled
+from forward_passes import filled
 from test_mmseg import published_keys
 from test_publishers import R50, authors_keys, paddle_keys, with_both_signs
 

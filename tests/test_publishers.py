@@ -12,7 +12,7 @@ import crisscross
 from crisscross.checkpoints import authors, mmseg, paddleseg, publishers, sssegmentation
 from crisscross.config import Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.models import Segmenter
-from literal import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys
+from forward_passes import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys
 from test_mmseg import published_keys as mmseg_keys
 
 R50, R101 = (3, 4, 6, 3), (3, 4, 23, 3)
