@@ -176,9 +176,16 @@ def test_a_whole_pickled_network_is_refused_by_the_name_of_its_class(tmp_path):
         (bytes(200), "not a readable checkpoint"),
     ],
 )
-@pytest.mark.parametrize("suffix", ["pth", "pdparams"])
+@pytest.mark.parametrize("suffix", ["pth", "pdparams", "safetensors"])
 def test_a_stranger_is_called_by_its_name(tmp_path, content, message, suffix):
     (tmp_path / f"x.{suffix}").write_bytes(content)
+    if suffix == "safetensors":
+        with pytest.raises(CrissCrossError) as caught:
+            crisscross.load(tmp_path / "x.safetensors")
+        kinds = ("truncated: ", "not a readable checkpoint")
+        expected = "not a readable safetensors file" if message.startswith(kinds) else message
+        assert str(caught.value).startswith(f"{tmp_path / 'x.safetensors'}: {expected}")
+        return
     found = refusal(tmp_path / f"x.{suffix}")
     # All zeros are no pickle at all; torch's reader says so in its own words.
     assert found.startswith(message) or (content == bytes(200) and "refused: it is no checkpoint" in found)

@@ -18,7 +18,7 @@ from crisscross.config import DataConfig, Experiment, differences
 from crisscross.data import camvid
 from crisscross.errors import CrissCrossError
 from crisscross.zoo import RECIPES, known_classes
-from literal import filled
+from forward_passes import filled
 from test_mmseg import published_keys
 from test_publishers import R50, authors_keys, paddle_keys, with_both_signs
 
@@ -149,7 +149,9 @@ def test_the_way_back_to_mmsegmentation_is_exact(checkpoint, mmseg_tensors, tmp_
     )
 
 
-@pytest.mark.parametrize(("publisher", "keys"), [(authors, authors_keys), (paddleseg, paddle_keys)])
+@pytest.mark.parametrize(
+    ("publisher", "keys"), [pytest.param(authors, authors_keys, marks=pytest.mark.slow), (paddleseg, paddle_keys)]
+)
 def test_there_and_back_by_file(publisher, keys, tmp_path, capsys):
     tensors = with_both_signs(filled(keys(R50, classes=3, **WIDTHS)))
     word = publisher.__name__.rpartition(".")[2]

@@ -17,7 +17,7 @@ from crisscross.checkpoints import mmseg, native
 from crisscross.config import ModelConfig
 from crisscross.errors import CrissCrossError
 from crisscross.models import Segmenter
-from literal import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys
+from forward_passes import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 PROJECTIONS = [f"decode_head.cca.{name}_conv" for name in ("query", "key", "value")]

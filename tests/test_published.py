@@ -20,7 +20,7 @@ from crisscross.cli import main
 from crisscross.config import to_yaml
 from crisscross.data.reading import read_picture
 from crisscross.models import Segmenter
-from literal import value
+from forward_passes import value
 from published_data import write_ade20k, write_cityscapes, write_voc2012aug
 from test_mmseg import published_keys
 

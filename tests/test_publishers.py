@@ -12,7 +12,7 @@ import crisscross
 from crisscross.checkpoints import authors, mmseg, paddleseg, publishers, sssegmentation
 from crisscross.config import Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.models import Segmenter
-from literal import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys
+from forward_passes import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys
 from test_mmseg import published_keys as mmseg_keys
 
 R50, R101 = (3, 4, 6, 3), (3, 4, 23, 3)
@@ -275,18 +275,18 @@ def test_paddlesegs_weights_give_its_logits():
 # --- all of them: one to one, at full size, there and back ---
 
 FULL_SIZE = [
-    (authors, authors_keys, R50, "resnet50s"),
-    (authors, authors_keys, R101, "resnet101s"),
-    (sssegmentation, sss_keys, R50, "resnet50c"),
-    (sssegmentation, sss_keys, R101, "resnet101c"),
-    (paddleseg, paddle_keys, R50, "resnet50d"),
-    (paddleseg, paddle_keys, R101, "resnet101d"),
-    (mmseg, mmseg_keys, R101, "resnet101c"),
+    (authors, authors_keys, R50, "resnet50s", 150),
+    (authors, authors_keys, R101, "resnet101s", 19),
+    (sssegmentation, sss_keys, R50, "resnet50c", 21),
+    (sssegmentation, sss_keys, R101, "resnet101c", 150),
+    (paddleseg, paddle_keys, R50, "resnet50d", 21),
+    (paddleseg, paddle_keys, R101, "resnet101d", 19),
+    (mmseg, mmseg_keys, R50, "resnet50c", 150),
+    (mmseg, mmseg_keys, R101, "resnet101c", 21),
 ]
 
 
-@pytest.mark.parametrize("classes", [19, 150, 21])
-@pytest.mark.parametrize(("publisher", "keys", "blocks", "backbone"), FULL_SIZE)
+@pytest.mark.parametrize(("publisher", "keys", "blocks", "backbone", "classes"), FULL_SIZE)
 def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
     shapes = keys(blocks, classes=classes)
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}

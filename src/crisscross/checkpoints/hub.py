@@ -87,7 +87,7 @@ def from_pretrained(
 
 def push_to_hub(
     segmenter: Segmenter,
-    repository: str,
+    repo_id: str,
     *,
     private: bool = False,
     facts: dict[str, Any] | None = None,
@@ -97,8 +97,14 @@ def push_to_hub(
 ) -> str:
     """Upload what `save_pretrained` writes, making the repository where it is missing; returns its address.
 
-    You have to be logged in (`hf auth login`). `private` decides for a new repository alone; the others are as in
-    `save_pretrained`.
+    You have to be logged in (`hf auth login`).
+
+    Args:
+        segmenter: the network.
+        repo_id: `user/repository`.
+        private: decides for a new repository alone.
+        facts: as in `save_pretrained`, like `licence` and `dtype`.
+        message: of the commit.
 
     Raises:
         CrissCrossError: not logged in, not allowed, no network.
@@ -108,13 +114,13 @@ def push_to_hub(
         from huggingface_hub import HfApi
 
         api = HfApi()
-        address = api.create_repo(repository, private=private, exist_ok=True)
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
-            save_pretrained(segmenter, folder, name=repository, facts=facts, licence=licence, dtype=dtype)
-            api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
+            save_pretrained(segmenter, folder, name=repo_id, facts=facts, licence=licence, dtype=dtype)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
         return str(address)
 
-    return _asked(repository, upload)
+    return _asked(repo_id, upload)
 
 
 def _asked(repository: str, action: Callable[[], Result]) -> Result:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crisscross.checkpoints.strangers import HEAD, stranger
 from crisscross.config import Experiment, from_dict, to_dict
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
@@ -127,10 +128,19 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         with safe_open(path, "pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
+        if what := _stranger(Path(path)):
+            raise CrissCrossError(f"{path}: {what}") from error
         reason = " ".join(str(error).split())
         raise CrissCrossError(
             f"{path}: not a readable safetensors file (truncated or of another kind): {reason}"
         ) from error
+
+
+def _stranger(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return stranger(file.read(HEAD))
 
 
 def fill(segmenter: Segmenter, tensors: dict[str, Tensor], source: str) -> None:

@@ -10,16 +10,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from crisscross.checkpoints.allowed import pickle_globals, torch_globals
+from crisscross.checkpoints.strangers import HEAD, is_safetensors, stranger
 from crisscross.errors import CrissCrossError
 
-# First bytes of what people have in the place of a checkpoint, and what to tell them.
-STRANGERS = (
-    (rb"\s*<(!doctype|html|\?xml|head)", "an HTML page, not a checkpoint; the download failed: fetch it again"),
-    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
-    (rb"\x1f\x8b|BZh|\xfd7zXZ", "a compressed archive; unpack it and give the file within"),
-    (rb'.{7}\x00\{"', "a safetensors file; name it .safetensors"),
-    (rb"[\t\n\r -~]{64}|[\t\n\r -~]+$", "text, not a checkpoint; the download failed: fetch it again"),
-)
 # The number that files of torch.save before 1.6 begin with, pickled.
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 ELSEWHERE = "convert it to .safetensors where it came from"
@@ -63,21 +56,24 @@ def unwrap(content: Any) -> Content:
 
 
 def _read(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise CrissCrossError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if not head:
-        raise CrissCrossError(f"{path}: an empty file; the download failed: fetch it again")
-    for pattern, what in STRANGERS:
-        if re.match(pattern, head, re.IGNORECASE | re.DOTALL):
-            raise CrissCrossError(f"{path}: {what}")
+    head = _head(path)
+    if what := stranger(head):
+        raise CrissCrossError(f"{path}: {what}")
+    if is_safetensors(head):
+        raise CrissCrossError(f"{path}: a safetensors file; name it .safetensors")
     if head.startswith(b"PK"):
         _check_zip(path)
     elif not head.startswith(LEGACY) and head.startswith(b"\x80"):
         return _read_pickle(path)
     return _read_torch(path)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except OSError as error:
+        raise CrissCrossError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _check_zip(path: Path) -> None:
