@@ -120,26 +120,14 @@ def evaluate(
     device = next(segmenter.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    # Several processes have to finish together.
+    stop = interrupted if state.num_processes == 1 else lambda: False
     was_training = segmenter.training
     segmenter.eval()
-    began, times = time.perf_counter(), []
-
-    def count(pair: Pair, labels: Tensor, mask: Tensor, done: int) -> None:
-        matrix.update(labels, mask)
-        if save is not None:
-            save(pair, labels.numpy())
-        progress.update(done, mIoU=_percent(matrix.scores().miou))
-
+    began = time.perf_counter()
     try:
-        with Progress(title, len(mine), show=state.is_main_process) as progress, _Aside() as aside:
-            pictures = evaluation_pictures(dataset, mine, workers)
-            for done, (pair, (picture, mask, _)) in enumerate(zip(mine, pictures, strict=True), 1):
-                before = time.perf_counter()
-                labels = segmenter.labels_at(picture, tta)
-                times.append(time.perf_counter() - before)
-                aside.give(count, pair, labels, mask, done)
-                if state.num_processes == 1 and interrupted():
-                    raise Interrupted
+        with Progress(title, len(mine), show=state.is_main_process) as progress:
+            times = _label_and_count(segmenter, dataset, mine, workers, stop, tta, save, matrix, progress)
     finally:
         segmenter.train(was_training)
     total = ConfusionMatrix(len(dataset.classes), dataset.ignore)
@@ -149,6 +137,38 @@ def evaluate(
     return Evaluation(
         split, len(pairs), total.scores(), total.counts, seconds, tta, _fps(times), memory, device.type == "cuda"
     )
+
+
+def _label_and_count(
+    segmenter: Segmenter,
+    dataset: DataSet,
+    pairs: tuple[Pair, ...],
+    workers: int,
+    interrupted: Callable[[], bool],
+    tta: bool,
+    save: Save | None,
+    matrix: ConfusionMatrix,
+    progress: Progress,
+) -> list[float]:
+    """Fill `matrix`; returns the seconds that each picture took from preprocessing to labels."""
+
+    def count(pair: Pair, labels: Tensor, mask: Tensor, done: int) -> None:
+        matrix.update(labels, mask)
+        if save is not None:
+            save(pair, labels.numpy())
+        progress.update(done, mIoU=_percent(matrix.scores().miou))
+
+    times = []
+    with _Aside() as aside:
+        pictures = evaluation_pictures(dataset, pairs, workers)
+        for done, (pair, (picture, mask, _)) in enumerate(zip(pairs, pictures, strict=True), 1):
+            before = time.perf_counter()
+            labels = segmenter.labels_at(picture, tta)
+            times.append(time.perf_counter() - before)
+            aside.give(count, pair, labels, mask, done)
+            if interrupted():
+                raise Interrupted
+    return times
 
 
 class _Aside:
