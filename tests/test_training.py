@@ -323,7 +323,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(folder, tmp_path):
         ),
         (["train", "none.yaml", "--data", "x", "--out", "y"], "none.yaml: cannot read this configuration"),
         (
-            ["evaluate", "nothing", "--data", "x"],
+            ["evaluate", "nothing", "--data", "."],
             "nothing: no such file or run folder, and no model of that name (camvid-light; `crisscross zoo` lists",
         ),
         (["predict", "nothing", "missing.jpg"], "missing.jpg: no such file or folder"),
