@@ -1,5 +1,6 @@
 """What can be chosen: one tree of frozen dataclasses, the same in YAML, on the command line and in a checkpoint."""
 
+from crisscross.config.loss import LossConfig
 from crisscross.config.names import hint, import_attribute
 from crisscross.config.parse import (
     apply_overrides,
@@ -10,16 +11,14 @@ from crisscross.config.parse import (
     to_dict,
     to_yaml,
 )
+from crisscross.config.training import OptimConfig, TrainConfig
 from crisscross.config.tree import (
     AugmentConfig,
     DataConfig,
     Experiment,
     InferenceConfig,
-    LossConfig,
     ModelConfig,
-    OptimConfig,
     PreprocessConfig,
-    TrainConfig,
 )
 
 __all__ = [

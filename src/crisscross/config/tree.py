@@ -3,37 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from crisscross.config.loss import LossConfig
+from crisscross.config.rules import at_least, fraction, require, sides_fit
+from crisscross.config.training import OptimConfig, TrainConfig
 from crisscross.errors import CrissCrossError
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-
-
-def _require(holds: bool, key: str, rule: str, value: object) -> None:
-    if not holds:
-        raise CrissCrossError(f"{key} must be {rule}, got {value}")
-
-
-def _at_least(node: object, prefix: str, low: float, *names: str) -> None:
-    for name in names:
-        value = getattr(node, name)
-        _require(value >= low, f"{prefix}.{name}", f"at least {low}", value)
-
-
-def _fraction(node: object, prefix: str, *names: str) -> None:
-    for name in names:
-        value = getattr(node, name)
-        _require(0 <= value <= 1, f"{prefix}.{name}", "between 0 and 1", value)
-
-
-def _sides(sides: tuple[int, int] | None, key: str) -> None:
-    _require(sides is None or min(sides) >= 1, key, "at least 1 x 1", list(sides or ()))
-
-
-def _positive(node: object, prefix: str, *names: str) -> None:
-    for name in names:
-        value = getattr(node, name)
-        _require(value > 0, f"{prefix}.{name}", "above 0", value)
 
 
 @dataclass(frozen=True)
@@ -76,17 +52,17 @@ class ModelConfig:
     fuse_bias: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
+        require(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
         if self.baseline:
-            _require(self.recurrence == 0, "model.recurrence", "0 when model.baseline is true", self.recurrence)
+            require(self.recurrence == 0, "model.recurrence", "0 when model.baseline is true", self.recurrence)
         elif self.recurrence == 0:
             raise CrissCrossError(
                 "model.recurrence must be at least 1, got 0; a network without attention also needs model.baseline=true"
             )
-        _at_least(self, "model", 0, "recurrence", "aux_channels")
-        _at_least(self, "model", 1, "channels", "reduction")
-        _require(self.channels >= self.reduction, "model.channels", "at least model.reduction", self.channels)
-        _fraction(self, "model", "dropout")
+        at_least(self, "model", 0, "recurrence", "aux_channels")
+        at_least(self, "model", 1, "channels", "reduction")
+        require(self.channels >= self.reduction, "model.channels", "at least model.reduction", self.channels)
+        fraction(self, "model", "dropout")
 
 
 @dataclass(frozen=True)
@@ -109,17 +85,17 @@ class DataConfig:
     flip_pairs: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        _require(0 <= self.ignore <= 255, "data.ignore", "between 0 and 255", self.ignore)
-        _require(len(set(self.classes)) == len(self.classes), "data.classes", "distinct names", list(self.classes))
-        _require(len(self.classes) <= 255, "data.classes", "at most 255 names", len(self.classes))
+        require(0 <= self.ignore <= 255, "data.ignore", "between 0 and 255", self.ignore)
+        require(len(set(self.classes)) == len(self.classes), "data.classes", "distinct names", list(self.classes))
+        require(len(self.classes) <= 255, "data.classes", "at most 255 names", len(self.classes))
         if self.palette:
             fits = len(self.palette) == len(self.classes)
-            _require(fits, "data.palette", f"as long as data.classes ({len(self.classes)})", len(self.palette))
+            require(fits, "data.palette", f"as long as data.classes ({len(self.classes)})", len(self.palette))
         for colour in self.palette:
-            _require(all(0 <= part <= 255 for part in colour), "data.palette", "colours of 0..255", list(colour))
+            require(all(0 <= part <= 255 for part in colour), "data.palette", "colours of 0..255", list(colour))
         for pair in self.flip_pairs:
             fits = min(pair) >= 0 and (not self.classes or max(pair) < len(self.classes))
-            _require(fits, "data.flip_pairs", "pairs of class numbers", list(pair))
+            require(fits, "data.flip_pairs", "pairs of class numbers", list(pair))
 
 
 @dataclass(frozen=True)
@@ -136,8 +112,8 @@ class PreprocessConfig:
     scale: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _require(min(self.std) > 0, "preprocess.std", "above 0", list(self.std))
-        _sides(self.scale, "preprocess.scale")
+        require(min(self.std) > 0, "preprocess.std", "above 0", list(self.std))
+        sides_fit(self.scale, "preprocess.scale")
 
 
 @dataclass(frozen=True)
@@ -160,77 +136,10 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         low, high = self.ratio
-        _require(0 < low <= high, "augment.ratio", "two rising numbers above 0", list(self.ratio))
-        _sides(self.scale, "augment.scale")
-        _sides(self.crop, "augment.crop")
-        _fraction(self, "augment", "max_share", "flip")
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Cross-entropy of the main logits plus `aux_weight` times that of the auxiliary logits.
-
-    `normaliser`: `all` divides by every pixel, ignored ones included, as the published systems do; `valid` by the
-    pixels that count. `class_weights` multiplies each pixel's loss by its class's number (empty: all 1).
-    """
-
-    normaliser: Literal["all", "valid"] = "all"
-    aux_weight: float = 0.4
-    class_weights: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        _at_least(self, "loss", 0, "aux_weight")
-        _require(min(self.class_weights, default=0) >= 0, "loss.class_weights", "at least 0", list(self.class_weights))
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """SGD (as published) or AdamW under the polynomial schedule.
-
-    lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power, after `warmup` iterations of linear rise.
-    """
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    power: float = 0.9
-    eta_min: float = 1e-4
-    warmup: int = 0
-
-    def __post_init__(self) -> None:
-        _positive(self, "optim", "lr", "power")
-        _at_least(self, "optim", 0, "weight_decay", "eta_min", "warmup")
-        _fraction(self, "optim", "momentum")
-        _require(self.eta_min <= self.lr, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Length and rhythm of training.
-
-    `batch` is the number of pictures in one optimiser step over all processes; `accumulate` splits it into that
-    many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end).
-    """
-
-    iterations: int = 40000
-    batch: int = 8
-    accumulate: int = 1
-    validate_every: int = 4000
-    checkpoint_every: int = 1000
-    seed: int = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-
-    def __post_init__(self) -> None:
-        _at_least(self, "train", 1, "iterations", "batch", "accumulate")
-        _at_least(self, "train", 0, "validate_every", "checkpoint_every", "seed")
-        _require(self.seed < 2**63, "train.seed", "below 2**63", self.seed)
-        _require(
-            self.batch % self.accumulate == 0,
-            "train.batch",
-            f"a multiple of accumulate ({self.accumulate})",
-            self.batch,
-        )
+        require(0 < low <= high, "augment.ratio", "two rising numbers above 0", list(self.ratio))
+        sides_fit(self.scale, "augment.scale")
+        sides_fit(self.crop, "augment.crop")
+        fraction(self, "augment", "max_share", "flip")
 
 
 @dataclass(frozen=True)
@@ -249,11 +158,11 @@ class InferenceConfig:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        _sides(self.window, "inference.window")
-        _sides(self.stride, "inference.stride")
+        sides_fit(self.window, "inference.window")
+        sides_fit(self.stride, "inference.stride")
         fits = self.stride[0] <= self.window[0] and self.stride[1] <= self.window[1]
-        _require(fits, "inference.stride", f"at most inference.window ({list(self.window)})", list(self.stride))
-        _require(bool(self.ratios) and min(self.ratios) > 0, "inference.ratios", "numbers above 0", list(self.ratios))
+        require(fits, "inference.stride", f"at most inference.window ({list(self.window)})", list(self.stride))
+        require(bool(self.ratios) and min(self.ratios) > 0, "inference.ratios", "numbers above 0", list(self.ratios))
 
 
 @dataclass(frozen=True)
