@@ -1,0 +1,127 @@
+"""Honest ablations on CamVid: every variant with several seeds, mean and spread, scored on the test split.
+
+    python benchmarks/ablations/camvid.py CAMVID --backbone-weights FILE --grid recurrence --out runs/ablations
+    python benchmarks/ablations/camvid.py CAMVID --budget gpu --grid recurrence --out runs/ablations-gpu
+
+Each run is an ordinary training run below `--out`; finished ones are kept, so that the command can be stopped and typed
+again, and seeds can be added. The table (`GRID.md`, `GRID.json`) is written anew after every run.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from crisscross.checkpoints import load
+from crisscross.config import Experiment, apply_overrides
+from crisscross.data import DataSet, open_dataset
+from crisscross.engine.evaluate import evaluate
+from crisscross.engine.setup import Machine
+from crisscross.engine.train import train
+from crisscross.files import write_text
+from crisscross.zoo import recipe
+
+Changes = dict[str, Any]
+
+# Recipe, and what the budget changes in it. Nothing is chosen on a validation split: the last weights are scored.
+BUDGETS: dict[str, tuple[str, Changes]] = {
+    "cpu": (
+        "camvid-light",
+        {
+            "preprocess.scale": None,
+            "augment.scale": None,
+            "augment.crop": [256, 256],
+            "train.iterations": 300,
+            "train.batch": 4,
+            "optim.warmup": 20,
+        },
+    ),
+    "gpu": ("camvid-r50", {"train.precision": "bf16"}),
+}
+ALWAYS: Changes = {"data.val_split": "", "train.validate_every": 0, "train.checkpoint_every": 0}
+
+GRIDS: dict[str, dict[str, Changes]] = {
+    "recurrence": {
+        "R = 0": {"model.recurrence": 0, "model.baseline": True},
+        "R = 1": {"model.recurrence": 1},
+        "R = 2": {"model.recurrence": 2},
+        "R = 3": {"model.recurrence": 3},
+    },
+    "normaliser": {
+        "valid pixels": {"loss.normaliser": "valid"},
+        "all pixels": {"loss.normaliser": "all"},
+    },
+}
+
+
+def main() -> None:
+    """Run what is not finished yet, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="CAMVID", help="CamVid in the SegNet layout")
+    parser.add_argument("--grid", choices=GRIDS, required=True)
+    parser.add_argument("--budget", choices=BUDGETS, default="cpu")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--backbone-weights", type=Path, metavar="FILE", help="a local file instead of timm's weights")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablations"), metavar="DIR")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    dataset = open_dataset("camvid", arguments.data)
+    scores: dict[str, dict[int, dict[str, Any]]] = {variant: {} for variant in GRIDS[arguments.grid]}
+    # One seed of every variant before the next: a table that is cut off compares like with like.
+    for seed in arguments.seeds:
+        for variant, changes in GRIDS[arguments.grid].items():
+            folder = arguments.out / arguments.budget / arguments.grid / variant.replace(" ", "") / f"seed{seed}"
+            experiment = _experiment(arguments.budget, changes, seed)
+            scores[variant][seed] = _run(experiment, dataset, folder, arguments.backbone_weights)
+            _write(arguments.out / arguments.budget / arguments.grid, scores, dataset)
+
+
+def _experiment(budget: str, changes: Changes, seed: int) -> Experiment:
+    name, cut = BUDGETS[budget]
+    return apply_overrides(recipe(name), {**ALWAYS, **cut, **changes, "train.seed": seed})
+
+
+def _run(experiment: Experiment, dataset: DataSet, folder: Path, weights: Path | None) -> dict[str, Any]:
+    """Scores of one run on the test split; it is trained, or trained to its end, where that is not done yet."""
+    done = folder / "scores.json"
+    if done.is_file():
+        return json.loads(done.read_text(encoding="utf-8"))
+    resume = (folder / "last.safetensors").is_file()
+    outcome = train(experiment, dataset, folder, Machine(cpu=not torch.cuda.is_available()), weights, resume)
+    if not outcome.finished:
+        raise SystemExit("stopped; type the same again to go on")
+    found = evaluate(load(folder), dataset, "test")
+    facts = {
+        "miou": found.scores.miou,
+        "iou": dict(zip(dataset.classes, found.scores.iou, strict=True)),
+        "seconds": round(outcome.seconds),
+    }
+    write_text(done, json.dumps(facts, indent=1) + "\n")
+    # The optimiser's state of a finished run is of no use any more.
+    (folder / "last.safetensors").unlink()
+    return facts
+
+
+def _write(folder: Path, scores: dict[str, dict[int, dict[str, Any]]], dataset: DataSet) -> None:
+    seeds = sorted({seed for runs in scores.values() for seed in runs})
+    head = ["", *(f"seed {seed}" for seed in seeds), "mean", "spread", "minutes a run"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for variant, runs in scores.items():
+        values = [100 * run["miou"] for run in runs.values()]
+        if not values:
+            continue
+        cells = [f"{100 * runs[seed]['miou']:.2f}" if seed in runs else "" for seed in seeds]
+        spread = f"{stdev(values):.2f}" if len(values) > 1 else "-"
+        minutes = f"{mean(run['seconds'] for run in runs.values()) / 60:.1f}"
+        lines.append("| " + " | ".join([variant, *cells, f"{mean(values):.2f}", spread, minutes]) + " |")
+    write_text(folder.with_suffix(".md"), "\n".join(lines) + "\n")
+    write_text(folder.with_suffix(".json"), json.dumps(scores, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
