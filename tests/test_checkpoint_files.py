@@ -153,6 +153,60 @@ def test_attributes_of_anything_but_a_stand_in_are_refused(tmp_path):
     assert "builtins.getattr" in refusal(tmp_path / "x.pth")
 
 
+class ForgedKind:
+    """A numpy dtype whose fields are objects while its flags deny it: bytes of the file would become pointers."""
+
+    def __reduce__(self):
+        return np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)
+
+
+class Forged:
+    """An array of numpy by the arguments that its pickle holds."""
+
+    def __init__(self, shape, kind, content):
+        self.state = (1, shape, kind, False, content)
+
+    def __reduce__(self):
+        return np.zeros(1).__reduce__()[0], (np.ndarray, (0,), b"b"), self.state
+
+
+@pytest.mark.parametrize(
+    ("forged", "message"),
+    [
+        (Forged((1,), ForgedKind(), bytes(8)), "numpy values of type 'V8' are not read"),
+        (Forged((1,), np.dtype("O"), [1, 2]), "another number of objects than its shape says"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pdparams"])
+def test_bytes_of_a_file_do_not_become_pointers_in_numpy(tmp_path, kind, forged, message):
+    path = tmp_path / "x.pth"
+    if kind == "pdparams":
+        path.write_bytes(pickle.dumps({"a": forged}, protocol=2))
+    else:
+        torch.save({**TENSORS, "x": forged}, path, **FORMATS[kind])
+    assert message in refusal(path)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_plain_values_of_numpy_are_read_as_they_were(tmp_path, kind):
+    values = [
+        np.arange(6.0).reshape(2, 3),
+        np.asfortranarray(np.arange(6, dtype=">i2").reshape(2, 3)),
+        np.array(["road", "Straße"]),
+        np.array([1, "x"], dtype=object),
+        np.array(7),
+        np.array([]),
+    ]
+    scalars = [np.float64(0.5), np.dtype(">u4").type(9), np.str_("x"), np.str_(""), np.bool_(True)]
+    torch.save(
+        {"state_dict": TENSORS, "meta": {"values": values, "scalars": scalars}}, tmp_path / "x.pth", **FORMATS[kind]
+    )
+    found = read_content(tmp_path / "x.pth").meta
+    for one, other in zip(found["values"], values, strict=True):
+        assert one.dtype == other.dtype.newbyteorder("=") and one.shape == other.shape and (one == other).all()
+    assert found["scalars"] == scalars and [type(value) for value in found["scalars"]] == list(map(type, scalars))
+
+
 def test_a_whole_pickled_network_is_refused_by_the_name_of_its_class(tmp_path):
     torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), tmp_path / "x.pth")
     assert "it holds torch.nn.modules.container.Sequential, which could run code" in refusal(tmp_path / "x.pth")
@@ -232,8 +286,10 @@ def test_arrays_of_paddle(tmp_path, protocol, named):
 
 
 def test_arrays_that_are_no_numbers(tmp_path):
-    content = {"a": np.array([1, "x"], dtype=object)}
-    (tmp_path / "x.pdparams").write_bytes(pickle.dumps(content, protocol=2))
-    assert refusal(tmp_path / "x.pdparams") == "a holds values of type object, not numbers that a network has"
+    for kind, values in (("object", [1, "x"]), ("longdouble", [1, 2])):
+        array = np.array(values, dtype=kind)
+        (tmp_path / "x.pdparams").write_bytes(pickle.dumps({"a": array}, protocol=2))
+        message = f"a holds values of type {array.dtype}, not numbers that a network has"
+        assert refusal(tmp_path / "x.pdparams") == message
     (tmp_path / "x.pdparams").write_bytes(pickle.dumps([1, 2], protocol=2))
     assert refusal(tmp_path / "x.pdparams") == "holds no tensors"

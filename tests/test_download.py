@@ -1,6 +1,9 @@
 """Downloads, from a small server of our own: whole, broken, continued, forged, and none at all."""
 
+import errno
 import hashlib
+import http.client
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,7 +22,7 @@ class Server:
 
     def __init__(self):
         self.breaks, self.ranges, self.kind, self.asked = 0, True, "application/octet-stream", []
-        self.content = CONTENT
+        self.content, self.raw = CONTENT, b""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,6 +45,9 @@ class Server:
             handler.send_error(404)
             return
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.ranges else 0
+        if self.raw:
+            handler.wfile.write(self.raw)
+            return
         if start >= len(self.content):
             handler.send_error(416)
             return
@@ -130,6 +136,31 @@ def test_a_page_instead_of_the_file(server, cache):
     server.kind = "text/html"
     assert "answered with an HTML page instead of the file" in refusal(server.url, DIGEST)
     assert not (cache / "net.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "cannot be reached (SSH-2.0-OpenSSH)"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", "cannot be reached (got more than"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /net.pth\r\n\r\n", "the server says 302 "),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nshort", "wrong hash"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nshort", "wrong hash"),
+    ],
+)
+def test_a_server_that_talks_nonsense_is_one_line(server, cache, raw, message):
+    server.raw = raw
+    assert message in refusal(server.url, DIGEST)
+    server.raw = b""
+    assert fetch(server.url, DIGEST).read_bytes() == CONTENT
+
+
+def test_a_network_that_goes_away_is_no_failure_to_write(server, monkeypatch):
+    def read(answer, size):
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", read)
+    assert "the connection broke at 0 of 5120000 bytes" in refusal(server.url, DIGEST)
 
 
 def test_no_such_file_no_network_and_no_permission(server, monkeypatch):

@@ -1,8 +1,11 @@
 """What a pickled checkpoint may name. Everything else in it is refused before anything runs."""
 
-import importlib
+import math
 import pickle
+import re
 from typing import Any
+
+import numpy as np
 
 
 class Inert:
@@ -34,16 +37,80 @@ def _text(*parts: Any) -> str:
     return "/".join(map(str, parts))
 
 
-def numpy_globals() -> dict[str, Any]:
-    """What numpy's arrays, scalars and types are pickled as: numbers alone. Numpy 2 moved two of the functions."""
-    import numpy as np
+class PlainKind:
+    """A numpy dtype of plain values, made anew from its code.
 
-    found: dict[str, Any] = {"numpy.ndarray": np.ndarray, "numpy.dtype": np.dtype}
-    for name in ("_reconstruct", "scalar"):
-        function = getattr(importlib.import_module("numpy._core.multiarray"), name)
-        found |= {f"numpy.core.multiarray.{name}": function, f"numpy._core.multiarray.{name}": function}
-    kinds = {type(np.dtype(code)) for code in np.typecodes["All"]}
-    return found | {f"numpy.dtypes.{kind.__name__}": kind for kind in kinds}
+    numpy's own takes flags and fields from the file, by which bytes of the file become pointers to objects.
+    """
+
+    dtype: np.dtype[Any]
+
+    def __new__(cls, code: Any = "", *ignored: Any) -> "PlainKind":
+        """From `dtype`'s own arguments.
+
+        Raises:
+            UnpicklingError: a type with fields, or none at all.
+        """
+        made = super().__new__(cls)
+        if not isinstance(code, str) or not re.fullmatch("[biufcmMSUO][0-9]{0,9}", code):
+            raise pickle.UnpicklingError(f"numpy values of type {str(code)[:40]!r} are not read")
+        made.dtype = np.dtype(code)
+        return made
+
+    def __setstate__(self, state: Any) -> None:
+        """The order of the bytes alone is taken."""
+        if state[1] in (">", "<"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class PlainArray(np.ndarray):
+    """A numpy array of such values: empty at first, as numpy's `_reconstruct` makes it, then filled by its state."""
+
+    def __new__(cls, *ignored: Any) -> "PlainArray":
+        """An empty one; the file's word on it comes later."""
+        return super().__new__(cls, 0)
+
+    def __setstate__(self, state: Any) -> None:
+        """Version, shape, dtype, order and content, as numpy's own.
+
+        Raises:
+            UnpicklingError: another number of objects than the shape says, which numpy does not count.
+        """
+        version, shape, kind, fortran, content = state
+        dtype = _dtype(kind)
+        if dtype.hasobject and len(content) != math.prod(shape):
+            raise pickle.UnpicklingError("a numpy array with another number of objects than its shape says")
+        super().__setstate__((version, shape, dtype, fortran, content))
+
+
+class PlainScalar:
+    """A numpy number or text."""
+
+    def __new__(cls, kind: Any, content: Any = b"") -> Any:
+        """From the arguments of numpy's `scalar`."""
+        if _dtype(kind).hasobject:
+            return content
+        array = PlainArray()
+        array.__setstate__((1, (), kind, False, content))
+        return array[()]
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _dtype(kind: Any) -> Any:
+    if not isinstance(kind, PlainKind):
+        raise pickle.UnpicklingError("a numpy array without a type")
+    return kind.dtype
+
+
+def numpy_globals() -> dict[str, Any]:
+    """What numpy's arrays, scalars and types are pickled as: plain values alone. Numpy 2 moved two of the functions."""
+    found: dict[str, Any] = {"numpy.ndarray": PlainArray, "numpy.dtype": PlainKind}
+    for home in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        found |= {f"{home}._reconstruct": PlainArray, f"{home}.scalar": PlainScalar}
+    # Without arguments it is the content of an empty array in protocol 2.
+    return found | {"builtins.bytes": bytes}
 
 
 def torch_globals() -> list[Any]:
@@ -64,7 +131,7 @@ def torch_globals() -> list[Any]:
 def pickle_globals() -> dict[str, Any]:
     """For plain pickles of numpy arrays, as Paddle writes them, by any protocol.
 
-    Only types and functions in C: a pickle can set attributes on functions and classes written in Python.
+    No functions written in Python, and no class without `__setstate__`: a pickle could set attributes on them.
     """
     from collections import OrderedDict
 

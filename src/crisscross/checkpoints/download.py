@@ -95,16 +95,21 @@ def _receive(url: str, part: Path) -> int | None:
             raise CrissCrossError(f"{url}: the server answered with an HTML page instead of the file; {AT_HAND}")
         continued = answer.status == http.HTTPStatus.PARTIAL_CONTENT
         start = start if continued else 0
-        length = answer.headers.get("Content-Length")
-        size = start + int(length) if length else None
+        # None where the header is missing or senseless.
+        size = None if answer.length is None else start + answer.length
         with part.open("ab" if continued else "wb") as file, _progress(part, start, size) as progress:
-            try:
-                while block := answer.read(BLOCK):
-                    file.write(block)
-                    progress.update(file.tell() // BLOCK)
-            except (http.client.HTTPException, ConnectionError, TimeoutError):
-                pass
+            while block := _block(answer):
+                file.write(block)
+                progress.update(file.tell() // BLOCK)
     return size
+
+
+def _block(answer: Any) -> bytes:
+    """The next bytes; none at the end, or where the connection breaks, whatever the system calls that."""
+    try:
+        return answer.read(BLOCK)
+    except (http.client.HTTPException, OSError):
+        return b""
 
 
 def _progress(part: Path, start: int, size: int | None) -> Progress:
@@ -128,9 +133,10 @@ def _open(url: str, start: int) -> Any:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             return error
         error.close()
-        raise CrissCrossError(f"{url}: the server says {error.code} {error.reason}; {AT_HAND}") from error
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", None) or error
+        reason = " ".join(str(error.reason).split())
+        raise CrissCrossError(f"{url}: the server says {error.code} {reason}; {AT_HAND}") from error
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        reason = " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
         raise CrissCrossError(f"{url}: cannot be reached ({reason}); {AT_HAND}") from error
 
 

@@ -160,6 +160,6 @@ def _as_tensor(path: Path, key: str, value: Any) -> Any:
     array = value[1] if isinstance(value, tuple) and len(value) == 2 else value
     if not isinstance(array, np.ndarray):
         return value
-    if array.dtype.kind not in "fi":
+    if array.dtype.kind not in "fi" or array.dtype.itemsize > 8:
         raise CrissCrossError(f"{path}: {key} holds values of type {array.dtype}, not numbers that a network has")
     return torch.from_numpy(np.array(array))
