@@ -85,6 +85,19 @@ def test_finished_files_are_left_alone_and_broken_off_ones_are_made(tmp_path: Pa
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_files_that_another_run_is_writing_stay(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path)
+    source = next(tmp_path.rglob("*_labelIds.png"))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        half = source.parent / f".x.png.{other.pid}.tmp"
+        half.write_bytes(b"half")
+        prepare("cityscapes", tmp_path)
+        assert half.exists()
+        other.kill()
+    prepare("cityscapes", tmp_path)
+    assert not half.exists()
+
+
 def test_another_folder_for_the_results(tmp_path: Path) -> None:
     write_cityscapes(tmp_path / "in", 1)
     before = files_below(tmp_path / "in")
