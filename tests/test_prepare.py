@@ -1,5 +1,6 @@
 """Masks made from what the data sets' sites hand out, checked against drawings and other people's code."""
 
+import contextlib
 import importlib
 import os
 import signal
@@ -83,6 +84,19 @@ def test_finished_files_are_left_alone_and_broken_off_ones_are_made(tmp_path: Pa
     assert (done.written, done.skipped) == (1, 5)
     assert first.read_bytes() == b"mine" and second.read_bytes() == wanted
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_files_that_another_run_is_writing_stay(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path)
+    source = next(tmp_path.rglob("*_labelIds.png"))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        half = source.parent / f".x.png.{other.pid}.tmp"
+        half.write_bytes(b"half")
+        prepare("cityscapes", tmp_path)
+        assert half.exists()
+        other.kill()
+    prepare("cityscapes", tmp_path)
+    assert not half.exists()
 
 
 def test_another_folder_for_the_results(tmp_path: Path) -> None:
@@ -290,6 +304,42 @@ def dies(target: Path) -> int:
 def test_a_process_that_is_killed_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CrissCrossError, match=r"a process was killed, .* fewer --workers"):
         carry_out("test", Plan([Job(tmp_path / "x", dies)]), 2)
+
+
+def waits_long(target: Path) -> int:
+    target.with_suffix(".pid").write_text(str(os.getpid()))
+    time.sleep(60)
+    return 0
+
+
+def lives(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    with contextlib.suppress(OSError):
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_no_process_outlives_the_first_one(tmp_path: Path) -> None:
+    code = (
+        "from test_prepare import *;"
+        f"carry_out('test', Plan([Job(Path({str(tmp_path)!r}) / n, waits_long) for n in 'ab']), 2)"
+    )
+    paths = os.pathsep.join([str(Path(cityscapes.__file__).parents[2]), str(Path(__file__).parent)])
+    first = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths})
+    deadline = time.monotonic() + 60
+    while len(pids := [text for path in tmp_path.glob("*.pid") if (text := path.read_text())]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    deadline = time.monotonic() + 10
+    while any(lives(int(pid)) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    left = [pid for pid in pids if lives(int(pid))]
+    for pid in left:
+        os.kill(int(pid), signal.SIGKILL)
+    assert not left
 
 
 def test_ctrl_c_leaves_whole_files_and_the_next_run_goes_on(tmp_path: Path) -> None:

@@ -284,7 +284,7 @@ def test_kill_at_any_moment_and_resume_gives_the_same_bits(whole_run, folder, tm
     process.kill()
     process.wait()
     assert native.read(out / "last.safetensors")[2]["position"]["iteration"] < 8
-    (out / ".last.safetensors.1.tmp").write_text("left behind by a process that was killed while it saved")
+    (out / f".last.safetensors.{process.pid}.tmp").write_text("left behind by a process that was killed while it saved")
     subprocess.run(command(folder, out, *every, "--resume"), check=True, capture_output=True, timeout=120)
     assert same_state(whole_run / "last.safetensors", out / "last.safetensors") == []
     assert not list(out.glob(".*"))

@@ -34,10 +34,24 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that a killed process left behind."""
+    """Remove temporary files that a killed process left behind, but not those of another one at work there."""
     for path in folder.glob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+        if not _others_work(path.name.split(".")[-2]):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _others_work(pid: str) -> bool:
+    """Whether another process of this number lives."""
+    if os.name != "posix" or not pid.isdecimal() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -1,6 +1,9 @@
 """Many small files from many small files: several processes, finished ones are skipped, stopping is safe."""
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -74,7 +77,7 @@ def _results(jobs: Sequence[Job], workers: int) -> Iterator[int]:
     if workers <= 1:
         yield from map(_do, jobs)
         return
-    pool = ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_first)
+    pool = ProcessPoolExecutor(workers, initializer=_follow_the_first)
     try:
         yield from _in_turn(pool, iter(jobs), workers * WAITING)
     except BrokenProcessPool as error:
@@ -97,9 +100,18 @@ def _do(job: Job) -> int:
     return job.make(job.target)
 
 
-def _leave_interrupts_to_the_first() -> None:
+def _follow_the_first() -> None:
     # Ctrl-C reaches every process of the terminal; these finish the file at hand.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
+
+
+def _end_with_the_first() -> None:
+    # Nobody else ends these when the first process is killed.
+    first = multiprocessing.parent_process()
+    if first is not None:
+        first.join()
+        os._exit(1)
 
 
 def write_mask(path: Path, labels: np.ndarray, palette: Sequence[Colour] | None = None) -> None:
