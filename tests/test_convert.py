@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 import crisscross
 from crisscross.checkpoints import authors, mmseg, native, paddleseg, publishers
@@ -223,6 +225,20 @@ def test_weights_that_are_no_numbers(mmseg_tensors, bad):
         crisscross.load(mmseg_tensors | {"decode_head.convs.0.conv.weight": broken})
 
 
+def test_tensors_that_are_no_plain_numbers(mmseg_tensors):
+    weight = mmseg_tensors["decode_head.conv_seg.weight"]
+    for odd in (weight.to_sparse(), weight.to("meta"), weight.to(torch.complex64)):
+        with pytest.raises(CrissCrossError, match=r"^state dict: head\.classify\.weight is sparse, quantised, complex"):
+            crisscross.load(mmseg_tensors | {"decode_head.conv_seg.weight": odd})
+
+
+@pytest.mark.parametrize("part", ["decode_head.cca.query_conv", "decode_head.conv_seg", "auxiliary_head.conv_seg"])
+@pytest.mark.parametrize("shape", [(), (0, 16, 1, 1)])
+def test_tensors_that_tell_nothing(mmseg_tensors, part, shape):
+    with pytest.raises(CrissCrossError, match=rf"^state dict: {part}\.weight has shape .*, not that of a convolution$"):
+        crisscross.load(mmseg_tensors | {f"{part}.weight": torch.zeros(shape)})
+
+
 def test_values_too_large_for_half_precision(mmseg_tensors, tmp_path):
     segmenter = crisscross.load(mmseg_tensors | {"decode_head.conv_seg.bias": torch.tensor([0.0, 7e4, 0.0])})
     with pytest.raises(CrissCrossError, match=r"head\.classify\.bias has values too large for torch\.float16; store"):
@@ -281,6 +297,31 @@ def test_metadata_that_contradict_the_weights_are_refused(published):
     # Colours that are too few are replaced, names are not lost over them.
     found = with_metadata(published, {"CLASSES": ("a", "b"), "PALETTE": [[1, 2, 3]]}, "f")
     assert len(found.data.palette) == 2
+
+
+@pytest.mark.parametrize(
+    "palette",
+    [[["a", "b", "c"]] * 2, [[1, 2]] * 2, [None, None], [1, 2], {"a": 0, "b": 1}, [[float("nan")] * 3] * 2, 7],
+)
+def test_colours_that_are_none_cost_no_names(published, palette):
+    found = with_metadata(published, {"CLASSES": np.array(["a", "b"]), "PALETTE": palette}, "f")
+    assert found.data.classes == ("a", "b") and len(found.data.palette) == 2
+
+
+def test_class_names_and_experiments_that_are_none(published):
+    for names in (5, "ab"):
+        with pytest.raises(CrissCrossError, match=r"^f: its class names are no list, but '"):
+            with_metadata(published, {"CLASSES": names}, "f")
+    with pytest.raises(CrissCrossError, match=r"^f: maximum recursion depth"):
+        with_metadata(published, {"crisscross": "[" * 100_000}, "f")
+
+
+@pytest.mark.parametrize("facts", ["[1]", "5", "null", "[" * 100_000])
+def test_facts_of_a_file_of_ours_are_a_mapping(tmp_path, facts):
+    header = {"format": native.FORMAT, "experiment": json.dumps({"name": "x"}), "facts": facts}
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", header)
+    with pytest.raises(CrissCrossError, match=r"x\.safetensors: (its facts must be a mapping|maximum recursion depth)"):
+        native.read(tmp_path / "x.safetensors")
 
 
 def test_the_experiment_of_our_own_files_is_taken_whole(published):

@@ -57,8 +57,8 @@ def _summary(segmenter: Segmenter, facts: Mapping[str, Any]) -> str:
         f"CCNet (criss-cross attention, arXiv 1811.11721) with R = {model.recurrence} on `{model.backbone}` at output "
         f"stride {model.output_stride}: {len(segmenter.classes)} classes, {count / 1e6:.2f} million parameters."
     ]
-    if facts.get("publisher") in PUBLISHERS:
-        lines.append(f"The weights were trained with {PUBLISHERS[facts['publisher']].TITLE} and converted.")
+    if (publisher := str(facts.get("publisher"))) in PUBLISHERS:
+        lines.append(f"The weights were trained with {PUBLISHERS[publisher].TITLE} and converted.")
     return "\n".join(lines)
 
 

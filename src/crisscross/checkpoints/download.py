@@ -68,7 +68,7 @@ def _download(url: str, digest: str, target: Path) -> None:
         size = _receive(url, part)
         if size is None or part.stat().st_size == size:
             break
-        # Only a connection that brings nothing new counts as a failure.
+        # A connection that brings nothing new is given up at once, one that keeps breaking after a few attempts.
         if attempt == ATTEMPTS or (part.stat().st_size if part.exists() else 0) == before:
             raise CrissCrossError(
                 f"{url}: the connection broke at {part.stat().st_size} of {size} bytes; "

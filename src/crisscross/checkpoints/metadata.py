@@ -35,7 +35,11 @@ def with_metadata(experiment: Experiment, meta: Mapping[str, Any], source: str) 
     names = meta.get("dataset_meta")
     names = names if isinstance(names, Mapping) else meta
     classes, palette = (_first(names, key, key.upper()) for key in ("classes", "palette"))
-    return with_classes(experiment, classes, palette, source) if classes else experiment
+    if classes is None:
+        return experiment
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise CrissCrossError(f"{source}: its class names are no list, but {str(classes)[:40]!r}")
+    return with_classes(experiment, classes, palette, source) if len(tuple(classes)) else experiment
 
 
 def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str) -> Experiment:
@@ -48,9 +52,8 @@ def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str
     needed = len(experiment.data.classes)
     if len(names) != needed:
         raise CrissCrossError(f"{source}: {len(names)} class names for weights with {needed} classes")
-    colours = default_palette(len(names))
-    if isinstance(palette, Iterable) and len(rows := [tuple(int(part) for part in row) for row in palette]) == needed:
-        colours = tuple((row[0], row[1], row[2]) for row in rows)
+    colours = _colours(palette)
+    colours = colours if len(colours) == needed else default_palette(needed)
     try:
         data = replace(experiment.data, classes=names, palette=colours)
     except CrissCrossError as error:
@@ -58,10 +61,18 @@ def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str
     return replace(experiment, data=data)
 
 
+def _colours(palette: Any) -> tuple[tuple[int, int, int], ...]:
+    """Red, green and blue of each class; none at all where it is something else."""
+    try:
+        return tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
+    except (TypeError, ValueError):
+        return ()
+
+
 def _own(text: str, source: str) -> Experiment:
     try:
         return from_dict(Experiment, json.loads(text))
-    except (CrissCrossError, ValueError) as error:
+    except (CrissCrossError, ValueError, RecursionError) as error:
         raise CrissCrossError(f"{source}: {error}") from error
 
 

@@ -115,9 +115,15 @@ def read_header(path: str | os.PathLike[str]) -> tuple[Experiment | None, dict[s
     if header.get("format") != FORMAT:
         raise CrissCrossError(f"{path}: written by another version ({header.get('format')}); this one reads {FORMAT}")
     try:
-        return from_dict(Experiment, json.loads(header["experiment"])), json.loads(header.get("facts", "{}"))
-    except (CrissCrossError, ValueError) as error:
+        experiment, facts = (
+            from_dict(Experiment, json.loads(header["experiment"])),
+            json.loads(header.get("facts", "{}")),
+        )
+    except (CrissCrossError, ValueError, RecursionError) as error:
         raise CrissCrossError(f"{path}: {error}") from error
+    if not isinstance(facts, dict):
+        raise CrissCrossError(f"{path}: its facts must be a mapping of keys to values, got {str(facts)[:40]}")
+    return experiment, facts
 
 
 @contextmanager
@@ -181,8 +187,12 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     """Refuse weights that cannot predict anything.
 
     Raises:
-        CrissCrossError: a value is NaN or infinite; the first such tensor is named.
+        CrissCrossError: a value is NaN or infinite, or a tensor is not of plain numbers; the first such is named.
     """
     for key, value in tensors.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
+            raise CrissCrossError(
+                f"{source}: {key} is sparse, quantised, complex or without content, not plain numbers"
+            )
         if not key.startswith(OPTIMISER) and value.is_floating_point() and not value.isfinite().all():
             raise CrissCrossError(f"{source}: {key} holds NaN or infinity: the training broke, or the file did")

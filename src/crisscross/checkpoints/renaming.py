@@ -116,7 +116,8 @@ def describe(
     """
     query = _needed(tensors, names, "head.attend.attention.query.weight").shape
     classes = _needed(tensors, names, "head.classify.weight").shape[0]
-    aux = tensors.get(names.theirs("aux_head.classify.weight"))
+    auxiliary = "aux_head.classify.weight"
+    aux = _needed(tensors, names, auxiliary) if names.theirs(auxiliary) in tensors else None
     numbers = [key.removeprefix(stage).split(".")[0] for key in tensors if key.startswith(stage)]
     blocks = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
     model: ModelConfig = replace(
@@ -134,4 +135,7 @@ def _needed(tensors: Mapping[str, Tensor], names: Names, ours: str) -> Tensor:
     key = names.theirs(ours)
     if key not in tensors:
         raise CrissCrossError(f"an incomplete CCNet: {key} is missing")
+    shape = list(tensors[key].shape)
+    if len(shape) != 4 or 0 in shape:
+        raise CrissCrossError(f"{key} has shape {shape}, not that of a convolution")
     return tensors[key]
