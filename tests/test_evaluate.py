@@ -81,6 +81,20 @@ def test_counts_are_those_of_a_plain_loop(segmenter, dataset, workers, tta):
     assert result.memory > 50 * 2**20
 
 
+def test_several_processes_count_every_picture_once(segmenter, dataset, monkeypatch):
+    alone = evaluate(segmenter, dataset, "val").counts
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda counts: None)
+    parts = []
+    for index in range(2):
+        state = types.SimpleNamespace(
+            process_index=index, num_processes=2, is_main_process=index == 0, device=torch.device("cpu")
+        )
+        monkeypatch.setattr("crisscross.engine.evaluate.PartialState", lambda state=state: state)
+        parts.append(evaluate(segmenter, dataset, "val").counts)
+    assert all(part.sum() > 0 for part in parts)
+    assert torch.equal(parts[0] + parts[1], alone)
+
+
 def test_an_absent_class_and_one_that_is_only_predicted(segmenter, dataset):
     # Truth has no class 2 here; the network says 2 once and never 1.
     pairs = dataset.split("val")[:1]
