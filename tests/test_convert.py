@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 import crisscross
 from crisscross.checkpoints import authors, mmseg, native, paddleseg, publishers
 from crisscross.checkpoints.convert import convert, save_as
-from crisscross.checkpoints.loading import read_source
+from crisscross.checkpoints.loading import by_recipe, read_source
 from crisscross.checkpoints.metadata import with_metadata
 from crisscross.checkpoints.reading import read_state_dict
 from crisscross.cli import convert as cli_convert
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, differences
 from crisscross.data import camvid
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.zoo import RECIPES, known_classes
 from forward_passes import filled
 from test_mmseg import published_keys
@@ -333,3 +333,21 @@ def test_the_experiment_of_our_own_files_is_taken_whole(published):
 
 def test_the_command_knows_every_publisher():
     assert tuple(publishers.PUBLISHERS) == cli_convert.PUBLISHERS
+
+
+def test_a_recipe_that_contradicts_the_file_is_said(tmp_path):
+    tensors = filled(published_keys(R50, 19, **WIDTHS))
+    text = "model = dict(decode_head=dict(recurrence=3, align_corners=True), test_cfg=dict(mode='slide'))"
+    torch.save({"meta": {"config": text}, "state_dict": tensors}, tmp_path / "slide.pth")
+    loaded = read_source(tmp_path / "slide.pth")
+    name = "ccnet_r50-d8_4xb2-40k_cityscapes-512x1024"
+    with pytest.warns(CrissCrossWarning) as caught:
+        assert by_recipe(loaded, name).model.recurrence == 2
+    (line,) = [str(entry.message) for entry in caught]
+    for words in ("slide.pth: says", "model.recurrence=3 (recipe: 2)", "model.align_corners=True", f"recipe {name} is"):
+        assert words in line
+    assert "inference.mode=slide (recipe: whole)" in line
+    # The file's own words agree with this one, but for the recurrence.
+    with pytest.warns(CrissCrossWarning) as caught:
+        by_recipe(loaded, name.replace("512x1024", "769x769"))
+    assert "says model.recurrence=3 (recipe: 2); the" in str(caught[0].message)

@@ -52,6 +52,14 @@ def test_label_ids_in_files_of_train_ids(tmp_path: Path) -> None:
     )
 
 
+def test_train_ids_in_files_of_label_ids(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path)
+    dataset = open_dataset("auto", tmp_path)
+    pair = dataset.split("val")[0]
+    save(pair.mask, read_pair(pair, dataset)[1])
+    says(dataset, "val", "label 255 at", "these are train ids: such files are called *_labelTrainIds.png")
+
+
 def test_label_ids_in_a_folder_of_19_classes(tmp_path: Path) -> None:
     root = write_folder(tmp_path, {"train": 1, "val": 1})
     (root / "dataset.yaml").write_text("classes: [" + ", ".join(f"c{k}" for k in range(19)) + "]\n")

@@ -165,7 +165,7 @@ def test_the_same_weights_give_the_logits_of_their_forward_pass(formula_tensors,
         },
     ):
         for tensors in (wrong, formula_tensors):
-            renamed = {mmseg.rename(key): tensors[key] for key in wrong}
+            renamed = {mmseg.NAMES.ours(key): tensors[key] for key in wrong}
             assert not loaded.load_state_dict(renamed, strict=False).unexpected_keys
             assert (difference(loaded.head(ours[-1]), decode) > 1e-3) == (tensors is wrong), list(wrong)
 

@@ -1,4 +1,4 @@
-"""The one error that people are meant to read."""
+"""The one error, and the one warning, that people are meant to read."""
 
 
 class CrissCrossError(Exception):
@@ -7,3 +7,7 @@ class CrissCrossError(Exception):
     The message is one line that names the file or key, the value found and the fix. The command line prints it
     without a traceback and exits with 2.
     """
+
+
+class CrissCrossWarning(UserWarning):
+    """Something that goes on, and that people should know. The command line prints it as one line."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crisscross import zoo
 from crisscross.checkpoints import native
-from crisscross.checkpoints.loading import Source, by_recipe, fill, read_source
+from crisscross.checkpoints.loading import Source, by_recipe, fill, read_source, refuse_code
 from crisscross.checkpoints.metadata import OURS, with_classes
 from crisscross.checkpoints.publishers import PUBLISHERS, why_not
 from crisscross.config import Experiment, override, to_dict
@@ -57,7 +57,9 @@ def convert(
         experiment = with_classes(experiment, known.classes, known.palette, loaded.name)
     elif classes:
         experiment = with_classes(experiment, classes, None, loaded.name)
-    segmenter = Segmenter(override(experiment, changes), initialise=False)
+    experiment = override(experiment, changes)
+    refuse_code(loaded, experiment, dict(word.split("=", 1) for word in changes))
+    segmenter = Segmenter(experiment, initialise=False)
     try:
         fill(segmenter, loaded)
     except native.Misfit as misfit:

@@ -3,13 +3,15 @@
 import hashlib
 import http.client
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from crisscross.errors import CrissCrossError
 from crisscross.progress import Progress
 
-ATTEMPTS = 3
+# So many connections in a row may bring nothing new, with so many seconds more between them each time.
+ATTEMPTS, PAUSE_SECONDS = 3, 1.0
 TIMEOUT_SECONDS = 30
 BLOCK = 1 << 20
 AT_HAND = "if you have the file, give it with --weights FILE (in Python weights=FILE)"
@@ -63,53 +65,63 @@ def fetch(url: str, digest: str, offline: bool = False) -> Path:
 
 def _download(url: str, digest: str, target: Path) -> None:
     part = target.with_name(f"{target.name}.part")
-    for attempt in range(1, ATTEMPTS + 1):
-        before = part.stat().st_size if part.exists() else 0
-        size = _receive(url, part)
-        if size is None or part.stat().st_size == size:
+    fruitless = 0
+    while True:
+        before = _size(part)
+        size, complete = _receive(url, part)
+        if complete:
             break
-        # A connection that brings nothing new is given up at once, one that keeps breaking after a few attempts.
-        if attempt == ATTEMPTS or (part.stat().st_size if part.exists() else 0) == before:
+        # As long as each connection brings something, a flaky line gets there.
+        fruitless = 0 if _size(part) > before else fruitless + 1
+        if fruitless == ATTEMPTS:
+            of = "" if size is None else f" of {size}"
             raise CrissCrossError(
-                f"{url}: the connection broke at {part.stat().st_size} of {size} bytes; "
-                "type the same again to go on from there"
+                f"{url}: the connection broke at {_size(part)}{of} bytes; type the same again to go on from there"
             )
+        time.sleep(PAUSE_SECONDS * fruitless)
     if not (found := _sha256(part)).startswith(digest):
         part.unlink()
         raise CrissCrossError(f"{url}: {_wrong_hash(found, digest)}; the download was thrown away; {AT_HAND}")
     os.replace(part, target)
 
 
-def _receive(url: str, part: Path) -> int | None:
-    """Append what is missing of a file; its whole size, None where the server does not tell.
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _receive(url: str, part: Path) -> tuple[int | None, bool]:
+    """Append what is missing of a file; its size (None where the server does not tell), and whether it is all there.
 
     A connection that breaks while data arrives is no error here: the part simply stays short.
     """
-    start = part.stat().st_size if part.exists() else 0
+    start = _size(part)
     with _open(url, start) as answer:
         if answer.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink()
             return _receive(url, part)
-        kind = answer.headers.get_content_type()
-        if kind == "text/html":
+        if answer.headers.get_content_type() == "text/html":
             raise CrissCrossError(f"{url}: the server answered with an HTML page instead of the file; {AT_HAND}")
         continued = answer.status == http.HTTPStatus.PARTIAL_CONTENT
         start = start if continued else 0
         # None where the header is missing or senseless.
         size = None if answer.length is None else start + answer.length
         with part.open("ab" if continued else "wb") as file, _progress(part, start, size) as progress:
-            while block := _block(answer):
+            block, broken = _block(answer)
+            while block:
                 file.write(block)
                 progress.update(file.tell() // BLOCK)
-    return size
+                block, broken = (b"", True) if broken else _block(answer)
+    return size, not broken and size in (None, _size(part))
 
 
-def _block(answer: Any) -> bytes:
-    """The next bytes; none at the end, or where the connection breaks, whatever the system calls that."""
+def _block(answer: Any) -> tuple[bytes, bool]:
+    """The next bytes (none at the end), and whether the connection broke, whatever the system calls that."""
     try:
-        return answer.read(BLOCK)
+        return answer.read(BLOCK), False
+    except http.client.IncompleteRead as error:
+        return error.partial, True
     except (http.client.HTTPException, OSError):
-        return b""
+        return b"", True
 
 
 def _progress(part: Path, start: int, size: int | None) -> Progress:

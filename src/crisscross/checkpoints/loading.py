@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,23 +15,30 @@ from crisscross.checkpoints import native, publishers
 from crisscross.checkpoints.download import fetch
 from crisscross.checkpoints.metadata import with_metadata
 from crisscross.checkpoints.reading import Content, read_content, unwrap
-from crisscross.config import Experiment, apply_overrides, hint
+from crisscross.config import Experiment, apply_overrides, differences, hint
 from crisscross.config.parse import flatten
 from crisscross.data.palette import default_palette
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.models import Segmenter
 
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
+# What tells a run folder of the user's own.
+RUN_FILE = "experiment.yaml"
+
 
 class Loaded(NamedTuple):
-    """What a source holds: `publisher` is a word of `publishers.PUBLISHERS`, None for ours; `facts` are ours alone."""
+    """What a source holds: `publisher` is a word of `publishers.PUBLISHERS`, None for ours; `facts` are ours alone.
+
+    `told` are the keys of the experiment that other publishers' metadata changed.
+    """
 
     tensors: dict[str, Tensor]
     experiment: Experiment
     name: str
     publisher: str | None
     facts: dict[str, Any]
+    told: tuple[str, ...] = ()
 
 
 def load(
@@ -63,9 +71,33 @@ def load(
     else:
         loaded = read_source(weights, offline)
         loaded = loaded._replace(experiment=by_recipe(loaded, str(source)))
-    segmenter = Segmenter(with_overrides(loaded.experiment, overrides), initialise=False)
+    experiment = with_overrides(loaded.experiment, overrides)
+    refuse_code(loaded, experiment, overrides)
+    segmenter = Segmenter(experiment, initialise=False)
     fill(segmenter, loaded)
-    return segmenter.to(device).eval()
+    try:
+        return segmenter.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise CrissCrossError(f"device {device!r}: {str(error).splitlines()[0]}") from error
+
+
+def refuse_code(loaded: Loaded, experiment: Experiment, overrides: Mapping[str, Any]) -> None:
+    """Weights are data: what they name as `package.module:attribute` is imported only where the user wants it.
+
+    The user does where the file lies in its run folder, beside `experiment.yaml`, and by saying the same name again.
+
+    Raises:
+        CrissCrossError: the file alone asks for it.
+    """
+    if (Path(loaded.name).parent / RUN_FILE).is_file():
+        return
+    for key, value in (("model.backbone", experiment.model.backbone), ("data.name", experiment.data.name)):
+        said = value in (overrides.get(key), overrides.get(key.rpartition(".")[2]))
+        if ":" in value and not said:
+            raise CrissCrossError(
+                f"{loaded.name}: refused: it asks to run code, {key}={value}; if you trust it, say that yourself: "
+                f"crisscross.load(FILE, **{{{key!r}: {value!r}}}), or put the file beside its run's {RUN_FILE}"
+            )
 
 
 def build(source: str | Experiment, **overrides: Any) -> Segmenter:
@@ -127,7 +159,10 @@ def read_source(source: Source, offline: bool = False) -> Loaded:
         else:
             content = read_content(path)
     publisher, tensors, experiment = publishers.convert(content.tensors, name)
-    loaded = Loaded(tensors, with_metadata(experiment, content.meta, name), name, publisher, {})
+    told = with_metadata(experiment, content.meta, name)
+    # What the metadata changed, they told.
+    keys = [key for key in differences(experiment, told) if key.startswith(("model.", "preprocess.", "inference."))]
+    loaded = Loaded(tensors, told, name, publisher, {}, tuple(keys))
     if isinstance(source, str) and zoo.published(source) and not Path(source).exists():
         loaded = loaded._replace(experiment=by_recipe(loaded, source))
     return loaded
@@ -146,7 +181,17 @@ def by_recipe(loaded: Loaded, name: str) -> Experiment:
     if len(wanted.data.classes) != len(found.classes):
         counts = f"{len(found.classes)} classes, the recipe {name} has {len(wanted.data.classes)}"
         raise CrissCrossError(f"{loaded.name}: the file has {counts}; choose the recipe that it was trained by")
+    _warn_of_differences(loaded, wanted)
     return wanted
+
+
+def _warn_of_differences(loaded: Loaded, wanted: Experiment) -> None:
+    """Say where the file's own words are put aside for the recipe's: another score may come of it."""
+    ours, theirs = flatten(wanted), flatten(loaded.experiment)
+    keys = [key for key in loaded.told if ours[key] != theirs[key]]
+    if keys:
+        said = ", ".join(f"{key}={theirs[key]} (recipe: {ours[key]})" for key in keys)
+        warnings.warn(f"{loaded.name}: says {said}; the recipe {wanted.name} is followed", CrissCrossWarning, 2)
 
 
 def fill(segmenter: Segmenter, loaded: Loaded) -> None:

@@ -45,11 +45,6 @@ def recognises(tensors: Mapping[str, Tensor]) -> bool:
     return any(key.startswith("decode_head.cca.") for key in tensors)
 
 
-def rename(key: str) -> str:
-    """Our name of one of their tensors; unknown names are kept."""
-    return NAMES.ours(key)
-
-
 def convert(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Experiment]:
     """Their state dict in our names, and the experiment that its shapes tell.
 

@@ -3,11 +3,13 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from crisscross import __version__
 from crisscross.cli import benchmark, convert, data, demo, evaluate, predict, train, zoo
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 
 COMMANDS = (demo, zoo, train, evaluate, predict, data, convert, benchmark)
 
@@ -36,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return parsed.run(parsed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", CrissCrossWarning)
+            warnings.showwarning = _show_warning
+            return parsed.run(parsed)
     except CrissCrossError as error:
         print(f"crisscross: {error}", file=sys.stderr)
         return 2
@@ -48,3 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("crisscross: stopped", file=sys.stderr)
         return 130
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    ours = issubclass(category, CrissCrossWarning)
+    text = f"crisscross: warning: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
+    sys.stderr.write(text)

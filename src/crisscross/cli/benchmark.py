@@ -31,7 +31,11 @@ QUICK = ("64x64,97x97", 3, "mmcv,non-local")
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command and what it can measure."""
-    parser = commands.add_parser("benchmark", help="measure time and memory", description=__doc__)
+    parser = commands.add_parser(
+        "benchmark",
+        help="measure time and memory",
+        description="Measure this package beside other implementations, on this machine.",
+    )
     subjects = parser.add_subparsers(title="what", metavar="WHAT", required=True)
     _add_attention(subjects)
     _add_model(subjects)

@@ -75,7 +75,7 @@ def show(times: "Times", of: str) -> None:
             f"{name} {goal:g}x {'reached' if field.ratio >= goal else 'not reached'}"
             for name, goal in (("goal", GOAL), ("stretch", STRETCH))
         )
-        print(f"labels and count {field.ratio:.1f} times faster than plain code: {verdict}")
+        print(f"labels and count {field.ratio:.2f} times faster than plain code: {verdict}")
 
 
 def _field_table(field: "Field") -> list[list[str]]:

@@ -17,7 +17,9 @@ GIB = 2**30
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    parser = commands.add_parser("evaluate", help="score a network on a split", description=__doc__)
+    parser = commands.add_parser(
+        "evaluate", help="score a network on a split", description="Score weights on one split."
+    )
     add_network(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
     parser.add_argument("--name", metavar="NAME", help="the data set's layout; default: the one of training")

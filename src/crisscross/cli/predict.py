@@ -10,7 +10,9 @@ from crisscross.errors import CrissCrossError
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    parser = commands.add_parser("predict", help="label your pictures", description=__doc__)
+    parser = commands.add_parser(
+        "predict", help="label your pictures", description="Label pictures; writes index, colour and overlay PNGs."
+    )
     add_network(parser)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures or folders")
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="default: predictions")

@@ -24,6 +24,8 @@ def label_advice(dataset: DataSet, values: Collection[int]) -> str:
             "; these are label ids of Cityscapes, not its train ids: `crisscross data prepare cityscapes DIR` "
             "writes *_labelTrainIds.png (delete wrong ones first)"
         )
+    if dataset.name.startswith("cityscapes") and dataset.labels is not None and 255 in values:
+        return "; label ids never hold 255, these are train ids: such files are called *_labelTrainIds.png"
     if is_ade20k and 255 in values:
         return "; these masks were reduced before (0 -> 255, k -> k - 1): use the original annotations/"
     if is_ade20k:

@@ -19,8 +19,8 @@ PALETTE = hex_palette(
 # The label id of each train id; all other ids, 0..33, count nowhere.
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 ALL_LABEL_IDS = 34
-# From stored label id to train id. Licence plates have the id -1, which no picture of label ids can hold.
-TRAIN_ID_OF = {label: LABEL_IDS.index(label) if label in LABEL_IDS else 255 for label in (*range(ALL_LABEL_IDS), 255)}
+# From stored label id to train id. Licence plates have the id -1, which is never drawn: 255 gives train ids away.
+TRAIN_ID_OF = {label: LABEL_IDS.index(label) if label in LABEL_IDS else 255 for label in range(ALL_LABEL_IDS)}
 
 PICTURES, PICTURE_END = "leftImg8bit", "_leftImg8bit.png"
 FINE, COARSE = "gtFine", "gtCoarse"

@@ -59,5 +59,5 @@ def existing_folder(root: str | os.PathLike[str]) -> Path:
     """`root` as a path, or an error that says it is missing."""
     root = Path(root)
     if not root.is_dir():
-        raise CrissCrossError(f"{root}: no such folder; give the data set's folder with --data DIR")
+        raise CrissCrossError(f"{root}: no such folder; give the data set's folder")
     return root

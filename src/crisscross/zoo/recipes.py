@@ -93,7 +93,7 @@ def recipe(name: str) -> Experiment:
     """
     known = ALIASES.get(name, name)
     if known not in RECIPES:
-        near = hint(name, RECIPES)
+        near = hint(name, [*RECIPES, *ALIASES])
         raise CrissCrossError(
             f"no recipe {name!r}; {near if near.startswith('did') else '`crisscross zoo` lists all of them'}"
         )

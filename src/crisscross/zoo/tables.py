@@ -9,7 +9,7 @@ from crisscross.zoo.recipes import OURS, published, recipe, shipped_weights
 
 TITLES = {"cityscapes": "Cityscapes val", "ade20k": "ADE20K val", "voc2012aug": "Pascal VOC 2012 + Aug val"}
 HEAD = ("name", "backbone", "crop", "iterations", "memory GB", "fps", "mIoU", "ms+flip", "measured mIoU", "ms+flip")
-OUR_HEAD = ("name", "backbone", "stride", "R", "iterations", "weights", "measured mIoU", "on")
+OUR_HEAD = ("name", "backbone", "stride", "R", "iterations", "weights", "measured mIoU", "ms+flip", "on")
 
 Table = list[tuple[str, ...]]
 
@@ -45,7 +45,7 @@ def _our_row(name: str) -> tuple[str, ...]:
     return (
         *(name, model.backbone, str(model.output_stride), str(model.recurrence), str(experiment.train.iterations)),
         "shipped" if shipped_weights(name) else "-",
-        *((_number(found.miou, 1), found.data) if found else ("-", "-")),
+        *((_number(found.miou, 1), _number(found.miou_tta, 1), found.data) if found else ("-", "-", "-")),
     )
 
 
