@@ -107,5 +107,6 @@ class _PixelLosses(torch.autograd.Function):
 def _bands(logits: Tensor) -> Iterator[slice]:
     limit = BAND_BYTES if logits.device.type == "cpu" else BAND_BYTES_OF_ACCELERATOR
     _, channels, height, width = logits.shape
-    rows = max(1, limit // (channels * width * logits.element_size()))
+    # Whole vectors of a processor, so that bands round as the whole does.
+    rows = max(16, limit // (channels * width * logits.element_size()) // 16 * 16)
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
