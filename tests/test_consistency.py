@@ -156,6 +156,9 @@ def small(*words):
 def test_the_embedding_reads_the_attended_features_and_exists_only_when_asked_for(words):
     assert small(*words).head.embed is None
     network = small(TERMS, "loss.consistency.dimensions=6", *words).train()
+    if network.experiment.model.recurrence:
+        # A closed gate would let the features pass as they are.
+        torch.nn.init.constant_(network.head.attend.attention.gamma, 0.7)
     seen = []
     network.head.attend.register_forward_hook(lambda module, inputs, output: seen.append(output))
     x = torch.randn(2, 3, 32, 48)
