@@ -82,7 +82,23 @@ FULL = {
         "distortion": False,
         "pad": "black",
     },
-    "loss": {"normaliser": "valid", "aux_weight": 0.2, "class_weights": [0.5, 2.0]},
+    "loss": {
+        "normaliser": "valid",
+        "aux_weight": 0.2,
+        "class_weights": [0.5, 2.0],
+        "terms": [{"name": "ohem", "weight": 0.5}, {"name": "category_consistent", "weight": 2.0}],
+        "smoothing": 0.1,
+        "focal_gamma": 1.5,
+        "ohem": {"threshold": 0.6, "keep": 200},
+        "consistency": {
+            "dimensions": 8,
+            "delta_v": 0.25,
+            "delta_d": 2.0,
+            "variance": 0.5,
+            "distance": 2.0,
+            "regularisation": 0.01,
+        },
+    },
     "optim": {
         "name": "adamw",
         "lr": 6e-4,
@@ -135,6 +151,25 @@ def test_round_trips_by_dictionary_yaml_file_and_checkpoint_header(values, tmp_p
     assert load_experiment(tmp_path / "e.yaml") == experiment
     # A tree holds no list: it can be compared, hashed and shared.
     assert hash(experiment) == hash(from_dict(Experiment, values))
+
+
+def test_a_loss_of_three_keys_means_cross_entropy():
+    stored = {"loss": {"normaliser": "all", "aux_weight": 0.4, "class_weights": []}}
+    experiment = from_dict(Experiment, stored)
+    assert experiment == Experiment() and experiment.loss.dimensions == 0
+    assert [(term.name, term.weight) for term in experiment.loss.terms] == [("cross_entropy", 1.0)]
+
+
+def test_only_a_weighted_category_consistent_term_asks_for_an_embedding():
+    terms = "loss.terms=[{name: dice}, {name: category_consistent, weight: %s}]"
+    assert override(Experiment(), [terms % 0.5]).loss.dimensions == 16
+    assert override(Experiment(), [terms % 0.5, "loss.consistency.dimensions=4"]).loss.dimensions == 4
+    assert override(Experiment(), [terms % 0]).loss.dimensions == 0
+
+
+def test_class_weights_are_numbers_or_the_word_auto():
+    assert override(Experiment(), ["loss.class_weights=auto"]).loss.class_weights == "auto"
+    assert override(Experiment(), ["loss.class_weights=[1, 2]"]).loss.class_weights == (1.0, 2.0)
 
 
 def test_the_experiment_travels_in_a_checkpoint(tmp_path):
@@ -283,6 +318,41 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("augment.max_share=1.01", "augment.max_share must be between 0 and 1, got 1.01"),
         ("augment.flip=2", "augment.flip must be between 0 and 1, got 2.0"),
         ("loss.aux_weight=-0.4", "loss.aux_weight must be at least 0, got -0.4"),
+        ("loss.class_weights=atuo", "loss.class_weights must be a list or auto, got 'atuo'"),
+        ("loss.class_weights=[1, -1]", "loss.class_weights must be at least 0, got [1.0, -1.0]"),
+        ("loss.class_weights=3", "loss.class_weights must be a list, got 3"),
+        ("loss.terms=[{name: dise}]", "loss.terms: unknown term 'dise'; did you mean dice?"),
+        (
+            "loss.terms=[{name: mse}]",
+            "loss.terms: unknown term 'mse'; known: cross_entropy, ohem, ohem_pixels, focal, dice, lovasz, boundary, "
+            "category_consistent",
+        ),
+        ("loss.terms=[{nam: dice}]", "unknown key loss.terms[0].nam; did you mean name?"),
+        ("loss.terms=[dice]", "loss.terms[0] must be a mapping of keys to values, got 'dice'"),
+        ("loss.terms=[{weight: -1}]", "loss.terms: the weight of cross_entropy must be at least 0, got -1.0"),
+        (
+            "loss.terms=[{name: dice}, {name: dice}]",
+            "loss.terms must be different terms, got ['dice', 'dice']",
+        ),
+        (
+            "loss.terms=[{name: category_consistent}, {weight: 0}]",
+            "loss.terms must be at least one term with a weight above 0 beside category_consistent, "
+            "got ['category_consistent', 'cross_entropy']",
+        ),
+        (
+            "loss.terms=[]",
+            "loss.terms must be at least one term with a weight above 0 beside category_consistent, got []",
+        ),
+        ("loss.smoothing=1.5", "loss.smoothing must be between 0 and 1, got 1.5"),
+        ("loss.focal_gamma=-1", "loss.focal_gamma must be at least 0, got -1.0"),
+        ("loss.ohem.threshold=7", "loss.ohem.threshold must be between 0 and 1, got 7.0"),
+        ("loss.ohem.keep=-1", "loss.ohem.keep must be at least 0, got -1"),
+        ("loss.consistency.dimensions=0", "loss.consistency.dimensions must be at least 1, got 0"),
+        ("loss.consistency.delta_v=-1", "loss.consistency.delta_v must be at least 0, got -1.0"),
+        (
+            "loss.consistency.delta_d=0.5",
+            "loss.consistency.delta_d must be above loss.consistency.delta_v (0.5), got 0.5",
+        ),
         ("optim.lr=0", "optim.lr must be above 0, got 0.0"),
         ("optim.lr=.inf", "optim.lr must be finite, got inf"),
         ("optim.power=0", "optim.power must be above 0, got 0.0"),

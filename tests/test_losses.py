@@ -68,19 +68,19 @@ def test_half_precision_logits_are_summed_in_float32(dtype):
 def test_the_auxiliary_loss_weighs_two_fifths():
     aux = torch.zeros(1, 3, 2, 2)
     loss = create_loss(LossConfig(), ignore=255)
-    assert loss(LOGITS, None, LABELS).item() == pytest.approx(TOTAL / 4, rel=1e-6)
-    assert loss(LOGITS, aux, LABELS).item() == pytest.approx(TOTAL / 4 + 0.4 * 3 * math.log(3) / 4, rel=1e-6)
+    assert loss(LOGITS, None, LABELS).total.item() == pytest.approx(TOTAL / 4, rel=1e-6)
+    assert loss(LOGITS, aux, LABELS).total.item() == pytest.approx(TOTAL / 4 + 0.4 * 3 * math.log(3) / 4, rel=1e-6)
     loss = create_loss(LossConfig(normaliser="valid", aux_weight=2.0), ignore=255)
-    assert loss(LOGITS, aux, LABELS).item() == pytest.approx(TOTAL / 3 + 2 * math.log(3), rel=1e-6)
+    assert loss(LOGITS, aux, LABELS).total.item() == pytest.approx(TOTAL / 3 + 2 * math.log(3), rel=1e-6)
     loss = create_loss(LossConfig(aux_weight=0), ignore=255)
-    assert loss(LOGITS, aux, LABELS).item() == pytest.approx(TOTAL / 4, rel=1e-6)
+    assert loss(LOGITS, aux, LABELS).total.item() == pytest.approx(TOTAL / 4, rel=1e-6)
 
 
 def test_the_configured_ignore_label_reaches_both_logits():
     labels = LABELS.clone()
     labels[labels == 255] = 7
     loss = create_loss(LossConfig(normaliser="valid"), ignore=7)
-    assert loss(LOGITS, LOGITS, labels).item() == pytest.approx(1.4 * TOTAL / 3, rel=1e-6)
+    assert loss(LOGITS, LOGITS, labels).total.item() == pytest.approx(1.4 * TOTAL / 3, rel=1e-6)
 
 
 def test_an_unknown_normaliser_is_refused():
@@ -100,4 +100,4 @@ def test_class_weights_reach_both_heads():
     loss = create_loss(LossConfig(class_weights=(0.0, 2.0), aux_weight=0.5), 255)
     logits, labels = torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]])
     # Main 2 log 2 / 2 pixels; the auxiliary one counts half of the same.
-    assert float(loss(logits, logits, labels)) == pytest.approx(1.5 * math.log(2))
+    assert float(loss(logits, logits, labels).total) == pytest.approx(1.5 * math.log(2))

@@ -26,6 +26,7 @@ from crisscross.engine.loop import Step
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.losses import Losses
 
 EXPERIMENT = {
     "name": "tiny",
@@ -185,8 +186,8 @@ def test_a_used_folder_and_nothing_to_resume_are_refused(whole_run, dataset, tmp
 def test_a_loss_that_is_not_finite_names_its_pictures(dataset, tmp_path, monkeypatch):
     calls = iter([1.0, 1.0, math.nan])
 
-    def broken(config, ignore):
-        return lambda main, aux, labels: main.sum() * 0 + next(calls)
+    def broken(config, ignore, align_corners):
+        return lambda main, aux, labels, embedding: Losses(main.sum() * 0 + next(calls), {"main": torch.zeros(())})
 
     monkeypatch.setattr("crisscross.engine.train.create_loss", broken)
     with pytest.raises(CrissCrossError, match=r"loss became nan at iteration 3 with the pictures p\d\d, p\d\d"):

@@ -32,6 +32,7 @@ class CrissCrossHead(nn.Module):
             the attention and ReLU after the join, as in PaddleSeg.
         norm: `batch` or `absolute`, see `ConvNormAct`.
         fuse_bias: whether the 3 x 3 convolution after the join has a bias.
+        embedding: channels of `embed`, which the category-consistent loss reads in training; 0 = there is none.
 
     Maps [B, in_channels, h, w] to logits [B, K, h, w].
     """
@@ -48,6 +49,7 @@ class CrissCrossHead(nn.Module):
         activation: str = "relu",
         norm: str = "batch",
         fuse_bias: bool = False,
+        embedding: int = 0,
     ) -> None:
         super().__init__()
         around, after = ACTIVATIONS_OF.get(activation, (activation, activation))
@@ -59,12 +61,20 @@ class CrissCrossHead(nn.Module):
         self.fuse = ConvNormAct(in_channels + channels, channels, norm=norm, activation=after, bias=fuse_bias)
         self.dropout = nn.Dropout2d(dropout)
         self.classify = _classifier(channels, classes)
+        self.embed = nn.Conv2d(channels, embedding, 1) if embedding else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, h, w] -> logits [B, K, h, w]."""
-        attended = self.refine(self.attend(self.reduce(x)))
+        return self.logits(x, self.attended(x))
+
+    def attended(self, x: Tensor) -> Tensor:
+        """[B, in_channels, h, w] -> what comes out of the attention, [B, channels, h, w]."""
+        return self.attend(self.reduce(x))
+
+    def logits(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Logits [B, K, h, w] of features and what the attention made of them."""
         # The untouched features come first: the published weights depend on this order.
-        return self.classify(self.dropout(self.fuse(torch.cat([x, attended], dim=1))))
+        return self.classify(self.dropout(self.fuse(torch.cat([x, self.refine(attended)], dim=1))))
 
 
 class AuxiliaryHead(nn.Module):

@@ -38,8 +38,9 @@ def optimize(model: Network, winograd: bool = True) -> Network:
     """
     network = deepcopy(model).eval().requires_grad_(False)
     if isinstance(network, Segmenter):
-        # Only training asks the auxiliary head.
+        # Only training asks the auxiliary head and the embedding.
         network.aux_head = None
+        network.head.embed = None
         network.rewritten = True
     fold_batch_norms(network)
     network.to(memory_format=torch.channels_last)

@@ -98,7 +98,10 @@ def save_as(
     if reason := why_not(publisher, segmenter.experiment):
         title = PUBLISHERS[publisher].TITLE
         raise CrissCrossError(f"{path}: {title} has no such network: {reason}")
-    tensors = PUBLISHERS[publisher].back(native.stored_tensors(segmenter, path, dtype))
+    stored = native.stored_tensors(segmenter, path, dtype)
+    # No publisher's network has an embedding.
+    kept = {key: value for key, value in stored.items() if not key.startswith(native.EMBEDDING)}
+    tensors = PUBLISHERS[publisher].back(kept)
     content = _wrapped(tensors, segmenter.experiment, publisher)
     if publisher == "paddleseg":
         arrays = {key: value.numpy() for key, value in tensors.items()}

@@ -19,6 +19,8 @@ from crisscross.models import Segmenter
 FORMAT = "crisscross-1"
 # Tensors under this prefix belong to the optimiser, in a file that training can resume from.
 OPTIMISER = "optimiser/"
+# Read by a loss and by nothing else: files without it serve networks with it, and the other way round.
+EMBEDDING = "head.embed."
 # What the weights are called in a folder of the Hugging Face Hub.
 HUB_WEIGHTS = "model.safetensors"
 
@@ -152,17 +154,26 @@ def _stranger(path: Path) -> str | None:
 def fill(segmenter: Segmenter, tensors: dict[str, Tensor], source: str) -> None:
     """Load our own names into a network; everything must fit.
 
+    Only the embedding of the category-consistent loss may be missing, left over or of another width: the network then
+    keeps its own.
+
     Raises:
         Misfit: tensors are missing, left over or of another shape; the message names the first, with its file.
     """
-    needed = segmenter.state_dict()
+    own = segmenter.state_dict()
     given = {key: value for key, value in tensors.items() if not key.startswith(OPTIMISER)}
+    loose = {key for key in {*own, *given} if key.startswith(EMBEDDING) and not _same_shape(key, own, given)}
+    needed, given = ({key: value for key, value in side.items() if key not in loose} for side in (own, given))
     missing = [key for key in needed if key not in given]
     left_over = [key for key in given if key not in needed]
     reshaped = [key for key in needed if key in given and given[key].shape != needed[key].shape]
     if problem := _first_problem(needed, given, missing, left_over, reshaped):
         raise Misfit(f"{source}: {problem}", missing, left_over, reshaped)
-    segmenter.load_state_dict(given)
+    segmenter.load_state_dict(given | {key: value for key, value in own.items() if key in loose})
+
+
+def _same_shape(key: str, own: dict[str, Tensor], given: dict[str, Tensor]) -> bool:
+    return key in own and key in given and own[key].shape == given[key].shape
 
 
 def _first_problem(

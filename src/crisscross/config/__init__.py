@@ -1,6 +1,6 @@
 """What can be chosen: one tree of frozen dataclasses, the same in YAML, on the command line and in a checkpoint."""
 
-from crisscross.config.loss import LossConfig
+from crisscross.config.loss import ConsistencyConfig, LossConfig, LossTerm, OhemConfig
 from crisscross.config.names import hint, import_attribute
 from crisscross.config.parse import (
     apply_overrides,
@@ -23,11 +23,14 @@ from crisscross.config.tree import (
 
 __all__ = [
     "AugmentConfig",
+    "ConsistencyConfig",
     "DataConfig",
     "Experiment",
     "InferenceConfig",
     "LossConfig",
+    "LossTerm",
     "ModelConfig",
+    "OhemConfig",
     "OptimConfig",
     "PreprocessConfig",
     "TrainConfig",

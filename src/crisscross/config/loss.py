@@ -1,23 +1,97 @@
 """What training minimises."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from crisscross.config.rules import at_least, require
+from crisscross.config.names import hint
+from crisscross.config.rules import at_least, fraction, require
+from crisscross.errors import CrissCrossError
+
+# What can stand in `loss.terms`: on single pixels, on whole pictures, on features.
+PIXEL_TERMS = ("cross_entropy", "ohem", "ohem_pixels", "focal")
+PICTURE_TERMS = ("dice", "lovasz", "boundary")
+CONSISTENCY = "category_consistent"
+TERMS = (*PIXEL_TERMS, *PICTURE_TERMS, CONSISTENCY)
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One part of the main loss: a name of `TERMS`, and what it is multiplied by."""
+
+    name: str = "cross_entropy"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.name not in TERMS:
+            raise CrissCrossError(f"loss.terms: unknown term {self.name!r}; {hint(self.name, TERMS)}")
+        require(self.weight >= 0, f"loss.terms: the weight of {self.name}", "at least 0", self.weight)
+
+
+@dataclass(frozen=True)
+class OhemConfig:
+    """Hard pixels are those whose true class gets at most `threshold`, and at least `keep` of them.
+
+    `keep` counts pixels: of one process's batch for `ohem`, of each picture for `ohem_pixels`.
+    """
+
+    threshold: float = 0.7
+    keep: int = 100_000
+
+    def __post_init__(self) -> None:
+        fraction(self, "loss.ohem", "threshold")
+        at_least(self, "loss.ohem", 0, "keep")
+
+
+@dataclass(frozen=True)
+class ConsistencyConfig:
+    """The category-consistent loss: `dimensions` of the embedding, its two distances, and the weights of its parts."""
+
+    dimensions: int = 16
+    delta_v: float = 0.5
+    delta_d: float = 1.5
+    variance: float = 1.0
+    distance: float = 1.0
+    regularisation: float = 0.001
+
+    def __post_init__(self) -> None:
+        at_least(self, "loss.consistency", 1, "dimensions")
+        at_least(self, "loss.consistency", 0, "delta_v", "variance", "distance", "regularisation")
+        fits = self.delta_d > self.delta_v
+        require(fits, "loss.consistency.delta_d", f"above loss.consistency.delta_v ({self.delta_v})", self.delta_d)
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Cross-entropy of the main logits plus `aux_weight` times that of the auxiliary logits.
+    """The sum of `terms` on the main head, plus `aux_weight` times the cross-entropy of the auxiliary head.
 
     `normaliser`: `all` divides by every pixel, ignored ones included, as the published systems do; `valid` by the
-    pixels that count. `class_weights` multiplies each pixel's loss by its class's number (empty: all 1).
+    pixels that count. `class_weights` multiplies each pixel's loss by its class's number (empty: all 1; `auto`: from
+    the pixels of the training split, see docs/losses.md). `smoothing` is that of the labels in cross-entropy,
+    `focal_gamma` the exponent of `focal`. docs/losses.md has the formulas.
     """
 
     normaliser: Literal["all", "valid"] = "all"
     aux_weight: float = 0.4
-    class_weights: tuple[float, ...] = ()
+    class_weights: tuple[float, ...] | Literal["auto"] = ()
+    terms: tuple[LossTerm, ...] = (LossTerm(),)
+    smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    ohem: OhemConfig = field(default_factory=OhemConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
 
     def __post_init__(self) -> None:
-        at_least(self, "loss", 0, "aux_weight")
-        require(min(self.class_weights, default=0) >= 0, "loss.class_weights", "at least 0", list(self.class_weights))
+        at_least(self, "loss", 0, "aux_weight", "focal_gamma")
+        fraction(self, "loss", "smoothing")
+        if self.class_weights != "auto":
+            low = min(self.class_weights, default=0)
+            require(low >= 0, "loss.class_weights", "at least 0", list(self.class_weights))
+        names = [term.name for term in self.terms]
+        require(len(set(names)) == len(names), "loss.terms", "different terms", names)
+        classifies = any(term.weight > 0 and term.name != CONSISTENCY for term in self.terms)
+        require(classifies, "loss.terms", f"at least one term with a weight above 0 beside {CONSISTENCY}", names)
+
+    @property
+    def dimensions(self) -> int:
+        """Channels of the embedding that the terms need from the network; 0 where they need none."""
+        asked = any(term.name == CONSISTENCY and term.weight > 0 for term in self.terms)
+        return self.consistency.dimensions if asked else 0

@@ -134,9 +134,7 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
         return from_dict(typing.cast(Any, kind), value, f"{key}.")
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        if value in (None, "none", "None"):
-            return None
-        return _convert(arguments[0], value, key)
+        return _convert_union(arguments, value, key)
     if origin is typing.Literal:
         return _expect(value in arguments, value, key, "one of " + ", ".join(map(str, arguments)))
     if origin is tuple:
@@ -154,6 +152,16 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
     names = {int: "a whole number", bool: "true or false", str: "text"}
     fits = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
     return _expect(fits, value, key, names[kind])
+
+
+def _convert_union(arguments: tuple[Any, ...], value: Any, key: str) -> Any:
+    """`kind | None`, or `kind | Literal["word", ...]`."""
+    if type(None) in arguments and value in (None, "none", "None"):
+        return None
+    words = [word for kind in arguments if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]
+    if words and isinstance(value, str):
+        return _expect(value in words, value, key, f"a list or {' or '.join(words)}")
+    return _convert(arguments[0], value, key)
 
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, key: str) -> tuple[Any, ...]:

@@ -1,9 +1,9 @@
 """The training loop: an iterator of facts. The caller logs, validates and saves."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -13,17 +13,20 @@ from crisscross.config import Experiment, OptimConfig
 from crisscross.data.loader import Batch, seed_for
 from crisscross.engine.schedule import learning_rate
 from crisscross.errors import CrissCrossError
-
-Loss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
+from crisscross.losses import TrainingLoss
 
 
 @dataclass(frozen=True)
 class Step:
-    """One finished iteration: `iteration` counts from 1, `loss` is the mean over its pictures, `lr` is what it used."""
+    """One finished iteration: `iteration` counts from 1, `loss` is the mean over its pictures, `lr` is what it used.
+
+    `parts` are the loss's terms by name, weighted: their sum is the loss.
+    """
 
     iteration: int
     loss: float
     lr: float
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 def create_optimiser(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
@@ -38,7 +41,7 @@ def training_steps(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     batches: Iterator[Batch],
-    loss: Loss,
+    loss: TrainingLoss,
     experiment: Experiment,
     accelerator: Accelerator,
     start: int = 0,
@@ -59,19 +62,30 @@ def training_steps(
             group["lr"] = rate
         torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
         optimiser.zero_grad()
-        total = 0.0
+        total, parts = 0.0, []
         for _ in range(train.accumulate):
             batch = next(batches).to(accelerator.device)
             with _clear_errors(batch), accelerator.autocast():
-                logits = network(batch.pictures.contiguous(memory_format=torch.channels_last))
-            value = loss(logits.main, logits.aux, batch.labels) / train.accumulate
+                logits = network(batch.pictures.contiguous(memory_format=torch.channels_last), coarse=True)
+            with _clear_errors(batch):
+                found = loss(logits.main, logits.aux, batch.labels, logits.embedding)
+            value = found.total / train.accumulate
             total += _finite(value, iteration, batch)
+            parts.append(found.parts)
             with _clear_errors(batch):
                 accelerator.backward(value)
         optimiser.step()
         if accelerator.num_processes > 1:
             total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "mean"))
-        yield Step(iteration + 1, total, rate)
+        yield Step(iteration + 1, total, rate, _mean_parts(parts, accelerator))
+
+
+def _mean_parts(parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator) -> dict[str, float]:
+    """The mean of each part over the passes of an iteration and over processes."""
+    values = torch.stack([torch.stack(list(one.values())) for one in parts]).mean(dim=0)
+    if accelerator.num_processes > 1:
+        values = accelerator.reduce(values, "mean")
+    return dict(zip(parts[0], values.tolist(), strict=True))
 
 
 @contextmanager

@@ -38,10 +38,10 @@ def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
         raise CrissCrossError(
             f"data.ignore is {experiment.data.ignore}, {dataset.root} ignores {dataset.ignore}; leave data.ignore out"
         )
-    weights = len(experiment.loss.class_weights)
-    if weights not in (0, len(dataset.classes)):
+    weights = experiment.loss.class_weights
+    if weights != "auto" and len(weights) not in (0, len(dataset.classes)):
         raise CrissCrossError(
-            f"loss.class_weights must hold one number for each of {len(dataset.classes)} classes, got {weights}"
+            f"loss.class_weights must hold one number for each of {len(dataset.classes)} classes, got {len(weights)}"
         )
     palette = experiment.data.palette or dataset.palette
     data = replace(

@@ -17,6 +17,7 @@ from crisscross.config import DataConfig, Experiment, differences, to_yaml
 from crisscross.data import DataSet
 from crisscross.data.check import quick_check
 from crisscross.data.loader import TrainingSamples, check_share, training_batches
+from crisscross.engine.balance import with_class_weights
 from crisscross.engine.evaluate import evaluate
 from crisscross.engine.interrupt import Interrupt, Interrupted
 from crisscross.engine.log import RunLog
@@ -90,6 +91,8 @@ class _Run:
         if not self.validates and data.val_split not in ("", DataConfig.val_split):
             dataset.split(data.val_split)
         quick_check(dataset, [data.train_split] + [data.val_split] * self.validates)
+        earlier = stored_experiment(folder) if resume else None
+        self.experiment = with_class_weights(self.experiment, dataset, earlier)
         self._check_folder()
         train = self.experiment.train
         self.accelerator = create_accelerator(train.precision, machine, folder)
@@ -187,17 +190,19 @@ class _Run:
         batches = training_batches(
             samples, start, accelerator.process_index, accelerator.num_processes, self.machine.workers
         )
-        loss = create_loss(self.experiment.loss, self.experiment.data.ignore)
+        experiment = self.experiment
+        loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
         return training_steps(network, optimiser, batches, loss, self.experiment, accelerator, start)
 
     def _record(self, step: Step) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.began
         self.facts["seconds"] = round(seconds, 1)
-        facts = {"loss": round(step.loss, 5), "lr": step.lr, "seconds": round(seconds, 2)}
+        parts = {f"loss_{name}": value for name, value in step.parts.items()}
+        rounded = {name: round(value, 5) for name, value in ({"loss": step.loss} | parts).items()}
         if self.log is not None:
-            self.log.add(step.iteration, **facts)
+            self.log.add(step.iteration, **rounded, lr=step.lr, seconds=round(seconds, 2))
         if self.machine.tensorboard:
-            self.accelerator.log({"loss": step.loss, "lr": step.lr}, step=step.iteration)
+            self.accelerator.log({"loss": step.loss, **parts, "lr": step.lr}, step=step.iteration)
         self.progress.update(step.iteration, loss=f"{step.loss:.3f}", lr=f"{step.lr:.2g}")
 
     def _validate_if_due(self) -> bool:

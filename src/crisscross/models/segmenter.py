@@ -21,10 +21,15 @@ from crisscross.heads import AuxiliaryHead, CrissCrossHead
 
 
 class Logits(NamedTuple):
-    """Class logits [B, K, H, W]; `aux` is there in training only, and only where the network has that head."""
+    """Class logits [B, K, H, W]; `aux` is there in training only, and only where the network has that head.
+
+    `embedding` [B, D, h, w], always at the backbone's output stride, is there in training only, and only where the loss
+    asks for it.
+    """
 
     main: Tensor
     aux: Tensor | None
+    embedding: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Segmenter(nn.Module):
             model.activation,
             model.norm,
             model.fuse_bias,
+            experiment.loss.dimensions,
         )
         self.aux_head = (
             AuxiliaryHead(
@@ -106,12 +112,20 @@ class Segmenter(nn.Module):
         """Logits at the backbone's output stride, before any resizing; `aux` as in `forward`."""
         features = self.backbone(x)
         aux = self.aux_head(features[-2]) if self.training and self.aux_head is not None else None
+        if self.training and self.head.embed is not None:
+            attended = self.head.attended(features[-1])
+            return Logits(self.head.logits(features[-1], attended), aux, self.head.embed(attended))
         return Logits(self.head(features[-1]), aux)
 
-    def forward(self, x: Tensor) -> Logits:
-        """Logits at picture size of a normalised float tensor [B, 3, H, W]."""
-        main, aux = self.coarse(x)
-        return Logits(self._resize(main, x), None if aux is None else self._resize(aux, x))
+    def forward(self, x: Tensor, coarse: bool = False) -> Logits:
+        """Logits at picture size of a normalised float tensor [B, 3, H, W]; with `coarse` those of the method `coarse`.
+
+        Training asks for coarse ones: its loss brings them to picture size piece by piece, see `crisscross.losses`.
+        """
+        main, aux, embedding = self.coarse(x)
+        if coarse:
+            return Logits(main, aux, embedding)
+        return Logits(self._resize(main, x), None if aux is None else self._resize(aux, x), embedding)
 
     def _resize(self, logits: Tensor, x: Tensor) -> Tensor:
         align_corners = self.experiment.model.align_corners

@@ -1,0 +1,75 @@
+"""Online hard example mining: which pixels count, in the authors' form and in MMSegmentation's.
+
+Both look at the probability of each pixel's true class. No gradient flows through the choice.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crisscross.config import OhemConfig
+from crisscross.losses.places import at_least_float32, nearest, resize
+
+# The authors look for their threshold on a picture this many times smaller.
+SHRINK = 8
+
+
+class TrueProbabilities(NamedTuple):
+    """Probabilities of the true class: of all pixels [B, H, W] (2 where ignored) and of the valid ones of the small
+    picture [n]."""
+
+    pixels: Tensor
+    small: Tensor
+
+
+@torch.no_grad()
+def true_probabilities(coarse: Tensor, labels: Tensor, ignore: int, align_corners: bool) -> TrueProbabilities:
+    """What both forms choose by, one picture at a time: from logits [B, K, h, w] and labels [B, H, W]."""
+    height, width = labels.shape[-2:]
+    # As scipy.ndimage.zoom, which the authors call: sizes are rounded to even, corners lie on corners.
+    size = max(round(height / SHRINK), 1), max(round(width / SHRINK), 1)
+    pixels, small = [], []
+    for logits, label in zip(coarse.split(1), labels.split(1), strict=True):
+        probabilities = resize(at_least_float32(logits), (height, width), align_corners).softmax(dim=1)
+        pixels.append(_of_label(probabilities, label, ignore))
+        shrunk = functional.interpolate(probabilities, size, mode="bilinear", align_corners=True)
+        small.append(_of_label(shrunk, nearest(label, size, True), ignore).flatten())
+    flat = torch.cat(small)
+    return TrueProbabilities(torch.cat(pixels), flat[flat <= 1])
+
+
+def _of_label(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
+    valid = labels != ignore
+    found = probabilities.gather(1, labels.long().where(valid, 0)[:, None])[:, 0]
+    return found.clamp(max=1).where(valid, 2)
+
+
+def hard_by_authors(found: TrueProbabilities, config: OhemConfig) -> Tensor:
+    """The authors' choice, bool [B, H, W]: p <= threshold.
+
+    The threshold is the greater of `config.threshold` and the (keep // 64)-th smallest probability in the pictures
+    shrunk by 8; all valid pixels count where those hold no more than keep // 64.
+    """
+    keep = config.keep // SHRINK**2
+    threshold = found.pixels.new_tensor(config.threshold)
+    if keep >= found.small.numel():
+        threshold = threshold.new_tensor(1.0)
+    elif keep:
+        threshold = torch.maximum(threshold, found.small.kthvalue(keep).values)
+    return found.pixels <= threshold
+
+
+def hard_by_pixels(found: TrueProbabilities, config: OhemConfig) -> Tensor:
+    """MMSegmentation's choice (its OHEMPixelSampler), bool [B, H, W]: p < threshold.
+
+    The threshold is the greater of `config.threshold` and the probability that B * keep valid pixels lie below, or the
+    greatest one where there are fewer.
+    """
+    valid = found.pixels[found.pixels <= 1]
+    threshold = found.pixels.new_tensor(config.threshold)
+    if valid.numel():
+        place = min(config.keep * len(found.pixels), valid.numel() - 1)
+        threshold = torch.maximum(threshold, valid.sort().values[place])
+    return found.pixels < threshold

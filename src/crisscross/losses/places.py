@@ -1,0 +1,112 @@
+"""Where things lie: logits at picture size, labels at feature size, sums over pixels in little memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+# (logits [1, K, rows, W] of some rows of one picture, its number, those rows) -> the loss of these pixels.
+PixelLoss = Callable[[Tensor, int, slice], Tensor]
+
+# Bytes of logits that are worked on at once: what a processor's cache holds, and what keeps an accelerator busy.
+BAND_BYTES, BAND_BYTES_OF_ACCELERATOR = 4 * 2**20, 64 * 2**20
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision widened; float32 and float64 as they are."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def resize(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """[B, K, h, w] -> [B, K, *size], bilinear, in a tensor of its own."""
+    return functional.interpolate(logits, tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def nearest(labels: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """The label at each feature's place: [B, H, W] -> [B, *size].
+
+    A feature lies where `resize` takes it to lie: at the centre of its share of the picture, or, with `align_corners`,
+    on a grid from corner to corner. Half-way between two pixels the later one counts.
+    """
+    rows, columns = (
+        _places(pixels, features, align_corners, labels.device)
+        for pixels, features in zip(labels.shape[-2:], size, strict=True)
+    )
+    return labels[..., rows[:, None], columns]
+
+
+def _places(pixels: int, features: int, align_corners: bool, device: torch.device) -> Tensor:
+    number = torch.arange(features, device=device)
+    if not align_corners:
+        return (2 * number + 1) * pixels // (2 * features)
+    gaps = max(features - 1, 1)
+    return (2 * number * (pixels - 1) + gaps) // (2 * gaps)
+
+
+def pixel_losses(
+    coarse: Tensor, size: Sequence[int], align_corners: bool, losses: Sequence[PixelLoss]
+) -> tuple[Tensor, Tensor]:
+    """Sums over all pixels of losses of single pixels, from coarse logits.
+
+    The logits of one picture at a time are brought to picture size, in float32 at least, and the losses see a band of
+    its rows at a time; gradients are taken on the spot and kept for the coarse logits alone. Those are the gradients
+    of the plain way.
+
+    Args:
+        coarse: logits [B, K, h, w].
+        size: (H, W) of the labels.
+        align_corners: how logits are brought to that size.
+        losses: what to sum; each gives a scalar.
+
+    Returns:
+        The sum of all losses, with a gradient that can be taken once, and each of them [len(losses)], without.
+    """
+    return _PixelLosses.apply(coarse, tuple(size), align_corners, tuple(losses))
+
+
+class _PixelLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, coarse: Tensor, size: tuple[int, int], align_corners: bool, losses: tuple[PixelLoss, ...]
+    ) -> tuple[Tensor, Tensor]:
+        wanted = ctx.needs_input_grad[0]
+        whole = at_least_float32(coarse.detach())
+        parts = whole.new_zeros(len(losses))
+        gradient = torch.empty_like(whole) if wanted else None
+        for picture in range(len(whole)):
+            piece = whole[picture : picture + 1].requires_grad_(wanted)
+            with torch.set_grad_enabled(wanted):
+                logits = resize(piece, size, align_corners)
+            # The resize keeps only sizes for its backward: its result makes room for its own gradient, band by band.
+            room = logits.detach()
+            for rows in _bands(logits):
+                band = room[:, :, rows].contiguous().requires_grad_(wanted)
+                with torch.set_grad_enabled(wanted):
+                    values = torch.stack([loss(band, picture, rows) for loss in losses])
+                parts += values.detach()
+                if wanted:
+                    (room[:, :, rows],) = torch.autograd.grad(values, band, torch.ones_like(values))
+            if gradient is not None:
+                (gradient[picture : picture + 1],) = torch.autograd.grad(logits, piece, room)
+        ctx.dtype = coarse.dtype
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(parts)
+        return parts.sum(), parts
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * upstream).to(ctx.dtype), None, None, None
+
+
+def _bands(logits: Tensor) -> Iterator[slice]:
+    limit = BAND_BYTES if logits.device.type == "cpu" else BAND_BYTES_OF_ACCELERATOR
+    _, channels, height, width = logits.shape
+    # Whole vectors of a processor, so that bands round as the whole does.
+    rows = max(16, limit // (channels * width * logits.element_size()) // 16 * 16)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))

@@ -1,0 +1,34 @@
+"""Sums over the processes of a training run, which share a batch among them.
+
+Every process must call these equally often and in the same order.
+"""
+
+import torch.distributed
+from torch import Tensor
+
+
+def processes() -> int:
+    """How many processes train together."""
+    alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+    return 1 if alone else torch.distributed.get_world_size()
+
+
+def sum_of_all(value: Tensor) -> Tensor:
+    """The sum over all processes; its gradient is the sum of theirs."""
+    if processes() == 1:
+        return value
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(value)
+
+
+def mean_count(count: Tensor) -> Tensor:
+    """The mean of a count over all processes, at least 1 in all.
+
+    A local sum divided by it is this process's share: the mean of the shares, which is what averaged gradients
+    minimise, is the quotient of the sums.
+    """
+    total = count.clone()
+    if processes() > 1:
+        torch.distributed.all_reduce(total)
+    return total.clamp(min=1) / processes()
