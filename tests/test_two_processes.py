@@ -135,7 +135,7 @@ def test_ctrl_c_at_one_of_two_stops_both_and_one_process_goes_on(folder, dataset
     assert_same_weights(alone, out, "last")
 
 
-@pytest.mark.parametrize("event", ["kill", "fail"])
+@pytest.mark.parametrize("event", ["kill", pytest.param("fail", marks=pytest.mark.slow)])
 def test_two_processes_go_on_for_one_and_end_when_one_dies(folder, dataset, alone, tmp_path, event):
     class Crash(Exception):
         pass

@@ -12,6 +12,7 @@ import torch
 from crisscross.checkpoints import native
 from crisscross.config import DataConfig, Experiment, differences, to_yaml
 from crisscross.data import DataSet
+from crisscross.data.cache import check_cache, open_cache
 from crisscross.data.check import quick_check
 from crisscross.data.loader import TrainingSamples, check_share, training_batches
 from crisscross.engine.average import WeightAverage
@@ -95,6 +96,7 @@ class _Run:
         if not self.validates and data.val_split not in ("", DataConfig.val_split):
             dataset.split(data.val_split)
         quick_check(dataset, [data.train_split] + [data.val_split] * self.validates)
+        check_cache(self.machine.cache)
         self._check_folder()
         train = self.experiment.train
         self.accelerator = create_accelerator(train.precision, self.machine, folder)
@@ -191,7 +193,9 @@ class _Run:
             return
         accelerator, start = self.accelerator, self.position.iteration
         network, optimiser = self.prepared
-        samples = TrainingSamples(self.dataset, self.dataset.split(self.experiment.data.train_split), self.experiment)
+        pairs = self.dataset.split(self.experiment.data.train_split)
+        read = open_cache(self.machine.cache, self.dataset, pairs, accelerator.is_main_process)
+        samples = TrainingSamples(self.dataset, pairs, self.experiment, read)
         batches = training_batches(
             samples, start, accelerator.process_index, accelerator.num_processes, self.machine.workers
         )
@@ -225,8 +229,11 @@ class _Run:
         due = at_end or (train.validate_every and position.iteration % train.validate_every == 0)
         if not (self.validates and due and position.iteration > position.validated):
             return False
-        with self.average.in_place() if self.average is not None else nullcontext():
-            return self._validate()
+        try:
+            with self.average.in_place() if self.average is not None else nullcontext():
+                return self._validate()
+        except NoPictures as error:
+            raise self._saved(error) from error
 
     def _validate(self) -> bool:
         position, split, workers = self.position, self.experiment.data.val_split, self.machine.workers
@@ -238,6 +245,8 @@ class _Run:
                 )
         except Interrupted:
             return False
+        except CrissCrossError as error:
+            raise NoPictures(str(error)) from error
         position.validated, position.waited = position.iteration, position.waited + 1
         miou = result.scores.miou
         if miou is not None and (position.best_miou is None or miou > position.best_miou):
