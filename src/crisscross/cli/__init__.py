@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from crisscross import __version__
-from crisscross.cli import benchmark, convert, data, demo, evaluate, predict, train, zoo
+from crisscross.cli import benchmark, convert, data, demo, evaluate, predict, report, train, zoo
 from crisscross.errors import CrissCrossError
 
-COMMANDS = (demo, zoo, train, evaluate, predict, data, convert, benchmark)
+COMMANDS = (demo, zoo, train, report, evaluate, predict, data, convert, benchmark)
 
 
 def create_parser() -> argparse.ArgumentParser:
