@@ -465,3 +465,9 @@ def test_two_runs_in_one_folder_are_refused(dataset, tmp_path):
     with run_lock(tmp_path / "other"):
         pass
     assert not (tmp_path / "other").exists()
+
+
+def test_splitting_the_weights_is_refused(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(CrissCrossError, match="accelerate is set up for FSDP, which splits the weights"):
+        train(experiment(), dataset, tmp_path / "run")

@@ -88,7 +88,7 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true":
             raise CrissCrossError(
-                f"accelerate is set up for {kind}, which splits the weights over the devices; CCNet fits on each one: "
+                f"accelerate is set up for {kind}, which splits the weights over the devices and is not supported; "
                 "use plain data parallelism (torchrun, or `accelerate launch --multi_gpu`)"
             )
     # One process may train several times, each with a precision of its own.
