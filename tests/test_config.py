@@ -107,6 +107,10 @@ FULL = {
         "power": 1.0,
         "eta_min": 1e-6,
         "warmup": 50,
+        "backbone_factor": 0.1,
+        "layer_decay": 0.9,
+        "decay_norms": False,
+        "clip": 35.0,
     },
     "train": {
         "iterations": 1000,
@@ -116,6 +120,11 @@ FULL = {
         "checkpoint_every": 50,
         "seed": 7,
         "precision": "bf16",
+        "ema": 0.999,
+        "batch_norm": "frozen",
+        "early_stop": 5,
+        "max_skipped": 7,
+        "deterministic": True,
     },
     "inference": {"mode": "slide", "window": [65, 129], "stride": [33, 65], "ratios": [1.0, 2.0], "flip": False},
 }
@@ -236,7 +245,8 @@ def test_an_unknown_key_names_the_near_miss():
     assert refusal({"optm": {}}) == "unknown key optm; did you mean optim?"
     assert refusal({"optim": {"wamup": 3}}) == "unknown key optim.wamup; did you mean warmup?"
     assert refusal({"optim": {"zzz": 3}}) == (
-        "unknown key optim.zzz; known here: name, lr, momentum, weight_decay, power, eta_min, warmup"
+        "unknown key optim.zzz; known here: name, lr, momentum, weight_decay, power, eta_min, warmup, backbone_factor, "
+        "layer_decay, decay_norms, clip"
     )
     assert refusal({3: 4}).startswith("unknown key 3; known here: name, model, ")
 

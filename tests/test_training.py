@@ -99,6 +99,7 @@ def test_a_run_folder_is_complete_and_loads(whole_run, folder):
         "last.safetensors",
         "log.csv",
         "log.jsonl",
+        "run.json",
     ]
     entries = read_log(whole_run)
     assert [entry["iteration"] for entry in entries if "loss" in entry] == list(range(1, 9))

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from crisscross import __version__
-from crisscross.cli import benchmark, convert, data, demo, evaluate, predict, train, zoo
+from crisscross.cli import benchmark, convert, data, demo, evaluate, predict, report, train, zoo
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
-COMMANDS = (demo, zoo, train, evaluate, predict, data, convert, benchmark)
+COMMANDS = (demo, zoo, train, report, evaluate, predict, data, convert, benchmark)
 
 
 def create_parser() -> argparse.ArgumentParser:

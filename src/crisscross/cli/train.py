@@ -32,7 +32,27 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads for the network")
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files into RUN")
+    _add_machine(parser)
     parser.set_defaults(run=run)
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also send all numbers to this tracker of accelerate's (wandb, mlflow, ...); can be given again",
+    )
+    parser.add_argument(
+        "--cache", default="", metavar="ram|disk[:DIR]", help="keep decoded training pictures in memory or on disk"
+    )
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="compute activations a second time instead of keeping them: less memory",
+    )
+    parser.add_argument("--compile", action="store_true", help="run the network through torch.compile")
 
 
 def experiment_from(recipe: str, changes: list[str]) -> "Experiment":
@@ -52,6 +72,10 @@ def resume_command(arguments: argparse.Namespace) -> str:
     words += ["--threads", str(arguments.threads)] if arguments.threads else []
     words += ["--cpu"] if arguments.cpu else []
     words += ["--tensorboard"] if arguments.tensorboard else []
+    words += [word for name in arguments.track for word in ("--track", name)]
+    words += ["--cache", arguments.cache] if arguments.cache else []
+    words += ["--recompute"] if arguments.recompute else []
+    words += ["--compile"] if arguments.compile else []
     return shlex.join(words)
 
 
@@ -70,7 +94,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    machine = Machine(arguments.workers, arguments.cpu, arguments.tensorboard)
+    machine = Machine(
+        arguments.workers,
+        arguments.cpu,
+        arguments.tensorboard,
+        tuple(arguments.track),
+        arguments.recompute,
+        arguments.compile,
+        arguments.cache,
+    )
     outcome = train(experiment, dataset, arguments.out, machine, arguments.backbone_weights, arguments.resume)
     if outcome.main_process:
         print_outcome(outcome, arguments)

@@ -11,6 +11,10 @@ class OptimConfig:
     """SGD (as published) or AdamW under the polynomial schedule.
 
     lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power, after `warmup` iterations of linear rise.
+
+    The backbone trains at `backbone_factor` times that; with `layer_decay` its last stage at that times `layer_decay`,
+    the stage before at that times `layer_decay` ** 2, and so on down to its stem. `decay_norms: false` keeps weight
+    decay from norms and biases. `clip` is the largest allowed norm of all gradients together (0 = no limit).
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -20,11 +24,15 @@ class OptimConfig:
     power: float = 0.9
     eta_min: float = 1e-4
     warmup: int = 0
+    backbone_factor: float = 1.0
+    layer_decay: float = 1.0
+    decay_norms: bool = True
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
-        positive(self, "optim", "lr", "power")
-        at_least(self, "optim", 0, "weight_decay", "eta_min", "warmup")
-        fraction(self, "optim", "momentum")
+        positive(self, "optim", "lr", "power", "backbone_factor", "layer_decay")
+        at_least(self, "optim", 0, "weight_decay", "eta_min", "warmup", "clip")
+        fraction(self, "optim", "momentum", "layer_decay")
         require(self.eta_min <= self.lr, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
 
 
@@ -34,6 +42,13 @@ class TrainConfig:
 
     `batch` is the number of pictures in one optimiser step over all processes; `accumulate` splits it into that
     many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end).
+
+    `ema` is the decay of an average of the weights that is validated and stored in their place (0 = none; 0.999 looks
+    back about 1000 iterations). `batch_norm`: `train` takes the statistics of each process's own pictures, `sync` those
+    of all processes on GPUs, `auto` is `sync` on several GPUs and `train` elsewhere, `frozen` uses the stored ones and
+    keeps them. `early_stop` ends training after that many validations in a row without a better one (0 = never).
+    `max_skipped` is the number of fp16 steps in a row that may be skipped for overflowing gradients. `deterministic`
+    asks torch for operators that repeat themselves bit for bit.
     """
 
     iterations: int = 40000
@@ -43,11 +58,17 @@ class TrainConfig:
     checkpoint_every: int = 1000
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema: float = 0.0
+    batch_norm: Literal["auto", "train", "sync", "frozen"] = "auto"
+    early_stop: int = 0
+    max_skipped: int = 20
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, "train", 1, "iterations", "batch", "accumulate")
-        at_least(self, "train", 0, "validate_every", "checkpoint_every", "seed")
+        at_least(self, "train", 1, "iterations", "batch", "accumulate", "max_skipped")
+        at_least(self, "train", 0, "validate_every", "checkpoint_every", "seed", "early_stop")
         require(self.seed < 2**63, "train.seed", "below 2**63", self.seed)
+        require(0 <= self.ema < 1, "train.ema", "at least 0 and below 1", self.ema)
         require(
             self.batch % self.accumulate == 0,
             "train.batch",

@@ -1,7 +1,8 @@
 """Batches whose content follows from (seed, position) alone, so that resuming needs no sampler state."""
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.preprocess import normalise
 from crisscross.data.reading import read_pair
 from crisscross.errors import CrissCrossError
+
+# Picture uint8 [H, W, 3] and mask uint8 [H, W] of a pair: `read_pair`, or a cache before it.
+Read = Callable[[Pair, DataSet], tuple[np.ndarray, np.ndarray]]
 
 
 def seed_for(*words: int) -> int:
@@ -44,11 +48,13 @@ class TrainingSamples(Dataset):
     """The endless stream of augmented training samples; item n is the n-th sample since training began.
 
     Epoch n // len(pairs) has its own permutation, and every draw of sample n comes from a generator seeded by
-    (seed, n): any process can make any sample at any time.
+    (seed, n): any process can make any sample at any time. `read` is how a pair gets from its files.
     """
 
-    def __init__(self, dataset: DataSet, pairs: tuple[Pair, ...], experiment: Experiment) -> None:
-        self.dataset, self.pairs, self.experiment = dataset, pairs, experiment
+    def __init__(
+        self, dataset: DataSet, pairs: tuple[Pair, ...], experiment: Experiment, read: Read = read_pair
+    ) -> None:
+        self.dataset, self.pairs, self.experiment, self.read = dataset, pairs, experiment, read
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
 
     def pair_at(self, n: int) -> Pair:
@@ -64,7 +70,7 @@ class TrainingSamples(Dataset):
 
         pair, experiment = self.pair_at(n), self.experiment
         generator = torch.Generator().manual_seed(seed_for(experiment.train.seed, 1, n))
-        picture, mask = (torch.from_numpy(array) for array in read_pair(pair, self.dataset))
+        picture, mask = (torch.from_numpy(array) for array in self.read(pair, self.dataset))
         ignore, flip_pairs = self.dataset.ignore, experiment.data.flip_pairs or self.dataset.flip_pairs
         picture, mask = augment(picture.permute(2, 0, 1), mask, experiment.augment, ignore, generator, flip_pairs)
         normal = normalise(picture, experiment.preprocess)[0]
@@ -143,10 +149,40 @@ class _Guarded(Dataset):
 
 
 def _raise_errors(loader: DataLoader) -> Iterator:
-    for item in loader:
+    items = _started(loader)
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            raise _explained(error, items) from error
         if isinstance(item, CrissCrossError):
             raise item
         yield item
+
+
+def _started(loader: DataLoader) -> Iterator:
+    """The loader's iterator, which tells of a dead worker when it is asked for an item and at no other time.
+
+    torch's own signal handler would raise in the middle of whatever runs, such as half an optimiser step.
+    """
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    former = signal.getsignal(signal.SIGCHLD)
+    items = iter(loader)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL if former is None else former)
+    return items
+
+
+def _explained(error: RuntimeError, items: Iterator) -> Exception:
+    """What to say of worker processes that died; any other error as it is."""
+    if "DataLoader worker" not in str(error):
+        return error
+    codes = [worker.exitcode for worker in getattr(items, "_workers", ()) if worker.exitcode]
+    how = f"was killed by {signal.Signals(-codes[0]).name}" if codes and codes[0] < 0 else "ended unexpectedly"
+    memory = "; perhaps memory is short, of the machine or of /dev/shm: lower --workers"
+    return CrissCrossError(f"a process that reads pictures {how}{memory}")
 
 
 def _collate(samples: list[tuple[Tensor, Tensor, str] | CrissCrossError]) -> Batch | CrissCrossError:

@@ -2,18 +2,25 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from crisscross.config import Experiment, OptimConfig
+from crisscross.config import Experiment
 from crisscross.data.loader import Batch, seed_for
+from crisscross.engine.optimiser import create_optimiser, set_rate
 from crisscross.engine.schedule import learning_rate
 from crisscross.errors import CrissCrossError
 from crisscross.losses import TrainingLoss
+
+__all__ = ["NoPictures", "Step", "create_optimiser", "training_steps"]
+
+
+class NoPictures(CrissCrossError):
+    """The next pictures cannot be had; the network stands as the last finished step left it."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +28,17 @@ class Step:
     """One finished iteration: `iteration` counts from 1, `loss` is the mean over its pictures, `lr` is what it used.
 
     `parts` are the loss's terms by name, weighted: their sum is the loss.
+
+    `skipped`: gradients or loss overflowed in fp16, and the weights were left as they were. `grad_norm` is the norm of
+    all gradients before clipping, where `optim.clip` asks for it.
     """
 
     iteration: int
     loss: float
     lr: float
     parts: Mapping[str, float] = field(default_factory=dict)
-
-
-def create_optimiser(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW, over all parameters that are not frozen, weight decay on all as published."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if config.name == "adamw":
-        return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay)
+    skipped: bool = False
+    grad_norm: float | None = None
 
 
 def training_steps(
@@ -52,32 +56,66 @@ def training_steps(
     an uninterrupted one does.
 
     Raises:
-        CrissCrossError: the loss is not finite; the pictures of the batch are named.
+        NoPictures: a picture cannot be read, or a process that reads them died.
+        CrissCrossError: the loss is not finite (the pictures of the batch are named), or too many steps in a row were
+            skipped.
     """
-    train = experiment.train
+    train, scaled, skipped = experiment.train, accelerator.scaler is not None, 0
     network.train()
+    statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()] if scaled else []
     for iteration in range(start, train.iterations):
         rate = learning_rate(experiment.optim, iteration, train.iterations)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(optimiser, rate)
+        # All of them before anything changes: where the pictures end, the network stands at the end of a step.
+        passes = _fetch(batches, train.accumulate)
         torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
         optimiser.zero_grad()
-        total, parts = 0.0, []
-        for _ in range(train.accumulate):
-            batch = next(batches).to(accelerator.device)
-            with _clear_errors(batch), accelerator.autocast():
-                logits = network(batch.pictures.contiguous(memory_format=torch.channels_last), coarse=True)
-            with _clear_errors(batch):
-                found = loss(logits.main, logits.aux, batch.labels, logits.embedding)
-            value = found.total / train.accumulate
-            total += _finite(value, iteration, batch)
-            parts.append(found.parts)
-            with _clear_errors(batch):
-                accelerator.backward(value)
+        total, found, former = 0.0, [], [buffer.clone() for buffer in statistics]
+        for place, part in enumerate(passes, 1):
+            batch = part.to(accelerator.device)
+            # Gradients travel between processes once an iteration.
+            with nullcontext() if place == len(passes) else accelerator.no_sync(network):
+                with _clear_errors(batch), accelerator.autocast():
+                    logits = network(batch.pictures.contiguous(memory_format=torch.channels_last), coarse=True)
+                with _clear_errors(batch):
+                    terms = loss(logits.main, logits.aux, batch.labels, logits.embedding)
+                value = terms.total / train.accumulate
+                found.append(terms.parts)
+                total += _number(value) if scaled else _finite(value, iteration, batch)
+                with _clear_errors(batch):
+                    accelerator.backward(value)
+        norm = _clip(accelerator, network, experiment.optim.clip)
         optimiser.step()
         if accelerator.num_processes > 1:
             total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "mean"))
-        yield Step(iteration + 1, total, rate, _mean_parts(parts, accelerator))
+        left_out = scaled and bool(optimiser.step_was_skipped)  # type: ignore[attr-defined]
+        skipped = skipped + 1 if left_out else 0
+        if not math.isfinite(total):
+            # What overflowed went through the norms too.
+            for buffer, value in zip(statistics, former, strict=True):
+                buffer.copy_(value)
+        if skipped >= train.max_skipped:
+            raise CrissCrossError(_too_many(skipped, iteration, accelerator))
+        yield Step(iteration + 1, total, rate, _mean_parts(found, accelerator), left_out, norm)
+
+
+def _fetch(batches: Iterator[Batch], count: int) -> list[Batch]:
+    try:
+        return [next(batches) for _ in range(count)]
+    except CrissCrossError as error:
+        raise NoPictures(str(error)) from error
+
+
+def _clip(accelerator: Accelerator, network: nn.Module, limit: float) -> float | None:
+    return float(accelerator.clip_grad_norm_(network.parameters(), limit)) if limit else None
+
+
+def _too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
+    scale = accelerator.scaler.get_scale()
+    return (
+        f"{skipped} steps in a row were skipped up to iteration {iteration + 1}, because numbers overflow in fp16 (the "
+        f"loss scale fell to {scale:g}); try train.precision=bf16 or fp32, a smaller optim.lr or a longer optim.warmup"
+    )
 
 
 def _mean_parts(parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator) -> dict[str, float]:
@@ -98,17 +136,27 @@ def _clear_errors(batch: Batch) -> Iterator[None]:
         if "more than 1 value per channel" in str(error):
             raise CrissCrossError(
                 f"batch norm cannot train on a batch of {size}: a single value is left of each channel; "
-                "enlarge augment.crop or train.batch"
+                "enlarge augment.crop or train.batch, or set train.batch_norm=frozen"
             ) from error
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
             raise CrissCrossError(
-                f"out of memory with a batch of {size}; lower train.batch or augment.crop, or raise train.accumulate"
+                f"out of memory with a batch of {size}; lower train.batch or augment.crop, raise train.accumulate, "
+                "or add --recompute"
             ) from error
+        if "changes its input in place" in str(error):
+            raise CrissCrossError(f"--recompute cannot be used with this backbone: {error}") from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            first = str(error).strip().splitlines()[0]
+            raise CrissCrossError(f"--compile: torch.compile failed ({first}); leave --compile out") from error
         raise
 
 
+def _number(value: Tensor) -> float:
+    return float(value.detach())
+
+
 def _finite(value: Tensor, iteration: int, batch: Batch) -> float:
-    number = float(value.detach())
+    number = _number(value)
     if not math.isfinite(number):
         raise CrissCrossError(
             f"the loss became {number} at iteration {iteration + 1} with the pictures {', '.join(batch.names)}; "

@@ -1,25 +1,48 @@
 """What has to be settled before the first step: the machine, the classes, the accelerator."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import is_tensorboard_available
+from torch import nn
 
 from crisscross.config import DataConfig, Experiment
 from crisscross.data import DataSet
+from crisscross.engine.track import check_trackers
 from crisscross.errors import CrissCrossError
+from crisscross.layers.recompute import recompute_in_backward, recomputed_blocks
+from crisscross.models import Segmenter
+
+# Without it cuBLAS cannot repeat itself; it is read when CUDA starts.
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a recipe never mentions: `workers` read pictures, `cpu` forbids an accelerator, `tensorboard` adds files."""
+    """What a recipe never mentions, because the result does not depend on it.
+
+    `workers` processes read pictures; `cpu` forbids an accelerator; `tensorboard` adds its files; `track` names more of
+    accelerate's trackers; `recompute` trades time for memory in the backward pass; `compile` runs the network through
+    torch.compile; `cache` keeps decoded training pictures: `ram`, `disk` or `disk:FOLDER`.
+    """
 
     workers: int = 0
     cpu: bool = False
     tensorboard: bool = False
+    track: tuple[str, ...] = ()
+    recompute: bool = False
+    compile: bool = False
+    cache: str = ""
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """All trackers, each once."""
+        return tuple(dict.fromkeys((*(("tensorboard",) * self.tensorboard), *self.track)))
 
 
 def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
@@ -58,25 +81,52 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     """accelerate's view of device, processes, precision and trackers.
 
     Raises:
-        CrissCrossError: the precision cannot be had on this device, or TensorBoard is not installed.
+        CrissCrossError: the precision cannot be had on this device, a tracker is not installed, or accelerate is set up
+            to split the network itself.
     """
-    tracker = None
-    if machine.tensorboard:
-        if not is_tensorboard_available():
+    check_trackers(machine.trackers)
+    for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true":
             raise CrissCrossError(
-                "--tensorboard needs the package tensorboard: pip install crisscross-seg[tensorboard]"
+                f"accelerate is set up for {kind}, which splits the weights over the devices and is not supported; "
+                "use plain data parallelism (torchrun, or `accelerate launch --multi_gpu`)"
             )
-        tracker = "tensorboard"
     # One process may train several times, each with a precision of its own.
     AcceleratorState._reset_state()
     mixed = "no" if precision == "fp32" else precision
+    trackers = list(machine.trackers) or None
     try:
-        accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=tracker, project_dir=folder)
+        accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=trackers, project_dir=folder)
     except (ValueError, RuntimeError) as error:
         raise CrissCrossError(f"train.precision={precision} cannot be had on this device: {error}") from error
     # accelerate itself falls back on float32 here without a word.
     if precision == "fp16" and accelerator.device.type == "cpu":
         raise CrissCrossError("train.precision=fp16 cannot be had on this device: a CPU trains in fp32 or bf16")
-    # Crops have one size, so trying convolution algorithms once pays.
-    torch.backends.cudnn.benchmark = True
     return accelerator
+
+
+@contextmanager
+def algorithms(deterministic: bool) -> Iterator[None]:
+    """Inside, operators repeat themselves bit for bit, or torch tries which is the fastest.
+
+    torch warns of an operator that cannot repeat itself on this device.
+    """
+    # Crops have one size, so trying convolution algorithms once pays.
+    torch.backends.cudnn.benchmark = not deterministic
+    if not deterministic:
+        yield
+        return
+    os.environ.setdefault(CUBLAS, ":4096:8")
+    former, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(former, warn_only=warns)
+
+
+def save_memory(segmenter: Segmenter) -> None:
+    """Let the backbone's blocks and both heads be computed again in the backward pass."""
+    parts: list[nn.Module] = [*recomputed_blocks(segmenter.backbone.net), segmenter.head]
+    for part in parts + ([segmenter.aux_head] if segmenter.aux_head is not None else []):
+        recompute_in_backward(part)

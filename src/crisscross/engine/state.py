@@ -9,36 +9,59 @@ from torch import Tensor
 
 from crisscross.checkpoints import native
 from crisscross.config import Experiment
+from crisscross.engine.average import WeightAverage
 from crisscross.errors import CrissCrossError
 from crisscross.models import Segmenter
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+# Where an average stands in the place of the weights, the weights that training continues from.
+LIVE = f"{native.OPTIMISER}live/"
 
 
 @dataclass
 class Position:
-    """Where training stands: finished iterations, the last validated one, and the best validation mIoU so far."""
+    """Where training stands: finished iterations, the last validated one, and the best validation mIoU so far.
+
+    `waited` counts the validations since the best one, `skipped` the steps that fp16 left out.
+    """
 
     iteration: int = 0
     validated: int = 0
     best_miou: float | None = None
     best_iteration: int | None = None
+    waited: int = 0
+    skipped: int = 0
 
 
 def save_state(
-    folder: Path, segmenter: Segmenter, optimiser: torch.optim.Optimizer, position: Position, facts: dict[str, Any]
+    folder: Path,
+    segmenter: Segmenter,
+    optimiser: torch.optim.Optimizer,
+    position: Position,
+    facts: dict[str, Any],
+    average: WeightAverage | None = None,
 ) -> None:
-    """Write `last.safetensors`. Sampler and random state follow from (seed, iteration) and need no storing."""
+    """Write `last.safetensors`. Sampler and random state follow from (seed, iteration) and need no storing.
+
+    With an average its tensors are the file's weights, and the network's own stand beside the optimiser's.
+    """
     extra: dict[str, Tensor] = {}
     for name, parameter in segmenter.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 extra[f"{native.OPTIMISER}{name}/{key}"] = value
-    native.save(segmenter, folder / LAST, facts={**facts, "position": vars(position)}, extra=extra)
+    if average is None:
+        native.save(segmenter, folder / LAST, facts={**facts, "position": vars(position)}, extra=extra)
+        return
+    extra |= {f"{LIVE}{key}": value.clone() for key, value in segmenter.state_dict().items()}
+    with average.in_place():
+        native.save(segmenter, folder / LAST, facts={**facts, "position": vars(position)}, extra=extra)
 
 
-def load_state(folder: Path, segmenter: Segmenter, optimiser: torch.optim.Optimizer) -> tuple[Position, dict[str, Any]]:
-    """Read `last.safetensors` back into network and optimiser.
+def load_state(
+    folder: Path, segmenter: Segmenter, optimiser: torch.optim.Optimizer, average: WeightAverage | None = None
+) -> tuple[Position, dict[str, Any]]:
+    """Read `last.safetensors` back into network, optimiser and average.
 
     Raises:
         CrissCrossError: unreadable, or no training state in it.
@@ -48,6 +71,10 @@ def load_state(folder: Path, segmenter: Segmenter, optimiser: torch.optim.Optimi
     if "position" not in facts:
         raise CrissCrossError(f"{path}: holds weights but no training state; it cannot be resumed from")
     native.fill(segmenter, tensors, str(path))
+    if average is not None:
+        average.fill(tensors)
+        live = {key.removeprefix(LIVE): value for key, value in tensors.items() if key.startswith(LIVE)}
+        native.fill(segmenter, live, str(path))
     for name, parameter in segmenter.named_parameters():
         prefix = f"{native.OPTIMISER}{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,33 +1,36 @@
-"""A training run: everything around the loop. Checks, builds, logs, validates, saves, resumes."""
+"""A training run: everything around the loop. Checks, builds, validates, saves, resumes."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from crisscross.backbones import load_backbone_weights
 from crisscross.checkpoints import native
-from crisscross.checkpoints.backbone import read_backbone_weights
 from crisscross.config import DataConfig, Experiment, differences, to_yaml
 from crisscross.data import DataSet
+from crisscross.data.cache import check_cache, open_cache
 from crisscross.data.check import quick_check
 from crisscross.data.loader import TrainingSamples, check_share, training_batches
+from crisscross.engine.average import WeightAverage
 from crisscross.engine.balance import with_class_weights
+from crisscross.engine.build import build_network
 from crisscross.engine.evaluate import evaluate
 from crisscross.engine.interrupt import Interrupt, Interrupted
-from crisscross.engine.log import RunLog
-from crisscross.engine.loop import Step, create_optimiser, training_steps
-from crisscross.engine.setup import Machine, create_accelerator, with_classes
+from crisscross.engine.journal import Journal
+from crisscross.engine.lock import run_lock
+from crisscross.engine.loop import NoPictures, Step, create_optimiser, training_steps
+from crisscross.engine.record import write_record
+from crisscross.engine.setup import Machine, algorithms, create_accelerator, with_classes
 from crisscross.engine.state import BEST, LAST, Position, load_state, save_state, stored_experiment
+from crisscross.engine.together import ending_together
+from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
 from crisscross.losses import create_loss
-from crisscross.models import Segmenter
 from crisscross.progress import Progress
 
 
@@ -52,8 +55,9 @@ def train(
 ) -> Outcome:
     """Train one experiment into a run folder.
 
-    The folder gets `experiment.yaml`, `log.jsonl`, `log.csv`, `last.safetensors` (resumable) and `best.safetensors`
-    (highest validation mIoU; absent without a validation split).
+    The folder gets `experiment.yaml`, `run.json`, `log.jsonl`, `log.csv`, `last.safetensors` (resumable) and
+    `best.safetensors` (highest validation mIoU; absent without a validation split). With `train.ema` both hold the
+    averaged weights.
 
     Args:
         experiment: the recipe; classes are filled in from the data set.
@@ -66,10 +70,12 @@ def train(
 
     Raises:
         CrissCrossError: bad data, a folder in use, an experiment that differs from the resumed one, a loss that is
-            not finite, or a full disk.
+            not finite, a full disk, or another process of the same training that ended. Where pictures cannot be read
+            any more, the run is saved first.
     """
-    run = _Run(experiment, dataset, folder, machine or Machine(), backbone_weights, resume)
-    return run.go(listener or (lambda step: None))
+    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together():
+        run = _Run(experiment, dataset, folder, machine or Machine(), backbone_weights, resume)
+        return run.go(listener or (lambda step: None))
 
 
 class _Run:
@@ -93,19 +99,24 @@ class _Run:
         quick_check(dataset, [data.train_split] + [data.val_split] * self.validates)
         earlier = stored_experiment(folder) if resume else None
         self.experiment = with_class_weights(self.experiment, dataset, earlier)
+        check_cache(self.machine.cache)
         self._check_folder()
         train = self.experiment.train
-        self.accelerator = create_accelerator(train.precision, machine, folder)
+        self.accelerator = create_accelerator(train.precision, self.machine, folder)
         check_share(train, self.accelerator.num_processes)
         torch.manual_seed(train.seed)
         self.facts: dict[str, Any] = {"seconds": 0.0, "torch": torch.__version__.split("+")[0]}
-        self.segmenter = self._network(backbone_weights)
+        self.segmenter, facts, self.line = build_network(
+            self.experiment, backbone_weights, resume, self.machine, self.accelerator
+        )
+        self.facts |= facts
         self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
+        self.average = WeightAverage(self.segmenter, train.ema) if train.ema else None
         # Before any state is loaded: preparing would move AdamW's step counts to the device.
         self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
         self.position = Position()
         if resume:
-            self.position, self.facts = load_state(folder, self.segmenter, self.optimiser)
+            self.position, self.facts = load_state(folder, self.segmenter, self.optimiser, self.average)
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
 
@@ -123,44 +134,36 @@ class _Run:
                 f"{self.folder}: holds a run already; continue it with --resume or choose another --out"
             )
 
-    def _network(self, backbone_weights: Path | None) -> Segmenter:
-        fetch = not self.resume and backbone_weights is None
-        segmenter = Segmenter(self.experiment, initialise=fetch)
-        if backbone_weights is not None and not self.resume:
-            load_backbone_weights(segmenter.backbone, read_backbone_weights(backbone_weights), str(backbone_weights))
-            digest = hashlib.sha256(backbone_weights.read_bytes()).hexdigest()
-            self.facts["backbone_weights"] = {"file": backbone_weights.name, "sha256": digest}
-        # A process's own share of a batch is too small for statistics of its own.
-        if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
-            segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
-        return segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
-
     def go(self, listener: Callable[[Step], None]) -> Outcome:
         """Run to the end or to an interruption; either way the folder is complete."""
-        total, began = self.experiment.train.iterations, time.perf_counter()
-        if self.accelerator.is_main_process:
+        total, self.began = self.experiment.train.iterations, time.perf_counter()
+        self.seconds_before, shown = self.facts["seconds"], self.accelerator.is_main_process
+        if shown:
             remove_leftovers(self.folder)
             write_text(self.folder / "experiment.yaml", to_yaml(self.experiment))
-        log = RunLog(self.folder, self.position.iteration) if self.accelerator.is_main_process else None
-        self.seconds_before = self.facts["seconds"]
-        self.began = began
-        if self.machine.tensorboard:
-            self.accelerator.init_trackers("tensorboard")
-        shown = self.accelerator.is_main_process
+            write_record(self.folder, self.experiment, self.dataset, asdict(self.machine), self.position.iteration)
+        start_trackers(self.accelerator, self.machine.trackers, self.experiment, self.folder)
         with Interrupt() as interrupt, Progress("train", total, self.position.iteration, shown) as progress:
-            self.interrupt, self.progress, self.log = interrupt, progress, log
-            if not self.validates:
-                progress.say(f"no split {self.experiment.data.val_split!r}: nothing is validated")
-            if self._validate_if_due():
-                self._save()
+            self.interrupt = interrupt
+            self.journal = Journal(self.folder, self.position.iteration, self.accelerator, progress)
+            self._say_first(progress)
             try:
+                if self._validate_if_due():
+                    self._save()
                 self._train(listener)
             finally:
-                if log is not None:
-                    log.write_csv()
+                self.journal.close()
+            if self._waited_enough():
+                progress.say(f"stopped early: {self.position.waited} validations in a row without a better one")
         self.accelerator.end_training()
-        finished = self.position.iteration == total
-        return Outcome(self.position, finished, time.perf_counter() - began, self.accelerator.is_main_process)
+        finished = self.position.iteration == total or self._waited_enough()
+        return Outcome(self.position, finished, time.perf_counter() - self.began, shown)
+
+    def _say_first(self, progress: Progress) -> None:
+        if self.line:
+            progress.say(self.line)
+        if not self.validates:
+            progress.say(f"no split {self.experiment.data.val_split!r}: nothing is validated")
 
     def _train(self, listener: Callable[[Step], None]) -> None:
         train = self.experiment.train
@@ -169,12 +172,17 @@ class _Run:
             self._record(step)
             listener(step)
             self._validate_if_due()
-            stop = self._stopping()
+            stop = self._stopping() or self._waited_enough()
             due = train.checkpoint_every and step.iteration % train.checkpoint_every == 0
             if stop or due or step.iteration == train.iterations:
                 self._save()
             if stop:
                 break
+
+    def _waited_enough(self) -> bool:
+        """Whether early stopping has waited long enough for a better validation."""
+        limit = self.experiment.train.early_stop
+        return limit > 0 and self.position.waited >= limit
 
     def _stopping(self) -> bool:
         """Whether any process was asked to stop: all of them get the same answer."""
@@ -184,26 +192,39 @@ class _Run:
         return bool(self.accelerator.reduce(asked, "sum"))
 
     def _steps(self) -> Iterator[Step]:
+        if self._waited_enough():
+            return
         accelerator, start = self.accelerator, self.position.iteration
         network, optimiser = self.prepared
-        samples = TrainingSamples(self.dataset, self.dataset.split(self.experiment.data.train_split), self.experiment)
+        pairs = self.dataset.split(self.experiment.data.train_split)
+        read = open_cache(self.machine.cache, self.dataset, pairs, accelerator.is_main_process)
+        samples = TrainingSamples(self.dataset, pairs, self.experiment, read)
         batches = training_batches(
             samples, start, accelerator.process_index, accelerator.num_processes, self.machine.workers
         )
         experiment = self.experiment
         loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
-        return training_steps(network, optimiser, batches, loss, self.experiment, accelerator, start)
+        try:
+            yield from training_steps(network, optimiser, batches, loss, experiment, accelerator, start)
+        except NoPictures as error:
+            raise self._saved(error) from error
+
+    def _saved(self, error: CrissCrossError) -> CrissCrossError:
+        """Save what there is; the error, which also says so. Of several processes, others may be amid a step."""
+        if self.accelerator.num_processes > 1:
+            return error
+        self._save()
+        return CrissCrossError(
+            f"{error}; {self.folder / LAST} is saved at iteration {self.position.iteration}, continue with --resume"
+        )
 
     def _record(self, step: Step) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.began
         self.facts["seconds"] = round(seconds, 1)
-        parts = {f"loss_{name}": value for name, value in step.parts.items()}
-        rounded = {name: round(value, 5) for name, value in ({"loss": step.loss} | parts).items()}
-        if self.log is not None:
-            self.log.add(step.iteration, **rounded, lr=step.lr, seconds=round(seconds, 2))
-        if self.machine.tensorboard:
-            self.accelerator.log({"loss": step.loss, **parts, "lr": step.lr}, step=step.iteration)
-        self.progress.update(step.iteration, loss=f"{step.loss:.3f}", lr=f"{step.lr:.2g}")
+        self.position.skipped += step.skipped
+        if self.average is not None and not step.skipped:
+            self.average.update(step.iteration)
+        self.journal.step(step, seconds, self.position.skipped)
 
     def _validate_if_due(self) -> bool:
         """Validate, and keep the weights if they are the best so far. A validation that is interrupted is due again."""
@@ -212,7 +233,14 @@ class _Run:
         due = at_end or (train.validate_every and position.iteration % train.validate_every == 0)
         if not (self.validates and due and position.iteration > position.validated):
             return False
-        split, workers = self.experiment.data.val_split, self.machine.workers
+        try:
+            with self.average.in_place() if self.average is not None else nullcontext():
+                return self._validate()
+        except NoPictures as error:
+            raise self._saved(error) from error
+
+    def _validate(self) -> bool:
+        position, split, workers = self.position, self.experiment.data.val_split, self.machine.workers
         self._share_statistics()
         try:
             with self.accelerator.autocast():
@@ -221,18 +249,16 @@ class _Run:
                 )
         except Interrupted:
             return False
-        position.validated = position.iteration
+        except CrissCrossError as error:
+            raise NoPictures(str(error)) from error
+        position.validated, position.waited = position.iteration, position.waited + 1
         miou = result.scores.miou
-        if self.log is not None:
-            self.log.add(position.iteration, val_miou=miou, val_iou=result.scores.iou)
-        if self.machine.tensorboard and miou is not None:
-            self.accelerator.log({"val_miou": miou}, step=position.iteration)
         if miou is not None and (position.best_miou is None or miou > position.best_miou):
-            position.best_miou, position.best_iteration = miou, position.iteration
+            position.best_miou, position.best_iteration, position.waited = miou, position.iteration, 0
             if self.accelerator.is_main_process:
                 facts = {"iteration": position.iteration, "val_miou": miou, **self.facts}
                 native.save(self.segmenter, self.folder / BEST, facts=facts)
-        self.progress.update(position.iteration, mIoU="-" if miou is None else f"{miou:.3f}")
+        self.journal.validation(position.iteration, result.scores)
         return True
 
     def _share_statistics(self) -> None:
@@ -245,4 +271,4 @@ class _Run:
         if self.accelerator.scaler is not None:
             self.facts["scaler"] = self.accelerator.scaler.state_dict()
         if self.accelerator.is_main_process:
-            save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts)
+            save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts, self.average)

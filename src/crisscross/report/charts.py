@@ -71,6 +71,47 @@ def curve_chart(
     return drawing("".join(parts), WIDTH, HEIGHT, said, "chart")
 
 
+def curves_chart(
+    curves: Sequence[tuple[str, Sequence[float], Sequence[Score]]], label: str, unit_range: bool = False
+) -> str:
+    """Several curves over the iterations in one chart, each in a colour of its own; see `curve_colour`.
+
+    Args:
+        curves: name, iterations and values of each; values that are None, NaN or infinite are left out.
+        label: what the values are, for screen readers.
+        unit_range: the y axis is 0..1 and every value is marked; otherwise curves are running means.
+    """
+    kept = []
+    for place, (name, x, y) in enumerate(curves):
+        points = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if b is not None and math.isfinite(b)]
+        if points:
+            means = [b for _, b in points] if unit_range else smooth([b for _, b in points])
+            kept.append((place, name, [(a, mean) for (a, _), mean in zip(points, means, strict=True)]))
+    if not kept:
+        return '<p class="empty">Nothing was recorded.</p>'
+    values = [b for _, _, points in kept for _, b in points]
+    y_ticks = ticks(0.0, 1.0, 5) if unit_range else ticks(min(0.0, *values), max(values))
+    x_ticks = ticks(0.0, max(a for _, _, points in kept for a, _ in points))
+    parts = [_axes(x_ticks, y_ticks)]
+    for place, name, points in kept:
+        spots = [(_along(a, x_ticks, LEFT, WIDTH - RIGHT), _along(b, y_ticks, HEIGHT - BOTTOM, TOP)) for a, b in points]
+        colour = curve_colour(place)
+        drawn = path(_thinned(spots), "curve")
+        parts.append(tag("g", hint(name) + drawn.replace("<path", f'<path style="stroke:{colour}"'), class_="run"))
+        if unit_range:
+            said = [f"{name}, iteration {a:g}: {b:.3f}" for a, b in points]
+            parts += [
+                _dot(spot, text_).replace("<circle", f'<circle style="fill:{colour}"')
+                for spot, text_ in zip(spots, said, strict=True)
+            ]
+    return drawing("".join(parts), WIDTH, HEIGHT, f"{label} of {len(kept)} runs", "chart")
+
+
+def curve_colour(place: int) -> str:
+    """The colour of the curve at this place: far from its neighbours' for as many as there are."""
+    return f"hsl({(215 + place * 137.5) % 360:.0f} 65% 50%)"
+
+
 def _along(value: float, scale: Sequence[float], start: float, end: float) -> float:
     """Where a value of the scale lies between start and end."""
     return start + (value - scale[0]) / (scale[-1] - scale[0]) * (end - start)

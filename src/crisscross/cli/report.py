@@ -1,0 +1,105 @@
+"""`crisscross report`: several runs in one table and one plot."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crisscross.cli.tables import print_table
+from crisscross.errors import CrissCrossError
+
+if TYPE_CHECKING:
+    from crisscross.report import RunRow
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser("report", help="compare runs in one table and one plot", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, finished or not")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="the page; default report.html"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command.
+
+    Raises:
+        CrissCrossError: a folder holds no run, or the page cannot be written.
+    """
+    from crisscross.report.comparison import by_class, differing, overview, write_comparison
+
+    folders = list(dict.fromkeys(arguments.runs))
+    names = short_names(folders)
+    runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    for rows in (overview(runs), by_class(runs), differing(runs)):
+        if rows:
+            print_table(rows)
+            print()
+    write_comparison(arguments.out, runs)
+    print(f"curves: {arguments.out}")
+    return 0
+
+
+def short_names(folders: list[Path]) -> list[str]:
+    """The last parts of the paths, as many as it takes to tell them apart."""
+    parts = [folder.absolute().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(entry[-count:]) for entry in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def read_run(folder: Path, name: str) -> "RunRow":
+    """What a run folder tells.
+
+    Raises:
+        CrissCrossError: it holds no run.
+    """
+    from crisscross.config import load_experiment
+    from crisscross.config.parse import flatten
+    from crisscross.engine.log import read_log
+    from crisscross.engine.record import read_record
+    from crisscross.report import Curves, RunRow
+
+    config = folder / "experiment.yaml"
+    if not config.is_file():
+        raise CrissCrossError(f"{folder}: no run folder: experiment.yaml is not there")
+    experiment, entries = load_experiment(config), read_log(folder)
+    steps = [entry for entry in entries if "loss" in entry]
+    scored = [entry for entry in entries if "val_miou" in entry]
+    best = max((entry for entry in scored if entry["val_miou"] is not None), key=_miou, default=None)
+    curves = Curves(
+        [entry["iteration"] for entry in steps],
+        [entry["loss"] for entry in steps],
+        [entry["lr"] for entry in steps],
+        [entry["iteration"] for entry in scored],
+        [entry["val_miou"] for entry in scored],
+    )
+    values = {key: value for key, value in flatten(experiment).items() if key not in ("data.classes", "data.palette")}
+    starts = read_record(folder).get("starts", [])
+    return RunRow(
+        name,
+        curves,
+        experiment.data.classes,
+        best["val_iou"] if best else (),
+        best["val_miou"] if best else None,
+        best["iteration"] if best else None,
+        scored[-1]["val_miou"] if scored else None,
+        steps[-1]["seconds"] if steps else None,
+        sum(bool(entry.get("skipped")) for entry in steps),
+        values | (_circumstances(starts[-1]) if starts else {}),
+    )
+
+
+def _miou(entry: dict) -> float:
+    return entry["val_miou"]
+
+
+def _circumstances(start: dict) -> dict[str, object]:
+    """What of a start may explain a difference beside the experiment."""
+    hardware, git = start.get("hardware", {}), start.get("git")
+    commit = "-" if not git else git["commit"][:10] + (" changed" if git["changed"] else "")
+    found = {f"({name})": value for name, value in start.get("versions", {}).items()}
+    return found | {"(device)": hardware.get("device"), "(processes)": hardware.get("processes"), "(git)": commit}

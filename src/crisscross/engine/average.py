@@ -1,0 +1,54 @@
+"""An exponential moving average of the weights: smoother than the last step, often a little better."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """average <- d * average + (1 - d) * weights after every step, over parameters and running statistics alike.
+
+    d is min(decay, (1 + t) / (10 + t)) at step t, so that the first random weights are soon forgotten. Counters are
+    copied. The average starts as the network is and lives on its device, in its types.
+
+    Args:
+        network: what is averaged.
+        decay: at least 0 and below 1.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network, self.decay = network, decay
+        self.tensors = {key: value.detach().clone() for key, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after step `step`, counted from 1."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        state = self.network.state_dict()
+        moving = [key for key, value in self.tensors.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.tensors[key] for key in moving], [state[key] for key in moving], 1 - decay)
+        for key in self.tensors.keys() - set(moving):
+            self.tensors[key].copy_(state[key])
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside, the network has the averaged weights; afterwards its own again, bit for bit."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for key, live in self.network.state_dict().items():
+            kept = live.clone()
+            live.copy_(self.tensors[key])
+            self.tensors[key].copy_(kept)
+
+    def fill(self, tensors: dict[str, Tensor]) -> None:
+        """Take over a stored average."""
+        for key, value in self.tensors.items():
+            value.copy_(tensors[key])

@@ -1,0 +1,54 @@
+"""Everything that a run tells while it goes: the log, the trackers and the progress on the terminal."""
+
+import math
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from crisscross.engine.log import RunLog
+from crisscross.engine.loop import Step
+from crisscross.metrics import Scores
+from crisscross.progress import Progress
+
+
+class Journal:
+    """Tells steps and validations; of several processes only the first writes and shows anything.
+
+    Args:
+        folder: the run folder.
+        start: the iteration that training continues from.
+        accelerator: its trackers get every number.
+        progress: what is shown.
+    """
+
+    def __init__(self, folder: Path, start: int, accelerator: Accelerator, progress: Progress) -> None:
+        self.log = RunLog(folder, start) if accelerator.is_main_process else None
+        self.accelerator, self.progress = accelerator, progress
+
+    def step(self, step: Step, seconds: float, skipped: int) -> None:
+        """A finished step; `seconds` and `skipped` count from the beginning of the run."""
+        losses = {"loss": step.loss} | {f"loss_{name}": value for name, value in step.parts.items()}
+        norms = {} if step.grad_norm is None else {"grad_norm": step.grad_norm}
+        if self.log is not None:
+            # JSON knows no infinity.
+            facts = {
+                name: round(value, 5) if math.isfinite(value) else None for name, value in (losses | norms).items()
+            }
+            skip = {"skipped": True} if step.skipped else {}
+            self.log.add(step.iteration, **facts, **skip, lr=step.lr, seconds=round(seconds, 2))
+        self.accelerator.log({**losses, **norms, "lr": step.lr}, step.iteration)
+        shown = {"loss": f"{step.loss:.3f}", "lr": f"{step.lr:.2g}"}
+        self.progress.update(step.iteration, **shown, **({"skipped": str(skipped)} if skipped else {}))
+
+    def validation(self, iteration: int, scores: Scores) -> None:
+        """The scores of a validation."""
+        if self.log is not None:
+            self.log.add(iteration, val_miou=scores.miou, val_iou=scores.iou)
+        if scores.miou is not None:
+            self.accelerator.log({"val_miou": scores.miou}, iteration)
+        self.progress.update(iteration, mIoU="-" if scores.miou is None else f"{scores.miou:.3f}")
+
+    def close(self) -> None:
+        """Write the table of the curve."""
+        if self.log is not None:
+            self.log.write_csv()

@@ -1,0 +1,75 @@
+"""The optimiser, and which learning rate and weight decay each parameter gets."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from crisscross.config import OptimConfig
+from crisscross.layers import AbsoluteBatchNorm2d
+from crisscross.models import Segmenter
+
+# Key of a parameter group: its learning rate is the schedule's times this.
+FACTOR = "factor"
+NORMS = (nn.modules.batchnorm._NormBase, AbsoluteBatchNorm2d, nn.LayerNorm, nn.GroupNorm)
+
+
+def create_optimiser(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, over all parameters that are not frozen; by default one rate and decay for all."""
+    groups = parameter_groups(config, network)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(groups, config.lr, config.momentum, weight_decay=config.weight_decay)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of the schedule's learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group.get(FACTOR, 1.0)
+
+
+def parameter_groups(config: OptimConfig, network: nn.Module) -> list[dict[str, Any]]:
+    """One group for every pair of learning-rate factor and weight decay that occurs, in the order of first use."""
+    factors = _factors(config, network)
+    bare = set() if config.decay_norms else _without_decay(network)
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            factor, decays = factors.get(parameter, 1.0), parameter not in bare
+            group = groups.setdefault((factor, decays), {"params": [], FACTOR: factor})
+            group["params"].append(parameter)
+            if not decays:
+                group["weight_decay"] = 0.0
+    return list(groups.values())
+
+
+def _factors(config: OptimConfig, network: nn.Module) -> dict[nn.Parameter, float]:
+    """Learning-rate factors of the backbone's parameters; the heads are not in it."""
+    if not isinstance(network, Segmenter):
+        return {}
+    stages = backbone_stages(network.backbone.net)
+    return {
+        parameter: config.backbone_factor * config.layer_decay ** (len(stages) - place)
+        for place, stage in enumerate(stages)
+        for module in stage
+        for parameter in module.parameters()
+    }
+
+
+def backbone_stages(net: nn.Module) -> list[list[nn.Module]]:
+    """Children of a backbone from stem to last stage; one that is a norm alone belongs to the child before it."""
+    stages: list[list[nn.Module]] = []
+    for child in net.children():
+        if not any(True for _ in child.parameters()):
+            continue
+        if stages and isinstance(child, NORMS):
+            stages[-1].append(child)
+        else:
+            stages.append([child])
+    return stages
+
+
+def _without_decay(network: nn.Module) -> set[nn.Parameter]:
+    """Everything in norms, and every other parameter of one dimension or none: biases, scales, gates."""
+    in_norms = {p for module in network.modules() if isinstance(module, NORMS) for p in module.parameters()}
+    return in_norms | {parameter for parameter in network.parameters() if parameter.dim() <= 1}

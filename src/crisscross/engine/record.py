@@ -1,0 +1,112 @@
+"""What a run was made with: `run.json`, for whoever wants to repeat or compare it."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from crisscross import __version__
+from crisscross.config import Experiment, to_dict
+from crisscross.data import DataSet
+from crisscross.files import write_text
+
+RECORD = "run.json"
+PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
+
+
+def write_record(folder: Path, experiment: Experiment, dataset: DataSet, machine: dict[str, Any], start: int) -> None:
+    """Write `run.json`: the experiment, the data, and an entry for every time that the run was started or resumed.
+
+    An entry holds the iteration that it began with, the time, the command, the seed, versions, hardware, the options
+    of the machine, and the state of the git repository that the command was given in, if there is one.
+
+    Raises:
+        CrissCrossError: the file cannot be written.
+    """
+    before = read_record(folder).get("starts", []) if start else []
+    splits = {name: len(pairs) for name, pairs in dataset.splits.items()}
+    facts = {
+        "experiment": to_dict(experiment),
+        "data": {"name": dataset.name, "root": str(dataset.root), "pictures": splits},
+        "starts": [*before, _start(experiment, machine, start)],
+    }
+    write_text(folder / RECORD, json.dumps(facts, indent=1) + "\n")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `write_record` wrote; nothing where it is missing or cut off."""
+    try:
+        facts = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _start(experiment: Experiment, machine: dict[str, Any], start: int) -> dict[str, Any]:
+    return {
+        "iteration": start,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": shlex.join(sys.orig_argv),
+        "seed": experiment.train.seed,
+        "versions": versions(),
+        "hardware": hardware(),
+        "machine": machine,
+        "git": git_state(Path.cwd()),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and what training stands on."""
+    found = {"crisscross": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, threads, processes and device of this training."""
+    state = PartialState()
+    device = torch.cuda.get_device_name(state.device) if state.device.type == "cuda" else str(state.device)
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": state.num_processes,
+        "device": device,
+    }
+
+
+def _processor() -> str:
+    with_name = Path("/proc/cpuinfo")
+    if with_name.is_file():
+        for line in with_name.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the repository around `folder` and whether its files differ from it; None without one."""
+    commit, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return None if commit is None or changes is None else {"commit": commit, "changed": bool(changes)}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

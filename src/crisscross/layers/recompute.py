@@ -1,0 +1,74 @@
+"""Activation checkpointing: less memory in training for one more forward pass."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from crisscross.layers.norm import AbsoluteBatchNorm2d
+
+# Their training forward changes running statistics.
+COUNTING_NORMS = (nn.modules.batchnorm._BatchNorm, AbsoluteBatchNorm2d)
+
+
+def recompute_in_backward(module: nn.Module) -> None:
+    """Make a module keep nothing but its input for the backward pass, and compute the rest a second time there.
+
+    Weights, running statistics and dropout come out as without it, bit for bit where the operators repeat themselves.
+    Names of tensors do not change. Outside training, or where no gradient is wanted, nothing changes at all.
+
+    Raises:
+        ValueError: in the forward pass, if the module changes its input in place: it could not be computed again.
+    """
+    forward = module.forward
+
+    def checkpointed(*inputs: Any, **options: Any) -> Any:
+        if not (module.training and torch.is_grad_enabled()):
+            return forward(*inputs, **options)
+        tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+        versions = [tensor._version for tensor in tensors]
+        result = checkpoint(forward, *inputs, use_reentrant=False, context_fn=lambda: _contexts(module), **options)
+        if versions != [tensor._version for tensor in tensors]:
+            raise ValueError(f"{type(module).__name__} changes its input in place and cannot be computed twice")
+        return result
+
+    module.forward = checkpointed  # type: ignore[method-assign]
+
+
+def recomputed_blocks(net: nn.Module) -> list[nn.Module]:
+    """The parts of a backbone that are worth computing twice: the blocks of its stages.
+
+    A child that is a sequence of blocks gives its blocks, one that holds such a sequence as `blocks` likewise;
+    any other child with children of its own is a block itself. What stands first is left out: nothing there waits for
+    a gradient of its input, and a stem is small.
+    """
+    parts: list[nn.Module] = []
+    for child in list(net.children())[1:]:
+        blocks = getattr(child, "blocks", child)
+        if isinstance(blocks, (nn.Sequential, nn.ModuleList)) and len(blocks) > 0:
+            parts += list(blocks)
+        elif any(True for _ in child.children()):
+            parts.append(child)
+    return [part for part in parts if any(parameter.requires_grad for parameter in part.parameters())]
+
+
+def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    return nullcontext(), _statistics_kept(module)
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Inside, batch norms normalise by the batch as ever and leave their running statistics alone."""
+    norms = [norm for norm in module.modules() if isinstance(norm, COUNTING_NORMS)]
+    former = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, _, count in former:
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if count is None else count.clone()
+    try:
+        yield
+    finally:
+        for norm, momentum, count in former:
+            norm.momentum, norm.num_batches_tracked = momentum, count

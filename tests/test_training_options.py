@@ -1,0 +1,473 @@
+"""What a run can choose: averages, groups, norms, recomputing, clipping, skipped fp16 steps, early stopping."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from crisscross.checkpoints import load, native
+from crisscross.config import OptimConfig
+from crisscross.data import DataSet, open_folder
+from crisscross.engine import evaluate as evaluation
+from crisscross.engine import train as training
+from crisscross.engine.average import WeightAverage
+from crisscross.engine.lock import LOCK, run_lock
+from crisscross.engine.log import read_log
+from crisscross.engine.loop import create_optimiser
+from crisscross.engine.norms import settle_norms
+from crisscross.engine.optimiser import set_rate
+from crisscross.engine.record import git_state
+from crisscross.engine.setup import Machine, save_memory
+from crisscross.engine.train import train
+from crisscross.errors import CrissCrossError
+from crisscross.layers import AbsoluteBatchNorm2d, ConvNormAct
+from crisscross.layers.recompute import recompute_in_backward, recomputed_blocks
+from crisscross.models import Segmenter
+from shapes_data import experiment, write_shapes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> DataSet:
+    return open_folder(write_shapes(tmp_path_factory.mktemp("data") / "shapes"))
+
+
+def network(*changes: str) -> Segmenter:
+    torch.manual_seed(0)
+    return Segmenter(experiment("data.classes=[a, b, c]", *changes))
+
+
+def differing(first, second) -> list[str]:
+    ours, theirs = native.read(first)[0], native.read(second)[0]
+    assert ours.keys() == theirs.keys()
+    return [key for key in ours if not torch.equal(ours[key], theirs[key])]
+
+
+class Crash(Exception):
+    pass
+
+
+def crash_at(iteration: int):
+    def listener(step):
+        if step.iteration == iteration:
+            raise Crash
+
+    return listener
+
+
+# --- the average of the weights ---
+
+
+def test_the_average_follows_its_recurrence():
+    layer = nn.BatchNorm1d(1)
+    average = WeightAverage(layer, 0.5)
+    values, expected = [3.0, -1.0, 4.0], 1.0
+    for step, value in enumerate(values, 1):
+        with torch.no_grad():
+            layer.weight.fill_(value)
+            layer.num_batches_tracked.fill_(step)
+        average.update(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    assert average.tensors["weight"].item() == pytest.approx(expected, rel=1e-6)
+    assert average.tensors["num_batches_tracked"].item() == 3
+    with average.in_place():
+        assert layer.weight.item() == pytest.approx(expected, rel=1e-6)
+    assert layer.weight.item() == 4.0 and average.tensors["weight"].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_average_is_validated_stored_and_resumed_bit_for_bit(dataset, tmp_path, monkeypatch):
+    changes = ("train.ema=0.6", "train.validate_every=3", "train.checkpoint_every=2")
+    seen = []
+    original = evaluation.evaluate
+
+    def record(segmenter, *rest):
+        seen.append({key: value.clone() for key, value in segmenter.state_dict().items()})
+        return original(segmenter, *rest)
+
+    monkeypatch.setattr(training, "evaluate", record)
+    train(experiment(*changes), dataset, tmp_path / "whole")
+    stored = native.read(tmp_path / "whole" / "last.safetensors")[0]
+    plain = load(tmp_path / "whole" / "last.safetensors").state_dict()
+    live = {key.removeprefix("optimiser/live/"): value for key, value in stored.items() if "/live/" in key}
+    assert live.keys() == plain.keys()
+    # What was validated last is what is stored, and it is not what training goes on from.
+    assert all(torch.equal(plain[key], value) for key, value in seen[-1].items())
+    assert not torch.equal(plain["head.classify.weight"], live["head.classify.weight"])
+    with pytest.raises(Crash):
+        train(experiment(*changes), dataset, tmp_path / "cut", listener=crash_at(5))
+    train(experiment(*changes), dataset, tmp_path / "cut", resume=True)
+    for name in ("last", "best"):
+        assert differing(tmp_path / "whole" / f"{name}.safetensors", tmp_path / "cut" / f"{name}.safetensors") == []
+    train(experiment(*changes, "train.ema=0"), dataset, tmp_path / "without")
+    without = load(tmp_path / "without" / "last.safetensors").state_dict()
+    assert all(torch.equal(value, without[key]) for key, value in live.items())
+
+
+# --- learning rates and weight decay ---
+
+
+def test_by_default_there_is_one_group_of_everything():
+    segmenter = network()
+    (group,) = create_optimiser(OptimConfig(), segmenter).param_groups
+    assert [id(parameter) for parameter in group["params"]] == [id(parameter) for parameter in segmenter.parameters()]
+    assert group["weight_decay"] == 5e-4
+
+
+def test_rates_fall_with_depth_and_norms_keep_their_weights():
+    segmenter = network()
+    optimiser = create_optimiser(OptimConfig(backbone_factor=0.5, layer_decay=0.8, decay_norms=False), segmenter)
+    set_rate(optimiser, 2.0)
+    names = {parameter: name for name, parameter in segmenter.named_parameters()}
+    found = {
+        names[p]: (group["lr"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]
+    }
+    assert found.keys() == set(names.values())
+    # The stem and its norm, four stages, the heads.
+    expected = {"conv1": 5, "bn1": 5, "layer1": 4, "layer2": 3, "layer3": 2, "layer4": 1}
+    for name, (rate, decay) in found.items():
+        part = name.split(".")[2] if name.startswith("backbone") else None
+        assert rate == pytest.approx(2.0 * (0.5 * 0.8 ** expected[part] if part else 1.0)), name
+        assert (decay == 0) == (segmenter.get_parameter(name).dim() < 2), name
+    assert found["backbone.net.layer4.0.conv1.weight"][1] == 5e-4 and found["backbone.net.bn1.weight"][1] == 0
+
+
+def test_clipping_bounds_the_gradients(dataset, tmp_path):
+    norms = []
+    machine = Machine(cpu=True)
+    changes = ("train.iterations=2", "optim.momentum=0", "optim.weight_decay=0", "optim.lr=1", "optim.eta_min=1")
+    weights = []
+    for iterations in (1, 2):
+        out = tmp_path / str(iterations)
+        words = (*changes, "optim.clip=0.01", f"train.iterations={iterations}")
+        train(experiment(*words), dataset, out, machine, listener=lambda step: norms.append(step.grad_norm))
+        weights.append(dict(load(out / "last.safetensors").named_parameters()))
+    # With lr 1 and nothing else, the second step is as long as its clipped gradient.
+    moved = math.sqrt(sum(float((weights[0][key] - weights[1][key]).detach().square().sum()) for key in weights[0]))
+    assert moved == pytest.approx(0.01, rel=1e-3)
+    assert min(norms) > 0.1
+    assert [entry["grad_norm"] for entry in read_log(tmp_path / "2") if "loss" in entry] == pytest.approx(
+        norms[1:], abs=1e-5
+    )
+
+
+# --- batch norm ---
+
+
+def test_frozen_norms_keep_their_statistics_through_validation(dataset, tmp_path):
+    words = ("train.batch_norm=frozen", "train.validate_every=2", "train.iterations=4")
+    train(experiment(*words), dataset, tmp_path / "run")
+    state = load(tmp_path / "run" / "last.safetensors").state_dict()
+    torch.manual_seed(0)
+    fresh = Segmenter(load(tmp_path / "run").experiment).state_dict()
+    statistics = [key for key in state if "running_" in key or "tracked" in key]
+    assert statistics and all(torch.equal(state[key], fresh[key]) for key in statistics)
+    # Scales and biases learn all the same.
+    assert not torch.equal(state["head.reduce.norm.weight"], fresh["head.reduce.norm.weight"])
+
+
+def test_a_single_picture_trains_with_frozen_norms(dataset, tmp_path):
+    one = ("augment.crop=[8, 8]", "train.batch=1", "train.iterations=1")
+    with pytest.raises(CrissCrossError, match=r"batch of 1 x 3 x 8 x 8: .*or set train\.batch_norm=frozen"):
+        train(experiment(*one), dataset, tmp_path / "a")
+    assert train(experiment(*one, "train.batch_norm=frozen"), dataset, tmp_path / "b").finished
+
+
+@pytest.mark.parametrize(
+    ("wanted", "processes", "gpu", "line"),
+    [
+        ("auto", 1, True, ""),
+        ("sync", 1, True, "one process has all pictures"),
+        ("sync", 2, False, "torch synchronises it on GPUs only"),
+        ("auto", 2, False, "each process uses the statistics of its own pictures"),
+        ("sync", 2, True, "2 absolute norms cannot be synchronised"),
+    ],
+)
+def test_norms_say_what_they_cannot_do(wanted, processes, gpu, line):
+    net = nn.Sequential(ConvNormAct(3, 4), ConvNormAct(4, 4, norm="absolute"), AbsoluteBatchNorm2d(4))
+    settled, said = settle_norms(net, wanted, processes, gpu)
+    assert (line in said) if line else said == ""
+    synced = sum(isinstance(module, nn.SyncBatchNorm) for module in settled.modules())
+    assert synced == (processes > 1 and gpu)
+
+
+# --- computing activations a second time ---
+
+
+def test_recomputing_changes_no_bit(dataset, tmp_path):
+    words = ("train.iterations=3", "model.dropout=0.3", "model.norm=absolute")
+    train(experiment(*words), dataset, tmp_path / "kept")
+    train(experiment(*words), dataset, tmp_path / "recomputed", Machine(recompute=True))
+    assert differing(tmp_path / "kept" / "last.safetensors", tmp_path / "recomputed" / "last.safetensors") == []
+
+
+def kept_bytes(segmenter: Segmenter, parts: list[nn.Module]) -> int:
+    """Bytes that wait for the backward pass, each storage once, weights left out."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in segmenter.state_dict().values()}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    # What a recomputed part keeps passes no hook: its input.
+    for part in parts:
+        part.register_forward_pre_hook(lambda module, inputs: (pack(inputs[0]), None)[1])
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = segmenter.train()(torch.randn(2, 3, 64, 64))
+    # Alive until here: freed storages would be counted under one address.
+    assert logits.main.requires_grad
+    return sum(kept.values())
+
+
+def test_recomputing_keeps_less_than_half():
+    changes = ("model.backbone=resnet50c", "model.channels=64")
+    segmenter = network(*changes)
+    before = kept_bytes(segmenter, [])
+    save_memory(segmenter)
+    parts = [*recomputed_blocks(segmenter.backbone.net), segmenter.head, segmenter.aux_head]
+    # Sixteen blocks of a ResNet-50 and two heads.
+    assert len(parts) == 18
+    assert kept_bytes(segmenter, parts) < 0.5 * before
+
+
+def test_a_module_that_changes_its_input_is_refused():
+    module = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 3, 1))
+    recompute_in_backward(module)
+    with pytest.raises(ValueError, match="changes its input in place"):
+        module(torch.randn(1, 3, 4, 4, requires_grad=True) * 1)
+
+
+# --- fp16: what overflows is left out ---
+
+
+def scaled(monkeypatch, growth=2000):
+    """A loss scaler on the CPU, driven through accelerate as on a GPU."""
+    create = training.create_accelerator
+
+    def with_scaler(*given):
+        accelerator = create(*given)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=growth)
+        accelerator.native_amp = True
+        return accelerator
+
+    monkeypatch.setattr(training, "create_accelerator", with_scaler)
+
+
+def poisoned(monkeypatch, bad: set[int]):
+    """The loss is infinite at these iterations."""
+    create, calls = training.create_loss, iter(range(1, 10**6))
+
+    def made(*given):
+        loss = create(*given)
+        return lambda *values: loss(*values) * (math.inf if next(calls) in bad else 1.0)
+
+    monkeypatch.setattr(training, "create_loss", made)
+
+
+def test_overflowing_steps_are_left_out_counted_and_shown(dataset, tmp_path, monkeypatch, capsys):
+    scaled(monkeypatch)
+    poisoned(monkeypatch, {2, 4})
+    states = []
+
+    def keep(step):
+        states.append((step.skipped, {k: v.clone() for k, v in run.segmenter.state_dict().items()}))
+
+    run = training._Run(experiment(), dataset, tmp_path / "run", Machine(), None, False)
+    run.go(keep)
+    assert [skipped for skipped, _ in states] == [False, True, False, True, False, False]
+    kept = [
+        all(torch.equal(states[i][1][k], v) for k, v in states[i - 1][1].items() if "tracked" not in k)
+        for i in range(1, 6)
+    ]
+    # Weights and running statistics stand still where a step was left out, and only there.
+    assert kept == [True, False, True, False, False]
+    log = read_log(tmp_path / "run")
+    assert [entry["iteration"] for entry in log if entry.get("skipped")] == [2, 4]
+    assert [entry["loss"] is None for entry in log if "loss" in entry] == [False, True, False, True, False, False]
+    assert native.read(tmp_path / "run" / "last.safetensors")[2]["position"]["skipped"] == 2
+    assert "skipped 2" in capsys.readouterr().err
+
+
+def test_too_many_skipped_steps_in_a_row_end_the_run(dataset, tmp_path, monkeypatch):
+    scaled(monkeypatch)
+    poisoned(monkeypatch, {1, 3, 4, 5})
+    words = ("train.max_skipped=3", "train.checkpoint_every=1")
+    with pytest.raises(CrissCrossError, match=r"3 steps in a row were skipped up to iteration 5, .*precision=bf16"):
+        train(experiment(*words), dataset, tmp_path / "run")
+    assert native.read(tmp_path / "run" / "last.safetensors")[2]["position"]["iteration"] == 4
+
+
+def test_a_batch_without_a_single_label_trains_on(dataset, tmp_path, monkeypatch):
+    from crisscross.data.loader import TrainingSamples
+
+    original = TrainingSamples.__getitem__
+
+    def unlabelled(self, n):
+        picture, mask, name = original(self, n)
+        return picture, torch.full_like(mask, 255), name
+
+    monkeypatch.setattr(TrainingSamples, "__getitem__", unlabelled)
+    for normaliser in ("all", "valid"):
+        out = tmp_path / normaliser
+        train(experiment("train.iterations=2", f"loss.normaliser={normaliser}"), dataset, out)
+        assert [entry["loss"] for entry in read_log(out) if "loss" in entry] == [0.0, 0.0]
+        native.check_finite(native.read(out / "last.safetensors")[0], "last")
+
+
+# --- early stopping, repeating, trackers, compiling ---
+
+
+def test_early_stopping_waits_for_so_many_validations(dataset, tmp_path, monkeypatch, capsys):
+    from dataclasses import replace
+
+    scores = iter([0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
+    original = training.evaluate
+
+    def scored(*given):
+        result = original(*given)
+        return replace(result, scores=replace(result.scores, miou=next(scores)))
+
+    monkeypatch.setattr(training, "evaluate", scored)
+    words = ("train.early_stop=2", "train.validate_every=1", "train.iterations=9")
+    outcome = train(experiment(*words), dataset, tmp_path / "run")
+    assert outcome.finished and outcome.position.iteration == 5 and outcome.position.best_iteration == 3
+    assert "stopped early: 2 validations in a row" in capsys.readouterr().err
+    again = train(experiment(*words), dataset, tmp_path / "run", resume=True)
+    assert again.finished and again.position.iteration == 5
+
+
+def test_deterministic_runs_repeat_every_bit(dataset, tmp_path):
+    inside = []
+
+    def look(step):
+        inside.append(torch.are_deterministic_algorithms_enabled())
+
+    for name in ("one", "two"):
+        train(experiment("train.deterministic=true", "train.iterations=3"), dataset, tmp_path / name, listener=look)
+    assert differing(tmp_path / "one" / "last.safetensors", tmp_path / "two" / "last.safetensors") == []
+    assert all(inside) and not torch.are_deterministic_algorithms_enabled()
+    train(experiment("train.seed=1", "train.iterations=3"), dataset, tmp_path / "other")
+    assert len(differing(tmp_path / "one" / "last.safetensors", tmp_path / "other" / "last.safetensors")) > 50
+
+
+def test_trackers_are_checked_before_anything_is_written(dataset, tmp_path, monkeypatch):
+    with pytest.raises(CrissCrossError, match="--track wanb: no such tracker; did you mean wandb"):
+        train(experiment(), dataset, tmp_path / "run", Machine(track=("wanb",)))
+    monkeypatch.setattr("crisscross.engine.track.get_available_trackers", lambda: ["tensorboard"])
+    with pytest.raises(CrissCrossError, match="--track wandb needs its package: pip install wandb"):
+        train(experiment(), dataset, tmp_path / "run", Machine(track=("wandb",)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_number_reaches_a_tracker(dataset, tmp_path, monkeypatch):
+    from accelerate.tracking import GeneralTracker, on_main_process
+
+    told = []
+
+    class Tracker(GeneralTracker):
+        name, requires_logging_directory, tracker = "mine", False, None
+
+        @on_main_process
+        def __init__(self, run_name, **kwargs):
+            super().__init__()
+
+        @on_main_process
+        def store_init_configuration(self, values):
+            told.append(values)
+
+        @on_main_process
+        def log(self, values, step=None, **kwargs):
+            told.append((step, sorted(values)))
+
+    monkeypatch.setattr("crisscross.engine.track.LOGGER_TYPE_TO_CLASS", {"mine": Tracker})
+    monkeypatch.setattr("accelerate.tracking.LOGGER_TYPE_TO_CLASS", {"mine": Tracker})
+    monkeypatch.setattr("accelerate.accelerator.LOGGER_TYPE_TO_CLASS", {"mine": Tracker})
+    monkeypatch.setattr("crisscross.engine.track.get_available_trackers", lambda: ["mine"])
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["mine"])
+    train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(track=("mine",)))
+    assert told[0]["optim.lr"] == 0.05 and told[0]["augment.crop"] == "[48, 48]"
+    assert told[1:] == [(1, ["loss", "lr"]), (2, ["loss", "lr"]), (2, ["val_miou"])]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_the_same_curve(dataset, tmp_path):
+    losses = []
+    for name, machine in (("plain", Machine()), ("compiled", Machine(compile=True))):
+        train(experiment("train.iterations=3", "model.dropout=0"), dataset, tmp_path / name, machine)
+        losses.append([entry["loss"] for entry in read_log(tmp_path / name) if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+# --- the run folder ---
+
+
+def test_the_record_tells_how_to_repeat_the_run(dataset, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(Crash):
+        train(experiment("train.checkpoint_every=1", "train.seed=5"), dataset, run, listener=crash_at(3))
+    train(experiment("train.checkpoint_every=1", "train.seed=5"), dataset, run, resume=True)
+    record = json.loads((run / "run.json").read_text())
+    assert [start["iteration"] for start in record["starts"]] == [0, 2]
+    start = record["starts"][0]
+    assert start["seed"] == 5 and start["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["experiment"]["data"]["classes"] == ["ground", "disc", "square"]
+    assert record["data"]["pictures"] == {"train": 9, "val": 3}
+    assert start["hardware"]["processes"] == 1 and start["hardware"]["device"] == "cpu"
+
+
+def test_the_state_of_a_git_repository_is_told(tmp_path):
+    def git(*words):
+        identity = ("-c", "user.name=n", "-c", "user.email=n@example.org")
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    assert git_state(tmp_path) is None
+    git("init")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-m", "one")
+    state = git_state(tmp_path)
+    assert state is not None and len(state["commit"]) == 40 and not state["changed"]
+    (tmp_path / "a").write_text("2")
+    assert git_state(tmp_path) == {"commit": state["commit"], "changed": True}
+
+
+def test_two_runs_in_one_folder_are_refused(dataset, tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from crisscross.engine.lock import run_lock\n"
+        "with run_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    run = tmp_path / "run"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(run)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(CrissCrossError, match="another training runs in this folder"):
+        train(experiment("train.iterations=1"), dataset, run)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    # A killed process holds nothing.
+    assert train(experiment("train.iterations=1"), dataset, run).finished
+    assert not (run / LOCK).exists()
+    with run_lock(tmp_path / "other"):
+        pass
+    assert not (tmp_path / "other").exists()
+
+
+def test_splitting_the_weights_is_refused(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(CrissCrossError, match="accelerate is set up for FSDP, which splits the weights"):
+        train(experiment(), dataset, tmp_path / "run")

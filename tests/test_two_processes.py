@@ -1,0 +1,157 @@
+"""Two processes that train together, over gloo on this machine: the same curve, counts, log and files as one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from crisscross.checkpoints import native
+from crisscross.config import to_yaml
+from crisscross.data import DataSet, open_folder
+from crisscross.engine.log import read_log
+from crisscross.engine.train import train
+from shapes_data import experiment, write_shapes
+from two_processes import counts
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
+TESTS = Path(__file__).resolve().parent
+# Statistics of the stored kind and no dropout: what is left must not depend on the number of processes.
+EXPERIMENT = experiment(
+    "train.iterations=9",
+    "train.batch=8",
+    "train.accumulate=2",
+    "train.validate_every=9",
+    "train.checkpoint_every=4",
+    "train.batch_norm=frozen",
+    "train.ema=0.5",
+    "model.dropout=0",
+    "optim.clip=0.5",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Three pictures to validate on, which two processes cannot share evenly, and a split of a single one."""
+    root = write_shapes(tmp_path_factory.mktemp("data") / "shapes")
+    (root / "single.txt").write_text("p10\n")
+    splits = {name: f"{name}.txt" for name in ("train", "val", "single")}
+    (root / "dataset.yaml").write_text(json.dumps({"classes": ["ground", "disc", "square"], "splits": splits}))
+    (root / "experiment.yaml").write_text(to_yaml(EXPERIMENT))
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(folder: Path) -> DataSet:
+    return open_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def alone(dataset: DataSet, tmp_path_factory) -> Path:
+    """The run of a single process that others are compared with."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    assert train(EXPERIMENT, dataset, out).finished
+    return out
+
+
+def together(folder: Path, out: Path, *words: str, event: str = "none", at: int = 0, counts: str = "-") -> list:
+    """(exit code, stdout, stderr) of both processes; those that hang are ended and fail the test."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    given = ["train", str(folder / "experiment.yaml"), "--data", str(folder), "--out", str(out), "--cpu", "--workers"]
+    command = [sys.executable, str(TESTS / "two_processes.py"), event, str(at), counts, *given, "0", *words]
+    started = []
+    for rank in range(2):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])
+        environment = os.environ | place | meeting | {"PYTHONPATH": path}
+        started.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        )
+    try:
+        said = [process.communicate(timeout=120) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+
+
+def losses(run: Path) -> list[float]:
+    """By iteration; every iteration is there once."""
+    entries = [entry for entry in read_log(run) if "loss" in entry]
+    assert [entry["iteration"] for entry in entries] == list(range(1, len(entries) + 1))
+    return [entry["loss"] for entry in entries]
+
+
+def assert_same_weights(one: Path, other: Path, name: str) -> None:
+    ours, theirs = (native.read(run / f"{name}.safetensors")[0] for run in (one, other))
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(theirs[key], value, rtol=1e-3, atol=2e-6, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_two_processes_train_the_curve_of_one(folder, alone, tmp_path):
+    out = tmp_path / "run"
+    results = together(folder, out, counts=str(tmp_path / "counts.json"))
+    assert [result[0] for result in results] == [0, 0], results
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    assert max(losses(alone)) - min(losses(alone)) > 0.02
+    for name in ("last", "best"):
+        assert_same_weights(alone, out, name)
+    # Who speaks and writes is one process.
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in alone.iterdir())
+    assert "done: " in results[0][1] and results[1][1] == "" and "train 9/9" not in results[1][2]
+    assert json.loads((out / "run.json").read_text())["starts"][0]["hardware"]["processes"] == 2
+    scored = json.loads((tmp_path / "counts.json").read_text())
+    assert scored == counts(str(folder))
+    # Each picture has 64 x 80 pixels, one row of which is ignored.
+    sums = {split: sum(map(sum, rows)) for split, rows in scored.items()}
+    assert sums == {"val": 3 * 63 * 80, "single": 63 * 80}
+    assert min(Counter(row.index(max(row)) for row in scored["val"]).values()) >= 1
+
+
+def test_ctrl_c_at_one_of_two_stops_both_and_one_process_goes_on(folder, dataset, alone, tmp_path):
+    out = tmp_path / "run"
+    results = together(folder, out, event="interrupt", at=5)
+    assert [result[0] for result in results] == [130, 130], results
+    assert "stopped after iteration 5" in results[0][1] and "Traceback" not in results[0][2] + results[1][2]
+    assert train(EXPERIMENT, dataset, out, resume=True).finished
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    assert_same_weights(alone, out, "last")
+
+
+@pytest.mark.parametrize("event", ["kill", pytest.param("fail", marks=pytest.mark.slow)])
+def test_two_processes_go_on_for_one_and_end_when_one_dies(folder, dataset, alone, tmp_path, event):
+    class Crash(Exception):
+        pass
+
+    def crash(step):
+        if step.iteration == 6:
+            raise Crash
+
+    out = tmp_path / "run"
+    with pytest.raises(Crash):
+        train(EXPERIMENT, dataset, out, listener=crash)
+    (code, _, said), (other_code, _, other_said) = together(folder, out, "--resume", event=event, at=8)
+    assert code == 2 and said.splitlines()[-1].startswith("crisscross: another process of this training ended"), said
+    assert other_code == (2 if event == "fail" else -9)
+    assert ("the second process found a broken picture" in other_said) == (event == "fail")
+    assert "Traceback" not in said + other_said
+    # From iteration 4 on, the last that was saved, these are theirs.
+    assert losses(out) == pytest.approx(losses(alone)[: len(losses(out))], rel=2e-5) and len(losses(out)) >= 7
+    assert native.read(out / "last.safetensors")[2]["position"]["iteration"] in (4, 8)
