@@ -275,7 +275,12 @@ def poisoned(monkeypatch, bad: set[int]):
 
     def made(*given):
         loss = create(*given)
-        return lambda *values: loss(*values) * (math.inf if next(calls) in bad else 1.0)
+
+        def poisoned_loss(*values):
+            found = loss(*values)
+            return found._replace(total=found.total * (math.inf if next(calls) in bad else 1.0))
+
+        return poisoned_loss
 
     monkeypatch.setattr(training, "create_loss", made)
 
@@ -402,7 +407,8 @@ def test_every_number_reaches_a_tracker(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["mine"])
     train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(track=("mine",)))
     assert told[0]["optim.lr"] == 0.05 and told[0]["augment.crop"] == "[48, 48]"
-    assert told[1:] == [(1, ["loss", "lr"]), (2, ["loss", "lr"]), (2, ["val_miou"])]
+    step = ["loss", "loss_aux", "loss_cross_entropy", "lr"]
+    assert told[1:] == [(1, step), (2, step), (2, ["val_miou"])]
 
 
 @pytest.mark.slow
