@@ -6,7 +6,7 @@ softmax, in-place ReLU, and its loss on logits resized to picture size in float3
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,13 +30,15 @@ from crisscross.engine.loop import create_optimiser
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
 from crisscross.layers.lean import make_lean
+from crisscross.layers.winograd import release_memory
+from crisscross.layers.winograd_train import train_by_winograd
 from crisscross.losses import create_loss, cross_entropy
 from crisscross.models import Segmenter
 
 PIECES = ("data", "forward", "loss", "backward", "optimiser")
-PLAIN, OURS, LEAN, LEAST = "plain", "ours", "ours, lean", "ours, least"
-CHECKPOINTED = "ours, blocks checkpointed"
-PLAIN_BF16, OURS_BF16 = "plain, bf16", "ours, bf16"
+PLAIN, OURS, LEAN, LEAST, CHECKPOINTED = "plain", "ours", "lean", "least", "checkpointed"
+LEAN_WINOGRAD, LEAST_WINOGRAD = "lean+winograd", "least+winograd"
+PLAIN_BF16, OURS_BF16 = "plain-bf16", "ours-bf16"
 # Pictures on disk; each is four times the crop, as in training.
 PICTURES = 4
 # Networks that compute the same thing differ by this much in the loss, relatively.
@@ -90,7 +92,13 @@ class Contestant:
         batches: Iterator[Batch],
         autocast: torch.dtype | None = None,
     ) -> None:
-        self.name, self.network, self.plain, self.batches, self.autocast = name, network.train(), plain, batches, autocast
+        self.name, self.network, self.plain, self.batches, self.autocast = (
+            name,
+            network.train(),
+            plain,
+            batches,
+            autocast,
+        )
         self.device = next(network.parameters()).device
         experiment = network.experiment
         self.optimiser = create_optimiser(experiment.optim, network)
@@ -169,6 +177,7 @@ def measure(
     rounds: int,
     device: torch.device,
     on_turn: Callable[[], object] = lambda: None,
+    names: Sequence[str] = (),
 ) -> list[StepRow]:
     """Train every contestant for `rounds` steps in turns, on drawn street scenes; the plain network is the first row.
 
@@ -180,6 +189,7 @@ def measure(
         rounds: turns of each contestant, after one to warm up; one more step is counted byte by byte.
         device: where the networks run.
         on_turn: called after each turn.
+        names: who takes part beside the plain network; by default all of `contestants(device)`.
 
     Raises:
         CrissCrossError: the loss is more than the cross-entropy that the plain network has.
@@ -191,11 +201,14 @@ def measure(
         def batches() -> Iterator[Batch]:
             return training_batches(TrainingSamples(dataset, dataset.split("val"), network.experiment), 0)
 
-        contestants = [make(batches()) for make in _makers(network, device)]
-        turns = {one.name: one.step for one in contestants}
+        chosen = [name for name in contestants(device) if not names or name in (PLAIN, *names)]
+        racers = [_contestant(name, network, device, batches()) for name in chosen]
+        turns = {one.name: one.step for one in racers}
         totals = interleave(turns, rounds, device, on_turn, always=turns)
         rows = []
-        for one in contestants:
+        for one in racers:
+            # What Winograd keeps for its next call counts.
+            release_memory()
             rows.append(one.row(totals[one.name], peak_memory(one.step, device).peak))
             on_turn()
     return rows
@@ -203,33 +216,32 @@ def measure(
 
 def contestants(device: torch.device) -> list[str]:
     """The names of who takes part."""
-    names = [PLAIN, OURS, LEAN, LEAST, CHECKPOINTED]
-    return names if device.type == "cpu" else [PLAIN, PLAIN_BF16, OURS, OURS_BF16, *names[2:]]
+    if device.type == "cpu":
+        return [PLAIN, OURS, LEAN, LEAN_WINOGRAD, LEAST_WINOGRAD, CHECKPOINTED]
+    return [PLAIN, PLAIN_BF16, OURS, OURS_BF16, LEAN, LEAST, CHECKPOINTED]
 
 
-def _makers(network: Segmenter, device: torch.device) -> list[Callable[[Iterator[Batch]], Contestant]]:
-    def make(name: str) -> Callable[[Iterator[Batch]], Contestant]:
-        def made(batches: Iterator[Batch]) -> Contestant:
-            plain = name in (PLAIN, PLAIN_BF16)
-            own = (plain_network(network) if plain else deepcopy(network)).to(device)
-            if not plain:
-                own.to(memory_format=torch.channels_last)
-            if name in (LEAN, LEAST):
-                make_lean(own, convolutions=name == LEAST)
-            if name == CHECKPOINTED:
-                _checkpoint_blocks(own.backbone)
-            half = torch.bfloat16 if name in (PLAIN_BF16, OURS_BF16) else None
-            return Contestant(name, own, plain, batches, half)
-
-        return made
-
-    return [make(name) for name in contestants(device)]
+def _contestant(name: str, network: Segmenter, device: torch.device, batches: Iterator[Batch]) -> Contestant:
+    plain = name in (PLAIN, PLAIN_BF16)
+    own = (plain_network(network) if plain else deepcopy(network)).to(device)
+    if not plain:
+        own.to(memory_format=torch.channels_last)
+    if name in (LEAN_WINOGRAD, LEAST_WINOGRAD):
+        train_by_winograd(own)
+    if name in (LEAN, LEAN_WINOGRAD, LEAST, LEAST_WINOGRAD):
+        make_lean(own, convolutions=name in (LEAST, LEAST_WINOGRAD))
+    if name == CHECKPOINTED:
+        _checkpoint_blocks(own.backbone)
+    half = torch.bfloat16 if name in (PLAIN_BF16, OURS_BF16) else None
+    return Contestant(name, own, plain, batches, half)
 
 
 def _prepared(network: Segmenter, height: int, width: int, batch: int, rounds: int) -> Segmenter:
     """The network with an open gate, and the experiment with the size, batch and length that are measured."""
     experiment = network.experiment
-    if [term.name for term in experiment.loss.terms if term.weight] != ["cross_entropy"] or experiment.loss.class_weights:
+    if [term.name for term in experiment.loss.terms if term.weight] != [
+        "cross_entropy"
+    ] or experiment.loss.class_weights:
         raise CrissCrossError("benchmark train compares the plain cross-entropy; choose a recipe with that loss alone")
     for module in network.modules():
         if isinstance(module, CrissCrossAttention) and not module.gamma:
@@ -280,10 +292,10 @@ class Goal:
 
 
 GOALS = (
-    Goal(LEAN, PLAIN, "total", 0.9),
-    Goal(LEAN, PLAIN, "memory", 0.8),
-    Goal(LEAST, PLAIN, "total", 1.35),
-    Goal(LEAST, PLAIN, "memory", 0.5),
+    Goal(LEAN_WINOGRAD, PLAIN, "total", 0.9),
+    Goal(LEAN_WINOGRAD, PLAIN, "memory", 0.8),
+    Goal(LEAST_WINOGRAD, PLAIN, "total", 1.35),
+    Goal(LEAST_WINOGRAD, PLAIN, "memory", 0.5),
 )
 GPU_GOALS = (
     Goal(OURS_BF16, PLAIN, "total", 0.5),
@@ -291,4 +303,3 @@ GPU_GOALS = (
     Goal(LEAN, PLAIN, "memory", 0.8),
     Goal(LEAST, PLAIN, "memory", 0.5),
 )
-

@@ -27,6 +27,7 @@ def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each (default 5)")
     parser.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    parser.add_argument("--only", metavar="NAME,...", help="who takes part beside `plain` (default: all)")
     parser.set_defaults(run=run)
 
 
@@ -47,8 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     print(conditions(environment(device, torch.float32)))
     what = (arguments.network, size.height, size.width, arguments.batch, arguments.rounds)
-    with Progress(str(size), len(contestants(device)) * (arguments.rounds + 2)) as progress:
-        rows = measure(*what, device, lambda: progress.update(progress.done + 1))
+    names = [name for name in (arguments.only or "").split(",") if name]
+    if unknown := [name for name in names if name not in contestants(device)]:
+        raise CrissCrossError(f"--only: unknown {', '.join(unknown)}; known: {', '.join(contestants(device))}")
+    taking_part = len({"plain", *names}) if names else len(contestants(device))
+    with Progress(str(size), taking_part * (arguments.rounds + 2)) as progress:
+        rows = measure(*what, device, lambda: progress.update(progress.done + 1), names)
     print(f"\n{arguments.network}, {arguments.batch} x 3 x {size}, medians of {arguments.rounds} rounds")
     show(rows, device.type == "cuda")
     return 0

@@ -34,11 +34,17 @@ class TrainConfig:
 
     `batch` is the number of pictures in one optimiser step over all processes; `accumulate` splits it into that
     many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end).
+
+    `memory`: `lean` makes activations again in backward instead of keeping them, `least` also the outputs of widening
+    1 x 1 convolutions; same result. `winograd` takes a quarter of the products of 3 x 3 convolutions on a CPU, with
+    other rounding. See docs/training-speed.md.
     """
 
     iterations: int = 40000
     batch: int = 8
     accumulate: int = 1
+    memory: Literal["fast", "lean", "least"] = "fast"
+    winograd: bool = False
     validate_every: int = 4000
     checkpoint_every: int = 1000
     seed: int = 0

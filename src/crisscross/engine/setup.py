@@ -2,15 +2,21 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import is_tensorboard_available
+from torch import nn
 
-from crisscross.config import DataConfig, Experiment
+from crisscross.config import DataConfig, Experiment, TrainConfig
 from crisscross.data import DataSet
 from crisscross.errors import CrissCrossError
+from crisscross.layers.lean import make_lean
+from crisscross.layers.winograd_train import train_by_winograd
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,15 @@ def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
         flip_pairs=experiment.data.flip_pairs or dataset.flip_pairs,
     )
     return replace(experiment, data=data)
+
+
+def save_in_steps(network: Network, train: TrainConfig) -> Network:
+    """The same network, whose training steps save what `train.memory` and `train.winograd` ask for."""
+    if train.memory != "fast":
+        make_lean(network, convolutions=train.memory == "least")
+    if train.winograd:
+        train_by_winograd(network)
+    return network
 
 
 def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accelerator:

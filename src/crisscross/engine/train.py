@@ -22,7 +22,7 @@ from crisscross.engine.evaluate import evaluate
 from crisscross.engine.interrupt import Interrupt, Interrupted
 from crisscross.engine.log import RunLog
 from crisscross.engine.loop import Step, create_optimiser, training_steps
-from crisscross.engine.setup import Machine, create_accelerator, with_classes
+from crisscross.engine.setup import Machine, create_accelerator, save_in_steps, with_classes
 from crisscross.engine.state import BEST, LAST, Position, load_state, save_state, stored_experiment
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
@@ -133,7 +133,8 @@ class _Run:
         # A process's own share of a batch is too small for statistics of its own.
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
             segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
-        return segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
+        segmenter = segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
+        return save_in_steps(segmenter, self.experiment.train)
 
     def go(self, listener: Callable[[Step], None]) -> Outcome:
         """Run to the end or to an interruption; either way the folder is complete."""

@@ -5,6 +5,7 @@ same bits on a CPU, and no convolution is repeated unless asked for.
 """
 
 import sys
+from contextlib import nullcontext
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -50,17 +51,17 @@ def make_lean(network: nn.Module, convolutions: bool = False) -> int:
 
 
 def _enter(network: Any, inputs: Any) -> None:
-    use = torch.is_grad_enabled() and network.training and not torch.compiler.is_compiling()
-    context = rebuild.rebuilding() if use else None
-    if context is not None:
-        context.__enter__()
+    if torch.compiler.is_compiling():
+        return
+    use = torch.is_grad_enabled() and network.training
+    context = rebuild.rebuilding() if use else nullcontext()
+    context.__enter__()
     network.__dict__.setdefault("_lean_contexts", []).append(context)
 
 
 def _leave(network: Any, inputs: Any, output: Any) -> None:
-    context = network._lean_contexts.pop()
-    if context is not None:
-        context.__exit__(None, None, None)
+    if not torch.compiler.is_compiling():
+        network._lean_contexts.pop().__exit__(None, None, None)
 
 
 def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -74,6 +75,8 @@ def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         mean, inverse = (getattr(output.grad_fn, f"_saved_result{index}", None) for index in (1, 2))
         if mean is None or inverse is None or not mean.numel():
             return
+        # As results of the norm they would hold its graph.
+        mean, inverse = mean.detach(), inverse.detach()
         # With a variance of 1 and no epsilon, the very arithmetic of the norm.
         statistics = mean, torch.ones_like(mean), scale * inverse, shift, False, 0.0, 0.0
     else:
@@ -132,9 +135,9 @@ def _parts(module: Any) -> tuple[str, ...]:
     if resnet is None:
         return ()
     if type(module) is resnet.Bottleneck:
-        return "conv1 bn1 act1 conv2 bn2 drop_block act2 aa conv3 bn3 se drop_path".split()
+        return "conv1", "bn1", "act1", "conv2", "bn2", "drop_block", "act2", "aa", "conv3", "bn3", "se", "drop_path"
     if type(module) is resnet.BasicBlock:
-        return "conv1 bn1 drop_block act1 aa conv2 bn2 se drop_path".split()
+        return "conv1", "bn1", "drop_block", "act1", "aa", "conv2", "bn2", "se", "drop_path"
     return ()
 
 

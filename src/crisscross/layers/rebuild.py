@@ -37,6 +37,7 @@ class Recipe:
         self.version = tensor._version
         self.make, self.length = make, length
         self.sources = [source if isinstance(source, Recipe) else source.detach() for source in sources]
+        self.versions = [0 if isinstance(source, Recipe) else source._version for source in sources]
         self.waiting = 0
         self.value: Tensor | None = None
 
@@ -62,6 +63,9 @@ class Recipe:
         return value
 
     def _made(self) -> Tensor:
+        for source, version in zip(self.sources, self.versions, strict=True):
+            if isinstance(source, Tensor) and source._version != version:
+                raise RuntimeError("a tensor that backward makes another one of was modified in place after forward")
         first, *others = self.sources
         taken = first.take() if isinstance(first, Recipe) else first
         owned = isinstance(first, Recipe) and first.value is None
@@ -105,7 +109,8 @@ def write(tensor: Tensor, recipe: Recipe) -> None:
 
 def _pack(tensor: Tensor) -> Recipe | Tensor:
     recipe = recipe_of(tensor)
-    return tensor if recipe is None else recipe.expect()
+    # A node that kept its own output as it is would keep itself.
+    return tensor.detach() if recipe is None else recipe.expect()
 
 
 def _unpack(kept: Recipe | Tensor) -> Tensor:
