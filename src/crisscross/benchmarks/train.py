@@ -53,6 +53,7 @@ class StepRow:
         name: one of the names above.
         seconds: of each of `PIECES`, medians over the rounds.
         total: seconds of a whole step, median over the rounds.
+        cpu: seconds of processor time of a step, over all threads, median: what other jobs on the machine move less.
         peak: most bytes that one step takes at once, gradients included, above what lives between steps.
         held: bytes that live between steps: weights, statistics, the optimiser's memory.
         loss: of the first step.
@@ -62,6 +63,7 @@ class StepRow:
     name: str
     seconds: dict[str, float]
     total: float
+    cpu: float
     peak: int
     held: int
     loss: float
@@ -104,11 +106,12 @@ class Contestant:
         self.optimiser = create_optimiser(experiment.optim, network)
         self.loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
         self.seconds: dict[str, list[float]] = {piece: [] for piece in PIECES}
+        self.cpu: list[float] = []
         self.losses: list[float] = []
 
     def step(self) -> None:
         """One iteration on the next batch; all contestants get the same ones and the same chance in dropout."""
-        clock = _Clock(self.device)
+        clock, cpu = _Clock(self.device), time.process_time()
         batch = next(self.batches).to(self.device)
         clock.note(self.seconds["data"])
         torch.manual_seed(len(self.losses))
@@ -125,6 +128,7 @@ class Contestant:
         self.losses.append(float(value.detach()))
         self.optimiser.zero_grad()
         clock.note(self.seconds["optimiser"])
+        self.cpu.append(time.process_time() - cpu)
 
     def _logits(self, pictures: Tensor) -> Any:
         if self.plain:
@@ -152,7 +156,8 @@ class Contestant:
             value for state in self.optimiser.state.values() for value in state.values() if isinstance(value, Tensor)
         ]
         held = sum(tensor.nbytes for tensor in tensors)
-        return StepRow(self.name, seconds, total, peak, held, self.losses[0], ROUNDING[self.autocast or torch.float32])
+        rounding = ROUNDING[self.autocast or torch.float32]
+        return StepRow(self.name, seconds, total, median(self.cpu[1:]), peak, held, self.losses[0], rounding)
 
 
 class _Clock:
@@ -170,7 +175,7 @@ class _Clock:
 
 
 def measure(
-    source: str,
+    source: str | Segmenter,
     height: int,
     width: int,
     batch: int,
@@ -182,7 +187,7 @@ def measure(
     """Train every contestant for `rounds` steps in turns, on drawn street scenes; the plain network is the first row.
 
     Args:
-        source: a recipe (its shipped weights, else random ones), a run or a checkpoint.
+        source: a recipe (its shipped weights, else random ones), a run, a checkpoint or a network.
         height: of the crops, in pixels.
         width: likewise.
         batch: pictures in a step.
@@ -194,7 +199,9 @@ def measure(
     Raises:
         CrissCrossError: the loss is more than the cross-entropy that the plain network has.
     """
-    network = _prepared(network_of(source), height, width, batch, rounds)
+    network = _prepared(
+        network_of(source) if isinstance(source, str) else deepcopy(source), height, width, batch, rounds
+    )
     with tempfile.TemporaryDirectory() as folder:
         dataset = scenes_on_disk(Path(folder), 2 * height, 2 * width, PICTURES)
 
@@ -209,7 +216,8 @@ def measure(
         for one in racers:
             # What Winograd keeps for its next call counts.
             release_memory()
-            rows.append(one.row(totals[one.name], peak_memory(one.step, device).peak))
+            row = one.row(totals[one.name], 0)
+            rows.append(replace(row, peak=peak_memory(one.step, device).peak))
             on_turn()
     return rows
 
@@ -217,7 +225,7 @@ def measure(
 def contestants(device: torch.device) -> list[str]:
     """The names of who takes part."""
     if device.type == "cpu":
-        return [PLAIN, OURS, LEAN, LEAN_WINOGRAD, LEAST_WINOGRAD, CHECKPOINTED]
+        return [PLAIN, OURS, LEAN, LEAN_WINOGRAD, LEAST, LEAST_WINOGRAD, CHECKPOINTED]
     return [PLAIN, PLAIN_BF16, OURS, OURS_BF16, LEAN, LEAST, CHECKPOINTED]
 
 
@@ -230,6 +238,11 @@ def _contestant(name: str, network: Segmenter, device: torch.device, batches: It
         train_by_winograd(own)
     if name in (LEAN, LEAN_WINOGRAD, LEAST, LEAST_WINOGRAD):
         make_lean(own, convolutions=name in (LEAST, LEAST_WINOGRAD))
+    if name in (LEAST, LEAST_WINOGRAD):
+        # As with model.attention_memory=lean.
+        for module in own.modules():
+            if isinstance(module, CrissCrossAttention):
+                module.memory = "lean"
     if name == CHECKPOINTED:
         _checkpoint_blocks(own.backbone)
     half = torch.bfloat16 if name in (PLAIN_BF16, OURS_BF16) else None

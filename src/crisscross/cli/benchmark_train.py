@@ -64,11 +64,13 @@ def show(rows: "list[StepRow]", gpu: bool) -> None:
     from crisscross.benchmarks.train import GOALS, GPU_GOALS, PIECES
 
     plain = rows[0]
-    times = [["ms of a step", *PIECES, "all", "x plain"]]
+    times = [["ms of a step", *PIECES, "all", "x plain", "CPU time", "x plain"]]
     memory = [["MiB", "between steps", "a step adds", "peak", "x plain", "loss from plain's"]]
     for row in rows:
         pieces = [*(row.seconds[piece] for piece in PIECES), row.total]
-        times.append([row.name, *(f"{1000 * value:.0f}" for value in pieces), f"{row.total / plain.total:.2f}"])
+        cells = [f"{1000 * value:.0f}" for value in pieces]
+        ratios = f"{row.total / plain.total:.2f}", f"{row.cpu / plain.cpu:.2f}"
+        times.append([row.name, *cells, ratios[0], f"{1000 * row.cpu:.0f}", ratios[1]])
         sizes = [f"{value / MIB:.0f}" for value in (row.held, row.peak, row.memory)]
         away = abs(row.loss - plain.loss) / abs(plain.loss)
         verdict = f"{away:.1e}" if away <= row.rounding else f"{away:.1e}: NOT THE SAME FUNCTION"

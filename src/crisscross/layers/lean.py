@@ -20,7 +20,7 @@ from crisscross.layers.rebuild import Recipe
 
 # A sum is made of the one before it, and that of another: so many in a row are made again and held together. Where
 # convolutions are repeated, each holds its input too, so fewer.
-LONGEST_CHAIN, LONGEST_WITH_CONVOLUTIONS = 6, 1
+LONGEST_CHAIN, LONGEST_WITH_CONVOLUTIONS = 6, 2
 NORMS = (nn.BatchNorm2d, AbsoluteBatchNorm2d)
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 
@@ -43,7 +43,7 @@ def make_lean(network: nn.Module, convolutions: bool = False) -> int:
         elif convolutions and _widens(module):
             module.register_forward_hook(_after_convolution)
         elif parts := _parts(module):
-            module.lean_parts = parts
+            module.lean_parts = parts  # type: ignore[assignment]
             module.forward = MethodType(_residual_forward, module)
     network.register_forward_pre_hook(_enter)
     network.register_forward_hook(_leave, always_call=True)

@@ -17,6 +17,8 @@ from crisscross.ops import transforms_active
 
 # A feature map on which every tile is full and every fixed cost small.
 LARGE = 1024
+# Of the input's gradient, made together: transformed weights take four times the memory of the weights.
+CHANNELS = 512
 
 
 def train_by_winograd(network: nn.Module) -> int:
@@ -89,8 +91,11 @@ class _Winograd(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            # Turned by 180 degrees and read from output to input.
-            grad_x = _Pass(weight.flip(2, 3).transpose(0, 1), ctx.dilation).of(grad)
+            grad_x = torch.empty_like(x)
+            for first in range(0, x.shape[1], CHANNELS):
+                part = slice(first, first + CHANNELS)
+                # Turned by 180 degrees and read from output to input.
+                grad_x[:, part] = _Pass(weight[:, part].flip(2, 3).transpose(0, 1), ctx.dilation).of(grad)
         if ctx.needs_input_grad[1]:
             same = [ctx.dilation] * 2
             _, grad_weight, _ = torch.ops.aten.convolution_backward(
