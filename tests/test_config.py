@@ -116,6 +116,8 @@ FULL = {
         "iterations": 1000,
         "batch": 12,
         "accumulate": 3,
+        "memory": "lean",
+        "winograd": True,
         "validate_every": 250,
         "checkpoint_every": 50,
         "seed": 7,

@@ -20,10 +20,11 @@ from crisscross.engine.average import WeightAverage
 from crisscross.engine.lock import LOCK, run_lock
 from crisscross.engine.log import read_log
 from crisscross.engine.loop import create_optimiser
+from crisscross.engine.memory import save_memory
 from crisscross.engine.norms import settle_norms
 from crisscross.engine.optimiser import set_rate
 from crisscross.engine.record import git_state
-from crisscross.engine.setup import Machine, save_memory
+from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 from crisscross.layers import AbsoluteBatchNorm2d, ConvNormAct

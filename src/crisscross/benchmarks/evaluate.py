@@ -105,7 +105,7 @@ def measure(
     }
     fields = {name: _Field(maps, xs, truths, align_corners) for name, maps in made.items()}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        dataset = _on_disk(Path(folder), height, width, pictures)
+        dataset = scenes_on_disk(Path(folder), height, width, pictures)
         works: dict[str, Work] = {
             "decode": lambda: [read_pair(pair, dataset) for pair in dataset.split("val")],
             "preprocess": lambda: [segmenter.preprocess(image, (width, height)) for image in images],
@@ -206,7 +206,7 @@ def noise(height: int, width: int, classes: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _on_disk(folder: Path, height: int, width: int, pictures: int) -> DataSet:
+def scenes_on_disk(folder: Path, height: int, width: int, pictures: int) -> DataSet:
     """Drawn scenes as PNG files: pictures and index masks."""
     from PIL import Image
 

@@ -110,3 +110,17 @@ class Flex(Block):
             mask = create_block_mask(in_reach, None, None, positions, positions, device=str(device))
             self.masks[positions, width] = mask
         return self.masks[positions, width]
+
+
+class PlainCrissCross(Block):
+    """Criss-cross attention as published systems write it: einsum, -inf on the column's diagonal, cat, softmax."""
+
+    def attend(self, q_BDN: Tensor, k_BDN: Tensor, v_BCN: Tensor, width: int) -> Tensor:
+        q, k, v = (x.unflatten(2, (-1, width)) for x in (q_BDN, k_BDN, v_BCN))
+        height = q.shape[2]
+        itself = torch.full((height,), -torch.inf, dtype=q.dtype, device=q.device).diag()
+        column = torch.einsum("bdhw,bdiw->bhwi", q, k) + itself[:, None]
+        row = torch.einsum("bdhw,bdhj->bhwj", q, k)
+        weights = torch.cat([column, row], dim=-1).softmax(-1)
+        from_column = torch.einsum("bciw,bhwi->bchw", v, weights[..., :height])
+        return (from_column + torch.einsum("bchj,bhwj->bchw", v, weights[..., height:])).flatten(2)

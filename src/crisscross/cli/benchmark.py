@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crisscross.cli import benchmark_evaluate
+from crisscross.cli import benchmark_evaluate, benchmark_train
 from crisscross.cli.options import positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
@@ -40,6 +40,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _add_attention(subjects)
     _add_model(subjects)
     benchmark_evaluate.add_parser(subjects)
+    benchmark_train.add_parser(subjects)
 
 
 def _add_attention(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

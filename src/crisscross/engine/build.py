@@ -10,8 +10,9 @@ from accelerate import Accelerator
 from crisscross.backbones import load_backbone_weights
 from crisscross.checkpoints.backbone import read_backbone_weights
 from crisscross.config import Experiment
+from crisscross.engine.memory import settle_memory
 from crisscross.engine.norms import settle_norms
-from crisscross.engine.setup import Machine, save_memory
+from crisscross.engine.setup import Machine
 from crisscross.models import Segmenter
 
 
@@ -38,8 +39,7 @@ def build_network(
     on_gpu = accelerator.device.type == "cuda"
     network, line = settle_norms(segmenter, experiment.train.batch_norm, accelerator.num_processes, on_gpu)
     assert isinstance(network, Segmenter)
-    if machine.recompute:
-        save_memory(network)
+    settle_memory(network, experiment.train, machine.recompute)
     network = network.to(accelerator.device).to(memory_format=torch.channels_last)
     if machine.compile:
         network.compile()

@@ -9,14 +9,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import nn
 
 from crisscross.config import DataConfig, Experiment
 from crisscross.data import DataSet
 from crisscross.engine.track import check_trackers
 from crisscross.errors import CrissCrossError
-from crisscross.layers.recompute import recompute_in_backward, recomputed_blocks
-from crisscross.models import Segmenter
 
 # Without it cuBLAS cannot repeat itself; it is read when CUDA starts.
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -123,10 +120,3 @@ def algorithms(deterministic: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(former, warn_only=warns)
-
-
-def save_memory(segmenter: Segmenter) -> None:
-    """Let the backbone's blocks and both heads be computed again in the backward pass."""
-    parts: list[nn.Module] = [*recomputed_blocks(segmenter.backbone.net), segmenter.head]
-    for part in parts + ([segmenter.aux_head] if segmenter.aux_head is not None else []):
-        recompute_in_backward(part)

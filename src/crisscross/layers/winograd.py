@@ -123,7 +123,51 @@ def gain(conv: nn.Conv2d, height: int, width: int) -> float:
     return fewer_products / (1 + transforms + START_COST / tiles)
 
 
-class WinogradConv2d(nn.Conv2d):
+class Tiled:
+    """A convolution of stride 1 computed tile by tile: its shape, its transformed weights and the two transforms."""
+
+    dilation: tuple[int, ...]
+    padding: Any
+    out_channels: int
+    bias: Any
+    weight_PCD: Tensor
+    into_PP: Tensor
+    back_QP: Tensor
+
+    def _tiled(self, x_BHWC: Tensor, grid: _Grid) -> Tensor:
+        d, places = grid.dilation, OUT * grid.dilation
+        out_BHWD = x_BHWC.new_empty(len(x_BHWC), grid.down * places, grid.across * places, self.out_channels)
+        rows = max(1, CHUNK_TILES // (grid.across * d * d))
+        for x_HWC, out_HWD in zip(x_BHWC, out_BHWD, strict=True):
+            for first in range(0, grid.down, rows):
+                last = min(first + rows, grid.down)
+                self._chunk(x_HWC, first, out_HWD[first * places : last * places], grid)
+        # Tiles that stick out of the picture are cut off.
+        return out_BHWD[:, : grid.height, : grid.width].contiguous()
+
+    def _chunk(self, x_HWC: Tensor, first: int, out_HWD: Tensor, grid: _Grid) -> None:
+        """The rows of tiles from `first` on that `out_HWD` has room for."""
+        d, across, channels, out_channels = grid.dilation, grid.across, x_HWC.shape[-1], out_HWD.shape[-1]
+        rows = len(out_HWD) // (OUT * d)
+        tiles = rows * across * d * d
+        strip_HWC, gathered_PN, inputs_PN, products_PN, outputs_QN = _scratch(
+            ((OUT * rows + 2) * d, (OUT * across + 2) * d, channels),
+            (IN * IN, tiles * channels),
+            (IN * IN, tiles * channels),
+            (IN * IN + 1, tiles * out_channels),
+            (OUT * OUT, tiles * out_channels),
+        )
+        _fill_strip(strip_HWC, x_HWC, OUT * first * d - int(self.padding[0]), int(self.padding[1]))
+        _gather(strip_HWC, gathered_PN, rows, across, d)
+        torch.mm(self.into_PP, gathered_PN, out=inputs_PN)
+        products_PTD = products_PN.view(-1, tiles, out_channels)
+        torch.bmm(inputs_PN.view(-1, tiles, channels), self.weight_PCD, out=products_PTD[:-1])
+        products_PTD[-1] = 0 if self.bias is None else self.bias
+        torch.mm(self.back_QP, products_PN, out=outputs_QN)
+        _scatter(outputs_QN, out_HWD, rows, across, d)
+
+
+class WinogradConv2d(Tiled, nn.Conv2d):
     """An `nn.Conv2d` for inference: the same weights, [B, C, H, W] -> [B, D, H', W'] in channels-last memory.
 
     What the fast way cannot do or would lose by is left to `nn.Conv2d`: another type than float32, another device than
@@ -137,10 +181,6 @@ class WinogradConv2d(nn.Conv2d):
     Raises:
         ValueError: this cannot stand in for it; `why_not` says why.
     """
-
-    weight_PCD: Tensor
-    into_PP: Tensor
-    back_QP: Tensor
 
     def __init__(self, conv: nn.Conv2d) -> None:
         if reason := why_not(conv):
@@ -183,38 +223,6 @@ class WinogradConv2d(nn.Conv2d):
             return False
         usual = x.dim() == 4 and x.shape[1] == self.in_channels and x.device.type == "cpu"
         return usual and x.dtype == self.weight_PCD.dtype == torch.float32
-
-    def _tiled(self, x_BHWC: Tensor, grid: _Grid) -> Tensor:
-        d, places = grid.dilation, OUT * grid.dilation
-        out_BHWD = x_BHWC.new_empty(len(x_BHWC), grid.down * places, grid.across * places, self.out_channels)
-        rows = max(1, CHUNK_TILES // (grid.across * d * d))
-        for x_HWC, out_HWD in zip(x_BHWC, out_BHWD, strict=True):
-            for first in range(0, grid.down, rows):
-                last = min(first + rows, grid.down)
-                self._chunk(x_HWC, first, out_HWD[first * places : last * places], grid)
-        # Tiles that stick out of the picture are cut off.
-        return out_BHWD[:, : grid.height, : grid.width].contiguous()
-
-    def _chunk(self, x_HWC: Tensor, first: int, out_HWD: Tensor, grid: _Grid) -> None:
-        """The rows of tiles from `first` on that `out_HWD` has room for."""
-        d, across, channels, out_channels = grid.dilation, grid.across, x_HWC.shape[-1], out_HWD.shape[-1]
-        rows = len(out_HWD) // (OUT * d)
-        tiles = rows * across * d * d
-        strip_HWC, gathered_PN, inputs_PN, products_PN, outputs_QN = _scratch(
-            ((OUT * rows + 2) * d, (OUT * across + 2) * d, channels),
-            (IN * IN, tiles * channels),
-            (IN * IN, tiles * channels),
-            (IN * IN + 1, tiles * out_channels),
-            (OUT * OUT, tiles * out_channels),
-        )
-        _fill_strip(strip_HWC, x_HWC, OUT * first * d - int(self.padding[0]), int(self.padding[1]))
-        _gather(strip_HWC, gathered_PN, rows, across, d)
-        torch.mm(self.into_PP, gathered_PN, out=inputs_PN)
-        products_PTD = products_PN.view(-1, tiles, out_channels)
-        torch.bmm(inputs_PN.view(-1, tiles, channels), self.weight_PCD, out=products_PTD[:-1])
-        products_PTD[-1] = 0 if self.bias is None else self.bias
-        torch.mm(self.back_QP, products_PN, out=outputs_QN)
-        _scatter(outputs_QN, out_HWD, rows, across, d)
 
 
 def _fill_strip(strip_HWC: Tensor, x_HWC: Tensor, top: int, left: int) -> None:

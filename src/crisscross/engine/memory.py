@@ -1,0 +1,33 @@
+"""What a training step keeps for its backward pass, and what it makes again."""
+
+from torch import nn
+
+from crisscross.config import TrainConfig
+from crisscross.errors import CrissCrossError
+from crisscross.layers.lean import make_lean
+from crisscross.layers.recompute import recompute_in_backward, recomputed_blocks
+from crisscross.layers.winograd_train import train_by_winograd
+from crisscross.models import Segmenter
+
+
+def settle_memory(segmenter: Segmenter, train: TrainConfig, recompute: bool) -> None:
+    """Let the network's training steps keep what `train.memory`, `train.winograd` and `--recompute` ask for.
+
+    Raises:
+        CrissCrossError: both `--recompute` and lean steps are asked for: each would make again what the other keeps.
+    """
+    if recompute and train.memory != "fast":
+        raise CrissCrossError(f"--recompute and train.memory={train.memory} exclude each other: leave one out")
+    if recompute:
+        save_memory(segmenter)
+    if train.memory != "fast":
+        make_lean(segmenter, convolutions=train.memory == "least")
+    if train.winograd:
+        train_by_winograd(segmenter)
+
+
+def save_memory(segmenter: Segmenter) -> None:
+    """Let the backbone's blocks and both heads be computed again in the backward pass."""
+    parts: list[nn.Module] = [*recomputed_blocks(segmenter.backbone.net), segmenter.head]
+    for part in parts + ([segmenter.aux_head] if segmenter.aux_head is not None else []):
+        recompute_in_backward(part)

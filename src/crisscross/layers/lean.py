@@ -1,0 +1,163 @@
+"""Training in less memory: what a batch norm and an activation give is made again in backward, not kept.
+
+`make_lean` leaves modules, names and weights as they are and adds hooks. No result changes: what is made again has the
+same bits on a CPU, and no convolution is repeated unless asked for.
+"""
+
+import sys
+from contextlib import nullcontext
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crisscross.layers import rebuild
+from crisscross.layers.norm import AbsoluteBatchNorm2d
+from crisscross.layers.rebuild import Recipe
+
+# A sum is made of the one before it, and that of another: so many in a row are made again and held together. Where
+# convolutions are repeated, each holds its input too, so fewer.
+LONGEST_CHAIN, LONGEST_WITH_CONVOLUTIONS = 6, 2
+NORMS = (nn.BatchNorm2d, AbsoluteBatchNorm2d)
+ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
+
+
+def make_lean(network: nn.Module, convolutions: bool = False) -> int:
+    """Let training keep less; returns the number of activations that are no longer kept.
+
+    Args:
+        network: any network; changed in place. What is not understood is left as it is.
+        convolutions: also repeat 1 x 1 convolutions to at least twice as many channels, whose outputs are large and
+            cheap to make.
+    """
+    count, longest = 0, LONGEST_WITH_CONVOLUTIONS if convolutions else LONGEST_CHAIN
+    for module in network.modules():
+        if type(module) in NORMS:
+            module.register_forward_hook(_after_norm)
+        elif type(module) in ACTIVATIONS and module.inplace:
+            module.register_forward_pre_hook(partial(_before_activation, longest))
+            count += 1
+        elif convolutions and _widens(module):
+            module.register_forward_hook(_after_convolution)
+        elif parts := _parts(module):
+            module.lean_parts = parts  # type: ignore[assignment]
+            module.forward = MethodType(_residual_forward, module)
+    network.register_forward_pre_hook(_enter)
+    network.register_forward_hook(_leave, always_call=True)
+    return count
+
+
+def _enter(network: Any, inputs: Any) -> None:
+    if torch.compiler.is_compiling():
+        return
+    use = torch.is_grad_enabled() and network.training
+    context = rebuild.rebuilding() if use else nullcontext()
+    context.__enter__()
+    network.__dict__.setdefault("_lean_contexts", []).append(context)
+
+
+def _leave(network: Any, inputs: Any, output: Any) -> None:
+    if not torch.compiler.is_compiling():
+        network._lean_contexts.pop().__exit__(None, None, None)
+
+
+def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    if not rebuild.active() or output.grad_fn is None:
+        return
+    (x,) = inputs
+    scale = norm.scale() if isinstance(norm, AbsoluteBatchNorm2d) else norm.weight
+    scale = torch.ones(x.shape[1], device=x.device) if scale is None else scale.detach()
+    shift = torch.zeros_like(scale) if norm.bias is None else norm.bias.detach().clone()
+    if norm.training or norm.running_mean is None:
+        mean, inverse = (getattr(output.grad_fn, f"_saved_result{index}", None) for index in (1, 2))
+        if mean is None or inverse is None or not mean.numel():
+            return
+        # As results of the norm they would hold its graph.
+        mean, inverse = mean.detach(), inverse.detach()
+        # With a variance of 1 and no epsilon, the very arithmetic of the norm.
+        statistics = mean, torch.ones_like(mean), scale * inverse, shift, False, 0.0, 0.0
+    else:
+        statistics = norm.running_mean.clone(), norm.running_var.clone(), scale.clone(), shift, False, 0.0, norm.eps
+    source = rebuild.recipe_of(x) or x
+    rebuild.write(output, Recipe(output, lambda z, owned: functional.batch_norm(z, *statistics), source))
+
+
+def _before_activation(longest: int, activation: Any, inputs: tuple[Tensor]) -> None:
+    if not rebuild.active():
+        return
+    (x,) = inputs
+    source = rebuild.recipe_of(x)
+    if source is None or source.length > longest:
+        return
+    slope = activation.negative_slope if isinstance(activation, nn.LeakyReLU) else None
+
+    def make(z: Tensor, owned: bool) -> Tensor:
+        return functional.relu(z, owned) if slope is None else functional.leaky_relu(z, slope, owned)
+
+    recipe = Recipe(x, make, source, length=source.length)
+    # The activation is about to overwrite x, and keeps what it gives.
+    recipe.version += 1
+    rebuild.write(x, recipe)
+
+
+def _widens(module: nn.Module) -> bool:
+    return (
+        type(module) is nn.Conv2d
+        and module.kernel_size == (1, 1)
+        and module.groups == 1
+        and module.out_channels >= 2 * module.in_channels
+    )
+
+
+def _after_convolution(convolution: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    if not rebuild.active() or output.grad_fn is None:
+        return
+    (x,) = inputs
+    source = rebuild.recipe_of(x) or x
+    # The input of a shortcut's convolution is the end of a whole stage, all of which would be made again for it.
+    if isinstance(source, Recipe) and source.length:
+        return
+    weight, bias = convolution.weight.detach(), None if convolution.bias is None else convolution.bias.detach()
+    stride = convolution.stride
+
+    def make(x: Tensor, owned: bool) -> Tensor:
+        return functional.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride)
+
+    rebuild.write(output, Recipe(output, make, source))
+
+
+def _parts(module: Any) -> tuple[str, ...]:
+    """The names of what a residual block of timm's ResNet calls between its input and the sum, in order."""
+    resnet = sys.modules.get("timm.models.resnet")
+    if resnet is None:
+        return ()
+    if type(module) is resnet.Bottleneck:
+        return "conv1", "bn1", "act1", "conv2", "bn2", "drop_block", "act2", "aa", "conv3", "bn3", "se", "drop_path"
+    if type(module) is resnet.BasicBlock:
+        return "conv1", "bn1", "drop_block", "act1", "aa", "conv2", "bn2", "se", "drop_path"
+    return ()
+
+
+def _residual_forward(block: Any, x: Tensor) -> Tensor:
+    """What the block does anyway, its sum with a recipe."""
+    branch, shortcut = x, x
+    for name in block.lean_parts:
+        part = getattr(block, name)
+        if part is not None:
+            branch = part(branch)
+    if block.downsample is not None:
+        shortcut = block.downsample(x)
+    source = rebuild.recipe_of(branch) if rebuild.active() else None
+    branch += shortcut
+    if source is not None:
+        other = rebuild.recipe_of(shortcut) or shortcut
+        length = 1 + (other.length if isinstance(other, Recipe) else 0)
+
+        def make(a: Tensor, owned: bool, b: Tensor) -> Tensor:
+            return (a if owned else a.clone()).add_(b)
+
+        rebuild.write(branch, Recipe(branch, make, source, other, length=length))
+    return (block.act3 if hasattr(block, "act3") else block.act2)(branch)
