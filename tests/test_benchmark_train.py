@@ -8,7 +8,8 @@ import torch
 
 from crisscross import criss_cross_attention
 from crisscross.benchmarks import train as subject
-from crisscross.benchmarks.train import GOALS, LEAN, OURS, PIECES, PLAIN, StepRow, measure, plain_network
+from crisscross.benchmarks.steps import PIECES, StepRow
+from crisscross.benchmarks.train import GOALS, LEAN, OURS, PLAIN, measure, plain_network
 from crisscross.checkpoints import native
 from crisscross.cli import main
 from crisscross.config import Experiment, from_dict, override

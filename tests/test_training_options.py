@@ -478,3 +478,8 @@ def test_splitting_the_weights_is_refused(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(CrissCrossError, match="accelerate is set up for FSDP, which splits the weights"):
         train(experiment(), dataset, tmp_path / "run")
+
+
+def test_two_ways_of_saving_memory_exclude_each_other(dataset, tmp_path):
+    with pytest.raises(CrissCrossError, match=r"--recompute and train\.memory=lean exclude each other: leave one out"):
+        train(experiment("train.memory=lean"), dataset, tmp_path / "run", Machine(recompute=True))

@@ -8,7 +8,7 @@ from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 
 if TYPE_CHECKING:
-    from crisscross.benchmarks.train import StepRow
+    from crisscross.benchmarks.steps import StepRow
 
 MIB = 2**20
 
@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show(rows: "list[StepRow]", gpu: bool) -> None:
     """Print times, memory, the goals and whether all computed the same."""
-    from crisscross.benchmarks.train import GOALS, GPU_GOALS, PIECES
+    from crisscross.benchmarks.steps import PIECES
+    from crisscross.benchmarks.train import GOALS, GPU_GOALS
 
     plain = rows[0]
     times = [["ms of a step", *PIECES, "all", "x plain", "CPU time", "x plain"]]
