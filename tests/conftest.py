@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import pytest
+import torch
 
 from crisscross.layers import WinogradConv2d
 
@@ -16,3 +17,12 @@ def fast_calls(monkeypatch):
 
     monkeypatch.setattr(WinogradConv2d, "_tiled", counted)
     return calls
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread for a whole file: small networks are faster so, and sums come in one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

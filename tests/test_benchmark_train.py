@@ -20,16 +20,10 @@ from crisscross.layers import CrissCrossAttention
 from crisscross.models import Segmenter
 from small_data import write_folder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 CONFIG = {"model": {"backbone": "test_resnet", "output_stride": 8, "channels": 16, "aux_channels": 8}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def segmenter(*changes: str) -> Segmenter:

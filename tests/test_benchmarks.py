@@ -26,7 +26,8 @@ from crisscross.benchmarks.peers import MaskedSDPA, NonLocal, NonLocalRows
 from crisscross.benchmarks.results import facts, goal_table, markdown, memory_table, time_table
 from crisscross.benchmarks.rows import Row, Size, attention_gflop, layer_gflop, projection_gflop
 from crisscross.benchmarks.timing import matrix_product
-from crisscross.cli import benchmark, main
+from crisscross.cli import main
+from crisscross.cli.options import parse_sizes
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
 
@@ -274,4 +275,4 @@ def test_a_run_from_the_command_line(tmp_path, monkeypatch, capsys) -> None:
 
 
 def test_sizes_are_read() -> None:
-    assert benchmark.parse_sizes("64x128, 97X97", 32) == [Size(64, 128, 32), Size(97, 97, 32)]
+    assert parse_sizes("64x128, 97X97", 32) == [Size(64, 128, 32), Size(97, 97, 32)]

@@ -14,13 +14,7 @@ from crisscross.layers import AbsoluteBatchNorm2d, rebuild
 from crisscross.layers.lean import make_lean
 from crisscross.models import Segmenter
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(kind: str) -> nn.Module:

@@ -27,45 +27,17 @@ from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 from crisscross.losses import Losses
+from shapes_data import EXPERIMENT as TINY
+from shapes_data import write_shapes
 
-EXPERIMENT = {
-    "name": "tiny",
-    "model": {"backbone": "test_resnet", "output_stride": 8, "channels": 16, "aux_channels": 8},
-    "augment": {"crop": [48, 48], "ratio": [0.8, 1.25]},
-    "optim": {"lr": 0.05},
-    "train": {"iterations": 8, "batch": 4, "validate_every": 4, "checkpoint_every": 3},
-}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+EXPERIMENT = {**TINY, "train": {"iterations": 8, "batch": 4, "validate_every": 4, "checkpoint_every": 3}}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Twelve pictures 80 x 64: a bright disc or a dark square on noise, and the classes ground, disc, square."""
-    root = tmp_path_factory.mktemp("shapes")
-    rng = np.random.default_rng(0)
-    yy, xx = np.mgrid[0:64, 0:80]
-    for index in range(12):
-        mask = np.zeros((64, 80), np.uint8)
-        cy, cx = rng.integers(16, 48), rng.integers(40, 64)
-        mask[(yy - cy) ** 2 + (xx - cx) ** 2 < 240] = 1
-        mask[10:40, 4:30] = 2
-        mask[0] = 255
-        picture = np.choose(mask.clip(0, 2), [110, 220, 20])[..., None] + rng.normal(0, 12, (64, 80, 3))
-        for kind, array in (("images", picture.clip(0, 255).astype(np.uint8)), ("masks", mask)):
-            (root / kind).mkdir(exist_ok=True)
-            Image.fromarray(array).save(root / kind / f"p{index:02}.png")
-    names = [f"p{index:02}" for index in range(12)]
-    (root / "train.txt").write_text("\n".join(names[:9]))
-    (root / "val.txt").write_text("\n".join(names[9:]))
-    (root / "dataset.yaml").write_text("classes: [ground, disc, square]\n")
-    return root
+    return write_shapes(tmp_path_factory.mktemp("shapes"))
 
 
 @pytest.fixture(scope="module")

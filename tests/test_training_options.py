@@ -32,13 +32,7 @@ from crisscross.layers.recompute import recompute_in_backward, recomputed_blocks
 from crisscross.models import Segmenter
 from shapes_data import experiment, write_shapes
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from crisscross.engine.train import train
 from shapes_data import experiment, write_shapes
 from two_processes import counts
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
 TESTS = Path(__file__).resolve().parent
 # Statistics of the stored kind and no dropout: what is left must not depend on the number of processes.
@@ -33,14 +35,6 @@ EXPERIMENT = experiment(
     "model.dropout=0",
     "optim.clip=0.5",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crisscross.cli import benchmark_evaluate, benchmark_train
-from crisscross.cli.options import positive
+from crisscross.cli.options import choose_device, parse_sizes, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 
@@ -145,44 +145,6 @@ def run_model(arguments: argparse.Namespace) -> int:
         print()
         print_table(convolution_table(measure_convolutions(*what)))
     return 0
-
-
-def parse_sizes(text: str, channels: int, option: str = "--sizes") -> "list[Size]":
-    """`64x64,97x97` as sizes.
-
-    Raises:
-        CrissCrossError: a size is no HxW of whole numbers from 1.
-    """
-    from crisscross.benchmarks.rows import Size
-
-    sizes: list[Size] = []
-    for part in text.split(","):
-        height, _, width = part.strip().lower().partition("x")
-        if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-            raise CrissCrossError(f"{option}: {part!r} is no size; write height x width, as in 64x128")
-        size = Size(int(height), int(width), channels)
-        if size in sizes:
-            raise CrissCrossError(f"{option}: {part} is there twice")
-        sizes.append(size)
-    return sizes
-
-
-def choose_device(name: str) -> "torch.device":
-    """The device of that name.
-
-    Raises:
-        CrissCrossError: it is neither cpu nor cuda, or there is no such GPU.
-    """
-    import torch
-
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise CrissCrossError(f"--device: unknown {name}; known: cpu, cuda, cuda:1 ...")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise CrissCrossError("--device cuda: PyTorch finds no GPU here; leave the option out to measure on the CPU")
-    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        raise CrissCrossError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
-    return torch.device(name)
 
 
 def quadratic_limit(gib: float | None, device: "torch.device") -> float:

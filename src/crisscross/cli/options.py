@@ -2,6 +2,14 @@
 
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crisscross.errors import CrissCrossError
+
+if TYPE_CHECKING:
+    import torch
+
+    from crisscross.benchmarks.rows import Size
 
 
 def add_network(parser: ArgumentParser) -> None:
@@ -37,3 +45,41 @@ def _at_least(low: int, text: str) -> int:
     if value < low:
         raise ArgumentTypeError(f"must be a whole number, {low} or more, got {text}")
     return value
+
+
+def parse_sizes(text: str, channels: int, option: str = "--sizes") -> "list[Size]":
+    """`64x64,97x97` as sizes.
+
+    Raises:
+        CrissCrossError: a size is no HxW of whole numbers from 1.
+    """
+    from crisscross.benchmarks.rows import Size
+
+    sizes: list[Size] = []
+    for part in text.split(","):
+        height, _, width = part.strip().lower().partition("x")
+        if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+            raise CrissCrossError(f"{option}: {part!r} is no size; write height x width, as in 64x128")
+        size = Size(int(height), int(width), channels)
+        if size in sizes:
+            raise CrissCrossError(f"{option}: {part} is there twice")
+        sizes.append(size)
+    return sizes
+
+
+def choose_device(name: str) -> "torch.device":
+    """The device of that name.
+
+    Raises:
+        CrissCrossError: it is neither cpu nor cuda, or there is no such GPU.
+    """
+    import torch
+
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise CrissCrossError(f"--device: unknown {name}; known: cpu, cuda, cuda:1 ...")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise CrissCrossError("--device cuda: PyTorch finds no GPU here; leave the option out to measure on the CPU")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise CrissCrossError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
+    return torch.device(name)
