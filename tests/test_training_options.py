@@ -19,10 +19,9 @@ from crisscross.engine import train as training
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.lock import LOCK, run_lock
 from crisscross.engine.log import read_log
-from crisscross.engine.loop import create_optimiser
 from crisscross.engine.memory import save_memory
 from crisscross.engine.norms import settle_norms
-from crisscross.engine.optimiser import set_rate
+from crisscross.engine.optimiser import create_optimiser, set_rate
 from crisscross.engine.record import git_state
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train

@@ -8,6 +8,12 @@ from pathlib import Path
 from crisscross.errors import CrissCrossError
 
 
+def user_cache(name: str) -> Path:
+    """A folder of ours in the user's cache folder: `XDG_CACHE_HOME`, else `~/.cache`. It need not be there yet."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "crisscross-seg" / name
+
+
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file in the same folder, then move it into place.
 

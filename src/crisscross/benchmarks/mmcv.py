@@ -20,6 +20,7 @@ from typing import Any
 from torch import nn
 
 from crisscross.errors import CrissCrossError
+from crisscross.files import user_cache
 
 REQUIREMENT = "mmcv-lite==2.1.0"
 WHEEL = "mmcv_lite-2.1.0-py2.py3-none-any.whl"
@@ -59,7 +60,7 @@ def check(path: Path) -> None:
 
 def cache_folder() -> Path:
     """Where fetched files stay: `crisscross-seg/peers` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crisscross-seg" / "peers"
+    return user_cache("peers")
 
 
 def cached_wheel() -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crisscross.errors import CrissCrossError
+from crisscross.files import user_cache
 from crisscross.progress import Progress
 
 # So many connections in a row may bring nothing new, with so many seconds more between them each time.
@@ -21,8 +22,7 @@ def cache_folder() -> Path:
     """Where downloads are kept: `CRISSCROSS_CACHE`, or `crisscross-seg/checkpoints` in the user's cache folder."""
     if chosen := os.environ.get("CRISSCROSS_CACHE"):
         return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "crisscross-seg" / "checkpoints"
+    return user_cache("checkpoints")
 
 
 def is_offline() -> bool:

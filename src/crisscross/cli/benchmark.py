@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crisscross.cli import benchmark_evaluate, benchmark_train
-from crisscross.cli.options import choose_device, parse_sizes, positive
+from crisscross.cli.options import choose_device, parse_size, parse_sizes, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 
@@ -125,9 +125,7 @@ def _add_model(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run_model(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    size, *others = parse_sizes(arguments.size, 3, "--size")
-    if others:
-        raise CrissCrossError(f"--size: one size is measured, got {arguments.size}")
+    size = parse_size(arguments.size)
     import torch
 
     from crisscross.benchmarks.model import measure_convolutions, measure_model

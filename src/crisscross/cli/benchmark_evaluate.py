@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import choose_device, parse_sizes, positive
+from crisscross.cli.options import choose_device, parse_size, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 
@@ -31,9 +31,7 @@ def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    size, *others = parse_sizes(arguments.size, 3, "--size")
-    if others or min(size.height, size.width) < 32:
-        raise CrissCrossError(f"--size: one size of at least 32x32 is measured, got {arguments.size}")
+    size = parse_size(arguments.size, least=32)
     if arguments.classes > 255:
         raise CrissCrossError(f"--classes must be at most 255, got {arguments.classes}")
     import torch

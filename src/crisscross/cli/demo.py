@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from crisscross.data import DataSet
     from crisscross.engine.evaluate import Evaluation
     from crisscross.models import Segmenter
-    from crisscross.report import Curves, PictureRow, Report
+    from crisscross.report import PictureRow, Report
 
 SCENES = {"train": 480, "val": 24, "test": 60}
 HEIGHT, WIDTH = 128, 256
@@ -84,7 +84,8 @@ def _report(
     runs: dict[str, tuple["Segmenter", "Evaluation", float]], dataset: "DataSet", out: Path, changes: list[str]
 ) -> "Report":
     from crisscross.config import to_yaml
-    from crisscross.report import BaselineRow, Report
+    from crisscross.engine.log import read_log
+    from crisscross.report import BaselineRow, Curves, Report
 
     segmenter, result, seconds = runs["demo"]
     scores, model = result.scores, segmenter.experiment.model
@@ -105,7 +106,7 @@ def _report(
             ("training time", f"{seconds:.0f} s"),
             ("parameters", f"{parameters / 1e6:.2f} M"),
         ],
-        curves=_curves(out / "demo"),
+        curves=Curves.from_log(read_log(out / "demo")),
         classes=segmenter.classes,
         palette=segmenter.palette,
         iou=scores.iou,
@@ -121,22 +122,6 @@ def _report(
 
 def _score(value: float | None) -> str:
     return "absent" if value is None else f"{value:.3f}"
-
-
-def _curves(folder: Path) -> "Curves":
-    from crisscross.engine.log import read_log
-    from crisscross.report import Curves
-
-    entries = read_log(folder)
-    steps = [entry for entry in entries if "loss" in entry]
-    scored = [entry for entry in entries if "val_miou" in entry]
-    return Curves(
-        [entry["iteration"] for entry in steps],
-        [entry["loss"] for entry in steps],
-        [entry["lr"] for entry in steps],
-        [entry["iteration"] for entry in scored],
-        [entry["val_miou"] for entry in scored],
-    )
 
 
 def _rows(segmenter: "Segmenter", dataset: "DataSet") -> list["PictureRow"]:

@@ -53,15 +53,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     # What is wrong with the data shall be known before weights are downloaded.
     existing_folder(arguments.data)
-    if zoo.published(arguments.network):
-        open_dataset(arguments.name or zoo.recipe(arguments.network).data.name, arguments.data)
+    known = zoo.recipe(arguments.network).data.name if zoo.published(arguments.network) else None
+    name = arguments.name or known
+    dataset = open_dataset(name, arguments.data) if name else None
     device = choose_device(arguments.cpu)
     segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
     segmenter = segmenter.to(memory_format=torch.channels_last)
     if arguments.optimize:
         segmenter = optimize(segmenter)
     data = segmenter.experiment.data
-    dataset = open_dataset(arguments.name or data.name, arguments.data)
+    dataset = dataset or open_dataset(data.name, arguments.data)
     split = arguments.split or (data.test_split if data.test_split in dataset.splits else data.val_split)
     save = _saver(dataset, arguments.save_predictions)
     result = evaluate(segmenter, dataset, split, arguments.workers, tta=arguments.tta, save=save)

@@ -67,6 +67,19 @@ def parse_sizes(text: str, channels: int, option: str = "--sizes") -> "list[Size
     return sizes
 
 
+def parse_size(text: str, least: int = 1) -> "Size":
+    """`--size 512x1024`: the one size that is measured, of pictures.
+
+    Raises:
+        CrissCrossError: no size, several, or one with a side below `least`.
+    """
+    size, *others = parse_sizes(text, 3, "--size")
+    if others or min(size.height, size.width) < least:
+        bound = f" of at least {least}x{least}" if least > 1 else ""
+        raise CrissCrossError(f"--size: one size{bound} is measured, got {text}")
+    return size
+
+
 def choose_device(name: str) -> "torch.device":
     """The device of that name.
 

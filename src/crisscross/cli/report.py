@@ -70,18 +70,11 @@ def read_run(folder: Path, name: str) -> "RunRow":
     steps = [entry for entry in entries if "loss" in entry]
     scored = [entry for entry in entries if "val_miou" in entry]
     best = max((entry for entry in scored if entry["val_miou"] is not None), key=_miou, default=None)
-    curves = Curves(
-        [entry["iteration"] for entry in steps],
-        [entry["loss"] for entry in steps],
-        [entry["lr"] for entry in steps],
-        [entry["iteration"] for entry in scored],
-        [entry["val_miou"] for entry in scored],
-    )
     values = {key: value for key, value in flatten(experiment).items() if key not in ("data.classes", "data.palette")}
     starts = read_record(folder).get("starts", [])
     return RunRow(
         name,
-        curves,
+        Curves.from_log(entries),
         experiment.data.classes,
         best["val_iou"] if best else (),
         best["val_miou"] if best else None,

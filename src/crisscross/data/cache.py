@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +11,11 @@ from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.loader import Read
 from crisscross.data.members import modified_at, size_of
 from crisscross.data.reading import label_table, read_header, read_pair
+from crisscross.data.threads import each
 from crisscross.errors import CrissCrossError
-from crisscross.files import write_atomically
+from crisscross.files import user_cache, write_atomically
 from crisscross.progress import Progress
 
-READERS = 8
 # Picture and mask together, a pixel.
 BYTES = 4
 
@@ -65,11 +63,10 @@ class RamCache:
                 "use --cache disk"
             )
         self.kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        with Progress("cache", len(pairs), show=show) as progress, ThreadPoolExecutor(READERS) as pool:
-            read = pool.map(lambda pair: read_pair(pair, dataset), pairs)
-            for done, (pair, arrays) in enumerate(zip(pairs, read, strict=True), 1):
+        with Progress("cache", len(pairs), show=show) as progress:
+            read = each(lambda pair: read_pair(pair, dataset), pairs, lambda done, total: progress.update(done))
+            for pair, arrays in zip(pairs, read, strict=True):
                 self.kept[pair.name] = arrays
-                progress.update(done)
 
     def __call__(self, pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
         """Copies: what follows may write into them."""
@@ -118,10 +115,7 @@ def _key(pair: Pair, dataset: DataSet) -> str:
 
 
 def _folder(given: str) -> Path:
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "crisscross-seg" / "pictures"
+    return Path(given) if given else user_cache("pictures")
 
 
 def decoded_size(pair: Pair) -> int:

@@ -1,9 +1,7 @@
 """What is wrong with a data set: a quick look before training, or every file read in full."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -13,15 +11,14 @@ from crisscross.data.check_files import examine, look, read_labels
 from crisscross.data.check_report import CheckReport, Problem, write_share_picture
 from crisscross.data.check_splits import duplicates, leaks, loose_files, suspects
 from crisscross.data.dataset import DataSet
+from crisscross.data.threads import each
 from crisscross.errors import CrissCrossError
 
 __all__ = ["CheckReport", "Problem", "check", "quick_check", "write_share_picture"]
 
 QUICK_SAMPLE = 20
-READERS = 8
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
@@ -33,11 +30,11 @@ def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
     """
     places = [(split, pair) for split in dict.fromkeys(splits) for pair in dataset.split(split)]
     pairs = list(dict.fromkeys(pair for _, pair in places))
-    problems = [problem for found in _each(look, pairs) for problem in found]
+    problems = [problem for found in each(look, pairs) for problem in found]
     problems += [problem for problem in duplicates(places, suspects(places), set()) if problem.severity == "error"]
     broken = {problem.file for problem in problems}
     sample = [pair for pair in _spread(pairs, QUICK_SAMPLE) if not broken & {pair.picture, pair.mask}]
-    problems += [problem for found in _each(partial(read_labels, dataset), sample) for problem in found[1]]
+    problems += [problem for found in each(partial(read_labels, dataset), sample) for problem in found[1]]
     if problems:
         more = f" (and {len(problems) - 1} more in this quick look)" if len(problems) > 1 else ""
         raise CrissCrossError(
@@ -56,7 +53,7 @@ def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) 
     problems, digests = list(_empty_splits(dataset)), []
     counts = {split: np.zeros(256, np.int64) for split in dataset.splits}
     sizes: Counter[tuple[int, int]] = Counter()
-    readings = _each(partial(examine, dataset), [pair for _, pair in places], progress)
+    readings = each(partial(examine, dataset), [pair for _, pair in places], progress)
     for (split, _), facts in zip(places, readings, strict=True):
         problems += facts.problems
         digests.append(facts.digest)
@@ -97,17 +94,3 @@ def _spread(items: Sequence[Item], count: int) -> list[Item]:
     if len(items) <= count:
         return list(items)
     return [items[round(step * (len(items) - 1) / (count - 1))] for step in range(count)]
-
-
-def _each(
-    function: Callable[[Item], Result], items: Sequence[Item], progress: Callable[[int, int], None] | None = None
-) -> Iterator[Result]:
-    """The function of every item, in order, from several threads: decoding and waiting for files leave Python free."""
-    pool = ThreadPoolExecutor(min(READERS, os.cpu_count() or 1))
-    try:
-        for done, result in enumerate(pool.map(function, items), 1):
-            if progress:
-                progress(done, len(items))
-            yield result
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -1,5 +1,6 @@
 """Batches whose content follows from (seed, position) alone, so that resuming needs no sampler state."""
 
+import multiprocessing.connection
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -155,7 +156,7 @@ def _raise_errors(loader: DataLoader) -> Iterator:
             item = next(items)
         except StopIteration:
             return
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError, EOFError) as error:
             raise _explained(error, items) from error
         if isinstance(item, CrissCrossError):
             raise item
@@ -175,11 +176,17 @@ def _started(loader: DataLoader) -> Iterator:
     return items
 
 
-def _explained(error: RuntimeError, items: Iterator) -> Exception:
+def _explained(error: Exception, items: Iterator) -> Exception:
     """What to say of worker processes that died; any other error as it is."""
-    if "DataLoader worker" not in str(error):
+    if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
         return error
-    codes = [worker.exitcode for worker in getattr(items, "_workers", ()) if worker.exitcode]
+    workers = getattr(items, "_workers", ())
+    # A broken pipe is seen before the process behind it has ended and can say how.
+    ended = multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1)
+    for worker in workers:
+        if worker.sentinel in ended:
+            worker.join(1)
+    codes = [worker.exitcode for worker in workers if worker.exitcode]
     how = f"was killed by {signal.Signals(-codes[0]).name}" if codes and codes[0] < 0 else "ended unexpectedly"
     memory = "; perhaps memory is short, of the machine or of /dev/shm: lower --workers"
     return CrissCrossError(f"a process that reads pictures {how}{memory}")

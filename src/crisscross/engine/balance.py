@@ -1,9 +1,8 @@
 """Class weights from the pixels of the training split."""
 
-import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -13,10 +12,10 @@ from crisscross.data import DataSet
 from crisscross.data.check_files import read_labels
 from crisscross.data.dataset import Pair
 from crisscross.data.reading import label_table
+from crisscross.data.threads import each
+from crisscross.engine.together import is_first_process
 from crisscross.errors import CrissCrossError
 from crisscross.progress import Progress
-
-READERS = 8
 
 
 def with_class_weights(experiment: Experiment, dataset: DataSet, earlier: Experiment | None = None) -> Experiment:
@@ -36,7 +35,7 @@ def with_class_weights(experiment: Experiment, dataset: DataSet, earlier: Experi
         return replace(experiment, loss=replace(experiment.loss, class_weights=earlier.loss.class_weights))
     split = experiment.data.train_split
     weights = median_frequency_weights(dataset, split)
-    if _is_first_process():
+    if is_first_process():
         named = ", ".join(f"{name} {weight:g}" for name, weight in zip(dataset.classes, weights, strict=True))
         print(f"class weights by median frequency in the split {split!r}: {named}", file=sys.stderr, flush=True)
     return replace(experiment, loss=replace(experiment.loss, class_weights=weights))
@@ -53,12 +52,10 @@ def median_frequency_weights(dataset: DataSet, split: str) -> tuple[float, ...]:
     classes = len(dataset.classes)
     own, beside = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     pairs = dataset.split(split)
-    shown = _is_first_process()
-    with ThreadPoolExecutor(READERS) as pool, Progress("class weights", len(pairs), show=shown) as progress:
-        for done, counts in enumerate(pool.map(lambda pair: _counts(dataset, pair), pairs), 1):
+    with Progress("class weights", len(pairs), show=is_first_process()) as progress:
+        for counts in each(partial(_counts, dataset), pairs, lambda done, total: progress.update(done)):
             own += counts
             beside += (counts > 0) * counts.sum()
-            progress.update(done)
     absent = [name for name, pixels in zip(dataset.classes, own, strict=True) if not pixels]
     if absent:
         raise CrissCrossError(
@@ -67,11 +64,6 @@ def median_frequency_weights(dataset: DataSet, split: str) -> tuple[float, ...]:
         )
     shares = (own / beside).tolist()
     return tuple(float(f"{median(shares) / share:.4g}") for share in shares)
-
-
-def _is_first_process() -> bool:
-    # Asked before there is an accelerator; torchrun and accelerate set it.
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _counts(dataset: DataSet, pair: Pair) -> np.ndarray:

@@ -1,11 +1,11 @@
 """One training at a time in a run folder."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from crisscross.engine.together import is_first_process
 from crisscross.errors import CrissCrossError
 
 LOCK = "running.lock"
@@ -21,7 +21,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         CrissCrossError: another training holds the folder, or it cannot be made.
     """
-    if int(os.environ.get("RANK", "0")) != 0:
+    if not is_first_process():
         yield
         return
     from filelock import FileLock, Timeout

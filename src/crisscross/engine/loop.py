@@ -11,12 +11,10 @@ from torch import Tensor, nn
 
 from crisscross.config import Experiment
 from crisscross.data.loader import Batch, seed_for
-from crisscross.engine.optimiser import create_optimiser, set_rate
+from crisscross.engine.optimiser import set_rate
 from crisscross.engine.schedule import learning_rate
 from crisscross.errors import CrissCrossError
 from crisscross.losses import TrainingLoss
-
-__all__ = ["NoPictures", "Step", "create_optimiser", "training_steps"]
 
 
 class NoPictures(CrissCrossError):

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from crisscross.layers import AbsoluteBatchNorm2d
+from crisscross.layers.norm import BATCH_NORMS, AbsoluteBatchNorm2d
 
 
 def settle_norms(network: nn.Module, wanted: str, processes: int, on_gpu: bool) -> tuple[nn.Module, str]:
@@ -19,7 +19,7 @@ def settle_norms(network: nn.Module, wanted: str, processes: int, on_gpu: bool) 
     """
     if wanted == "frozen":
         for module in network.modules():
-            if isinstance(module, (nn.modules.batchnorm._BatchNorm, AbsoluteBatchNorm2d)):
+            if isinstance(module, BATCH_NORMS):
                 freeze_statistics(module)
         return network, ""
     # A process's own share of a batch is too small for statistics of its own.

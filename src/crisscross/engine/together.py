@@ -1,6 +1,7 @@
 """Several processes that train together: they end together, and the one that failed says why."""
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,12 @@ from crisscross.errors import CrissCrossError
 
 # What torch's ways of talking to other processes say when one of them is gone.
 LOST = ("gloo", "connection closed", "connection reset", "connection refused", "broken pipe", "timed out", "nccl")
+
+
+def is_first_process() -> bool:
+    """Whether this process is the first of its training; can be asked before there is an accelerator."""
+    # torchrun and accelerate set it.
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from crisscross.engine.evaluate import evaluate
 from crisscross.engine.interrupt import Interrupt, Interrupted
 from crisscross.engine.journal import Journal
 from crisscross.engine.lock import run_lock
-from crisscross.engine.loop import NoPictures, Step, create_optimiser, training_steps
+from crisscross.engine.loop import NoPictures, Step, training_steps
+from crisscross.engine.optimiser import create_optimiser
 from crisscross.engine.record import write_record
 from crisscross.engine.setup import Machine, algorithms, create_accelerator, with_classes
 from crisscross.engine.state import BEST, LAST, Position, load_state, save_state, stored_experiment

@@ -45,3 +45,7 @@ class AbsoluteBatchNorm2d(nn.Module):
     def extra_repr(self) -> str:
         """What a printed network shows."""
         return f"{self.channels}, eps={self.eps}, momentum={self.momentum}"
+
+
+# Their training forward changes running statistics.
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, AbsoluteBatchNorm2d)

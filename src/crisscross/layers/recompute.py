@@ -8,10 +8,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from crisscross.layers.norm import AbsoluteBatchNorm2d
-
-# Their training forward changes running statistics.
-COUNTING_NORMS = (nn.modules.batchnorm._BatchNorm, AbsoluteBatchNorm2d)
+from crisscross.layers.norm import BATCH_NORMS
 
 
 def recompute_in_backward(module: nn.Module) -> None:
@@ -62,7 +59,7 @@ def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContex
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
     """Inside, batch norms normalise by the batch as ever and leave their running statistics alone."""
-    norms = [norm for norm in module.modules() if isinstance(norm, COUNTING_NORMS)]
+    norms = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS)]
     former = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, _, count in former:
         norm.momentum = 0.0

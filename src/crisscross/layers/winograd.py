@@ -123,6 +123,12 @@ def gain(conv: nn.Conv2d, height: int, width: int) -> float:
     return fewer_products / (1 + transforms + START_COST / tiles)
 
 
+def called_plainly() -> bool:
+    """Whether a forward pass is neither traced, nor under autocast, nor under a transform of torch.func."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return not (traced or torch.is_autocast_enabled("cpu") or transforms_active())
+
+
 class Tiled:
     """A convolution of stride 1 computed tile by tile: its shape, its transformed weights and the two transforms."""
 
@@ -216,8 +222,7 @@ class WinogradConv2d(Tiled, nn.Conv2d):
             return self._tiled(x.permute(0, 2, 3, 1), _Grid(height, width, d)).permute(0, 3, 1, 2)
 
     def _takes(self, x: Tensor) -> bool:
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        if traced or torch.is_autocast_enabled("cpu") or transforms_active():
+        if not called_plainly():
             return False
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return False

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from crisscross.layers.winograd import OUT, WORTHWHILE, Tiled, _Grid, gain, why_not, winograd_matrices
-from crisscross.ops import transforms_active
+from crisscross.layers.winograd import OUT, WORTHWHILE, Tiled, _Grid, called_plainly, gain, why_not, winograd_matrices
 
 # A feature map on which every tile is full and every fixed cost small.
 LARGE = 1024
@@ -47,10 +46,8 @@ def _forward(conv: Any, x: Tensor) -> Tensor:
 
 
 def _takes(conv: nn.Conv2d, x: Tensor) -> bool:
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-    if traced or torch.is_autocast_enabled("cpu") or transforms_active() or x.dim() != 4:
-        return False
-    return x.device.type == "cpu" and x.dtype == conv.weight.dtype == torch.float32
+    usual = x.dim() == 4 and x.device.type == "cpu" and x.dtype == conv.weight.dtype == torch.float32
+    return usual and called_plainly()
 
 
 class _Pass(Tiled):

@@ -50,7 +50,7 @@ def curve_chart(
         dots: mark and name every point, for a score now and then.
         smoothed: draw the values faintly beneath their running mean; without effect on dots.
     """
-    points = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if b is not None and math.isfinite(b)]
+    points = _recorded(x, y)
     if not points:
         return '<p class="empty">Nothing was recorded.</p>'
     values = [b for _, b in points]
@@ -83,8 +83,7 @@ def curves_chart(
     """
     kept = []
     for place, (name, x, y) in enumerate(curves):
-        points = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if b is not None and math.isfinite(b)]
-        if points:
+        if points := _recorded(x, y):
             means = [b for _, b in points] if unit_range else smooth([b for _, b in points])
             kept.append((place, name, [(a, mean) for (a, _), mean in zip(points, means, strict=True)]))
     if not kept:
@@ -96,14 +95,11 @@ def curves_chart(
     for place, name, points in kept:
         spots = [(_along(a, x_ticks, LEFT, WIDTH - RIGHT), _along(b, y_ticks, HEIGHT - BOTTOM, TOP)) for a, b in points]
         colour = curve_colour(place)
-        drawn = path(_thinned(spots), "curve")
-        parts.append(tag("g", hint(name) + drawn.replace("<path", f'<path style="stroke:{colour}"'), class_="run"))
+        drawn = path(_thinned(spots), "curve", style=f"stroke:{colour}")
+        parts.append(tag("g", hint(name) + drawn, class_="run"))
         if unit_range:
             said = [f"{name}, iteration {a:g}: {b:.3f}" for a, b in points]
-            parts += [
-                _dot(spot, text_).replace("<circle", f'<circle style="fill:{colour}"')
-                for spot, text_ in zip(spots, said, strict=True)
-            ]
+            parts += [_dot(spot, words, style=f"fill:{colour}") for spot, words in zip(spots, said, strict=True)]
     return drawing("".join(parts), WIDTH, HEIGHT, f"{label} of {len(kept)} runs", "chart")
 
 
@@ -133,8 +129,13 @@ def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
     return "".join(parts)
 
 
-def _dot(spot: Point, said: str) -> str:
-    return tag("circle", hint(said), cx=spot[0], cy=spot[1], r=3.2, class_="dot")
+def _dot(spot: Point, said: str, **attributes: object) -> str:
+    return tag("circle", hint(said), cx=spot[0], cy=spot[1], r=3.2, class_="dot", **attributes)
+
+
+def _recorded(x: Sequence[float], y: Sequence[Score]) -> list[Point]:
+    """The points whose value is a finite number."""
+    return [(float(a), float(b)) for a, b in zip(x, y, strict=True) if b is not None and math.isfinite(b)]
 
 
 def _thinned(points: Sequence[Point], most: int = 600) -> Sequence[Point]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,19 @@ class Curves:
     lr: Sequence[float] = ()
     val_iteration: Sequence[int] = ()
     val_miou: Sequence[Score] = ()
+
+    @classmethod
+    def from_log(cls, entries: Sequence[Mapping[str, Any]]) -> "Curves":
+        """From the lines of a run's log: those with a `loss`, and those with a `val_miou`."""
+        steps = [entry for entry in entries if "loss" in entry]
+        scored = [entry for entry in entries if "val_miou" in entry]
+        return cls(
+            [entry["iteration"] for entry in steps],
+            [entry["loss"] for entry in steps],
+            [entry["lr"] for entry in steps],
+            [entry["iteration"] for entry in scored],
+            [entry["val_miou"] for entry in scored],
+        )
 
     def __post_init__(self) -> None:
         _same_length("curves.loss", self.loss, len(self.iteration))

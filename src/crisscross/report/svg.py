@@ -29,10 +29,10 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
-def path(points: Sequence[tuple[float, float]], class_: str) -> str:
+def path(points: Sequence[tuple[float, float]], class_: str, **attributes: object) -> str:
     """Straight lines from point to point."""
     steps = " ".join(f"{'ML'[index > 0]}{x:.1f} {y:.1f}" for index, (x, y) in enumerate(points))
-    return tag("path", d=steps, class_=class_)
+    return tag("path", d=steps, class_=class_, **attributes)
 
 
 def drawing(body: str, width: float, height: float, label: str, class_: str) -> str:
