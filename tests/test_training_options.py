@@ -19,7 +19,6 @@ from crisscross.engine import train as training
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.lock import LOCK, run_lock
 from crisscross.engine.log import read_log
-from crisscross.engine.memory import save_memory
 from crisscross.engine.norms import settle_norms
 from crisscross.engine.optimiser import create_optimiser, set_rate
 from crisscross.engine.record import git_state
@@ -27,8 +26,9 @@ from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 from crisscross.layers import AbsoluteBatchNorm2d, ConvNormAct
-from crisscross.layers.recompute import recompute_in_backward, recomputed_blocks
+from crisscross.layers.recompute import recompute_backbone, recompute_in_backward
 from crisscross.models import Segmenter
+from crisscross.models.memory import save_memory
 from shapes_data import experiment, write_shapes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -233,11 +233,35 @@ def test_recomputing_keeps_less_than_half():
     changes = ("model.backbone=resnet50c", "model.channels=64")
     segmenter = network(*changes)
     before = kept_bytes(segmenter, [])
-    save_memory(segmenter)
-    parts = [*recomputed_blocks(segmenter.backbone.net), segmenter.head, segmenter.aux_head]
-    # Sixteen blocks of a ResNet-50 and two heads.
-    assert len(parts) == 18
+    parts = save_memory(segmenter)
+    # Of a ResNet-50's 3, 4, 6 and 3 blocks those of the middle stages two by two; and two heads.
+    assert len(parts) == 3 + 2 + 3 + 3 + 2
     assert kept_bytes(segmenter, parts) < 0.5 * before
+
+
+def test_a_long_stage_is_computed_again_in_segments_bit_for_bit():
+    torch.manual_seed(0)
+    # The first child, a stem, is never computed again.
+    net = nn.Sequential(ConvNormAct(3, 8), nn.Sequential(*(ConvNormAct(8, 8) for _ in range(5))))
+    calls = []
+    for block in net[1]:
+        block.register_forward_pre_hook(lambda module, inputs: calls.append(module))
+    x, found = torch.randn(2, 3, 9, 7), []
+    start = {key: value.clone() for key, value in net.state_dict().items()}
+    for again in (False, True):
+        net.load_state_dict(start)
+        if again:
+            assert [len(list(part)) for part in recompute_backbone(net)] == [2, 2, 1]
+        net.train().zero_grad()
+        calls.clear()
+        net(x).square().sum().backward()
+        # Each block runs twice, and its running statistics move once.
+        assert len(calls) == 5 * (1 + again)
+        found.append([*(p.grad.clone() for p in net.parameters()), *(b.clone() for b in net.buffers())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    calls.clear()
+    net.eval()(x)
+    assert len(calls) == 5 and list(net.state_dict()) == list(start)
 
 
 def test_a_module_that_changes_its_input_is_refused():

@@ -20,17 +20,18 @@ from crisscross.benchmarks.model import network_of
 from crisscross.benchmarks.peers import PlainCrissCross
 from crisscross.benchmarks.steps import Contestant, StepRow
 from crisscross.benchmarks.timing import interleave
+from crisscross.config import TrainConfig
 from crisscross.data.loader import Batch, TrainingSamples, training_batches
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
-from crisscross.layers.lean import make_lean
-from crisscross.layers.recompute import recompute_in_backward, recomputed_blocks
 from crisscross.layers.winograd import release_memory
-from crisscross.layers.winograd_train import train_by_winograd
 from crisscross.models import Segmenter
+from crisscross.models.memory import settle_memory
 
-PLAIN, OURS, LEAN, LEAST, CHECKPOINTED = "plain", "ours", "lean", "least", "checkpointed"
-LEAN_WINOGRAD, LEAST_WINOGRAD = "lean+winograd", "least+winograd"
+PLAIN, OURS, LEAN, LEAST, CHECKPOINTED, WINOGRAD = "plain", "ours", "lean", "least", "checkpointed", "winograd"
+LEAN_WINOGRAD, LEAST_WINOGRAD, CHECKPOINTED_WINOGRAD = (
+    f"{memory}+{WINOGRAD}" for memory in (LEAN, LEAST, CHECKPOINTED)
+)
 PLAIN_BF16, OURS_BF16 = "plain-bf16", "ours-bf16"
 # Pictures on disk; each is four times the crop, as in training.
 PICTURES = 4
@@ -87,7 +88,7 @@ def measure(
 def contestants(device: torch.device) -> list[str]:
     """The names of who takes part."""
     if device.type == "cpu":
-        return [PLAIN, OURS, LEAN, LEAN_WINOGRAD, LEAST, LEAST_WINOGRAD, CHECKPOINTED]
+        return [PLAIN, OURS, LEAN, LEAN_WINOGRAD, LEAST, LEAST_WINOGRAD, CHECKPOINTED, CHECKPOINTED_WINOGRAD]
     return [PLAIN, PLAIN_BF16, OURS, OURS_BF16, LEAN, LEAST, CHECKPOINTED]
 
 
@@ -96,20 +97,25 @@ def _contestant(name: str, network: Segmenter, device: torch.device, batches: It
     own = (plain_network(network) if plain else deepcopy(network)).to(device)
     if not plain:
         own.to(memory_format=torch.channels_last)
-    if name in (LEAN_WINOGRAD, LEAST_WINOGRAD):
-        train_by_winograd(own)
-    if name in (LEAN, LEAN_WINOGRAD, LEAST, LEAST_WINOGRAD):
-        make_lean(own, convolutions=name in (LEAST, LEAST_WINOGRAD))
-    if name in (LEAST, LEAST_WINOGRAD):
-        # As with model.attention_memory=lean.
-        for module in own.modules():
-            if isinstance(module, CrissCrossAttention):
-                module.memory = "lean"
-    if name == CHECKPOINTED:
-        for block in recomputed_blocks(own.backbone.net):
-            recompute_in_backward(block)
+        settle_memory(own, *_settings(name, own.experiment.train))
+        if name in (LEAST, LEAST_WINOGRAD):
+            # As with model.attention_memory=lean.
+            for module in own.modules():
+                if isinstance(module, CrissCrossAttention):
+                    module.memory = "lean"
     half = torch.bfloat16 if name in (PLAIN_BF16, OURS_BF16) else None
     return Contestant(name, own, plain, batches, half)
+
+
+def _settings(name: str, train: TrainConfig) -> tuple[TrainConfig, bool]:
+    """What `settle_memory` is told of our networks by their names."""
+    kind, _, winograd = name.partition("+")
+    train = replace(train, memory="fast", winograd=winograd == WINOGRAD)
+    if kind == LEAN:
+        train = replace(train, memory="lean")
+    if kind == LEAST:
+        train = replace(train, memory="least")
+    return train, kind == CHECKPOINTED
 
 
 def _prepared(network: Segmenter, height: int, width: int, batch: int, rounds: int) -> Segmenter:
@@ -159,12 +165,12 @@ class Goal:
 GOALS = (
     Goal(LEAN_WINOGRAD, PLAIN, "total", 0.9),
     Goal(LEAN_WINOGRAD, PLAIN, "memory", 0.8),
-    Goal(LEAST_WINOGRAD, PLAIN, "total", 1.35),
-    Goal(LEAST_WINOGRAD, PLAIN, "memory", 0.5),
+    Goal(CHECKPOINTED_WINOGRAD, PLAIN, "total", 1.35),
+    Goal(CHECKPOINTED_WINOGRAD, PLAIN, "memory", 0.5),
 )
 GPU_GOALS = (
     Goal(OURS_BF16, PLAIN, "total", 0.5),
     Goal(OURS_BF16, PLAIN_BF16, "total", 0.9),
     Goal(LEAN, PLAIN, "memory", 0.8),
-    Goal(LEAST, PLAIN, "memory", 0.5),
+    Goal(CHECKPOINTED, PLAIN, "memory", 0.5),
 )

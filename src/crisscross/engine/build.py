@@ -10,10 +10,10 @@ from accelerate import Accelerator
 from crisscross.backbones import load_backbone_weights
 from crisscross.checkpoints.backbone import read_backbone_weights
 from crisscross.config import Experiment
-from crisscross.engine.memory import settle_memory
 from crisscross.engine.norms import settle_norms
 from crisscross.engine.setup import Machine
 from crisscross.models import Segmenter
+from crisscross.models.memory import settle_memory
 
 
 def build_network(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import sqrt
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from crisscross.layers.norm import BATCH_NORMS
+
+# Blocks of a stage from which on several are computed again together.
+LONG_STAGE = 4
 
 
 def recompute_in_backward(module: nn.Module) -> None:
@@ -35,21 +39,41 @@ def recompute_in_backward(module: nn.Module) -> None:
     module.forward = checkpointed  # type: ignore[method-assign]
 
 
-def recomputed_blocks(net: nn.Module) -> list[nn.Module]:
-    """The parts of a backbone that are worth computing twice: the blocks of its stages.
+def recompute_backbone(net: nn.Module) -> list[nn.Module]:
+    """Let a backbone's stages be computed again in the backward pass, block by block; returns what keeps its input.
 
-    A child that is a sequence of blocks gives its blocks, one that holds such a sequence as `blocks` likewise;
-    any other child with children of its own is a block itself. What stands first is left out: nothing there waits for
-    a gradient of its input, and a stem is small.
+    Of a stage of n >= 4 blocks in a plain sequence, about sqrt(n) blocks at a time: fewer inputs are kept. What stands
+    first is left out: nothing there waits for a gradient of its input, and a stem is small.
     """
     parts: list[nn.Module] = []
     for child in list(net.children())[1:]:
         blocks = getattr(child, "blocks", child)
-        if isinstance(blocks, (nn.Sequential, nn.ModuleList)) and len(blocks) > 0:
+        if type(child) is nn.Sequential and len(child) >= LONG_STAGE:
+            parts += _in_segments(child)
+        elif isinstance(blocks, (nn.Sequential, nn.ModuleList)) and len(blocks) > 0:
             parts += list(blocks)
         elif any(True for _ in child.children()):
             parts.append(child)
-    return [part for part in parts if any(parameter.requires_grad for parameter in part.parameters())]
+    learning = [part for part in parts if any(parameter.requires_grad for parameter in part.parameters())]
+    for part in learning:
+        recompute_in_backward(part)
+    return learning
+
+
+def _in_segments(stage: nn.Sequential) -> list[nn.Module]:
+    """Sequences of the stage's blocks; the stage from now on calls these."""
+    size = round(sqrt(len(stage)))
+    segments = [nn.Sequential(*stage[first : first + size]) for first in range(0, len(stage), size)]
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        for segment in segments:
+            # It shares the stage's blocks, but nobody tells it when training begins and ends.
+            segment.training = stage.training
+            x = segment(x)
+        return x
+
+    stage.forward = forward  # type: ignore[method-assign]
+    return list(segments)
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:

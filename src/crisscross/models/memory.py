@@ -5,9 +5,9 @@ from torch import nn
 from crisscross.config import TrainConfig
 from crisscross.errors import CrissCrossError
 from crisscross.layers.lean import make_lean
-from crisscross.layers.recompute import recompute_in_backward, recomputed_blocks
+from crisscross.layers.recompute import recompute_backbone, recompute_in_backward
 from crisscross.layers.winograd_train import train_by_winograd
-from crisscross.models import Segmenter
+from crisscross.models.segmenter import Segmenter
 
 
 def settle_memory(segmenter: Segmenter, train: TrainConfig, recompute: bool) -> None:
@@ -26,8 +26,9 @@ def settle_memory(segmenter: Segmenter, train: TrainConfig, recompute: bool) -> 
         train_by_winograd(segmenter)
 
 
-def save_memory(segmenter: Segmenter) -> None:
-    """Let the backbone's blocks and both heads be computed again in the backward pass."""
-    parts: list[nn.Module] = [*recomputed_blocks(segmenter.backbone.net), segmenter.head]
-    for part in parts + ([segmenter.aux_head] if segmenter.aux_head is not None else []):
-        recompute_in_backward(part)
+def save_memory(segmenter: Segmenter) -> list[nn.Module]:
+    """Let the backbone's blocks and both heads be computed again in the backward pass; returns what keeps its input."""
+    heads = [head for head in (segmenter.head, segmenter.aux_head) if head is not None]
+    for head in heads:
+        recompute_in_backward(head)
+    return [*recompute_backbone(segmenter.backbone.net), *heads]
