@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from crisscross.checkpoints.paddleseg import BACKBONES, EXPERIMENT
 from crisscross.cli import main
 from crisscross.config import OptimConfig, load_experiment
 from crisscross.data.palette import default_palette
@@ -142,3 +143,13 @@ def test_one_recipe_is_printed_as_a_file_that_can_be_used(capsys, tmp_path):
 def test_an_unknown_name_names_the_near_miss(capsys):
     assert main(["zoo", "ccnet_r50-d8_4xb2-40k_cityscapes-512x1023"]) == 2
     assert "did you mean ccnet_r50-d8_4xb2-40k_cityscapes-512x1024" in capsys.readouterr().err
+
+
+def test_the_recipe_of_paddleseg_is_the_network_of_its_weights():
+    experiment = recipe("cityscapes-r101d-ohem")
+    theirs = replace(EXPERIMENT.model, backbone=BACKBONES[23], pretrained=True)
+    assert experiment.model == theirs
+    # Their page and configuration: OHEM 0.7 / 10000 and 0.4 of the auxiliary loss, 60000 iterations of 769 x 769.
+    loss, train = experiment.loss, experiment.train
+    assert [term.name for term in loss.terms] == ["ohem"] and (loss.ohem.threshold, loss.ohem.keep) == (0.7, 10_000)
+    assert (loss.aux_weight, train.iterations, experiment.augment.crop) == (0.4, 60_000, (769, 769))

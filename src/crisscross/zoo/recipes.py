@@ -5,6 +5,7 @@ from pathlib import Path
 
 from crisscross.config import Experiment, from_dict, hint
 from crisscross.errors import CrissCrossError
+from crisscross.zoo.beyond import BEYOND
 from crisscross.zoo.published import ALIASES, PUBLISHED, Published, Row, published_recipe
 
 # The backbone's own weights were trained with these.
@@ -80,6 +81,7 @@ OURS: dict[str, Row] = {
     "camvid-light-baseline": _without_attention(CAMVID_LIGHT),
     "demo": DEMO,
     "demo-baseline": _without_attention(DEMO),
+    **BEYOND,
 }
 
 RECIPES: dict[str, Row] = OURS | {name: published_recipe(entry) for name, entry in PUBLISHED.items()}

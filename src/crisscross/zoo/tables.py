@@ -6,10 +6,11 @@ from crisscross.config import to_yaml
 from crisscross.zoo.measured import MEASURED
 from crisscross.zoo.published import FAMILIES, PUBLISHED, Published
 from crisscross.zoo.recipes import OURS, published, recipe, shipped_weights
+from crisscross.zoo.reported import REPORTED
 
 TITLES = {"cityscapes": "Cityscapes val", "ade20k": "ADE20K val", "voc2012aug": "Pascal VOC 2012 + Aug val"}
 HEAD = ("name", "backbone", "crop", "iterations", "memory GB", "fps", "mIoU", "ms+flip", "measured mIoU", "ms+flip")
-OUR_HEAD = ("name", "backbone", "stride", "R", "iterations", "weights", "measured mIoU", "ms+flip", "on")
+OUR_HEAD = ("name", "backbone", "stride", "R", "iterations", "weights", "reported", "measured mIoU", "ms+flip", "on")
 
 Table = list[tuple[str, ...]]
 
@@ -45,8 +46,18 @@ def _our_row(name: str) -> tuple[str, ...]:
     return (
         *(name, model.backbone, str(model.output_stride), str(model.recurrence), str(experiment.train.iterations)),
         "shipped" if shipped_weights(name) else "-",
+        _reported(name),
         *((_number(found.miou, 1), _number(found.miou_tta, 1), found.data) if found else ("-", "-", "-")),
     )
+
+
+def _reported(name: str) -> str:
+    """What others report, with its source."""
+    row = REPORTED.get(name)
+    if row is None:
+        return "-"
+    tta = f", ms+flip {row.miou_tta:.2f}" if row.miou_tta is not None else ""
+    return f"{row.miou:.2f}{tta} ({row.source})"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -69,6 +80,8 @@ def entry_text(name: str) -> str:
             f"# checkpoint: {row.url}",
             f"# older name: {row.older_name}",
         ]
+    if experiment.name in REPORTED:
+        lines.append(f"# reported by others: mIoU {_reported(experiment.name)}")
     measured = f"mIoU {found.miou:.1f} on {found.data} (docs/{found.page})" if found else "not measured by us"
     lines.append(f"# measured: {measured}")
     return "\n".join(lines) + "\n" + to_yaml(experiment)
@@ -157,4 +170,6 @@ colour: `--set augment.pad=mean`. The backbones start from timm's `resnet50c` an
 OUR_NOTES = """\
 `camvid-light` ships with the package. `ccnet-r50`, `ccnet-r101` and `ccnet-light` are starting points for your own
 pictures: the networks of the tables and one fit for a CPU. The `-baseline` recipes leave the attention out.
+`cityscapes-r101d-ohem` is the recipe of the best CCNet that anybody published for Cityscapes val, `ccnet-convnext-tiny`
+a start from a backbone of today; neither was trained by us. `reported` is what others say, `measured` what we found.
 """
