@@ -8,8 +8,8 @@ import pytest
 from crisscross.cli import main
 from crisscross.cli.report import read_run, short_names
 from crisscross.config import override, to_yaml
-from crisscross.report import render_comparison
-from crisscross.report.comparison import by_class, differing, overview
+from crisscross.report import Curves, render_comparison
+from crisscross.report.comparison import RunRow, by_class, differing, overview
 from shapes_data import experiment
 
 
@@ -49,6 +49,14 @@ def test_the_tables_follow_from_the_folders(runs):
     found = {row[0]: row[1:] for row in differing(rows)[1:]}
     assert found.pop("train.seed") == ["1", "2"] and found["(torch)"] == ["9.9", "-"]
     assert all(key.startswith("(") for key in found)
+
+
+def test_values_are_shown_as_the_command_line_takes_them():
+    rows = [
+        RunRow(name, Curves([], []), values={"a": value})
+        for name, value in (("x", True), ("y", [{"name": "dice", "weight": 0.5}]), ("z", None), ("w", "9.9"))
+    ]
+    assert differing(rows)[1] == ["a", "true", "[{name: dice, weight: 0.5}]", "null", "9.9"]
 
 
 def test_the_page_is_whole_and_needs_nothing_else(runs):

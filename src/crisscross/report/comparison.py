@@ -1,10 +1,13 @@
 """Runs side by side: one table, their classes, what differs between their experiments, and their curves."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from crisscross.files import write_text
 from crisscross.report.charts import curve_colour, curves_chart
@@ -71,10 +74,17 @@ def differing(runs: Sequence[RunRow]) -> list[list[str]]:
     keys = dict.fromkeys(key for run in runs for key in run.values)
     rows = []
     for key in keys:
-        values = [str(run.values.get(key, "-")) for run in runs]
+        values = [_said(run.values.get(key, "-")) for run in runs]
         if len(set(values)) > 1:
             rows.append([key, *values])
     return [["differs", *(run.name for run in runs)], *rows] if rows else []
+
+
+def _said(value: Any) -> str:
+    """As `--set` takes it."""
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
 
 
 def write_comparison(path: Path, runs: Sequence[RunRow]) -> None:
