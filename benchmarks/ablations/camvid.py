@@ -133,18 +133,27 @@ def _run(experiment: Experiment, dataset: DataSet, folder: Path, weights: Path |
 
 def _write(path: Path, scores: Scores) -> None:
     seeds = sorted({seed for runs in scores.values() for seed in runs})
-    head = ["", *(f"seed {seed}" for seed in seeds), "mean", "spread", "minutes a run"]
+    head = ["", *(f"seed {seed}" for seed in seeds), "mean", "spread", "to the first row", "spread", "minutes a run"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    first = next(iter(scores.values()))
     for variant, runs in scores.items():
-        values = [100 * run["miou"] for run in runs.values()]
-        if not values:
+        if not runs:
             continue
-        cells = [f"{100 * runs[seed]['miou']:.2f}" if seed in runs else "" for seed in seeds]
-        spread = f"{stdev(values):.2f}" if len(values) > 1 else "-"
+        values = {seed: 100 * run["miou"] for seed, run in runs.items()}
+        # The same seed sees the same pictures in the same order: differences of pairs scatter less than means.
+        pairs = [values[seed] - 100 * first[seed]["miou"] for seed in values if seed in first]
+        change = ["", ""] if runs is first else [f"{mean(pairs):+.2f}", _spread(pairs)]
+        cells = [f"{values[seed]:.2f}" if seed in values else "" for seed in seeds]
         minutes = f"{mean(run['seconds'] for run in runs.values()) / 60:.1f}"
-        lines.append("| " + " | ".join([variant, *cells, f"{mean(values):.2f}", spread, minutes]) + " |")
+        summary = [f"{mean(values.values()):.2f}", _spread(list(values.values())), *change, minutes]
+        lines.append("| " + " | ".join([variant, *cells, *summary]) + " |")
     write_text(path.with_suffix(".md"), "\n".join(lines) + "\n")
     write_text(path.with_suffix(".json"), json.dumps(scores, indent=1) + "\n")
+
+
+def _spread(values: list[float]) -> str:
+    """The standard deviation of a sample."""
+    return f"{stdev(values):.2f}" if len(values) > 1 else "-"
 
 
 if __name__ == "__main__":
