@@ -101,7 +101,7 @@ def compile_all(dtype: str, capability: int, inner: int, channels: int) -> list[
     kept: list[Any] = []
     triton.runtime.driver.set_active(Chip(capability))
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_attend_line", "_values_line", "_logits_line"):
+        for name in ("attend_line", "values_line", "logits_line"):
             patch.setattr(fused, name, Compiles(getattr(fused, name), kept))
         q, k = torch.empty(2, 97, 97, 2 * inner, dtype=kind, device="meta").split(inner, -1)
         v = torch.empty(2, 97, 97, channels, dtype=kind, device="meta")
