@@ -2,8 +2,8 @@
 
 `TRITON_INTERPRET=1 python fused_gates.py interpret JOBS RESULTS` runs the kernels on the CPU.
 `TRITON_INTERPRET=1 python fused_gates.py layer RESULTS` runs the whole layer on them.
-`python fused_gates.py compile DTYPE,CAPABILITY,D,C...` compiles them for a GPU that need not be there and prints what
-they take of it.
+`python fused_gates.py compile DTYPE,CAPABILITY,D,C,FRAMES...` compiles them for a GPU that need not be there and prints
+what they take of it.
 """
 
 from __future__ import annotations
@@ -23,30 +23,32 @@ from crisscross.ops import fused
 
 
 def interpret(jobs: Path, results: Path) -> None:
-    """Each job is (q, k, v, grad, grad_v so far, axis), channels last; each result (out, lse, dq, dk, grad_v)."""
+    """Each job is (q, k, v, grad, grad_v so far, axis, frames), channels last; a result (out, lse, dq, dk, grad_v)."""
     torch.set_num_threads(1)
     done = []
-    for q, k, v, grad, dv, axis in torch.load(jobs):
+    for q, k, v, grad, dv, axis, frames in torch.load(jobs):
         assert fused.why_not(q, k, v, axis) is None, fused.why_not(q, k, v, axis)
-        out, lse = fused.forward(q, k, v, axis)
-        dq, dk = fused.backward(grad, q, k, v, lse, (grad.float() * out.float()).sum(-1), axis, dv)
+        out, lse = fused.forward(q, k, v, axis, frames)
+        dq, dk = fused.backward(grad, q, k, v, lse, (grad.float() * out.float()).sum(-1), axis, dv, frames)
         done.append((out, lse, dq, dk, dv))
     torch.save(done, results)
 
 
 def layer(results: Path) -> None:
-    """Output and all gradients of the layer, by the kernels and by the plain expression, fast and lean."""
-    from crisscross import CrissCrossAttention
+    """Output and all gradients of the layer, by the kernels and by the plain expression, fast and lean; 2-D and 3-D."""
+    from crisscross import CrissCrossAttention, CrissCrossAttention3d
 
     torch.set_num_threads(1)
     found = {}
-    for backend, memory in (("composite", "fast"), ("fused", "fast"), ("fused", "lean")):
-        torch.manual_seed(0)
-        made = CrissCrossAttention(16, 4, backend, memory=memory)
-        torch.nn.init.constant_(made.gamma, 0.7)
-        x = torch.randn(1, 16, 3, 4, requires_grad=True)
-        y = made(x)
-        found[f"{backend} {memory}"] = [y, *torch.autograd.grad(y.square().sum(), [x, *made.parameters()])]
+    for kind, size in ((CrissCrossAttention, (3, 4)), (CrissCrossAttention3d, (2, 3, 4))):
+        for backend, memory in (("composite", "fast"), ("fused", "fast"), ("fused", "lean")):
+            torch.manual_seed(0)
+            made = kind(16, 4, backend, memory=memory)
+            torch.nn.init.constant_(made.gamma, 0.7)
+            x = torch.randn(1, 16, *size, requires_grad=True)
+            y = made(x)
+            gradients = torch.autograd.grad(y.square().sum(), [x, *made.parameters()])
+            found[f"{len(size)}-D {backend} {memory}"] = [y, *gradients]
     found["refusals"] = [reason(257, 3, torch.zeros(3, 3)), reason(257, 3), reason(4, 300)]
     torch.save(found, results)
 
@@ -92,8 +94,11 @@ class Compiles:
         return lambda *arguments, **constants: self.kept.append(self.kernel.warmup(*arguments, grid=grid, **constants))
 
 
-def compile_all(dtype: str, capability: int, inner: int, channels: int) -> list[dict[str, Any]]:
-    """What each kernel of a forward and a backward pass over 97 x 97 takes; q and k are packed, `tf32` is float32."""
+def compile_all(dtype: str, capability: int, inner: int, channels: int, frames: int) -> list[dict[str, Any]]:
+    """What each kernel of a forward and a backward pass takes; q and k are packed, `tf32` is float32.
+
+    Over 97 x 97, or frames of 45 x 60.
+    """
     import triton
 
     torch.backends.cuda.matmul.fp32_precision = "tf32" if dtype == "tf32" else "ieee"
@@ -101,12 +106,13 @@ def compile_all(dtype: str, capability: int, inner: int, channels: int) -> list[
     kept: list[Any] = []
     triton.runtime.driver.set_active(Chip(capability))
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_attend_line", "_values_line", "_logits_line"):
+        for name in ("attend_line", "values_line", "logits_line"):
             patch.setattr(fused, name, Compiles(getattr(fused, name), kept))
-        q, k = torch.empty(2, 97, 97, 2 * inner, dtype=kind, device="meta").split(inner, -1)
-        v = torch.empty(2, 97, 97, channels, dtype=kind, device="meta")
-        _, lse = fused.forward(q, k, v)
-        fused.backward(v, q, k, v, lse, lse, "both", v)
+        size = (97, 97) if frames == 1 else (frames * 45, 60)
+        q, k = torch.empty(2, *size, 2 * inner, dtype=kind, device="meta").split(inner, -1)
+        v = torch.empty(2, *size, channels, dtype=kind, device="meta")
+        _, lse = fused.forward(q, k, v, "both", frames)
+        fused.backward(v, q, k, v, lse, lse, "both", v, frames)
     return [resources(kernel) for kernel in kept]
 
 

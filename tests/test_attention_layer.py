@@ -42,7 +42,7 @@ def results(function, made, x, g):
 def test_is_the_published_layer_with_all_gradients(backend, memory, size, monkeypatch):
     # Several chunks even on a small map.
     monkeypatch.setattr(block, "POSITIONS", 7)
-    monkeypatch.setattr("crisscross.ops.lines._lines_in_a_chunk", lambda _: 2)
+    monkeypatch.setattr("crisscross.ops.lines.lines_in_a_chunk", lambda _: 2)
     made = layer(memory=memory, backend=backend)
     x, g = torch.randn(2, 8, *size, dtype=torch.float64), torch.randn(2, 8, *size, dtype=torch.float64)
     found, expected = results(made, made, x, g), results(lambda x: published(made, x), made, x, g)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from crisscross.ops import fused
-from crisscross.ops.reference import criss_cross_attention_reference
+from crisscross.ops.reference import criss_cross_attention_3d_reference, criss_cross_attention_reference
 
 pytest.importorskip("triton", reason="fused kernels need Triton")
 
@@ -41,14 +41,24 @@ CASES = [
 ]
 CASES += [(torch.float32, (2, 4, 6, 5, 3), "both", layout) for layout in ("channels first", "far below 0")]
 CASES += [(torch.float16, (1, 8, 6, 5, 4), axis, "beyond half") for axis in fused.AXES]
+# Clips: frames and their height stand where the height does. Past a tile of time, of height and of width.
+CLIPS = [(2, 4, 5, (3, 5), 4), (1, 3, 5, (4, 1), 3), (1, 3, 5, (2, 1), 1), (1, 8, 6, (2, 3), 1)]
+PAST_CLIPS = [(1, 4, 6, (37, 2), 2), (1, 4, 6, (2, 37), 3), (1, 20, 160, (3, 2), 4)]
+CASES += [(dtype, shape, "both", "packed") for dtype in (torch.float32, torch.float16) for shape in CLIPS]
+CASES += [(torch.float32, shape, "both", "packed") for shape in PAST_CLIPS]
+CASES += [(torch.float32, CLIPS[0], "both", "channels first"), (torch.float16, CLIPS[0], "both", "beyond half")]
 
 
-def definition(q, k, v, axis):
+def definition(q, k, v, axis, frames=1):
     """Output [B, H, W, C] and log-sum-exp [B, H, W] from a mask over all pairs of positions."""
     height, width = q.shape[1:3]
     position = torch.arange(height * width, device=q.device)
     row, column = position // width, position % width
     same_row, same_column = row[:, None] == row[None, :], column[:, None] == column[None, :]
+    if frames > 1:
+        # Of the rows of other frames, the one that is as far down.
+        frame, down = row // (height // frames), row % (height // frames)
+        same_column = same_column & ((frame[:, None] == frame) | (down[:, None] == down))
     in_reach = {"row": same_row, "column": same_column, "both": same_row | same_column}[axis]
     logits = q.flatten(1, 2) @ k.flatten(1, 2).transpose(1, 2)
     logits = logits.masked_fill(~in_reach, -torch.inf)
@@ -57,8 +67,11 @@ def definition(q, k, v, axis):
 
 
 def draw(dtype, shape, axis, layout):
-    """q, k, v, the gradient of the output, what is in the values' gradient before, and the axis."""
+    """q, k, v, the gradient of the output, what is in the values' gradient before, the axis and the frames."""
     batch, inner, outer, height, width = shape
+    frames = 1
+    if isinstance(height, tuple):
+        frames, height = height[0], height[0] * height[1]
     chance = torch.Generator().manual_seed(0)
     packed, v, grad, before = (
         torch.randn(batch, height, width, channels, generator=chance, dtype=torch.float64).to(dtype)
@@ -74,14 +87,14 @@ def draw(dtype, shape, axis, layout):
     if layout == "beyond half":
         # Logits of about 67600 in float16, which ends at 65504.
         q[..., 0], k[..., 0] = 260, 260
-    return q, k, v, grad, before, axis
+    return q, k, v, grad, before, axis, frames
 
 
-def by_definition(q, k, v, grad, before, axis, dtype=torch.float64):
+def by_definition(q, k, v, grad, before, axis, frames, dtype=torch.float64):
     """The five results, computed in `dtype`, as float64."""
     q, k, v, grad, before = (x.detach().to(dtype) for x in (q, k, v, grad, before))
     inputs = [x.clone().requires_grad_() for x in (q, k, v)]
-    out, lse = definition(*inputs, axis)
+    out, lse = definition(*inputs, axis, frames)
     dq, dk, dv = torch.autograd.grad(out, inputs, grad)
     return [x.detach().double() for x in (out, lse, dq, dk, before + dv)]
 
@@ -99,7 +112,7 @@ def disagreements(job, found):
     be equal (with one position in reach they are, and the definition's error is 0): so no less than a few
     units of theirs in float32, either.
     """
-    q, k, v, grad, _, _ = job
+    q, k, v, grad, *_ = job
     truths, plain = by_definition(*job), by_definition(*job, dtype=q.dtype)
     size = spread(grad.double()) * spread(v.double()) * v.shape[-1] ** 0.5
     sums = {"gradient of q": size * spread(k.double()), "gradient of k": size * spread(q.double())}
@@ -161,38 +174,55 @@ def test_logits_beyond_half_precision_stay_finite_and_right(interpreted, case):
 def test_the_layer_runs_on_the_kernels(tmp_path):
     run_python("fused_gates.py", "layer", tmp_path / "results.pt", TRITON_INTERPRET="1")
     found = torch.load(tmp_path / "results.pt")
-    expected = found.pop("composite fast")
     biased, deep, wide = found.pop("refusals")
     assert "knows no position bias" in biased and "256 query channels, got 257" in deep and wide == ""
-    assert list(found) == ["fused fast", "fused lean"]
-    for values in found.values():
-        for value, other in zip(values, expected, strict=True):
-            torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-4)
+    for kind in ("2-D", "3-D"):
+        expected = found.pop(f"{kind} composite fast")
+        for memory in ("fast", "lean"):
+            for value, other in zip(found.pop(f"{kind} fused {memory}"), expected, strict=True):
+                torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-4)
+    assert not found
 
 
 def test_the_truth_is_the_package_s_definition():
     q, k, v, *_ = (x.double() for x in draw(torch.float32, (2, 3, 4, 5, 6), "both", "packed")[:3])
     expected = criss_cross_attention_reference(*(x.permute(0, 3, 1, 2) for x in (q, k, v))).permute(0, 2, 3, 1)
     torch.testing.assert_close(definition(q, k, v, "both")[0], expected, rtol=1e-12, atol=1e-12)
+    q, k, v, *_ = (x.double() for x in draw(torch.float32, (2, 3, 4, (3, 2), 6), "both", "packed")[:3])
+    clips = (x.permute(0, 3, 1, 2).unflatten(2, (3, 2)) for x in (q, k, v))
+    expected = criss_cross_attention_3d_reference(*clips).flatten(2, 3).permute(0, 2, 3, 1)
+    torch.testing.assert_close(definition(q, k, v, "both", 3)[0], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("shape", [(2, 64, 512, 33, 70), (1, 5, 40, 97, 3), (2, 16, 128, 1, 64), (1, 160, 48, 20, 1)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, 64, 512, 33, 70),
+        (1, 5, 40, 97, 3),
+        (2, 16, 128, 1, 64),
+        (1, 160, 48, 20, 1),
+        (2, 64, 512, (5, 9), 20),
+        (1, 8, 40, (70, 2), 3),
+    ],
+)
 @pytest.mark.parametrize("axis", fused.AXES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_on_a_gpu_the_same_holds_and_repeats_to_the_bit(dtype, axis, shape):
-    *tensors, axis = draw(dtype, shape, axis, "packed")
+    *tensors, axis, frames = draw(dtype, shape, axis, "packed")
+    if frames > 1 and axis != "both":
+        pytest.skip("clips are attended to along all axes")
     q, k, v, grad, before = (x.cuda() for x in tensors)
     # Side by side again, as the projection makes them.
     q, k = torch.cat([q, k], -1).chunk(2, -1)
     assert fused.why_not(q, k, v, axis) is None
     found = []
     for _ in range(2):
-        out, lse = fused.forward(q, k, v, axis)
+        out, lse = fused.forward(q, k, v, axis, frames)
         dv = before.clone()
-        dq, dk = fused.backward(grad, q, k, v, lse, (grad.float() * out.float()).sum(-1), axis, dv)
+        dq, dk = fused.backward(grad, q, k, v, lse, (grad.float() * out.float()).sum(-1), axis, dv, frames)
         found.append((out, lse, dq, dk, dv))
-    assert not disagreements((q, k, v, grad, before, axis), found[0])
+    assert not disagreements((q, k, v, grad, before, axis, frames), found[0])
     assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
 
 
@@ -204,21 +234,26 @@ def on_chip(*cases):
     return json.loads(run_python("fused_gates.py", "compile", *cases, TRITON_INTERPRET="0"))
 
 
-# dtype, compute capability, query channels, value channels
+# dtype, compute capability, query channels, value channels, frames
 @pytest.mark.parametrize(
     "cases",
     [
-        ["bfloat16,90,64,512", "float32,80,64,512"],
-        pytest.param(["bfloat16,80,64,512", "float16,80,64,512", "float16,90,64,512"], marks=pytest.mark.slow),
-        pytest.param(["float32,90,64,512", "tf32,80,64,512", "tf32,90,64,512"], marks=pytest.mark.slow),
-        pytest.param(["bfloat16,80,256,512", "bfloat16,90,128,1024", "float32,80,256,512"], marks=pytest.mark.slow),
+        ["bfloat16,90,64,512,1", "float32,80,64,512,1"],
+        ["bfloat16,90,64,512,5"],
+        pytest.param(["float32,90,64,512,5", "float16,80,64,512,5", "tf32,90,64,512,5"], marks=pytest.mark.slow),
+        pytest.param(["bfloat16,80,64,512,1", "float16,80,64,512,1", "float16,90,64,512,1"], marks=pytest.mark.slow),
+        pytest.param(["float32,90,64,512,1", "tf32,80,64,512,1", "tf32,90,64,512,1"], marks=pytest.mark.slow),
+        pytest.param(
+            ["bfloat16,80,256,512,1", "bfloat16,90,128,1024,1", "float32,80,256,512,1"], marks=pytest.mark.slow
+        ),
     ],
     ids=lambda cases: " ".join(cases),
 )
 def test_kernels_fit_their_chip(cases):
     for case, kernels in zip(cases, on_chip(*cases), strict=True):
         dtype, capability = case.split(",")[:2]
-        assert [x["kernel"] for x in kernels].count("_attend_line") == 2 and len(kernels) == 8
+        passes = 2 if case.endswith(",1") else 3
+        assert [x["kernel"] for x in kernels].count("attend_line") == passes and len(kernels) == 4 * passes
         for taken in kernels:
             told = f"{case}: {taken}"
             # Bytes a thread. Exact float32 products live in registers; some releases of Triton are a few short.

@@ -4,13 +4,16 @@
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 import torch
 
-from crisscross.ops import block, composite, lines
+from crisscross.ops import block, composite, lines, slopes
 from crisscross.ops.block import Weights
 from truth import disagreements, draw
 
@@ -92,30 +95,30 @@ def test_the_comparison_passes_the_same_operator_without_a_fault():
 
 # --- the engine's own source, with one fault ---
 
-# What the fault is, the text of lines.py, what stands there instead.
+# What the fault is, the text of lines.py (forward) or slopes.py (backward), what stands there instead.
 FAULTS = [
     ("columns include the position itself", "logits_NIJ.diagonal(dim1=1, dim2=2).fill_(-torch.inf)", "pass"),
     ("so does their gradient", "weights_NIJ.diagonal(dim1=1, dim2=2).zero_()", "pass"),
-    ("columns are not weighed against rows", "(column_NI / total_NI)", "(total_NI / total_NI)"),
-    ("rows are not weighed against columns", "total_NI += column_NI", "pass"),
-    ("columns are lost", "out_NWC.baddbmm_(weights_NIJ", "out_NWC.zero_().baddbmm_(weights_NIJ"),
-    ("the columns' sum is forgotten", ".exp_().mul_(total_NW)", ".exp_()"),
-    ("the merged sum is forgotten", "total_NW.copy_(total_NI)", "pass"),
-    ("the merged maximum is forgotten", "top_NW.copy_(top_NI)", "pass"),
-    ("the softmax's own slope is forgotten", "slope_NIJ.sub_(self.mean[lines][..., None]).mul_", "slope_NIJ.mul_"),
+    ("columns are not weighed against rows", "(before_NI / total_NI)", "(total_NI / total_NI)"),
+    ("rows are not weighed against columns", "total_NI += before_NI", "pass"),
+    ("columns are lost", "out_NLC.baddbmm_(weights_NIJ", "out_NLC.zero_().baddbmm_(weights_NIJ"),
+    ("the columns' sum is forgotten", ".exp_().mul_(total_NL)", ".exp_()"),
+    ("the merged sum is forgotten", "total_NL.copy_(total_NI)", "begun or total_NL.copy_(total_NI)"),
+    ("the merged maximum is forgotten", "top_NL.copy_(top_NI)", "begun or top_NL.copy_(top_NI)"),
+    ("the softmax's own slope is forgotten", "slope_NIJ.sub_(self.mean[chunk][..., None]).mul_", "slope_NIJ.mul_"),
     ("the weights' gradient is not transposed", "to(grad_NLC.dtype).transpose(1, 2)", "to(grad_NLC.dtype)"),
     ("q and k trade gradients", "slope_NIJ.transpose(1, 2), q_NLD", "slope_NIJ, q_NLD"),
     ("the first chunk is used for all", "k_HWD[rows]", "k_HWD[: len(q_HWD[rows])]"),
-    ("the last line is dropped", "range(0, count, step)", "range(0, max(1, count - 1), step)"),
+    ("the last line is dropped", "range(start, end, step)", "range(start, max(1, end - 1), step)"),
     ("the row bias is lost", "q_HWD[rows], k_HWD[rows], reach.row_bias", "q_HWD[rows], k_HWD[rows], None"),
-    ("rows ignore the columns' gain", "self.mean[lines] += (self.weights(lines)", "(self.weights(lines)"),
-    ("columns ignore the rows' gain", "self.mean[lines] += (weights_NIJ * slope_NIJ).sum(-1)", "pass"),
+    ("rows ignore the columns' gain", "self.mean[chunk] += (self.weights(chunk)", "(self.weights(chunk)"),
+    ("columns ignore the rows' gain", "self.mean[chunk] += (weights_NIJ * slope_NIJ).sum(-1)", "pass"),
     ("the bias collects too little", "slope_NIJ.sum(0)", "slope_NIJ[0]"),
 ]
 
 
-def faulty(text: str, instead: str, module: ModuleType = lines) -> ModuleType:
-    """A module, by default the engine, as its source would be with `instead` for `text`."""
+def faulty(text: str, instead: str, module: ModuleType) -> ModuleType:
+    """A module as its source would be with `instead` for `text`."""
     source = Path(str(module.__file__)).read_text(encoding="utf-8")
     assert text in source, f"the source has changed: {text!r} is not there"
     made = ModuleType("faulty")
@@ -123,43 +126,64 @@ def faulty(text: str, instead: str, module: ModuleType = lines) -> ModuleType:
     return made
 
 
-def engine(module: ModuleType):
-    """An operator on [B, channels, H, W] that differentiates with the engine's own backward."""
+class Engine(NamedTuple):
+    """Forward and backward, lines.py and slopes.py, with a fault in one of them."""
+
+    lines: ModuleType
+    slopes: ModuleType
+
+    @classmethod
+    def with_fault(cls, text: str, instead: str) -> "Engine":
+        if text in Path(str(lines.__file__)).read_text(encoding="utf-8"):
+            return cls(faulty(text, instead, lines), slopes)
+        return cls(lines, faulty(text, instead, slopes))
+
+    @contextmanager
+    def in_chunks(self, size: int) -> Iterator[None]:
+        """Every chunk has so many lines."""
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (lines, self.lines):
+                patch.setattr(module, "lines_in_a_chunk", lambda _: size)
+            yield
+
+
+def differentiable(engine: Engine, frames: int = 1):
+    """An operator on [B, channels, H, W] that differentiates with the engine's own backward; or on stacked frames."""
 
     class Operator(torch.autograd.Function):
         @staticmethod
         def forward(ctx, q, k, v, row_bias, column_bias):
-            reach = module.Reach("both", row_bias, column_bias)
-            out, stats = module.forward(q, k, v, reach)
-            ctx.save_for_backward(q, k, v, row_bias, column_bias, stats)
+            ctx.reach = lines.Reach("both", row_bias, column_bias, frames)
+            out, stats = engine.lines.forward(q, k, v, ctx.reach)
+            ctx.save_for_backward(q, k, v, stats)
             return out
 
         @staticmethod
         def backward(ctx, grad):
-            q, k, v, row_bias, column_bias, stats = ctx.saved_tensors
+            q, k, v, stats = ctx.saved_tensors
             grads = [torch.zeros_like(x) for x in (q, k, v)]
-            reach = module.Reach("both", row_bias, column_bias)
-            biases = module.backward(grad, q, k, v, stats, reach, *grads)
+            biases = engine.slopes.backward(grad, q, k, v, stats, ctx.reach, *grads)
             return *grads, *biases
 
-    def operator(q, k, v, row_bias, column_bias):
+    def operator(q, k, v, row_bias=None, column_bias=None):
         q, k, v = (x.permute(0, 2, 3, 1).contiguous() for x in (q, k, v))
         return Operator.apply(q, k, v, row_bias, column_bias).permute(0, 3, 1, 2)
 
     return operator
 
 
-def unmask(module: ModuleType) -> list[str]:
-    module._lines_in_a_chunk = lambda _: 2
+def unmask(engine: Engine) -> list[str]:
     chance = torch.Generator().manual_seed(2)
     row_bias, column_bias = (torch.randn(n, n, generator=chance, dtype=torch.float64) for n in (5, 6))
-    return disagreements(engine(module), *draw((2, 4, 3, 6, 5)), row_bias=row_bias, column_bias=column_bias)
+    with engine.in_chunks(2):
+        inputs = draw((2, 4, 3, 6, 5))
+        return disagreements(differentiable(engine), *inputs, row_bias=row_bias, column_bias=column_bias)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault[0] for fault in FAULTS])
 def test_the_comparison_catches_a_fault_in_the_engine(fault):
     try:
-        found = unmask(faulty(*fault[1:]))
+        found = unmask(Engine.with_fault(*fault[1:]))
     except RuntimeError as error:
         # A shape that does not fit is noticed as well.
         found = [str(error)]
@@ -167,7 +191,7 @@ def test_the_comparison_catches_a_fault_in_the_engine(fault):
 
 
 def test_the_comparison_passes_the_engine_as_it_is():
-    assert not unmask(faulty("import torch", "import torch"))
+    assert not unmask(Engine(lines, slopes))
 
 
 # --- the layer around it, with one fault in block.py ---
@@ -234,11 +258,11 @@ NAMES = ["output", "x", "qk", "qk bias", "value", "value bias"]
 
 @pytest.mark.parametrize("fault", BLOCK_FAULTS, ids=[fault[0] for fault in BLOCK_FAULTS])
 def test_the_comparison_catches_a_fault_in_the_layer(fault):
-    assert block_disagreements(faulty(*fault[1:], module=block)), f"{fault[0]} went unnoticed"
+    assert block_disagreements(faulty(*fault[1:], block)), f"{fault[0]} went unnoticed"
 
 
 def test_the_comparison_passes_the_layer_as_it_is():
-    assert not block_disagreements(faulty("import torch", "import torch", module=block))
+    assert not block_disagreements(faulty("import torch", "import torch", block))
 
 
 def everything():
@@ -247,11 +271,11 @@ def everything():
         yield name, disagreements(broken(name), *draw((2, 8, 6, 5, 5)))
     for name, text, instead in FAULTS:
         try:
-            yield name, unmask(faulty(text, instead))
+            yield name, unmask(Engine.with_fault(text, instead))
         except RuntimeError as error:
             yield name, [str(error)]
     for name, text, instead in BLOCK_FAULTS:
-        yield name, block_disagreements(faulty(text, instead, module=block))
+        yield name, block_disagreements(faulty(text, instead, block))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def operator(backend, **options):
 def chunk(request, monkeypatch):
     """How many lines the engine takes at a time."""
     if request.param is not None:
-        monkeypatch.setattr(lines, "_lines_in_a_chunk", lambda _: request.param)
+        monkeypatch.setattr(lines, "lines_in_a_chunk", lambda _: request.param)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -79,16 +79,16 @@ def spread(x):
     return x.square().mean().sqrt().item() if x.numel() else 0.0
 
 
-def disagreements(operator, q, k, v, g, **options):
+def disagreements(operator, q, k, v, g, *, loop=loop, definition=criss_cross_attention_reference, **options):
     """What of output and gradients is further from the float64 truth than allowed; an empty list is agreement.
 
     float64: no value off by more than 1e-12 of the largest. Below that: root-mean-square error at most twice that of
     the definition computed in the same dtype, and never asked to be below one unit in the last place of the values'
-    own root mean square, because luck may bring the other's error near 0.
+    own root mean square, because luck may bring the other's error near 0. Over clips, loop and definition are others.
     """
     double = q.dtype == torch.float64
     found, truths = run(operator, q, k, v, g, **options), loop(q, k, v, g, **options)
-    plain = truths if double else run(criss_cross_attention_reference, q, k, v, g, **options)
+    plain = truths if double else run(definition, q, k, v, g, **options)
     wrong = []
     for name, value, other, truth in zip(RESULTS, found, plain, truths, strict=False):
         if double:

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
-    from crisscross.layers import CrissCrossAttention, RecurrentCrissCrossAttention
+    from crisscross.layers import (
+        CrissCrossAttention,
+        CrissCrossAttention3d,
+        RecurrentCrissCrossAttention,
+        RecurrentCrissCrossAttention3d,
+    )
     from crisscross.models import Logits, Prediction, Segmenter
-    from crisscross.ops import criss_cross_attention
+    from crisscross.ops import criss_cross_attention, criss_cross_attention_3d
     from crisscross.rewrite import optimize
 
 __version__ = "0.1.0"
@@ -23,6 +28,7 @@ __version__ = "0.1.0"
 # Public name -> room. Importing the package imports nothing heavy; a room is imported when one of its names is used.
 _ROOMS = {
     "CrissCrossAttention": "layers",
+    "CrissCrossAttention3d": "layers",
     "CrissCrossError": "errors",
     "DataSet": "data",
     "Experiment": "config",
@@ -30,9 +36,11 @@ _ROOMS = {
     "Pair": "data",
     "Prediction": "models",
     "RecurrentCrissCrossAttention": "layers",
+    "RecurrentCrissCrossAttention3d": "layers",
     "Segmenter": "models",
     "build": "checkpoints",
     "criss_cross_attention": "ops",
+    "criss_cross_attention_3d": "ops",
     "from_pretrained": "checkpoints",
     "load": "checkpoints",
     "open_dataset": "data",
@@ -44,6 +52,7 @@ _ROOMS = {
 
 __all__ = [
     "CrissCrossAttention",
+    "CrissCrossAttention3d",
     "CrissCrossError",
     "DataSet",
     "Experiment",
@@ -51,9 +60,11 @@ __all__ = [
     "Pair",
     "Prediction",
     "RecurrentCrissCrossAttention",
+    "RecurrentCrissCrossAttention3d",
     "Segmenter",
     "build",
     "criss_cross_attention",
+    "criss_cross_attention_3d",
     "from_pretrained",
     "load",
     "open_dataset",

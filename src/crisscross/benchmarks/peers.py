@@ -124,3 +124,31 @@ class PlainCrissCross(Block):
         weights = torch.cat([column, row], dim=-1).softmax(-1)
         from_column = torch.einsum("bciw,bhwi->bchw", v, weights[..., :height])
         return (from_column + torch.einsum("bchj,bhwj->bchw", v, weights[..., height:])).flatten(2)
+
+
+class PlainCrissCross3d(nn.Module):
+    """3-D criss-cross attention as one would write it: einsum, -inf where a position meets itself, cat, softmax.
+
+    The parameters have the names and shapes of `CrissCrossAttention3d`'s; [B, C, T, H, W] -> the same shape.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        self.query = nn.Conv3d(channels, channels // reduction, 1)
+        self.key = nn.Conv3d(channels, channels // reduction, 1)
+        self.value = nn.Conv3d(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x + gamma * attention(x)."""
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        frames, height, width = x.shape[2:]
+        time = torch.einsum("bcthw,bcshw->bthws", q, k) + self._itself(frames, q)[:, None, None]
+        column = torch.einsum("bcthw,bctiw->bthwi", q, k) + self._itself(height, q)[:, None]
+        row = torch.einsum("bcthw,bcthj->bthwj", q, k)
+        time, column, row = torch.cat([time, column, row], -1).softmax(-1).split([frames, height, width], -1)
+        attended = torch.einsum("bcshw,bthws->bcthw", v, time) + torch.einsum("bctiw,bthwi->bcthw", v, column)
+        return x + self.gamma * (attended + torch.einsum("bcthj,bthwj->bcthw", v, row))
+
+    def _itself(self, length: int, like: Tensor) -> Tensor:
+        return torch.full((length,), -torch.inf, dtype=like.dtype, device=like.device).diag()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crisscross.cli import benchmark_evaluate, benchmark_train
+from crisscross.cli import benchmark_clips, benchmark_evaluate, benchmark_train
 from crisscross.cli.options import choose_device, parse_size, parse_sizes, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
@@ -38,6 +38,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     subjects = parser.add_subparsers(title="what", metavar="WHAT", required=True)
     _add_attention(subjects)
+    benchmark_clips.add_parser(subjects)
     _add_model(subjects)
     benchmark_evaluate.add_parser(subjects)
     benchmark_train.add_parser(subjects)

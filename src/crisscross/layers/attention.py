@@ -31,7 +31,61 @@ def relative_position_bias(table: Tensor, length: int) -> Tensor:
     return table[offset.clamp(-reach, reach) + reach]
 
 
-class CrissCrossAttention(nn.Module):
+class GatedAttention(nn.Module):
+    """What a pass of attention over maps and one over clips share: projections, gate, and how they become matrices.
+
+    A child names `backend` and `memory` in its own docstring and gives `forward`.
+    """
+
+    convolution: type[nn.Conv2d] | type[nn.Conv3d]
+
+    def __init__(self, channels: int, reduction: int, backend: str, memory: str, scale: float | None = None) -> None:
+        super().__init__()
+        if reduction < 1:
+            raise ValueError(f"reduction must be at least 1, got {reduction}")
+        if channels < reduction:
+            raise ValueError(f"channels must be at least reduction, got {channels} and {reduction}")
+        if backend != "auto" and backend not in BACKENDS:
+            raise ValueError(f"unknown backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
+        if memory not in MEMORY:
+            raise ValueError(f"memory must be one of {', '.join(MEMORY)}, got {memory!r}")
+        self.channels = channels
+        self.query = self.convolution(channels, channels // reduction, 1)
+        self.key = self.convolution(channels, channels // reduction, 1)
+        self.value = self.convolution(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(()))
+        self.backend, self.memory, self.scale = backend, memory, scale
+
+    def _are_plain(self) -> bool:
+        """Whether the projections may be computed otherwise than by calling them."""
+        return all(map(_is_plain, (self.query, self.key, self.value)))
+
+    def _weights(self, x: Tensor) -> Weights:
+        with without_autocast(x):
+            query, query_bias = _matrix(self.query)
+            key, key_bias = _matrix(self.key)
+            value, value_bias = _matrix(self.value)
+            if self.scale is not None:
+                query, query_bias = query * self.scale, query_bias * self.scale
+            # A position's weights sum to 1, so value projection and gate may come after the attention, as one.
+            return Weights(
+                torch.cat([query, key]), torch.cat([query_bias, key_bias]), self.gamma * value, self.gamma * value_bias
+            )
+
+
+def _is_plain(projection: nn.Module) -> bool:
+    """Nothing but the 1 x 1 convolution that the layer made: no hook, no parametrisation, nothing put in its place."""
+    hooked = projection._forward_hooks or projection._forward_pre_hooks
+    return type(projection) in (nn.Conv2d, nn.Conv3d) and projection.bias is not None and not hooked
+
+
+def _matrix(projection: nn.Conv2d | nn.Conv3d) -> tuple[Tensor, Tensor]:
+    """Weight [out, in] and bias [out] of a 1 x 1 convolution."""
+    assert projection.bias is not None
+    return projection.weight.flatten(1), projection.bias
+
+
+class CrissCrossAttention(GatedAttention):
     """One pass of criss-cross attention with a gated residual (paper, section 3.2): x + gamma * attention(x).
 
     Query and key are 1 x 1 convolutions to `channels // reduction`, the value one to `channels`, all with bias and
@@ -56,6 +110,8 @@ class CrissCrossAttention(nn.Module):
         ValueError: `channels` is smaller than `reduction`, or `memory`, `axis` or `position_bias` is senseless.
     """
 
+    convolution = nn.Conv2d
+
     def __init__(
         self,
         channels: int,
@@ -67,30 +123,17 @@ class CrissCrossAttention(nn.Module):
         scale: float | None = None,
         position_bias: int | None = None,
     ) -> None:
-        super().__init__()
-        if reduction < 1:
-            raise ValueError(f"reduction must be at least 1, got {reduction}")
-        if channels < reduction:
-            raise ValueError(f"channels must be at least reduction, got {channels} and {reduction}")
-        if backend != "auto" and backend not in BACKENDS:
-            raise ValueError(f"unknown backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
+        super().__init__(channels, reduction, backend, memory, scale)
         if axis not in AXES:
             raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
-        if memory not in MEMORY:
-            raise ValueError(f"memory must be one of {', '.join(MEMORY)}, got {memory!r}")
         if position_bias is not None and position_bias < 1:
             raise ValueError(f"position_bias must be at least 1, got {position_bias}")
-        self.channels = channels
-        self.query = nn.Conv2d(channels, channels // reduction, 1)
-        self.key = nn.Conv2d(channels, channels // reduction, 1)
-        self.value = nn.Conv2d(channels, channels, 1)
-        self.gamma = nn.Parameter(torch.zeros(()))
         self.row_bias = self.column_bias = None
         if position_bias is not None and axis != "column":
             self.row_bias = nn.Parameter(torch.zeros(2 * position_bias + 1))
         if position_bias is not None and axis != "row":
             self.column_bias = nn.Parameter(torch.zeros(2 * position_bias + 1))
-        self.backend, self.memory, self.axis, self.scale = backend, memory, axis, scale
+        self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape, dtype and memory format."""
@@ -98,7 +141,7 @@ class CrissCrossAttention(nn.Module):
             raise ValueError(f"x must be [B, {self.channels}, H, W], got {tuple(x.shape)}")
         row_bias = None if self.row_bias is None else relative_position_bias(self.row_bias, x.shape[-1])
         column_bias = None if self.column_bias is None else relative_position_bias(self.column_bias, x.shape[-2])
-        if not all(map(_is_plain, (self.query, self.key, self.value))):
+        if not self._are_plain():
             # Somebody listens to a projection, or makes its weights: then it has to be called.
             attended = criss_cross_attention(
                 self.query(x),
@@ -114,33 +157,9 @@ class CrissCrossAttention(nn.Module):
         reach = check_reach(self.axis, row_bias, column_bias, x)
         return criss_cross_block(x, self._weights(x), reach=reach, memory=self.memory, backend=self.backend)
 
-    def _weights(self, x: Tensor) -> Weights:
-        with without_autocast(x):
-            query, query_bias = _matrix(self.query)
-            key, key_bias = _matrix(self.key)
-            value, value_bias = _matrix(self.value)
-            if self.scale is not None:
-                query, query_bias = query * self.scale, query_bias * self.scale
-            # A position's weights sum to 1, so value projection and gate may come after the attention, as one.
-            return Weights(
-                torch.cat([query, key]), torch.cat([query_bias, key_bias]), self.gamma * value, self.gamma * value_bias
-            )
-
     def extra_repr(self) -> str:
         """What `print` shows beside the projections."""
         return f"backend={self.backend!r}, memory={self.memory!r}, axis={self.axis!r}, scale={self.scale}"
-
-
-def _is_plain(projection: nn.Module) -> bool:
-    """Nothing but the 1 x 1 convolution that the layer made: no hook, no parametrisation, nothing put in its place."""
-    hooked = projection._forward_hooks or projection._forward_pre_hooks
-    return type(projection) is nn.Conv2d and projection.bias is not None and not hooked
-
-
-def _matrix(projection: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Weight [out, in] and bias [out] of a 1 x 1 convolution."""
-    assert projection.bias is not None
-    return projection.weight.flatten(1), projection.bias
 
 
 class RecurrentCrissCrossAttention(nn.Module):

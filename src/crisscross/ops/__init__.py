@@ -11,7 +11,8 @@ from crisscross.ops.dispatch import (
     transforms_active,
 )
 from crisscross.ops.lines import without_autocast
-from crisscross.ops.reference import criss_cross_attention_reference
+from crisscross.ops.reference import criss_cross_attention_3d_reference, criss_cross_attention_reference
+from crisscross.ops.volume import criss_cross_attention_3d
 
 __all__ = [
     "AXES",
@@ -20,6 +21,8 @@ __all__ = [
     "Weights",
     "check_reach",
     "criss_cross_attention",
+    "criss_cross_attention_3d",
+    "criss_cross_attention_3d_reference",
     "criss_cross_attention_reference",
     "criss_cross_block",
     "transforms_active",

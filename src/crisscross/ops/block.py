@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crisscross.ops import lines
+from crisscross.ops import lines, slopes
 from crisscross.ops.lines import Reach
 
 # Rows of a matrix product that pass through the cache together.
@@ -129,7 +129,7 @@ class Block(NamedTuple):
             torch.mm(grad_PC[part], self.weights.value, out=grad_attended_PC[part])
         self._start_from_residual(grads.x, grad_BHWC)
         grad_qk_BHWE = torch.zeros_like(kept.qk)
-        biases = lines.backward(
+        biases = slopes.backward(
             grad_attended_BHWC, *_halves(kept.qk), x_BHWC, kept.stats, self.reach, *_halves(grad_qk_BHWE), grads.x
         )
         self._through_projection(grad_qk_BHWE, x_PC, grads)
@@ -148,7 +148,7 @@ class Block(NamedTuple):
         grads.x.zero_()
         halves, grad_halves = _halves(qk_BHWE), _halves(grad_qk_BHWE)
         value = self.weights.value
-        biases = lines.backward(grad_BHWC, *halves, x_BHWC, kept.stats, self.reach, *grad_halves, grads.x, value)
+        biases = slopes.backward(grad_BHWC, *halves, x_BHWC, kept.stats, self.reach, *grad_halves, grads.x, value)
         grad_PC, x_PC, u_PC = (x.flatten(0, 2) for x in (grad_BHWC, x_BHWC, grads.x))
         for part in _parts(grad_PC):
             _add_sum(grads.weights.value_bias, grad_PC[part])
@@ -175,7 +175,7 @@ class Block(NamedTuple):
 
         qk_BHWE = self._project(x_BHWC)
         q_BHWD, k_BHWD = _halves(qk_BHWE)
-        attended_BHWC, lse_BHW = fused.forward(q_BHWD, k_BHWD, x_BHWC, self.reach.axis)
+        attended_BHWC, lse_BHW = fused.forward(q_BHWD, k_BHWD, x_BHWC, self.reach.axis, self.reach.frames)
         y_BHWC = functional.linear(attended_BHWC, self.weights.value, self.weights.value_bias)
         if self.residual:
             y_BHWC += x_BHWC
@@ -190,15 +190,16 @@ class Block(NamedTuple):
         q_BHWD, k_BHWD = _halves(qk_BHWE)
         attended_BHWC = kept.attended
         if attended_BHWC is None:
-            attended_BHWC, _ = fused.forward(q_BHWD, k_BHWD, x_BHWC, self.reach.axis)
+            attended_BHWC, _ = fused.forward(q_BHWD, k_BHWD, x_BHWC, self.reach.axis, self.reach.frames)
         grad_PC = grad_BHWC.flatten(0, 2)
         _add_sum(grads.weights.value_bias, grad_PC)
         _add_product(grads.weights.value, grad_PC.t(), attended_BHWC.flatten(0, 2))
         grad_attended_BHWC = (grad_PC @ self.weights.value).unflatten(0, grad_BHWC.shape[:3])
         self._start_from_residual(grads.x, grad_BHWC)
         delta_BHW = mean_gain(grad_attended_BHWC, attended_BHWC)
+        axis, frames = self.reach.axis, self.reach.frames
         grad_q_BHWD, grad_k_BHWD = fused.backward(
-            grad_attended_BHWC, q_BHWD, k_BHWD, x_BHWC, kept.stats, delta_BHW, self.reach.axis, grads.x
+            grad_attended_BHWC, q_BHWD, k_BHWD, x_BHWC, kept.stats, delta_BHW, axis, grads.x, frames
         )
         self._through_projection(torch.cat([grad_q_BHWD, grad_k_BHWD], dim=-1), x_BHWC.flatten(0, 2), grads)
         return None, None

@@ -40,37 +40,48 @@ def _why_not_fused(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
     return fused.why_not(q_BHWD, k_BHWD, v_BHWC, reach.axis)
 
 
-def _channels_last(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[B, channels, H, W] -> [B, H, W, channels], no copies."""
-    return q.permute(0, 2, 3, 1), k.permute(0, 2, 3, 1), v.permute(0, 2, 3, 1)
+def _channels_last(*tensors: Tensor) -> list[Tensor]:
+    """[B, channels, (T,) H, W] -> [B, (T,) H, W, channels], no copies."""
+    return [x.permute(0, *range(2, x.dim()), 1) for x in tensors]
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.permute(0, -1, *range(1, x.dim() - 1))
+
+
+def _as_map(x: Tensor) -> Tensor:
+    """A clip [B, T, H, W, channels] as a map [B, T H, W, channels]; a map as it is."""
+    return x.flatten(1, 2) if x.dim() == 5 else x
 
 
 def _registered(engine: str) -> Attention:
     def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
         from crisscross.ops import registered
 
-        q_BHWD, k_BHWD, v_BHWC = _channels_last(q, k, v)
+        q_BHWD, k_BHWD, v_BHWC = map(_as_map, _channels_last(q, k, v))
         out_BHWC, _ = registered.attention(
-            q_BHWD, k_BHWD, v_BHWC, reach.row_bias, reach.column_bias, reach.axis, engine
+            q_BHWD, k_BHWD, v_BHWC, reach.row_bias, reach.column_bias, reach.axis, reach.frames, engine
         )
-        return out_BHWC.permute(0, 3, 1, 2)
+        return _channels_first(out_BHWC if v.dim() == 4 else out_BHWC.unflatten(1, v.shape[2:4]))
 
     return attend
 
 
 def _composite(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
     q_BHWD, k_BHWD, v_BHWC = _channels_last(q, k, v)
-    return composite.attention(q_BHWD, k_BHWD, v_BHWC, reach).permute(0, 3, 1, 2)
+    return _channels_first(composite.attention(q_BHWD, k_BHWD, v_BHWC, reach))
 
 
 def _reference(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
+    if v.dim() == 5:
+        return reference.criss_cross_attention_3d_reference(q, k, v)
     biases = (None if bias is None else bias.to(q.dtype) for bias in (reach.row_bias, reach.column_bias))
     return reference.criss_cross_attention_reference(q, k, v, reach.axis, *biases)
 
 
 def _reference_channels_last(q_BHWD: Tensor, k_BHWD: Tensor, v_BHWC: Tensor, reach: Reach) -> Tensor:
-    q, k, v = (x.permute(0, 3, 1, 2) for x in (q_BHWD, k_BHWD, v_BHWC))
-    return _reference(q, k, v, reach).permute(0, 2, 3, 1)
+    q, k, v = map(_channels_first, (q_BHWD, k_BHWD, v_BHWC))
+    return _channels_last(_reference(q, k, v, reach))[0]
 
 
 def _always(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
@@ -78,6 +89,7 @@ def _always(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
 
 
 # Name -> (reason it cannot run, function).
+# Tensors [B, channels, H, W], or [B, channels, T, H, W] with a reach of T frames.
 BACKENDS: dict[str, tuple[WhyNot, Attention]] = {
     "fused": (_why_not_fused, _registered("fused")),
     "eager": (_why_not_registered, _registered("lines")),
@@ -119,7 +131,7 @@ def criss_cross_attention(
             reason is named).
     """
     q, k, v = to_autocast(q, k, v)
-    _check(q, k, v)
+    check_tensors(q, k, v)
     reach = check_reach(axis, row_bias, column_bias, v)
     if scale is not None:
         q = q * scale
@@ -136,10 +148,12 @@ def criss_cross_block(
 ) -> Tensor:
     """A whole layer: x + attention(q(x), k(x), x) W + b, where W and b are value projection times gate.
 
+    Attention is that of `criss_cross_attention`, and on clips that of `criss_cross_attention_3d`.
+
     As the weights of a position sum to 1, this is x + gamma * attention(q(x), k(x), v(x)); see block.py.
 
     Args:
-        x: [B, C, H, W].
+        x: [B, C, H, W] or [B, C, T, H, W].
         weights: query and key projections, one below the other, [2 D, C] and [2 D]; value projection times gate,
             [C, C] and [C].
         reach: which positions are attended to.
@@ -148,14 +162,17 @@ def criss_cross_block(
         backend: as for `criss_cross_attention`.
 
     Returns:
-        [B, C, H, W] in x's dtype and memory format.
+        x's shape, dtype and memory format.
 
     Raises:
         ValueError: x does not fit the weights, or the backend is unknown or cannot run.
     """
     channels = weights.value.shape[0]
-    if x.dim() != 4 or x.shape[1] != channels:
-        raise ValueError(f"x must be [B, {channels}, H, W], got {tuple(x.shape)}")
+    if x.dim() not in (4, 5) or x.shape[1] != channels:
+        sizes = "T, H, W" if x.dim() == 5 else "H, W"
+        raise ValueError(f"x must be [B, {channels}, {sizes}], got {tuple(x.shape)}")
+    if x.dim() == 5:
+        reach = reach._replace(frames=x.shape[2])
     x_cast, *cast = to_autocast(x, *weights)
     if any(weight.dtype != x_cast.dtype for weight in cast):
         found = " and ".join(sorted({str(weight.dtype) for weight in cast}))
@@ -165,7 +182,7 @@ def criss_cross_block(
     name = choose(backend, q_like, q_like, x_cast, reach)
     # Under autocast a float32 input keeps its precision beside what attention adds to it.
     residual = x_cast.dtype == x.dtype
-    x_BHWC = x_cast.permute(0, 2, 3, 1)
+    (x_BHWC,) = _channels_last(x_cast)
     if name == "composite":
         y_BHWC = composite.block(x_BHWC, weights, reach, residual)
     elif name == "reference":
@@ -174,10 +191,12 @@ def criss_cross_block(
         from crisscross.ops import registered
 
         keep = memory != "lean" and torch.is_grad_enabled() and any(t.requires_grad for t in (x_cast, *cast))
-        axis, *biases = reach
+        axis, *biases, frames = reach
         engine = "fused" if name == "fused" else "lines"
-        y_BHWC = registered.block(x_BHWC, *weights, *biases, axis, residual, keep, engine)[0]
-    y = y_BHWC.permute(0, 3, 1, 2)
+        y_BHWC = registered.block(_as_map(x_BHWC), *weights, *biases, axis, frames, residual, keep, engine)[0]
+        if x.dim() == 5:
+            y_BHWC = y_BHWC.unflatten(1, x.shape[2:4])
+    y = _channels_first(y_BHWC)
     if x.stride(1) != 1:
         y = y.contiguous()
     return y if residual else x + y.to(x.dtype)
@@ -228,15 +247,18 @@ def check_reach(axis: str, row_bias: Tensor | None, column_bias: Tensor | None, 
     return Reach(axis, row_bias, column_bias)
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
-    if q.dim() != 4 or v.dim() != 4:
+def check_tensors(q: Tensor, k: Tensor, v: Tensor, dims: int = 4) -> None:
+    """Raises ValueError where q, k and v of so many dimensions do not fit each other."""
+    if q.dim() != dims or v.dim() != dims:
+        sizes = "T, H, W" if dims == 5 else "H, W"
         raise ValueError(
-            f"q, k and v must be [B, channels, H, W], got {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
+            f"q, k and v must be [B, channels, {sizes}], got {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
         )
     if q.shape != k.shape:
         raise ValueError(f"q and k must have one shape, got {tuple(q.shape)} and {tuple(k.shape)}")
     if q.shape[0] != v.shape[0] or q.shape[2:] != v.shape[2:]:
-        raise ValueError(f"v must share batch, height and width with q, got {tuple(v.shape)} and {tuple(q.shape)}")
+        sizes = "batch, time, height and width" if dims == 5 else "batch, height and width"
+        raise ValueError(f"v must share {sizes} with q, got {tuple(v.shape)} and {tuple(q.shape)}")
     if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
         raise ValueError(f"q, k and v must share one floating dtype, got {q.dtype}, {k.dtype} and {v.dtype}")
     if not q.device == k.device == v.device:

@@ -41,3 +41,27 @@ def criss_cross_attention_reference(
         logits = logits + column_bias[row[:, None], row[None, :]].where(other, 0)
     weights = logits.masked_fill(~in_reach, -torch.inf).softmax(-1)
     return (weights @ v.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (height, width))
+
+
+def criss_cross_attention_3d_reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Criss-cross attention over clips by definition, at the cost of attention over all pairs of positions.
+
+    Position (t, h, w) attends to the positions that share two of its three coordinates: the T + H + W - 2 of its time
+    line, its column and its row, itself once.
+
+    Args:
+        q: queries [B, D, T, H, W], any floating dtype.
+        k: keys [B, D, T, H, W].
+        v: values [B, C, T, H, W].
+
+    Returns:
+        [B, C, T, H, W] in the dtype of `v`.
+    """
+    frames, height, width = q.shape[-3:]
+    position = torch.arange(frames * height * width, device=q.device)
+    coordinates = position // (height * width), position // width % height, position % width
+    same_frame, same_row, same_column = (x[:, None] == x[None, :] for x in coordinates)
+    in_reach = (same_frame & same_row) | (same_frame & same_column) | (same_row & same_column)
+    logits = q.flatten(2).transpose(1, 2) @ k.flatten(2)
+    weights = logits.masked_fill(~in_reach, -torch.inf).softmax(-1)
+    return (weights @ v.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (frames, height, width))

@@ -2,7 +2,7 @@
 
 Each has a fake kernel (shapes without values, for torch.compile) and an autograd formula whose own derivative is that
 of the plain expression in composite.py. Transforms of torch.func do not reach them: the dispatcher says so.
-All tensors are channels-last in their shape: [B, H, W, channels].
+All tensors are channels-last in their shape: [B, H, W, channels]. A clip is a map of `frames` frames below each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from crisscross.ops import composite, lines
+from crisscross.ops import composite, lines, slopes
 from crisscross.ops.block import Block, Kept, Weights, mean_gain
 from crisscross.ops.lines import Reach, without_autocast
 
@@ -21,20 +21,29 @@ from crisscross.ops.lines import Reach, without_autocast
 
 @torch.library.custom_op("crisscross::attention", mutates_args=())
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, row_bias: Tensor | None, column_bias: Tensor | None, axis: str, engine: str
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+    axis: str,
+    frames: int,
+    engine: str,
 ) -> tuple[Tensor, Tensor]:
     """The attended values [B, H, W, C] and the statistics of their softmax."""
     with without_autocast(q):
         if engine == "fused":
             from crisscross.ops import fused
 
-            return fused.forward(_unit_stride(q), _unit_stride(k), _unit_stride(v), axis)
-        reach = Reach(axis, row_bias, column_bias)
+            return fused.forward(_unit_stride(q), _unit_stride(k), _unit_stride(v), axis, frames)
+        reach = Reach(axis, row_bias, column_bias, frames)
         return lines.forward(_unit_stride(q), _unit_stride(k), _unit_stride(v), reach)
 
 
 @attention.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias: Any, axis: str, engine: str) -> tuple[Tensor, ...]:
+def _(
+    q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias: Any, axis: str, frames: int, engine: str
+) -> tuple[Tensor, ...]:
     return v.new_empty(v.shape), _fake_statistics(v, engine)
 
 
@@ -49,6 +58,7 @@ def attention_backward(
     out: Tensor,
     stats: Tensor,
     axis: str,
+    frames: int,
     engine: str,
 ) -> list[Tensor]:
     """Gradients of q, k, v and of those biases that are given."""
@@ -58,9 +68,9 @@ def attention_backward(
         if engine == "fused":
             from crisscross.ops import fused
 
-            return [*fused.backward(grad, q, k, v, stats, mean_gain(grad, out), axis, grads[2]), grads[2]]
-        reach = Reach(axis, row_bias, column_bias)
-        biases = lines.backward(grad, q, k, v, stats, reach, grads[0], grads[1], grads[2])
+            return [*fused.backward(grad, q, k, v, stats, mean_gain(grad, out), axis, grads[2], frames), grads[2]]
+        reach = Reach(axis, row_bias, column_bias, frames)
+        biases = slopes.backward(grad, q, k, v, stats, reach, grads[0], grads[1], grads[2])
         return grads + [bias for bias in biases if bias is not None]
 
 
@@ -70,7 +80,7 @@ def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias:
 
 
 def _save_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.axis, ctx.engine = inputs
+    *tensors, ctx.axis, ctx.frames, ctx.engine = inputs
     ctx.save_for_backward(*tensors, *output)
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
@@ -79,14 +89,14 @@ def _save_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Ten
 def _attention_gradients(ctx: Any, grad: Tensor | None, _: None) -> tuple[Any, ...]:
     *inputs, out, stats = ctx.saved_tensors
     if grad is None:
-        return (None,) * 7
+        return (None,) * 8
     if torch.is_grad_enabled():
         found = _differentiable(
-            lambda q, k, v, row, column: composite.attention(q, k, v, Reach(ctx.axis, row, column)), inputs, grad
+            lambda *x: composite.attention(x[0], x[1], x[2], Reach(ctx.axis, x[3], x[4], ctx.frames)), inputs, grad
         )
     else:
-        found = _spread(attention_backward(grad, *inputs, out, stats, ctx.axis, ctx.engine), inputs)
-    return *found, None, None
+        found = _spread(attention_backward(grad, *inputs, out, stats, ctx.axis, ctx.frames, ctx.engine), inputs)
+    return *found, None, None, None
 
 
 attention.register_autograd(_attention_gradients, setup_context=_save_attention)
@@ -105,6 +115,7 @@ def block(
     row_bias: Tensor | None,
     column_bias: Tensor | None,
     axis: str,
+    frames: int,
     residual: bool,
     keep: bool,
     engine: str,
@@ -112,7 +123,8 @@ def block(
     """The layer's output [B, H, W, C]; with `keep` q and k and attention's result, else empty tensors; statistics."""
     with without_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
-        y, kept = Block(weights, Reach(axis, row_bias, column_bias), residual).forward(x, keep, engine == "fused")
+        reach = Reach(axis, row_bias, column_bias, frames)
+        y, kept = Block(weights, reach, residual).forward(x, keep, engine == "fused")
         # An operator cannot return None.
         qk, attended = (x.new_empty(0) if tensor is None else tensor for tensor in kept[:2])
         return y, qk, attended, kept.stats
@@ -128,6 +140,7 @@ def _(
     row_bias: Any,
     column_bias: Any,
     axis: str,
+    frames: int,
     residual: bool,
     keep: bool,
     engine: str,
@@ -152,6 +165,7 @@ def block_backward(
     attended: Tensor,
     stats: Tensor,
     axis: str,
+    frames: int,
     residual: bool,
     keep: bool,
     engine: str,
@@ -160,7 +174,7 @@ def block_backward(
     with without_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
         kept = Kept(qk, attended, stats) if keep else Kept(None, None, stats)
-        block = Block(weights, Reach(axis, row_bias, column_bias), residual)
+        block = Block(weights, Reach(axis, row_bias, column_bias, frames), residual)
         grad_x, grads, *biases = block.backward(grad, x, kept, engine == "fused")
         return [grad_x, *grads, *(bias for bias in biases if bias is not None)]
 
@@ -171,7 +185,7 @@ def _(grad: Tensor, *inputs: Any) -> list[Tensor]:
 
 
 def _save_block(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.axis, ctx.residual, ctx.keep, ctx.engine = inputs
+    *tensors, ctx.axis, ctx.frames, ctx.residual, ctx.keep, ctx.engine = inputs
     ctx.save_for_backward(*tensors, *output[1:])
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
@@ -182,17 +196,18 @@ def _block_gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]
     saved = ctx.saved_tensors
     inputs, kept = saved[:7], saved[7:]
     if grad is None:
-        return (None,) * 11
+        return (None,) * 12
     if torch.is_grad_enabled():
 
         def plain(*tensors: Any) -> Tensor:
-            return composite.block(tensors[0], Weights(*tensors[1:5]), Reach(ctx.axis, *tensors[5:]), ctx.residual)
+            reach = Reach(ctx.axis, tensors[5], tensors[6], ctx.frames)
+            return composite.block(tensors[0], Weights(*tensors[1:5]), reach, ctx.residual)
 
         found = _differentiable(plain, inputs, grad)
     else:
-        grads = block_backward(grad, *inputs, *kept, ctx.axis, ctx.residual, ctx.keep, ctx.engine)
+        grads = block_backward(grad, *inputs, *kept, ctx.axis, ctx.frames, ctx.residual, ctx.keep, ctx.engine)
         found = _spread(grads, inputs)
-    return *found, None, None, None, None
+    return *found, None, None, None, None, None
 
 
 block.register_autograd(_block_gradients, setup_context=_save_block)
@@ -201,36 +216,37 @@ block.register_autograd(_block_gradients, setup_context=_save_block)
 # --- what torch.utils.flop_counter counts: the operations needed, not those done again ---
 
 
-def _attention_flops(v_shape: Sequence[int], inner: int, axis: str) -> int:
-    batch, height, width, channels = v_shape
-    reach = {"both": height + width, "row": width, "column": height}[axis]
-    return 2 * batch * height * width * reach * (inner + channels)
+def _attention_flops(v_shape: Sequence[int], inner: int, axis: str, frames: int) -> int:
+    batch, rows, width, channels = v_shape
+    height = rows // max(1, frames)
+    reach = {"both": height + width + (frames if frames > 1 else 0), "row": width, "column": height}[axis]
+    return 2 * batch * rows * width * reach * (inner + channels)
 
 
-def _block_flops(x_shape: Sequence[int], qk_shape: Sequence[int], axis: str) -> int:
-    batch, height, width, channels = x_shape
-    projections = 2 * batch * height * width * channels * (qk_shape[0] + channels)
-    return projections + _attention_flops(x_shape, qk_shape[0] // 2, axis)
+def _block_flops(x_shape: Sequence[int], qk_shape: Sequence[int], axis: str, frames: int) -> int:
+    batch, rows, width, channels = x_shape
+    projections = 2 * batch * rows * width * channels * (qk_shape[0] + channels)
+    return projections + _attention_flops(x_shape, qk_shape[0] // 2, axis, frames)
 
 
 @register_flop_formula(torch.ops.crisscross.attention)
-def _(q: Any, k: Any, v: Any, row_bias: Any, column_bias: Any, axis: str, *_: Any, **__: Any) -> int:
-    return _attention_flops(v, q[-1], axis)
+def _(q: Any, k: Any, v: Any, row_bias: Any, column_bias: Any, axis: str, frames: int, *_: Any, **__: Any) -> int:
+    return _attention_flops(v, q[-1], axis, frames)
 
 
 @register_flop_formula(torch.ops.crisscross.attention_backward)
-def _(grad: Any, q: Any, k: Any, v: Any, b: Any, c: Any, out: Any, stats: Any, axis: str, *_: Any, **__: Any) -> int:
-    return 2 * _attention_flops(v, q[-1], axis)
+def _(grad: Any, q: Any, k: Any, v: Any, *rest: Any, **_: Any) -> int:
+    return 2 * _attention_flops(v, q[-1], *rest[4:6])
 
 
 @register_flop_formula(torch.ops.crisscross.block)
 def _(x: Any, qk_weight: Any, *rest: Any, **_: Any) -> int:
-    return _block_flops(x, qk_weight, rest[5])
+    return _block_flops(x, qk_weight, *rest[5:7])
 
 
 @register_flop_formula(torch.ops.crisscross.block_backward)
 def _(grad: Any, x: Any, qk_weight: Any, *rest: Any, **_: Any) -> int:
-    return 2 * _block_flops(x, qk_weight, rest[8])
+    return 2 * _block_flops(x, qk_weight, *rest[8:10])
 
 
 # --- what both need ---

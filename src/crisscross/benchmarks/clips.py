@@ -1,0 +1,130 @@
+"""Measures the 3-D criss-cross layer beside the plain expression of it: time, memory and error, over one clip."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from crisscross.benchmarks.attention import difference
+from crisscross.benchmarks.contestants import FAST, GATE, LEAN
+from crisscross.benchmarks.memory import kept_for_backward, peak_memory
+from crisscross.benchmarks.peers import PlainCrissCross3d
+from crisscross.benchmarks.rows import Row
+from crisscross.benchmarks.timing import interleave
+from crisscross.layers import CrissCrossAttention3d
+
+PLAIN, PLAIN_LAST = "plain", "plain, channels-last"
+# What `RecurrentCrissCrossAttention3d` does by default.
+PASSES = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A layer with its own copy of the input and of the upstream gradient, in the layout that it takes."""
+
+    layer: nn.Module
+    x: Tensor
+    upstream: Tensor
+
+    def forward(self) -> Tensor:
+        """The output of one pass, without a graph."""
+        with torch.no_grad():
+            y: Tensor = self.layer(self.x)
+            return y
+
+    def step(self, passes: int = 1) -> Tensor:
+        """Forward and backward into fresh gradients; gives the output."""
+        self.x.grad = None
+        self.layer.zero_grad(set_to_none=True)
+        y = self.x
+        for _ in range(passes):
+            y = self.layer(y)
+        y.backward(self.upstream)
+        return y
+
+
+def measure(
+    shape: tuple[int, int, int, int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+    rounds: int,
+    report: Callable[[], object] = lambda: None,
+) -> list[Row]:
+    """Memory and error one after the other, then time in turns; the last two rows are the plain expression's.
+
+    Args:
+        shape: of the input, [B, C, T, H, W].
+        dtype: what is computed in.
+        device: where.
+        rounds: turns that each takes.
+        report: called after every step, at most `steps(rounds)` times.
+
+    Returns:
+        Times of one pass; the forward peak of one pass, the training peak of `PASSES` with shared weights.
+    """
+    entries = _entries(shape, dtype, device)
+    truth, slope = _truth(entries[PLAIN])
+    rows = []
+    for name, entry in entries.items():
+        rows.append(_examine(name, entry, truth, slope, device))
+        report()
+    forward = interleave({name: one.forward for name, one in entries.items()}, rounds, device, report, entries)
+    training = interleave({name: one.step for name, one in entries.items()}, rounds, device, report, entries)
+    return [replace(row, forward=forward[row.name], training=training[row.name]) for row in rows]
+
+
+def steps(rounds: int) -> int:
+    """How often `measure` reports at most."""
+    return 4 + 2 * 4 * (rounds + 1)
+
+
+def _entries(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> dict[str, Entry]:
+    generator = torch.Generator().manual_seed(0)
+    x, upstream = (torch.randn(shape, generator=generator).to(device, dtype) for _ in range(2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers: dict[str, nn.Module] = {
+            name: CrissCrossAttention3d(shape[1], memory=memory) for name, memory in _OURS.items()
+        }
+        layers |= {name: PlainCrissCross3d(shape[1]) for name in (PLAIN, PLAIN_LAST)}
+    nn.init.constant_(layers[PLAIN].get_parameter("gamma"), GATE)
+    entries = {}
+    for name, layer in layers.items():
+        layer.load_state_dict(layers[PLAIN].state_dict())
+        layout = torch.contiguous_format if name == PLAIN else torch.channels_last_3d
+        own_x, own_upstream = (t.clone(memory_format=layout) for t in (x, upstream))
+        entries[name] = Entry(layer.to(device, dtype), own_x.requires_grad_(), own_upstream)
+    return entries
+
+
+_OURS = {FAST: "fast", LEAN: "lean"}
+
+
+def _truth(entry: Entry) -> tuple[Tensor, Tensor]:
+    """Output and input gradient in float64, by the plain expression; the tests tie that to the definition."""
+    layer = PlainCrissCross3d(entry.x.shape[1]).to(entry.x.device, torch.float64)
+    layer.load_state_dict(entry.layer.state_dict())
+    made = Entry(layer, entry.x.detach().double().requires_grad_(), entry.upstream.double())
+    y = made.step()
+    assert made.x.grad is not None
+    return y.detach(), made.x.grad
+
+
+def _examine(name: str, entry: Entry, truth: Tensor, slope: Tensor, device: torch.device) -> Row:
+    """Memory and error of one."""
+    # A first call loads libraries and makes workspaces: at a size that is nothing.
+    small = (entry.x.detach()[..., ::8, ::8].clone().requires_grad_(), entry.upstream[..., ::8, ::8])
+    Entry(entry.layer, *small).step()
+    error = difference(entry.forward(), truth)
+    forward = peak_memory(entry.forward, device).peak
+    entry.step()
+    assert entry.x.grad is not None
+    slope_error = difference(entry.x.grad, slope)
+    entry.x.grad = None
+    entry.layer.zero_grad(set_to_none=True)
+    training = peak_memory(lambda: entry.step(PASSES), device).peak
+    entry.x.grad = None
+    entry.layer.zero_grad(set_to_none=True)
+    kept = kept_for_backward(lambda: entry.layer(entry.x), [entry.x, *entry.layer.parameters()])
+    return Row(name, forward_peak=forward, training_peak=training, kept=kept, error=error, gradient_error=slope_error)
