@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -177,6 +178,9 @@ def _described(items: Mapping[Any, Any]) -> str:
 
 def _replaced(values: Any, key: Any, value: Any) -> Any:
     """A copy with one value changed, of the same type."""
+    # These two by name: torch.compile cannot look into a copy of every kind.
+    if type(values) in (dict, OrderedDict):
+        return type(values)({**values, key: value})
     if isinstance(values, Mapping):
         changed: Any = copy.copy(values)
         changed[key] = value
