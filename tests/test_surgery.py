@@ -357,3 +357,14 @@ def test_other_layouts_are_noticed_where_they_can_be():
     for example in (None, torch.zeros(1, 3, 4, 4, 4)):
         with pytest.raises(crisscross.CrissCrossError, match="networks over video or volumes are not supported"):
             insert_attention(volumes, "0", example_inputs=example)
+
+
+def test_a_sequence_that_ends_without_weights():
+    network = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU()), nn.Conv2d(8, 4, 1)
+    ).double()
+    insert_attention(network, "0", reduction=2)
+    assert list(inserted_attention(open_gates(network.eval()))) == ["0.2.criss_cross"]
+    x = X[..., :6, :7]
+    y = network[0][0](x) / (1 + network[0][1].eps) ** 0.5
+    torch.testing.assert_close(network(x), network[1](literally(the_only(network), y.relu())))

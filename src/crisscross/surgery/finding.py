@@ -20,6 +20,8 @@ class Place(NamedTuple):
     name: str
     module: nn.Module
     before: bool
+    # As named: the module itself, or an `nn.Sequential` that it ends, whose other members tell more.
+    named: nn.Module
 
     def __str__(self) -> str:
         return f"{'before' if self.before else 'after'} {self.name}"
@@ -51,7 +53,7 @@ def _listed(names: str | Sequence[str]) -> list[str]:
 
 
 def _place(model: nn.Module, name: str, before: bool) -> Place:
-    module = _submodule(model, name)
+    module = named = _submodule(model, name)
     while isinstance(module, CONTAINERS):
         members = [key for key, _ in module.named_children() if key not in (AFTER, BEFORE)]
         if not members:
@@ -66,7 +68,7 @@ def _place(model: nn.Module, name: str, before: bool) -> Place:
         module = model.get_submodule(name)
     if isinstance(module, torch.jit.ScriptModule):
         raise CrissCrossError(f"{name!r} is a torch.jit module, which takes no attention; insert before scripting")
-    return Place(name, module, before)
+    return Place(name, module, before, named)
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:
@@ -147,7 +149,7 @@ def _features(place: Place, seen: list[Any], layout: str, select: int | str | No
     if not isinstance(value, Tensor):
         value = value[choose(value, select, str(place))]
     channels = channels_of(value, layout, str(place))
-    widths = {width for module in _weighted(place.module) for width in _widths(module)}
+    widths = {width for module in _weighted(place.named) for width in _widths(module)}
     if layout == "nchw" and channels not in widths and value.shape[-1] in widths:
         raise CrissCrossError(
             f"attention {place}: the features {tuple(value.shape)} seem to have their channels last; "
@@ -162,7 +164,7 @@ def declared_channels(place: Place) -> int:
     Raises:
         CrissCrossError: it has none, or they disagree.
     """
-    weighted = _weighted(place.module)
+    weighted = _weighted(place.named)
     layers = [module for module in weighted if len(_widths(module)) == 2]
     norms = [module for module in weighted if len(_widths(module)) == 1]
     end = 0 if place.before else -1

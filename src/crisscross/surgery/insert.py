@@ -107,7 +107,8 @@ def remove_attention(model: Network, after: str | Sequence[str] = (), *, before:
         places = find_places(model, after, before)
     else:
         owners = [name.rpartition(".")[::2] for name in inserted_attention(model)]
-        places = [Place(name, model.get_submodule(name), child == BEFORE) for name, child in owners]
+        found = [(name, model.get_submodule(name), child == BEFORE) for name, child in owners]
+        places = [Place(name, module, before, module) for name, module, before in found]
     for place in places:
         if not isinstance(getattr(place.module, place.child, None), InsertedAttention):
             known = ", ".join(found.place for found in inserted_attention(model).values()) or "none"
@@ -147,7 +148,7 @@ def _made(model: nn.Module, place: Place, channels: int, options: dict[str, Any]
 
 def _kind(model: nn.Module, place: Place) -> dict[str, Any]:
     """Device and dtype of the submodule's weights; without any, of the network's."""
-    for parameter in (*place.module.parameters(), *model.parameters()):
+    for parameter in (*place.named.parameters(), *model.parameters()):
         if parameter.is_floating_point():
             return {"device": parameter.device, "dtype": parameter.dtype}
     return {"dtype": torch.get_default_dtype()}

@@ -178,11 +178,10 @@ def _described(items: Mapping[Any, Any]) -> str:
 
 def _replaced(values: Any, key: Any, value: Any) -> Any:
     """A copy with one value changed, of the same type."""
-    # These two by name: torch.compile cannot look into a copy of every kind.
-    if type(values) in (dict, OrderedDict):
-        return type(values)({**values, key: value})
     if isinstance(values, Mapping):
-        changed: Any = copy.copy(values)
+        # torch.compile follows a dict's own method only; dataclasses that are dicts have none that works.
+        plain: Any = values
+        changed = plain.copy() if type(values) in (dict, OrderedDict) else copy.copy(plain)
         changed[key] = value
         return changed
     listed = list(values)
