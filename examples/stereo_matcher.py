@@ -66,5 +66,5 @@ after = end_point_error(matcher, *unseen)
 near = unseen[2][..., LARGEST:]
 constant = (near - near.mean()).abs().mean().item()
 print(
-    f"end-point error on unseen pairs: {before:.2f} columns untrained, {after:.2f} trained; a constant gives {constant:.2f}"
+    f"end-point error on unseen pairs: {before:.2f} columns untrained, {after:.2f} trained; a constant {constant:.2f}"
 )
