@@ -1,26 +1,32 @@
-"""Criss-cross attention inside a network that knows nothing of it: a timm ResNet, right before its last stage.
+"""Criss-cross attention inside a network that knows nothing of it: torchvision's FCN, in its backbone's third stage.
 
 python examples/attention_in_a_strangers_network.py
 """
 
-import timm
 import torch
 from torch import nn
+from torchvision.models.segmentation import fcn_resnet50
 
-from crisscross import RecurrentCrissCrossAttention
+from crisscross.surgery import insert_attention, inserted_attention
 
 torch.manual_seed(0)
-network = timm.create_model("resnet18", num_classes=10).eval()
-pictures = torch.randn(2, 3, 96, 128)
-before = network(pictures)
+network = fcn_resnet50(weights=None, weights_backbone=None, num_classes=4).eval()
+pictures = torch.randn(2, 3, 64, 96)
+before = network(pictures)["out"]
+pretrained = network.state_dict()
 
-network.layer3 = nn.Sequential(network.layer3, RecurrentCrissCrossAttention(256, memory="lean"))
+insert_attention(network, after="backbone.layer3.4", memory="lean")
+# A hook calls the attention, so every name stays, and weights that know nothing of it still load with strict=True.
+network.load_state_dict(pretrained)
 # The gate gamma starts at 0: the network is unchanged until training opens it, so pretrained weights stay good.
-print("unchanged at the start:", torch.equal(network(pictures), before))
+print("unchanged at the start:", torch.equal(network(pictures)["out"], before))
 
-optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+(inserted,) = inserted_attention(network).values()
+network.requires_grad_(False)
+optimizer = torch.optim.SGD(inserted.requires_grad_().parameters(), lr=0.1)
+labels = torch.randint(4, (2, 64, 96))
 for _ in range(3):
     optimizer.zero_grad()
-    nn.functional.cross_entropy(network(pictures), torch.tensor([3, 7])).backward()
+    nn.functional.cross_entropy(network(pictures)["out"], labels).backward()
     optimizer.step()
-print(f"gate after three steps: {network.layer3[1].attention.gamma.item():+.4f}")
+print(f"gate after three steps: {inserted.attention.gamma.item():+.4f}")

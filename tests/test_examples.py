@@ -9,9 +9,12 @@ import pytest
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
 # What the reader should see in the end.
 LAST_WORDS = {
+    "attention_in_a_transformer": "  seen of the picture: 6% before, 100% with an open gate",
     "attention_in_a_strangers_network": "unchanged at the start: True\ngate after three steps: ",
     "attention_in_your_network": "R = 2: the output at (4, 5) sees 108 of 108",
+    "stereo_matcher": "end-point error on unseen pairs: ",
     "train_from_python": "labels (64, 128)",
+    "vessels_in_a_unet": "with attention: IoU artery ",
 }
 
 

@@ -22,7 +22,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     5: ("benchmarks", "engine", "export", "report"),
     4: ("checkpoints", "rewrite"),
     3: ("models", "zoo"),
-    2: ("backbones", "heads", "data", "losses", "metrics", "inference"),
+    2: ("backbones", "heads", "data", "losses", "metrics", "inference", "surgery"),
     1: ("layers", "config", "files", "progress"),
     0: ("ops", "errors"),
 }

@@ -59,7 +59,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert run_python(code).split() == []
 
 
-@pytest.mark.parametrize("room", ["ops", "layers"])
+@pytest.mark.parametrize("room", ["ops", "layers", "surgery"])
 def test_lower_floors_need_torch_alone(room: str) -> None:
     code = f"{BLOCK % (NOT_NEEDED_BY_OPS,)}\nimport crisscross.{room}\nprint('torch' in sys.modules)"
     assert run_python(code).strip() == "True"

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crisscross import surgery
     from crisscross.checkpoints import build, from_pretrained, load, push_to_hub, save, save_pretrained
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
@@ -72,10 +73,13 @@ __all__ = [
     "push_to_hub",
     "save",
     "save_pretrained",
+    "surgery",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "surgery":
+        return importlib.import_module("crisscross.surgery")
     if name not in _ROOMS:
         raise AttributeError(f"module 'crisscross' has no attribute {name!r}")
     return getattr(importlib.import_module(f"crisscross.{_ROOMS[name]}"), name)
