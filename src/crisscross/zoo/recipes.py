@@ -5,6 +5,7 @@ from pathlib import Path
 
 from crisscross.config import Experiment, from_dict, hint
 from crisscross.errors import CrissCrossError
+from crisscross.zoo.lip import LIP
 from crisscross.zoo.published import ALIASES, PUBLISHED, Published, Row, published_recipe
 
 # The backbone's own weights were trained with these.
@@ -82,7 +83,7 @@ OURS: dict[str, Row] = {
     "demo-baseline": _without_attention(DEMO),
 }
 
-RECIPES: dict[str, Row] = OURS | {name: published_recipe(entry) for name, entry in PUBLISHED.items()}
+RECIPES: dict[str, Row] = OURS | LIP | {name: published_recipe(entry) for name, entry in PUBLISHED.items()}
 
 
 def recipe(name: str) -> Experiment:
