@@ -69,9 +69,7 @@ class ModelConfig:
         require(self.channels >= self.reduction, "model.channels", "at least model.reduction", self.channels)
         fraction(self, "model", "dropout")
         if self.head == "ce2p" and self.edge:
-            rule = (
-                "0 with model.head=ce2p and model.edge=true, where the parsing before the edges is the auxiliary output"
-            )
+            rule = "0 with model.head=ce2p and model.edge=true (they have an auxiliary output of their own)"
             require(self.aux_channels == 0, "model.aux_channels", rule, self.aux_channels)
 
 
