@@ -134,7 +134,14 @@ FULL = {
         "max_skipped": 7,
         "deterministic": True,
     },
-    "inference": {"mode": "slide", "window": [65, 129], "stride": [33, 65], "ratios": [1.0, 2.0], "flip": False},
+    "inference": {
+        "mode": "slide",
+        "window": [65, 129],
+        "stride": [33, 65],
+        "ratios": [1.0, 2.0],
+        "flip": False,
+        "pad_to": [65, 33],
+    },
 }
 
 
@@ -338,6 +345,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("augment.rotation=181", "augment.rotation must be between 0 and 180 degrees, got 181.0"),
         ("augment.rotation=-5", "augment.rotation must be between 0 and 180 degrees, got -5.0"),
         ("augment.rotation_chance=2", "augment.rotation_chance must be between 0 and 1, got 2.0"),
+        ("inference.pad_to=[0, 5]", "inference.pad_to must be at least 1 x 1, got [0, 5]"),
         ("loss.edge_weight=-1", "loss.edge_weight must be at least 0, got -1.0"),
         ("loss.edge_reach=0", "loss.edge_reach must be at least 1, got 0"),
         ("model.head=ce2q", "model.head must be one of ccnet, ce2p, got 'ce2q'"),

@@ -385,6 +385,32 @@ def test_mirrored_passes_swap_left_and_right_in_ce2ps_logits():
     assert np.abs(found - multi_scale_flip(*given)).max() > 1e-3
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("change", ["inference.mode=whole", "inference.mode=slide"])
+def test_small_pictures_are_filled_up_as_in_training(change, mirror):
+    """Right and below, with the mean colour, of a mirrored picture too; windows one by one."""
+    windows = ("inference.window=[40, 96]", "inference.stride=[20, 96]")
+    network = segmenter("inference.pad_to=[64, 80]", "inference.ratios=[1.0]", change, *windows)
+    shown = np.random.default_rng(0).integers(0, 256, (60, 44, 3)).astype(np.uint8)
+    config, stored = network.experiment.inference, network.experiment.preprocess
+    config = replace(config, flip=mirror)
+    network.experiment = replace(network.experiment, inference=config)
+
+    def coarse_of(x: Tensor) -> Tensor:
+        """For the literal passes, which know nothing of it: at picture size, so that they resize nothing more."""
+        height, width = x.shape[-2:]
+        full = torch.zeros(1, 3, 64, 80)
+        full[..., :height, :width] = x
+        with torch.no_grad():
+            return network(full).main[..., :height, :width]
+
+    found = network.predict(shown, probabilities=True, tta=True).probabilities
+    expected = multi_scale_flip(coarse_of, shown, None, config, stored.mean, stored.std, False, FLIP_PAIRS)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    plain = segmenter("inference.ratios=[1.0]", change, *windows, f"inference.flip={mirror}")
+    assert np.abs(found - plain.predict(shown, probabilities=True, tta=True).probabilities).max() > 1e-3
+
+
 # --- what a network meets ---
 
 
@@ -461,7 +487,7 @@ def test_each_recipe_by_hand(name):
     found = recipe(name)
     augment = found.augment
     side = 320 if name == "lip-light" else 473
-    assert augment.scale == augment.crop == found.preprocess.scale == (side, side)
+    assert augment.scale == augment.crop == found.preprocess.scale == found.inference.pad_to == (side, side)
     assert (augment.ratio, augment.rotation, augment.rotation_chance, augment.flip) == ((0.75, 1.25), 30.0, 0.6, 0.5)
     assert found.data.name == "lip" and found.model.recurrence == 2 and found.model.align_corners
     ce2p = "ccnet" not in name

@@ -162,6 +162,8 @@ class InferenceConfig:
     `whole`: in one pass. `slide`: by windows of `window` (height, width) every `stride` pixels; where windows overlap,
     their logits are averaged. `ratios` and `flip` are those of multi-scale + flip testing, asked for with `--tta`: each
     ratio multiplies `preprocess.scale` (the picture's own size where that is none); `flip` adds its mirror image.
+    `pad_to` (height, width): a smaller picture or window is filled up with the mean colour, right and below, as
+    training fills its crops, and the result is cut back; none leaves it as it is.
     """
 
     mode: Literal["whole", "slide"] = "whole"
@@ -169,8 +171,10 @@ class InferenceConfig:
     stride: tuple[int, int] = (513, 513)
     ratios: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
     flip: bool = True
+    pad_to: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        sides_fit(self.pad_to, "inference.pad_to")
         sides_fit(self.window, "inference.window")
         sides_fit(self.stride, "inference.stride")
         fits = self.stride[0] <= self.window[0] and self.stride[1] <= self.window[1]

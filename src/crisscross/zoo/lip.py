@@ -4,7 +4,7 @@ Known from outside: 473 x 473 input, 20 classes, rotation of up to 30 degrees wi
 (configurations for LIP that MMSegmentation once had), criss-cross attention in the place of CE2P's context module and
 the scores below (reviews of the paper). From memory of CE2P's code: output stride 16, 150 epochs, SGD 7e-3 falling to
 0, weight decay 5e-4, corners aligned, leaky ReLU in the head, equal weights of its three losses, no colour distortion,
-the picture fitted into a square with its shape kept. The batch of 16 is ours.
+the picture fitted into a square with its shape kept, in training and in use. The batch of 16 is ours.
 """
 
 from copy import deepcopy
@@ -52,7 +52,8 @@ def _row(depth: int, side: int = 473, **model: object) -> Row:
         "loss": {"normaliser": "valid"},
         "optim": {"lr": 7e-3, "eta_min": 0.0},
         "train": {"iterations": ITERATIONS, "batch": BATCH, "validate_every": 10 * EPOCH, "checkpoint_every": EPOCH},
-        "inference": {"ratios": [0.75, 1.0, 1.25]},
+        # As in training: the network has hardly seen narrow pictures without the rest of the square.
+        "inference": {"ratios": [0.75, 1.0, 1.25], "pad_to": square},
     }
 
 
@@ -69,6 +70,7 @@ def _light() -> Row:
     row["model"] |= {"backbone": "tf_efficientnet_lite0", "channels": 128, "activation": "relu"}
     row["preprocess"] = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0], "scale": [320, 320]}
     row["augment"] |= {"scale": [320, 320], "crop": [320, 320]}
+    row["inference"] |= {"pad_to": [320, 320]}
     row["optim"] = {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "eta_min": 1e-6, "warmup": 200}
     row["train"] = {"iterations": 19_000, "batch": 8, "validate_every": 3_800, "checkpoint_every": 500}
     return row
