@@ -32,8 +32,8 @@ PAPER = {"lip-ce2p-r101": PaperScores(88.01, 63.91, 55.47)}
 CE2P_MIOU = 53.10
 
 
-def _row(depth: int, side: int = 473, **model: object) -> Row:
-    square = [side, side]
+def _row(depth: int, **model: object) -> Row:
+    square = [473, 473]
     return {
         "model": {"backbone": f"resnet{depth}c", "pretrained": True, "align_corners": True, **model},
         "data": {"name": "lip"},
@@ -58,8 +58,7 @@ def _row(depth: int, side: int = 473, **model: object) -> Row:
 
 
 def _ce2p(depth: int) -> Row:
-    head = {"head": "ce2p", "output_stride": 16, "aux_channels": 0, "activation": "leaky_relu"}
-    row = _row(depth, **head)
+    row = _row(depth, head="ce2p", output_stride=16, aux_channels=0, activation="leaky_relu")
     row["loss"] |= {"aux_weight": 1.0}
     return row
 
