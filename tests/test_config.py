@@ -61,6 +61,8 @@ FULL = {
         "aux_bias": True,
         "fuse_bias": True,
         "frozen": ["conv1", "bn1"],
+        "head": "ce2p",
+        "edge": False,
     },
     "data": {
         "name": "folder",
@@ -81,6 +83,8 @@ FULL = {
         "flip": 0.0,
         "distortion": False,
         "pad": "black",
+        "rotation": 30.0,
+        "rotation_chance": 0.6,
     },
     "loss": {
         "normaliser": "valid",
@@ -98,6 +102,8 @@ FULL = {
             "distance": 2.0,
             "regularisation": 0.01,
         },
+        "edge_weight": 0.5,
+        "edge_reach": 3,
     },
     "optim": {
         "name": "adamw",
@@ -128,7 +134,14 @@ FULL = {
         "max_skipped": 7,
         "deterministic": True,
     },
-    "inference": {"mode": "slide", "window": [65, 129], "stride": [33, 65], "ratios": [1.0, 2.0], "flip": False},
+    "inference": {
+        "mode": "slide",
+        "window": [65, 129],
+        "stride": [33, 65],
+        "ratios": [1.0, 2.0],
+        "flip": False,
+        "pad_to": [65, 33],
+    },
 }
 
 
@@ -329,6 +342,13 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("augment.crop=[512, 0]", "augment.crop must be at least 1 x 1, got [512, 0]"),
         ("augment.max_share=1.01", "augment.max_share must be between 0 and 1, got 1.01"),
         ("augment.flip=2", "augment.flip must be between 0 and 1, got 2.0"),
+        ("augment.rotation=181", "augment.rotation must be between 0 and 180 degrees, got 181.0"),
+        ("augment.rotation=-5", "augment.rotation must be between 0 and 180 degrees, got -5.0"),
+        ("augment.rotation_chance=2", "augment.rotation_chance must be between 0 and 1, got 2.0"),
+        ("inference.pad_to=[0, 5]", "inference.pad_to must be at least 1 x 1, got [0, 5]"),
+        ("loss.edge_weight=-1", "loss.edge_weight must be at least 0, got -1.0"),
+        ("loss.edge_reach=0", "loss.edge_reach must be at least 1, got 0"),
+        ("model.head=ce2q", "model.head must be one of ccnet, ce2p, got 'ce2q'"),
         ("loss.aux_weight=-0.4", "loss.aux_weight must be at least 0, got -0.4"),
         ("loss.class_weights=atuo", "loss.class_weights must be a list or auto, got 'atuo'"),
         ("loss.class_weights=[1, -1]", "loss.class_weights must be at least 0, got [1.0, -1.0]"),

@@ -350,3 +350,93 @@ def test_every_operation_has_chance_one_half_and_its_range(monkeypatch: pytest.M
     assert 0.5 <= min(saturations) < 0.505
     assert 1.495 < max(saturations) < 1.5
     assert {run["hue"] for run in runs if "hue" in run} == {2.0 * step for step in range(-18, 18)}
+
+
+# --- rotation ---
+
+
+def turned_by_hand(mask: np.ndarray, degrees: float, ignore: int, tall: int, wide: int) -> np.ndarray:
+    """Nearest label at each pixel of a frame [tall, wide] round the turned picture, by the inverse rotation."""
+    height, width = mask.shape
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # The frame holds all of it, with at most two pixels to spare.
+    assert 0 <= tall - (abs(width * s) + abs(height * c)) + 1e-6 < 3
+    assert 0 <= wide - (abs(width * c) + abs(height * s)) + 1e-6 < 3
+    found = np.full((tall, wide), ignore, np.uint8)
+    for y, x in np.ndindex(tall, wide):
+        right, down = x + 0.5 - wide / 2, y + 0.5 - tall / 2
+        # Counter-clockwise on a screen whose y points down.
+        column, row = c * right - s * down + width / 2 - 0.5, s * right + c * down + height / 2 - 0.5
+        if -0.5 < column < width - 0.5 and -0.5 < row < height - 0.5:
+            found[y, x] = mask[round(row), round(column)]
+    return found
+
+
+ROTATION = AugmentConfig(rotation=30.0, rotation_chance=1.0)
+
+
+def drawn_angle(seed: int) -> float:
+    """What the generator gives after the draw of the chance."""
+    generator = seeded(seed)
+    uniform(0, 1, generator)
+    return uniform(-30, 30, generator)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rotation_turns_picture_and_mask_together(seed: int) -> None:
+    labels = np.zeros((40, 24), np.uint8)
+    labels[5:20, 3:9], labels[22:38, 12:22] = 7, 19
+    mask = Mask(torch.from_numpy(labels))
+    picture = Image(mask.as_subclass(Tensor).expand(3, 40, 24) * 10)
+    shown, turned = transforms.random_rotation(picture, mask, ROTATION, 255, seeded(seed), (123.675, 116.28, 103.53))
+    expected = turned_by_hand(labels, drawn_angle(seed), 255, *turned.shape)
+    # Where the nearest pixel is a matter of rounding, another one may be taken.
+    assert shown.shape == (3, *expected.shape)
+    assert (turned.numpy() == expected).mean() > 0.99
+    assert set(turned.unique().tolist()) == {0, 7, 19, 255}
+    # All of the picture is still there, and nothing more has a label.
+    assert abs(int((turned != 255).sum()) - 40 * 24) < 40
+    assert turned[0, 0] == 255 and shown[:, 0, 0].tolist() == [124, 116, 104]
+    # Away from borders of labels the picture shows its own label's colour.
+    same = np.ones(expected.shape, bool)
+    for dy, dx in np.ndindex(5, 5):
+        same &= np.roll(turned.numpy(), (dy - 2, dx - 2), (0, 1)) == turned.numpy()
+    inside = same & (turned.numpy() != 255)
+    assert inside.sum() > 200
+    assert (shown[0].numpy()[inside] == turned.numpy()[inside] * 10).all()
+
+
+def test_angles_fill_their_range_with_their_chance() -> None:
+    """The size of the result tells the angle's size, the place of a corner its direction."""
+    mask = Mask(torch.ones(100, 100, dtype=torch.uint8))
+    picture = Image(mask.as_subclass(Tensor).expand(3, 100, 100).contiguous())
+    config, generator = AugmentConfig(rotation=30.0, rotation_chance=0.6), seeded(3)
+    sizes, left = [], 0
+    for _ in range(300):
+        _, turned = transforms.random_rotation(picture, mask, config, 255, generator)
+        sizes.append(turned.shape[0])
+        # Turned to the left, the highest corner is the one that was right.
+        columns = (turned[: turned.shape[0] // 20] == 1).any(0).nonzero().flatten().float()
+        left += turned.shape[0] > 105 and bool(columns.mean() > turned.shape[1] / 2)
+    turned_count = sum(size > 100 for size in sizes)
+    # 100 (cos 30 + sin 30) = 136.6, and a pixel on either side.
+    assert 134 < max(sizes) <= 139
+    assert is_share(turned_count, 300, 0.6)
+    assert is_share(left, sum(size > 105 for size in sizes), 0.5)
+
+
+def test_without_rotation_nothing_is_drawn() -> None:
+    picture, mask = marked(10, 12)
+    generator = seeded()
+    same, labels = transforms.random_rotation(picture, mask, AugmentConfig(), 255, generator)
+    assert same is picture and labels is mask
+    assert uniform(0, 1, generator) == uniform(0, 1, seeded())
+
+
+def test_rotated_samples_keep_their_kinds_and_size() -> None:
+    picture, mask = marked(60, 50)
+    config = AugmentConfig(ratio=(1, 1), crop=(64, 64), rotation=30.0, rotation_chance=1.0, max_share=1.0)
+    shown, labels = augment(picture.as_subclass(Tensor), mask.as_subclass(Tensor), config, 255, seeded(1))
+    assert (shown.dtype, labels.dtype) == (torch.uint8, torch.uint8)
+    assert max(labels.shape) <= 64 and shown.shape[-2:] == labels.shape
+    assert type(shown) is Tensor and type(labels) is Tensor

@@ -113,7 +113,7 @@ class Contestant:
 
     def _loss(self, logits: Any, labels: Tensor) -> Tensor:
         if not self.plain:
-            return self.loss(logits.main, logits.aux, labels, logits.embedding).total
+            return self.loss(logits.main, logits.aux, labels, logits.embedding, logits.edges).total
         experiment = self.network.experiment
         config, size = experiment.loss, labels.shape[-2:]
         total = labels.new_zeros((), dtype=torch.float32)

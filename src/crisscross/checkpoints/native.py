@@ -181,7 +181,7 @@ def _first_problem(
 ) -> str | None:
     if reshaped:
         # Another number of classes explains itself.
-        classes = [key for key in reshaped if ".classify." in key and len(given[key]) != len(needed[key])]
+        classes = [key for key in reshaped if ".classify" in key and len(given[key]) != len(needed[key])]
         key = (classes or reshaped)[0]
         shapes = f"{list(given[key].shape)}, this configuration needs {list(needed[key].shape)}"
         hint = f" (the file has {len(given[key])} classes, the configuration {len(needed[key])})" if classes else ""

@@ -17,7 +17,7 @@ PUBLISHERS: dict[str, ModuleType] = {
     "paddleseg": paddleseg,
 }
 # The fields of `model` in which publishers differ, beside the backbone.
-KINDS = ("pool_shortcut", "ceil_pool", "activation", "norm", "aux_bias", "fuse_bias", "contract_dilation")
+KINDS = ("head", "pool_shortcut", "ceil_pool", "activation", "norm", "aux_bias", "fuse_bias", "contract_dilation")
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> str | None:

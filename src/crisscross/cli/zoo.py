@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
         CrissCrossError: there is no such recipe.
     """
     from crisscross.cli.tables import print_plain
-    from crisscross.zoo.tables import entry_text, markdown, our_table, published_tables
+    from crisscross.zoo.tables import entry_text, lip_table, markdown, our_table, published_tables
 
     if arguments.name:
         print(entry_text(arguments.name), end="")
@@ -35,5 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
             print()
         print("Ours")
         print_plain(our_table())
+        print("\nHuman parsing, LIP val (published by the paper | measured by us)")
+        print_plain(lip_table())
         print("\n`crisscross zoo NAME` prints one recipe; `crisscross train|evaluate|predict NAME ...` use it.")
     return 0

@@ -67,7 +67,9 @@ class LossConfig:
     `normaliser`: `all` divides by every pixel, ignored ones included, as the published systems do; `valid` by the
     pixels that count. `class_weights` multiplies each pixel's loss by its class's number (empty: all 1; `auto`: from
     the pixels of the training split, see docs/losses.md). `smoothing` is that of the labels in cross-entropy,
-    `focal_gamma` the exponent of `focal`. docs/losses.md has the formulas.
+    `focal_gamma` the exponent of `focal`. `edge_weight` is that of the loss of an edge branch, where the network has
+    one; a pixel counts as edge where a pixel of another class lies within `edge_reach` rows and columns.
+    docs/losses.md has the formulas.
     """
 
     normaliser: Literal["all", "valid"] = "all"
@@ -78,9 +80,12 @@ class LossConfig:
     focal_gamma: float = 2.0
     ohem: OhemConfig = field(default_factory=OhemConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    edge_weight: float = 1.0
+    edge_reach: int = 2
 
     def __post_init__(self) -> None:
-        at_least(self, "loss", 0, "aux_weight", "focal_gamma")
+        at_least(self, "loss", 0, "aux_weight", "focal_gamma", "edge_weight")
+        at_least(self, "loss", 1, "edge_reach")
         fraction(self, "loss", "smoothing")
         if self.class_weights != "auto":
             low = min(self.class_weights, default=0)

@@ -23,12 +23,15 @@ class ModelConfig:
     of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
     `attention_memory` is what the attention keeps in training, see `crisscross.layers.CrissCrossAttention`.
 
-    The last seven describe how publishers differ from MMSegmentation, whose networks the defaults are: see
-    docs/checkpoints.md. `contract_dilation` halves the dilation of the first block of a dilated ResNet stage;
-    `pool_shortcut` averages 2 x 2 in the shortcut of a dilated stage of timm's ResNet-D; `ceil_pool` rounds the size
-    after a ResNet's max-pooling up; `activation` is that of the heads (`leaky_attention`: leaky around the attention
-    alone); `norm: absolute` scales by |weight| + 1e-5, as the authors' in-place batch norm does; `aux_bias` and
-    `fuse_bias` give the 3 x 3 convolutions of the auxiliary head and after the join a bias.
+    `head` is the paper's (`ccnet`), or CE2P's for human parsing with criss-cross attention as its context module, whose
+    logits have stride 4 (`ce2p`, docs/parsing.md); `edge` gives that one its edge branch.
+
+    The seven from `contract_dilation` on describe how publishers differ from MMSegmentation, whose networks the
+    defaults are: see docs/checkpoints.md. `contract_dilation` halves the dilation of the first block of a dilated
+    ResNet stage; `pool_shortcut` averages 2 x 2 in the shortcut of a dilated stage of timm's ResNet-D; `ceil_pool`
+    rounds the size after a ResNet's max-pooling up; `activation` is that of the heads (`leaky_attention`: leaky around
+    the attention alone); `norm: absolute` scales by |weight| + 1e-5, as the authors' in-place batch norm does;
+    `aux_bias` and `fuse_bias` give the 3 x 3 convolutions of the auxiliary head and after the join a bias.
     """
 
     backbone: str = "resnet50c"
@@ -50,6 +53,8 @@ class ModelConfig:
     norm: Literal["batch", "absolute"] = "batch"
     aux_bias: bool = False
     fuse_bias: bool = False
+    head: Literal["ccnet", "ce2p"] = "ccnet"
+    edge: bool = True
 
     def __post_init__(self) -> None:
         require(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
@@ -63,6 +68,9 @@ class ModelConfig:
         at_least(self, "model", 1, "channels", "reduction")
         require(self.channels >= self.reduction, "model.channels", "at least model.reduction", self.channels)
         fraction(self, "model", "dropout")
+        if self.head == "ce2p" and self.edge:
+            rule = "0 with model.head=ce2p and model.edge=true (they have an auxiliary output of their own)"
+            require(self.aux_channels == 0, "model.aux_channels", rule, self.aux_channels)
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,9 @@ class AugmentConfig:
     `scale` (width, height) times a ratio drawn from `ratio` bounds the resized picture; none means the picture's own
     size. `crop` is (height, width). `max_share`: a crop is drawn again, up to ten times, while one class covers more.
     `pad` fills what a small picture lacks of the crop: `mean` after normalisation (0, the mean colour), `black` before
-    it, as MMSegmentation 1.x does for Pascal VOC alone.
+    it, as MMSegmentation 1.x does for Pascal VOC alone. With chance `rotation_chance` a picture is turned by an angle
+    drawn from -`rotation` to `rotation` degrees before it is cropped; it grows until nothing is cut off, and the new
+    corners have the mean colour and no label.
     """
 
     scale: tuple[int, int] | None = None
@@ -133,13 +143,16 @@ class AugmentConfig:
     flip: float = 0.5
     distortion: bool = True
     pad: Literal["mean", "black"] = "mean"
+    rotation: float = 0.0
+    rotation_chance: float = 0.5
 
     def __post_init__(self) -> None:
         low, high = self.ratio
         require(0 < low <= high, "augment.ratio", "two rising numbers above 0", list(self.ratio))
         sides_fit(self.scale, "augment.scale")
         sides_fit(self.crop, "augment.crop")
-        fraction(self, "augment", "max_share", "flip")
+        fraction(self, "augment", "max_share", "flip", "rotation_chance")
+        require(0 <= self.rotation <= 180, "augment.rotation", "between 0 and 180 degrees", self.rotation)
 
 
 @dataclass(frozen=True)
@@ -149,6 +162,8 @@ class InferenceConfig:
     `whole`: in one pass. `slide`: by windows of `window` (height, width) every `stride` pixels; where windows overlap,
     their logits are averaged. `ratios` and `flip` are those of multi-scale + flip testing, asked for with `--tta`: each
     ratio multiplies `preprocess.scale` (the picture's own size where that is none); `flip` adds its mirror image.
+    `pad_to` (height, width): a smaller picture or window is filled up with the mean colour, right and below, as
+    training fills its crops, and the result is cut back; none leaves it as it is.
     """
 
     mode: Literal["whole", "slide"] = "whole"
@@ -156,8 +171,10 @@ class InferenceConfig:
     stride: tuple[int, int] = (513, 513)
     ratios: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
     flip: bool = True
+    pad_to: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        sides_fit(self.pad_to, "inference.pad_to")
         sides_fit(self.window, "inference.window")
         sides_fit(self.stride, "inference.stride")
         fits = self.stride[0] <= self.window[0] and self.stride[1] <= self.window[1]

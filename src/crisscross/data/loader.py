@@ -73,7 +73,11 @@ class TrainingSamples(Dataset):
         generator = torch.Generator().manual_seed(seed_for(experiment.train.seed, 1, n))
         picture, mask = (torch.from_numpy(array) for array in self.read(pair, self.dataset))
         ignore, flip_pairs = self.dataset.ignore, experiment.data.flip_pairs or self.dataset.flip_pairs
-        picture, mask = augment(picture.permute(2, 0, 1), mask, experiment.augment, ignore, generator, flip_pairs)
+        mean, order = experiment.preprocess.mean, experiment.preprocess.order
+        colour = mean if order == "rgb" else mean[::-1]
+        picture, mask = augment(
+            picture.permute(2, 0, 1), mask, experiment.augment, ignore, generator, flip_pairs, colour
+        )
         normal = normalise(picture, experiment.preprocess)[0]
         return (*pad(normal, mask, experiment.augment.crop, ignore), pair.name)
 

@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as moves
 from torchvision.tv_tensors import Image, Mask
 
 from crisscross.config import AugmentConfig
+from crisscross.config.tree import IMAGENET_MEAN
 from crisscross.data.chance import chance, uniform, whole_number
 from crisscross.data.distortion import photometric_distortion
 from crisscross.data.preprocess import fit_size
@@ -28,6 +29,29 @@ def random_resize(picture: Image, mask: Mask, config: AugmentConfig, generator: 
     return (
         moves.resize(picture, size, interpolation=InterpolationMode.BILINEAR, antialias=False),
         moves.resize(mask, size, interpolation=InterpolationMode.NEAREST),
+    )
+
+
+def random_rotation(
+    picture: Image,
+    mask: Mask,
+    config: AugmentConfig,
+    ignore: int,
+    generator: Generator,
+    fill: Sequence[float] = IMAGENET_MEAN,
+) -> tuple[Image, Mask]:
+    """With chance `config.rotation_chance` turn by up to `config.rotation` degrees either way, positive to the left.
+
+    Bilinear picture, nearest mask. Both grow to hold all of the turned picture; the corners get the colour `fill` (RGB,
+    0..255, rounded) and the label `ignore`. With a rotation of 0 nothing is drawn from the generator.
+    """
+    if not (config.rotation and chance(config.rotation_chance, generator)):
+        return picture, mask
+    angle = uniform(-config.rotation, config.rotation, generator)
+    colour = [float(round(value)) for value in fill]
+    return (
+        moves.rotate(picture, angle, InterpolationMode.BILINEAR, expand=True, fill=colour),
+        moves.rotate(mask, angle, InterpolationMode.NEAREST, expand=True, fill=ignore),
     )
 
 
@@ -91,13 +115,15 @@ def augment(
     ignore: int,
     generator: Generator,
     flip_pairs: Sequence[tuple[int, int]] = (),
+    fill: Sequence[float] = IMAGENET_MEAN,
 ) -> tuple[Tensor, Tensor]:
-    """Resize, crop, flip and distort: uint8 [3, H, W] and [H, W] -> the same kinds, at most `config.crop` large.
+    """Resize, rotate, crop, flip, distort: uint8 [3, H, W] and [H, W] -> the same kinds, at most `config.crop` large.
 
-    `flip_pairs` are classes that change places in a mirrored picture. With `config.pad` black, what the picture lacks
-    of the crop is added at the end, in black.
+    `flip_pairs` are classes that change places in a mirrored picture, `fill` is the colour (RGB, 0..255) beside a
+    rotated one. With `config.pad` black, what the picture lacks of the crop is added at the end, in black.
     """
     picture, mask = random_resize(Image(picture), Mask(mask), config, generator)
+    picture, mask = random_rotation(picture, mask, config, ignore, generator, fill)
     picture, mask = random_crop(picture, mask, config, ignore, generator)
     picture, mask = random_flip(picture, mask, config.flip, generator, flip_pairs)
     plain = picture.as_subclass(Tensor)

@@ -76,7 +76,7 @@ def training_steps(
                 with _clear_errors(batch), accelerator.autocast():
                     logits = network(batch.pictures.contiguous(memory_format=torch.channels_last), coarse=True)
                 with _clear_errors(batch):
-                    terms = loss(logits.main, logits.aux, batch.labels, logits.embedding)
+                    terms = loss(logits.main, logits.aux, batch.labels, logits.embedding, logits.edges)
                 value = terms.total / train.accumulate
                 found.append(terms.parts)
                 total += _number(value) if scaled else _finite(value, iteration, batch)

@@ -51,7 +51,7 @@ def run_pass(
         coarse_of: the network, up to its coarse logits.
         x: normalised picture [1, 3, H, W], at the size that the network shall see.
         size: (height, width) of the picture before its resize.
-        config: `mode`, and for windows `window` and `stride`.
+        config: `mode`, for windows `window` and `stride`, and `pad_to`.
         align_corners: as the network was trained.
         mirrored: show the mirror image and mirror the result back.
         flip_pairs: classes that change places when a picture is mirrored.
@@ -62,11 +62,14 @@ def run_pass(
     tall, wide = (min(config.window[0], height), min(config.window[1], width)) if slide else (height, width)
     tops = window_starts(height, tall, config.stride[0]) if slide else [0]
     lefts = window_starts(width, wide, config.stride[1]) if slide else [0]
-    maps = [[_coarse(coarse_of, shown[..., top : top + tall, left : left + wide]) for left in lefts] for top in tops]
+    least = config.pad_to or (SMALLEST, SMALLEST)
+    maps = [
+        [_coarse(coarse_of, least, shown[..., top : top + tall, left : left + wide]) for left in lefts] for top in tops
+    ]
     coarse = torch.cat([torch.cat(row, 2) for row in maps], 1) if slide else maps[0][0]
     small = maps[0][0].shape[-2:]
-    rows = _windows(small[0], tall, tops, height, align_corners).then(line(height, size[0], align_corners))
-    columns = _windows(small[1], wide, lefts, width, align_corners).then(line(width, size[1], align_corners))
+    rows = _windows(small[0], tall, least[0], tops, height, align_corners).then(line(height, size[0], align_corners))
+    columns = _windows(small[1], wide, least[1], lefts, width, align_corners).then(line(width, size[1], align_corners))
     if mirrored:
         columns = columns.mirrored()
         coarse = _swapped(coarse, flip_pairs)
@@ -79,17 +82,20 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [min(index * stride, length - window) for index in range(count)]
 
 
-def _coarse(coarse_of: CoarseOf, x: Tensor) -> Tensor:
-    """Coarse logits float32 [K, h, w]. Deep networks cannot take fewer pixels than their own stride: what lacks is
-    filled with mean colour at the right and at the bottom, and cut off again in `_windows`."""
-    height, width = x.shape[-2:]
-    missing = [0, max(SMALLEST - width, 0), 0, max(SMALLEST - height, 0)]
-    return coarse_of(functional.pad(x, missing) if any(missing) else x)[0].float().contiguous()
+def _coarse(coarse_of: CoarseOf, least: tuple[int, int], x: Tensor) -> Tensor:
+    """Coarse logits float32 [K, h, w]. What lacks of `least` (height, width), and of the stride that deep networks
+    cannot take less than, is filled with mean colour at the right and at the bottom, and cut off in `_windows`."""
+    missing = [_filled(length, floor) - length for length, floor in zip(x.shape[-2:], least, strict=True)]
+    return coarse_of(functional.pad(x, [0, missing[1], 0, missing[0]]) if any(missing) else x)[0].float().contiguous()
 
 
-def _windows(small: int, window: int, starts: list[int], length: int, align_corners: bool) -> Axis:
+def _filled(length: int, least: int) -> int:
+    return max(length, least, SMALLEST)
+
+
+def _windows(small: int, window: int, least: int, starts: list[int], length: int, align_corners: bool) -> Axis:
     """From the coarse maps of all windows, one behind the other, to the mean over the windows at each of `length`."""
-    one = line(small, max(window, SMALLEST), align_corners).first(window)
+    one = line(small, _filled(window, least), align_corners).first(window)
     if len(starts) == 1:
         return one
     visits = torch.zeros(length, dtype=torch.int64)

@@ -2,6 +2,15 @@
 
 from crisscross.losses.consistency import Consistency, category_consistency
 from crisscross.losses.cross_entropy import cross_entropy
+from crisscross.losses.edges import edge_labels
 from crisscross.losses.training import Losses, TrainingLoss, create_loss
 
-__all__ = ["Consistency", "Losses", "TrainingLoss", "category_consistency", "create_loss", "cross_entropy"]
+__all__ = [
+    "Consistency",
+    "Losses",
+    "TrainingLoss",
+    "category_consistency",
+    "create_loss",
+    "cross_entropy",
+    "edge_labels",
+]

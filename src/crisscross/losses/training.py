@@ -11,6 +11,7 @@ from crisscross.config.loss import CONSISTENCY, PICTURE_TERMS, PIXEL_TERMS
 from crisscross.losses import ohem, pictures
 from crisscross.losses.consistency import category_consistency
 from crisscross.losses.cross_entropy import summed_cross_entropy, summed_focal
+from crisscross.losses.edges import edge_loss
 from crisscross.losses.places import PixelLoss, at_least_float32, nearest, pixel_losses, resize
 from crisscross.losses.processes import mean_count
 
@@ -51,7 +52,14 @@ class TrainingLoss:
         self.of_pictures = {name: weight for name, weight in weights.items() if name in PICTURE_TERMS}
         self.of_features = weights.get(CONSISTENCY, 0.0)
 
-    def __call__(self, main: Tensor, aux: Tensor | None, labels: Tensor, embedding: Tensor | None = None) -> Losses:
+    def __call__(
+        self,
+        main: Tensor,
+        aux: Tensor | None,
+        labels: Tensor,
+        embedding: Tensor | None = None,
+        edges: Tensor | None = None,
+    ) -> Losses:
         """The loss of one batch.
 
         Args:
@@ -59,6 +67,7 @@ class TrainingLoss:
             aux: those of the auxiliary head, or None.
             labels: [B, H, W] integers, 0..K-1 or `ignore`.
             embedding: [B, D, h, w], needed by the category-consistent loss.
+            edges: edge logits [B, 2, h, w], or None where the network has no edge branch.
 
         Raises:
             ValueError: the category-consistent loss is asked for and `embedding` is None.
@@ -69,6 +78,10 @@ class TrainingLoss:
         if aux is not None and config.aux_weight:
             more, of_aux = self._pixels(aux, labels, {"cross_entropy": config.aux_weight}, valid)
             total, parts["aux"] = total + more, of_aux["cross_entropy"]
+        if edges is not None and config.edge_weight:
+            settings = (config.edge_reach, self.ignore, self.align_corners, config.edge_weight)
+            value = edge_loss(edges, labels, *settings)
+            total, parts["edge"] = total + value, value.detach()
         for name, value in (self._pictures(main, labels) | self._features(embedding, labels, main.shape[1])).items():
             total, parts[name] = total + value, value.detach()
         return Losses(total, parts)

@@ -17,19 +17,21 @@ from crisscross.config import Experiment
 from crisscross.data.preprocess import normalise, resize_to_scale
 from crisscross.data.reading import read_picture
 from crisscross.errors import CrissCrossError
-from crisscross.heads import AuxiliaryHead, CrissCrossHead
+from crisscross.heads import AuxiliaryHead, CE2PHead, create_head
 
 
 class Logits(NamedTuple):
     """Class logits [B, K, H, W]; `aux` is there in training only, and only where the network has that head.
 
     `embedding` [B, D, h, w], always at the backbone's output stride, is there in training only, and only where the loss
-    asks for it.
+    asks for it; `edges` [B, 2, H, W] (no edge, edge) in training only, and only with an edge branch: `aux` are then the
+    logits before the edge features came in.
     """
 
     main: Tensor
     aux: Tensor | None
     embedding: Tensor | None = None
+    edges: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -70,19 +72,8 @@ class Segmenter(nn.Module):
             ceil_pool=model.ceil_pool,
             norm=model.norm,
         )
-        self.head = CrissCrossHead(
-            self.backbone.channels[-1],
-            classes,
-            model.channels,
-            model.recurrence,
-            model.reduction,
-            model.dropout,
-            model.attention_memory,
-            model.activation,
-            model.norm,
-            model.fuse_bias,
-            experiment.loss.dimensions,
-        )
+        backbone, dimensions = self.backbone, experiment.loss.dimensions
+        self.head = create_head(model, backbone.channels, backbone.strides, classes, dimensions)
         self.aux_head = (
             AuxiliaryHead(
                 self.backbone.channels[-2],
@@ -109,9 +100,12 @@ class Segmenter(nn.Module):
         return self.experiment.data.palette
 
     def coarse(self, x: Tensor) -> Logits:
-        """Logits at the backbone's output stride, before any resizing; `aux` as in `forward`."""
+        """Logits before any resizing, of the backbone's output stride or CE2P's 4; the others as in `forward`."""
         features = self.backbone(x)
         aux = self.aux_head(features[-2]) if self.training and self.aux_head is not None else None
+        if isinstance(self.head, CE2PHead):
+            found = self.head(features)
+            return Logits(found.main, aux if found.before is None else found.before, found.embedding, found.edges)
         if self.training and self.head.embed is not None:
             attended = self.head.attended(features[-1])
             return Logits(self.head.logits(features[-1], attended), aux, self.head.embed(attended))
@@ -122,10 +116,11 @@ class Segmenter(nn.Module):
 
         Training asks for coarse ones: its loss brings them to picture size piece by piece, see `crisscross.losses`.
         """
-        main, aux, embedding = self.coarse(x)
+        found = self.coarse(x)
         if coarse:
-            return Logits(main, aux, embedding)
-        return Logits(self._resize(main, x), None if aux is None else self._resize(aux, x), embedding)
+            return found
+        aux, edges = (None if logits is None else self._resize(logits, x) for logits in (found.aux, found.edges))
+        return Logits(self._resize(found.main, x), aux, found.embedding, edges)
 
     def _resize(self, logits: Tensor, x: Tensor) -> Tensor:
         align_corners = self.experiment.model.align_corners

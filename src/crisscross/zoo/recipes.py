@@ -6,6 +6,7 @@ from pathlib import Path
 from crisscross.config import Experiment, from_dict, hint
 from crisscross.errors import CrissCrossError
 from crisscross.zoo.beyond import BEYOND
+from crisscross.zoo.lip import LIP
 from crisscross.zoo.published import ALIASES, PUBLISHED, Published, Row, published_recipe
 
 # The backbone's own weights were trained with these.
@@ -84,7 +85,7 @@ OURS: dict[str, Row] = {
     **BEYOND,
 }
 
-RECIPES: dict[str, Row] = OURS | {name: published_recipe(entry) for name, entry in PUBLISHED.items()}
+RECIPES: dict[str, Row] = OURS | LIP | {name: published_recipe(entry) for name, entry in PUBLISHED.items()}
 
 
 def recipe(name: str) -> Experiment:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from crisscross.config import to_yaml
+from crisscross.zoo.lip import CE2P_MIOU, LIP, PAPER
 from crisscross.zoo.measured import MEASURED
 from crisscross.zoo.published import FAMILIES, PUBLISHED, Published
 from crisscross.zoo.recipes import OURS, published, recipe, shipped_weights
@@ -11,6 +12,10 @@ from crisscross.zoo.reported import REPORTED
 TITLES = {"cityscapes": "Cityscapes val", "ade20k": "ADE20K val", "voc2012aug": "Pascal VOC 2012 + Aug val"}
 HEAD = ("name", "backbone", "crop", "iterations", "memory GB", "fps", "mIoU", "ms+flip", "measured mIoU", "ms+flip")
 OUR_HEAD = ("name", "backbone", "stride", "R", "iterations", "weights", "reported", "measured mIoU", "ms+flip", "on")
+LIP_HEAD = (
+    *("name", "head", "backbone", "stride", "crop", "iterations", "published pixel acc.", "published mean acc."),
+    *("published mIoU", "measured mIoU"),
+)
 
 Table = list[tuple[str, ...]]
 
@@ -60,6 +65,22 @@ def _reported(name: str) -> str:
     return f"{row.miou:.2f}{tta} ({row.source})"
 
 
+def lip_table() -> Table:
+    """The recipes for LIP beside what the paper reports, the head first."""
+    return [LIP_HEAD, *map(_lip_row, LIP)]
+
+
+def _lip_row(name: str) -> tuple[str, ...]:
+    experiment, paper, found = recipe(name), PAPER.get(name), MEASURED.get(name)
+    model, crop = experiment.model, "x".join(map(str, experiment.augment.crop))
+    scores = (paper.pixel_accuracy, paper.mean_accuracy, paper.miou) if paper else (None, None, None)
+    return (
+        *(name, model.head, model.backbone, str(model.output_stride), crop, str(experiment.train.iterations)),
+        *(_number(score, 2) for score in scores),
+        _number(found.miou if found else None, 2),
+    )
+
+
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
@@ -82,6 +103,11 @@ def entry_text(name: str) -> str:
         ]
     if experiment.name in REPORTED:
         lines.append(f"# reported by others: mIoU {_reported(experiment.name)}")
+    if paper := PAPER.get(experiment.name):
+        lines.append(
+            f"# published: pixel accuracy {paper.pixel_accuracy:.2f}, mean accuracy {paper.mean_accuracy:.2f}, "
+            f"mIoU {paper.miou:.2f} (LIP val)"
+        )
     measured = f"mIoU {found.miou:.1f} on {found.data} (docs/{found.page})" if found else "not measured by us"
     lines.append(f"# measured: {measured}")
     return "\n".join(lines) + "\n" + to_yaml(experiment)
@@ -93,6 +119,7 @@ def markdown() -> str:
     for title, table in published_tables().items():
         parts += [f"### {title}\n", _markdown_table(_merged_head(table))]
     parts += [RECIPE_NOTES, _markdown_table(_linked(our_table())), OUR_NOTES]
+    parts += [LIP_NOTES, _markdown_table(lip_table())]
     return "\n".join(parts)
 
 
@@ -172,4 +199,12 @@ OUR_NOTES = """\
 pictures: the networks of the tables and one fit for a CPU. The `-baseline` recipes leave the attention out.
 `cityscapes-r101d-ohem` is the recipe of the best CCNet that anybody published for Cityscapes val, `ccnet-convnext-tiny`
 a start from a backbone of today; neither was trained by us. `reported` is what others say, `measured` what we found.
+"""
+
+LIP_NOTES = f"""\
+## Human parsing: LIP
+
+The published columns are the paper's (ResNet-101, CE2P with criss-cross attention as its context module; CE2P itself
+has mIoU {CE2P_MIOU:.2f} there). Nothing is measured on LIP: its 40,000 pictures were not at hand. The head, its losses
+and where each setting comes from: [parsing.md](parsing.md).
 """

@@ -1,0 +1,58 @@
+"""Edges between classes: where they lie in a label map, and the balanced loss of an edge branch."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crisscross.losses.cross_entropy import summed_cross_entropy
+from crisscross.losses.places import at_least_float32, pixel_losses
+from crisscross.losses.processes import mean_count
+
+# In edge maps, whatever the value in label maps: any number could be a class there, 0 and 1 are the kinds here.
+NO_EDGE, EDGE, IGNORE = 0, 1, 255
+
+
+def edge_labels(labels: Tensor, reach: int, ignore: int) -> Tensor:
+    """Edges of a label map: uint8 [B, H, W] of 0 (no edge), 1 (edge) and 255 (ignored).
+
+    A pixel is an edge where a pixel of another class lies within `reach` rows and columns of it (8 neighbours for
+    1): a band of 2 * reach pixels along every border of two classes. Ignored pixels stay ignored and make no edges.
+
+    Args:
+        labels: [B, H, W] integers, 0..254 or `ignore`.
+        reach: at least 1.
+        ignore: label value that counts nowhere.
+    """
+    valid, side = labels != ignore, 2 * reach + 1
+    values = labels.float()[:, None]
+    # Where a window holds one class alone, its least and its greatest are the same.
+    high = functional.max_pool2d(values.where(valid[:, None], -1), side, stride=1, padding=reach)[:, 0]
+    low = -functional.max_pool2d((-values).where(valid[:, None], -256), side, stride=1, padding=reach)[:, 0]
+    return (high != low).to(torch.uint8).where(valid, IGNORE)
+
+
+def edge_loss(coarse: Tensor, labels: Tensor, reach: int, ignore: int, align_corners: bool, weight: float) -> Tensor:
+    """`weight` times half the mean cross-entropy of edge pixels and half that of all other valid ones.
+
+    That is CE2P's balance: weights in inverse proportion to the shares of the two kinds in the batch, divided by the
+    sum of weights. The batch is that of all processes together. A kind that is absent adds nothing.
+
+    Args:
+        coarse: edge logits [B, 2, h, w] of any size.
+        labels: [B, H, W] class labels; see `edge_labels`, as for the next two.
+        reach: see there.
+        ignore: see there.
+        align_corners: how coarse logits are brought to the size of the labels.
+        weight: multiplies the loss.
+
+    Returns:
+        A scalar with a gradient that can be taken once.
+    """
+    edges, kind = edge_labels(labels, reach, ignore), at_least_float32(coarse.detach()).dtype
+    counts = [torch.as_tensor(mean_count((edges == value).sum())) for value in (NO_EDGE, EDGE)]
+    balance = torch.stack([weight / 2 / count.to(kind) for count in counts])
+
+    def loss(logits: Tensor, picture: int, rows: slice) -> Tensor:
+        return summed_cross_entropy(logits, edges[picture : picture + 1, rows], IGNORE, balance, 0.0)
+
+    return pixel_losses(coarse, labels.shape[-2:], align_corners, [loss])[0]
