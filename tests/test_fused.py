@@ -42,8 +42,8 @@ CASES = [
 CASES += [(torch.float32, (2, 4, 6, 5, 3), "both", layout) for layout in ("channels first", "far below 0")]
 CASES += [(torch.float16, (1, 8, 6, 5, 4), axis, "beyond half") for axis in fused.AXES]
 # Clips: frames and their height stand where the height does. Past a tile of time, of height and of width.
-CLIPS = [(2, 4, 5, (3, 5), 4), (1, 3, 5, (4, 1), 3), (1, 3, 5, (2, 1), 1), (1, 8, 6, (2, 3), 1)]
-PAST_CLIPS = [(1, 4, 6, (37, 2), 2), (1, 4, 6, (2, 37), 3), (1, 20, 160, (3, 2), 4)]
+CLIPS = [(2, 4, 5, (2, 3), 4), (1, 3, 5, (4, 1), 3), (5, 3, 5, (2, 1), 1), (4, 8, 6, (2, 3), 1)]
+PAST_CLIPS = [(1, 4, 6, (37, 1), 2), (1, 4, 6, (2, 37), 1), (1, 20, 160, (3, 2), 2)]
 CASES += [(dtype, shape, "both", "packed") for dtype in (torch.float32, torch.float16) for shape in CLIPS]
 CASES += [(torch.float32, shape, "both", "packed") for shape in PAST_CLIPS]
 CASES += [(torch.float32, CLIPS[0], "both", "channels first"), (torch.float16, CLIPS[0], "both", "beyond half")]
@@ -194,24 +194,18 @@ def test_the_truth_is_the_package_s_definition():
     torch.testing.assert_close(definition(q, k, v, "both", 3)[0], expected, rtol=1e-12, atol=1e-12)
 
 
+LARGE = [(2, 64, 512, 33, 70), (1, 5, 40, 97, 3), (2, 16, 128, 1, 64), (1, 160, 48, 20, 1)]
+LARGE_CLIPS = [(2, 64, 512, (5, 9), 20), (1, 8, 40, (70, 2), 3)]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(
-    "shape",
-    [
-        (2, 64, 512, 33, 70),
-        (1, 5, 40, 97, 3),
-        (2, 16, 128, 1, 64),
-        (1, 160, 48, 20, 1),
-        (2, 64, 512, (5, 9), 20),
-        (1, 8, 40, (70, 2), 3),
-    ],
+    ("shape", "axis"),
+    [*((shape, axis) for shape in LARGE for axis in fused.AXES), *((shape, "both") for shape in LARGE_CLIPS)],
 )
-@pytest.mark.parametrize("axis", fused.AXES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_on_a_gpu_the_same_holds_and_repeats_to_the_bit(dtype, axis, shape):
+def test_on_a_gpu_the_same_holds_and_repeats_to_the_bit(dtype, shape, axis):
     *tensors, axis, frames = draw(dtype, shape, axis, "packed")
-    if frames > 1 and axis != "both":
-        pytest.skip("clips are attended to along all axes")
     q, k, v, grad, before = (x.cuda() for x in tensors)
     # Side by side again, as the projection makes them.
     q, k = torch.cat([q, k], -1).chunk(2, -1)
@@ -254,7 +248,9 @@ def test_kernels_fit_their_chip(cases):
         dtype, capability = case.split(",")[:2]
         passes = 2 if case.endswith(",1") else 3
         assert [x["kernel"] for x in kernels].count("attend_line") == passes and len(kernels) == 4 * passes
-        for taken in kernels:
+        # Lines of 5 frames are too short for a whole warpgroup: they come first, forward and backward.
+        short = {0, 3, 4, 5} if passes == 3 else set()
+        for index, taken in enumerate(kernels):
             told = f"{case}: {taken}"
             # Bytes a thread. Exact float32 products live in registers; some releases of Triton are a few short.
             assert taken["spilled"] <= (32 if dtype == "float32" else 0), told
@@ -262,7 +258,8 @@ def test_kernels_fit_their_chip(cases):
             assert taken["shared"] <= 99 * 1024, told
             assert taken["wide"] >= 8 and taken["narrow"] == 0, told
             if dtype != "float32":
-                assert taken["wgmma" if dtype != "tf32" and capability == "90" else "mma"] >= 8, told
+                wide = dtype != "tf32" and capability == "90" and index not in short
+                assert taken["wgmma" if wide else "mma"] >= 8, told
 
 
 # --- when they cannot run ---

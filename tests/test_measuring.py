@@ -83,3 +83,8 @@ def test_who_is_slow_takes_fewer_turns(monkeypatch) -> None:
 
 def _nap(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def test_another_clock_can_tell_the_seconds() -> None:
+    ticks = iter(range(100))
+    assert interleave({"one": lambda: None}, 3, CPU, clock=lambda: float(next(ticks))) == {"one": 1.0}

@@ -259,6 +259,14 @@ def test_runs_in_onnx_with_free_sizes():
         torch.testing.assert_close(torch.from_numpy(found), made(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_traced_layer_holds_for_other_sizes():
+    made = open_layer()
+    traced = torch.jit.trace(made, torch.randn(1, 8, 2, 5, 4))
+    x = torch.randn(2, 8, 3, 6, 9)
+    torch.testing.assert_close(traced(x), made(x), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("backend", ["eager", "composite"])
 def test_second_derivatives_are_right(backend):
     q, k, v, _ = (x.requires_grad_() for x in draw_clip((1, 2, 2, 2, 2, 2)))

@@ -1,5 +1,6 @@
 """Measures the 3-D criss-cross layer beside the plain expression of it: time, memory and error, over one clip."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from crisscross.benchmarks.contestants import FAST, GATE, LEAN
 from crisscross.benchmarks.memory import kept_for_backward, peak_memory
 from crisscross.benchmarks.peers import PlainCrissCross3d
 from crisscross.benchmarks.rows import Row
-from crisscross.benchmarks.timing import interleave
+from crisscross.benchmarks.timing import Clock, interleave
 from crisscross.layers import CrissCrossAttention3d
 
 PLAIN, PLAIN_LAST = "plain", "plain, channels-last"
@@ -50,6 +51,7 @@ def measure(
     device: torch.device,
     rounds: int,
     report: Callable[[], object] = lambda: None,
+    clock: Clock = time.perf_counter,
 ) -> list[Row]:
     """Memory and error one after the other, then time in turns; the last two rows are the plain expression's.
 
@@ -59,6 +61,7 @@ def measure(
         device: where.
         rounds: turns that each takes.
         report: called after every step, at most `steps(rounds)` times.
+        clock: tells seconds, see `timing.interleave`.
 
     Returns:
         Times of one pass; the forward peak of one pass, the training peak of `PASSES` with shared weights.
@@ -69,8 +72,9 @@ def measure(
     for name, entry in entries.items():
         rows.append(_examine(name, entry, truth, slope, device))
         report()
-    forward = interleave({name: one.forward for name, one in entries.items()}, rounds, device, report, entries)
-    training = interleave({name: one.step for name, one in entries.items()}, rounds, device, report, entries)
+    options = rounds, device, report, entries, clock
+    forward = interleave({name: one.forward for name, one in entries.items()}, *options)
+    training = interleave({name: one.step for name, one in entries.items()}, *options)
     return [replace(row, forward=forward[row.name], training=training[row.name]) for row in rows]
 
 

@@ -7,6 +7,7 @@ from statistics import median
 import torch
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
 
 # A turn shorter than this many seconds is filled up with repeated calls, so that the clock's grain does not matter.
 SHORTEST_TURN = 0.02
@@ -20,14 +21,14 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds(work: Work, device: torch.device, repeats: int = 1) -> float:
-    """Wall-clock seconds of one call of `work`, the mean over `repeats` calls in a row."""
+def seconds(work: Work, device: torch.device, repeats: int = 1, clock: Clock = time.perf_counter) -> float:
+    """Seconds of one call of `work` by a clock, the mean over `repeats` calls in a row."""
     synchronise(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         work()
     synchronise(device)
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def interleave(
@@ -36,6 +37,7 @@ def interleave(
     device: torch.device,
     on_turn: Callable[[], object] = lambda: None,
     always: Collection[str] = (),
+    clock: Clock = time.perf_counter,
 ) -> dict[str, float]:
     """Time several pieces of work in turns, each once a round.
 
@@ -48,6 +50,7 @@ def interleave(
         device: where the work happens.
         on_turn: called after every turn and after every warm-up, at most `rounds + 1` times for each piece.
         always: names that take all turns, however slow they are.
+        clock: tells seconds; `time.process_time` counts the processor's own, which other load does not lengthen.
 
     Returns:
         Name -> the median seconds of one call, in the order of `works`.
@@ -56,15 +59,15 @@ def interleave(
     slow: set[str] = set()
     times: dict[str, list[float]] = {name: [] for name in works}
     for name, work in works.items():
-        first = seconds(work, device)
+        first = seconds(work, device, 1, clock)
         if first > SLOW and name not in always:
             slow.add(name)
-        repeats[name] = 1 if first > SLOW else max(1, round(SHORTEST_TURN / max(seconds(work, device), 1e-9)))
+        repeats[name] = 1 if first > SLOW else max(1, round(SHORTEST_TURN / max(seconds(work, device, 1, clock), 1e-9)))
         on_turn()
     for index in range(rounds):
         for name, work in works.items():
             if index < TURNS_OF_SLOW or name not in slow:
-                times[name].append(seconds(work, device, repeats[name]))
+                times[name].append(seconds(work, device, repeats[name], clock))
                 on_turn()
     return {name: median(values) for name, values in times.items()}
 
