@@ -113,8 +113,13 @@ def test_twice_at_one_place():
         insert_attention(network, ["layer2", "layer3.1"])
     assert len(inserted_attention(network)) == 1
     # The other end is another place, and attention that is there is not taken for the network's own layers.
-    insert_attention(network, before="layer3.1", reduction=3)
-    assert [inserted.attention.channels for inserted in inserted_attention(network).values()] == [256, 256]
+    insert_attention(network, before="layer3.0", reduction=3)
+    insert_attention(network, after="layer3.0", reduction=3)
+    assert {inserted.place: inserted.attention.channels for inserted in inserted_attention(network).values()} == {
+        "before layer3.0": 128,
+        "after layer3.0": 256,
+        "after layer3.1": 256,
+    }
 
 
 def test_containers_that_are_not_called():
@@ -149,7 +154,8 @@ class Transformer(nn.Module):
 
     def __init__(self, tokens):
         super().__init__()
-        self.embed, self.block, self.tokens = nn.Conv2d(3, 8, 1), nn.Linear(8, 8), tokens
+        self.embed, self.tokens = nn.Conv2d(3, 8, 1), tokens
+        self.block = nn.Sequential(nn.Linear(8, 8), nn.GELU())
 
     def forward(self, x):
         x = self.embed(x).permute(0, 2, 3, 1)

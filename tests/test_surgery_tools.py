@@ -188,6 +188,7 @@ def test_compiled_for_real():
     torch.testing.assert_close(torch.compile(network, fullgraph=True)(X), network(X), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_traced_by_jit():
     network = both_ends()
     with torch.no_grad():
