@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from crisscross.surgery import insert_attention
 
-HEIGHT, WIDTH, BATCH, STEPS = 48, 96, 8, 100
+HEIGHT, WIDTH, BATCH, STEPS = 48, 96, 4, 100
 
 
 def draw(count: int, chance: torch.Generator) -> tuple[Tensor, Tensor]:

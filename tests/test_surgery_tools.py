@@ -156,7 +156,9 @@ def test_train_and_eval_reach_the_attention():
     network = both_ends().train()
     assert all(module.training for module in network.modules())
     assert not any(module.training for module in network.eval().modules())
-    assert all(inserted.training for inserted in inserted_attention(insert_attention(Small(), "first")).values())
+    for training in (True, False):
+        fresh = insert_attention(Small().train(training), "first", reduction=2)
+        assert all(module.training is training for module in fresh.modules())
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -186,6 +188,7 @@ def test_compiled_for_real():
     torch.testing.assert_close(torch.compile(network, fullgraph=True)(X), network(X), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_traced_by_jit():
     network = both_ends()
     with torch.no_grad():
