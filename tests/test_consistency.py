@@ -200,11 +200,13 @@ from crisscross.losses import create_loss
 rank, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
 given = torch.load(f"{folder}/given.pt")
-main, embedding, labels = (given[name].chunk(2)[rank].clone() for name in ("main", "embedding", "labels"))
-main.requires_grad_(), embedding.requires_grad_()
-losses = create_loss(override(Experiment(), given["words"]).loss, 255)(main, main, labels, embedding)
+names = ("main", "embedding", "edges", "labels")
+main, embedding, edges, labels = (given[name].chunk(2)[rank].clone() for name in names)
+main.requires_grad_(), embedding.requires_grad_(), edges.requires_grad_()
+losses = create_loss(override(Experiment(), given["words"]).loss, 255)(main, main, labels, embedding, edges)
 losses.total.backward()
-torch.save({"total": losses.total.detach(), "main": main.grad, "embedding": embedding.grad}, f"{folder}/{rank}.pt")
+gradients = {"main": main.grad, "embedding": embedding.grad, "edges": edges.grad}
+torch.save({"total": losses.total.detach(), **gradients}, f"{folder}/{rank}.pt")
 distributed.barrier()
 distributed.destroy_process_group()
 """
@@ -217,9 +219,11 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
     small_labels[2:, 1:] = IGNORE
     labels = small_labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
     main = torch.randn(4, CLASSES, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    torch.save({"main": main, "embedding": embedding.detach(), "labels": labels, "words": words}, tmp_path / "given.pt")
-    main.requires_grad_()
-    whole = create_loss(override(Experiment(), words).loss, IGNORE)(main, main, labels, embedding)
+    edges = torch.randn(4, 2, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    given = {"main": main, "embedding": embedding.detach(), "edges": edges, "labels": labels, "words": words}
+    torch.save(given, tmp_path / "given.pt")
+    main.requires_grad_(), edges.requires_grad_()
+    whole = create_loss(override(Experiment(), words).loss, IGNORE)(main, main, labels, embedding, edges)
     whole.total.backward()
 
     with socket.socket() as probe:
@@ -236,7 +240,7 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     # What averages over processes: the loss, and the gradient of parameters that every process shares.
     assert sum(part["total"].item() for part in parts) / 2 == pytest.approx(whole.total.item(), rel=1e-12)
-    for name, wanted in (("main", main.grad), ("embedding", embedding.grad)):
+    for name, wanted in (("main", main.grad), ("embedding", embedding.grad), ("edges", edges.grad)):
         assert torch.allclose(torch.cat([part[name] for part in parts]) / 2, wanted, rtol=1e-9, atol=1e-14), name
 
 

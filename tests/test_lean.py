@@ -90,7 +90,7 @@ def test_the_segmenter_and_its_frozen_norms() -> None:
         make_lean(lean, convolutions=True)
         for net in (plain, lean):
             torch.manual_seed(5)
-            main, aux, _ = net.train()(picture(48))
+            main, aux, *_ = net.train()(picture(48))
             (main.square().sum() + aux.square().sum()).backward()
         pairs = zip(plain.named_parameters(), lean.named_parameters(), strict=True)
         assert all(a.grad is b.grad or torch.equal(a.grad, b.grad) for (_, a), (_, b) in pairs)

@@ -294,6 +294,12 @@ def test_edges_are_those_of_the_loop(reach, ignore):
     assert set(np.unique(found)) == {0, 1, 255}
 
 
+def test_mirrored_labels_have_mirrored_edges():
+    labels = labels_of()
+    for turned in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.transpose(-1, -2)):
+        assert torch.equal(edge_labels(turned(labels), 2, 255), turned(edge_labels(labels, 2, 255)))
+
+
 def labels_of(count: int = 2, height: int = 33, width: int = 29) -> Tensor:
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     labels = torch.stack([((x + 3 * n) // 9 + y // 11) % 20 for n in range(count)])

@@ -89,7 +89,7 @@ class CE2PHead(nn.Module):
     Args:
         in_channels: channels of these maps, fine to coarse.
         classes: number of classes K.
-        context: what reads the last map; CE2P has pyramid pooling here, the paper (section 4.4) criss-cross attention.
+        context: what reads the last map; CE2P has pyramid pooling here, the paper criss-cross attention.
         channels: those that `context` gives.
         dropout: share of channels dropped before the final classifier.
         edge: whether there is an edge branch; without it the parsing features are classified directly.

@@ -49,7 +49,7 @@ def edge_loss(coarse: Tensor, labels: Tensor, reach: int, ignore: int, align_cor
         A scalar with a gradient that can be taken once.
     """
     edges, kind = edge_labels(labels, reach, ignore), at_least_float32(coarse.detach()).dtype
-    counts = [torch.as_tensor(mean_count((edges == value).sum())) for value in (NO_EDGE, EDGE)]
+    counts = [mean_count((edges == value).sum()) for value in (NO_EDGE, EDGE)]
     balance = torch.stack([weight / 2 / count.to(kind) for count in counts])
 
     def loss(logits: Tensor, picture: int, rows: slice) -> Tensor:
