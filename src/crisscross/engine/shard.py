@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from crisscross.backbones import PROBE_SIZE
 from crisscross.config import TrainConfig
 from crisscross.errors import CrissCrossError
 from crisscross.losses.processes import processes
 from crisscross.models import Segmenter
-
-# Pictures of this side show which modules a network calls.
-PROBE_SIZE = 96
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def _units(network: Segmenter) -> Iterator[str]:
 
     A part has to be called as a module: then it gets its weights. What is not, or is small, shares the network's.
     """
-    called = set()
+    called: set[str] = set()
     hooks = [
         module.register_forward_pre_hook(lambda _, inputs, name=name: called.add(name))
         for name, module in network.named_modules()
