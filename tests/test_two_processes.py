@@ -84,7 +84,7 @@ def together(folder: Path, out: Path, *words: str, event: str = "none", at: int 
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         )
     try:
-        said = [process.communicate(timeout=120) for process in started]
+        said = [process.communicate(timeout=300) for process in started]
     finally:
         for process in started:
             process.kill()
@@ -207,7 +207,7 @@ def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, 
         ["--set", "optim.name=adamw", "--set", "optim.lr=1e-3"],
         ["--recompute"],
         ["--set", "train.memory=lean"],
-        ["--set", "loss.terms=[{name: cross_entropy}, {name: consistency, weight: 0.1}]"],
+        ["--set", "loss.terms=[{name: cross_entropy}, {name: category_consistent, weight: 0.1}]"],
         ["--set", "model.backbone=test_vit", "--set", "model.output_stride=16", "--set", "augment.crop=[160, 160]"],
     ],
     ids=["adamw", "recompute", "lean", "embedding", "transformer"],
