@@ -39,7 +39,7 @@ EXPERIMENT = experiment(
     "train.batch_norm=frozen",
     "train.ema=0.5",
     "model.dropout=0",
-    "optim.clip=0.5",
+    "optim.clip=0.4",
 )
 
 
@@ -163,7 +163,7 @@ def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(folde
     assert [result[0] for result in results] == [0, 0], results
     assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
     norms, expected = ([entry["grad_norm"] for entry in read_log(run) if "loss" in entry] for run in (out, alone))
-    assert norms == pytest.approx(expected, rel=2e-4) and max(norms) > 0.5
+    assert norms == pytest.approx(expected, rel=2e-4) and max(norms) > 0.4 > min(norms)
     # Names, shapes (the gate has no dimension) and values; `last` has the optimiser's state and the average too.
     for name in ("last", "best"):
         assert_same_weights(alone, out, name)
@@ -208,9 +208,10 @@ def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, 
         ["--recompute"],
         ["--set", "train.memory=lean"],
         ["--set", "loss.terms=[{name: cross_entropy}, {name: category_consistent, weight: 0.1}]"],
-        ["--set", "model.backbone=test_vit", "--set", "model.output_stride=16", "--set", "augment.crop=[160, 160]"],
+        # Its `blocks` are never called as one module.
+        ["--set", "model.backbone=test_efficientnet"],
     ],
-    ids=["adamw", "recompute", "lean", "embedding", "transformer"],
+    ids=["adamw", "recompute", "lean", "embedding", "efficientnet"],
 )
 def test_shards_go_with_other_choices(folder, dataset, tmp_path, words):
     short = ["--set", "train.iterations=5", "--set", "train.validate_every=5"]
