@@ -50,7 +50,7 @@ def shard(network: Segmenter, device: torch.device) -> None:
     one. Optimisers have to be made afterwards.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import FSDPModule, fully_shard
 
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
     mirror = Segmenter(network.experiment, initialise=False)
@@ -64,9 +64,11 @@ def shard(network: Segmenter, device: torch.device) -> None:
     # fully_shard takes no other.
     network.to(memory_format=torch.contiguous_format)
     mesh = init_device_mesh(device.type, (processes(),))
-    for name in units:
-        fully_shard(network.get_submodule(name), mesh=mesh)
-    fully_shard(network, mesh=mesh)
+    for part in [*map(network.get_submodule, units), network]:
+        fully_shard(part, mesh=mesh)
+        assert isinstance(part, FSDPModule)
+        # gloo gives the sum where the mean is asked for (pytorch issue 162338).
+        part.set_force_sum_reduction_for_comms(device.type == "cpu")
     network.shards = Shards(mirror, shapes)  # type: ignore[assignment]
 
 
