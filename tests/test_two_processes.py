@@ -1,4 +1,7 @@
-"""Two processes that train together, over gloo on this machine: the same curve, counts, log and files as one."""
+"""Two processes that train together, over gloo on this machine: the same curve, counts, log and files as one.
+
+With plain copies of the weights in both, and with the weights spread over them.
+"""
 
 import json
 import os
@@ -12,10 +15,13 @@ import pytest
 import torch
 
 from crisscross.checkpoints import native
+from crisscross.cli import main
 from crisscross.config import to_yaml
 from crisscross.data import DataSet, open_folder
 from crisscross.engine.log import read_log
+from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
+from crisscross.errors import CrissCrossError
 from shapes_data import experiment, write_shapes
 from two_processes import counts
 
@@ -33,7 +39,7 @@ EXPERIMENT = experiment(
     "train.batch_norm=frozen",
     "train.ema=0.5",
     "model.dropout=0",
-    "optim.clip=0.5",
+    "optim.clip=0.4",
 )
 
 
@@ -78,7 +84,7 @@ def together(folder: Path, out: Path, *words: str, event: str = "none", at: int 
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         )
     try:
-        said = [process.communicate(timeout=120) for process in started]
+        said = [process.communicate(timeout=300) for process in started]
     finally:
         for process in started:
             process.kill()
@@ -149,3 +155,102 @@ def test_two_processes_go_on_for_one_and_end_when_one_dies(folder, dataset, alon
     # From iteration 4 on, the last that was saved, these are theirs.
     assert losses(out) == pytest.approx(losses(alone)[: len(losses(out))], rel=2e-5) and len(losses(out)) >= 7
     assert native.read(out / "last.safetensors")[2]["position"]["iteration"] in (4, 8)
+
+
+def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(folder, alone, tmp_path):
+    out = tmp_path / "run"
+    results = together(folder, out, "--shard", event="hold", at=3)
+    assert [result[0] for result in results] == [0, 0], results
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    norms, expected = ([entry["grad_norm"] for entry in read_log(run) if "loss" in entry] for run in (out, alone))
+    assert norms == pytest.approx(expected, rel=2e-4) and max(norms) > 0.4 > min(norms)
+    # Names, shapes (the gate has no dimension) and values; `last` has the optimiser's state and the average too.
+    for name in ("last", "best"):
+        assert_same_weights(alone, out, name)
+    assert native.read(out / "last.safetensors")[0]["head.attend.attention.gamma"].shape == ()
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in alone.iterdir())
+    assert json.loads((out / "run.json").read_text())["starts"][0]["machine"]["shard"] is True
+    tensors = native.read(alone / "last.safetensors")[0]
+    total = sum(value.numel() for key, value in tensors.items() if key.endswith("/momentum_buffer"))
+    held = [json.loads((tmp_path / f"run.held{rank}").read_text()) for rank in (0, 1)]
+    for kind in ("weights", "gradients", "momentum", "average"):
+        assert sum(one[kind] for one in held) == total
+        assert all(0.45 * total < one[kind] < 0.55 * total for one in held), held
+
+
+def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, tmp_path):
+    class Crash(Exception):
+        pass
+
+    def crash(step):
+        if step.iteration == 6:
+            raise Crash
+
+    out = tmp_path / "run"
+    with pytest.raises(Crash):
+        train(EXPERIMENT, dataset, out, listener=crash)
+    # From iteration 4 on these are theirs.
+    results = together(folder, out, "--resume", "--shard", event="interrupt", at=7)
+    assert [result[0] for result in results] == [130, 130], results
+    assert "stopped after iteration 7" in results[0][1] and "--shard" in results[0][1]
+    assert "Traceback" not in results[0][2] + results[1][2]
+    assert train(EXPERIMENT, dataset, out, resume=True).finished
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    for name in ("last", "best"):
+        assert_same_weights(alone, out, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--set", "optim.name=adamw", "--set", "optim.lr=1e-3"],
+        ["--recompute"],
+        ["--set", "train.memory=lean"],
+        ["--set", "loss.terms=[{name: cross_entropy}, {name: category_consistent, weight: 0.1}]"],
+        # Its `blocks` are never called as one module.
+        ["--set", "model.backbone=test_efficientnet"],
+    ],
+    ids=["adamw", "recompute", "lean", "embedding", "efficientnet"],
+)
+def test_shards_go_with_other_choices(folder, dataset, tmp_path, words):
+    short = ["--set", "train.iterations=5", "--set", "train.validate_every=5"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    command = ["train", str(folder / "experiment.yaml"), "--data", str(folder), "--out", str(one), "--cpu"]
+    assert main([*command, "--workers", "0", *short, *words]) == 0
+    results = together(folder, two, "--shard", *short, *words)
+    assert [result[0] for result in results] == [0, 0], results
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    results = together(folder, two, "--shard", "--resume", *short, *words)
+    assert [result[0] for result in results] == [0, 0], results
+
+
+@pytest.mark.slow
+def test_shards_name_a_backbone_that_they_do_not_suit(folder, tmp_path):
+    words = ["--shard", "--set", "model.backbone=two_processes:Peeping"]
+    for code, _, said in together(folder, tmp_path / "run", *words):
+        assert code == 2 and "Traceback" not in said
+    assert "--shard cannot be used with this backbone" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "compiled", "reason"),
+    [
+        (["train.memory=least"], False, r"--shard and train\.memory=least exclude each other: it repeats"),
+        (["train.precision=fp16"], False, r"--shard and train\.precision=fp16 exclude each other: train in bf16"),
+        ([], True, r"--shard and --compile exclude each other: leave one out"),
+    ],
+)
+def test_what_shards_do_not_go_with_is_refused(dataset, tmp_path, words, compiled, reason):
+    with pytest.raises(CrissCrossError, match=reason):
+        train(experiment(*words), dataset, tmp_path / "run", Machine(cpu=True, compile=compiled, shard=True))
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_one_process_has_nothing_to_shard(dataset, tmp_path, capsys):
+    words = ["train.iterations=1", "train.validate_every=0"]
+    train(experiment(*words), dataset, tmp_path / "one")
+    assert "--shard" not in capsys.readouterr().err
+    train(experiment(*words), dataset, tmp_path / "two", Machine(cpu=True, shard=True))
+    assert "--shard is without effect: one process trains alone and holds everything" in capsys.readouterr().err
+    assert_same_weights(tmp_path / "one", tmp_path / "two", "last")

@@ -53,6 +53,11 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         help="compute activations a second time instead of keeping them: less memory",
     )
     parser.add_argument("--compile", action="store_true", help="run the network through torch.compile")
+    parser.add_argument(
+        "--shard",
+        action="store_true",
+        help="spread weights, gradients and optimiser state over the processes: less memory in each",
+    )
 
 
 def experiment_from(recipe: str, changes: list[str]) -> "Experiment":
@@ -76,6 +81,7 @@ def resume_command(arguments: argparse.Namespace) -> str:
     words += ["--cache", arguments.cache] if arguments.cache else []
     words += ["--recompute"] if arguments.recompute else []
     words += ["--compile"] if arguments.compile else []
+    words += ["--shard"] if arguments.shard else []
     return shlex.join(words)
 
 
@@ -102,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.recompute,
         arguments.compile,
         arguments.cache,
+        arguments.shard,
     )
     outcome = train(experiment, dataset, arguments.out, machine, arguments.backbone_weights, arguments.resume)
     if outcome.main_process:

@@ -6,12 +6,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from crisscross.engine.shard import local, part_of
+
 
 class WeightAverage:
     """average <- d * average + (1 - d) * weights after every step, over parameters and running statistics alike.
 
     d is min(decay, (1 + t) / (10 + t)) at step t, so that the first random weights are soon forgotten. Counters are
-    copied. The average starts as the network is and lives on its device, in its types.
+    copied. The average starts as the network is and lives on its device, in its types; of a sharded network it
+    is the average of this process's part.
 
     Args:
         network: what is averaged.
@@ -20,13 +23,13 @@ class WeightAverage:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network, self.decay = network, decay
-        self.tensors = {key: value.detach().clone() for key, value in network.state_dict().items()}
+        self.tensors = {key: value.clone() for key, value in self._state().items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step `step`, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        state = self.network.state_dict()
+        state = self._state()
         moving = [key for key, value in self.tensors.items() if value.is_floating_point()]
         torch._foreach_lerp_([self.tensors[key] for key in moving], [state[key] for key in moving], 1 - decay)
         for key in self.tensors.keys() - set(moving):
@@ -43,12 +46,15 @@ class WeightAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for key, live in self.network.state_dict().items():
+        for key, live in self._state().items():
             kept = live.clone()
             live.copy_(self.tensors[key])
             self.tensors[key].copy_(kept)
 
     def fill(self, tensors: dict[str, Tensor]) -> None:
         """Take over a stored average."""
-        for key, value in self.tensors.items():
-            value.copy_(tensors[key])
+        for key, like in self.network.state_dict().items():
+            self.tensors[key].copy_(local(part_of(tensors[key], like)))
+
+    def _state(self) -> dict[str, Tensor]:
+        return {key: local(value.detach()) for key, value in self.network.state_dict().items()}

@@ -105,7 +105,10 @@ def _fetch(batches: Iterator[Batch], count: int) -> list[Batch]:
 
 
 def _clip(accelerator: Accelerator, network: nn.Module, limit: float) -> float | None:
-    return float(accelerator.clip_grad_norm_(network.parameters(), limit)) if limit else None
+    if not limit:
+        return None
+    norm = accelerator.clip_grad_norm_(network.parameters(), limit)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
 def _too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
@@ -143,6 +146,10 @@ def _clear_errors(batch: Batch) -> Iterator[None]:
             ) from error
         if "changes its input in place" in str(error):
             raise CrissCrossError(f"--recompute cannot be used with this backbone: {error}") from error
+        if "mixed torch.Tensor and DTensor" in str(error):
+            raise CrissCrossError(
+                "--shard cannot be used with this backbone: it uses weights of a part without calling the part"
+            ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             first = str(error).strip().splitlines()[0]
             raise CrissCrossError(f"--compile: torch.compile failed ({first}); leave --compile out") from error

@@ -25,7 +25,8 @@ class Machine:
 
     `workers` processes read pictures; `cpu` forbids an accelerator; `tensorboard` adds its files; `track` names more of
     accelerate's trackers; `recompute` trades time for memory in the backward pass; `compile` runs the network through
-    torch.compile; `cache` keeps decoded training pictures: `ram`, `disk` or `disk:FOLDER`.
+    torch.compile; `cache` keeps decoded training pictures: `ram`, `disk` or `disk:FOLDER`; `shard` spreads weights,
+    gradients and optimiser state over the processes.
     """
 
     workers: int = 0
@@ -35,6 +36,7 @@ class Machine:
     recompute: bool = False
     compile: bool = False
     cache: str = ""
+    shard: bool = False
 
     @property
     def trackers(self) -> tuple[str, ...]:
@@ -85,8 +87,8 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true":
             raise CrissCrossError(
-                f"accelerate is set up for {kind}, which splits the weights over the devices and is not supported; "
-                "use plain data parallelism (torchrun, or `accelerate launch --multi_gpu`)"
+                f"accelerate is set up for {kind}, which splits the weights in a way of its own; "
+                "start with torchrun or `accelerate launch --multi_gpu`, and add --shard to split them"
             )
     # One process may train several times, each with a precision of its own.
     AcceleratorState._reset_state()

@@ -1,15 +1,16 @@
 """Training state on disk: one file, replaced atomically, holds weights, optimiser and position."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from crisscross.checkpoints import native
 from crisscross.config import Experiment
 from crisscross.engine.average import WeightAverage
+from crisscross.engine.shard import part_of, take, whole, whole_states
 from crisscross.errors import CrissCrossError
 from crisscross.models import Segmenter
 
@@ -40,22 +41,21 @@ def save_state(
     position: Position,
     facts: dict[str, Any],
     average: WeightAverage | None = None,
+    write: bool = True,
 ) -> None:
     """Write `last.safetensors`. Sampler and random state follow from (seed, iteration) and need no storing.
 
-    With an average its tensors are the file's weights, and the network's own stand beside the optimiser's.
+    With an average its tensors are the file's weights, and the network's own stand beside the optimiser's. The file of
+    a sharded run is that of a plain one: all processes call this, and one is told to `write`.
     """
-    extra: dict[str, Tensor] = {}
-    for name, parameter in segmenter.named_parameters():
-        for key, value in optimiser.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                extra[f"{native.OPTIMISER}{name}/{key}"] = value
-    if average is None:
-        native.save(segmenter, folder / LAST, facts={**facts, "position": vars(position)}, extra=extra)
-        return
-    extra |= {f"{LIVE}{key}": value.clone() for key, value in segmenter.state_dict().items()}
-    with average.in_place():
-        native.save(segmenter, folder / LAST, facts={**facts, "position": vars(position)}, extra=extra)
+    states = whole_states(segmenter, optimiser, write)
+    extra = {f"{native.OPTIMISER}{name}": value for name, value in states.items()}
+    if average is not None:
+        with whole(segmenter, write) as full:
+            extra |= {f"{LIVE}{key}": value.clone() for key, value in full.state_dict().items() if write}
+    with average.in_place() if average is not None else nullcontext(), whole(segmenter, write) as full:
+        if write:
+            native.save(full, folder / LAST, facts={**facts, "position": vars(position)}, extra=extra)
 
 
 def load_state(
@@ -70,17 +70,19 @@ def load_state(
     tensors, _, facts = native.read(path)
     if "position" not in facts:
         raise CrissCrossError(f"{path}: holds weights but no training state; it cannot be resumed from")
-    native.fill(segmenter, tensors, str(path))
-    if average is not None:
-        average.fill(tensors)
-        live = {key.removeprefix(LIVE): value for key, value in tensors.items() if key.startswith(LIVE)}
-        native.fill(segmenter, live, str(path))
+    with whole(segmenter) as full:
+        native.fill(full, tensors, str(path))
+        if average is not None:
+            average.fill(tensors)
+            live = {key.removeprefix(LIVE): value for key, value in tensors.items() if key.startswith(LIVE)}
+            native.fill(full, live, str(path))
+        take(segmenter, full)
     for name, parameter in segmenter.named_parameters():
         prefix = f"{native.OPTIMISER}{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
             # AdamW keeps its step count on the CPU.
-            optimiser.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+            optimiser.state[parameter] = {k: v if k == "step" else part_of(v, parameter) for k, v in state.items()}
     return Position(**facts["position"]), facts
 
 

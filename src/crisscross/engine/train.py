@@ -26,12 +26,14 @@ from crisscross.engine.loop import NoPictures, Step, training_steps
 from crisscross.engine.optimiser import create_optimiser
 from crisscross.engine.record import write_record
 from crisscross.engine.setup import Machine, algorithms, create_accelerator, with_classes
+from crisscross.engine.shard import check_shard, shard, whole
 from crisscross.engine.state import BEST, LAST, Position, load_state, save_state, stored_experiment
 from crisscross.engine.together import ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
 from crisscross.losses import create_loss
+from crisscross.models import Segmenter
 from crisscross.progress import Progress
 
 
@@ -101,6 +103,8 @@ class _Run:
         earlier = stored_experiment(folder) if resume else None
         self.experiment = with_class_weights(self.experiment, dataset, earlier)
         check_cache(self.machine.cache)
+        if self.machine.shard:
+            check_shard(self.experiment.train, self.machine.compile)
         self._check_folder()
         train = self.experiment.train
         self.accelerator = create_accelerator(train.precision, self.machine, folder)
@@ -111,15 +115,26 @@ class _Run:
             self.experiment, backbone_weights, resume, self.machine, self.accelerator
         )
         self.facts |= facts
+        self.sharded = self.machine.shard and self.accelerator.num_processes > 1
+        if self.sharded:
+            shard(self.segmenter, self.accelerator.device)
         self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
         self.average = WeightAverage(self.segmenter, train.ema) if train.ema else None
         # Before any state is loaded: preparing would move AdamW's step counts to the device.
-        self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
+        self.prepared = self._prepared()
         self.position = Position()
         if resume:
             self.position, self.facts = load_state(folder, self.segmenter, self.optimiser, self.average)
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
+
+    def _prepared(self) -> tuple[Any, Any]:
+        """Network and optimiser as the loop uses them."""
+        if not self.sharded:
+            return self.accelerator.prepare(self.segmenter, self.optimiser)
+        # For its types alone: shards need nobody who brings gradients together.
+        network = self.accelerator.prepare_model(self.segmenter, device_placement=False, evaluation_mode=True)
+        return network, self.accelerator.prepare(self.optimiser)
 
     def _check_folder(self) -> None:
         if self.resume:
@@ -163,6 +178,8 @@ class _Run:
     def _say_first(self, progress: Progress) -> None:
         if self.line:
             progress.say(self.line)
+        if self.machine.shard and not self.sharded:
+            progress.say("--shard is without effect: one process trains alone and holds everything")
         if not self.validates:
             progress.say(f"no split {self.experiment.data.val_split!r}: nothing is validated")
 
@@ -236,18 +253,17 @@ class _Run:
             return False
         try:
             with self.average.in_place() if self.average is not None else nullcontext():
-                return self._validate()
+                self._share_statistics()
+                with whole(self.segmenter) as segmenter:
+                    return self._validate(segmenter)
         except NoPictures as error:
             raise self._saved(error) from error
 
-    def _validate(self) -> bool:
+    def _validate(self, segmenter: Segmenter) -> bool:
         position, split, workers = self.position, self.experiment.data.val_split, self.machine.workers
-        self._share_statistics()
         try:
             with self.accelerator.autocast():
-                result = evaluate(
-                    self.segmenter, self.dataset, split, workers, lambda: bool(self.interrupt), "validate"
-                )
+                result = evaluate(segmenter, self.dataset, split, workers, lambda: bool(self.interrupt), "validate")
         except Interrupted:
             return False
         except CrissCrossError as error:
@@ -258,7 +274,7 @@ class _Run:
             position.best_miou, position.best_iteration, position.waited = miou, position.iteration, 0
             if self.accelerator.is_main_process:
                 facts = {"iteration": position.iteration, "val_miou": miou, **self.facts}
-                native.save(self.segmenter, self.folder / BEST, facts=facts)
+                native.save(segmenter, self.folder / BEST, facts=facts)
         self.journal.validation(position.iteration, result.scores)
         return True
 
@@ -271,5 +287,5 @@ class _Run:
     def _save(self) -> None:
         if self.accelerator.scaler is not None:
             self.facts["scaler"] = self.accelerator.scaler.state_dict()
-        if self.accelerator.is_main_process:
-            save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts, self.average)
+        first = self.accelerator.is_main_process
+        save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts, self.average, first)

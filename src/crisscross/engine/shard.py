@@ -1,0 +1,189 @@
+"""Sharded training: each process holds its part of weights, gradients and optimiser state (torch's `fully_shard`).
+
+Who needs the weights as a whole (validation, files) is lent them in a second network, filled for as long as it is used.
+Apart from `local` and `part_of`, all processes must call these together.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from crisscross.backbones import PROBE_SIZE
+from crisscross.config import TrainConfig
+from crisscross.errors import CrissCrossError
+from crisscross.losses.processes import processes
+from crisscross.models import Segmenter
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What a sharded network keeps beside it: an ordinary one without content, and the shapes of its parameters."""
+
+    mirror: Segmenter
+    shapes: dict[str, torch.Size]
+
+
+def check_shard(train: TrainConfig, compiled: bool) -> None:
+    """Refuse what does not work together with `--shard`.
+
+    Raises:
+        CrissCrossError: fp16, `train.memory=least` or `--compile`.
+    """
+    if train.precision == "fp16":
+        raise CrissCrossError("--shard and train.precision=fp16 exclude each other: train in bf16 or fp32")
+    if train.memory == "least":
+        raise CrissCrossError(
+            "--shard and train.memory=least exclude each other: it repeats convolutions in backward when their weights "
+            "may be gone; set train.memory=lean"
+        )
+    if compiled:
+        raise CrissCrossError("--shard and --compile exclude each other: leave one out")
+
+
+def shard(network: Segmenter, device: torch.device) -> None:
+    """Leave this process its part of every parameter; in use, a stage or head at a time is whole.
+
+    The network, the same in all processes, is changed in place and keeps its names. Parameters without dimensions get
+    one. Optimisers have to be made afterwards.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+    mirror = Segmenter(network.experiment, initialise=False)
+    units = list(_units(mirror))
+    _empty(mirror)
+    mirror.to(device)
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if not parameter.dim():
+                setattr(module, name, nn.Parameter(parameter.detach().view(1), parameter.requires_grad))
+    # fully_shard takes no other.
+    network.to(memory_format=torch.contiguous_format)
+    mesh = init_device_mesh(device.type, (processes(),))
+    for part in [*map(network.get_submodule, units), network]:
+        fully_shard(part, mesh=mesh)
+        assert isinstance(part, FSDPModule)
+        # gloo gives the sum where the mean is asked for (pytorch issue 162338).
+        part.set_force_sum_reduction_for_comms(device.type == "cpu")
+    network.shards = Shards(mirror, shapes)  # type: ignore[assignment]
+
+
+def _units(network: Segmenter) -> Iterator[str]:
+    """Names of the parts that have their weights to themselves: the backbone's stages, and the heads.
+
+    A part has to be called as a module: then it gets its weights. What is not, or is small, shares the network's.
+    """
+    called: set[str] = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs, name=name: called.add(name))
+        for name, module in network.named_modules()
+    ]
+    network.eval()
+    with torch.no_grad():
+        network.backbone(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))
+    for hook in hooks:
+        hook.remove()
+    yield from _called_below("backbone.net", network.backbone.net, called)
+    # For its embedding the head is taken apart.
+    if network.head.embed is None:
+        yield "head"
+    if network.aux_head is not None:
+        yield "aux_head"
+
+
+def _called_below(path: str, module: nn.Module, called: set[str]) -> Iterator[str]:
+    for name, child in module.named_children():
+        if not any(True for _ in child.children()) or not any(True for _ in child.parameters()):
+            continue
+        below = f"{path}.{name}"
+        if below in called:
+            yield below
+        else:
+            yield from _called_below(below, child, called)
+
+
+def _empty(network: nn.Module) -> None:
+    for parameter in network.parameters():
+        parameter.data = parameter.data.new_empty(0)
+
+
+def _shards(network: nn.Module) -> Shards | None:
+    return network.__dict__.get("shards")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds; all of it where it is not sharded."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def part_of(whole: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, spread over the processes as another is, on its device."""
+    moved = whole.to(like.device)
+    if not hasattr(like, "to_local"):
+        return moved
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    # Every process has the whole, so nothing has to be sent.
+    return distribute_tensor(moved.reshape(like.shape), like.device_mesh, like.placements, src_data_rank=None)
+
+
+@contextmanager
+def whole(network: Segmenter, keep: bool = True) -> Iterator[Segmenter]:
+    """Inside, an ordinary network with all weights and this process's running statistics; a plain network is its own.
+
+    Without `keep` this process helps the others to get theirs, and its own stays without content.
+    """
+    shards = _shards(network)
+    if shards is None:
+        yield network
+        return
+    own = dict(shards.mirror.named_parameters())
+    try:
+        for name, parameter in network.named_parameters():
+            full = _full(parameter.detach(), shards.shapes[name])
+            if keep:
+                own[name].data = full
+        shards.mirror.to(memory_format=torch.channels_last)
+        _copy_buffers(network, shards.mirror)
+        yield shards.mirror
+    finally:
+        _empty(shards.mirror)
+
+
+@torch.no_grad()
+def take(network: Segmenter, full: Segmenter) -> None:
+    """Let a network have the tensors of the one that `whole` lent for it."""
+    if full is network:
+        return
+    values = dict(full.named_parameters())
+    for name, parameter in network.named_parameters():
+        local(parameter).copy_(local(part_of(values[name], parameter)))
+    _copy_buffers(full, network)
+
+
+def whole_states(network: Segmenter, optimiser: torch.optim.Optimizer, keep: bool = True) -> dict[str, Tensor]:
+    """The optimiser's tensors by parameter and name, such as `head.fuse.conv.weight/momentum_buffer`; none without
+    `keep`. Those of a sharded network are on the CPU."""
+    shards, found = _shards(network), {}
+    for name, parameter in network.named_parameters():
+        for key, value in optimiser.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                full = value if shards is None else _full(value, shards.shapes[name]).cpu()
+                if keep:
+                    found[f"{name}/{key}"] = full
+    return found
+
+
+def _full(tensor: Tensor, shape: torch.Size) -> Tensor:
+    return tensor.full_tensor().view(shape) if hasattr(tensor, "full_tensor") else tensor
+
+
+def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
+    values = dict(source.named_buffers())
+    for name, buffer in target.named_buffers():
+        buffer.copy_(values[name])
