@@ -58,8 +58,11 @@ class InstanceSplit:
         Raises:
             CrissCrossError: some are missing; the first is named.
         """
-        there = {folder: set(os.listdir(folder)) for folder in {picture.path.parent for picture in self.pictures}
-                 if folder.is_dir()}
+        there = {
+            folder: set(os.listdir(folder))
+            for folder in {picture.path.parent for picture in self.pictures}
+            if folder.is_dir()
+        }
         missing = [p.path for p in self.pictures if p.path.name not in there.get(p.path.parent, ())]
         if missing:
             raise CrissCrossError(

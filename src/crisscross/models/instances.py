@@ -176,6 +176,14 @@ class DrawnTransform(GeneralizedRCNNTransform):
         return super().torch_choice(self.sides)
 
 
+def torchvision_classes() -> tuple[str, ...]:
+    """COCO's classes 1..90 as torchvision numbers them; ten numbers were never used."""
+    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+    names = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
+    return tuple(f"unused {number}" if name == "N/A" else name for number, name in enumerate(names, 1))
+
+
 def initialise_from_torchvision(segmenter: InstanceSegmenter) -> None:
     """Fill in what `model.pretrained` names; torchvision downloads it once.
 
