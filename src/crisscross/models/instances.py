@@ -109,8 +109,7 @@ class InstanceSegmenter(MaskRCNN):
             mask_head=MaskRCNNHeads(model.channels, (model.channels,) * model.mask_layers, 1),
             mask_predictor=MaskRCNNPredictor(model.channels, model.channels, classes),
         )
-        if experiment.augment.short:
-            self.transform = DrawnTransform(experiment.augment.short, preprocess.short, preprocess.long, mean, std)
+        self.transform = Transform(experiment.augment.short, preprocess.short, preprocess.long, mean, std)
         self.experiment = experiment
         if initialise:
             initialise_from_torchvision(self)
@@ -164,16 +163,21 @@ def _attention(model: InstanceModelConfig, channels: int) -> nn.Module:
     return RecurrentCrissCrossAttention(channels, model.recurrence, model.reduction)
 
 
-class DrawnTransform(GeneralizedRCNNTransform):
-    """torchvision's resizing, with short sides of their own to draw from in training."""
+class Transform(GeneralizedRCNNTransform):
+    """torchvision's normalising and resizing, with short sides of their own to draw from in training (or none)."""
 
     def __init__(self, sides: Sequence[int], *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.sides = list(sides)
+        self.sides = list(sides) or self.min_size
 
     def torch_choice(self, k: list[int]) -> int:
         """One of the sides; `k` is that of evaluation."""
-        return super().torch_choice(self.sides)
+        return int(super().torch_choice(self.sides))
+
+    def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
+        """Pictures as one tensor; in training in the memory format in which convolutions are faster."""
+        batch = super().batch_images(images, size_divisible)
+        return batch.contiguous(memory_format=torch.channels_last) if self.training else batch
 
 
 def torchvision_classes() -> tuple[str, ...]:

@@ -225,7 +225,7 @@ class _Run:
                 fill_body(segmenter, read_backbone_weights(start.backbone), str(start.backbone))
             digest = hashlib.sha256(local.read_bytes()).hexdigest()
             self.facts["start_weights"] = {"file": local.name, "sha256": digest}
-        return segmenter.to(self.accelerator.device)
+        return segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
 
     def go(self, listener: Callable[[Step], None]) -> InstanceOutcome:
         """Run to the end or to an interruption; either way the folder is complete."""
