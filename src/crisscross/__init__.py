@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crisscross.checkpoints import build, from_pretrained, load, push_to_hub, save, save_pretrained
+    from crisscross.checkpoints.instances import load_instances
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
     from crisscross.layers import CrissCrossAttention, RecurrentCrissCrossAttention
     from crisscross.models import Logits, Prediction, Segmenter
+    from crisscross.models.instances import InstanceSegmenter
     from crisscross.ops import criss_cross_attention
     from crisscross.rewrite import optimize
 
@@ -26,6 +28,7 @@ _ROOMS = {
     "CrissCrossError": "errors",
     "DataSet": "data",
     "Experiment": "config",
+    "InstanceSegmenter": "models.instances",
     "Logits": "models",
     "Pair": "data",
     "Prediction": "models",
@@ -35,6 +38,7 @@ _ROOMS = {
     "criss_cross_attention": "ops",
     "from_pretrained": "checkpoints",
     "load": "checkpoints",
+    "load_instances": "checkpoints.instances",
     "open_dataset": "data",
     "optimize": "rewrite",
     "push_to_hub": "checkpoints",
@@ -47,6 +51,7 @@ __all__ = [
     "CrissCrossError",
     "DataSet",
     "Experiment",
+    "InstanceSegmenter",
     "Logits",
     "Pair",
     "Prediction",
@@ -56,6 +61,7 @@ __all__ = [
     "criss_cross_attention",
     "from_pretrained",
     "load",
+    "load_instances",
     "open_dataset",
     "optimize",
     "push_to_hub",

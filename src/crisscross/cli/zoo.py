@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
         CrissCrossError: there is no such recipe.
     """
     from crisscross.cli.tables import print_plain
+    from crisscross.zoo.instances import instance_table
     from crisscross.zoo.tables import entry_text, markdown, our_table, published_tables
 
     if arguments.name:
@@ -35,5 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
             print()
         print("Ours")
         print_plain(our_table())
+        print("\nInstance segmentation, COCO val 2017 (the paper's | measured by us)")
+        print_plain(instance_table())
         print("\n`crisscross zoo NAME` prints one recipe; `crisscross train|evaluate|predict NAME ...` use it.")
     return 0

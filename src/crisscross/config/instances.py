@@ -18,11 +18,11 @@ class InstanceModelConfig:
 
     `backbone` is a ResNet of torchvision. `pretrained`: what torchvision's own weights fill it with where no file is
     given: `imagenet` the ResNet, `coco` the whole network (R-50 alone). `attention`: `rcca` is recurrent criss-cross
-    attention with `recurrence` passes, `nonlocal` a non-local block, `none` neither; `reduction` divides the channels for
-    query and key of `rcca`. Both start as the identity.
+    attention with `recurrence` passes, `nonlocal` a non-local block, `none` neither; `reduction` divides the channels
+    for query and key of `rcca`. Both start as the identity.
 
-    `trainable_layers` counts the stages of the ResNet that learn, from the last one (5: the stem too); batch norms keep
-    their statistics and scales, whose epsilon is `norm_eps` (torchvision's COCO weights want 0). `channels` is the width
+    `trainable_layers` counts the stages of the ResNet that learn, from the last one (5: the stem too); batch norms
+    keep their statistics and scales, whose epsilon is `norm_eps` (torchvision's COCO weights want 0). `channels` is the width
     of the pyramid and of the mask head, `box_features` that of the box head, `mask_layers` the 3 x 3 convolutions of
     the mask head, `anchors` the sides of the anchors on the five levels, in pixels of the resized picture.
     """
@@ -89,7 +89,7 @@ class InstancePreprocessConfig:
 
 @dataclass(frozen=True)
 class InstanceAugmentConfig:
-    """Chance in training: a mirror image with chance `flip`; a short side drawn from `short` (empty: preprocess.short)."""
+    """Chance in training: a mirror image with chance `flip`, a short side drawn from `short` (empty: always one)."""
 
     flip: float = 0.5
     short: tuple[int, ...] = ()
@@ -120,8 +120,8 @@ class ProposalConfig:
 class InstanceOptimConfig:
     """SGD (as published) or AdamW; the learning rate is multiplied by `gamma` at every iteration in `steps`.
 
-    During the first `warmup` iterations the rate rises linearly from a thousandth. `lr` is for `train.batch` pictures as
-    it stands: nothing scales it. The backbone trains at `backbone_factor` times it. `clip` is the largest allowed norm
+    During the first `warmup` iterations the rate rises linearly from a thousandth. `lr` is for `train.batch` pictures
+    as it stands: nothing scales it. The backbone trains at `backbone_factor` times it. `clip` is the largest allowed norm
     of all gradients together (0 = no limit).
     """
 
@@ -167,7 +167,7 @@ class InstanceTrainConfig:
 
 @dataclass(frozen=True)
 class InstanceInferenceConfig:
-    """What is kept of a picture: at most `detections` boxes with a score of `score` or more, overlapping up to `nms`."""
+    """What is kept of a picture: at most `detections` boxes that score `score` or more and overlap by up to `nms`."""
 
     score: float = 0.05
     nms: float = 0.5

@@ -58,16 +58,13 @@ class InstanceSplit:
         Raises:
             CrissCrossError: some are missing; the first is named.
         """
-        there = {
-            folder: set(os.listdir(folder))
-            for folder in {picture.path.parent for picture in self.pictures}
-            if folder.is_dir()
-        }
+        folders = {picture.path.parent for picture in self.pictures}
+        there = {folder: set(os.listdir(folder)) for folder in folders if folder.is_dir()}
         missing = [p.path for p in self.pictures if p.path.name not in there.get(p.path.parent, ())]
         if missing:
             raise CrissCrossError(
-                f"{missing[0]}: no such file, but {self.file.name} lists it ({len(missing)} of {len(self)} pictures are "
-                "missing); fetch them or take them out of the annotations"
+                f"{missing[0]}: no such file, but {self.file.name} lists it ({len(missing)} of {len(self)} pictures "
+                "are missing); fetch them or take them out of the annotations"
             )
 
     def as_coco(self) -> dict[str, Any]:

@@ -22,7 +22,8 @@ Target = dict[str, Tensor]
 class InstanceBatch:
     """`pictures` float32 [3, H, W] in 0..1 each, `targets` as torchvision wants them, `names` of the pictures.
 
-    A target holds `boxes` float32 [N, 4] (left, top, right, bottom), `labels` int64 [N] from 1, `masks` uint8 [N, H, W].
+    A target holds `boxes` float32 [N, 4] (left, top, right, bottom), `labels` int64 [N] from 1 and `masks` uint8
+    [N, H, W].
     """
 
     pictures: list[Tensor]

@@ -205,8 +205,8 @@ def initialise_from_torchvision(segmenter: InstanceSegmenter) -> None:
         tensors = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise CrissCrossError(
-            f"torchvision's weights {weights.url} cannot be had ({' '.join(str(error).split())[:120]}); give a local file "
-            "with --backbone-weights FILE (ResNet) or --init FILE (Mask R-CNN), or set model.pretrained=none"
+            f"torchvision's weights {weights.url} cannot be had ({' '.join(str(error).split())[:120]}); give a local "
+            "file with --backbone-weights FILE (ResNet) or --init FILE (Mask R-CNN), or set model.pretrained=none"
         ) from error
     if model.pretrained == "coco":
         fill_from_mask_rcnn(segmenter, tensors, weights.url)

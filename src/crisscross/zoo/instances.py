@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from crisscross.config import InstanceExperiment, from_dict, hint
+from crisscross.config import InstanceExperiment, from_dict, hint, to_yaml
 from crisscross.errors import CrissCrossError
 
 Row = dict[str, Any]
@@ -51,6 +51,29 @@ PAPER = (
     PaperRow("maskrcnn_r101_fpn_rcca_coco", 41.0, 37.3),
 )
 SMALL_NAME = "maskrcnn_r50_fpn_rcca_small_coco"
+
+
+HEAD = ("name", "backbone", "attention", "iterations", "paper box AP", "mask AP", "measured box AP", "mask AP")
+
+
+def instance_table() -> list[tuple[str, ...]]:
+    """All recipes, the head first: what the paper has and what we measured on COCO val, in percent."""
+    rows: list[tuple[str, ...]] = [HEAD]
+    for name in INSTANCE_RECIPES:
+        experiment, paper = instance_recipe(name), next((row for row in PAPER if row.name == name), None)
+        scores = (f"{paper.box:.1f}", f"{paper.mask:.1f}") if paper else ("-", "-")
+        found = paper.measured if paper else None
+        ours = tuple(f"{value:.1f}" for value in found) if found else ("-", "-")
+        model, iterations = experiment.model, f"{experiment.train.iterations // 1000}k"
+        rows.append((name, f"R-{model.backbone.removeprefix('resnet')}", model.attention, iterations, *scores, *ours))
+    return rows
+
+
+def instance_text(name: str) -> str:
+    """One recipe as a YAML file that `crisscross train` takes, what the paper has as a comment at its head."""
+    experiment, paper = instance_recipe(name), next((row for row in PAPER if row.name == name), None)
+    said = f"box AP {paper.box:.1f}, mask AP {paper.mask:.1f} (COCO val 2017)" if paper else "-"
+    return f"# {name}\n# paper: {said}\n# measured: not measured by us on COCO val\n" + to_yaml(experiment)
 
 
 def _row(name: str) -> Row:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from crisscross.config import to_yaml
+from crisscross.zoo.instances import INSTANCE_RECIPES, instance_table, instance_text
 from crisscross.zoo.measured import MEASURED
 from crisscross.zoo.published import FAMILIES, PUBLISHED, Published
 from crisscross.zoo.recipes import OURS, published, recipe, shipped_weights
@@ -59,6 +60,8 @@ def entry_text(name: str) -> str:
     Raises:
         CrissCrossError: there is no such recipe.
     """
+    if name in INSTANCE_RECIPES:
+        return instance_text(name)
     experiment = recipe(name)
     row, found = published(name), MEASURED.get(experiment.name)
     lines = [f"# {experiment.name}"]
@@ -80,6 +83,7 @@ def markdown() -> str:
     for title, table in published_tables().items():
         parts += [f"### {title}\n", _markdown_table(_merged_head(table))]
     parts += [RECIPE_NOTES, _markdown_table(_linked(our_table())), OUR_NOTES]
+    parts += [INSTANCE_INTRODUCTION, _markdown_table(instance_table())]
     return "\n".join(parts)
 
 
@@ -157,4 +161,11 @@ colour: `--set augment.pad=mean`. The backbones start from timm's `resnet50c` an
 OUR_NOTES = """\
 `camvid-light` ships with the package. `ccnet-r50`, `ccnet-r101` and `ccnet-light` are starting points for your own
 pictures: the networks of the tables and one fit for a CPU. The `-baseline` recipes leave the attention out.
+"""
+
+INSTANCE_INTRODUCTION = """\
+## Instance segmentation
+
+Mask R-CNN on COCO val 2017, see [instances.md](instances.md). The paper's columns are those of its COCO table;
+`measured` is ours and stays empty until COCO and a GPU were in our hands.
 """
