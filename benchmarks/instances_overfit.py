@@ -28,9 +28,9 @@ from crisscross.zoo.instances import SMALL_NAME
 # Small pictures, no mirror images, and a schedule that ends in an hour of one processor core.
 SETTINGS = (
     *("preprocess.short=256", "preprocess.long=427", "augment.flip=0", "model.trainable_layers=1"),
-    *("proposals.train=300", "proposals.test=200", "proposals.anchors=64", "proposals.boxes=64"),
-    *("optim.lr=6e-4", "optim.weight_decay=0", "optim.warmup=30", "optim.steps=[480, 580]"),
-    *("train.batch=2", "train.iterations=640", "train.validate_every=200", "train.checkpoint_every=40"),
+    *("model.channels=96", "proposals.train=300", "proposals.test=200", "proposals.anchors=64", "proposals.boxes=64"),
+    *("optim.lr=4e-4", "optim.weight_decay=0", "optim.warmup=40", "optim.steps=[600, 720]"),
+    *("train.batch=1", "train.iterations=800", "train.validate_every=400", "train.checkpoint_every=50"),
 )
 
 

@@ -22,9 +22,9 @@ class InstanceModelConfig:
     for query and key of `rcca`. Both start as the identity.
 
     `trainable_layers` counts the stages of the ResNet that learn, from the last one (5: the stem too); batch norms
-    keep their statistics and scales, whose epsilon is `norm_eps` (torchvision's COCO weights want 0). `channels` is the width
-    of the pyramid and of the mask head, `box_features` that of the box head, `mask_layers` the 3 x 3 convolutions of
-    the mask head, `anchors` the sides of the anchors on the five levels, in pixels of the resized picture.
+    keep their statistics and scales, whose epsilon is `norm_eps` (torchvision's COCO weights want 0). `channels` is the
+    width of the pyramid and of the mask head, `box_features` that of the box head, `mask_layers` the 3 x 3 convolutions
+    of the mask head, `anchors` the sides of the anchors on the five levels, in pixels of the resized picture.
     """
 
     backbone: str = "resnet50"
@@ -121,8 +121,8 @@ class InstanceOptimConfig:
     """SGD (as published) or AdamW; the learning rate is multiplied by `gamma` at every iteration in `steps`.
 
     During the first `warmup` iterations the rate rises linearly from a thousandth. `lr` is for `train.batch` pictures
-    as it stands: nothing scales it. The backbone trains at `backbone_factor` times it. `clip` is the largest allowed norm
-    of all gradients together (0 = no limit).
+    as it stands: nothing scales it. The backbone trains at `backbone_factor` times it. `clip` is the largest allowed
+    norm of all gradients together (0 = no limit).
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
