@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from instances_data import TINY
 from torch import nn
 from torchvision.models import resnet
 from torchvision.models.detection import MaskRCNN
@@ -25,6 +24,7 @@ from crisscross.models.instances import (
     torchvision_classes,
 )
 from crisscross.zoo import INSTANCE_RECIPES, instance_recipe
+from instances_data import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -176,7 +176,7 @@ def test_a_resnets_weights_fill_the_body_alone():
     fill_body(segmenter, source.state_dict(), "r18")
     assert torch.equal(segmenter.backbone.body.layer3[1].conv2.weight, source.layer3[1].conv2.weight)
     assert torch.equal(segmenter.backbone.body.layer3.attention.attention.value.weight, before)
-    with pytest.raises(CrissCrossError, match="file: not weights of resnet18: bn1.weight is missing"):
+    with pytest.raises(CrissCrossError, match=r"file: not weights of resnet18: bn1.weight is missing"):
         fill_body(segmenter, {"conv1.weight": source.conv1.weight}, "file")
     with pytest.raises(CrissCrossError, match=r"file: layer1.0.conv1.weight has shape"):
         fill_body(segmenter, resnet.resnet50(weights=None).state_dict(), "file")

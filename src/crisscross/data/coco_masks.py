@@ -126,6 +126,19 @@ def to_rle(shape: Any, height: int, width: int) -> dict[str, Any]:
         raise CrissCrossError(f"damaged run lengths ({' '.join(str(error).split())[:80]})") from error
 
 
+def check_shape(shape: Any, where: str) -> None:
+    """Refuse damaged run lengths; other shapes were checked when they were read.
+
+    Raises:
+        CrissCrossError: they are; `where` says which.
+    """
+    if isinstance(shape, dict) and isinstance(shape["counts"], str):
+        try:
+            check_text(shape["counts"], shape["size"][0] * shape["size"][1])
+        except ValueError as error:
+            raise CrissCrossError(f"{where}: damaged run lengths ({error})") from error
+
+
 def check_text(counts: str, pixels: int) -> None:
     """Refuse compressed run lengths that do not cover a picture: pycocotools would write past its end or leave a rest.
 

@@ -12,7 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from crisscross.data.coco_instances import InstancePicture, InstanceSplit
-from crisscross.data.coco_masks import encode, import_coco
+from crisscross.data.coco_masks import check_shape, encode, import_coco
 from crisscross.data.coco_samples import whole_pictures
 from crisscross.engine.interrupt import Interrupted
 from crisscross.errors import CrissCrossError
@@ -122,7 +122,7 @@ def as_results(found: Instances, picture: InstancePicture, categories: tuple[int
 
 
 def as_coco(tree: dict[str, Any], split: InstanceSplit) -> Any:
-    """pycocotools' view of annotations.
+    """pycocotools' view of annotations, which it wants counted from 1: it takes a match with number 0 for none.
 
     Raises:
         CrissCrossError: damaged run lengths.
@@ -130,8 +130,10 @@ def as_coco(tree: dict[str, Any], split: InstanceSplit) -> Any:
     import_coco()
     from pycocotools.coco import COCO
 
+    for entry in tree["annotations"]:
+        check_shape(entry.get("segmentation"), f"{split.file}: annotation {entry['id']}")
     coco = COCO()
-    coco.dataset = tree
+    coco.dataset = {**tree, "annotations": [{**e, "id": number} for number, e in enumerate(tree["annotations"], 1)]}
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco

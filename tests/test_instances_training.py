@@ -1,0 +1,371 @@
+"""Instance segmentation end to end: training, resuming, scoring, predicting, and what is refused."""
+
+import json
+import os
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import crisscross
+from crisscross.cli import main
+from crisscross.config import InstanceExperiment, override, to_yaml
+from crisscross.config.instances import InstanceOptimConfig
+from crisscross.data.coco_instances import open_coco_instances
+from crisscross.data.coco_masks import decode, encode
+from crisscross.engine.instances.draw import draw, instance_colour, outline
+from crisscross.engine.instances.evaluate import as_coco, average_precision, evaluate_instances
+from crisscross.engine.instances.optimiser import create_optimiser, learning_rate, scaling_advice
+from crisscross.engine.instances.train import train_instances
+from crisscross.engine.setup import Machine
+from crisscross.errors import CrissCrossError
+from crisscross.models.instances import Instances, InstanceSegmenter
+from crisscross.zoo import shipped_weights
+from instances_data import HEIGHT, TINY, WIDTH, annotation, bar, run_lengths, tree_of, write_coco
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CPU = Machine(cpu=True)
+
+
+def tiny(*words):
+    return override(InstanceExperiment(), [*TINY, *words])
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory):
+    return write_coco(tmp_path_factory.mktemp("coco"))
+
+
+@pytest.fixture(scope="module")
+def run(coco, tmp_path_factory):
+    """A finished run of four iterations."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    train_instances(tiny(), open_coco_instances(coco), folder, CPU)
+    return folder
+
+
+def weights(folder):
+    tensors = load_file(folder / "last.safetensors")
+    return {key: value for key, value in tensors.items() if not key.startswith("optimiser/")}
+
+
+def test_a_run_leaves_what_it_says(run):
+    assert {path.name for path in run.iterdir()} == {
+        *("experiment.yaml", "run.json", "log.jsonl", "log.csv", "last.safetensors", "best.safetensors")
+    }
+    record = json.loads((run / "run.json").read_text())
+    assert record["data"]["pictures"] == {"train": 4, "val": 4}
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    terms = ("classifier", "box_reg", "mask", "objectness", "rpn_box_reg")
+    for line in lines[:4]:
+        assert line["loss"] == pytest.approx(sum(line[f"loss_{term}"] for term in terms), abs=1e-3)
+    assert lines[-1]["iteration"] == 4 and "val_mask_ap" in lines[-1]
+    assert (run / "log.csv").read_text().splitlines()[0] == "iteration,loss,lr,seconds,val_mask_ap,val_box_ap"
+
+
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(run, coco, tmp_path):
+    def stop(step):
+        if step.iteration == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = train_instances(tiny(), open_coco_instances(coco), tmp_path / "run", CPU, listener=stop)
+    assert not first.finished and first.position.iteration == 2
+    second = train_instances(tiny(), open_coco_instances(coco), tmp_path / "run", CPU, resume=True)
+    assert second.finished
+    wanted, got = weights(run), weights(tmp_path / "run")
+    assert wanted.keys() == got.keys() and all(torch.equal(wanted[key], got[key]) for key in wanted)
+    with pytest.raises(CrissCrossError, match=r"cannot resume with another experiment; it differs in optim\.lr"):
+        train_instances(tiny("optim.lr=0.5"), open_coco_instances(coco), tmp_path / "run", CPU, resume=True)
+    with pytest.raises(CrissCrossError, match="holds a run already"):
+        train_instances(tiny(), open_coco_instances(coco), tmp_path / "run", CPU)
+
+
+def test_training_moves_what_learns_and_opens_the_gate(run, coco):
+    torch.manual_seed(0)
+    trained = crisscross.load_instances(run)
+    fresh = InstanceSegmenter(trained.experiment)
+    gate = trained.backbone.body.layer3.attention.attention.gamma
+    assert gate != 0
+    assert trained.classes == ("disc", "bar") and trained.experiment.data.categories == (3, 17)
+    assert torch.equal(fresh.backbone.body.bn1.running_mean, trained.backbone.body.bn1.running_mean)
+
+
+def test_learning_lowers_the_loss(coco, tmp_path):
+    losses = []
+    experiment = tiny(
+        "train.iterations=24", "augment.flip=0", "data.val_split=none", "optim.name=adamw", "optim.lr=3e-3"
+    )
+    train_instances(
+        experiment, open_coco_instances(coco), tmp_path, CPU, listener=lambda step: losses.append(step.loss)
+    )
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:4])
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_the_published_schedule():
+    config = InstanceOptimConfig(warmup=1000)
+    assert learning_rate(config, 0) == pytest.approx(0.02 * 0.001)
+    assert learning_rate(config, 500) == pytest.approx(0.02 * 0.5005)
+    for iteration, factor in ((1000, 1), (59_999, 1), (60_000, 0.1), (79_999, 0.1), (80_000, 0.01), (89_999, 0.01)):
+        assert learning_rate(config, iteration) == pytest.approx(0.02 * factor)
+    assert learning_rate(InstanceOptimConfig(warmup=0), 0) == 0.02
+
+
+def test_another_batch_is_said_and_nothing_scaled():
+    assert scaling_advice(InstanceExperiment()) == ""
+    line = scaling_advice(override(InstanceExperiment(), ["train.batch=4"]))
+    assert "--set optim.lr=0.005" in line and "nothing is scaled" in line
+    assert scaling_advice(override(InstanceExperiment(), ["train.batch=4", "optim.lr=0.005"])) == ""
+
+
+def test_the_backbone_has_its_own_rate_and_attention_that_of_the_heads():
+    experiment = tiny("optim.backbone_factor=0.25")
+    data = SimpleNamespace(classes=("disc", "bar"), categories=(3, 17))
+    experiment = override(
+        experiment, [f"data.classes={list(data.classes)}", f"data.categories={list(data.categories)}"]
+    )
+    network = InstanceSegmenter(experiment)
+    optimiser = create_optimiser(experiment.optim, network)
+    factor = {id(p): group["factor"] for group in optimiser.param_groups for p in group["params"]}
+    body = network.backbone.body
+    assert factor[id(body.layer4[0].conv1.weight)] == 0.25
+    assert factor[id(body.layer3.attention.attention.gamma)] == 1.0
+    assert factor[id(network.rpn.head.cls_logits.weight)] == 1.0
+    assert len(factor) == sum(p.requires_grad for p in network.parameters())
+
+
+def block(top, left, height, width):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[top : top + height, left : left + width] = 1
+    return mask
+
+
+def rle(mask):
+    return {"size": [HEIGHT, WIDTH], "counts": run_lengths(mask)}
+
+
+def scored(tmp_path, annotations, found, kind="segm"):
+    """AP of found (picture, category, mask, score, box) against annotations."""
+    tree = tree_of()
+    tree["annotations"] = annotations
+    split = open_coco_instances(write_coco(tmp_path, tree)).split("val")
+    results = [
+        {"image_id": image, "category_id": category, "bbox": box, "score": score, "segmentation": encode(mask)}
+        for image, category, mask, score, box in found
+    ]
+    return average_precision(as_coco(split.as_coco(), split), results, split, kind)
+
+
+def test_average_precision_by_hand(tmp_path):
+    """One class, two instances. The best find is exact, the second a shifted one of IoU 0.6, the last finds nothing.
+
+    Sorted by score, at overlaps 0.5, 0.55 and 0.6 both are found with precision 1, so AP is 1; at the other seven
+    overlaps half is found, which 51 of 101 recall points see: 51 / 101.
+    """
+    shifted = block(30, 10 + 4, 10, 16)
+    shifted[30:40, 26:30] = 0
+    annotations = [
+        annotation(1, 100, 3, rle(block(5, 5, 10, 10)), [5, 5, 10, 10]),
+        annotation(2, 101, 3, rle(block(30, 10, 10, 20)), [10, 30, 20, 10]),
+    ]
+    # 12 of 20 columns: intersection over union 0.6.
+    half = block(30, 14, 10, 12)
+    found = [
+        (100, 3, block(5, 5, 10, 10), 0.9, [5, 5, 10, 10]),
+        (101, 3, half, 0.8, [14, 30, 12, 10]),
+        (102, 3, half, 0.1, [14, 30, 12, 10]),
+    ]
+    wanted = (3 + 7 * 51 / 101) / 10
+    for kind in ("segm", "bbox"):
+        result = scored(tmp_path, annotations, found, kind)
+        assert result.summary["AP"] == pytest.approx(wanted, abs=1e-6)
+        assert result.summary["AP50"] == pytest.approx(1) and result.summary["AP75"] == pytest.approx(51 / 101)
+        assert result.summary["APl"] is None
+        assert result.classes == {"disc": pytest.approx(wanted, abs=1e-6), "bar": None}
+
+
+def test_crowds_are_ignored_and_empty_pictures_count(tmp_path):
+    exact = block(5, 5, 20, 20)
+    annotations = [
+        annotation(1, 100, 3, rle(exact), [5, 5, 20, 20]),
+        annotation(2, 100, 3, rle(block(30, 40, 30, 50)), [40, 30, 50, 30], iscrowd=1),
+    ]
+    right = (100, 3, exact, 0.5, [5, 5, 20, 20])
+    in_crowd = (100, 3, block(32, 42, 10, 10), 0.9, [42, 32, 10, 10])
+    beside = (103, 3, block(32, 42, 10, 10), 0.9, [42, 32, 10, 10])
+    assert scored(tmp_path, annotations, [right, in_crowd]).summary["AP"] == pytest.approx(1)
+    # A find in the picture without annotations is a wrong one, and better than the right one: precision 1/2.
+    assert scored(tmp_path, annotations, [right, beside]).summary["AP"] == pytest.approx(0.5)
+    assert scored(tmp_path, annotations, []).summary["AP"] == 0
+    # Areas are those of masks: a find beyond 32 x 32 in its box alone is still a small one.
+    thin = block(5, 5, 2, 60)
+    assert scored(tmp_path, annotations[:1], [right, (101, 3, thin, 0.9, [0, 0, 90, 60])]).summary[
+        "APs"
+    ] == pytest.approx(0.5)
+
+
+def test_damaged_run_lengths_are_named_in_evaluation(tmp_path):
+    damaged = {"size": [HEIGHT, WIDTH], "counts": "P0"}
+    with pytest.raises(CrissCrossError, match=r"instances_val2017\.json: annotation 7: damaged run lengths"):
+        scored(tmp_path, [annotation(7, 100, 3, damaged, [5, 5, 20, 20], iscrowd=1)], [])
+
+
+def test_every_instance_found_exactly_scores_one(coco, run):
+    split = open_coco_instances(coco).split("val")
+    segmenter = crisscross.load_instances(run)
+    truth = {picture.name: split.annotations[picture.number] for picture in split.pictures}
+    pictures = iter(split.pictures)
+
+    def know(pixels):
+        entries = truth[next(pictures).name]
+        boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in (e["bbox"] for e in entries)], np.float32)
+        masks = np.array([decode(e["segmentation"], HEIGHT, WIDTH) for e in entries], bool)
+        labels = np.array([(3, 17).index(e["category_id"]) for e in entries], np.int64)
+        return Instances(
+            boxes.reshape(-1, 4), np.ones(len(entries), np.float32), labels, masks.reshape(-1, HEIGHT, WIDTH), ()
+        )
+
+    segmenter.predict = know
+    result = evaluate_instances(segmenter, split)
+    assert result.mask.summary["AP"] == pytest.approx(1) and result.box.summary["AP"] == pytest.approx(1)
+    assert result.mask.classes == {"disc": pytest.approx(1), "bar": pytest.approx(1)} and len(result.results) == 6
+
+
+def test_the_commands(coco, tmp_path, capsys):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(to_yaml(tiny("inference.score=0", "train.iterations=1")))
+    out = tmp_path / "run"
+    machine = ["--workers", "0", "--cpu"]
+    assert main(["train", str(config), "--data", str(coco), "--out", str(out), *machine]) == 0
+    said = capsys.readouterr()
+    assert f"crisscross evaluate {out} --data {coco}" in said.out
+    assert "train: 1 of 4 pictures have no instance to learn from: left out" in said.err
+    scores, saved = tmp_path / "scores.json", tmp_path / "saved"
+    words = ["--data", str(coco), *machine, "--json", str(scores), "--save-predictions", str(saved)]
+    assert main(["evaluate", str(out), *words]) == 0
+    table = capsys.readouterr().out
+    assert "box AP  mask AP" in table and "disc" in table and "AP50" in table
+    facts = json.loads(scores.read_text())
+    assert facts["task"] == "instances" and set(facts["mask"]["classes"]) == {"disc", "bar"}
+    results = json.loads((saved / "instances_val_results.json").read_text())
+    assert results and set(results[0]) == {"image_id", "category_id", "bbox", "score", "segmentation"}
+    drawn = tmp_path / "drawn"
+    picture = str(coco / "val2017" / "p0.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    words = [picture, str(tmp_path / "broken.png"), "--out", str(drawn), "--cpu", "--score", "0"]
+    assert main(["predict", str(out), *words]) == 2
+    assert "broken.png: not a picture" in capsys.readouterr().err
+    with Image.open(drawn / "drawn" / "p0.png") as opened:
+        assert opened.size == (WIDTH, HEIGHT)
+    (entry,) = json.loads((drawn / "instances.json").read_text())
+    assert entry["file"] == picture and 0 < len(entry["instances"]) <= 10
+    assert set(entry["instances"][0]) == {"class", "score", "box", "mask"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--cache", "ram"],
+            "--cache is not there for instance",
+        ),
+        (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--compile"], "--compile is not there for instance"),
+        (
+            ["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--init", "a", "--backbone-weights", "b"],
+            "give one of them",
+        ),
+        (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--init", "{nowhere}"], "no such file"),
+        (["train", "{yaml}", "--data", "{nowhere}", "--out", "{new}"], "no such folder"),
+        (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--set", "modle.backbone=x"], "did you mean model?"),
+        (["train", "demo", "--data", "{coco}", "--out", "{new}", "--init", "x"], "--init is for instance segmentation"),
+        (["train", "maskrcnn_r50_fpn_rca_coco", "--data", "{coco}", "--out", "{new}"], "did you mean maskrcnn_r50"),
+        (["evaluate", "{run}", "--data", "{coco}", "--tta"], "--tta is not there for instance"),
+        (["evaluate", "{run}", "--data", "{coco}", "--split", "test"], "no split 'test'"),
+        (["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", "{coco}", "--offline"], "downloads are forbidden"),
+        (["evaluate", "maskrcnn_r101_fpn_rcca_coco", "--data", "{coco}"], "has no weights; train it"),
+        (["predict", "{run}", "{coco}/val2017", "--big", "--out", "{new}"], "--big is not there for instance"),
+        (["predict", "camvid-light", "{coco}/val2017", "--score", "0.3", "--out", "{new}"], "--score is for instance"),
+        (["convert", "{run}/last.safetensors", "{new}/x.safetensors"], "instance-segmentation experiment"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(coco, run, tmp_path, capsys, words, said):
+    (tmp_path / "tiny.yaml").write_text(to_yaml(tiny()))
+    places = {"yaml": tmp_path / "tiny.yaml", "coco": coco, "run": run, "new": tmp_path / "new"}
+    words = [word.format(nowhere=tmp_path / "nowhere", **places) for word in words]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_two_tasks_do_not_take_each_other(run, tmp_path):
+    with pytest.raises(CrissCrossError, match="instance-segmentation experiment"):
+        crisscross.load(run)
+    with pytest.raises(CrissCrossError, match="is an instance-segmentation recipe"):
+        crisscross.build("maskrcnn_r50_fpn_rcca_coco")
+    with pytest.raises(CrissCrossError, match="a semantic-segmentation experiment"):
+        crisscross.load_instances(shipped_weights("camvid-light"))
+    with pytest.raises(CrissCrossError, match="no instance-segmentation recipe 'camvid-light'"):
+        crisscross.load_instances("camvid-light")
+    with pytest.raises(CrissCrossError, match="not a run folder"):
+        crisscross.load_instances(tmp_path)
+
+
+def test_classes_of_other_annotations_are_refused(run, tmp_path):
+    tree = tree_of()
+    tree["categories"][0] = {"id": 3, "name": "dish"}
+    split = open_coco_instances(write_coco(tmp_path, tree)).split("val")
+    with pytest.raises(CrissCrossError, match=r"category 3 is 'dish', in the network 'disc'"):
+        evaluate_instances(crisscross.load_instances(run), split)
+
+
+def test_nothing_to_learn_from_is_said(tmp_path):
+    tree = tree_of()
+    tree["annotations"] = [annotation(1, 100, 3, [bar(5, 5, 20, 20)], [5, 5, 20, 20], iscrowd=1)]
+    with pytest.raises(CrissCrossError, match="no picture has an instance to learn from"):
+        train_instances(tiny(), open_coco_instances(write_coco(tmp_path / "coco", tree)), tmp_path / "run", CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_pycocotools_names_the_command(coco, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pycocotools.mask", None)
+    with pytest.raises(CrissCrossError, match=r"pip install 'crisscross-seg\[instances\]'"):
+        train_instances(tiny(), open_coco_instances(coco), tmp_path / "run", CPU)
+
+
+def test_a_picture_that_goes_bad_is_named_and_the_run_saved(tmp_path):
+    root = write_coco(tmp_path / "coco")
+
+    def break_it(step):
+        for path in (root / "train2017").iterdir():
+            path.write_bytes(b"")
+
+    experiment = tiny("data.val_split=none")
+    with pytest.raises(
+        CrissCrossError, match=r"empty file \(0 bytes\); .*saved at iteration 1, continue with --resume"
+    ):
+        train_instances(experiment, open_coco_instances(root), tmp_path / "run", CPU, listener=break_it)
+    assert (tmp_path / "run" / "last.safetensors").is_file()
+
+
+def test_drawing_paints_masks_and_boxes_and_nothing_else():
+    picture = np.full((60, 80, 3), 100, np.uint8)
+    masks = np.zeros((2, 60, 80), bool)
+    masks[0, 30:50, 10:30], masks[1, 30:50, 50:70] = True, True
+    boxes = np.array([[10, 30, 30, 50], [50, 30, 70, 50]], np.float32)
+    found = Instances(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 1]), masks, ("disc", "bar"))
+    drawn = np.asarray(draw(picture, found))
+    assert drawn.shape == picture.shape and (drawn[55:] == 100).all() and (drawn[:10] == 100).all()
+    for number, x in ((0, 20), (1, 60)):
+        wanted = 100 * 0.55 + 0.45 * np.array(instance_colour(number))
+        assert np.abs(drawn[40, x] - wanted).max() <= 1
+    near = [np.abs(np.subtract(instance_colour(n), instance_colour(n + 1))).max() for n in range(30)]
+    assert min(near) > 60
+    ring = outline(masks[0])
+    assert ring.sum() == 4 * 20 - 4 and not ring[31:49, 11:29].any()
+    nothing = Instances(boxes[:0], np.zeros(0, np.float32), np.zeros(0, np.int64), masks[:0], ())
+    assert (np.asarray(draw(picture, nothing)) == picture).all()
