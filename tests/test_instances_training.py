@@ -302,6 +302,27 @@ def test_what_does_not_fit_is_refused_in_one_line(coco, run, tmp_path, capsys, w
     assert not (tmp_path / "new").exists()
 
 
+def test_checking_the_data_lists_what_is_wrong(tmp_path, capsys):
+    tree = tree_of()
+    damaged = {"size": [HEIGHT, WIDTH], "counts": "P0"}
+    tree["annotations"] += [
+        annotation(90, 100, 3, damaged, [5, 5, 20, 20]),
+        annotation(91, 100, 3, [bar(-30, 5, 20, 20)], [5, 5, 20, 20]),
+        annotation(92, 100, 3, [], [5, 5, 20, 20]),
+    ]
+    root = write_coco(tmp_path, tree, ("val",))
+    Image.new("RGB", (9, 9)).save(root / "val2017" / "p1.png")
+    (root / "val2017" / "p2.png").unlink()
+    assert main(["data", "check", str(root), "--name", "coco-instances", "--json", str(tmp_path / "found.json")]) == 2
+    said = capsys.readouterr().out
+    assert "val: 4 pictures, 3 with something to learn from; 8 instances of 2 classes, 0 crowds" in said
+    assert "val: 1 annotations with an empty mask: left out" in said and "errors: 4" in said
+    problems = json.loads((tmp_path / "found.json").read_text())["problems"]
+    for words in ("90: damaged run lengths", "91 covers no pixel", "p1.png: is 9 x 9", "p2.png: no such file"):
+        assert sum(words in problem for problem in problems) == 1
+    assert main(["data", "check", str(write_coco(tmp_path / "whole")), "--name", "coco-instances"]) == 0
+
+
 def test_the_two_tasks_do_not_take_each_other(run, tmp_path):
     with pytest.raises(CrissCrossError, match="instance-segmentation experiment"):
         crisscross.load(run)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NOT_IN_TRAIN = ("cache", "recompute", "compile")
 NOT_IN_EVALUATE = ("name", "tta", "optimize")
 NOT_IN_PREDICT = ("optimize", "tta", "big", "block", "overlap")
+# How many problems of a data set are printed.
+PROBLEMS = 50
 # Options that mean something here alone.
 OWN = ("init", "score")
 
@@ -206,3 +208,32 @@ def predict(arguments: argparse.Namespace) -> int:
     if failed:
         print(f"crisscross: {failed} of {len(results)} could not be read, see above", file=sys.stderr)
     return 2 if failed else 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Run `crisscross data check DIR --name coco-instances`. Returns 0 without problems, 2 with some."""
+    from crisscross.data.coco_check import check_split
+    from crisscross.data.coco_instances import open_coco_instances
+    from crisscross.files import write_text
+    from crisscross.progress import Progress
+
+    data = open_coco_instances(arguments.root)
+    problems: list[str] = []
+    for name in filter(data.has, ("train", "val")):
+        split = data.split(name)
+        with Progress(f"reading {name}", len(split)) as progress:
+            problems += check_split(split, lambda count: progress.update(count))  # noqa: B023 - called at once
+        entries = [entry for found in split.annotations.values() for entry in found]
+        crowds = sum(entry["iscrowd"] for entry in entries)
+        print(
+            f"{name}: {len(split)} pictures, {len(split.learnable)} with something to learn from; "
+            f"{len(entries) - crowds} instances of {len(split.classes)} classes, {crowds} crowds"
+        )
+        for line in split.report:
+            print(f"{name}: {line}")
+    for problem in problems[:PROBLEMS]:
+        print(problem)
+    print(f"errors: {len(problems)}" + (f", {PROBLEMS} of them shown" if len(problems) > PROBLEMS else ""))
+    if arguments.json:
+        write_text(arguments.json, json.dumps({"root": str(data.root), "problems": problems}, indent=1) + "\n")
+    return 2 if problems else 0
