@@ -222,7 +222,7 @@ def check(arguments: argparse.Namespace) -> int:
     for name in filter(data.has, ("train", "val")):
         split = data.split(name)
         with Progress(f"reading {name}", len(split)) as progress:
-            problems += check_split(split, lambda count: progress.update(count))  # noqa: B023 - called at once
+            problems += check_split(split, lambda count: progress.update(count))
         entries = [entry for found in split.annotations.values() for entry in found]
         crowds = sum(entry["iscrowd"] for entry in entries)
         print(
