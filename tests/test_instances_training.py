@@ -20,10 +20,10 @@ from crisscross.data.coco_masks import decode, encode
 from crisscross.engine.instances.draw import draw, instance_colour, outline
 from crisscross.engine.instances.evaluate import as_coco, average_precision, evaluate_instances
 from crisscross.engine.instances.optimiser import create_optimiser, learning_rate, scaling_advice
-from crisscross.engine.instances.train import train_instances
+from crisscross.engine.instances.train import Start, train_instances, with_data_classes
 from crisscross.engine.setup import Machine
 from crisscross.errors import CrissCrossError
-from crisscross.models.instances import Instances, InstanceSegmenter
+from crisscross.models.instances import Instances, InstanceSegmenter, torchvision_classes
 from crisscross.zoo import shipped_weights
 from instances_data import HEIGHT, TINY, WIDTH, annotation, bar, run_lengths, tree_of, write_coco
 
@@ -92,6 +92,37 @@ def test_training_moves_what_learns_and_opens_the_gate(run, coco):
     assert gate != 0
     assert trained.classes == ("disc", "bar") and trained.experiment.data.categories == (3, 17)
     assert torch.equal(fresh.backbone.body.bn1.running_mean, trained.backbone.body.bn1.running_mean)
+
+
+def test_another_run_can_start_from_this_one(run, coco, tmp_path):
+    said = []
+    words = ("train.iterations=1", "optim.lr=1e-9", "model.norm_eps=0.5", "data.val_split=none")
+    begin = Start(whole=run / "last.safetensors")
+    train_instances(tiny(*words), open_coco_instances(coco), tmp_path / "run", CPU, begin, listener=said.append)
+    wanted, got = weights(run), weights(tmp_path / "run")
+    assert all(torch.allclose(wanted[key], got[key], atol=1e-6) for key in wanted)
+    # What the weights were trained with goes with them.
+    assert crisscross.load_instances(tmp_path / "run").experiment.model.norm_eps == 1e-5
+    # Classifiers of other classes start anew, which is said.
+    tree = tree_of()
+    tree["categories"].append({"id": 40, "name": "star"})
+    other = open_coco_instances(write_coco(tmp_path / "other", tree))
+    train_instances(tiny(*words), other, tmp_path / "new", CPU, begin)
+    assert crisscross.load_instances(tmp_path / "new").classes == ("disc", "bar", "star")
+
+
+def test_cocos_own_classes_keep_torchvisions_outputs(tmp_path):
+    published = torchvision_classes()
+    assert len(published) == 90 and published[0] == "person" and published[11] == "unused 12"
+    whole = {"roi_heads.box_predictor.cls_score.weight": torch.zeros(91, 4)}
+    tree = tree_of()
+    names = [{"id": 3, "name": "car"}, {"id": 17, "name": "cat"}]
+    split = open_coco_instances(write_coco(tmp_path / "a", tree | {"categories": names})).split("train")
+    settled = with_data_classes(tiny(), split, whole).data
+    assert settled.classes == published and settled.categories == tuple(range(1, 91))
+    assert with_data_classes(tiny(), split, {}).data.categories == (3, 17)
+    split = open_coco_instances(write_coco(tmp_path / "b", tree)).split("train")
+    assert with_data_classes(tiny(), split, whole).data.classes == ("disc", "bar")
 
 
 def test_learning_lowers_the_loss(coco, tmp_path):
@@ -388,5 +419,9 @@ def test_drawing_paints_masks_and_boxes_and_nothing_else():
     assert min(near) > 60
     ring = outline(masks[0])
     assert ring.sum() == 4 * 20 - 4 and not ring[31:49, 11:29].any()
+    masks[0] = True
+    over = np.asarray(draw(picture, Instances(boxes, found.scores, found.labels, masks, found.classes)))
+    # The smaller mask stays visible within a larger, better one.
+    assert np.abs(over[40, 60].astype(int) - over[40, 40]).max() > 30
     nothing = Instances(boxes[:0], np.zeros(0, np.float32), np.zeros(0, np.int64), masks[:0], ())
     assert (np.asarray(draw(picture, nothing)) == picture).all()

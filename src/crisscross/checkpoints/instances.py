@@ -118,7 +118,11 @@ def read_mask_rcnn(path: Path) -> dict[str, Tensor]:
 
 
 def with_norm_eps(experiment: InstanceExperiment, path: Path) -> InstanceExperiment:
-    """The experiment with the epsilon of norms that the file's weights were trained with."""
+    """The experiment with the epsilon of norms that the file's weights were trained with: ours say it themselves."""
+    if path.suffix == ".safetensors" and native.stored_task(path) == experiment.task:
+        stored = native.read_header_as(InstanceExperiment, path)[0]
+        assert stored is not None
+        return replace(experiment, model=replace(experiment.model, norm_eps=stored.model.norm_eps))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(COCO_V1):
         return experiment

@@ -21,19 +21,19 @@ def instance_colour(number: int) -> Colour:
 
 
 def draw(picture: np.ndarray, instances: Instances) -> Any:
-    """A PIL picture of an RGB picture uint8 [H, W, 3] with its instances, the best on top."""
+    """A PIL picture of an RGB picture uint8 [H, W, 3] with its instances: small masks over large, best names on top."""
     from PIL import Image, ImageDraw, ImageFont
 
     canvas = picture.astype(np.float32)
-    order = range(len(instances.scores) - 1, -1, -1)
-    for number in order:
-        mask, paint = instances.masks[number], np.array(instance_colour(number), np.float32)
+    areas = instances.masks.sum((1, 2))
+    for number in np.argsort(-areas, kind="stable"):
+        mask, paint = instances.masks[number], np.array(instance_colour(int(number)), np.float32)
         canvas[mask] = canvas[mask] * (1 - ALPHA) + paint * ALPHA
         canvas[outline(mask)] = paint
     drawn = Image.fromarray(np.rint(canvas).astype(np.uint8))
     pen, size = ImageDraw.Draw(drawn), max(11, round(min(picture.shape[:2]) / 32))
     font = ImageFont.load_default(size)
-    for number in order:
+    for number in range(len(instances.scores) - 1, -1, -1):
         left, top, right, bottom = (float(side) for side in instances.boxes[number])
         colour = instance_colour(number)
         pen.rectangle([left, top, right, bottom], outline=colour, width=max(1, size // 8))
