@@ -11,7 +11,7 @@ HEIGHT, WIDTH = 64, 96
 CATEGORIES = ({"id": 3, "name": "disc"}, {"id": 17, "name": "bar"})
 TINY = (
     *("model.backbone=resnet18", "model.pretrained=none", "model.channels=16", "model.box_features=32"),
-    *("model.mask_layers=1", "model.trainable_layers=5", "model.anchors=[16, 16, 32, 32, 64]"),
+    *("model.mask_layers=1", "model.trainable_layers=2", "model.anchors=[16, 16, 32, 32, 64]"),
     *("preprocess.short=64", "preprocess.long=96", "proposals.train=40", "proposals.test=20", "proposals.anchors=32"),
     *("proposals.boxes=16", "optim.warmup=2", "optim.steps=[100]", "optim.lr=0.01", "train.batch=2"),
     *("train.iterations=4", "train.validate_every=0", "train.checkpoint_every=0", "inference.detections=10"),
