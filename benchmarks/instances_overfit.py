@@ -18,8 +18,9 @@ from crisscross.checkpoints.instances import load_instances
 from crisscross.cli.instances import print_evaluation
 from crisscross.config import override
 from crisscross.data.coco_instances import InstanceSplit, open_coco_instances
+from crisscross.engine.instances.build import Start
 from crisscross.engine.instances.evaluate import evaluate_instances
-from crisscross.engine.instances.train import Start, train_instances
+from crisscross.engine.instances.train import train_instances
 from crisscross.engine.setup import Machine
 from crisscross.files import write_text
 from crisscross.zoo import instance_recipe

@@ -84,7 +84,8 @@ def train(arguments: argparse.Namespace) -> int:
 
     from crisscross.cli.train import resume_command
     from crisscross.data.coco_instances import open_coco_instances
-    from crisscross.engine.instances.train import Start, train_instances
+    from crisscross.engine.instances.build import Start
+    from crisscross.engine.instances.train import train_instances
     from crisscross.engine.setup import Machine
 
     if arguments.threads:

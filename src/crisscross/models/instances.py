@@ -206,8 +206,8 @@ def initialise_from_torchvision(segmenter: InstanceSegmenter) -> None:
     except (OSError, RuntimeError) as error:
         raise CrissCrossError(
             f"torchvision's weights {weights.url} cannot be had ({' '.join(str(error).split())[:120]}); give a local "
-            "file: --weights FILE to evaluate and predict, --init FILE (Mask R-CNN) or --backbone-weights FILE (ResNet) "
-            "to train, where model.pretrained=none starts from nothing"
+            "file: --weights FILE to evaluate and predict, --init FILE (Mask R-CNN) or --backbone-weights FILE "
+            "(ResNet) to train, where model.pretrained=none starts from nothing"
         ) from error
     if model.pretrained == "coco":
         fill_from_mask_rcnn(segmenter, tensors, weights.url)

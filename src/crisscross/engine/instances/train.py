@@ -1,6 +1,5 @@
 """A training run of instances: everything around the loop. Checks, builds, validates, saves, resumes."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -10,13 +9,13 @@ from typing import Any
 import torch
 
 from crisscross.checkpoints import native
-from crisscross.checkpoints.backbone import read_backbone_weights
 from crisscross.checkpoints.instances import read_mask_rcnn, with_norm_eps
 from crisscross.config import InstanceExperiment, differences, to_yaml
-from crisscross.data.coco_instances import InstanceData, InstanceSplit
+from crisscross.data.coco_instances import InstanceData
 from crisscross.data.coco_masks import import_coco
 from crisscross.data.coco_samples import InstanceSamples, collate
 from crisscross.data.loader import check_share, training_batches
+from crisscross.engine.instances.build import Start, build_network, with_data_classes
 from crisscross.engine.instances.evaluate import InstanceEvaluation, evaluate_instances
 from crisscross.engine.instances.loop import training_steps
 from crisscross.engine.instances.optimiser import create_optimiser, scaling_advice
@@ -31,7 +30,6 @@ from crisscross.engine.together import ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
-from crisscross.models.instances import InstanceSegmenter, fill_body, fill_from_mask_rcnn, torchvision_classes
 from crisscross.progress import Progress
 
 COLUMNS = ("iteration", "loss", "lr", "seconds", "val_mask_ap", "val_box_ap")
@@ -57,14 +55,6 @@ class InstanceOutcome:
     finished: bool
     seconds: float
     main_process: bool = True
-
-
-@dataclass(frozen=True)
-class Start:
-    """Local files to start from: a ResNet's weights, or a whole Mask R-CNN in torchvision's names (or ours)."""
-
-    backbone: Path | None = None
-    whole: Path | None = None
 
 
 def train_instances(
@@ -98,34 +88,6 @@ def train_instances(
         return run.go(listener or (lambda step: None))
 
 
-def with_data_classes(
-    experiment: InstanceExperiment, split: InstanceSplit, whole: dict[str, Any]
-) -> InstanceExperiment:
-    """The experiment with the data's classes: as COCO's weights number them where these are to be kept.
-
-    Raises:
-        CrissCrossError: the experiment names classes that the data does not have.
-    """
-    data = experiment.data
-    if data.classes:
-        known = dict(zip(data.categories, data.classes, strict=True))
-        for number, name in zip(split.categories, split.classes, strict=True):
-            if known.get(number) != name:
-                raise CrissCrossError(
-                    f"{split.file}: category {number} is {name!r}, data.classes has {known.get(number)!r} there"
-                )
-        return experiment
-    classes, categories = split.classes, split.categories
-    published = torchvision_classes()
-    outputs = len(whole["roi_heads.box_predictor.cls_score.weight"]) - 1 if whole else 0
-    wants_coco = outputs == len(published) or (not whole and experiment.model.pretrained == "coco")
-    if wants_coco and all(
-        1 <= n <= len(published) and published[n - 1] == name for n, name in zip(categories, classes, strict=True)
-    ):
-        classes, categories = published, tuple(range(1, len(published) + 1))
-    return replace(experiment, data=replace(data, classes=classes, categories=categories))
-
-
 class _Run:
     """State of one call of `train_instances`."""
 
@@ -152,7 +114,10 @@ class _Run:
         check_share(train, self.accelerator.num_processes)
         torch.manual_seed(train.seed)
         self.facts: dict[str, Any] = {"seconds": 0.0, "torch": torch.__version__.split("+")[0]}
-        self.segmenter = self._network(start, whole)
+        self.segmenter, facts, line = build_network(self.experiment, start, whole, resume)
+        self.facts |= facts
+        self.lines += [line] if line else []
+        self.segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
         self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
         self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
         self.position = InstancePosition()
@@ -208,24 +173,6 @@ class _Run:
             raise CrissCrossError(
                 f"{self.folder}: holds a run already; continue it with --resume or choose another --out"
             )
-
-    def _network(self, start: Start, whole: dict[str, Any]) -> InstanceSegmenter:
-        """The network with the weights to start from, on its device."""
-        local = start.backbone or start.whole
-        segmenter = InstanceSegmenter(self.experiment, initialise=not self.resume and local is None)
-        if local and not self.resume:
-            if start.whole:
-                unfit = fill_from_mask_rcnn(segmenter, whole, str(start.whole))
-                if unfit:
-                    self.lines.append(
-                        f"{start.whole}: has other classes; {len(unfit)} tensors of the classifiers start anew"
-                    )
-            else:
-                assert start.backbone is not None
-                fill_body(segmenter, read_backbone_weights(start.backbone), str(start.backbone))
-            digest = hashlib.sha256(local.read_bytes()).hexdigest()
-            self.facts["start_weights"] = {"file": local.name, "sha256": digest}
-        return segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
 
     def go(self, listener: Callable[[Step], None]) -> InstanceOutcome:
         """Run to the end or to an interruption; either way the folder is complete."""
