@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crisscross import surgery
     from crisscross.checkpoints import build, from_pretrained, load, push_to_hub, save, save_pretrained
+    from crisscross.checkpoints.instances import load_instances
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         RecurrentCrissCrossAttention3d,
     )
     from crisscross.models import Logits, Prediction, Segmenter
+    from crisscross.models.instances import InstanceSegmenter
     from crisscross.ops import criss_cross_attention, criss_cross_attention_3d
     from crisscross.rewrite import optimize
 
@@ -33,6 +35,7 @@ _ROOMS = {
     "CrissCrossError": "errors",
     "DataSet": "data",
     "Experiment": "config",
+    "InstanceSegmenter": "models.instances",
     "Logits": "models",
     "Pair": "data",
     "Prediction": "models",
@@ -44,6 +47,7 @@ _ROOMS = {
     "criss_cross_attention_3d": "ops",
     "from_pretrained": "checkpoints",
     "load": "checkpoints",
+    "load_instances": "checkpoints.instances",
     "open_dataset": "data",
     "optimize": "rewrite",
     "push_to_hub": "checkpoints",
@@ -57,6 +61,7 @@ __all__ = [
     "CrissCrossError",
     "DataSet",
     "Experiment",
+    "InstanceSegmenter",
     "Logits",
     "Pair",
     "Prediction",
@@ -68,6 +73,7 @@ __all__ = [
     "criss_cross_attention_3d",
     "from_pretrained",
     "load",
+    "load_instances",
     "open_dataset",
     "optimize",
     "push_to_hub",

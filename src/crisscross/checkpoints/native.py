@@ -5,16 +5,20 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from crisscross.checkpoints.strangers import HEAD, stranger
 from crisscross.config import Experiment, from_dict, to_dict
+from crisscross.config.parse import Tree, task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
+
+if TYPE_CHECKING:
+    from crisscross.models.instances import InstanceSegmenter
 
 FORMAT = "crisscross-1"
 # Tensors under this prefix belong to the optimiser, in a file that training can resume from.
@@ -34,7 +38,7 @@ class Misfit(CrissCrossError):
 
 
 def save(
-    segmenter: Segmenter,
+    segmenter: "Segmenter | InstanceSegmenter",
     path: str | os.PathLike[str],
     dtype: torch.dtype | None = None,
     facts: dict[str, Any] | None = None,
@@ -65,7 +69,7 @@ def save(
 
 
 def stored_tensors(
-    segmenter: Segmenter, path: str | os.PathLike[str], dtype: torch.dtype | None = None
+    segmenter: "Segmenter | InstanceSegmenter", path: str | os.PathLike[str], dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
     """The state dict as a file holds it, on the CPU, floating-point tensors in `dtype` where one is given.
 
@@ -99,9 +103,17 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Experiment | 
     Raises:
         CrissCrossError: missing, truncated or not a safetensors file.
     """
+    return (read_tensors(path), *read_header(path))
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors alone of a safetensors file of whatever origin.
+
+    Raises:
+        CrissCrossError: missing, truncated or not a safetensors file.
+    """
     with _opened(path) as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
-    return (tensors, *read_header(path))
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
 
 
 def read_header(path: str | os.PathLike[str]) -> tuple[Experiment | None, dict[str, Any]]:
@@ -110,6 +122,25 @@ def read_header(path: str | os.PathLike[str]) -> tuple[Experiment | None, dict[s
     Raises:
         CrissCrossError: missing, truncated or not a safetensors file.
     """
+    return read_header_as(Experiment, path)
+
+
+def stored_task(path: str | os.PathLike[str]) -> str:
+    """What the network of a safetensors file does; `segmentation` where the file does not say.
+
+    Raises:
+        CrissCrossError: missing, truncated or not a safetensors file.
+    """
+    with _opened(path) as file:
+        header = file.metadata() or {}
+    try:
+        return task_of(json.loads(header.get("experiment", "{}")))
+    except (ValueError, RecursionError):
+        return task_of({})
+
+
+def read_header_as(kind: type[Tree], path: str | os.PathLike[str]) -> tuple[Tree | None, dict[str, Any]]:
+    """`read_header` for an experiment of `kind`; that of another task is refused."""
     with _opened(path) as file:
         header = file.metadata() or {}
     if "experiment" not in header:
@@ -118,7 +149,7 @@ def read_header(path: str | os.PathLike[str]) -> tuple[Experiment | None, dict[s
         raise CrissCrossError(f"{path}: written by another version ({header.get('format')}); this one reads {FORMAT}")
     try:
         experiment, facts = (
-            from_dict(Experiment, json.loads(header["experiment"])),
+            from_dict(kind, json.loads(header["experiment"])),
             json.loads(header.get("facts", "{}")),
         )
     except (CrissCrossError, ValueError, RecursionError) as error:
@@ -151,7 +182,7 @@ def _stranger(path: Path) -> str | None:
         return stranger(file.read(HEAD))
 
 
-def fill(segmenter: Segmenter, tensors: dict[str, Tensor], source: str) -> None:
+def fill(segmenter: "Segmenter | InstanceSegmenter", tensors: dict[str, Tensor], source: str) -> None:
     """Load our own names into a network; everything must fit.
 
     Only the embedding of the category-consistent loss may be missing, left over or of another width: the network then

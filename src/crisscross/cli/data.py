@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli import instances
 from crisscross.cli.options import count, positive
 from crisscross.cli.tables import print_table
 
@@ -57,7 +58,7 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     check.add_argument(
         "--name",
         default="auto",
-        help="auto (recognise the layout, default), one that `crisscross data list` shows, folder, or "
+        help="auto (recognise the layout, default), one that `crisscross data list` shows, folder, coco-instances, or "
         "package.module:function",
     )
     check.add_argument(
@@ -141,6 +142,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrissCrossError: the folder is not a data set, or a file cannot be written.
     """
+    if arguments.name == "coco-instances":
+        return instances.check(arguments)
     from crisscross.data import open_dataset
     from crisscross.data.check import check, write_share_picture
     from crisscross.files import write_text

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli import instances
 from crisscross.cli.options import add_network, count
 from crisscross.cli.tables import print_table
 
@@ -41,6 +42,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    if instances.is_instance_network(arguments.network):
+        return instances.evaluate(arguments)
     import torch
 
     from crisscross import zoo

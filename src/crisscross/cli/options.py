@@ -37,6 +37,21 @@ def positive(text: str) -> int:
     return _at_least(1, text)
 
 
+def share(text: str) -> float:
+    """A number between 0 and 1.
+
+    Raises:
+        ArgumentTypeError: it is not.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"must be a number between 0 and 1, got {text}")
+    return value
+
+
 def _at_least(low: int, text: str) -> int:
     try:
         value = int(text)

@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from crisscross.cli.options import add_network, count, positive
+from crisscross.cli import instances
+from crisscross.cli.options import add_network, count, positive, share
 from crisscross.errors import CrissCrossError
 
 
@@ -26,11 +27,17 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--block", type=positive, metavar="N", help="with --big: side of a block (default 1024)")
     parser.add_argument("--overlap", type=count, metavar="N", help="with --big: pixels shared by blocks (default 256)")
+    parser.add_argument(
+        "--score", type=share, metavar="S", help="instance segmentation: leave out what scores less (default 0.5)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    if instances.is_instance_network(arguments.network):
+        return instances.predict(arguments)
+    instances.refuse_instance_options(arguments)
     from crisscross.engine.predict import KINDS, Labelled, find_pictures, predict_big_files, predict_files
     from crisscross.progress import Progress
 

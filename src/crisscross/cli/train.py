@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli import instances
 from crisscross.cli.options import count, positive
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", help="local pretrained backbone weights")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="instance segmentation: start from this Mask R-CNN (torchvision's names)",
+    )
     parser.add_argument(
         "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"
     )
@@ -87,6 +94,9 @@ def resume_command(arguments: argparse.Namespace) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    if instances.is_instance_recipe(arguments.recipe):
+        return instances.train(arguments)
+    instances.refuse_instance_options(arguments)
     experiment = experiment_from(arguments.recipe, arguments.set)
     from crisscross.data import open_dataset
 

@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
         CrissCrossError: there is no such recipe.
     """
     from crisscross.cli.tables import print_plain
+    from crisscross.zoo.instances import instance_table
     from crisscross.zoo.tables import entry_text, lip_table, markdown, our_table, published_tables
 
     if arguments.name:
@@ -37,5 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_plain(our_table())
         print("\nHuman parsing, LIP val (published by the paper | measured by us)")
         print_plain(lip_table())
+        print("\nInstance segmentation, COCO val 2017 (the paper's | measured by us)")
+        print_plain(instance_table())
         print("\n`crisscross zoo NAME` prints one recipe; `crisscross train|evaluate|predict NAME ...` use it.")
     return 0

@@ -9,11 +9,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from crisscross.config.instances import TASK as INSTANCES
+from crisscross.config.instances import InstanceExperiment
 from crisscross.config.names import hint
 from crisscross.config.tree import Experiment
 from crisscross.errors import CrissCrossError
 
 Node = TypeVar("Node")
+Tree = TypeVar("Tree", Experiment, InstanceExperiment)
+# What a tree is for that names no task.
+SEGMENTATION = "segmentation"
 
 
 def to_dict(node: Any) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(first: Experiment, second: Experiment) -> list[str]:
+def differences(first: Any, second: Any) -> list[str]:
     """Dotted keys whose values differ between two experiments."""
     ours, theirs = flatten(first), flatten(second)
     return [key for key in ours if ours[key] != theirs[key]]
@@ -54,6 +59,8 @@ def from_dict(kind: type[Node], values: Any, prefix: str = "") -> Node:
     if not isinstance(values, dict):
         where = prefix.rstrip(".") or "the configuration"
         raise CrissCrossError(f"{where} must be a mapping of keys to values, got {values!r}")
+    if not prefix:
+        _check_task(kind, values)
     kinds = typing.get_type_hints(kind)
     known = [entry.name for entry in dataclasses.fields(kind)]  # type: ignore[arg-type]
     made = {}
@@ -64,7 +71,28 @@ def from_dict(kind: type[Node], values: Any, prefix: str = "") -> Node:
     return kind(**made)
 
 
-def override(experiment: Experiment, words: Iterable[str]) -> Experiment:
+def task_of(values: Any) -> str:
+    """The task that a tree of plain values is for: its `task`, `segmentation` where it names none."""
+    return str(values.get("task", SEGMENTATION)) if isinstance(values, dict) else SEGMENTATION
+
+
+def _check_task(kind: type, values: Any) -> None:
+    """Refuse a tree of another task where an experiment of `kind` is wanted."""
+    wanted = getattr(kind, "task", SEGMENTATION if kind is Experiment else None)
+    found = task_of(values)
+    if wanted is None or found == wanted or found not in (SEGMENTATION, INSTANCES):
+        return
+    if found == INSTANCES:
+        raise CrissCrossError(
+            f"an instance-segmentation experiment (task: {INSTANCES}), wanted is one of semantic segmentation; "
+            "`crisscross train|evaluate|predict` and crisscross.load_instances take it"
+        )
+    raise CrissCrossError(
+        f"a semantic-segmentation experiment, wanted is one of instance segmentation (task: {INSTANCES})"
+    )
+
+
+def override(experiment: Tree, words: Iterable[str]) -> Tree:
     """Apply `section.key=value` words (values in YAML) and return the new experiment."""
     changes: dict[str, Any] = {}
     for word in words:
@@ -75,7 +103,7 @@ def override(experiment: Experiment, words: Iterable[str]) -> Experiment:
     return apply_overrides(experiment, changes)
 
 
-def apply_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
+def apply_overrides(experiment: Tree, changes: Mapping[str, Any]) -> Tree:
     """Replace values by dotted key, e.g. `{"model.recurrence": 1}`, and return the new experiment."""
     tree = to_dict(experiment)
     for dotted, value in changes.items():
@@ -91,24 +119,35 @@ def apply_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Exper
             raise CrissCrossError(_unknown(leaf, list(node), "".join(f"{part}." for part in path)))
         # A whole section as a value changes the keys that it names and leaves the others.
         node[leaf] = {**node[leaf], **value} if isinstance(node[leaf], dict) and isinstance(value, dict) else value
-    return from_dict(Experiment, tree)
+    return from_dict(type(experiment), tree)
 
 
-def load_experiment(path: str | os.PathLike[str]) -> Experiment:
-    """Read an experiment from a YAML file."""
+def read_tree(path: str | os.PathLike[str]) -> Any:
+    """The plain values of a YAML file, of whatever task."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CrissCrossError(f"{path}: cannot read this configuration: {error}") from error
     values = _yaml(text, str(path))
+    return {} if values is None else values
+
+
+def load_experiment(path: str | os.PathLike[str]) -> Experiment:
+    """Read an experiment from a YAML file."""
+    return load_tree(path, Experiment)
+
+
+def load_tree(path: str | os.PathLike[str], kind: type[Node]) -> Node:
+    """Read an experiment of `kind` (`Experiment`, `InstanceExperiment`) from a YAML file."""
+    values = read_tree(path)
     try:
-        return from_dict(Experiment, {} if values is None else values)
+        return from_dict(kind, values)
     except CrissCrossError as error:
         raise CrissCrossError(f"{path}: {error}") from error
 
 
-def to_yaml(experiment: Experiment) -> str:
+def to_yaml(experiment: Any) -> str:
     """The experiment as YAML, every key present, in the order of the tree."""
     import yaml
 

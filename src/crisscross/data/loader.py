@@ -5,18 +5,22 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from crisscross.config import Experiment, TrainConfig
+from crisscross.config import Experiment, InstanceExperiment, TrainConfig
+from crisscross.config.instances import InstanceTrainConfig
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.preprocess import normalise
 from crisscross.data.reading import read_pair
 from crisscross.errors import CrissCrossError
 
+# Makes a batch of a list of samples, among which errors may be.
+Collate = Callable[[list[Any]], Any]
 # Picture uint8 [H, W, 3] and mask uint8 [H, W] of a pair: `read_pair`, or a cache before it.
 Read = Callable[[Pair, DataSet], tuple[np.ndarray, np.ndarray]]
 
@@ -45,7 +49,13 @@ class Batch:
         return Batch(pictures, labels, self.names)
 
 
-class TrainingSamples(Dataset):
+class Samples(Dataset):
+    """An endless stream of training samples: item n is the n-th since training began."""
+
+    experiment: Experiment | InstanceExperiment
+
+
+class TrainingSamples(Samples):
     """The endless stream of augmented training samples; item n is the n-th sample since training began.
 
     Epoch n // len(pairs) has its own permutation, and every draw of sample n comes from a generator seeded by
@@ -55,7 +65,8 @@ class TrainingSamples(Dataset):
     def __init__(
         self, dataset: DataSet, pairs: tuple[Pair, ...], experiment: Experiment, read: Read = read_pair
     ) -> None:
-        self.dataset, self.pairs, self.experiment, self.read = dataset, pairs, experiment, read
+        self.dataset, self.pairs, self.read = dataset, pairs, read
+        self.experiment: Experiment = experiment
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
 
     def pair_at(self, n: int) -> Pair:
@@ -82,7 +93,7 @@ class TrainingSamples(Dataset):
         return (*pad(normal, mask, experiment.augment.crop, ignore), pair.name)
 
 
-def check_share(train: TrainConfig, processes: int) -> None:
+def check_share(train: TrainConfig | InstanceTrainConfig, processes: int) -> None:
     """Refuse a batch that cannot be shared out evenly.
 
     Raises:
@@ -96,11 +107,12 @@ def check_share(train: TrainConfig, processes: int) -> None:
 
 
 def training_batches(
-    samples: TrainingSamples, start: int, process: int = 0, processes: int = 1, workers: int = 0
-) -> Iterator[Batch]:
+    samples: Samples, start: int, process: int = 0, processes: int = 1, workers: int = 0, collate: Collate | None = None
+) -> Iterator[Any]:
     """Batches from iteration `start` to the end of training, `train.accumulate` of them for each iteration.
 
-    Iteration t uses samples t * batch .. (t + 1) * batch - 1, shared out evenly among the processes.
+    Iteration t uses samples t * batch .. (t + 1) * batch - 1, shared out evenly among the processes. `collate` makes a
+    batch of a list of samples: a `Batch` where none is given.
 
     Raises:
         CrissCrossError: the batch cannot be shared out evenly; raised when the first batch is asked for.
@@ -114,7 +126,7 @@ def training_batches(
         batch_size=share // train.accumulate,
         sampler=places,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=collate or _collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
         # The loader draws a seed for its workers, which nothing here uses: not from the model's own stream of chance.
@@ -131,22 +143,29 @@ def evaluation_pictures(
     Raises:
         CrissCrossError: a pair cannot be read; raised when its turn comes.
     """
-    samples = _Guarded(EvaluationSamples(dataset, pairs))
-    loader = DataLoader(samples, batch_size=None, num_workers=workers, worker_init_fn=_start_worker)
+    yield from guarded_items(EvaluationSamples(dataset, pairs), workers)
+
+
+def guarded_items(samples: Dataset, workers: int) -> Iterator[Any]:
+    """The items of samples that have a length, in order, read by `workers` processes.
+
+    Raises:
+        CrissCrossError: whatever a sample raises, when its turn comes, or a process that reads died.
+    """
+    loader = DataLoader(_Guarded(samples), batch_size=None, num_workers=workers, worker_init_fn=_start_worker)
     yield from _raise_errors(loader)
 
 
 class _Guarded(Dataset):
     """Hands errors over as items: a worker process that raises would bury the one clear line in a traceback."""
 
-    def __init__(self, samples: "TrainingSamples | EvaluationSamples") -> None:
+    def __init__(self, samples: Dataset) -> None:
         self.samples = samples
 
     def __len__(self) -> int:
-        assert isinstance(self.samples, EvaluationSamples)
-        return len(self.samples)
+        return len(self.samples)  # type: ignore[arg-type]
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str] | CrissCrossError:
+    def __getitem__(self, index: int) -> Any:
         try:
             return self.samples[index]
         except CrissCrossError as error:

@@ -1,11 +1,12 @@
 """Everything that a run tells while it goes: the log, the trackers and the progress on the terminal."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from crisscross.engine.log import RunLog
+from crisscross.engine.log import CSV_COLUMNS, RunLog
 from crisscross.engine.loop import Step
 from crisscross.metrics import Scores
 from crisscross.progress import Progress
@@ -19,10 +20,18 @@ class Journal:
         start: the iteration that training continues from.
         accelerator: its trackers get every number.
         progress: what is shown.
+        columns: those of `log.csv`.
     """
 
-    def __init__(self, folder: Path, start: int, accelerator: Accelerator, progress: Progress) -> None:
-        self.log = RunLog(folder, start) if accelerator.is_main_process else None
+    def __init__(
+        self,
+        folder: Path,
+        start: int,
+        accelerator: Accelerator,
+        progress: Progress,
+        columns: tuple[str, ...] = CSV_COLUMNS,
+    ) -> None:
+        self.log = RunLog(folder, start, columns) if accelerator.is_main_process else None
         self.accelerator, self.progress = accelerator, progress
 
     def step(self, step: Step, seconds: float, skipped: int) -> None:
@@ -47,6 +56,13 @@ class Journal:
         if scores.miou is not None:
             self.accelerator.log({"val_miou": scores.miou}, iteration)
         self.progress.update(iteration, mIoU="-" if scores.miou is None else f"{scores.miou:.3f}")
+
+    def scores(self, iteration: int, facts: Mapping[str, float | None], **shown: str) -> None:
+        """Scores of a validation by name, and those to show beside the progress."""
+        if self.log is not None:
+            self.log.add(iteration, **facts)
+        self.accelerator.log({name: value for name, value in facts.items() if value is not None}, iteration)
+        self.progress.update(iteration, **shown)
 
     def close(self) -> None:
         """Write the table of the curve."""

@@ -9,7 +9,7 @@ from typing import Any
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_text
 
-CSV_COLUMNS = ["iteration", "loss", "lr", "seconds", "val_miou"]
+CSV_COLUMNS = ("iteration", "loss", "lr", "seconds", "val_miou")
 
 
 class RunLog:
@@ -18,9 +18,11 @@ class RunLog:
     Args:
         folder: the run folder.
         start: the iteration that training continues from.
+        columns: those of the table.
     """
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, start: int, columns: tuple[str, ...] = CSV_COLUMNS) -> None:
+        self.columns = columns
         self.path = folder / "log.jsonl"
         self.csv = folder / "log.csv"
         kept = [entry for entry in read_log(folder) if entry["iteration"] <= start] if start else []
@@ -44,7 +46,7 @@ class RunLog:
         for entry in read_log(self.path.parent):
             rows.setdefault(entry["iteration"], {}).update(entry)
         text = io.StringIO()
-        table = csv.DictWriter(text, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        table = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(rows.values())
         write_text(self.csv, text.getvalue())

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -65,7 +66,7 @@ def training_steps(
         rate = learning_rate(experiment.optim, iteration, train.iterations)
         set_rate(optimiser, rate)
         # All of them before anything changes: where the pictures end, the network stands at the end of a step.
-        passes = _fetch(batches, train.accumulate)
+        passes = fetch(batches, train.accumulate)
         torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
         optimiser.zero_grad()
         total, found, former = 0.0, [], [buffer.clone() for buffer in statistics]
@@ -82,7 +83,7 @@ def training_steps(
                 total += _number(value) if scaled else _finite(value, iteration, batch)
                 with _clear_errors(batch):
                     accelerator.backward(value)
-        norm = _clip(accelerator, network, experiment.optim.clip)
+        norm = clip(accelerator, network, experiment.optim.clip)
         optimiser.step()
         if accelerator.num_processes > 1:
             total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "mean"))
@@ -93,25 +94,32 @@ def training_steps(
             for buffer, value in zip(statistics, former, strict=True):
                 buffer.copy_(value)
         if skipped >= train.max_skipped:
-            raise CrissCrossError(_too_many(skipped, iteration, accelerator))
-        yield Step(iteration + 1, total, rate, _mean_parts(found, accelerator), left_out, norm)
+            raise CrissCrossError(too_many(skipped, iteration, accelerator))
+        yield Step(iteration + 1, total, rate, mean_parts(found, accelerator), left_out, norm)
 
 
-def _fetch(batches: Iterator[Batch], count: int) -> list[Batch]:
+def fetch(batches: Iterator[Any], count: int) -> list[Any]:
+    """The next `count` batches.
+
+    Raises:
+        NoPictures: there are none to be had.
+    """
     try:
         return [next(batches) for _ in range(count)]
     except CrissCrossError as error:
         raise NoPictures(str(error)) from error
 
 
-def _clip(accelerator: Accelerator, network: nn.Module, limit: float) -> float | None:
+def clip(accelerator: Accelerator, network: nn.Module, limit: float) -> float | None:
+    """Bound the norm of all gradients; their norm before that, None where `limit` is 0."""
     if not limit:
         return None
     norm = accelerator.clip_grad_norm_(network.parameters(), limit)
     return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
-def _too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
+def too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
+    """What to say of a training whose steps overflow one after the other."""
     scale = accelerator.scaler.get_scale()
     return (
         f"{skipped} steps in a row were skipped up to iteration {iteration + 1}, because numbers overflow in fp16 (the "
@@ -119,7 +127,7 @@ def _too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
     )
 
 
-def _mean_parts(parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator) -> dict[str, float]:
+def mean_parts(parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator) -> dict[str, float]:
     """The mean of each part over the passes of an iteration and over processes."""
     values = torch.stack([torch.stack(list(one.values())) for one in parts]).mean(dim=0)
     if accelerator.num_processes > 1:

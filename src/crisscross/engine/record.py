@@ -15,15 +15,22 @@ import torch
 from accelerate import PartialState
 
 from crisscross import __version__
-from crisscross.config import Experiment, to_dict
+from crisscross.config import Experiment, InstanceExperiment, to_dict
 from crisscross.data import DataSet
+from crisscross.data.coco_instances import InstanceData
 from crisscross.files import write_text
 
 RECORD = "run.json"
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
 
 
-def write_record(folder: Path, experiment: Experiment, dataset: DataSet, machine: dict[str, Any], start: int) -> None:
+def write_record(
+    folder: Path,
+    experiment: Experiment | InstanceExperiment,
+    dataset: DataSet | InstanceData,
+    machine: dict[str, Any],
+    start: int,
+) -> None:
     """Write `run.json`: the experiment, the data, and an entry for every time that the run was started or resumed.
 
     An entry holds the iteration that it began with, the time, the command, the seed, versions, hardware, the options
@@ -33,7 +40,7 @@ def write_record(folder: Path, experiment: Experiment, dataset: DataSet, machine
         CrissCrossError: the file cannot be written.
     """
     before = read_record(folder).get("starts", []) if start else []
-    splits = {name: len(pairs) for name, pairs in dataset.splits.items()}
+    splits = {name: len(pictures) for name, pictures in dataset.splits.items()}
     facts = {
         "experiment": to_dict(experiment),
         "data": {"name": dataset.name, "root": str(dataset.root), "pictures": splits},
@@ -51,7 +58,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _start(experiment: Experiment, machine: dict[str, Any], start: int) -> dict[str, Any]:
+def _start(experiment: Experiment | InstanceExperiment, machine: dict[str, Any], start: int) -> dict[str, Any]:
     return {
         "iteration": start,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

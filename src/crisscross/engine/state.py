@@ -3,16 +3,21 @@
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from crisscross.checkpoints import native
-from crisscross.config import Experiment
+from crisscross.config import Experiment, InstanceExperiment
+from crisscross.config.parse import Tree
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.shard import part_of, take, whole, whole_states
 from crisscross.errors import CrissCrossError
 from crisscross.models import Segmenter
+
+if TYPE_CHECKING:
+    from crisscross.models.instances import InstanceSegmenter
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 # Where an average stands in the place of the weights, the weights that training continues from.
@@ -36,9 +41,9 @@ class Position:
 
 def save_state(
     folder: Path,
-    segmenter: Segmenter,
+    segmenter: "Segmenter | InstanceSegmenter",
     optimiser: torch.optim.Optimizer,
-    position: Position,
+    position: Any,
     facts: dict[str, Any],
     average: WeightAverage | None = None,
     write: bool = True,
@@ -68,8 +73,7 @@ def load_state(
     """
     path = folder / LAST
     tensors, _, facts = native.read(path)
-    if "position" not in facts:
-        raise CrissCrossError(f"{path}: holds weights but no training state; it cannot be resumed from")
+    _check_position(path, facts)
     with whole(segmenter) as full:
         native.fill(full, tensors, str(path))
         if average is not None:
@@ -77,13 +81,35 @@ def load_state(
             live = {key.removeprefix(LIVE): value for key, value in tensors.items() if key.startswith(LIVE)}
             native.fill(full, live, str(path))
         take(segmenter, full)
-    for name, parameter in segmenter.named_parameters():
+    fill_optimiser(segmenter, optimiser, tensors)
+    return Position(**facts["position"]), facts
+
+
+def _check_position(path: Path, facts: dict[str, Any]) -> None:
+    if "position" not in facts:
+        raise CrissCrossError(f"{path}: holds weights but no training state; it cannot be resumed from")
+
+
+def load_instance_state(
+    folder: Path, segmenter: "InstanceSegmenter", optimiser: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`load_state` for instances: the fields of the position, and the facts."""
+    path = folder / LAST
+    tensors, (_, facts) = native.read_tensors(path), native.read_header_as(InstanceExperiment, path)
+    _check_position(path, facts)
+    native.fill(segmenter, tensors, str(path))
+    fill_optimiser(segmenter, optimiser, tensors)
+    return facts["position"], facts
+
+
+def fill_optimiser(network: torch.nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give the optimiser of a network its stored state."""
+    for name, parameter in network.named_parameters():
         prefix = f"{native.OPTIMISER}{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
             # AdamW keeps its step count on the CPU.
             optimiser.state[parameter] = {k: v if k == "step" else part_of(v, parameter) for k, v in state.items()}
-    return Position(**facts["position"]), facts
 
 
 def stored_experiment(folder: Path) -> Experiment:
@@ -92,9 +118,14 @@ def stored_experiment(folder: Path) -> Experiment:
     Raises:
         CrissCrossError: there is nothing to resume.
     """
+    return stored_experiment_as(Experiment, folder)
+
+
+def stored_experiment_as(kind: type[Tree], folder: Path) -> Tree:
+    """`stored_experiment` of a task's own kind."""
     if not (folder / LAST).is_file():
         raise CrissCrossError(f"{folder}: nothing to resume, {LAST} is not there; start without --resume")
-    experiment = native.read_header(folder / LAST)[0]
+    experiment = native.read_header_as(kind, folder / LAST)[0]
     if experiment is None:
         raise CrissCrossError(f"{folder / LAST}: holds no experiment; it cannot be resumed from")
     return experiment

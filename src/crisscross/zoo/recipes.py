@@ -6,6 +6,7 @@ from pathlib import Path
 from crisscross.config import Experiment, from_dict, hint
 from crisscross.errors import CrissCrossError
 from crisscross.zoo.beyond import BEYOND
+from crisscross.zoo.instances import INSTANCE_RECIPES
 from crisscross.zoo.lip import LIP
 from crisscross.zoo.published import ALIASES, PUBLISHED, Published, Row, published_recipe
 
@@ -95,8 +96,13 @@ def recipe(name: str) -> Experiment:
         CrissCrossError: there is no such recipe; near misses are named.
     """
     known = ALIASES.get(name, name)
+    if name in INSTANCE_RECIPES:
+        raise CrissCrossError(
+            f"{name} is an instance-segmentation recipe; `crisscross train|evaluate|predict {name}` and "
+            "crisscross.load_instances take it"
+        )
     if known not in RECIPES:
-        near = hint(name, [*RECIPES, *ALIASES])
+        near = hint(name, [*RECIPES, *ALIASES, *INSTANCE_RECIPES])
         raise CrissCrossError(
             f"no recipe {name!r}; {near if near.startswith('did') else '`crisscross zoo` lists all of them'}"
         )

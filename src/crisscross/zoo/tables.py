@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from crisscross.config import to_yaml
+from crisscross.zoo.instances import INSTANCE_RECIPES, instance_table, instance_text
 from crisscross.zoo.lip import CE2P_MIOU, LIP, PAPER
 from crisscross.zoo.measured import MEASURED
 from crisscross.zoo.published import FAMILIES, PUBLISHED, Published
@@ -91,6 +92,8 @@ def entry_text(name: str) -> str:
     Raises:
         CrissCrossError: there is no such recipe.
     """
+    if name in INSTANCE_RECIPES:
+        return instance_text(name)
     experiment = recipe(name)
     row, found = published(name), MEASURED.get(experiment.name)
     lines = [f"# {experiment.name}"]
@@ -120,6 +123,7 @@ def markdown() -> str:
         parts += [f"### {title}\n", _markdown_table(_merged_head(table))]
     parts += [RECIPE_NOTES, _markdown_table(_linked(our_table())), OUR_NOTES]
     parts += [LIP_NOTES, _markdown_table(lip_table())]
+    parts += [INSTANCE_INTRODUCTION, _markdown_table(instance_table())]
     return "\n".join(parts)
 
 
@@ -207,4 +211,11 @@ LIP_NOTES = f"""\
 The published columns are the paper's (ResNet-101, CE2P with criss-cross attention as its context module; CE2P itself
 has mIoU {CE2P_MIOU:.2f} there). Nothing is measured on LIP: its 40,000 pictures were not at hand. The head, its losses
 and where each setting comes from: [parsing.md](parsing.md).
+"""
+
+INSTANCE_INTRODUCTION = """\
+## Instance segmentation
+
+Mask R-CNN on COCO val 2017, see [instances.md](instances.md). The paper's columns are those of its COCO table;
+`measured` is ours and stays empty until COCO and a GPU were in our hands.
 """

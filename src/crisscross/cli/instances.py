@@ -1,0 +1,240 @@
+"""`crisscross train|evaluate|predict` for instance segmentation: what the three commands hand over to."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crisscross.cli.tables import print_table
+from crisscross.errors import CrissCrossError
+
+if TYPE_CHECKING:
+    from crisscross.config import InstanceExperiment
+    from crisscross.engine.instances.evaluate import InstanceEvaluation, Precision
+
+# Options of the three commands that mean something for semantic segmentation alone.
+NOT_IN_TRAIN = ("cache", "recompute", "compile")
+NOT_IN_EVALUATE = ("name", "tta", "optimize")
+NOT_IN_PREDICT = ("optimize", "tta", "big", "block", "overlap")
+# How many problems of a data set are printed.
+PROBLEMS = 50
+# Options that mean something here alone.
+OWN = ("init", "score")
+
+
+def is_instance_recipe(recipe: str) -> bool:
+    """Whether a zoo name or a YAML file is about instances."""
+    from crisscross import zoo
+    from crisscross.config.instances import TASK
+    from crisscross.config.parse import read_tree, task_of
+
+    if recipe.endswith((".yaml", ".yml")) or Path(recipe).is_file():
+        return task_of(read_tree(recipe)) == TASK
+    return recipe in zoo.INSTANCE_RECIPES
+
+
+def is_instance_network(network: str) -> bool:
+    """Whether a run folder, a file of ours or a zoo name is about instances."""
+    from crisscross import zoo
+    from crisscross.config.instances import TASK
+
+    path = Path(network)
+    inside = [path / name for name in ("best.safetensors", "last.safetensors")] if path.is_dir() else [path]
+    for file in inside:
+        if file.is_file() and file.suffix == ".safetensors":
+            from crisscross.checkpoints.native import stored_task
+
+            return stored_task(file) == TASK
+    return network in zoo.INSTANCE_RECIPES
+
+
+def refuse_instance_options(arguments: argparse.Namespace) -> None:
+    """Refuse what only instance segmentation knows.
+
+    Raises:
+        CrissCrossError: such an option is given.
+    """
+    _refuse(arguments, OWN, "is for instance segmentation; this is semantic segmentation")
+
+
+def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if getattr(arguments, name, None) not in (None, False, ""):
+            raise CrissCrossError(f"--{name.replace('_', '-')} {why}")
+
+
+def experiment_from(recipe: str, changes: list[str]) -> "InstanceExperiment":
+    """The experiment of a zoo name or a YAML file, with `--set` words applied."""
+    from crisscross import zoo
+    from crisscross.config import InstanceExperiment, override
+    from crisscross.config.parse import load_tree
+
+    named = recipe in zoo.INSTANCE_RECIPES and not Path(recipe).is_file()
+    return override(zoo.instance_recipe(recipe) if named else load_tree(recipe, InstanceExperiment), changes)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Run `crisscross train`."""
+    _refuse(arguments, NOT_IN_TRAIN, "is not there for instance segmentation")
+    if arguments.init and arguments.backbone_weights:
+        raise CrissCrossError("--init fills the whole network and --backbone-weights its ResNet: give one of them")
+    experiment = experiment_from(arguments.recipe, arguments.set)
+    import torch
+
+    from crisscross.cli.train import resume_command
+    from crisscross.data.coco_instances import open_coco_instances
+    from crisscross.engine.instances.build import Start
+    from crisscross.engine.instances.train import train_instances
+    from crisscross.engine.setup import Machine
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    machine = Machine(arguments.workers, arguments.cpu, arguments.tensorboard, tuple(arguments.track))
+    start = Start(arguments.backbone_weights, arguments.init)
+    data = open_coco_instances(arguments.data)
+    outcome = train_instances(experiment, data, arguments.out, machine, start, arguments.resume)
+    position, out = outcome.position, arguments.out
+    if not outcome.main_process:
+        return 0 if outcome.finished else 130
+    if not outcome.finished:
+        print(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
+        print(f"  {resume_command(arguments)}")
+        return 130
+    if position.best_mask_ap is not None:
+        print(f"best validation mask AP {position.best_mask_ap:.4f} at iteration {position.best_iteration}")
+    print(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}`")
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Run `crisscross evaluate`."""
+    _refuse(arguments, NOT_IN_EVALUATE, "is not there for instance segmentation")
+    from crisscross.checkpoints.instances import load_instances
+    from crisscross.data.coco_instances import open_coco_instances
+    from crisscross.data.coco_masks import import_coco
+    from crisscross.engine.evaluate import choose_device, is_main_process
+    from crisscross.engine.instances.evaluate import evaluate_instances
+    from crisscross.files import write_text
+
+    import_coco()
+    data, device = open_coco_instances(arguments.data), choose_device(arguments.cpu)
+    segmenter = load_instances(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
+    split = data.split(arguments.split or segmenter.experiment.data.val_split)
+    split.check_files()
+    if is_main_process():
+        for line in split.report:
+            print(f"{split.name}: {line}", file=sys.stderr)
+    result = evaluate_instances(segmenter, split, arguments.workers)
+    if not is_main_process():
+        return 0
+    print_evaluation(result)
+    if arguments.json:
+        write_text(arguments.json, json.dumps(facts(result), indent=1) + "\n")
+    if arguments.save_predictions:
+        path = arguments.save_predictions / f"instances_{split.name}_results.json"
+        write_text(path, json.dumps(result.results) + "\n")
+        print(f"wrote {path}: {len(result.results)} instances as a COCO results file")
+    return 0
+
+
+def facts(result: "InstanceEvaluation") -> dict[str, Any]:
+    """An evaluation as JSON values; what has no instances is null."""
+
+    def plain(found: "Precision") -> dict[str, Any]:
+        return {**found.summary, "classes": found.classes}
+
+    return {
+        "task": "instances",
+        "split": result.split,
+        "pictures": result.pictures,
+        "box": plain(result.box),
+        "mask": plain(result.mask),
+        "seconds": round(result.seconds, 2),
+        "fps": result.fps,
+    }
+
+
+def print_evaluation(result: "InstanceEvaluation") -> None:
+    """Print box and mask AP of every class that occurs, and the means."""
+    rows = [["class", "box AP", "mask AP"]]
+    for name, mask in result.mask.classes.items():
+        if mask is not None:
+            rows.append([name, percent(result.box.classes[name]), percent(mask)])
+    print_table(rows)
+    print()
+    names = list(result.mask.summary)
+    rows = [["", *names]]
+    for kind, found in (("box", result.box), ("mask", result.mask)):
+        rows.append([kind, *(percent(found.summary[name]) for name in names)])
+    print_table(rows)
+    fps = "-" if result.fps is None else f"{result.fps:.2f}"
+    print(
+        f"AP in percent, as COCO counts it ({result.split}: {result.pictures} pictures, {result.seconds:.1f} s, "
+        f"{fps} pictures/s); APs, APm, APl: below 32 x 32 pixels, up to 96 x 96, above"
+    )
+
+
+def percent(value: float | None) -> str:
+    """A share as percent; "-" where there is none."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Run `crisscross predict`."""
+    _refuse(arguments, NOT_IN_PREDICT, "is not there for instance segmentation")
+    from crisscross.engine.instances.predict import SCORE, predict_instance_files
+    from crisscross.engine.predict import Labelled, find_pictures
+    from crisscross.progress import Progress
+
+    score = SCORE if arguments.score is None else arguments.score
+    pictures = find_pictures(arguments.paths, arguments.out)
+    import torch
+
+    from crisscross.checkpoints.instances import load_instances
+
+    device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
+    segmenter = load_instances(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
+    with Progress("predict", len(pictures)) as progress:
+
+        def show(labelled: Labelled, done: int) -> None:
+            if labelled.error:
+                progress.say(f"crisscross: {labelled.error}")
+            progress.update(done)
+
+        results = predict_instance_files(segmenter, pictures, arguments.out, score, show)
+    failed = sum(result.error is not None for result in results)
+    if failed < len(results):
+        print(f"{len(results) - failed} of {len(results)} done: {arguments.out} (drawn/, instances.json)")
+    if failed:
+        print(f"crisscross: {failed} of {len(results)} could not be read, see above", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Run `crisscross data check DIR --name coco-instances`. Returns 0 without problems, 2 with some."""
+    from crisscross.data.coco_check import check_split
+    from crisscross.data.coco_instances import open_coco_instances
+    from crisscross.files import write_text
+    from crisscross.progress import Progress
+
+    data = open_coco_instances(arguments.root)
+    problems: list[str] = []
+    for name in filter(data.has, ("train", "val")):
+        split = data.split(name)
+        with Progress(f"reading {name}", len(split)) as progress:
+            problems += check_split(split, lambda count: progress.update(count))
+        entries = [entry for found in split.annotations.values() for entry in found]
+        crowds = sum(entry["iscrowd"] for entry in entries)
+        print(
+            f"{name}: {len(split)} pictures, {len(split.learnable)} with something to learn from; "
+            f"{len(entries) - crowds} instances of {len(split.classes)} classes, {crowds} crowds"
+        )
+        for line in split.report:
+            print(f"{name}: {line}")
+    for problem in problems[:PROBLEMS]:
+        print(problem)
+    print(f"errors: {len(problems)}" + (f", {PROBLEMS} of them shown" if len(problems) > PROBLEMS else ""))
+    if arguments.json:
+        write_text(arguments.json, json.dumps({"root": str(data.root), "problems": problems}, indent=1) + "\n")
+    return 2 if problems else 0

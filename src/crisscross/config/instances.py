@@ -1,0 +1,194 @@
+"""The tree of choices of instance segmentation: its own, told from the other by `task: instances`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from crisscross.config.rules import at_least, fraction, positive, require
+from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
+
+TASK = "instances"
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+# The pictures of one step that the published learning rate of 0.02 is for.
+PUBLISHED_BATCH, PUBLISHED_RATE = 16, 0.02
+
+
+@dataclass(frozen=True)
+class InstanceModelConfig:
+    """Mask R-CNN on torchvision's parts: a ResNet with a feature pyramid, attention right before res4's last block.
+
+    `backbone` is a ResNet of torchvision. `pretrained`: what torchvision's own weights fill it with where no file is
+    given: `imagenet` the ResNet, `coco` the whole network (R-50 alone). `attention`: `rcca` is recurrent criss-cross
+    attention with `recurrence` passes, `nonlocal` a non-local block, `none` neither; `reduction` divides the channels
+    for query and key of `rcca`. Both start as the identity.
+
+    `trainable_layers` counts the stages of the ResNet that learn, from the last one (5: the stem too); batch norms
+    keep their statistics and scales, whose epsilon is `norm_eps` (torchvision's COCO weights want 0). `channels` is the
+    width of the pyramid and of the mask head, `box_features` that of the box head, `mask_layers` the 3 x 3 convolutions
+    of the mask head, `anchors` the sides of the anchors on the five levels, in pixels of the resized picture.
+    """
+
+    backbone: str = "resnet50"
+    pretrained: Literal["none", "imagenet", "coco"] = "imagenet"
+    attention: Literal["rcca", "nonlocal", "none"] = "rcca"
+    recurrence: int = 2
+    reduction: int = 8
+    trainable_layers: int = 3
+    norm_eps: float = 1e-5
+    channels: int = 256
+    box_features: int = 1024
+    mask_layers: int = 4
+    anchors: tuple[int, int, int, int, int] = (32, 64, 128, 256, 512)
+
+    def __post_init__(self) -> None:
+        require(self.backbone in BACKBONES, "model.backbone", f"one of {', '.join(BACKBONES)}", self.backbone)
+        coco = self.pretrained != "coco" or self.backbone == "resnet50"
+        require(coco, "model.pretrained", "none or imagenet but for resnet50", self.pretrained)
+        at_least(self, "model", 1, "recurrence", "reduction", "channels", "box_features", "mask_layers")
+        at_least(self, "model", 0, "trainable_layers", "norm_eps")
+        require(self.trainable_layers <= 5, "model.trainable_layers", "at most 5", self.trainable_layers)
+        require(min(self.anchors) >= 1, "model.anchors", "at least 1", list(self.anchors))
+
+
+@dataclass(frozen=True)
+class InstanceDataConfig:
+    """COCO's layout: `annotations/instances_SPLIT2017.json` and the pictures in `SPLIT2017/`.
+
+    `classes` are the names of the network's outputs after the background and `categories` the numbers that the
+    annotations give them; both are filled in from the data when training starts and are stored with the weights.
+    """
+
+    train_split: str = "train"
+    val_split: str = "val"
+    classes: tuple[str, ...] = ()
+    categories: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        fits = len(self.categories) == len(self.classes)
+        require(fits, "data.categories", f"as long as data.classes ({len(self.classes)})", len(self.categories))
+        distinct = len(set(self.categories)) == len(self.categories)
+        require(distinct, "data.categories", "distinct numbers", list(self.categories))
+
+
+@dataclass(frozen=True)
+class InstancePreprocessConfig:
+    """The short side of a picture becomes `short` pixels, unless the long one would exceed `long`.
+
+    `mean` and `std` are on the 0..255 scale, RGB.
+    """
+
+    short: int = 800
+    long: int = 1333
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        at_least(self, "preprocess", 32, "short")
+        require(self.long >= self.short, "preprocess.long", f"at least preprocess.short ({self.short})", self.long)
+        require(min(self.std) > 0, "preprocess.std", "above 0", list(self.std))
+
+
+@dataclass(frozen=True)
+class InstanceAugmentConfig:
+    """Chance in training: a mirror image with chance `flip`, a short side drawn from `short` (empty: always one)."""
+
+    flip: float = 0.5
+    short: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        fraction(self, "augment", "flip")
+        require(min(self.short, default=32) >= 32, "augment.short", "at least 32", list(self.short))
+
+
+@dataclass(frozen=True)
+class ProposalConfig:
+    """How many boxes are looked at, in each picture.
+
+    `train` and `test` proposals go from the region proposal network to the heads; `anchors` and `boxes` are the samples
+    that its loss and the heads' losses are taken from.
+    """
+
+    train: int = 2000
+    test: int = 1000
+    anchors: int = 256
+    boxes: int = 512
+
+    def __post_init__(self) -> None:
+        at_least(self, "proposals", 1, "train", "test", "anchors", "boxes")
+
+
+@dataclass(frozen=True)
+class InstanceOptimConfig:
+    """SGD (as published) or AdamW; the learning rate is multiplied by `gamma` at every iteration in `steps`.
+
+    During the first `warmup` iterations the rate rises linearly from a thousandth. `lr` is for `train.batch` pictures
+    as it stands: nothing scales it. The backbone trains at `backbone_factor` times it. `clip` is the largest allowed
+    norm of all gradients together (0 = no limit).
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = PUBLISHED_RATE
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    steps: tuple[int, ...] = (60_000, 80_000)
+    gamma: float = 0.1
+    warmup: int = 1000
+    backbone_factor: float = 1.0
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        positive(self, "optim", "lr", "gamma", "backbone_factor")
+        at_least(self, "optim", 0, "weight_decay", "warmup", "clip")
+        fraction(self, "optim", "momentum")
+        rising = list(self.steps) == sorted(set(self.steps)) and min(self.steps, default=1) >= 1
+        require(rising, "optim.steps", "rising iterations from 1", list(self.steps))
+
+
+@dataclass(frozen=True)
+class InstanceTrainConfig:
+    """Length and rhythm of training, as in `TrainConfig`: `batch` pictures a step over all processes."""
+
+    iterations: int = 90_000
+    batch: int = PUBLISHED_BATCH
+    accumulate: int = 1
+    validate_every: int = 10_000
+    checkpoint_every: int = 1000
+    seed: int = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    max_skipped: int = 20
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        at_least(self, "train", 1, "iterations", "batch", "accumulate", "max_skipped")
+        at_least(self, "train", 0, "validate_every", "checkpoint_every", "seed")
+        require(self.seed < 2**63, "train.seed", "below 2**63", self.seed)
+        even = self.batch % self.accumulate == 0
+        require(even, "train.batch", f"a multiple of accumulate ({self.accumulate})", self.batch)
+
+
+@dataclass(frozen=True)
+class InstanceInferenceConfig:
+    """What is kept of a picture: at most `detections` boxes that score `score` or more and overlap by up to `nms`."""
+
+    score: float = 0.05
+    nms: float = 0.5
+    detections: int = 100
+
+    def __post_init__(self) -> None:
+        fraction(self, "inference", "score", "nms")
+        at_least(self, "inference", 1, "detections")
+
+
+@dataclass(frozen=True)
+class InstanceExperiment:
+    """Everything that decides the result of an instance-segmentation run, and nothing that names a machine."""
+
+    task: Literal["instances"] = "instances"
+    name: str = "custom"
+    model: InstanceModelConfig = field(default_factory=InstanceModelConfig)
+    data: InstanceDataConfig = field(default_factory=InstanceDataConfig)
+    preprocess: InstancePreprocessConfig = field(default_factory=InstancePreprocessConfig)
+    augment: InstanceAugmentConfig = field(default_factory=InstanceAugmentConfig)
+    proposals: ProposalConfig = field(default_factory=ProposalConfig)
+    optim: InstanceOptimConfig = field(default_factory=InstanceOptimConfig)
+    train: InstanceTrainConfig = field(default_factory=InstanceTrainConfig)
+    inference: InstanceInferenceConfig = field(default_factory=InstanceInferenceConfig)

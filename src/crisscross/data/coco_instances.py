@@ -1,0 +1,205 @@
+"""Instances in COCO's layout: `annotations/instances_SPLIT2017.json` and the pictures in `SPLIT2017/`."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from crisscross.data.coco_masks import Drop, checked
+from crisscross.data.dataset import existing_folder
+from crisscross.errors import CrissCrossError
+
+FOLDERS = ("{split}2017", "{split}", "images/{split}2017", "images/{split}")
+FILES = ("annotations/instances_{split}2017.json", "annotations/instances_{split}.json")
+# Narrower boxes are no examples to learn from; torchvision's reference leaves out the same.
+NARROW = 1.0
+
+
+class InstancePicture(NamedTuple):
+    """One picture: its number in the annotations, its file, and its size as the annotations have it."""
+
+    number: int
+    name: str
+    path: Path
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class InstanceSplit:
+    """The pictures of one split with their annotations, as COCO has them, by the number of the picture.
+
+    `file` is the json file; `report` says in short lines what was left out or lies beyond its picture.
+    """
+
+    name: str
+    file: Path
+    pictures: tuple[InstancePicture, ...]
+    annotations: Mapping[int, tuple[dict[str, Any], ...]]
+    classes: tuple[str, ...]
+    categories: tuple[int, ...]
+    report: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @cached_property
+    def learnable(self) -> tuple[InstancePicture, ...]:
+        """The pictures with something to learn from: an instance that is no crowd and wider than one pixel."""
+        return tuple(picture for picture in self.pictures if any(map(is_example, self.annotations[picture.number])))
+
+    def check_files(self) -> None:
+        """Refuse a split whose pictures are not all there.
+
+        Raises:
+            CrissCrossError: some are missing; the first is named.
+        """
+        folders = {picture.path.parent for picture in self.pictures}
+        there = {folder: set(os.listdir(folder)) for folder in folders if folder.is_dir()}
+        missing = [p.path for p in self.pictures if p.path.name not in there.get(p.path.parent, ())]
+        if missing:
+            raise CrissCrossError(
+                f"{missing[0]}: no such file, but {self.file.name} lists it ({len(missing)} of {len(self)} pictures "
+                "are missing); fetch them or take them out of the annotations"
+            )
+
+    def as_coco(self) -> dict[str, Any]:
+        """The annotations as one dictionary of COCO's."""
+        images = [
+            {"id": p.number, "file_name": p.path.name, "height": p.height, "width": p.width} for p in self.pictures
+        ]
+        categories = [{"id": n, "name": name} for n, name in zip(self.categories, self.classes, strict=True)]
+        annotations = [annotation for entries in self.annotations.values() for annotation in entries]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def is_example(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation is learnt from: no crowd, and a box wider and higher than one pixel."""
+    return not annotation["iscrowd"] and min(annotation["bbox"][2:]) > NARROW
+
+
+@dataclass
+class InstanceData:
+    """A folder in COCO's layout; a split is read when it is asked for."""
+
+    root: Path
+    name: str = "coco-instances"
+    splits: dict[str, InstanceSplit] = field(default_factory=dict)
+
+    def split(self, name: str) -> InstanceSplit:
+        """The pictures and annotations of one split.
+
+        Raises:
+            CrissCrossError: it is not there, or its annotations cannot be read.
+        """
+        if name not in self.splits:
+            self.splits[name] = _read_split(self.root, name)
+        return self.splits[name]
+
+    def has(self, name: str) -> bool:
+        """Whether there are annotations for a split of that name."""
+        return bool(name) and _found(self.root, FILES, name) is not None
+
+
+def open_coco_instances(root: str | os.PathLike[str]) -> InstanceData:
+    """Open COCO 2017 or a data set in its layout; nothing is read yet.
+
+    Raises:
+        CrissCrossError: no such folder, or no `annotations/instances_*.json` in it.
+    """
+    root = existing_folder(root)
+    if not any((root / "annotations").glob("instances_*.json")):
+        raise CrissCrossError(
+            f"{root}: no annotations/instances_*.json; instance segmentation wants COCO's layout: "
+            "annotations/instances_train2017.json, train2017/, annotations/instances_val2017.json, val2017/"
+        )
+    return InstanceData(root)
+
+
+def _found(root: Path, patterns: tuple[str, ...], split: str) -> Path | None:
+    paths = (root / pattern.format(split=split) for pattern in patterns)
+    return next((path for path in paths if path.exists()), None)
+
+
+def _read_split(root: Path, split: str) -> InstanceSplit:
+    file, folder = _found(root, FILES, split), _found(root, FOLDERS, split)
+    if file is None:
+        raise CrissCrossError(f"{root}: no split {split!r}: {FILES[0].format(split=split)} is not there")
+    if folder is None:
+        raise CrissCrossError(f"{root}: no folder {split}2017 with the pictures of {file.name}")
+    tree = _read_json(file)
+    categories = {entry["id"]: entry["name"] for entry in _entries(file, tree, "categories", id=int, name=str)}
+    if not categories:
+        raise CrissCrossError(f"{file}: 'categories' is empty; there is nothing to learn")
+    kinds = {"id": int, "file_name": str, "height": int, "width": int}
+    pictures = {
+        entry["id"]: InstancePicture(
+            entry["id"], Path(entry["file_name"]).stem, folder / entry["file_name"], entry["height"], entry["width"]
+        )
+        for entry in _entries(file, tree, "images", **kinds)
+    }
+    if not pictures:
+        raise CrissCrossError(f"{file}: 'images' is empty")
+    annotations, report = _read_annotations(file, tree, pictures, categories)
+    order = sorted(categories)
+    return InstanceSplit(
+        split, file, tuple(pictures.values()), annotations, tuple(categories[n] for n in order), tuple(order), report
+    )
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CrissCrossError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise CrissCrossError(f"{file}: not valid JSON (cut off or damaged?): {reason}; fetch it again") from error
+
+
+def _entries(file: Path, tree: Any, section: str, **kinds: type) -> list[dict[str, Any]]:
+    """A list of a COCO file whose entries have these fields; no `id` is there twice."""
+    if not isinstance(tree, dict) or not isinstance(tree.get(section), list):
+        raise CrissCrossError(f"{file}: has no list {section!r}; not a file of COCO instances")
+    seen = set()
+    for place, entry in enumerate(tree[section]):
+        for name, kind in kinds.items():
+            value = entry.get(name) if isinstance(entry, dict) else None
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise CrissCrossError(
+                    f"{file}: {section}[{place}] wants {name} as {'a whole number' if kind is int else 'text'}, "
+                    f"got {str(value)[:40]!r}"
+                )
+        if entry["id"] in seen:
+            raise CrissCrossError(f"{file}: {section} has the id {entry['id']} twice")
+        seen.add(entry["id"])
+    return tree[section]
+
+
+def _read_annotations(
+    file: Path, tree: Any, pictures: dict[int, InstancePicture], categories: dict[int, str]
+) -> tuple[dict[int, tuple[dict[str, Any], ...]], tuple[str, ...]]:
+    """Sound annotations by picture, and a line for every kind of thing that is not."""
+    found: dict[int, list[dict[str, Any]]] = {number: [] for number in pictures}
+    dropped: Counter[str] = Counter()
+    for entry in _entries(file, tree, "annotations", id=int, image_id=int, category_id=int):
+        where = f"{file}: annotation {entry['id']}"
+        if entry["image_id"] not in pictures:
+            raise CrissCrossError(f"{where} belongs to picture {entry['image_id']}, which 'images' does not list")
+        if entry["category_id"] not in categories:
+            raise CrissCrossError(f"{where} has category {entry['category_id']}, which 'categories' does not list")
+        picture = pictures[entry["image_id"]]
+        try:
+            sound, beyond = checked(entry, picture.height, picture.width, where)
+        except Drop as reason:
+            dropped[f"{reason}: left out"] += 1
+            continue
+        if beyond:
+            dropped["beyond their picture: clipped"] += 1
+        found[picture.number].append(sound)
+    report = tuple(f"{count} annotations {what}" for what, count in sorted(dropped.items()))
+    return {number: tuple(entries) for number, entries in found.items()}, report

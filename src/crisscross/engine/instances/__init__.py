@@ -1,0 +1,1 @@
+"""Train, evaluate and predict instances: Mask R-CNN with attention."""

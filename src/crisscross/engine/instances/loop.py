@@ -1,0 +1,87 @@
+"""The training loop of instances: an iterator of facts. The caller logs, validates and saves."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from crisscross.config import InstanceExperiment
+from crisscross.data.coco_samples import InstanceBatch
+from crisscross.data.loader import seed_for
+from crisscross.engine.instances.optimiser import learning_rate
+from crisscross.engine.loop import Step, clip, fetch, mean_parts, too_many
+from crisscross.engine.optimiser import set_rate
+from crisscross.errors import CrissCrossError
+
+
+def training_steps(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: Iterator[InstanceBatch],
+    experiment: InstanceExperiment,
+    accelerator: Accelerator,
+    start: int = 0,
+) -> Iterator[Step]:
+    """Train from iteration `start` to the end, yielding after each optimiser step.
+
+    Every iteration seeds torch's generator (which boxes are sampled, the short side) by (seed, iteration, process), so
+    that a resumed run repeats what an uninterrupted one does.
+
+    Raises:
+        NoPictures: a picture cannot be read, or a process that reads them died.
+        CrissCrossError: the loss is not finite (the pictures of the batch are named), or too many steps in a row were
+            skipped.
+    """
+    train, scaled, skipped = experiment.train, accelerator.scaler is not None, 0
+    network.train()
+    for iteration in range(start, train.iterations):
+        rate = learning_rate(experiment.optim, iteration)
+        set_rate(optimiser, rate)
+        passes = fetch(batches, train.accumulate)
+        torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
+        optimiser.zero_grad()
+        total, found = 0.0, []
+        for place, part in enumerate(passes, 1):
+            batch = part.to(accelerator.device)
+            with nullcontext() if place == len(passes) else accelerator.no_sync(network), _clear_errors(batch):
+                with accelerator.autocast():
+                    losses = network(batch.pictures, batch.targets)
+                value = torch.stack(list(losses.values())).sum() / train.accumulate
+                found.append({name.removeprefix("loss_"): loss.detach() for name, loss in losses.items()})
+                total += float(value.detach()) if scaled else _finite(value, iteration, batch)
+                accelerator.backward(value)
+        norm = clip(accelerator, network, experiment.optim.clip)
+        optimiser.step()
+        if accelerator.num_processes > 1:
+            total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "mean"))
+        left_out = scaled and bool(optimiser.step_was_skipped)  # type: ignore[attr-defined]
+        skipped = skipped + 1 if left_out else 0
+        if skipped >= train.max_skipped:
+            raise CrissCrossError(too_many(skipped, iteration, accelerator))
+        yield Step(iteration + 1, total, rate, mean_parts(found, accelerator), left_out, norm)
+
+
+@contextmanager
+def _clear_errors(batch: InstanceBatch) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+            raise CrissCrossError(
+                f"out of memory with {len(batch.pictures)} pictures at a time; lower train.batch, preprocess.short or "
+                "proposals.boxes, or raise train.accumulate"
+            ) from error
+        raise
+
+
+def _finite(value: torch.Tensor, iteration: int, batch: InstanceBatch) -> float:
+    number = float(value.detach())
+    if not math.isfinite(number):
+        raise CrissCrossError(
+            f"the loss became {number} at iteration {iteration + 1} with the pictures {', '.join(batch.names)}; "
+            "try a smaller optim.lr, a longer optim.warmup, optim.clip or train.precision=fp32"
+        )
+    return number

@@ -1,0 +1,75 @@
+"""Instances of files: drawn pictures, and one JSON file with all of them."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from crisscross.data.coco_masks import encode, import_coco
+from crisscross.data.reading import read_picture
+from crisscross.engine.instances.draw import draw
+from crisscross.engine.predict import Labelled
+from crisscross.errors import CrissCrossError
+from crisscross.files import write_atomically, write_text
+from crisscross.models.instances import Instances, InstanceSegmenter
+
+# Below it people rather see nothing.
+SCORE = 0.5
+
+
+def predict_instance_files(
+    segmenter: InstanceSegmenter,
+    pictures: Mapping[Path, Path],
+    out: Path,
+    score: float = SCORE,
+    done: Callable[[Labelled, int], None] = lambda labelled, count: None,
+) -> list[Labelled]:
+    """Write `out/drawn/NAME.png` for every picture, and `out/instances.json` with the instances of all.
+
+    Args:
+        segmenter: the network.
+        pictures: source -> where its output goes, without suffix, as `engine.predict.find_pictures` gives it.
+        out: the folder to write.
+        score: instances below it are left out.
+        done: called with every finished picture, and how many are finished.
+
+    A picture that cannot be read is reported in its `Labelled.error`; the others go on.
+
+    Raises:
+        CrissCrossError: the folder cannot be written, or pycocotools is missing.
+    """
+    import_coco()
+    results, found = [], []
+    for count, (source, target) in enumerate(pictures.items(), 1):
+        try:
+            picture = read_picture(source)
+        except CrissCrossError as error:
+            results.append(Labelled(source, error=str(error)))
+            done(results[-1], count)
+            continue
+        instances = segmenter.predict(picture).above(score)
+        path = out / "drawn" / f"{target}.png"
+        write_atomically(path, partial(draw(picture, instances).save, format="PNG", compress_level=3))
+        found.append({"file": str(source), "height": picture.shape[0], "width": picture.shape[1]})
+        found[-1]["instances"] = as_entries(instances)
+        results.append(Labelled(source, (path,)))
+        done(results[-1], count)
+    if found:
+        write_text(out / "instances.json", json.dumps(found, indent=1) + "\n")
+    return results
+
+
+def as_entries(instances: Instances) -> list[dict[str, Any]]:
+    """Instances as JSON values: class, score, box (left, top, right, bottom) and mask as COCO's run lengths."""
+    return [
+        {
+            "class": instances.classes[int(label)],
+            "score": round(float(score), 4),
+            "box": [round(float(side), 1) for side in box],
+            "mask": encode(mask),
+        }
+        for box, score, label, mask in zip(
+            instances.boxes, instances.scores, instances.labels, instances.masks, strict=True
+        )
+    ]
