@@ -63,6 +63,8 @@ FULL = {
         "frozen": ["conv1", "bn1"],
         "head": "ce2p",
         "edge": False,
+        "frames": 0,
+        "label": "every",
     },
     "data": {
         "name": "folder",
@@ -160,8 +162,8 @@ def test_the_full_example_leaves_no_field_out():
     default = dict(leaves(to_dict(Experiment())))
     full = dict(leaves(FULL))
     assert full.keys() == default.keys()
-    # `baseline` cannot be true beside a recurrence.
-    assert {key for key in full if full[key] == default[key]} == {"model.baseline"}
+    # `baseline` cannot be true beside a recurrence, and CE2P's head labels single pictures.
+    assert {key for key in full if full[key] == default[key]} == {"model.baseline", "model.frames"}
 
 
 @pytest.mark.parametrize("values", [{}, FULL], ids=["defaults", "every field"])

@@ -20,7 +20,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 FLOORS: dict[int, tuple[str, ...]] = {
     6: ("cli", "app"),
     5: ("benchmarks", "engine", "export", "report"),
-    4: ("checkpoints", "rewrite"),
+    4: ("checkpoints", "rewrite", "video"),
     3: ("models", "zoo"),
     2: ("backbones", "heads", "data", "losses", "metrics", "inference", "surgery"),
     1: ("layers", "config", "files", "progress"),

@@ -212,7 +212,6 @@ def test_the_commands(coco, tmp_path, capsys):
         (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--init", "{nowhere}"], "no such file"),
         (["train", "{yaml}", "--data", "{nowhere}", "--out", "{new}"], "no such folder"),
         (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--set", "modle.backbone=x"], "did you mean model?"),
-        (["train", "demo", "--data", "{coco}", "--out", "{new}", "--init", "x"], "--init is for instance segmentation"),
         (["train", "maskrcnn_r50_fpn_rca_coco", "--data", "{coco}", "--out", "{new}"], "did you mean maskrcnn_r50"),
         (["evaluate", "{run}", "--data", "{coco}", "--tta"], "--tta is not there for instance"),
         (["evaluate", "{run}", "--data", "{coco}", "--split", "test"], "no split 'test'"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         RecurrentCrissCrossAttention,
         RecurrentCrissCrossAttention3d,
     )
-    from crisscross.models import Logits, Prediction, Segmenter
+    from crisscross.models import Logits, Prediction, Segmenter, VideoSegmenter
     from crisscross.models.instances import InstanceSegmenter
     from crisscross.ops import criss_cross_attention, criss_cross_attention_3d
     from crisscross.rewrite import optimize
@@ -42,6 +42,7 @@ _ROOMS = {
     "RecurrentCrissCrossAttention": "layers",
     "RecurrentCrissCrossAttention3d": "layers",
     "Segmenter": "models",
+    "VideoSegmenter": "models",
     "build": "checkpoints",
     "criss_cross_attention": "ops",
     "criss_cross_attention_3d": "ops",
@@ -68,6 +69,7 @@ __all__ = [
     "RecurrentCrissCrossAttention",
     "RecurrentCrissCrossAttention3d",
     "Segmenter",
+    "VideoSegmenter",
     "build",
     "criss_cross_attention",
     "criss_cross_attention_3d",

@@ -1,6 +1,7 @@
 """Counts first: an int64 confusion matrix; every score is a pure function of it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -90,6 +91,49 @@ def scores(counts: Tensor) -> Scores:
     iou = tuple(_ratio(h, t + p - h) for h, t, p in zip(hits, truth, predicted, strict=True))
     accuracy = tuple(_ratio(h, t) for h, t in zip(hits, truth, strict=True))
     return Scores(_mean(iou), _ratio(sum(hits), sum(truth)), _mean(accuracy), iou, accuracy)
+
+
+class Consistency(NamedTuple):
+    """Temporal consistency, fractions 0..1; None where no pixel is stable.
+
+    `pixels` is over all stable pixels, `mean` the mean over the classes that have any, `by_class` each of them.
+    """
+
+    pixels: float | None
+    mean: float | None
+    by_class: tuple[float | None, ...]
+
+
+class StableCounts:
+    """Counts for the temporal consistency of labels of consecutive frames.
+
+    A pixel is stable where the true label of both frames is the same class; it is consistent where the two predictions
+    agree, be they right or wrong. Nothing is warped: the figure asks what stands still in the picture.
+
+    Args:
+        classes: number of classes K.
+        ignore: true label that counts nowhere.
+    """
+
+    def __init__(self, classes: int, ignore: int = 255) -> None:
+        self.classes, self.ignore = classes, ignore
+        # By class: stable pixels, and those of them that are consistent.
+        self.counts = torch.zeros(classes, 2, dtype=torch.int64)
+
+    def update(self, prediction: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor]) -> None:
+        """Add two consecutive frames: (before, after), integers [H, W] each; frames of two sizes share no pixel."""
+        if truth[0].shape != truth[1].shape:
+            return
+        stable = (truth[0] == truth[1]) & (truth[0] != self.ignore)
+        kept = stable & (prediction[0] == prediction[1])
+        for column, chosen in enumerate((stable, kept)):
+            self.counts[:, column] += torch.bincount(truth[0][chosen].long(), minlength=self.classes).cpu()
+
+    def scores(self) -> Consistency:
+        """Consistency of everything counted so far."""
+        stable, kept = self.counts[:, 0].tolist(), self.counts[:, 1].tolist()
+        by_class = tuple(_ratio(k, s) for k, s in zip(kept, stable, strict=True))
+        return Consistency(_ratio(sum(kept), sum(stable)), _mean(by_class), by_class)
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -14,7 +14,7 @@ class Progress:
 
     Args:
         title: what is going on, one or two words.
-        total: how many units there are.
+        total: how many units there are, or 0 where that is not known.
         start: how many were done before (a resumed run), so that the time left is right.
         show: false keeps silent, for all processes but the first.
 
@@ -44,7 +44,7 @@ class Progress:
                 TextColumn("{task.fields[facts]}"),
             ]
             self.bar = Bar(*columns, console=Console(stderr=True), transient=False)
-            self.task = self.bar.add_task(self.title, total=self.total, completed=self.start, facts="")
+            self.task = self.bar.add_task(self.title, total=self.total or None, completed=self.start, facts="")
             if Progress.live:
                 Progress.live[-1].bar.stop()
             Progress.live.append(self)
@@ -66,10 +66,11 @@ class Progress:
         self.facts |= facts
         text = "  ".join([*(f"{name} {value}" for name, value in self.facts.items()), self._times()])
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, facts=text)
+            self.bar.update(self.task, completed=done, total=self.total or None, facts=text)
         elif self.show and (time.monotonic() - self.shown >= PLAIN_EVERY or done == self.total):
             self.shown = time.monotonic()
-            self.say(f"{self.title} {done}/{self.total}  {text}")
+            of = f"/{self.total}" if self.total else ""
+            self.say(f"{self.title} {done}{of}  {text}")
 
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""
@@ -81,7 +82,9 @@ class Progress:
     def _times(self) -> str:
         elapsed = time.monotonic() - self.began
         fresh = self.done - self.start
-        left = f"left {clock(elapsed / fresh * (self.total - self.done))}" if fresh > 0 else "left ?"
+        if not self.total:
+            return f"{clock(elapsed)} gone"
+        left = f"left {clock(elapsed / fresh * max(self.total - self.done, 0))}" if fresh > 0 else "left ?"
         return f"{clock(elapsed)} gone  {left}"
 
 

@@ -19,7 +19,7 @@ from crisscross.config import Experiment, override, to_dict
 from crisscross.data import OPENERS
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
-from crisscross.models import Segmenter
+from crisscross.models import Segmenter, create_segmenter
 
 
 class Converted(NamedTuple):
@@ -59,7 +59,7 @@ def convert(
         experiment = with_classes(experiment, classes, None, loaded.name)
     experiment = override(experiment, changes)
     refuse_code(loaded, experiment, dict(word.split("=", 1) for word in changes))
-    segmenter = Segmenter(experiment, initialise=False)
+    segmenter = create_segmenter(experiment, initialise=False)
     try:
         fill(segmenter, loaded)
     except native.Misfit as misfit:

@@ -19,7 +19,7 @@ from crisscross.config import Experiment, apply_overrides, differences, hint
 from crisscross.config.parse import flatten
 from crisscross.data.palette import default_palette
 from crisscross.errors import CrissCrossError, CrissCrossWarning
-from crisscross.models import Segmenter
+from crisscross.models import Segmenter, create_segmenter
 
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
@@ -73,7 +73,7 @@ def load(
         loaded = loaded._replace(experiment=by_recipe(loaded, str(source)))
     experiment = with_overrides(loaded.experiment, overrides)
     refuse_code(loaded, experiment, overrides)
-    segmenter = Segmenter(experiment, initialise=False)
+    segmenter = create_segmenter(experiment, initialise=False)
     fill(segmenter, loaded)
     try:
         return segmenter.to(device).eval()
@@ -107,7 +107,7 @@ def build(source: str | Experiment, **overrides: Any) -> Segmenter:
         CrissCrossError: no such recipe, or a configuration that cannot be built.
     """
     experiment = zoo.with_known_classes(zoo.recipe(source)) if isinstance(source, str) else source
-    return Segmenter(with_overrides(experiment, overrides))
+    return create_segmenter(with_overrides(experiment, overrides))
 
 
 def weights_file(source: str | os.PathLike[str], offline: bool = False) -> Path:

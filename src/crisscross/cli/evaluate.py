@@ -96,6 +96,7 @@ def facts(result: "Evaluation", classes: tuple[str, ...]) -> dict[str, object]:
         "mean_accuracy": scores.mean_accuracy,
         "iou": dict(zip(classes, scores.iou, strict=True)),
         "accuracy": dict(zip(classes, scores.accuracy, strict=True)),
+        "temporal_consistency": result.consistency._asdict() if result.consistency else None,
         "confusion": result.counts.tolist(),
         "seconds": round(result.seconds, 2),
         "tta": result.tta,
@@ -137,6 +138,9 @@ def print_evaluation(result: "Evaluation", classes: tuple[str, ...]) -> None:
     shown = {"mIoU": scores.miou, "pixel accuracy": scores.pixel_accuracy, "mean accuracy": scores.mean_accuracy}
     text = "  ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in shown.items())
     print(f"{text}  ({result.split}: {result.pictures} pictures, {result.seconds:.1f} s)")
+    if result.consistency:
+        pixels, mean, _ = result.consistency
+        print(f"temporal consistency {pixels:.4f}  mean over classes {mean:.4f}  (docs/video.md)")
     print()
     print_table(published_row(result))
     print(

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from crisscross.engine.instances.evaluate import InstanceEvaluation, Precision
 
 # Options of the three commands that mean something for semantic segmentation alone.
-NOT_IN_TRAIN = ("cache", "recompute", "compile")
+NOT_IN_TRAIN = ("cache", "recompute", "compile", "shard")
 NOT_IN_EVALUATE = ("name", "tta", "optimize")
 NOT_IN_PREDICT = ("optimize", "tta", "big", "block", "overlap")
 # How many problems of a data set are printed.
 PROBLEMS = 50
 # Options that mean something here alone.
-OWN = ("init", "score")
+OWN = ("score",)
 
 
 def is_instance_recipe(recipe: str) -> bool:
@@ -77,8 +77,6 @@ def experiment_from(recipe: str, changes: list[str]) -> "InstanceExperiment":
 def train(arguments: argparse.Namespace) -> int:
     """Run `crisscross train`."""
     _refuse(arguments, NOT_IN_TRAIN, "is not there for instance segmentation")
-    if arguments.init and arguments.backbone_weights:
-        raise CrissCrossError("--init fills the whole network and --backbone-weights its ResNet: give one of them")
     experiment = experiment_from(arguments.recipe, arguments.set)
     import torch
 
@@ -91,7 +89,7 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     machine = Machine(arguments.workers, arguments.cpu, arguments.tensorboard, tuple(arguments.track))
-    start = Start(arguments.backbone_weights, arguments.init)
+    start = Start(arguments.backbone_weights, Path(arguments.init) if arguments.init else None)
     data = open_coco_instances(arguments.data)
     outcome = train_instances(experiment, data, arguments.out, machine, start, arguments.resume)
     position, out = outcome.position, arguments.out

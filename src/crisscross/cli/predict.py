@@ -1,10 +1,10 @@
-"""`crisscross predict`: label pictures; writes index, colour and overlay PNGs."""
+"""`crisscross predict`: label pictures and videos; writes index, colour and overlay PNGs, and videos."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from crisscross.cli import instances
+from crisscross.cli import instances, predict_video
 from crisscross.cli.options import add_network, count, positive, share
 from crisscross.errors import CrissCrossError
 
@@ -12,11 +12,20 @@ from crisscross.errors import CrissCrossError
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "predict", help="label your pictures", description="Label pictures; writes index, colour and overlay PNGs."
+        "predict",
+        help="label your pictures and videos",
+        description="Label pictures (writes index, colour and overlay PNGs) and video files (writes NAME.mp4).",
     )
     add_network(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures or folders")
-    parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="default: predictions")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures, folders of them, video files")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("predictions"),
+        metavar="DIR",
+        help="default: predictions; of one video also the file to write",
+    )
+    predict_video.add_options(parser)
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")
     parser.add_argument("--tta", action="store_true", help="multi-scale + flip: slower, a little better")
@@ -35,24 +44,25 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    pictures, videos = predict_video.parted(arguments)
     if instances.is_instance_network(arguments.network):
         return instances.predict(arguments)
     instances.refuse_instance_options(arguments)
+    codes = []
+    if videos:
+        codes.append(predict_video.run(arguments, videos))
+    if pictures:
+        codes.append(_run_pictures(arguments, pictures))
+    return max(codes)
+
+
+def _run_pictures(arguments: argparse.Namespace, paths: list[str]) -> int:
     from crisscross.engine.predict import KINDS, Labelled, find_pictures, predict_big_files, predict_files
     from crisscross.progress import Progress
 
     block, overlap = _block_and_overlap(arguments)
-    pictures = find_pictures(arguments.paths, arguments.out)
-    import torch
-
-    from crisscross.checkpoints import load
-    from crisscross.rewrite import optimize
-
-    device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
-    segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
-    segmenter = segmenter.to(memory_format=torch.channels_last)
-    if arguments.optimize:
-        segmenter = optimize(segmenter)
+    pictures = find_pictures(paths, arguments.out)
+    segmenter = predict_video.load_network(arguments)
     finished = 0
     with Progress("predict", len(pictures)) as progress:
 
@@ -66,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         def show_block(done: int, total: int) -> None:
             progress.update(finished, block=f"{done}/{total}")
 
-        what = (segmenter, arguments.paths, arguments.out)
+        what = (segmenter, paths, arguments.out)
         if arguments.big:
             results = predict_big_files(*what, block, overlap, show, show_block, arguments.tta)
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
 from crisscross.cli.options import count, positive
+from crisscross.errors import CrissCrossError
 
 if TYPE_CHECKING:
     from crisscross.config import Experiment
@@ -29,9 +30,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", help="local pretrained backbone weights")
     parser.add_argument(
         "--init",
-        type=Path,
-        metavar="FILE",
-        help="instance segmentation: start from this Mask R-CNN (torchvision's names)",
+        metavar="RUN|FILE|NAME",
+        help="start from a trained network; for instances: from a file of a Mask R-CNN in torchvision's names",
     )
     parser.add_argument(
         "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"
@@ -94,6 +94,8 @@ def resume_command(arguments: argparse.Namespace) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    if arguments.init and arguments.backbone_weights:
+        raise CrissCrossError("--init fills the whole network and --backbone-weights its backbone: give one of them")
     if instances.is_instance_recipe(arguments.recipe):
         return instances.train(arguments)
     instances.refuse_instance_options(arguments)
@@ -120,7 +122,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.cache,
         arguments.shard,
     )
-    outcome = train(experiment, dataset, arguments.out, machine, arguments.backbone_weights, arguments.resume)
+    outcome = train(
+        *(experiment, dataset, arguments.out, machine, arguments.backbone_weights, arguments.resume),
+        init=arguments.init,
+    )
     if outcome.main_process:
         print_outcome(outcome, arguments)
     return 0 if outcome.finished else 130

@@ -22,12 +22,14 @@ class ModelConfig:
     `aux_channels` is the width of the auxiliary head on the last feature map but one (0 = none). `frozen` names modules
     of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
     `attention_memory` is what the attention keeps in training, see `crisscross.layers.CrissCrossAttention`.
+    `frames` above 0 makes a video network of it: it takes clips of that many frames and attends in time, too; `label`
+    tells which frames of a clip it labels (docs/video.md).
 
     `head` is the paper's (`ccnet`), or CE2P's for human parsing with criss-cross attention as its context module, whose
     logits have stride 4 (`ce2p`, docs/parsing.md); `edge` gives that one its edge branch.
 
-    The seven from `contract_dilation` on describe how publishers differ from MMSegmentation, whose networks the
-    defaults are: see docs/checkpoints.md. `contract_dilation` halves the dilation of the first block of a dilated
+    Those from `contract_dilation` to `fuse_bias` describe how publishers differ from MMSegmentation, whose networks
+    the defaults are: see docs/checkpoints.md. `contract_dilation` halves the dilation of the first block of a dilated
     ResNet stage; `pool_shortcut` averages 2 x 2 in the shortcut of a dilated stage of timm's ResNet-D; `ceil_pool`
     rounds the size after a ResNet's max-pooling up; `activation` is that of the heads (`leaky_attention`: leaky around
     the attention alone); `norm: absolute` scales by |weight| + 1e-5, as the authors' in-place batch norm does;
@@ -55,6 +57,8 @@ class ModelConfig:
     fuse_bias: bool = False
     head: Literal["ccnet", "ce2p"] = "ccnet"
     edge: bool = True
+    frames: int = 0
+    label: Literal["middle", "last", "every"] = "middle"
 
     def __post_init__(self) -> None:
         require(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
@@ -64,10 +68,14 @@ class ModelConfig:
             raise CrissCrossError(
                 "model.recurrence must be at least 1, got 0; a network without attention also needs model.baseline=true"
             )
-        at_least(self, "model", 0, "recurrence", "aux_channels")
+        at_least(self, "model", 0, "recurrence", "aux_channels", "frames")
         at_least(self, "model", 1, "channels", "reduction")
         require(self.channels >= self.reduction, "model.channels", "at least model.reduction", self.channels)
         fraction(self, "model", "dropout")
+        if self.head == "ce2p":
+            require(
+                self.frames == 0, "model.frames", "0 with model.head=ce2p, which labels single pictures", self.frames
+            )
         if self.head == "ce2p" and self.edge:
             rule = "0 with model.head=ce2p and model.edge=true (they have an auxiliary output of their own)"
             require(self.aux_channels == 0, "model.aux_channels", rule, self.aux_channels)

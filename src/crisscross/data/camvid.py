@@ -54,14 +54,14 @@ def open_camvid(root: str | os.PathLike[str]) -> DataSet:
     """
     root = existing_folder(root)
     if is_camvid32(root) and not is_camvid(root):
-        return DataSet("camvid", root, CLASSES, PALETTE, camvid32_splits(root), labels=TO_11)
+        return DataSet("camvid", root, CLASSES, PALETTE, camvid32_splits(root), labels=TO_11, video=True)
     if not is_camvid(root):
         raise CrissCrossError(
             f"{root}: not CamVid in the SegNet layout: train/ and trainannot/ must be there "
             "(evaluate another layout with --name auto)"
         )
     splits = {name: _pairs(root, name) for name in SPLITS if (root / name).is_dir()}
-    return DataSet("camvid", root, CLASSES, PALETTE, splits, void=(VOID,))
+    return DataSet("camvid", root, CLASSES, PALETTE, splits, void=(VOID,), video=True)
 
 
 def _pairs(root: Path, split: str) -> tuple[Pair, ...]:

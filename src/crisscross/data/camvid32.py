@@ -60,7 +60,7 @@ def open_camvid32(root: str | os.PathLike[str]) -> DataSet:
         CrissCrossError: a missing folder or file, or other classes in `codes.txt`.
     """
     root = existing_folder(root)
-    return DataSet("camvid32", root, CLASSES, PALETTE, camvid32_splits(root), void=(VOID,))
+    return DataSet("camvid32", root, CLASSES, PALETTE, camvid32_splits(root), void=(VOID,), video=True)
 
 
 def camvid32_splits(root: Path) -> dict[str, tuple[Pair, ...]]:

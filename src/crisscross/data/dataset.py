@@ -24,6 +24,7 @@ class DataSet:
     `palette` holds one RGB colour (0..255) per class. Mask values are class numbers 0..K-1; `ignore` and every value in
     `void` mean "counts nowhere" and are read as `ignore`. Where masks hold other numbers, `labels` maps each stored
     value to its class (or to `ignore`). `flip_pairs` are classes that change places when a picture is mirrored.
+    `video`: the pictures are frames of videos, and their names are the video's and the frame's number; see `clips.py`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class DataSet:
     note: str = ""
     labels: Mapping[int, int] | None = None
     flip_pairs: tuple[tuple[int, int], ...] = ()
+    video: bool = False
 
     def split(self, name: str) -> tuple[Pair, ...]:
         """The pairs of one split.

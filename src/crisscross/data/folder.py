@@ -13,16 +13,17 @@ from crisscross.data.reading import is_picture_file
 from crisscross.errors import CrissCrossError
 
 DESCRIPTION = "dataset.yaml"
-KEYS = ["classes", "palette", "ignore", "void", "images", "masks", "splits"]
+KEYS = ["classes", "palette", "ignore", "void", "images", "masks", "splits", "video"]
 # Without split lists this share of the pictures, chosen by name, is held out.
-HELD_OUT = 5
+HELD_OUT, HELD_OUT_NOTE = 5, "no split lists"
 
 
 def open_folder(root: str | os.PathLike[str]) -> DataSet:
     """Open a plain folder described by its `dataset.yaml`.
 
     Keys: `classes` (names, required), `palette` (RGB triples), `ignore` (default 255), `void` (more ignored values),
-    `images` and `masks` (folder names), `splits` (split name -> text file with one picture name a line). Lists called
+    `images` and `masks` (folder names), `video` (true where names are VIDEO_NUMBER and the pictures frames of videos),
+    `splits` (split name -> text file with one picture name a line). Lists called
     `train.txt`, `val.txt` and `test.txt` are found without being named. Without a `train` list, `train` is what no
     other list holds; without a `val` list either, about a fifth, chosen by a checksum of the names, is `val`.
 
@@ -40,7 +41,14 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
             raise CrissCrossError(f"{root / DESCRIPTION}: {key} must be the name of a folder, got {value!r}")
     pairs = _pairs(root, folders["images"], folders["masks"])
     splits, note = _splits(root, values.get("splits"), pairs)
-    return DataSet("folder", root, classes, palette, splits, ignore, void, note)
+    if not isinstance(video := values.get("video", False), bool):
+        raise CrissCrossError(f"{root / DESCRIPTION}: video must be true or false, got {video!r}")
+    if video and note.startswith(HELD_OUT_NOTE):
+        raise CrissCrossError(
+            f"{root}: frames of videos need train.txt and val.txt: single frames held out would be neighbours of those "
+            "that are trained on"
+        )
+    return DataSet("folder", root, classes, palette, splits, ignore, void, note, video=video)
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -146,7 +154,7 @@ def _without_train_list(
         held_out = {name for name in order if _checksum(name) % HELD_OUT == 0} or set(order[: len(order) > 1])
         splits["val"] = tuple(pair for name, pair in free.items() if name in held_out)
         free = {name: pair for name, pair in free.items() if name not in held_out}
-        note = f"no split lists: {len(held_out)} of {len(pairs)} pictures held out as val by name"
+        note = f"{HELD_OUT_NOTE}: {len(held_out)} of {len(pairs)} pictures held out as val by name"
     return {"train": tuple(free.values()), **splits}, note
 
 

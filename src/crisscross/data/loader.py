@@ -33,7 +33,10 @@ def seed_for(*words: int) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """`pictures` float32 [B, 3, H, W] normalised, `labels` uint8 [B, H, W], `names` of the pictures."""
+    """`pictures` float32 [B, 3, H, W] normalised, `labels` uint8 [B, H, W], `names` of the pictures.
+
+    Of clips, the T frames of one lie behind those of the other, and so do the labels of its labelled frames.
+    """
 
     pictures: Tensor
     labels: Tensor
@@ -71,11 +74,15 @@ class TrainingSamples(Samples):
 
     def pair_at(self, n: int) -> Pair:
         """The pair behind sample n."""
-        epoch, place = divmod(n, len(self.pairs))
+        return self.pairs[self.place_at(n, len(self.pairs))]
+
+    def place_at(self, n: int, count: int) -> int:
+        """Which of `count` things sample n takes."""
+        epoch, place = divmod(n, count)
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(seed_for(self.experiment.train.seed, 0, epoch))
-            self.epoch, self.order = epoch, torch.randperm(len(self.pairs), generator=generator)
-        return self.pairs[int(self.order[place])]
+            self.epoch, self.order = epoch, torch.randperm(count, generator=generator)
+        return int(self.order[place])
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor, str]:
         from crisscross.data.transforms import augment, pad
@@ -223,7 +230,10 @@ def _collate(samples: list[tuple[Tensor, Tensor, str] | CrissCrossError]) -> Bat
         pictures.append(sample[0])
         labels.append(sample[1])
         names.append(sample[2])
-    return Batch(torch.stack(pictures), torch.stack(labels), names)
+    stacked = torch.stack(pictures), torch.stack(labels)
+    if stacked[0].dim() == 5:
+        stacked = stacked[0].flatten(0, 1), stacked[1].flatten(0, 1)
+    return Batch(*stacked, names)
 
 
 def _start_worker(worker: int) -> None:

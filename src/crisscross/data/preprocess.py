@@ -17,14 +17,15 @@ def fit_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]
 
 
 def resize_to_scale(picture: Tensor, scale: tuple[int, int] | None) -> Tensor:
-    """Resize uint8 [3, H, W] to fit `scale` (width, height), bilinear without antialiasing as published."""
+    """Resize uint8 [3, H, W] or [B, 3, H, W] to fit `scale` (width, height), bilinear, not antialiased as published."""
     if scale is None:
         return picture
     size = fit_size(picture.shape[-2], picture.shape[-1], scale)
     if size == tuple(picture.shape[-2:]):
         return picture
-    resized = functional.interpolate(picture[None].float(), size, mode="bilinear", align_corners=False)
-    return resized[0].round_().clamp_(0, 255).to(torch.uint8)
+    batch = picture.view(-1, *picture.shape[-3:]).float()
+    resized = functional.interpolate(batch, size, mode="bilinear", align_corners=False)
+    return resized.round_().clamp_(0, 255).to(torch.uint8).view(*picture.shape[:-2], *size)
 
 
 def normalise(picture: Tensor, config: PreprocessConfig, device: torch.device | str = "cpu") -> Tensor:

@@ -121,6 +121,7 @@ def _described(dataset: DataSet, places: dict[Pair, tuple[str, str, str]]) -> di
         "void": dataset.void,
         "labels": None if dataset.labels is None else sorted(dataset.labels.items()),
         "flip_pairs": dataset.flip_pairs,
+        "video": dataset.video,
         "note": dataset.note,
         "splits": splits,
     }
@@ -142,4 +143,6 @@ def _opened(root: Path, facts: dict[str, Any]) -> DataSet:
         note=facts["note"],
         labels=None if facts["labels"] is None else dict(facts["labels"]),
         flip_pairs=tuple((first, second) for first, second in facts["flip_pairs"]),
+        # Shards of earlier versions do not say.
+        video=bool(facts.get("video", False)),
     )

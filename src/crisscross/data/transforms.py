@@ -1,6 +1,7 @@
 """Chance in training, as published. Every draw comes from the generator that is passed in.
 
-Pictures are uint8 [3, H, W] RGB and masks uint8 [H, W], as torchvision tv_tensors, and move together.
+Pictures are uint8 [3, H, W] RGB and masks uint8 [H, W], as torchvision tv_tensors, and move together. The frames of a
+clip, [T, 3, H, W], and the masks of any of them, [L, H, W], all move by the same draws.
 """
 
 from collections.abc import Sequence
@@ -67,7 +68,9 @@ def random_crop(
     for _ in range(1 + CROP_REDRAWS):
         top = whole_number(height - crop_height + 1, generator)
         left = whole_number(width - crop_width + 1, generator)
-        if config.max_share >= 1 or _is_mixed(mask[top : top + crop_height, left : left + crop_width], config, ignore):
+        if config.max_share >= 1 or _is_mixed(
+            mask[..., top : top + crop_height, left : left + crop_width], config, ignore
+        ):
             break
     place = (top, left, crop_height, crop_width)
     return moves.crop(picture, *place), moves.crop(mask, *place)
@@ -119,6 +122,8 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """Resize, rotate, crop, flip, distort: uint8 [3, H, W] and [H, W] -> the same kinds, at most `config.crop` large.
 
+    A clip's [T, 3, H, W] and [L, H, W] get one draw for all frames.
+
     `flip_pairs` are classes that change places in a mirrored picture, `fill` is the colour (RGB, 0..255) beside a
     rotated one. With `config.pad` black, what the picture lacks of the crop is added at the end, in black.
     """
@@ -128,6 +133,7 @@ def augment(
     picture, mask = random_flip(picture, mask, config.flip, generator, flip_pairs)
     plain = picture.as_subclass(Tensor)
     if config.distortion:
-        plain = photometric_distortion(plain, generator)
+        # Every pixel by itself: the distortion wants its channels first and asks for no more.
+        plain = photometric_distortion(plain.movedim(-3, 0), generator).movedim(0, -3)
     labels = mask.as_subclass(Tensor)
     return pad(plain, labels, config.crop, ignore) if config.pad == "black" else (plain, labels)

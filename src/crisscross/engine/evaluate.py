@@ -7,7 +7,7 @@ Three things go on at once: worker processes read the next pictures, the network
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,10 +17,11 @@ from accelerate import PartialState
 from torch import Tensor
 
 from crisscross.data import DataSet, Pair
-from crisscross.data.loader import evaluation_pictures
+from crisscross.data.clips import check_clips, runs
 from crisscross.engine.interrupt import Interrupted
+from crisscross.engine.labelling import LabelledPair, labelled_pairs
 from crisscross.errors import CrissCrossError
-from crisscross.metrics import ConfusionMatrix, Scores
+from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
 
@@ -40,6 +41,7 @@ class Evaluation:
     `seconds` is the whole time. `fps` is pictures a second of preprocessing, network and labels, one picture at a
     time in this process, after the first `WARM_UP`. `memory` is the most bytes that this process held: allocated on its
     GPU, or resident on a CPU (None where the system does not tell); `on_gpu` says which. `tta`: multi-scale + flip.
+    `consistency` is the temporal one over all pairs of consecutive frames, None where there are none.
     """
 
     split: str
@@ -51,6 +53,7 @@ class Evaluation:
     fps: float | None = None
     memory: int | None = None
     on_gpu: bool = False
+    consistency: Consistency | None = None
 
 
 def check_classes(segmenter: Segmenter, dataset: DataSet) -> None:
@@ -95,7 +98,7 @@ def evaluate(
 ) -> Evaluation:
     """Label every picture of a split and count.
 
-    Several processes share the pictures; each one is counted exactly once.
+    Several processes share the pictures, whole runs of consecutive frames each; each picture is counted exactly once.
 
     Args:
         segmenter: the network; its mode is left as it was.
@@ -115,8 +118,9 @@ def evaluate(
     check_classes(segmenter, dataset)
     state = PartialState()
     pairs = dataset.split(split)
-    mine = pairs[state.process_index :: state.num_processes]
-    matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
+    check_clips(dataset, split, segmenter.experiment.model.frames)
+    mine = runs(dataset, pairs)[state.process_index :: state.num_processes]
+    tally = _Tally(dataset, save, Progress(title, sum(map(len, mine)), show=state.is_main_process))
     device = next(segmenter.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -126,46 +130,49 @@ def evaluate(
     segmenter.eval()
     began = time.perf_counter()
     try:
-        with Progress(title, len(mine), show=state.is_main_process) as progress:
-            times = _label_and_count(segmenter, dataset, mine, workers, stop, tta, save, matrix, progress)
+        with tally.progress:
+            times = _label_and_count(labelled_pairs(segmenter, dataset, mine, workers, tta), tally, stop)
     finally:
         segmenter.train(was_training)
     total = ConfusionMatrix(len(dataset.classes), dataset.ignore)
-    total.counts = _sum_over_processes(matrix.counts, state)
+    total.counts = _sum_over_processes(tally.matrix.counts, state)
+    stable = StableCounts(len(dataset.classes), dataset.ignore)
+    stable.counts = _sum_over_processes(tally.stable.counts, state)
+    consistency = stable.scores() if int(stable.counts.sum()) else None
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_memory()
     seconds = time.perf_counter() - began
     return Evaluation(
-        split, len(pairs), total.scores(), total.counts, seconds, tta, _fps(times), memory, device.type == "cuda"
+        *(split, len(pairs), total.scores(), total.counts, seconds, tta, _fps(times), memory, device.type == "cuda"),
+        consistency,
     )
 
 
-def _label_and_count(
-    segmenter: Segmenter,
-    dataset: DataSet,
-    pairs: tuple[Pair, ...],
-    workers: int,
-    interrupted: Callable[[], bool],
-    tta: bool,
-    save: Save | None,
-    matrix: ConfusionMatrix,
-    progress: Progress,
-) -> list[float]:
-    """Fill `matrix`; returns the seconds that each picture took from preprocessing to labels."""
+class _Tally:
+    """What is counted, and saved, picture by picture, in a thread beside the network."""
 
-    def count(pair: Pair, labels: Tensor, mask: Tensor, done: int) -> None:
-        matrix.update(labels, mask)
-        if save is not None:
-            save(pair, labels.numpy())
-        progress.update(done, mIoU=_percent(matrix.scores().miou))
+    def __init__(self, dataset: DataSet, save: Save | None, progress: Progress) -> None:
+        self.matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
+        self.stable = StableCounts(len(dataset.classes), dataset.ignore)
+        self.save, self.progress = save, progress
+        self.last: LabelledPair | None = None
 
+    def count(self, one: LabelledPair, done: int) -> None:
+        self.matrix.update(one.labels, one.mask)
+        if self.last is not None and not one.begins:
+            self.stable.update((self.last.labels, one.labels), (self.last.mask, one.mask))
+        self.last = one
+        if self.save is not None:
+            self.save(one.pair, one.labels.numpy())
+        self.progress.update(done, mIoU=_percent(self.matrix.scores().miou))
+
+
+def _label_and_count(pairs: Iterator[LabelledPair], tally: _Tally, interrupted: Callable[[], bool]) -> list[float]:
+    """Fill `tally`; returns the seconds that each picture took from preprocessing to labels."""
     times = []
     with _Aside() as aside:
-        pictures = evaluation_pictures(dataset, pairs, workers)
-        for done, (pair, (picture, mask, _)) in enumerate(zip(pairs, pictures, strict=True), 1):
-            before = time.perf_counter()
-            labels = segmenter.labels_at(picture, tta)
-            times.append(time.perf_counter() - before)
-            aside.give(count, pair, labels, mask, done)
+        for done, one in enumerate(pairs, 1):
+            times.append(one.seconds)
+            aside.give(tally.count, one, done)
             if interrupted():
                 raise Interrupted
     return times

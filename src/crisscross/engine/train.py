@@ -14,7 +14,8 @@ from crisscross.config import DataConfig, Experiment, differences, to_yaml
 from crisscross.data import DataSet
 from crisscross.data.cache import check_cache, open_cache
 from crisscross.data.check import quick_check
-from crisscross.data.loader import TrainingSamples, check_share, training_batches
+from crisscross.data.clips import check_clips, training_samples
+from crisscross.data.loader import check_share, training_batches
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.balance import with_class_weights
 from crisscross.engine.build import build_network
@@ -55,6 +56,7 @@ def train(
     backbone_weights: Path | None = None,
     resume: bool = False,
     listener: Callable[[Step], None] | None = None,
+    init: str | None = None,
 ) -> Outcome:
     """Train one experiment into a run folder.
 
@@ -70,6 +72,7 @@ def train(
         backbone_weights: a local file instead of timm's own pretrained weights.
         resume: continue the run in `folder` to the same weights as if it had never stopped.
         listener: called with every finished `Step`.
+        init: a zoo name, run folder or file whose weights are the start, instead of a pretrained backbone.
 
     Raises:
         CrissCrossError: bad data, a folder in use, an experiment that differs from the resumed one, a loss that is
@@ -77,7 +80,7 @@ def train(
             any more, the run is saved first.
     """
     with algorithms(experiment.train.deterministic), run_lock(folder), ending_together():
-        run = _Run(experiment, dataset, folder, machine or Machine(), backbone_weights, resume)
+        run = _Run(experiment, dataset, folder, machine or Machine(), backbone_weights, resume, init)
         return run.go(listener or (lambda step: None))
 
 
@@ -92,6 +95,7 @@ class _Run:
         machine: Machine,
         backbone_weights: Path | None,
         resume: bool,
+        init: str | None,
     ) -> None:
         self.experiment, self.dataset = with_classes(experiment, dataset), dataset
         self.folder, self.machine, self.resume = folder, machine, resume
@@ -99,6 +103,8 @@ class _Run:
         self.validates = data.val_split in dataset.splits
         if not self.validates and data.val_split not in ("", DataConfig.val_split):
             dataset.split(data.val_split)
+        for split in [data.train_split] + [data.val_split] * self.validates:
+            check_clips(dataset, split, self.experiment.model.frames)
         quick_check(dataset, [data.train_split] + [data.val_split] * self.validates)
         earlier = stored_experiment(folder) if resume else None
         self.experiment = with_class_weights(self.experiment, dataset, earlier)
@@ -112,7 +118,7 @@ class _Run:
         torch.manual_seed(train.seed)
         self.facts: dict[str, Any] = {"seconds": 0.0, "torch": torch.__version__.split("+")[0]}
         self.segmenter, facts, self.line = build_network(
-            self.experiment, backbone_weights, resume, self.machine, self.accelerator
+            self.experiment, backbone_weights, resume, self.machine, self.accelerator, init
         )
         self.facts |= facts
         self.sharded = self.machine.shard and self.accelerator.num_processes > 1
@@ -216,7 +222,7 @@ class _Run:
         network, optimiser = self.prepared
         pairs = self.dataset.split(self.experiment.data.train_split)
         read = open_cache(self.machine.cache, self.dataset, pairs, accelerator.is_main_process)
-        samples = TrainingSamples(self.dataset, pairs, self.experiment, read)
+        samples = training_samples(self.dataset, pairs, self.experiment, read)
         batches = training_batches(
             samples, start, accelerator.process_index, accelerator.num_processes, self.machine.workers
         )

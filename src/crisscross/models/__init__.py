@@ -1,5 +1,6 @@
 """Whole systems: pictures in, labels out."""
 
 from crisscross.models.segmenter import Logits, Prediction, Segmenter
+from crisscross.models.video import VideoSegmenter, create_segmenter
 
-__all__ = ["Logits", "Prediction", "Segmenter"]
+__all__ = ["Logits", "Prediction", "Segmenter", "VideoSegmenter", "create_segmenter"]

@@ -1,7 +1,7 @@
 """CCNet as one module: backbone, head, auxiliary head, and what a picture needs before and after them."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -127,7 +127,7 @@ class Segmenter(nn.Module):
         return functional.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=align_corners)
 
     def preprocess(self, picture: Tensor, scale: tuple[int, int] | None = None) -> Tensor:
-        """uint8 RGB [3, H, W] -> the normalised float tensor [1, 3, h, w] on this network's device.
+        """uint8 RGB [3, H, W] -> the normalised float tensor [1, 3, h, w] on this network's device; of [T, 3, H, W] T.
 
         `scale` (width, height) takes the place of the stored `preprocess.scale`.
         """
@@ -148,8 +148,31 @@ class Segmenter(nn.Module):
         """
         return inference.labels(self._passes(picture, tta)).cpu()
 
-    def _passes(self, picture: Tensor, tta: bool = False, native: bool = False) -> list[inference.Pass]:
-        """The passes over one picture; `native` shows it at its own size whatever `preprocess.scale` says."""
+    def label_frames(self, frames: Iterable[Tensor], tta: bool = False) -> Iterator[Tensor]:
+        """Labels uint8 [H, W] of each frame of a video, in order; nothing is held but what the next labels need.
+
+        `frames` are uint8 RGB [3, H, W]; they are asked for one by one. `tta` as in `labels_at`.
+        """
+        for frame in frames:
+            with self._evaluating():
+                labels = self.labels_at(frame, tta)
+            yield labels
+
+    def picture_logits(self, x: Tensor) -> Tensor:
+        """Coarse logits [1, K, h, w] of one normalised picture [1, 3, H, W]."""
+        return self.coarse(x).main
+
+    def _passes(
+        self,
+        picture: Tensor,
+        tta: bool = False,
+        native: bool = False,
+        logits_of: inference.CoarseOf | None = None,
+    ) -> list[inference.Pass]:
+        """The passes over one picture; `native` shows it at its own size whatever `preprocess.scale` says.
+
+        `logits_of` takes the place of `picture_logits`.
+        """
         experiment, size = self.experiment, (picture.shape[-2], picture.shape[-1])
         config, own = experiment.inference, (size[1], size[0])
         base = own if native else experiment.preprocess.scale or own
@@ -158,9 +181,8 @@ class Segmenter(nn.Module):
             scale = max(int(base[0] * ratio), 1), max(int(base[1] * ratio), 1)
             x = self.preprocess(picture, scale)
             pairs = experiment.data.flip_pairs
-            return inference.run_pass(
-                lambda t: self.coarse(t).main, x, size, config, experiment.model.align_corners, mirrored, pairs
-            )
+            coarse_of = logits_of or self.picture_logits
+            return inference.run_pass(coarse_of, x, size, config, experiment.model.align_corners, mirrored, pairs)
 
         if not tta:
             return [run(1.0, False)]

@@ -56,6 +56,24 @@ CAMVID_R50: Row = {
     "train": {"iterations": 10000, "validate_every": 500},
 }
 
+# The paper's CCNet3D on CamVid: clips of five frames, three passes reach every position of them. `--set model.frames=1`
+# and `=3` are its other lengths.
+CCNET3D_R50_CAMVID: Row = {
+    **CAMVID_R50,
+    "model": {**CAMVID_R50["model"], "recurrence": 3, "frames": 5, "label": "middle"},
+}
+
+# camvid-light over clips of three frames, at the pictures' own size.
+CCNET3D_LIGHT: Row = {
+    "model": {**LITE_MODEL, "recurrence": 3, "frames": 3, "label": "middle"},
+    "data": {"name": "camvid"},
+    "preprocess": LITE_PREPROCESS,
+    "augment": {"ratio": [0.5, 1.5], "crop": [256, 256]},
+    "loss": {"normaliser": "valid", "class_weights": CAMVID_WEIGHTS},
+    "optim": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "eta_min": 1e-6, "warmup": 50},
+    "train": {"iterations": 900, "batch": 4, "validate_every": 300, "checkpoint_every": 50},
+}
+
 # The scenes vary in light and colour already, so nothing is distorted.
 DEMO: Row = {
     "model": {"backbone": "test_resnet", "output_stride": 8, "channels": 64, "aux_channels": 32},
@@ -81,6 +99,8 @@ OURS: dict[str, Row] = {
     "camvid-r50": CAMVID_R50,
     "camvid-light": CAMVID_LIGHT,
     "camvid-light-baseline": _without_attention(CAMVID_LIGHT),
+    "ccnet3d-r50-camvid": CCNET3D_R50_CAMVID,
+    "ccnet3d-light": CCNET3D_LIGHT,
     "demo": DEMO,
     "demo-baseline": _without_attention(DEMO),
     **BEYOND,

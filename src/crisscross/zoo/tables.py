@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from crisscross.config import to_yaml
 from crisscross.zoo.instances import INSTANCE_RECIPES, instance_table, instance_text
 from crisscross.zoo.lip import CE2P_MIOU, LIP, PAPER
-from crisscross.zoo.measured import MEASURED
+from crisscross.zoo.measured import MEASURED, MEASURED_VIDEO, PUBLISHED_VIDEO, VIDEO_PAGE
 from crisscross.zoo.published import FAMILIES, PUBLISHED, Published
 from crisscross.zoo.recipes import OURS, published, recipe, shipped_weights
 from crisscross.zoo.reported import REPORTED
@@ -121,10 +121,20 @@ def markdown() -> str:
     parts = [INTRODUCTION]
     for title, table in published_tables().items():
         parts += [f"### {title}\n", _markdown_table(_merged_head(table))]
-    parts += [RECIPE_NOTES, _markdown_table(_linked(our_table())), OUR_NOTES]
+    parts += [RECIPE_NOTES, _markdown_table(_linked(our_table())), OUR_NOTES, VIDEO_NOTES, _video_table()]
     parts += [LIP_NOTES, _markdown_table(lip_table())]
     parts += [INSTANCE_INTRODUCTION, _markdown_table(instance_table())]
     return "\n".join(parts)
+
+
+def _video_table() -> str:
+    """Clips of CamVid, by their frames."""
+    head = ("frames", "published mIoU", "measured mIoU, `ccnet3d-light`, small budget")
+    rows = [
+        (f"T = {frames}", _number(PUBLISHED_VIDEO.get(frames), 1), _number(MEASURED_VIDEO.get(frames), 1))
+        for frames in sorted({*PUBLISHED_VIDEO, *MEASURED_VIDEO})
+    ]
+    return _markdown_table([head, *rows])
 
 
 def _merged_head(table: Table) -> Table:
@@ -218,4 +228,13 @@ INSTANCE_INTRODUCTION = """\
 
 Mask R-CNN on COCO val 2017, see [instances.md](instances.md). The paper's columns are those of its COCO table;
 `measured` is ours and stays empty until COCO and a GPU were in our hands.
+"""
+
+VIDEO_NOTES = f"""\
+## Video
+
+`ccnet3d-r50-camvid` is CCNet3D on a ResNet-50 (`--set model.frames=1` or `=3` for other lengths), `ccnet3d-light` one
+that a CPU can train; both attend over clips of consecutive frames, R = 3: [video.md](video.md). On CamVid's test split,
+published by the paper and [measured by us]({VIDEO_PAGE}) with a few minutes of fine-tuning, so that only the difference
+between our rows says something:
 """

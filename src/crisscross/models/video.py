@@ -1,0 +1,171 @@
+"""CCNet over clips: the 2-D backbone on every frame, 3-D criss-cross attention over all of them (paper, TPAMI).
+
+Everything else is the network for pictures: heads, losses, inference, files.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from crisscross import inference
+from crisscross.config import Experiment
+from crisscross.data.clips import places_of, windows
+from crisscross.errors import CrissCrossError
+from crisscross.heads import CrissCrossHead
+from crisscross.layers import RecurrentCrissCrossAttention3d
+from crisscross.models.segmenter import Logits, Segmenter
+
+
+class ClipAttention(RecurrentCrissCrossAttention3d):
+    """3-D attention among maps that lie one behind the other: [B * T, C, h, w] -> the same shape.
+
+    Args:
+        frames: T.
+        channels, recurrence, reduction, memory: as in `RecurrentCrissCrossAttention3d`.
+    """
+
+    def __init__(self, frames: int, channels: int, recurrence: int, reduction: int, memory: str = "auto") -> None:
+        super().__init__(channels, recurrence, reduction, memory=memory)
+        self.frames = frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend within each clip of T maps."""
+        clips = x.view(-1, self.frames, *x.shape[1:]).transpose(1, 2)
+        return super().forward(clips).transpose(1, 2).reshape(x.shape)
+
+
+class Seen(NamedTuple):
+    """What the backbone makes of a frame [1, C, h, w], and the head's reduction of it [1, channels, h, w]."""
+
+    features: Tensor
+    reduced: Tensor
+
+
+@dataclass
+class Frame:
+    """A frame in a stream, uint8 [3, H, W], and what was seen of it by number of the pass (and window)."""
+
+    picture: Tensor
+    seen: dict[int, Seen] = field(default_factory=dict)
+
+
+class VideoSegmenter(Segmenter):
+    """A `Segmenter` for clips of `model.frames` frames, of which `model.label` are labelled: middle, last or every.
+
+    In training it takes clips [B * T, 3, H, W], the frames of one behind those of the other (or [B, T, 3, H, W]), and
+    gives logits of the labelled frames in the same order. A single picture is labelled as a clip that stands still;
+    `label_frames` labels a video.
+
+    Args:
+        experiment: with `model.frames` of 1 or more; `model.recurrence` is R of the 3-D attention, where three passes
+            reach every position of the clip.
+        initialise: as in `Segmenter`.
+    """
+
+    # The configuration refuses any other head for clips.
+    head: CrissCrossHead
+
+    def __init__(self, experiment: Experiment, initialise: bool = True) -> None:
+        super().__init__(experiment, initialise)
+        model = experiment.model
+        if model.recurrence:
+            what = (model.channels, model.recurrence, model.reduction, model.attention_memory)
+            self.head.attend = ClipAttention(model.frames, *what)
+
+    @property
+    def frames(self) -> int:
+        """T, the number of frames in a clip."""
+        return self.experiment.model.frames
+
+    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> Self:
+        """As `nn.Module.to`; a memory format is for the convolutions over pictures: torch has none for both kinds."""
+        if args or kwargs:
+            super().to(*args, **kwargs)
+        if memory_format is not None:
+            for weight in self.parameters():
+                if weight.dim() == 4:
+                    weight.data = weight.data.contiguous(memory_format=memory_format)
+        return self
+
+    def coarse(self, x: Tensor) -> Logits:
+        """As `Segmenter.coarse`, for the labelled frames of clips.
+
+        Raises:
+            ValueError: the number of frames is no multiple of T.
+        """
+        if x.dim() == 5:
+            x = x.flatten(0, 1)
+        if len(x) % self.frames:
+            raise ValueError(f"x must hold whole clips of {self.frames} frames, got {len(x)} frames")
+        maps = self.backbone(x)
+        places = places_of(self.frames, self.experiment.model.label)
+        labelled = torch.arange(len(x)).view(-1, self.frames)[:, places].flatten().to(x.device)
+        features, attended = maps[-1][labelled], self.head.attended(maps[-1])[labelled]
+        aux = self.aux_head(maps[-2][labelled]) if self.training and self.aux_head is not None else None
+        main = self.head.logits(features, attended)
+        embed = self.head.embed if self.training else None
+        embedding = None if embed is None else embed(attended)
+        return Logits(main, aux, embedding)
+
+    def picture_logits(self, x: Tensor) -> Tensor:
+        """Coarse logits [1, K, h, w] of one picture [1, 3, H, W], as a clip that stands still."""
+        seen = self._see(x)
+        return self._attend([seen] * self.frames, places_of(self.frames, self.experiment.model.label)[:1])
+
+    def label_frames(self, frames: Iterable[Tensor], tta: bool = False) -> Iterator[Tensor]:
+        """As `Segmenter.label_frames`. Each frame goes through the backbone once; T frames are held.
+
+        With `label` middle or last, what a clip lacks at the ends of the video is filled by repeating its first or
+        last frame; with `every`, one clip follows the other and the last begins earlier.
+
+        Raises:
+            CrissCrossError: there are fewer than T frames, or they are not of one size.
+        """
+        model = self.experiment.model
+        for window, places in windows(map(Frame, frames), model.frames, model.label):
+            yield from self._window_labels(window, places, tta)
+
+    def _window_labels(self, window: Sequence[Frame], places: Sequence[int], tta: bool) -> Iterator[Tensor]:
+        sizes = {tuple(frame.picture.shape) for frame in window}
+        if len(sizes) > 1:
+            raise CrissCrossError(f"the frames of a clip must have one size, got {' and '.join(map(str, sizes))}")
+        clip = torch.stack([frame.picture for frame in window])
+        made: dict[int, Tensor] = {}
+        for number in range(len(places)):
+            calls = count()
+
+            def logits(x: Tensor, number: int = number, calls: Iterator[int] = calls) -> Tensor:
+                call = next(calls)
+                if call not in made:
+                    seen = [self._seen(frame, call, x[index : index + 1]) for index, frame in enumerate(window)]
+                    made[call] = self._attend(seen, places)
+                return made[call][number : number + 1]
+
+            with self._evaluating(), torch.inference_mode():
+                labels = inference.labels(self._passes(clip, tta, logits_of=logits)).cpu()
+            yield labels
+
+    def _seen(self, frame: Frame, call: int, x: Tensor) -> Seen:
+        if call not in frame.seen:
+            frame.seen[call] = self._see(x)
+        return frame.seen[call]
+
+    def _see(self, x: Tensor) -> Seen:
+        features = self.backbone(x)[-1]
+        return Seen(features, self.head.reduce(features))
+
+    def _attend(self, clip: Sequence[Seen], places: Sequence[int]) -> Tensor:
+        """Logits [len(places), K, h, w] of some frames of one clip."""
+        attended = self.head.attend(torch.cat([frame.reduced for frame in clip]))
+        features = torch.cat([clip[place].features for place in places])
+        return self.head.logits(features, attended[list(places)])
+
+
+def create_segmenter(experiment: Experiment, initialise: bool = True) -> Segmenter:
+    """The network of an experiment: for pictures, or for clips where `model.frames` is set; see `Segmenter`."""
+    kind = VideoSegmenter if experiment.model.frames else Segmenter
+    return kind(experiment, initialise)

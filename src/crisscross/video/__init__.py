@@ -1,0 +1,46 @@
+"""Video files: frames in, labels out, one by one. Files need PyAV: `pip install 'crisscross-seg[video]'`.
+
+A module is imported when one of its names is used: who only asks for a suffix pays for nothing heavy.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crisscross.video.labelling import VIEWS, VideoResult, label_frames, predict_video
+    from crisscross.video.reading import VIDEO_SUFFIXES, Problem, VideoFrame, VideoReader, is_video_file
+    from crisscross.video.writing import OUTPUT_SUFFIXES, VideoWriter
+
+_MODULES = {
+    "OUTPUT_SUFFIXES": "writing",
+    "VIDEO_SUFFIXES": "reading",
+    "VIEWS": "labelling",
+    "Problem": "reading",
+    "VideoFrame": "reading",
+    "VideoReader": "reading",
+    "VideoResult": "labelling",
+    "VideoWriter": "writing",
+    "is_video_file": "reading",
+    "label_frames": "labelling",
+    "predict_video": "labelling",
+}
+
+__all__ = [
+    "OUTPUT_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "VIEWS",
+    "Problem",
+    "VideoFrame",
+    "VideoReader",
+    "VideoResult",
+    "VideoWriter",
+    "is_video_file",
+    "label_frames",
+    "predict_video",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'crisscross.video' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"crisscross.video.{_MODULES[name]}"), name)
