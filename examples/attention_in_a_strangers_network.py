@@ -23,7 +23,7 @@ print("unchanged at the start:", torch.equal(network(pictures)["out"], before))
 
 (inserted,) = inserted_attention(network).values()
 network.requires_grad_(False)
-optimizer = torch.optim.SGD(inserted.requires_grad_().parameters(), lr=0.1)
+optimizer = torch.optim.SGD(inserted.requires_grad_().parameters(), lr=0.01)
 labels = torch.randint(4, (2, 64, 96))
 for _ in range(3):
     optimizer.zero_grad()
