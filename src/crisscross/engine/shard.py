@@ -53,7 +53,7 @@ def shard(network: Segmenter, device: torch.device) -> None:
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
-    mirror = Segmenter(network.experiment, initialise=False)
+    mirror = type(network)(network.experiment, initialise=False)
     units = list(_units(mirror))
     _empty(mirror)
     mirror.to(device)
@@ -75,35 +75,36 @@ def shard(network: Segmenter, device: torch.device) -> None:
 def _units(network: Segmenter) -> Iterator[str]:
     """Names of the parts that have their weights to themselves: the backbone's stages, and the heads.
 
-    A part has to be called as a module: then it gets its weights. What is not, or is small, shares the network's.
+    A part has to be called as a module in training: then it gets its weights. What is not, or is small, shares the
+    network's.
     """
     called: set[str] = set()
     hooks = [
         module.register_forward_pre_hook(lambda _, inputs, name=name: called.add(name))
         for name, module in network.named_modules()
     ]
-    network.eval()
+    network.train()
     with torch.no_grad():
-        network.backbone(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))
+        # Two pictures: of one, norms after a global pooling could not make statistics.
+        network(torch.zeros(2, 3, PROBE_SIZE, PROBE_SIZE), coarse=True)
+    network.eval()
     for hook in hooks:
         hook.remove()
-    yield from _called_below("backbone.net", network.backbone.net, called)
-    # For its embedding the head is taken apart.
-    if network.head.embed is None:
-        yield "head"
-    if network.aux_head is not None:
-        yield "aux_head"
+    stages = [f"backbone.net.{name}" for name, _ in network.backbone.net.named_children()]
+    heads = [name for name, _ in network.named_children() if name != "backbone"]
+    for name in stages + heads:
+        yield from _called(name, network.get_submodule(name), called)
 
 
-def _called_below(path: str, module: nn.Module, called: set[str]) -> Iterator[str]:
-    for name, child in module.named_children():
-        if not any(True for _ in child.children()) or not any(True for _ in child.parameters()):
-            continue
-        below = f"{path}.{name}"
-        if below in called:
-            yield below
-        else:
-            yield from _called_below(below, child, called)
+def _called(name: str, module: nn.Module, called: set[str]) -> Iterator[str]:
+    """The module, or where it is not called, what is called in it."""
+    if not any(True for _ in module.children()) or not any(True for _ in module.parameters()):
+        return
+    if name in called:
+        yield name
+        return
+    for below, child in module.named_children():
+        yield from _called(f"{name}.{below}", child, called)
 
 
 def _empty(network: nn.Module) -> None:
