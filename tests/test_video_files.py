@@ -275,3 +275,31 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path, network):
         predict_video(network, source, out, done=interrupt)
     assert [path.name for path in out.parent.iterdir()] == ["film.mp4"]
     assert out.read_bytes() == b"what was there before"
+
+
+def test_what_an_encoder_refuses_is_one_line(tmp_path, network, monkeypatch):
+    def full(self, packets):
+        raise av.FFmpegError(28, "No space left on device")
+
+    class Container:
+        def __init__(self, real):
+            self.real = real
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+        mux = full
+
+    original = VideoWriter.__init__
+
+    def made(self, *arguments):
+        original(self, *arguments)
+        self.container = Container(self.container)
+
+    source = film(tmp_path / "film.mp4", STUTTER)
+    monkeypatch.setattr(VideoWriter, "__init__", made)
+    with pytest.raises(
+        CrissCrossError, match=r"^[^\n]*film\.mp4: a video of 64 x 48 cannot be written: No space[^\n]*$"
+    ):
+        predict_video(network, source, tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]

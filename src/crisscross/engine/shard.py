@@ -85,8 +85,9 @@ def _units(network: Segmenter) -> Iterator[str]:
     ]
     network.train()
     with torch.no_grad():
-        # Two pictures: of one, norms after a global pooling could not make statistics.
-        network(torch.zeros(2, 3, PROBE_SIZE, PROBE_SIZE), coarse=True)
+        # Two pictures or clips: of one picture, norms after a global pooling could not make statistics.
+        count = 2 * max(network.experiment.model.frames, 1)
+        network(torch.zeros(count, 3, PROBE_SIZE, PROBE_SIZE), coarse=True)
     network.eval()
     for hook in hooks:
         hook.remove()

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -62,13 +62,17 @@ class VideoWriter:
         self.sized = False
 
     def write(self, frame: VideoFrame) -> None:
-        """Add a frame; all have the size of the first, and their times rise."""
+        """Add a frame; all have the size of the first, and their times rise.
+
+        Raises:
+            CrissCrossError: it cannot be encoded or written.
+        """
         if not self.sized:
             self._settle(frame.picture)
         picture = self.av.VideoFrame.from_ndarray(frame.picture, format="rgb24")
         coded = picture.reformat(format=self.stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
         coded.pts, coded.time_base, coded.duration = frame.pts, self.time_base, frame.duration
-        self.container.mux(self.stream.encode(coded))
+        self._mux(coded)
 
     def _settle(self, picture: np.ndarray) -> None:
         height, width = picture.shape[:2]
@@ -88,6 +92,16 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self.sized:
-            self.container.mux(self.stream.encode())
-        self.container.close()
+        try:
+            if kind is None and self.sized:
+                self._mux(None)
+        finally:
+            self.container.close()
+
+    def _mux(self, frame: Any) -> None:
+        """Encode a frame (None: what is left) and write it."""
+        try:
+            self.container.mux(self.stream.encode(frame))
+        except self.av.FFmpegError as error:
+            size = f"{self.stream.width} x {self.stream.height}"
+            raise CrissCrossError(f"a video of {size} cannot be written: {error.strerror}") from error
