@@ -24,4 +24,4 @@ MEASURED = {
 # pretraining unknown to us), and ours with the light network under the small budget of the page.
 VIDEO_PAGE = "results/video.md"
 PUBLISHED_VIDEO = {1: 77.9, 5: 79.1}
-MEASURED_VIDEO: dict[int, float] = {1: 57.3, 3: 57.8}
+MEASURED_VIDEO: dict[int, float] = {1: 57.1, 3: 57.6}
