@@ -90,6 +90,8 @@ class LossConfig:
         if self.class_weights != "auto":
             low = min(self.class_weights, default=0)
             require(low >= 0, "loss.class_weights", "at least 0", list(self.class_weights))
+            some = not self.class_weights or max(self.class_weights) > 0
+            require(some, "loss.class_weights", "above 0 for some class", list(self.class_weights))
         names = [term.name for term in self.terms]
         require(len(set(names)) == len(names), "loss.terms", "different terms", names)
         classifies = any(term.weight > 0 and term.name != CONSISTENCY for term in self.terms)

@@ -175,7 +175,7 @@ class _Run:
                 self._train(listener)
             finally:
                 self.journal.close()
-            if self._waited_enough():
+            if self._waited_enough() and self.position.iteration < total:
                 progress.say(f"stopped early: {self.position.waited} validations in a row without a better one")
         self.accelerator.end_training()
         finished = self.position.iteration == total or self._waited_enough()
@@ -186,8 +186,8 @@ class _Run:
             progress.say(self.line)
         if self.machine.shard and not self.sharded:
             progress.say("--shard is without effect: one process trains alone and holds everything")
-        if not self.validates:
-            progress.say(f"no split {self.experiment.data.val_split!r}: nothing is validated")
+        if not self.validates and (split := self.experiment.data.val_split):
+            progress.say(f"no split {split!r}: nothing is validated")
 
     def _train(self, listener: Callable[[Step], None]) -> None:
         train = self.experiment.train
