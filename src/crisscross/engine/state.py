@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from crisscross.checkpoints import native
-from crisscross.config import Experiment, InstanceExperiment
+from crisscross.config import Experiment, InstanceExperiment, differences
 from crisscross.config.parse import Tree
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.shard import part_of, take, whole, whole_states
@@ -110,6 +110,29 @@ def fill_optimiser(network: torch.nn.Module, optimiser: torch.optim.Optimizer, t
         if state:
             # AdamW keeps its step count on the CPU.
             optimiser.state[parameter] = {k: v if k == "step" else part_of(v, parameter) for k, v in state.items()}
+
+
+def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) -> None:
+    """Refuse to write over another run, and to resume one with other values.
+
+    Args:
+        folder: of the run.
+        experiment: what is to be trained, of any task.
+        data: where the data set lies, for the line that says how to continue.
+        resume: whether the run in `folder` is to be continued.
+
+    Raises:
+        CrissCrossError: the folder holds a run, or none to resume, or one of another experiment.
+    """
+    if not resume:
+        if (folder / LAST).exists():
+            raise CrissCrossError(f"{folder}: holds a run already; continue it with --resume or choose another --out")
+        return
+    if changed := sorted(differences(experiment, stored_experiment_as(type(experiment), folder))):
+        raise CrissCrossError(
+            f"{folder}: cannot resume with another experiment; it differs in {', '.join(changed)}; "
+            f"continue with `crisscross train {folder / 'experiment.yaml'} --data {data} --out {folder} --resume`"
+        )
 
 
 def stored_experiment(folder: Path) -> Experiment:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from accelerate import Accelerator
 
 from crisscross.errors import CrissCrossError
 
@@ -18,6 +19,13 @@ def is_first_process() -> bool:
     """Whether this process is the first of its training; can be asked before there is an accelerator."""
     # torchrun and accelerate set it.
     return os.environ.get("RANK", "0") == "0"
+
+
+def asked_to_stop(accelerator: Accelerator, here: bool) -> bool:
+    """Whether any process was asked to stop, such as this one `here`: all of them get the same answer."""
+    if accelerator.num_processes == 1:
+        return here
+    return bool(accelerator.reduce(torch.tensor(int(here), device=accelerator.device), "sum"))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from crisscross.checkpoints import native
-from crisscross.config import DataConfig, Experiment, differences, to_yaml
+from crisscross.config import DataConfig, Experiment, to_yaml
 from crisscross.data import DataSet
 from crisscross.data.cache import check_cache, open_cache
 from crisscross.data.check import quick_check
@@ -28,8 +28,8 @@ from crisscross.engine.optimiser import create_optimiser
 from crisscross.engine.record import write_record
 from crisscross.engine.setup import Machine, algorithms, create_accelerator, with_classes
 from crisscross.engine.shard import check_shard, shard, whole
-from crisscross.engine.state import BEST, LAST, Position, load_state, save_state, stored_experiment
-from crisscross.engine.together import ending_together
+from crisscross.engine.state import BEST, LAST, Position, check_run_folder, load_state, save_state, stored_experiment
+from crisscross.engine.together import asked_to_stop, ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
@@ -111,7 +111,7 @@ class _Run:
         check_cache(self.machine.cache)
         if self.machine.shard:
             check_shard(self.experiment.train, self.machine.compile)
-        self._check_folder()
+        check_run_folder(folder, self.experiment, self.dataset.root, resume)
         train = self.experiment.train
         self.accelerator = create_accelerator(train.precision, self.machine, folder)
         check_share(train, self.accelerator.num_processes)
@@ -141,20 +141,6 @@ class _Run:
         # For its types alone: shards need nobody who brings gradients together.
         network = self.accelerator.prepare_model(self.segmenter, device_placement=False, evaluation_mode=True)
         return network, self.accelerator.prepare(self.optimiser)
-
-    def _check_folder(self) -> None:
-        if self.resume:
-            stored = stored_experiment(self.folder)
-            if changed := sorted(differences(self.experiment, stored)):
-                raise CrissCrossError(
-                    f"{self.folder}: cannot resume with another experiment; it differs in {', '.join(changed)}; "
-                    f"continue with `crisscross train {self.folder / 'experiment.yaml'} --data {self.dataset.root} "
-                    f"--out {self.folder} --resume`"
-                )
-        elif (self.folder / LAST).exists():
-            raise CrissCrossError(
-                f"{self.folder}: holds a run already; continue it with --resume or choose another --out"
-            )
 
     def go(self, listener: Callable[[Step], None]) -> Outcome:
         """Run to the end or to an interruption; either way the folder is complete."""
@@ -196,7 +182,7 @@ class _Run:
             self._record(step)
             listener(step)
             self._validate_if_due()
-            stop = self._stopping() or self._waited_enough()
+            stop = asked_to_stop(self.accelerator, bool(self.interrupt)) or self._waited_enough()
             due = train.checkpoint_every and step.iteration % train.checkpoint_every == 0
             if stop or due or step.iteration == train.iterations:
                 self._save()
@@ -207,13 +193,6 @@ class _Run:
         """Whether early stopping has waited long enough for a better validation."""
         limit = self.experiment.train.early_stop
         return limit > 0 and self.position.waited >= limit
-
-    def _stopping(self) -> bool:
-        """Whether any process was asked to stop: all of them get the same answer."""
-        if self.accelerator.num_processes == 1:
-            return bool(self.interrupt)
-        asked = torch.tensor(int(bool(self.interrupt)), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(asked, "sum"))
 
     def _steps(self) -> Iterator[Step]:
         if self._waited_enough():

@@ -10,7 +10,7 @@ import torch
 
 from crisscross.checkpoints import native
 from crisscross.checkpoints.instances import read_mask_rcnn, with_norm_eps
-from crisscross.config import InstanceExperiment, differences, to_yaml
+from crisscross.config import InstanceExperiment, to_yaml
 from crisscross.data.coco_instances import InstanceData
 from crisscross.data.coco_masks import import_coco
 from crisscross.data.coco_samples import InstanceSamples, collate
@@ -25,8 +25,8 @@ from crisscross.engine.lock import run_lock
 from crisscross.engine.loop import NoPictures, Step
 from crisscross.engine.record import write_record
 from crisscross.engine.setup import Machine, algorithms, create_accelerator
-from crisscross.engine.state import BEST, LAST, load_instance_state, save_state, stored_experiment_as
-from crisscross.engine.together import ending_together
+from crisscross.engine.state import BEST, LAST, check_run_folder, load_instance_state, save_state, stored_experiment_as
+from crisscross.engine.together import asked_to_stop, ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
@@ -108,7 +108,7 @@ class _Run:
         self._check_data(experiment)
         whole = read_mask_rcnn(start.whole) if start.whole and not resume else {}
         self.experiment = self._settled(experiment, start, whole)
-        self._check_folder()
+        check_run_folder(folder, self.experiment, self.data.root, resume)
         train = self.experiment.train
         self.accelerator = create_accelerator(train.precision, machine, folder)
         check_share(train, self.accelerator.num_processes)
@@ -160,20 +160,6 @@ class _Run:
             return replace(settled, model=replace(settled.model, norm_eps=0.0))
         return settled
 
-    def _check_folder(self) -> None:
-        if self.resume:
-            stored = stored_experiment_as(InstanceExperiment, self.folder)
-            if changed := sorted(differences(self.experiment, stored)):
-                raise CrissCrossError(
-                    f"{self.folder}: cannot resume with another experiment; it differs in {', '.join(changed)}; "
-                    f"continue with `crisscross train {self.folder / 'experiment.yaml'} --data {self.data.root} "
-                    f"--out {self.folder} --resume`"
-                )
-        elif (self.folder / LAST).exists():
-            raise CrissCrossError(
-                f"{self.folder}: holds a run already; continue it with --resume or choose another --out"
-            )
-
     def go(self, listener: Callable[[Step], None]) -> InstanceOutcome:
         """Run to the end or to an interruption; either way the folder is complete."""
         total, began, shown = self.experiment.train.iterations, time.perf_counter(), self.accelerator.is_main_process
@@ -213,7 +199,7 @@ class _Run:
                 self._record(step)
                 listener(step)
                 self._validate_if_due()
-                stop = self._stopping()
+                stop = asked_to_stop(self.accelerator, bool(self.interrupt))
                 due = train.checkpoint_every and step.iteration % train.checkpoint_every == 0
                 if stop or due or step.iteration == train.iterations:
                     self._save()
@@ -226,13 +212,6 @@ class _Run:
             raise CrissCrossError(
                 f"{error}; {self.folder / LAST} is saved at iteration {self.position.iteration}, continue with --resume"
             ) from error
-
-    def _stopping(self) -> bool:
-        """Whether any process was asked to stop: all of them get the same answer."""
-        if self.accelerator.num_processes == 1:
-            return bool(self.interrupt)
-        asked = torch.tensor(int(bool(self.interrupt)), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(asked, "sum"))
 
     def _record(self, step: Step) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.began
