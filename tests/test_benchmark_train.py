@@ -50,7 +50,6 @@ def test_all_contestants_compute_the_same_and_say_where_the_time_goes() -> None:
     for row in rows:
         assert abs(row.loss - plain.loss) < 1e-5 * plain.loss
         assert list(row.seconds) == list(PIECES) and min(row.seconds.values()) > 0
-        assert sum(row.seconds.values()) == pytest.approx(row.total, rel=0.5)
         # Weights, statistics and one momentum for each weight.
         assert row.held == plain.held > 0
     peaks = {row.name: row.peak for row in rows}
