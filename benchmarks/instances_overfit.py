@@ -26,12 +26,12 @@ from crisscross.files import write_text
 from crisscross.zoo import instance_recipe
 from crisscross.zoo.instances import SMALL_NAME
 
-# Small pictures, no mirror images, and a schedule of some 20 minutes of one quiet processor core.
+# Small pictures, no mirror images, and a schedule of some 15 minutes of one quiet processor core.
 SETTINGS = (
     *("preprocess.short=256", "preprocess.long=427", "augment.flip=0", "model.trainable_layers=1"),
     *("model.channels=96", "proposals.train=300", "proposals.test=200", "proposals.anchors=64", "proposals.boxes=64"),
-    *("optim.lr=4e-4", "optim.weight_decay=0", "optim.warmup=40", "optim.steps=[1400, 1750]"),
-    *("train.batch=1", "train.iterations=2000", "train.validate_every=400", "train.checkpoint_every=50"),
+    *("optim.lr=4e-4", "optim.weight_decay=0", "optim.warmup=40", "optim.steps=[1000, 1150]"),
+    *("train.batch=1", "train.iterations=1200", "train.validate_every=400", "train.checkpoint_every=50"),
 )
 
 
