@@ -354,6 +354,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("loss.aux_weight=-0.4", "loss.aux_weight must be at least 0, got -0.4"),
         ("loss.class_weights=atuo", "loss.class_weights must be a list or auto, got 'atuo'"),
         ("loss.class_weights=[1, -1]", "loss.class_weights must be at least 0, got [1.0, -1.0]"),
+        ("optim.lr=1e39", "optim.lr must be at most 1e+06, got 1e+39"),
         ("loss.class_weights=[0, 0]", "loss.class_weights must be above 0 for some class, got [0.0, 0.0]"),
         ("loss.class_weights=3", "loss.class_weights must be a list, got 3"),
         ("loss.terms=[{name: dise}]", "loss.terms: unknown term 'dise'; did you mean dice?"),

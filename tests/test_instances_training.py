@@ -211,6 +211,7 @@ def test_the_commands(coco, tmp_path, capsys):
         ),
         (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--init", "{nowhere}"], "no such file"),
         (["train", "{yaml}", "--data", "{nowhere}", "--out", "{new}"], "no such folder"),
+        (["predict", "{run}", "{film}", "--out", "{new}"], "networks of instance segmentation take pictures"),
         (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--set", "modle.backbone=x"], "did you mean model?"),
         (["train", "maskrcnn_r50_fpn_rca_coco", "--data", "{coco}", "--out", "{new}"], "did you mean maskrcnn_r50"),
         (["evaluate", "{run}", "--data", "{coco}", "--tta"], "--tta is not there for instance"),
@@ -225,6 +226,8 @@ def test_the_commands(coco, tmp_path, capsys):
 def test_what_does_not_fit_is_refused_in_one_line(coco, run, tmp_path, capsys, words, said):
     (tmp_path / "tiny.yaml").write_text(to_yaml(tiny()))
     places = {"yaml": tmp_path / "tiny.yaml", "coco": coco, "run": run, "new": tmp_path / "new"}
+    places["film"] = tmp_path / "film.mp4"
+    places["film"].write_bytes(b"")
     words = [word.format(nowhere=tmp_path / "nowhere", **places) for word in words]
     assert main(words) == 2
     error = capsys.readouterr().err

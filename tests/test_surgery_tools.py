@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 import crisscross
+from crisscross.config import Experiment, from_dict
+from crisscross.errors import CrissCrossError
 from crisscross.surgery import InsertedAttention, insert_attention, inserted_attention, remove_attention
 from strangers import open_gates, residual_network
 
@@ -231,3 +233,14 @@ def test_networks_that_are_wrapped_already(tmp_path):
         insert_attention(nn.DataParallel(small()), "first")
     with pytest.raises(crisscross.CrissCrossError, match=r"'0' is a torch.jit module"):
         insert_attention(nn.Sequential(torch.jit.trace(small(), X)), "0")
+
+
+def test_a_segmenter_with_inserted_attention_is_not_saved_as_if_it_had_none(tmp_path):
+    words = {"model": {"backbone": "test_resnet", "channels": 16}, "data": {"classes": ["a", "b"]}}
+    segmenter = crisscross.build(from_dict(Experiment, words))
+    insert_attention(segmenter, after="backbone.net.layer2")
+    with pytest.raises(CrissCrossError, match=r"layer2\.0\.criss_cross was inserted by crisscross\.surgery"):
+        crisscross.save(segmenter, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+    crisscross.save(remove_attention(segmenter), tmp_path / "a.safetensors")
+    assert crisscross.load(tmp_path / "a.safetensors").classes == ("a", "b")

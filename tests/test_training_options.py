@@ -500,3 +500,31 @@ def test_splitting_the_weights_is_refused(dataset, tmp_path, monkeypatch):
 def test_two_ways_of_saving_memory_exclude_each_other(dataset, tmp_path):
     with pytest.raises(CrissCrossError, match=r"--recompute and train\.memory=lean exclude each other: leave one out"):
         train(experiment("train.memory=lean"), dataset, tmp_path / "run", Machine(recompute=True))
+
+
+# --- what nobody would notice ---
+
+
+def test_classes_that_never_occur_are_said(dataset, tmp_path, capsys):
+    from dataclasses import replace
+
+    classes = (*dataset.classes, "ghost")
+    haunted = replace(dataset, classes=classes, palette=tuple((9 * k, 0, 0) for k in range(len(classes))))
+    train(experiment("train.iterations=3"), haunted, tmp_path / "a")
+    assert "never seen in 3 batches, so not learnt: ghost" in capsys.readouterr().err
+    train(experiment("train.iterations=3"), dataset, tmp_path / "b")
+    assert "never seen" not in capsys.readouterr().err
+
+
+def test_what_went_wrong_is_said_and_not_that_the_table_cannot_be_written(dataset, tmp_path, monkeypatch):
+    def full(self):
+        raise CrissCrossError("log.csv: cannot be written")
+
+    def broken(step):
+        raise CrissCrossError("the first error")
+
+    monkeypatch.setattr("crisscross.engine.log.RunLog.write_csv", full)
+    with pytest.raises(CrissCrossError, match="the first error"):
+        train(experiment("train.iterations=3"), dataset, tmp_path / "a", listener=broken)
+    with pytest.raises(CrissCrossError, match="cannot be written"):
+        train(experiment("train.iterations=1"), dataset, tmp_path / "b")

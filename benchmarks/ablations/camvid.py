@@ -142,7 +142,7 @@ def _write(path: Path, scores: Scores) -> None:
         values = {seed: 100 * run["miou"] for seed, run in runs.items()}
         # The same seed sees the same pictures in the same order: differences of pairs scatter less than means.
         pairs = [values[seed] - 100 * first[seed]["miou"] for seed in values if seed in first]
-        change = ["", ""] if runs is first else [f"{mean(pairs):+.2f}", _spread(pairs)]
+        change = ["", ""] if runs is first or not pairs else [f"{mean(pairs):+.2f}", _spread(pairs)]
         cells = [f"{values[seed]:.2f}" if seed in values else "" for seed in seeds]
         minutes = f"{mean(run['seconds'] for run in runs.values()) / 60:.1f}"
         summary = [f"{mean(values.values()):.2f}", _spread(list(values.values())), *change, minutes]

@@ -101,6 +101,14 @@ def _by_recipe(name: str, weights: str | os.PathLike[str] | None, offline: bool)
     return InstanceSegmenter(replace(experiment, model=model, data=data), initialise=True)
 
 
+def mask_rcnn_file(path: Path) -> Path:
+    """The file itself, or the best weights of a run folder (else the last)."""
+    for name in ("best.safetensors", "last.safetensors"):
+        if (path / name).is_file():
+            return path / name
+    return path
+
+
 def read_mask_rcnn(path: Path) -> dict[str, Tensor]:
     """Tensors of a Mask R-CNN in torchvision's names (`.pth`, `.pt`, `.safetensors`).
 
@@ -108,7 +116,7 @@ def read_mask_rcnn(path: Path) -> dict[str, Tensor]:
         CrissCrossError: missing or unreadable, not finite, or something else.
     """
     if not path.is_file():
-        raise CrissCrossError(f"{path}: no such file")
+        raise CrissCrossError(f"{path}: no such file or run folder")
     tensors = native.read_tensors(path) if path.suffix == ".safetensors" else read_state_dict(path)
     if "roi_heads.box_predictor.cls_score.weight" not in tensors:
         some = ", ".join(list(tensors)[:2])

@@ -16,6 +16,7 @@ from crisscross.config.parse import Tree, task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
+from crisscross.surgery import inserted_attention
 
 if TYPE_CHECKING:
     from crisscross.models.instances import InstanceSegmenter
@@ -74,10 +75,16 @@ def stored_tensors(
     """The state dict as a file holds it, on the CPU, floating-point tensors in `dtype` where one is given.
 
     Raises:
-        CrissCrossError: a copy made by `crisscross.optimize`, or a value too large for `dtype`; `path` is named.
+        CrissCrossError: a copy made by `crisscross.optimize`, attention inserted by `crisscross.surgery`, or a value
+            too large for `dtype`; `path` is named.
     """
     if segmenter.rewritten:
         raise CrissCrossError(f"{path}: a network made by crisscross.optimize is for inference; save the original")
+    if places := inserted_attention(segmenter):
+        raise CrissCrossError(
+            f"{path}: {next(iter(places))} was inserted by crisscross.surgery, which no experiment tells: keep "
+            "state_dict() and load it after inserting again"
+        )
     tensors = {}
     for key, value in segmenter.state_dict().items():
         stored = value.to(dtype) if dtype and value.is_floating_point() else value

@@ -80,6 +80,7 @@ def train(arguments: argparse.Namespace) -> int:
     experiment = experiment_from(arguments.recipe, arguments.set)
     import torch
 
+    from crisscross.checkpoints.instances import mask_rcnn_file
     from crisscross.cli.train import resume_command
     from crisscross.data.coco_instances import open_coco_instances
     from crisscross.engine.instances.build import Start
@@ -89,7 +90,7 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     machine = Machine(arguments.workers, arguments.cpu, arguments.tensorboard, tuple(arguments.track))
-    start = Start(arguments.backbone_weights, Path(arguments.init) if arguments.init else None)
+    start = Start(arguments.backbone_weights, mask_rcnn_file(Path(arguments.init)) if arguments.init else None)
     data = open_coco_instances(arguments.data)
     outcome = train_instances(experiment, data, arguments.out, machine, start, arguments.resume)
     position, out = outcome.position, arguments.out

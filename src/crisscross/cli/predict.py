@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     pictures, videos = predict_video.parted(arguments)
     if instances.is_instance_network(arguments.network):
+        if videos:
+            raise CrissCrossError(f"{next(iter(videos))}: a video; networks of instance segmentation take pictures")
         return instances.predict(arguments)
     instances.refuse_instance_options(arguments)
     codes = []

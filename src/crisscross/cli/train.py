@@ -31,7 +31,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--init",
         metavar="RUN|FILE|NAME",
-        help="start from a trained network; for instances: from a file of a Mask R-CNN in torchvision's names",
+        help="start from a trained network; for instances: a run or file of a Mask R-CNN in torchvision's names",
     )
     parser.add_argument(
         "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"

@@ -5,6 +5,9 @@ from typing import Literal
 
 from crisscross.config.rules import at_least, fraction, positive, require
 
+# Far beyond what any network trains with; the next sizes are no float32 any more.
+LARGEST_RATE = 1e6
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -33,6 +36,7 @@ class OptimConfig:
         positive(self, "optim", "lr", "power", "backbone_factor", "layer_decay")
         at_least(self, "optim", 0, "weight_decay", "eta_min", "warmup", "clip")
         fraction(self, "optim", "momentum", "layer_decay")
+        require(self.lr <= LARGEST_RATE, "optim.lr", f"at most {LARGEST_RATE:g}", self.lr)
         require(self.eta_min <= self.lr, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
 
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from crisscross.engine.log import CSV_COLUMNS, RunLog
 from crisscross.engine.loop import Step
+from crisscross.errors import CrissCrossError
 from crisscross.metrics import Scores
 from crisscross.progress import Progress
 
@@ -63,6 +65,14 @@ class Journal:
             self.log.add(iteration, **facts)
         self.accelerator.log({name: value for name, value in facts.items() if value is not None}, iteration)
         self.progress.update(iteration, **shown)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # Where something else went wrong, such as a full disk, that is what has to be said.
+        with nullcontext() if error is None else suppress(CrissCrossError, OSError):
+            self.close()
 
     def close(self) -> None:
         """Write the table of the curve."""

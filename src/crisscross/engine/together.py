@@ -5,10 +5,12 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from crisscross.engine.state import LAST
 from crisscross.errors import CrissCrossError
 
 # What torch's ways of talking to other processes say when one of them is gone.
@@ -29,7 +31,7 @@ def asked_to_stop(accelerator: Accelerator, here: bool) -> bool:
 
 
 @contextmanager
-def ending_together() -> Iterator[None]:
+def ending_together(folder: Path) -> Iterator[None]:
     """Leave the group of processes when something goes wrong, so that no other process waits for this one.
 
     Raises:
@@ -37,6 +39,8 @@ def ending_together() -> Iterator[None]:
     """
     # One line about speed for each process; the 1 x 1 convolutions that it is about cost nothing.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    # torch says so from 2.15 on; what shall take its place is not in 2.11.
+    warnings.filterwarnings("ignore", ".*torch.distributed.nn.functional.all_reduce", FutureWarning)
     try:
         yield
     except BaseException as error:
@@ -47,10 +51,15 @@ def ending_together() -> Iterator[None]:
                 torch.distributed.destroy_process_group()
         if distributed and isinstance(error, RuntimeError) and _is_lost(error):
             raise CrissCrossError(
-                "another process of this training ended; its own message says why; "
-                "the last checkpoint is whole, continue with --resume"
+                f"another process of this training ended; its own message says why; {_what_stands(folder)}"
             ) from error
         raise
+
+
+def _what_stands(folder: Path) -> str:
+    if (folder / LAST).is_file():
+        return "the last checkpoint is whole, continue with --resume"
+    return "nothing was saved yet (train.checkpoint_every), start again"
 
 
 def _is_lost(error: RuntimeError) -> bool:

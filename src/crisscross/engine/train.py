@@ -26,6 +26,7 @@ from crisscross.engine.lock import run_lock
 from crisscross.engine.loop import NoPictures, Step, training_steps
 from crisscross.engine.optimiser import create_optimiser
 from crisscross.engine.record import write_record
+from crisscross.engine.seen import SeenClasses
 from crisscross.engine.setup import Machine, algorithms, create_accelerator, with_classes
 from crisscross.engine.shard import check_shard, shard, whole
 from crisscross.engine.state import BEST, LAST, Position, check_run_folder, load_state, save_state, stored_experiment
@@ -79,7 +80,7 @@ def train(
             not finite, a full disk, or another process of the same training that ended. Where pictures cannot be read
             any more, the run is saved first.
     """
-    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together():
+    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together(folder):
         run = _Run(experiment, dataset, folder, machine or Machine(), backbone_weights, resume, init)
         return run.go(listener or (lambda step: None))
 
@@ -95,7 +96,7 @@ class _Run:
         machine: Machine,
         backbone_weights: Path | None,
         resume: bool,
-        init: str | None,
+        init: str | None = None,
     ) -> None:
         self.experiment, self.dataset = with_classes(experiment, dataset), dataset
         self.folder, self.machine, self.resume = folder, machine, resume
@@ -128,7 +129,7 @@ class _Run:
         self.average = WeightAverage(self.segmenter, train.ema) if train.ema else None
         # Before any state is loaded: preparing would move AdamW's step counts to the device.
         self.prepared = self._prepared()
-        self.position = Position()
+        self.position, self.seen = Position(), SeenClasses(self.experiment.data.classes)
         if resume:
             self.position, self.facts = load_state(folder, self.segmenter, self.optimiser, self.average)
         if self.accelerator.scaler is not None and "scaler" in self.facts:
@@ -155,12 +156,12 @@ class _Run:
             self.interrupt = interrupt
             self.journal = Journal(self.folder, self.position.iteration, self.accelerator, progress)
             self._say_first(progress)
-            try:
+            with self.journal:
                 if self._validate_if_due():
                     self._save()
                 self._train(listener)
-            finally:
-                self.journal.close()
+            if line := self.seen.line():
+                progress.say(line)
             if self._waited_enough() and self.position.iteration < total:
                 progress.say(f"stopped early: {self.position.waited} validations in a row without a better one")
         self.accelerator.end_training()
@@ -208,7 +209,9 @@ class _Run:
         experiment = self.experiment
         loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
         try:
-            yield from training_steps(network, optimiser, batches, loss, experiment, accelerator, start)
+            yield from training_steps(
+                network, optimiser, self.seen.watch(batches), loss, experiment, accelerator, start
+            )
         except NoPictures as error:
             raise self._saved(error) from error
 

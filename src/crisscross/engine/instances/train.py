@@ -83,7 +83,7 @@ def train_instances(
     Raises:
         CrissCrossError: as `crisscross.engine.train.train`.
     """
-    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together():
+    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together(folder):
         run = _Run(experiment, data, folder, machine or Machine(), start or Start(), resume)
         return run.go(listener or (lambda step: None))
 
@@ -174,12 +174,10 @@ class _Run:
             self.journal = Journal(self.folder, self.position.iteration, self.accelerator, progress, COLUMNS)
             for line in self.lines:
                 progress.say(line)
-            try:
+            with self.journal:
                 if self._validate_if_due():
                     self._save()
                 self._train(listener)
-            finally:
-                self.journal.close()
         self.accelerator.end_training()
         return InstanceOutcome(self.position, self.position.iteration == total, time.perf_counter() - began, shown)
 
