@@ -21,6 +21,7 @@ from crisscross.data import DataSet, open_dataset
 from crisscross.engine.evaluate import evaluate
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
+from crisscross.errors import CrissCrossError
 from crisscross.files import write_text
 from crisscross.zoo import recipe
 from crisscross.zoo.recipes import CAMVID_WEIGHTS
@@ -93,16 +94,26 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     dataset = open_dataset("camvid", arguments.data)
-    scores: Scores = {variant: {} for grid in arguments.grid for variant in GRIDS[grid].values()}
     out = arguments.out / arguments.budget
+    scores: Scores = {variant: _finished(out, variant) for grid in arguments.grid for variant in GRIDS[grid].values()}
     # One seed of every variant before the next: a table that is cut off compares like with like.
     for seed in arguments.seeds:
         for variant in scores:
             experiment = _experiment(arguments.budget, VARIANTS[variant], seed)
-            folder = out / "runs" / variant.replace(" ", "-") / f"seed{seed}"
+            folder = _folder(out, variant) / f"seed{seed}"
             scores[variant][seed] = _run(experiment, dataset, folder, arguments.backbone_weights)
             for grid in arguments.grid:
                 _write(out / grid, {row: scores[name] for row, name in GRIDS[grid].items()})
+
+
+def _folder(out: Path, variant: str) -> Path:
+    return out / "runs" / variant.replace(" ", "-")
+
+
+def _finished(out: Path, variant: str) -> dict[int, dict[str, Any]]:
+    """What was found before, by seed."""
+    files = sorted(_folder(out, variant).glob("seed*/scores.json"))
+    return {int(file.parent.name.removeprefix("seed")): json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
 def _experiment(budget: str, changes: Changes, seed: int) -> Experiment:
@@ -157,4 +168,7 @@ def _spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CrissCrossError as error:
+        raise SystemExit(f"camvid.py: {error}") from None
