@@ -347,11 +347,12 @@ def test_ctrl_c_leaves_whole_files_and_the_next_run_goes_on(tmp_path: Path) -> N
     """Stopped in the middle by the terminal's signal to the whole group of processes."""
     ids = np.random.default_rng(0).integers(0, 34, (256, 512)).astype(np.uint8)
     folder = tmp_path / "gtFine" / "train" / "aachen"
-    count = 60
+    # So many that they are not done before the signal arrives.
+    count = 400
     save(folder / "aachen_000000_000019_gtFine_labelIds.png", ids)
-    content = (folder / "aachen_000000_000019_gtFine_labelIds.png").read_bytes()
+    first = folder / "aachen_000000_000019_gtFine_labelIds.png"
     for number in range(1, count):
-        (folder / f"aachen_{number:06}_000019_gtFine_labelIds.png").write_bytes(content)
+        os.link(first, folder / f"aachen_{number:06}_000019_gtFine_labelIds.png")
     command = [sys.executable, "-m", "crisscross", "data", "prepare", "cityscapes", str(tmp_path), "--workers", "2"]
     source = Path(cityscapes.__file__).parents[2]
     process = subprocess.Popen(
