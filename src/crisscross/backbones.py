@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from crisscross.config import hint, import_attribute
 from crisscross.errors import CrissCrossError
 from crisscross.layers import AbsoluteBatchNorm2d
+from crisscross.layers.modes import evaluating
 
 # Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
 PROBE_SIZE = 96
@@ -247,16 +248,12 @@ def _own_network(name: str, output_stride: int) -> nn.Module:
 
 def _probe(net: nn.Module, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Channels and strides as a small picture meets them; leaves training mode and statistics as they were."""
-    was_training = net.training
-    net.eval()
     try:
-        with torch.no_grad():
+        with evaluating(net), torch.no_grad():
             maps = list(net(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)))
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise CrissCrossError(f"backbone {name} cannot take a {PROBE_SIZE} x {PROBE_SIZE} picture: {reason}") from error
-    finally:
-        net.train(was_training)
     for entry in maps:
         if entry.dim() != 4 or entry.shape[-1] == 0:
             raise CrissCrossError(f"backbone {name}: feature maps must be [B, C, H, W], got {tuple(entry.shape)}")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crisscross import zoo
 from crisscross.checkpoints import native
+from crisscross.checkpoints.download import is_offline
 from crisscross.checkpoints.reading import read_state_dict
 from crisscross.config.instances import InstanceExperiment
 from crisscross.errors import CrissCrossError, CrissCrossWarning
@@ -40,22 +41,10 @@ def load_instances(
     """
     path = Path(source)
     if weights is None and (path.is_dir() or path.is_file()):
-        segmenter = _ours(_weights_file(path))
+        segmenter = _ours(native.run_weights(path))
     else:
         segmenter = _by_recipe(os.fspath(source), weights, offline)
-    try:
-        return segmenter.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise CrissCrossError(f"device {device!r}: {str(error).splitlines()[0]}") from error
-
-
-def _weights_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    for name in ("best.safetensors", "last.safetensors"):
-        if (path / name).is_file():
-            return path / name
-    raise CrissCrossError(f"{path}: not a run folder: neither best.safetensors nor last.safetensors is there")
+    return native.placed(segmenter, device)
 
 
 def _ours(path: Path) -> InstanceSegmenter:
@@ -86,7 +75,7 @@ def _by_recipe(name: str, weights: str | os.PathLike[str] | None, offline: bool)
         return segmenter
     if experiment.model.backbone != "resnet50" or experiment.model.channels != 256:
         raise CrissCrossError(f"{name} has no weights; train it with `crisscross train {name} --data COCO --out RUN`")
-    if offline or os.environ.get("CRISSCROSS_OFFLINE") == "1":
+    if offline or is_offline():
         raise CrissCrossError(
             f"{name}: its weights are torchvision's, and downloads are forbidden; give --weights FILE"
         )
@@ -99,14 +88,6 @@ def _by_recipe(name: str, weights: str | os.PathLike[str] | None, offline: bool)
         2,
     )
     return InstanceSegmenter(replace(experiment, model=model, data=data), initialise=True)
-
-
-def mask_rcnn_file(path: Path) -> Path:
-    """The file itself, or the best weights of a run folder (else the last)."""
-    for name in ("best.safetensors", "last.safetensors"):
-        if (path / name).is_file():
-            return path / name
-    return path
 
 
 def read_mask_rcnn(path: Path) -> dict[str, Tensor]:

@@ -75,10 +75,7 @@ def load(
     refuse_code(loaded, experiment, overrides)
     segmenter = create_segmenter(experiment, initialise=False)
     fill(segmenter, loaded)
-    try:
-        return segmenter.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise CrissCrossError(f"device {device!r}: {str(error).splitlines()[0]}") from error
+    return native.placed(segmenter, device)
 
 
 def refuse_code(loaded: Loaded, experiment: Experiment, overrides: Mapping[str, Any]) -> None:
@@ -116,12 +113,7 @@ def weights_file(source: str | os.PathLike[str], offline: bool = False) -> Path:
     Raises:
         CrissCrossError: there are none; the message says what was looked for.
     """
-    path = Path(source)
-    if path.is_dir():
-        for name in ("best.safetensors", "last.safetensors"):
-            if (path / name).is_file():
-                return path / name
-        raise CrissCrossError(f"{path}: not a run folder: neither best.safetensors nor last.safetensors is there")
+    path = native.run_weights(Path(source))
     if path.is_file():
         return path
     name = os.fspath(source)

@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crisscross.checkpoints.strangers import HEAD, stranger
 from crisscross.config import Experiment, from_dict, to_dict
@@ -21,13 +21,31 @@ from crisscross.surgery import inserted_attention
 if TYPE_CHECKING:
     from crisscross.models.instances import InstanceSegmenter
 
+Network = TypeVar("Network", bound=nn.Module)
+
 FORMAT = "crisscross-1"
 # Tensors under this prefix belong to the optimiser, in a file that training can resume from.
 OPTIMISER = "optimiser/"
 # Read by a loss and by nothing else: files without it serve networks with it, and the other way round.
 EMBEDDING = "head.embed."
+# Of a run folder, from the ones that are wanted first.
+RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
 # What the weights are called in a folder of the Hugging Face Hub.
 HUB_WEIGHTS = "model.safetensors"
+
+
+def run_weights(path: Path) -> Path:
+    """The weights of a run folder, its best ones, else the last; a file is what it is.
+
+    Raises:
+        CrissCrossError: a folder without such weights.
+    """
+    if not path.is_dir():
+        return path
+    for name in RUN_WEIGHTS:
+        if (path / name).is_file():
+            return path / name
+    raise CrissCrossError(f"{path}: not a run folder: neither {' nor '.join(RUN_WEIGHTS)} is there")
 
 
 class Misfit(CrissCrossError):
@@ -208,6 +226,18 @@ def fill(segmenter: "Segmenter | InstanceSegmenter", tensors: dict[str, Tensor],
     if problem := _first_problem(needed, given, missing, left_over, reshaped):
         raise Misfit(f"{source}: {problem}", missing, left_over, reshaped)
     segmenter.load_state_dict(given | {key: value for key, value in own.items() if key in loose})
+
+
+def placed(network: Network, device: str) -> Network:
+    """The network on a device, in evaluation mode.
+
+    Raises:
+        CrissCrossError: there is no such device.
+    """
+    try:
+        return network.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise CrissCrossError(f"device {device!r}: {str(error).splitlines()[0]}") from error
 
 
 def _same_shape(key: str, own: dict[str, Tensor], given: dict[str, Tensor]) -> bool:

@@ -40,12 +40,12 @@ def is_instance_network(network: str) -> bool:
     from crisscross.config.instances import TASK
 
     path = Path(network)
-    inside = [path / name for name in ("best.safetensors", "last.safetensors")] if path.is_dir() else [path]
-    for file in inside:
-        if file.is_file() and file.suffix == ".safetensors":
-            from crisscross.checkpoints.native import stored_task
+    if path.is_dir() or path.suffix == ".safetensors":
+        from crisscross.checkpoints.native import RUN_WEIGHTS, stored_task
 
-            return stored_task(file) == TASK
+        for file in [path / name for name in RUN_WEIGHTS] if path.is_dir() else [path]:
+            if file.is_file():
+                return stored_task(file) == TASK
     return network in zoo.INSTANCE_RECIPES
 
 
@@ -80,7 +80,7 @@ def train(arguments: argparse.Namespace) -> int:
     experiment = experiment_from(arguments.recipe, arguments.set)
     import torch
 
-    from crisscross.checkpoints.instances import mask_rcnn_file
+    from crisscross.checkpoints.native import run_weights
     from crisscross.cli.train import resume_command
     from crisscross.data.coco_instances import open_coco_instances
     from crisscross.engine.instances.build import Start
@@ -90,7 +90,7 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     machine = Machine(arguments.workers, arguments.cpu, arguments.tensorboard, tuple(arguments.track))
-    start = Start(arguments.backbone_weights, mask_rcnn_file(Path(arguments.init)) if arguments.init else None)
+    start = Start(arguments.backbone_weights, run_weights(Path(arguments.init)) if arguments.init else None)
     data = open_coco_instances(arguments.data)
     outcome = train_instances(experiment, data, arguments.out, machine, start, arguments.resume)
     position, out = outcome.position, arguments.out

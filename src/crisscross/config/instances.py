@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from crisscross.config.rules import at_least, fraction, positive, require
+from crisscross.config.training import check_rate, check_rhythm
 from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
 
 TASK = "instances"
@@ -136,7 +137,8 @@ class InstanceOptimConfig:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        positive(self, "optim", "lr", "gamma", "backbone_factor")
+        check_rate(self.lr)
+        positive(self, "optim", "gamma", "backbone_factor")
         at_least(self, "optim", 0, "weight_decay", "warmup", "clip")
         fraction(self, "optim", "momentum")
         rising = list(self.steps) == sorted(set(self.steps)) and min(self.steps, default=1) >= 1
@@ -158,11 +160,7 @@ class InstanceTrainConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, "train", 1, "iterations", "batch", "accumulate", "max_skipped")
-        at_least(self, "train", 0, "validate_every", "checkpoint_every", "seed")
-        require(self.seed < 2**63, "train.seed", "below 2**63", self.seed)
-        even = self.batch % self.accumulate == 0
-        require(even, "train.batch", f"a multiple of accumulate ({self.accumulate})", self.batch)
+        check_rhythm(self)
 
 
 @dataclass(frozen=True)

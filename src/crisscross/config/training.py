@@ -1,12 +1,30 @@
 """How training goes: the optimiser, its schedule, length and rhythm."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from crisscross.config.rules import at_least, fraction, positive, require
 
+if TYPE_CHECKING:
+    from crisscross.config.instances import InstanceTrainConfig
+
 # Far beyond what any network trains with; the next sizes are no float32 any more.
 LARGEST_RATE = 1e6
+
+
+def check_rate(rate: float) -> None:
+    """The rule of a learning rate, of whatever is trained."""
+    require(rate > 0, "optim.lr", "above 0", rate)
+    require(rate <= LARGEST_RATE, "optim.lr", f"at most {LARGEST_RATE:g}", rate)
+
+
+def check_rhythm(train: "TrainConfig | InstanceTrainConfig") -> None:
+    """The rules of length and rhythm, of whatever is trained."""
+    at_least(train, "train", 1, "iterations", "batch", "accumulate", "max_skipped")
+    at_least(train, "train", 0, "validate_every", "checkpoint_every", "seed")
+    require(train.seed < 2**63, "train.seed", "below 2**63", train.seed)
+    even = train.batch % train.accumulate == 0
+    require(even, "train.batch", f"a multiple of accumulate ({train.accumulate})", train.batch)
 
 
 @dataclass(frozen=True)
@@ -33,10 +51,10 @@ class OptimConfig:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        positive(self, "optim", "lr", "power", "backbone_factor", "layer_decay")
+        positive(self, "optim", "power", "backbone_factor", "layer_decay")
         at_least(self, "optim", 0, "weight_decay", "eta_min", "warmup", "clip")
         fraction(self, "optim", "momentum", "layer_decay")
-        require(self.lr <= LARGEST_RATE, "optim.lr", f"at most {LARGEST_RATE:g}", self.lr)
+        check_rate(self.lr)
         require(self.eta_min <= self.lr, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
 
 
@@ -75,13 +93,6 @@ class TrainConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, "train", 1, "iterations", "batch", "accumulate", "max_skipped")
-        at_least(self, "train", 0, "validate_every", "checkpoint_every", "seed", "early_stop")
-        require(self.seed < 2**63, "train.seed", "below 2**63", self.seed)
+        check_rhythm(self)
+        at_least(self, "train", 0, "early_stop")
         require(0 <= self.ema < 1, "train.ema", "at least 0 and below 1", self.ema)
-        require(
-            self.batch % self.accumulate == 0,
-            "train.batch",
-            f"a multiple of accumulate ({self.accumulate})",
-            self.batch,
-        )

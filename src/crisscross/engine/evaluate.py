@@ -21,6 +21,7 @@ from crisscross.data.clips import check_clips, runs
 from crisscross.engine.interrupt import Interrupted
 from crisscross.engine.labelling import LabelledPair, labelled_pairs
 from crisscross.errors import CrissCrossError
+from crisscross.layers.modes import evaluating
 from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
@@ -126,14 +127,9 @@ def evaluate(
         torch.cuda.reset_peak_memory_stats(device)
     # Several processes have to finish together.
     stop = interrupted if state.num_processes == 1 else lambda: False
-    was_training = segmenter.training
-    segmenter.eval()
     began = time.perf_counter()
-    try:
-        with tally.progress:
-            times = _label_and_count(labelled_pairs(segmenter, dataset, mine, workers, tta), tally, stop)
-    finally:
-        segmenter.train(was_training)
+    with evaluating(segmenter), tally.progress:
+        times = _label_and_count(labelled_pairs(segmenter, dataset, mine, workers, tta), tally, stop)
     total = ConfusionMatrix(len(dataset.classes), dataset.ignore)
     total.counts = _sum_over_processes(tally.matrix.counts, state)
     stable = StableCounts(len(dataset.classes), dataset.ignore)

@@ -24,7 +24,8 @@ class SeenClasses:
         for batch in batches:
             self.batches += 1
             if self.missing:
-                self.missing -= set(torch.unique(batch.labels).tolist())
+                counts = torch.bincount(batch.labels.flatten(), minlength=len(self.names))
+                self.missing -= set(counts.nonzero().flatten().tolist())
             yield batch
 
     def line(self) -> str:

@@ -19,7 +19,7 @@ from crisscross.models import Segmenter
 if TYPE_CHECKING:
     from crisscross.models.instances import InstanceSegmenter
 
-LAST, BEST = "last.safetensors", "best.safetensors"
+BEST, LAST = native.RUN_WEIGHTS
 # Where an average stands in the place of the weights, the weights that training continues from.
 LIVE = f"{native.OPTIMISER}live/"
 

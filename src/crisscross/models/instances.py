@@ -19,6 +19,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from crisscross.config.instances import InstanceExperiment, InstanceModelConfig
 from crisscross.errors import CrissCrossError
 from crisscross.layers import RecurrentCrissCrossAttention
+from crisscross.layers.modes import evaluating
 from crisscross.layers.nonlocal_block import NonLocalBlock
 
 # Where the attention stands: the stage that the paper calls res4.
@@ -122,14 +123,9 @@ class InstanceSegmenter(MaskRCNN):
     @torch.no_grad()
     def predict(self, picture: np.ndarray) -> Instances:
         """The instances of an RGB picture uint8 [H, W, 3]; its mode is left as it was."""
-        was_training = self.training
-        self.eval()
-        device = next(self.parameters()).device
-        try:
-            tensor = torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1)
+        tensor = torch.from_numpy(np.ascontiguousarray(picture)).to(next(self.parameters()).device).permute(2, 0, 1)
+        with evaluating(self):
             (found,) = self([tensor.float() / 255])
-        finally:
-            self.train(was_training)
         masks = (found["masks"][:, 0] > HALF).cpu().numpy()
         boxes, scores, labels = (found[key].float().cpu().numpy() for key in ("boxes", "scores", "labels"))
         return Instances(boxes, scores, labels.astype(np.int64) - 1, masks, self.classes)

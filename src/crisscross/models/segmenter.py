@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from crisscross.data.preprocess import normalise, resize_to_scale
 from crisscross.data.reading import read_picture
 from crisscross.errors import CrissCrossError
 from crisscross.heads import AuxiliaryHead, CE2PHead, create_head
+from crisscross.layers.modes import evaluating
 
 
 class Logits(NamedTuple):
@@ -154,7 +154,7 @@ class Segmenter(nn.Module):
         `frames` are uint8 RGB [3, H, W]; they are asked for one by one. `tta` as in `labels_at`.
         """
         for frame in frames:
-            with self._evaluating():
+            with evaluating(self):
                 labels = self.labels_at(frame, tta)
             yield labels
 
@@ -202,7 +202,7 @@ class Segmenter(nn.Module):
             CrissCrossError: the picture cannot be read, or is of a kind that is refused (the message says why).
         """
         given = torch.from_numpy(read_picture(picture)).permute(2, 0, 1)
-        with self._evaluating(), torch.inference_mode():
+        with evaluating(self), torch.inference_mode():
             passes = self._passes(given, tta)
             labels = inference.labels(passes).cpu().numpy()
             return Prediction(labels, inference.probabilities(passes).cpu().numpy() if probabilities else None)
@@ -243,20 +243,10 @@ class Segmenter(nn.Module):
         if labels.shape != (height, width) or labels.dtype != np.uint8:
             raise CrissCrossError(f"out must be uint8 {[height, width]}, got {labels.dtype} {list(labels.shape)}")
         parts = inference.blocks(height, width, block, overlap, self.experiment.model.align_corners)
-        with self._evaluating(), torch.inference_mode():
+        with evaluating(self), torch.inference_mode():
             for finished, part in enumerate(parts, 1):
                 given = torch.from_numpy(read_picture(np.array(picture[part.read]))).permute(2, 0, 1)
                 found = inference.labels(self._passes(given, tta, native=True)).cpu().numpy()
                 labels[part.keep] = found[part.inside]
                 done(finished, len(parts))
         return labels
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Evaluation mode inside, the former mode afterwards."""
-        was_training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(was_training)

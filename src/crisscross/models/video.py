@@ -17,6 +17,7 @@ from crisscross.data.clips import places_of, windows
 from crisscross.errors import CrissCrossError
 from crisscross.heads import CrissCrossHead
 from crisscross.layers import RecurrentCrissCrossAttention3d
+from crisscross.layers.modes import evaluating
 from crisscross.models.segmenter import Logits, Segmenter
 
 
@@ -145,7 +146,7 @@ class VideoSegmenter(Segmenter):
                     made[call] = self._attend(seen, places)
                 return made[call][number : number + 1]
 
-            with self._evaluating(), torch.inference_mode():
+            with evaluating(self), torch.inference_mode():
                 labels = inference.labels(self._passes(clip, tta, logits_of=logits)).cpu()
             yield labels
 
