@@ -30,6 +30,7 @@ from crisscross.engine.together import asked_to_stop, ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
+from crisscross.layers.modes import lay_channels_last
 from crisscross.progress import Progress
 
 COLUMNS = ("iteration", "loss", "lr", "seconds", "val_mask_ap", "val_box_ap")
@@ -117,7 +118,7 @@ class _Run:
         self.segmenter, facts, line = build_network(self.experiment, start, whole, resume)
         self.facts |= facts
         self.lines += [line] if line else []
-        self.segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
+        lay_channels_last(self.segmenter.to(self.accelerator.device))
         self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
         self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
         self.position = InstancePosition()
