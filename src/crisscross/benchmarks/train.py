@@ -69,7 +69,9 @@ def measure(
         dataset = scenes_on_disk(Path(folder), 2 * height, 2 * width, PICTURES)
 
         def batches() -> Iterator[Batch]:
-            return training_batches(TrainingSamples(dataset, dataset.split("val"), network.experiment), 0)
+            return training_batches(
+                TrainingSamples(dataset, dataset.split("val"), network.experiment), 0, pin=device.type == "cuda"
+            )
 
         chosen = [name for name in contestants(device) if not names or name in (PLAIN, *names)]
         racers = [_contestant(name, network, device, batches()) for name in chosen]

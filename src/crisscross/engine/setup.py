@@ -106,12 +106,10 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
 
 @contextmanager
 def algorithms(deterministic: bool) -> Iterator[None]:
-    """Inside, operators repeat themselves bit for bit, or torch tries which is the fastest.
+    """Inside, operators repeat themselves bit for bit where that is asked for.
 
     torch warns of an operator that cannot repeat itself on this device.
     """
-    # Crops have one size, so trying convolution algorithms once pays.
-    torch.backends.cudnn.benchmark = not deterministic
     if not deterministic:
         yield
         return
@@ -122,3 +120,17 @@ def algorithms(deterministic: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(former, warn_only=warns)
+
+
+@contextmanager
+def trying_convolutions(wanted: bool) -> Iterator[None]:
+    """Inside, cuDNN tries for each new shape which algorithm is the fastest, or does not; afterwards it is as before.
+
+    That pays where shapes come again and again, and costs time and memory where pictures have many sizes.
+    """
+    former = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = former

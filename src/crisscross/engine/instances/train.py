@@ -191,6 +191,7 @@ class _Run:
             accelerator.num_processes,
             self.machine.workers,
             collate,
+            accelerator.device.type == "cuda",
         )
         network, optimiser = self.prepared
         try:
