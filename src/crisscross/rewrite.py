@@ -7,9 +7,9 @@ from collections import Counter
 from copy import deepcopy
 from typing import Any, TypeVar
 
+import torch
 from torch import fx, nn
 
-from crisscross.layers.modes import lay_channels_last
 from crisscross.layers.norm import AbsoluteBatchNorm2d
 from crisscross.layers.winograd import WORTHWHILE, WinogradConv2d, gain, why_not
 from crisscross.models import Segmenter
@@ -43,7 +43,7 @@ def optimize(model: Network, winograd: bool = True) -> Network:
         network.head.embed = None
         network.rewritten = True
     fold_batch_norms(network)
-    lay_channels_last(network)
+    network.to(memory_format=torch.channels_last)
     if winograd:
         use_winograd(network)
     return network

@@ -20,7 +20,6 @@ from crisscross.config import InferenceConfig
 from crisscross.data import scenes
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.reading import read_pair
-from crisscross.layers.modes import lay_channels_last
 from crisscross.metrics import ConfusionMatrix
 
 # How many times faster than plain code labels and counts together have to be.
@@ -91,7 +90,7 @@ def measure(
         device: where the network and its labels are computed.
         on_turn: called after each of the (3 + 3 x 4) x (rounds + 1) turns.
     """
-    segmenter = lay_channels_last(network_of(source).to(device)).eval()
+    segmenter = network_of(source).to(device).to(memory_format=torch.channels_last).eval()
     align_corners = segmenter.experiment.model.align_corners
     drawn = [scenes.draw_scene(seed, height, width) for seed in range(pictures)]
     images = [torch.from_numpy(picture).permute(2, 0, 1) for picture, _ in drawn]

@@ -25,7 +25,6 @@ from crisscross.config import TrainConfig
 from crisscross.data.loader import Batch, TrainingSamples, training_batches
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
-from crisscross.layers.modes import lay_channels_last
 from crisscross.layers.winograd import release_memory
 from crisscross.models import Segmenter
 from crisscross.models.memory import settle_memory
@@ -98,7 +97,7 @@ def _contestant(name: str, network: Segmenter, device: torch.device, batches: It
     plain = name in (PLAIN, PLAIN_BF16)
     own = (plain_network(network) if plain else deepcopy(network)).to(device)
     if not plain:
-        lay_channels_last(own)
+        own.to(memory_format=torch.channels_last)
         settle_memory(own, *_settings(name, own.experiment.train))
     half = torch.bfloat16 if name in (PLAIN_BF16, OURS_BF16) else None
     return Contestant(name, own, plain, batches, half)

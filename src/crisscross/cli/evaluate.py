@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if instances.is_instance_network(arguments.network):
         return instances.evaluate(arguments)
+    import torch
 
     from crisscross import zoo
     from crisscross.checkpoints import load
@@ -51,7 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.data.dataset import existing_folder
     from crisscross.engine.evaluate import choose_device, evaluate, is_main_process
     from crisscross.files import write_text
-    from crisscross.layers.modes import lay_channels_last
     from crisscross.rewrite import optimize
 
     # What is wrong with the data shall be known before weights are downloaded.
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = open_dataset(name, arguments.data) if name else None
     device = choose_device(arguments.cpu)
     segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
-    segmenter = lay_channels_last(segmenter)
+    segmenter = segmenter.to(memory_format=torch.channels_last)
     if arguments.optimize:
         segmenter = optimize(segmenter)
     data = segmenter.experiment.data

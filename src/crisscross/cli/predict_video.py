@@ -65,12 +65,11 @@ def load_network(arguments: argparse.Namespace) -> "Segmenter":
     import torch
 
     from crisscross.checkpoints import load
-    from crisscross.layers.modes import lay_channels_last
     from crisscross.rewrite import optimize
 
     device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
     segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
-    segmenter = lay_channels_last(segmenter)
+    segmenter = segmenter.to(memory_format=torch.channels_last)
     return optimize(segmenter) if arguments.optimize else segmenter
 
 

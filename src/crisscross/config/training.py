@@ -84,7 +84,7 @@ class TrainConfig:
     validate_every: int = 4000
     checkpoint_every: int = 1000
     seed: int = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     ema: float = 0.0
     batch_norm: Literal["auto", "train", "sync", "frozen"] = "auto"
     early_stop: int = 0

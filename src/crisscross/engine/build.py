@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from crisscross.backbones import load_backbone_weights
@@ -12,7 +13,7 @@ from crisscross.checkpoints.start import start_from
 from crisscross.config import Experiment
 from crisscross.engine.norms import settle_norms
 from crisscross.engine.setup import Machine
-from crisscross.layers.modes import lay_channels_last
+from crisscross.layers.modes import lay_out
 from crisscross.models import Segmenter, create_segmenter
 from crisscross.models.memory import settle_memory
 
@@ -49,7 +50,8 @@ def build_network(
     network, line = settle_norms(segmenter, experiment.train.batch_norm, accelerator.num_processes, on_gpu)
     assert isinstance(network, Segmenter)
     lines = (line, settle_memory(network, experiment.train, machine.recompute))
-    network = lay_channels_last(network.to(accelerator.device))
+    network = network.to(accelerator.device)
+    lay_out(network, torch.channels_last)
     if machine.compile:
         network.compile()
     return network, facts, "; ".join(filter(None, lines))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from crisscross.backbones import PROBE_SIZE
 from crisscross.config import TrainConfig
 from crisscross.errors import CrissCrossError
-from crisscross.layers.modes import lay_channels_last
+from crisscross.layers.modes import lay_out
 from crisscross.losses.processes import processes
 from crisscross.models import Segmenter
 
@@ -146,7 +146,7 @@ def whole(network: Segmenter, keep: bool = True) -> Iterator[Segmenter]:
             full = _full(parameter.detach(), shards.shapes[name])
             if keep:
                 own[name].data = full
-        lay_channels_last(shards.mirror)
+        lay_out(shards.mirror, torch.channels_last)
         _copy_buffers(network, shards.mirror)
         yield shards.mirror
     finally:

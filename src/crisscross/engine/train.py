@@ -80,7 +80,7 @@ def train(
             not finite, a full disk, or another process of the same training that ended. Where pictures cannot be read
             any more, the run is saved first.
     """
-    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together(folder):
+    with algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(experiment, dataset, folder, machine or Machine(), backbone_weights, resume, init)
         return run.go(listener or (lambda step: None))
 

@@ -2,31 +2,31 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 from torch import nn
 
-Network = TypeVar("Network", bound=nn.Module)
+from crisscross.layers.precision import float32_products
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, the former mode of the whole network afterwards."""
+    """Evaluation mode and float32 products inside, the former mode of the whole network and of products afterwards."""
     was_training = network.training
     network.eval()
     try:
-        yield
+        # Labels and scores are the same whatever the network was trained in.
+        with float32_products(tf32=False):
+            yield
     finally:
         network.train(was_training)
 
 
-def lay_channels_last(network: Network) -> Network:
-    """The network itself, its tensors of four dimensions in channels-last memory, all others as they were.
+def lay_out(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """Give the weights of convolutions over images this memory format, in place.
 
-    `network.to(memory_format=torch.channels_last)` fails on tensors of five, such as the weights of `nn.Conv3d`.
+    `nn.Module.to` fails where there are others of five axes beside them: torch has no format for both.
     """
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.dim() == 4:
-            tensor.data = tensor.data.to(memory_format=torch.channels_last)
-    return network
+            tensor.data = tensor.data.to(memory_format=memory_format)

@@ -30,7 +30,7 @@ from crisscross.engine.together import asked_to_stop, ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
-from crisscross.layers.modes import lay_channels_last
+from crisscross.layers.modes import lay_out
 from crisscross.progress import Progress
 
 COLUMNS = ("iteration", "loss", "lr", "seconds", "val_mask_ap", "val_box_ap")
@@ -84,7 +84,7 @@ def train_instances(
     Raises:
         CrissCrossError: as `crisscross.engine.train.train`.
     """
-    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together(folder):
+    with algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(experiment, data, folder, machine or Machine(), start or Start(), resume)
         return run.go(listener or (lambda step: None))
 
@@ -118,7 +118,7 @@ class _Run:
         self.segmenter, facts, line = build_network(self.experiment, start, whole, resume)
         self.facts |= facts
         self.lines += [line] if line else []
-        lay_channels_last(self.segmenter.to(self.accelerator.device))
+        lay_out(self.segmenter.to(self.accelerator.device), torch.channels_last)
         self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
         self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
         self.position = InstancePosition()
