@@ -101,9 +101,9 @@ def test_a_lean_run_ends_with_the_same_weights(tmp_path: Path) -> None:
     dataset = open_folder(write_folder(tmp_path / "data", {"train": 4}, 48, 48))
     short = {"augment": {"crop": [48, 48]}, "train": {"iterations": 3, "batch": 4, "validate_every": 0}}
     found = {}
-    for memory in ("fast", "least"):
+    for memory in ("fast", "lean"):
         experiment = override(from_dict(Experiment, CONFIG | short), [f"train.memory={memory}"])
         train(experiment, dataset, tmp_path / memory, Machine(cpu=True))
         found[memory] = native.read(tmp_path / memory / "last.safetensors")[0]
-    assert found["fast"].keys() == found["least"].keys()
-    assert all(torch.equal(tensor, found["least"][name]) for name, tensor in found["fast"].items())
+    assert found["fast"].keys() == found["lean"].keys()
+    assert all(torch.equal(tensor, found["lean"][name]) for name, tensor in found["fast"].items())

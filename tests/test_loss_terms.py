@@ -251,13 +251,15 @@ def plain_way(coarse, labels, align_corners, **options):
     ("coarse", "size", "align_corners"), [((16, 24), (128, 192), False), ((13, 21), (97, 161), True)]
 )
 @pytest.mark.parametrize("normaliser", ["all", "valid"])
+@pytest.mark.parametrize("together", [1, 2], ids=["bands", "pictures"])
 def test_the_published_loss_has_the_gradients_of_the_plain_way_bit_for_bit(
-    layout, coarse, size, align_corners, normaliser, monkeypatch
+    layout, coarse, size, align_corners, normaliser, together, monkeypatch
 ):
     logits, labels = drawn(classes=19, coarse=coarse, size=size, dtype=torch.float32)
     mine, theirs = (logits.detach().to(memory_format=layout).requires_grad_() for _ in range(2))
-    monkeypatch.setattr(places, "BAND_BYTES", 2**19)
-    assert len(list(places._bands(torch.zeros(1, 19, *size)))) > 1
+    monkeypatch.setattr(places, "BAND_BYTES", 2**19 if together == 1 else 4 * 2**20)
+    assert min(2, places._fitting(logits, size)) == together
+    assert (len(list(places._bands(torch.zeros(together, 19, *size)))) > 1) == (together == 1)
     found = create_loss(LossConfig(normaliser=normaliser), IGNORE, align_corners)(mine, None, labels).total
     wanted = plain_way(theirs, labels, align_corners, normaliser=normaliser)
     found.backward()

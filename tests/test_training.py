@@ -122,24 +122,18 @@ def test_workers_do_not_change_the_result(whole_run, dataset, tmp_path):
     assert same_state(whole_run / "last.safetensors", tmp_path / "run" / "last.safetensors") == []
 
 
-def test_accumulation_sees_the_same_pictures(dataset, tmp_path):
-    seen: dict[int, list[str]] = {}
+def test_accumulation_sees_the_same_pictures(dataset, tmp_path, monkeypatch):
+    names: list[str] = []
+    original = loop._one_pass
+
+    def record(network, batch, *rest):
+        names.extend(batch.names)
+        return original(network, batch, *rest)
+
+    monkeypatch.setattr(loop, "_one_pass", record)
     for parts in (1, 2):
-        names: list[str] = []
-        original = loop._finite
-
-        def record(value, iteration, batch, names=names, original=original):
-            names.extend(batch.names)
-            return original(value, iteration, batch)
-
-        loop._finite = record
-        try:
-            changes = (f"train.accumulate={parts}", "train.iterations=3")
-            train(experiment(*changes), dataset, tmp_path / f"run{parts}")
-        finally:
-            loop._finite = original
-        seen[parts] = names
-    assert len(seen[1]) == 12 and seen[1] == seen[2]
+        train(experiment(f"train.accumulate={parts}", "train.iterations=3"), dataset, tmp_path / f"run{parts}")
+    assert len(names) == 24 and names[:12] == names[12:]
 
 
 def test_resume_refuses_another_experiment(whole_run, dataset):

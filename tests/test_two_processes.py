@@ -238,7 +238,6 @@ def test_shards_name_a_backbone_that_they_do_not_suit(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "compiled", "reason"),
     [
-        (["train.memory=least"], False, r"--shard and train\.memory=least exclude each other: it repeats"),
         (["train.precision=fp16"], False, r"--shard and train\.precision=fp16 exclude each other: train in bf16"),
         ([], True, r"--shard and --compile exclude each other: leave one out"),
     ],

@@ -155,7 +155,7 @@ class InstanceTrainConfig:
     validate_every: int = 10_000
     checkpoint_every: int = 1000
     seed: int = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     max_skipped: int = 20
     deterministic: bool = False
 

@@ -72,20 +72,19 @@ class TrainConfig:
     `max_skipped` is the number of fp16 steps in a row that may be skipped for overflowing gradients. `deterministic`
     asks torch for operators that repeat themselves bit for bit.
 
-    `memory`: `lean` makes activations again in backward instead of keeping them, `least` also the outputs of widening
-    1 x 1 convolutions; same result. `winograd` takes a quarter of the products of 3 x 3 convolutions on a CPU, with
-    other rounding. See docs/training-speed.md.
+    `memory`: `lean` makes activations again in backward instead of keeping them; same result. `winograd` takes a
+    quarter of the products of 3 x 3 convolutions on a CPU, with other rounding. See docs/training-speed.md.
     """
 
     iterations: int = 40000
     batch: int = 8
     accumulate: int = 1
-    memory: Literal["fast", "lean", "least"] = "fast"
+    memory: Literal["fast", "lean"] = "fast"
     winograd: bool = False
     validate_every: int = 4000
     checkpoint_every: int = 1000
     seed: int = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     ema: float = 0.0
     batch_norm: Literal["auto", "train", "sync", "frozen"] = "auto"
     early_stop: int = 0

@@ -4,7 +4,7 @@ import multiprocessing.connection
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,21 +35,23 @@ def seed_for(*words: int) -> int:
 class Batch:
     """`pictures` float32 [B, 3, H, W] normalised, `labels` uint8 [B, H, W], `names` of the pictures.
 
-    Of clips, the T frames of one lie behind those of the other, and so do the labels of its labelled frames.
+    Of clips, the T frames of one lie behind those of the other, and so do the labels of its labelled frames. `found`
+    are the values that occur in `labels`, the ignored one among them.
     """
 
     pictures: Tensor
     labels: Tensor
     names: list[str]
+    found: frozenset[int]
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from where copies to a GPU run beside other work."""
-        return Batch(self.pictures.pin_memory(), self.labels.pin_memory(), self.names)
+        return replace(self, pictures=self.pictures.pin_memory(), labels=self.labels.pin_memory())
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
         pictures, labels = (tensor.to(device, non_blocking=True) for tensor in (self.pictures, self.labels))
-        return Batch(pictures, labels, self.names)
+        return replace(self, pictures=pictures, labels=labels)
 
 
 class Samples(Dataset):
@@ -114,12 +116,19 @@ def check_share(train: TrainConfig | InstanceTrainConfig, processes: int) -> Non
 
 
 def training_batches(
-    samples: Samples, start: int, process: int = 0, processes: int = 1, workers: int = 0, collate: Collate | None = None
+    samples: Samples,
+    start: int,
+    process: int = 0,
+    processes: int = 1,
+    workers: int = 0,
+    collate: Collate | None = None,
+    pin: bool = False,
 ) -> Iterator[Any]:
     """Batches from iteration `start` to the end of training, `train.accumulate` of them for each iteration.
 
     Iteration t uses samples t * batch .. (t + 1) * batch - 1, shared out evenly among the processes. `collate` makes a
-    batch of a list of samples: a `Batch` where none is given.
+    batch of a list of samples: a `Batch` where none is given. `pin` puts batches into page-locked memory, which a GPU
+    wants.
 
     Raises:
         CrissCrossError: the batch cannot be shared out evenly; raised when the first batch is asked for.
@@ -134,7 +143,7 @@ def training_batches(
         sampler=places,
         num_workers=workers,
         collate_fn=collate or _collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin,
         worker_init_fn=_start_worker,
         # The loader draws a seed for its workers, which nothing here uses: not from the model's own stream of chance.
         generator=torch.Generator(),
@@ -233,7 +242,9 @@ def _collate(samples: list[tuple[Tensor, Tensor, str] | CrissCrossError]) -> Bat
     stacked = torch.stack(pictures), torch.stack(labels)
     if stacked[0].dim() == 5:
         stacked = stacked[0].flatten(0, 1), stacked[1].flatten(0, 1)
-    return Batch(*stacked, names)
+    # Here, because here is a process that reads: the one that trains has other things to do.
+    found = frozenset(torch.bincount(stacked[1].flatten()).nonzero().flatten().tolist())
+    return Batch(*stacked, names, found)
 
 
 def _start_worker(worker: int) -> None:

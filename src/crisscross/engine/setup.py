@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +10,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from crisscross.config import DataConfig, Experiment
+from crisscross.config import DataConfig, Experiment, TrainConfig
+from crisscross.config.instances import InstanceTrainConfig
 from crisscross.data import DataSet
 from crisscross.engine.track import check_trackers
 from crisscross.errors import CrissCrossError
+from crisscross.layers.precision import check_precision, float32_products
 
 # Without it cuBLAS cannot repeat itself; it is read when CUDA starts.
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -92,29 +94,29 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
             )
     # One process may train several times, each with a precision of its own.
     AcceleratorState._reset_state()
-    mixed = "no" if precision == "fp32" else precision
+    mixed = precision if precision in ("bf16", "fp16") else "no"
     trackers = list(machine.trackers) or None
     try:
         accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=trackers, project_dir=folder)
     except (ValueError, RuntimeError) as error:
         raise CrissCrossError(f"train.precision={precision} cannot be had on this device: {error}") from error
-    # accelerate itself falls back on float32 here without a word.
-    if precision == "fp16" and accelerator.device.type == "cpu":
-        raise CrissCrossError("train.precision=fp16 cannot be had on this device: a CPU trains in fp32 or bf16")
+    # accelerate itself falls back on float32, or emulates, without a word.
+    check_precision(precision, accelerator.device)
     return accelerator
 
 
 @contextmanager
-def algorithms(deterministic: bool) -> Iterator[None]:
-    """Inside, operators repeat themselves bit for bit, or torch tries which is the fastest.
+def algorithms(train: TrainConfig | InstanceTrainConfig) -> Iterator[None]:
+    """Inside, operators take TF32 in the place of float32, and repeat themselves bit for bit, where that is asked for.
 
     torch warns of an operator that cannot repeat itself on this device.
     """
-    # Crops have one size, so trying convolution algorithms once pays.
-    torch.backends.cudnn.benchmark = not deterministic
-    if not deterministic:
+    with float32_products(train.precision == "tf32"), _repeating() if train.deterministic else nullcontext():
         yield
-        return
+
+
+@contextmanager
+def _repeating() -> Iterator[None]:
     os.environ.setdefault(CUBLAS, ":4096:8")
     former, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -122,3 +124,17 @@ def algorithms(deterministic: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(former, warn_only=warns)
+
+
+@contextmanager
+def trying_convolutions(wanted: bool) -> Iterator[None]:
+    """Inside, cuDNN tries for each new shape which algorithm is the fastest, or does not; afterwards it is as before.
+
+    That pays where shapes come again and again, and costs time and memory where pictures have many sizes.
+    """
+    former = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = former

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from crisscross.backbones import PROBE_SIZE
 from crisscross.config import TrainConfig
 from crisscross.errors import CrissCrossError
+from crisscross.layers.modes import lay_out
 from crisscross.losses.processes import processes
 from crisscross.models import Segmenter
 
@@ -30,15 +31,10 @@ def check_shard(train: TrainConfig, compiled: bool) -> None:
     """Refuse what does not work together with `--shard`.
 
     Raises:
-        CrissCrossError: fp16, `train.memory=least` or `--compile`.
+        CrissCrossError: fp16 or `--compile`.
     """
     if train.precision == "fp16":
         raise CrissCrossError("--shard and train.precision=fp16 exclude each other: train in bf16 or fp32")
-    if train.memory == "least":
-        raise CrissCrossError(
-            "--shard and train.memory=least exclude each other: it repeats convolutions in backward when their weights "
-            "may be gone; set train.memory=lean"
-        )
     if compiled:
         raise CrissCrossError("--shard and --compile exclude each other: leave one out")
 
@@ -150,7 +146,7 @@ def whole(network: Segmenter, keep: bool = True) -> Iterator[Segmenter]:
             full = _full(parameter.detach(), shards.shapes[name])
             if keep:
                 own[name].data = full
-        shards.mirror.to(memory_format=torch.channels_last)
+        lay_out(shards.mirror, torch.channels_last)
         _copy_buffers(network, shards.mirror)
         yield shards.mirror
     finally:

@@ -80,7 +80,7 @@ def train(
             not finite, a full disk, or another process of the same training that ended. Where pictures cannot be read
             any more, the run is saved first.
     """
-    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together(folder):
+    with algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(experiment, dataset, folder, machine or Machine(), backbone_weights, resume, init)
         return run.go(listener or (lambda step: None))
 
@@ -203,9 +203,9 @@ class _Run:
         pairs = self.dataset.split(self.experiment.data.train_split)
         read = open_cache(self.machine.cache, self.dataset, pairs, accelerator.is_main_process)
         samples = training_samples(self.dataset, pairs, self.experiment, read)
-        batches = training_batches(
-            samples, start, accelerator.process_index, accelerator.num_processes, self.machine.workers
-        )
+        share = accelerator.process_index, accelerator.num_processes
+        on_gpu = accelerator.device.type == "cuda"
+        batches = training_batches(samples, start, *share, self.machine.workers, pin=on_gpu)
         experiment = self.experiment
         loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
         try:

@@ -53,9 +53,9 @@ def hard_by_authors(found: TrueProbabilities, config: OhemConfig) -> Tensor:
     shrunk by 8; all valid pixels count where those hold no more than keep // 64.
     """
     keep = config.keep // SHRINK**2
-    threshold = found.pixels.new_tensor(config.threshold)
+    threshold = found.pixels.new_full((), config.threshold)
     if keep >= found.small.numel():
-        threshold = threshold.new_tensor(1.0)
+        threshold = torch.ones_like(threshold)
     elif keep:
         threshold = torch.maximum(threshold, found.small.kthvalue(keep).values)
     return found.pixels <= threshold
@@ -68,7 +68,7 @@ def hard_by_pixels(found: TrueProbabilities, config: OhemConfig) -> Tensor:
     greatest one where there are fewer.
     """
     valid = found.pixels[found.pixels <= 1]
-    threshold = found.pixels.new_tensor(config.threshold)
+    threshold = found.pixels.new_full((), config.threshold)
     if valid.numel():
         place = min(config.keep * len(found.pixels), valid.numel() - 1)
         threshold = torch.maximum(threshold, valid.sort().values[place])

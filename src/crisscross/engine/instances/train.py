@@ -30,6 +30,7 @@ from crisscross.engine.together import asked_to_stop, ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
+from crisscross.layers.modes import lay_out
 from crisscross.progress import Progress
 
 COLUMNS = ("iteration", "loss", "lr", "seconds", "val_mask_ap", "val_box_ap")
@@ -83,7 +84,7 @@ def train_instances(
     Raises:
         CrissCrossError: as `crisscross.engine.train.train`.
     """
-    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together(folder):
+    with algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(experiment, data, folder, machine or Machine(), start or Start(), resume)
         return run.go(listener or (lambda step: None))
 
@@ -117,7 +118,7 @@ class _Run:
         self.segmenter, facts, line = build_network(self.experiment, start, whole, resume)
         self.facts |= facts
         self.lines += [line] if line else []
-        self.segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
+        lay_out(self.segmenter.to(self.accelerator.device), torch.channels_last)
         self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
         self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
         self.position = InstancePosition()
@@ -190,6 +191,7 @@ class _Run:
             accelerator.num_processes,
             self.machine.workers,
             collate,
+            accelerator.device.type == "cuda",
         )
         network, optimiser = self.prepared
         try:
