@@ -26,6 +26,7 @@ from crisscross.engine.lock import run_lock
 from crisscross.engine.loop import NoPictures, Step, training_steps
 from crisscross.engine.optimiser import create_optimiser
 from crisscross.engine.record import write_record
+from crisscross.engine.schedule import check_warmup, warmup_facts
 from crisscross.engine.seen import SeenClasses
 from crisscross.engine.setup import Machine, algorithms, create_accelerator, with_classes
 from crisscross.engine.shard import check_shard, shard, whole
@@ -121,7 +122,7 @@ class _Run:
         self.segmenter, facts, self.line = build_network(
             self.experiment, backbone_weights, resume, self.machine, self.accelerator, init
         )
-        self.facts |= facts
+        self.facts |= facts | warmup_facts(self.experiment.optim)
         self.sharded = self.machine.shard and self.accelerator.num_processes > 1
         if self.sharded:
             shard(self.segmenter, self.accelerator.device)
@@ -132,6 +133,7 @@ class _Run:
         self.position, self.seen = Position(), SeenClasses(self.experiment.data.classes)
         if resume:
             self.position, self.facts = load_state(folder, self.segmenter, self.optimiser, self.average)
+            check_warmup(folder, self.experiment, self.position.iteration, self.facts)
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
 
