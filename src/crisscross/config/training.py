@@ -31,8 +31,8 @@ def check_rhythm(train: "TrainConfig | InstanceTrainConfig") -> None:
 class OptimConfig:
     """SGD (as published) or AdamW under the polynomial schedule.
 
-    lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power. During `warmup` iterations before it the rate
-    rises linearly from a millionth of `lr` to `lr`; the polynomial then has the iterations that are left.
+    lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power. During the first `warmup` iterations the
+    rate rises linearly from a millionth of `lr` to `lr`; the polynomial then has the iterations that are left.
 
     The backbone trains at `backbone_factor` times that; with `layer_decay` its last stage at that times `layer_decay`,
     the stage before at that times `layer_decay` ** 2, and so on down to its stem. `decay_norms: false` keeps weight
