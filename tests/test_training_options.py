@@ -589,9 +589,7 @@ def test_a_run_under_the_earlier_warm_up_is_not_continued(dataset, tmp_path):
     native.fill(network, tensors, "last")
     extra = {key: value for key, value in tensors.items() if key.startswith(native.OPTIMISER)}
     native.save(network, run / "last.safetensors", facts=facts, extra=extra)
-    with pytest.raises(
-        CrissCrossError, match=r"^.*earlier rule of optim.warmup=3 .* in another --out.*$"
-    ):
+    with pytest.raises(CrissCrossError, match=r"^.*earlier rule of optim.warmup=3 .* in another --out.*$"):
         train(experiment(*words), dataset, run, resume=True)
     (run / "last.safetensors").write_bytes(ours)
     steps = []

@@ -37,10 +37,10 @@ def settle_norms(network: nn.Module, wanted: str, processes: int, on_gpu: bool) 
 
 def _synchronise(network: nn.Module) -> str:
     """Synchronise the norms that can be; a line about those that cannot, or ""."""
-    from timm.layers import BatchNormAct2d, SyncBatchNormAct
+    from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct
 
-    plain = dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), nn.SyncBatchNorm)
-    synchronised: dict[type, type] = {**plain, BatchNormAct2d: SyncBatchNormAct}
+    synchronised: dict[type, type] = {BatchNormAct2d: SyncBatchNormAct}
+    synchronised |= dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), nn.SyncBatchNorm)
     left: Counter[str] = Counter()
     for module in network.modules():
         kind = type(module)
