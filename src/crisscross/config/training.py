@@ -64,7 +64,8 @@ class TrainConfig:
     """Length and rhythm of training.
 
     `batch` is the number of pictures in one optimiser step over all processes; `accumulate` splits it into that
-    many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end).
+    many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end); a
+    validation saves a checkpoint, too.
 
     `ema` is the decay of an average of the weights that is validated and stored in their place (0 = none; 0.999 looks
     back about 1000 iterations). `batch_norm`: `train` takes the statistics of each process's own pictures, `sync` those

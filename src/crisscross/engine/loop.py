@@ -111,11 +111,21 @@ def fetch(batches: Iterator[Any], count: int) -> list[Any]:
 
 
 def clip(accelerator: Accelerator, network: nn.Module, limit: float) -> float | None:
-    """Bound the norm of all gradients; their norm before that, None where `limit` is 0."""
+    """Bound the norm of all gradients; their norm before that, None where `limit` is 0.
+
+    Raises:
+        CrissCrossError: it is not finite, so that nothing can bound it; in fp16 such a step is left out instead.
+    """
     if not limit:
         return None
-    norm = accelerator.clip_grad_norm_(network.parameters(), limit)
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+    given = accelerator.clip_grad_norm_(network.parameters(), limit)
+    norm = float(given.full_tensor() if hasattr(given, "full_tensor") else given)
+    if not math.isfinite(norm) and accelerator.scaler is None:
+        raise CrissCrossError(
+            f"the norm of the gradients became {norm}, which optim.clip={limit:g} cannot bound; "
+            "try a smaller optim.lr, a longer optim.warmup or train.precision=fp32"
+        )
+    return norm
 
 
 def too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
