@@ -140,6 +140,74 @@ def test_rates_fall_with_depth_and_norms_keep_their_weights():
     assert found["backbone.net.layer4.0.conv1.weight"][1] == 5e-4 and found["backbone.net.bn1.weight"][1] == 0
 
 
+class Tied(nn.Module):
+    """A backbone that holds parameters of its own, and one module under two names."""
+
+    def __init__(self, output_stride: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 8, 1, 1))
+        self.stem = nn.Conv2d(3, 8, 3, 4, 1)
+        self.norm = nn.BatchNorm2d(8)
+        self.once = nn.Conv2d(8, 8, 3, 1, 1)
+        self.again = self.once
+        self.down = nn.Conv2d(8, 8, 3, output_stride // 4, 1)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        x = self.again(self.once(self.norm(self.stem(x)) + self.token))
+        return [x, self.down(x) * self.scale]
+
+
+@pytest.mark.parametrize(("factor", "decay"), [(0.5, 0.8), (0.1, 1.0), (1.0, 0.5)])
+def test_what_a_backbone_holds_itself_learns_as_its_stem_does(factor, decay):
+    segmenter = network(f"model.backbone={__name__}:Tied")
+    optimiser = create_optimiser(OptimConfig(backbone_factor=factor, layer_decay=decay), segmenter)
+    set_rate(optimiser, 2.0)
+    rates = {parameter: group["lr"] for group in optimiser.param_groups for parameter in group["params"]}
+    # Stem, the shared stage, the last stage.
+    depth = {"token": 3, "scale": 3, "stem": 3, "norm": 3, "once": 2, "down": 1}
+    for name, parameter in segmenter.named_parameters():
+        place = depth[name.split(".")[2]] if name.startswith("backbone") else None
+        assert rates[parameter] == pytest.approx(2.0 * factor * decay**place if place else 2.0), name
+
+
+def test_the_average_gives_weights_with_two_names_back():
+    segmenter = network(f"model.backbone={__name__}:Tied")
+    start = segmenter.backbone.net.once.weight.detach().clone()
+    average = WeightAverage(segmenter, 0.9)
+    with torch.no_grad():
+        for parameter in segmenter.parameters():
+            parameter.add_(1)
+    average.update(1)
+    own = {key: value.clone() for key, value in segmenter.state_dict().items()}
+    for _ in range(2):
+        with average.in_place():
+            # d is min(0.9, 2 / 11): the weights moved by 1 - d of their step of 1.
+            for name in ("once", "again"):
+                moved = segmenter.backbone.net.get_submodule(name).weight
+                torch.testing.assert_close(moved, start + 9 / 11)
+        assert [key for key, value in segmenter.state_dict().items() if not torch.equal(value, own[key])] == []
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_resuming_keeps_the_memory_format_of_the_optimisers_state(dataset, tmp_path, monkeypatch, name):
+    words = (f"optim.name={name}", "optim.lr=1e-3", "train.iterations=2", "train.checkpoint_every=1")
+    with pytest.raises(Crash):
+        train(experiment(*words), dataset, tmp_path / "run", listener=crash_at(2))
+    found = {}
+
+    def look(self, *_):
+        for key, parameter in self.segmenter.named_parameters():
+            found.update({(key, k): v.stride() for k, v in self.optimiser.state[parameter].items() if k != "step"})
+
+    monkeypatch.setattr(training._Run, "_train", look)
+    train(experiment(*words), dataset, tmp_path / "run", resume=True)
+    fresh = network().to(memory_format=torch.channels_last)
+    expected = {key: value.stride() for key, value in fresh.named_parameters()}
+    assert len(found) == len(expected) * (1 if name == "sgd" else 2)
+    assert {key: stride for key, stride in found.items() if stride != expected[key[0]]} == {}
+
+
 def test_clipping_bounds_the_gradients(dataset, tmp_path):
     norms = []
     machine = Machine(cpu=True)

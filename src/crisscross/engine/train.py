@@ -23,7 +23,7 @@ from crisscross.engine.evaluate import evaluate
 from crisscross.engine.interrupt import Interrupt, Interrupted
 from crisscross.engine.journal import Journal
 from crisscross.engine.lock import run_lock
-from crisscross.engine.loop import NoPictures, Step, training_steps
+from crisscross.engine.loop import NoPictures, Step, freeze_unread, training_steps
 from crisscross.engine.optimiser import create_optimiser
 from crisscross.engine.record import write_record
 from crisscross.engine.schedule import check_warmup, warmup_facts
@@ -136,6 +136,8 @@ class _Run:
         self.sharded = self.machine.shard and self.accelerator.num_processes > 1
         if self.sharded:
             shard(self.segmenter, self.accelerator.device)
+        elif self.accelerator.num_processes > 1:
+            freeze_unread(self.segmenter, self.experiment, self.accelerator)
         self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
         self.average = WeightAverage(self.segmenter, train.ema) if train.ema else None
         # Before any state is loaded: preparing would move AdamW's step counts to the device.
