@@ -29,6 +29,8 @@ class Progress:
         self.facts: dict[str, str] = {}
         self.began = self.shown = time.monotonic()
         self.bar: Any = None
+        # The newest plain line, until it is printed.
+        self.waiting = ""
 
     def __enter__(self) -> "Progress":
         if self.show and sys.stderr.isatty():
@@ -54,6 +56,9 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.waiting:
+            # Also where an error or Ctrl-C ends it: how far it came.
+            self._say_waiting()
         if self.bar is not None:
             self.bar.stop()
             Progress.live.remove(self)
@@ -67,10 +72,16 @@ class Progress:
         text = "  ".join([*(f"{name} {value}" for name, value in self.facts.items()), self._times()])
         if self.bar is not None:
             self.bar.update(self.task, completed=done, total=self.total or None, facts=text)
-        elif self.show and (time.monotonic() - self.shown >= PLAIN_EVERY or done == self.total):
-            self.shown = time.monotonic()
-            of = f"/{self.total}" if self.total else ""
-            self.say(f"{self.title} {done}{of}  {text}")
+            return
+        of = f"/{self.total}" if self.total else ""
+        self.waiting = f"{self.title} {done}{of}  {text}"
+        if time.monotonic() - self.shown >= PLAIN_EVERY or done == self.total:
+            self._say_waiting()
+
+    def _say_waiting(self) -> None:
+        self.shown = time.monotonic()
+        self.say(self.waiting)
+        self.waiting = ""
 
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""

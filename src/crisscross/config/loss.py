@@ -88,8 +88,9 @@ class LossConfig:
         at_least(self, "loss", 1, "edge_reach")
         fraction(self, "loss", "smoothing")
         if self.class_weights != "auto":
-            low = min(self.class_weights, default=0)
-            require(low >= 0, "loss.class_weights", "at least 0", list(self.class_weights))
+            # Each of them: the least of numbers with a NaN among them may be any.
+            fit = all(weight >= 0 for weight in self.class_weights)
+            require(fit, "loss.class_weights", "at least 0", list(self.class_weights))
             some = not self.class_weights or max(self.class_weights) > 0
             require(some, "loss.class_weights", "above 0 for some class", list(self.class_weights))
         names = [term.name for term in self.terms]

@@ -31,7 +31,8 @@ def check_rhythm(train: "TrainConfig | InstanceTrainConfig") -> None:
 class OptimConfig:
     """SGD (as published) or AdamW under the polynomial schedule.
 
-    lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power, after `warmup` iterations of linear rise.
+    lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power. During the first `warmup` iterations the
+    rate rises linearly from a millionth of `lr` to `lr`; the polynomial then has the iterations that are left.
 
     The backbone trains at `backbone_factor` times that; with `layer_decay` its last stage at that times `layer_decay`,
     the stage before at that times `layer_decay` ** 2, and so on down to its stem. `decay_norms: false` keeps weight
@@ -63,7 +64,8 @@ class TrainConfig:
     """Length and rhythm of training.
 
     `batch` is the number of pictures in one optimiser step over all processes; `accumulate` splits it into that
-    many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end).
+    many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end); a
+    validation saves a checkpoint, too.
 
     `ema` is the decay of an average of the weights that is validated and stored in their place (0 = none; 0.999 looks
     back about 1000 iterations). `batch_norm`: `train` takes the statistics of each process's own pictures, `sync` those

@@ -11,12 +11,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from crisscross.config import Experiment
+from crisscross.data.clips import places_of
 from crisscross.data.loader import Batch, seed_for
 from crisscross.engine.optimiser import set_rate
 from crisscross.engine.schedule import learning_rate
 from crisscross.engine.setup import trying_convolutions
 from crisscross.errors import CrissCrossError
-from crisscross.losses import Losses, TrainingLoss
+from crisscross.losses import Losses, TrainingLoss, create_loss
 
 
 class NoPictures(CrissCrossError):
@@ -215,7 +216,43 @@ def _clear_errors(batch: Batch) -> Iterator[None]:
             raise CrissCrossError(
                 "--shard cannot be used with this backbone: it uses weights of a part without calling the part"
             ) from error
+        if "finished reduction" in str(error):
+            raise CrissCrossError(
+                "a weight of this network gets a gradient in some steps and none in others; several processes cannot "
+                "train it: start one process"
+            ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             first = str(error).strip().splitlines()[0]
             raise CrissCrossError(f"--compile: torch.compile failed ({first}); leave --compile out") from error
         raise
+
+
+def freeze_unread(network: nn.Module, experiment: Experiment, accelerator: Accelerator) -> None:
+    """Freeze the weights that no gradient reaches: outputs that no loss reads, and what no output comes from.
+
+    Of several processes each waits for the gradient of every weight that is not frozen, and torch gives up when one
+    never comes. These weights do not train in a single process either. All processes call this; nothing else changes.
+
+    Raises:
+        CrissCrossError: as `training_steps`.
+    """
+    # Found by one step on blank pictures of the training's own size. DistributedDataParallel would find them too
+    # (`find_unused_parameters`), but by a walk through the whole graph in every step.
+    train, model = experiment.train, experiment.model
+    samples = train.batch // train.accumulate // accelerator.num_processes
+    labelled = len(places_of(model.frames, model.label)) if model.frames else 1
+    size = experiment.augment.crop
+    pictures = torch.zeros(samples * max(model.frames, 1), 3, *size)
+    batch = Batch(pictures, torch.zeros(samples * labelled, *size, dtype=torch.uint8), []).to(accelerator.device)
+    loss = create_loss(experiment.loss, experiment.data.ignore, model.align_corners)
+    former = [buffer.clone() for buffer in network.buffers()]
+    network.train()
+    with _clear_errors(batch):
+        with accelerator.autocast():
+            logits = network(batch.pictures.contiguous(memory_format=torch.channels_last), coarse=True)
+        loss(logits.main, logits.aux, batch.labels, logits.embedding, logits.edges).total.backward()
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    for buffer, value in zip(network.buffers(), former, strict=True):
+        buffer.copy_(value)

@@ -119,10 +119,11 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def part_of(whole: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, spread over the processes as another is, on its device."""
+    """A whole tensor, spread over the processes as another is, on its device, in its memory format."""
     moved = whole.to(like.device)
     if not hasattr(like, "to_local"):
-        return moved
+        # Files hold plain rows; arithmetic on two formats at once is slow.
+        return torch.empty_like(like.detach(), dtype=moved.dtype).copy_(moved) if moved.shape == like.shape else moved
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(like, DTensor)

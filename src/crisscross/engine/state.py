@@ -1,6 +1,7 @@
 """Training state on disk: one file, replaced atomically, holds weights, optimiser and position."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ from crisscross.checkpoints import native
 from crisscross.config import Experiment, InstanceExperiment, differences
 from crisscross.config.parse import Tree
 from crisscross.engine.average import WeightAverage
-from crisscross.engine.shard import part_of, take, whole, whole_states
+from crisscross.engine.shard import local, part_of, take, whole, whole_states
 from crisscross.errors import CrissCrossError
+from crisscross.losses.processes import processes
 from crisscross.models import Segmenter
 
 if TYPE_CHECKING:
@@ -52,7 +54,12 @@ def save_state(
 
     With an average its tensors are the file's weights, and the network's own stand beside the optimiser's. The file of
     a sharded run is that of a plain one: all processes call this, and one is told to `write`.
+
+    Raises:
+        CrissCrossError: weights or running statistics are NaN or infinite, in whichever process, or the file cannot be
+            written; the file that was there stays.
     """
+    _check_weights(folder / LAST, segmenter, position.iteration)
     states = whole_states(segmenter, optimiser, write)
     extra = {f"{native.OPTIMISER}{name}": value for name, value in states.items()}
     if average is not None:
@@ -61,6 +68,37 @@ def save_state(
     with average.in_place() if average is not None else nullcontext(), whole(segmenter, write) as full:
         if write:
             native.save(full, folder / LAST, facts={**facts, "position": vars(position)}, extra=extra)
+
+
+def _check_weights(path: Path, network: torch.nn.Module, iteration: int) -> None:
+    tensors = {key: local(value) for key, value in network.state_dict().items() if value.is_floating_point()}
+    broken = [key for key, value in tensors.items() if not value.isfinite().all()]
+    count = torch.tensor(len(broken), device=next(network.parameters()).device)
+    if processes() > 1:
+        torch.distributed.all_reduce(count)
+    if count:
+        name = broken[0] if broken else "a tensor of another process"
+        raise CrissCrossError(
+            f"{path} is not written: {name} holds NaN or infinity after iteration {iteration}; older checkpoints stay; "
+            "try a smaller optim.lr, a longer optim.warmup or train.precision=fp32"
+        )
+
+
+def saved_line(folder: Path, iteration: int) -> str:
+    """What an error says after the run in `folder` was saved."""
+    return f"{folder / LAST} is saved at iteration {iteration}, continue with --resume"
+
+
+@contextmanager
+def after_saving(folder: Path, iteration: int) -> Iterator[None]:
+    """Errors inside also say that the run is saved: ours in their line, others in a note."""
+    try:
+        yield
+    except CrissCrossError as error:
+        raise CrissCrossError(f"{error}; {saved_line(folder, iteration)}") from error
+    except Exception as error:
+        error.add_note(saved_line(folder, iteration))
+        raise
 
 
 def load_state(

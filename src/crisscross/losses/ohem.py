@@ -1,6 +1,7 @@
 """Online hard example mining: which pixels count, in the authors' form and in MMSegmentation's.
 
-Both look at the probability of each pixel's true class. No gradient flows through the choice.
+Both look at the probability of each pixel's true class. No gradient flows through the choice. A probability that is no
+number makes a pixel the hardest of all, so that the loss becomes no number either.
 """
 
 from typing import NamedTuple
@@ -18,7 +19,7 @@ SHRINK = 8
 
 class TrueProbabilities(NamedTuple):
     """Probabilities of the true class: of all pixels [B, H, W] (2 where ignored) and of the valid ones of the small
-    picture [n]."""
+    picture [n]; -1 where they are NaN."""
 
     pixels: Tensor
     small: Tensor
@@ -43,7 +44,8 @@ def true_probabilities(coarse: Tensor, labels: Tensor, ignore: int, align_corner
 def _of_label(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
     valid = labels != ignore
     found = probabilities.gather(1, labels.long().where(valid, 0)[:, None])[:, 0]
-    return found.clamp(max=1).where(valid, 2)
+    # NaN compares false with every threshold: it would count as easy.
+    return found.clamp(max=1).nan_to_num(nan=-1).where(valid, 2)
 
 
 def hard_by_authors(found: TrueProbabilities, config: OhemConfig) -> Tensor:

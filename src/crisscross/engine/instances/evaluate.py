@@ -170,8 +170,8 @@ def _entry(number: int, result: Result, kind: str) -> dict[str, Any]:
 
 
 def _known(value: float) -> float | None:
-    """COCOeval says -1 of what no annotation is there for."""
-    return None if value < 0 else float(value)
+    """COCOeval says -1 of what no annotation is there for. NaN would be the best score for ever: it compares false."""
+    return float(value) if value >= 0 else None
 
 
 def _mean(precision: np.ndarray) -> float | None:

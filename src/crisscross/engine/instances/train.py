@@ -25,7 +25,15 @@ from crisscross.engine.lock import run_lock
 from crisscross.engine.loop import NoPictures, Step
 from crisscross.engine.record import write_record
 from crisscross.engine.setup import Machine, algorithms, create_accelerator
-from crisscross.engine.state import BEST, LAST, check_run_folder, load_instance_state, save_state, stored_experiment_as
+from crisscross.engine.state import (
+    BEST,
+    after_saving,
+    check_run_folder,
+    load_instance_state,
+    save_state,
+    saved_line,
+    stored_experiment_as,
+)
 from crisscross.engine.together import asked_to_stop, ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
@@ -198,10 +206,10 @@ class _Run:
             for step in training_steps(network, optimiser, batches, self.experiment, accelerator, start):
                 self._record(step)
                 listener(step)
-                self._validate_if_due()
+                validated = self._validate_if_due()
                 stop = asked_to_stop(self.accelerator, bool(self.interrupt))
                 due = train.checkpoint_every and step.iteration % train.checkpoint_every == 0
-                if stop or due or step.iteration == train.iterations:
+                if stop or due or validated or step.iteration == train.iterations:
                     self._save()
                 if stop:
                     break
@@ -209,9 +217,7 @@ class _Run:
             if accelerator.num_processes > 1:
                 raise
             self._save()
-            raise CrissCrossError(
-                f"{error}; {self.folder / LAST} is saved at iteration {self.position.iteration}, continue with --resume"
-            ) from error
+            raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from error
 
     def _record(self, step: Step) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.began
@@ -221,23 +227,26 @@ class _Run:
         self.journal.step(step, seconds, self.position.skipped)
 
     def _validate_if_due(self) -> bool:
-        """Validate, and keep the weights if they are the best so far. One that is interrupted is due again."""
+        """Validate, and keep the weights if they are the best so far. One that is interrupted is due again.
+
+        The run is saved before: whatever happens to the validation, even a kill, costs no step.
+        """
         train, position = self.experiment.train, self.position
         at_end = position.iteration == train.iterations
         due = at_end or (train.validate_every and position.iteration % train.validate_every == 0)
         if not (self.validates and due and position.iteration > position.validated):
             return False
-        split = self.data.split(self.experiment.data.val_split)
-        try:
-            with self.accelerator.autocast():
-                result = evaluate_instances(
-                    self.segmenter, split, self.machine.workers, lambda: bool(self.interrupt), "validate"
-                )
-        except Interrupted:
-            return False
-        except CrissCrossError as error:
-            raise NoPictures(str(error)) from error
-        self._judge(result)
+        split, workers = self.data.split(self.experiment.data.val_split), self.machine.workers
+        self._save()
+        with after_saving(self.folder, position.iteration):
+            try:
+                with self.accelerator.autocast():
+                    result = evaluate_instances(
+                        self.segmenter, split, workers, lambda: bool(self.interrupt), "validate"
+                    )
+            except Interrupted:
+                return False
+            self._judge(result)
         return True
 
     def _judge(self, result: InstanceEvaluation) -> None:
@@ -255,5 +264,5 @@ class _Run:
     def _save(self) -> None:
         if self.accelerator.scaler is not None:
             self.facts["scaler"] = self.accelerator.scaler.state_dict()
-        if self.accelerator.is_main_process:
-            save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts)
+        first = self.accelerator.is_main_process
+        save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts, write=first)
