@@ -118,12 +118,12 @@ class _Known:
 
 
 def _trees(files: Iterable[Path], root: Path) -> set[Path]:
-    """The smallest folders that hold all these files, one below each folder directly under `root`."""
+    """The smallest folders that hold all these files, one below each folder directly under `root`, that exist."""
     groups: dict[str, set[Path]] = defaultdict(set)
     for file in files:
         top = file.relative_to(root).parts[0] if file.is_relative_to(root) else str(file.parent)
         groups[top].add(file.parent)
-    return {Path(os.path.commonpath(parents)) for parents in groups.values()}
+    return {tree for parents in groups.values() if (tree := Path(os.path.commonpath(parents))).is_dir()}
 
 
 def _names(files: Iterable[Path], tree: Path) -> list[str]:

@@ -48,7 +48,7 @@ class DataSet:
 
     def __post_init__(self) -> None:
         where = f"{self.root}: the data set {self.name!r}"
-        check_class_names(self.classes, where)
+        check_class_names(self.classes, f"{where}: `classes`")
         count = len(self.classes)
         if len(self.palette) != count or not all(map(_is_colour, self.palette)):
             raise CrissCrossError(
@@ -101,21 +101,21 @@ def name_clashes(split: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str]
             )
 
 
-def check_class_names(names: Iterable[Any], where: str) -> None:
+def check_class_names(names: Iterable[Any], what: str) -> None:
     """Refuse names that cannot tell classes apart, or that no file could hold.
 
     Raises:
-        CrissCrossError: none or more than 255; one that is blank, no text, or there twice; `where` begins the message.
+        CrissCrossError: none or more than 255; one that is blank, no text, or there twice; `what` begins the message.
     """
     seen: set[str] = set()
     for name in names:
         if not isinstance(name, str) or not name.strip() or any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise CrissCrossError(f"{where}: the classes must be names, got {name!r}; put quotes around it")
+            raise CrissCrossError(f"{what} must be names, got {name!r:.60}; put quotes around it")
         if name in seen:
-            raise CrissCrossError(f"{where}: two classes are called {name!r}; each class needs a name of its own")
+            raise CrissCrossError(f"{what} names {name!r} twice; each class needs a name of its own")
         seen.add(name)
     if not 1 <= len(seen) <= 255:
-        raise CrissCrossError(f"{where}: there must be 1 to 255 classes, got {len(seen)}")
+        raise CrissCrossError(f"{what} must hold at least one and at most 255 names, got {len(seen)}")
 
 
 def _is_byte(value: Any) -> bool:

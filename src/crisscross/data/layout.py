@@ -1,7 +1,6 @@
 """What the openers share: folders that must be there, lists of names, pictures of a folder."""
 
 import os
-import stat
 import unicodedata
 import warnings
 from collections import Counter
@@ -65,52 +64,52 @@ def pictures_in(folder: Path, suffix: str = "", deep: bool = False) -> list[Path
     """Image files of a folder (with `deep` those of the folders below) whose name ends with `suffix`, in order.
 
     Symbolic links to files and folders are followed, a link back to a folder above it is not; hidden files and folders
-    are left out. What has an image's name and is a pipe or a device is left out with a `CrissCrossWarning`, and so is
-    a folder below that cannot be read. A link to nothing stays: who reads it says that it is missing.
+    are left out. Left out with a `CrissCrossWarning` are folders that cannot be read, and pipes and devices with the
+    name of an image. A link to nothing stays: who reads it says that it is missing.
 
     Raises:
-        CrissCrossError: the folder itself cannot be read, or links lead to one folder by too many paths.
+        CrissCrossError: symbolic links lead to one folder by more than 64 paths.
     """
-    try:
-        entries = os.listdir(folder)
-    except OSError as error:
-        raise CrissCrossError(f"{folder}: cannot be read: {error.strerror}") from error
     found, odd = [], []
-    for path, mode in _walk(folder, entries, deep):
+    for path, kind in _walk(folder, deep):
         if is_picture_file(path) and path.name.endswith(suffix):
-            (found if stat.S_ISREG(mode) or not mode else odd).append(path)
+            (odd if kind == "device" else found).append(path)
     if odd:
         more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
         warnings.warn(f"{min(odd)}: a pipe or a device, not a file: left out{more}", CrissCrossWarning, 2)
     return sorted(found)
 
 
-def _walk(top: Path, entries: list[str], deep: bool) -> Iterator[tuple[Path, int]]:
-    """What lies in and below a folder, but for folders, with the mode that links lead to; 0 where they lead nowhere."""
+def _walk(top: Path, deep: bool) -> Iterator[tuple[Path, str]]:
+    """What lies in (with `deep` below) a folder, but for folders, and its kind."""
     paths: Counter[tuple[int, int]] = Counter()
-    waiting = [(top, entries, frozenset({_identity(top.stat())}))]
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while waiting:
-        folder, entries, above = waiting.pop()
-        for path in (folder / name for name in entries if not name.startswith(".")):
-            try:
-                found = path.stat()
-            except OSError:
-                yield path, 0
-                continue
-            if not stat.S_ISDIR(found.st_mode):
-                yield path, found.st_mode
-            elif deep and (identity := _identity(found)) not in above:
-                paths[identity] += 1
-                if paths[identity] > PATHS:
-                    raise CrissCrossError(f"{path}: symbolic links lead to this folder by more than {PATHS} paths")
-                try:
-                    waiting.append((path, os.listdir(path), above | {identity}))
-                except OSError as error:
-                    warnings.warn(f"{path}: cannot be read: {error.strerror}; left out", CrissCrossWarning, 3)
+        folder, above = waiting.pop()
+        try:
+            identity = (found := folder.stat()).st_dev, found.st_ino
+            with os.scandir(folder) as listing:
+                entries = [(folder / entry.name, _kind(entry)) for entry in listing if not entry.name.startswith(".")]
+        except OSError as error:
+            warnings.warn(f"{folder}: left out, it cannot be read: {error.strerror}", CrissCrossWarning, 3)
+            continue
+        if identity in above:
+            continue
+        paths[identity] += 1
+        if paths[identity] > PATHS:
+            raise CrissCrossError(f"{folder}: symbolic links lead to this folder by more than {PATHS} paths")
+        yield from (entry for entry in entries if entry[1] != "folder")
+        waiting += [(path, above | {identity}) for path, kind in entries if deep and kind == "folder"]
 
 
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
+def _kind(entry: "os.DirEntry[str]") -> str:
+    """`folder`, `file`, `device` (or pipe, or socket), or `lost`: a link to nothing."""
+    try:
+        return (
+            "folder" if entry.is_dir() else "file" if entry.is_file() else "device" if os.path.exists(entry) else "lost"
+        )
+    except OSError:
+        return "lost"
 
 
 def name_key(name: str) -> str:
