@@ -88,7 +88,7 @@ def camvid32_splits(root: Path) -> dict[str, tuple[Pair, ...]]:
 def split_of(name: str) -> str:
     """The usual split of a frame: `val` is a stretch of 0016E5 at 15 Hz, `test` dusk and the end of 0001TP."""
     sequence, _, frame = name.partition("_")
-    number = int("".join(filter(str.isdigit, frame)) or 0)
+    number = int("".join(filter(str.isdecimal, frame)) or 0)
     if sequence == "Seq05VD" or (sequence == "0001TP" and number >= 8550):
         return "test"
     return "val" if sequence == "0016E5" and number >= 7959 and number % 2 else "train"
@@ -111,19 +111,24 @@ def read_colour_table(path: Path) -> Palette:
     """The colours of CLASSES in `label_colors.txt`, whose lines are `red green blue name`.
 
     Raises:
-        CrissCrossError: missing, not such lines, or a class without a colour.
+        CrissCrossError: missing, not such lines, a name or a colour twice, or a class without a colour.
     """
     needed_file(path, "it comes with the colour labels of CamVid: 32 lines such as `64 128 64 Animal`")
-    colours = {}
+    colours: dict[str, tuple[int, int, int]] = {}
     for number, line in enumerate(read_lines(path), 1):
         words = line.split()
         if not words:
             continue
         try:
             red, green, blue = map(int, words[:3])
-            colours[words[3]] = (red, green, blue)
+            name, colour = words[3], (red, green, blue)
         except (ValueError, IndexError) as error:
-            raise CrissCrossError(f"{path}, line {number}: must be `red green blue name`, got {line!r}") from error
+            raise CrissCrossError(f"{path}, line {number}: must be `red green blue name`, got {line!r:.80}") from error
+        if name in colours or colour in colours.values() or min(colour) < 0 or max(colour) > 255:
+            raise CrissCrossError(
+                f"{path}, line {number}: name and colour must be new, the colour of 0..255, got {line!r:.80}"
+            )
+        colours[name] = colour
     if lacking := [name for name in CLASSES if name not in colours]:
         raise CrissCrossError(f"{path}: no colour for {', '.join(lacking[:4])}")
     return tuple(colours[name] for name in CLASSES)

@@ -101,11 +101,11 @@ def name_clashes(split: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str]
             )
 
 
-def check_class_names(names: Iterable[Any], what: str) -> None:
+def check_class_names(names: Iterable[Any], what: str, most: int = 255) -> None:
     """Refuse names that cannot tell classes apart, or that no file could hold.
 
     Raises:
-        CrissCrossError: none or more than 255; one that is blank, no text, or there twice; `what` begins the message.
+        CrissCrossError: none or more than `most`; one that is blank, no text, or there twice. `what` begins the line.
     """
     seen: set[str] = set()
     for name in names:
@@ -114,12 +114,13 @@ def check_class_names(names: Iterable[Any], what: str) -> None:
         if name in seen:
             raise CrissCrossError(f"{what} names {name!r} twice; each class needs a name of its own")
         seen.add(name)
-    if not 1 <= len(seen) <= 255:
-        raise CrissCrossError(f"{what} must hold at least one and at most 255 names, got {len(seen)}")
+    if not 1 <= len(seen) <= most:
+        raise CrissCrossError(f"{what} must hold at least one and at most {most} names, got {len(seen)}")
 
 
 def _is_byte(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) <= 255
+    # NumPy's whole numbers are Integral, and so are True and False.
+    return type(value) is not bool and isinstance(value, Integral) and 0 <= int(value) <= 255
 
 
 def _is_colour(value: Any) -> bool:

@@ -70,7 +70,8 @@ def pictures_in(folder: Path, suffix: str = "", deep: bool = False) -> list[Path
     Raises:
         CrissCrossError: symbolic links lead to one folder by more than 64 paths.
     """
-    found, odd = [], []
+    found: list[Path] = []
+    odd: list[Path] = []
     for path, kind in _walk(folder, deep):
         if is_picture_file(path) and path.name.endswith(suffix):
             (odd if kind == "device" else found).append(path)

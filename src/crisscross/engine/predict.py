@@ -44,7 +44,7 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], out: Path | None = No
         elif path.is_file():
             found[path] = Path(path.stem)
         else:
-            raise CrissCrossError(f"{path}: no such file or folder")
+            raise CrissCrossError(f"{path}: {'a pipe or a device' if path.exists() else 'no such file or folder'}")
     taken: dict[Path, Path] = {}
     for source, target in found.items():
         if target in taken:
