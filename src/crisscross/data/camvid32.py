@@ -77,9 +77,14 @@ def camvid32_splits(root: Path) -> dict[str, tuple[Pair, ...]]:
         images, masks, end = root / RELEASE, root / INDEX, "_L.png"
         needed_folder(images, f"unpack 701_StillsRaw_full.zip and LabeledApproved_full.zip into {root}")
         fix = f"it is made from {COLOURS}/: type `crisscross data prepare camvid32 {root}`"
-    pictures = {path.stem: path for path in pictures_in(needed_folder(images, fix))}
+    pictures = pictures_in(needed_folder(images, fix))
     needed_folder(masks, fix)
-    pairs = {name: Pair(name, path, masks / f"{name}{end}") for name, path in pictures.items()}
+    pairs: dict[str, Pair] = {}
+    for path in pictures:
+        if path.stem in pairs:
+            other = pairs[path.stem].picture.name
+            raise CrissCrossError(f"{path}: {other} has the same name; rename or remove one of them")
+        pairs[path.stem] = Pair(path.stem, path, masks / f"{path.stem}{end}")
     named = {split: _names(root / f"{split}.txt", pairs) for split in SPLITS if (root / f"{split}.txt").is_file()}
     named = named or {split: [name for name in pairs if split_of(name) == split] for split in SPLITS}
     return {split: tuple(pairs[name] for name in names) for split, names in named.items() if names}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from crisscross.data.coco_json import entries, read_images, read_tree
 from crisscross.data.coco_masks import Drop, checked
 from crisscross.data.dataset import check_class_names, existing_folder
+from crisscross.data.layout import either_form
 from crisscross.errors import CrissCrossError
 
 FOLDERS = ("{split}2017", "{split}", "images/{split}2017", "images/{split}")
@@ -138,7 +139,7 @@ def _read_split(root: Path, split: str) -> InstanceSplit:
         raise CrissCrossError(f"{file}: 'categories' is empty; there is nothing to learn")
     check_class_names(categories.values(), f"{file}: 'categories'", most=MOST_CLASSES)
     pictures = {
-        number: InstancePicture(number, Path(name).stem, folder / name, height, width)
+        number: InstancePicture(number, Path(name).stem, either_form(folder / name), height, width)
         for number, name, height, width in read_images(file, tree)
     }
     if not pictures:

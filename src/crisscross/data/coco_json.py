@@ -40,8 +40,9 @@ def entries(file: Path, tree: Any, section: str, **kinds: type) -> list[dict[str
     seen = set()
     for place, entry in enumerate(tree[section]):
         for name, kind in kinds.items():
-            value: Any = entry.get(name) if isinstance(entry, dict) else None
-            if type(value) is not kind or not (value.strip() if isinstance(value, str) else abs(value) < 2**63):
+            value = entry.get(name) if isinstance(entry, dict) else None
+            text, whole = isinstance(value, str) and value.strip(), type(value) is int and abs(value) < 2**63
+            if not (whole if kind is int else text):
                 wanted = "a whole number" if kind is int else "text"
                 raise CrissCrossError(f"{file}: {section}[{place}] wants {name} as {wanted}, got {str(value)[:40]!r}")
         if entry["id"] in seen:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from crisscross.errors import CrissCrossError
 
@@ -105,11 +106,13 @@ def check_class_names(names: Iterable[Any], what: str, most: int = 255) -> None:
     """Refuse names that cannot tell classes apart, or that no file could hold.
 
     Raises:
-        CrissCrossError: none or more than `most`; one that is blank, no text, or there twice. `what` begins the line.
+        CrissCrossError: none or more than `most`; one that is blank, no text of one line, or there twice. `what` begins
+            the message.
     """
     seen: set[str] = set()
     for name in names:
-        if not isinstance(name, str) or not name.strip() or any("\ud800" <= letter <= "\udfff" for letter in name):
+        # Control characters, halves of characters, ends of lines and paragraphs.
+        if not isinstance(name, str) or not name.strip() or {"Cc", "Cs", "Zl", "Zp"} & {*map(category, name)}:
             raise CrissCrossError(f"{what} must be names, got {name!r:.60}; put quotes around it")
         if name in seen:
             raise CrissCrossError(f"{what} names {name!r} twice; each class needs a name of its own")

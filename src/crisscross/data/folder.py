@@ -8,7 +8,7 @@ from typing import Any
 from crisscross.config import hint
 from crisscross.config.documents import read_yaml
 from crisscross.data.dataset import DataSet, Pair, check_class_names, existing_folder
-from crisscross.data.layout import name_key, needed_folder, pictures_in, read_lines
+from crisscross.data.layout import name_key, needed_file, needed_folder, pictures_in, read_lines
 from crisscross.data.palette import default_palette
 from crisscross.data.reading import is_picture_file
 from crisscross.errors import CrissCrossError
@@ -126,6 +126,10 @@ def _stem(folder: Path, path: Path) -> str:
 def _pairs(root: Path, images: str, masks: str) -> dict[str, Pair]:
     """Every image with its mask, or the place where that should be, by the key of its name."""
     mask_of = _pictures(root / masks)
+    if (root / images).samefile(root / masks):
+        raise CrissCrossError(
+            f"{root / DESCRIPTION}: images and masks must be two folders, got {images!r} and {masks!r}"
+        )
     pairs = {}
     for key, path in _pictures(root / images).items():
         name = _stem(root / images, path)
@@ -165,15 +169,13 @@ def _checksum(name: str) -> int:
 
 
 def _listed(path: Path, pairs: dict[str, Pair]) -> tuple[Pair, ...]:
-    if not path.is_file():
-        raise CrissCrossError(f"{path}: no such split list")
     chosen = []
-    for number, name in enumerate(read_lines(path), 1):
+    for number, name in enumerate(read_lines(needed_file(path, "it is a list of a split: one name a line")), 1):
         if not name:
             continue
         key = name_key(name)
         pair = pairs.get(key) or (pairs.get(key.rsplit(".", 1)[0]) if is_picture_file(Path(name)) else None)
         if pair is None:
-            raise CrissCrossError(f"{path}, line {number}: no picture named {name!r}")
+            raise CrissCrossError(f"{path}, line {number}: no picture named {name!r:.200}")
         chosen.append(pair)
     return tuple(chosen)

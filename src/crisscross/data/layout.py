@@ -20,7 +20,7 @@ def needed_folder(path: Path, fix: str) -> Path:
     Raises:
         CrissCrossError: it is no folder; `fix` says where it comes from.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise CrissCrossError(f"{path}: no such folder; {fix}")
     return path
 
@@ -31,7 +31,7 @@ def needed_file(path: Path, fix: str) -> Path:
     Raises:
         CrissCrossError: it is no file; `fix` says where it comes from.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CrissCrossError(f"{path}: no such file; {fix}")
     return path
 
@@ -116,6 +116,14 @@ def _kind(entry: "os.DirEntry[str]") -> str:
 def name_key(name: str) -> str:
     """One text for names that look the same: a Mac writes an accent as a character of its own (NFD), a keyboard not."""
     return unicodedata.normalize("NFC", name)
+
+
+def either_form(path: Path) -> Path:
+    """The path, or where nothing is there the same name as a Mac (NFD) or a keyboard (NFC) writes it, if that is."""
+    if path.name.isascii() or os.path.exists(path):
+        return path
+    others = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return next((other for other in others if os.path.exists(other)), path)
 
 
 def absent(root: Path, folders: Mapping[str, Iterable[str]]) -> str:
