@@ -26,7 +26,7 @@ def strays(dataset: DataSet) -> Iterator[Problem]:
             if meant and split in USUAL and meant != USUAL[split]:
                 found[folder, split] += 1
     for (folder, split), count in found.items():
-        text = f"{count} pictures of {folder}/ are in the split {split!r}; if that is not meant, list the names in"
+        text = f"pictures of {folder}/ are in the split {split!r} ({count}); if that is not meant, list the names in"
         yield Problem("warning", dataset.root, f"{text} train.txt and val.txt")
 
 

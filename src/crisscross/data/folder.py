@@ -111,10 +111,8 @@ def _pictures(folder: Path) -> dict[str, Path]:
     for path in pictures_in(needed_folder(folder, f"another one can be named in {DESCRIPTION}"), deep=True):
         key = name_key(_stem(folder, path))
         if key in found:
-            same = (
-                "the same name" if _stem(folder, found[key]) == _stem(folder, path) else "the same name but for NFC/NFD"
-            )
-            raise CrissCrossError(f"{path}: {found[key].name} has {same}; rename or remove one of them")
+            forms = " but for NFC/NFD" if _stem(folder, found[key]) != _stem(folder, path) else ""
+            raise CrissCrossError(f"{path}: {found[key].name} has the same name{forms}; rename or remove one of them")
         found[key] = path
     return found
 
@@ -125,13 +123,10 @@ def _stem(folder: Path, path: Path) -> str:
 
 def _pairs(root: Path, images: str, masks: str) -> dict[str, Pair]:
     """Every image with its mask, or the place where that should be, by the key of its name."""
-    mask_of = _pictures(root / masks)
+    mask_of, image_of, pairs = _pictures(root / masks), _pictures(root / images), {}
     if (root / images).samefile(root / masks):
-        raise CrissCrossError(
-            f"{root / DESCRIPTION}: images and masks must be two folders, got {images!r} and {masks!r}"
-        )
-    pairs = {}
-    for key, path in _pictures(root / images).items():
+        raise CrissCrossError(f"{root / DESCRIPTION}: images and masks must be two folders, both are {masks!r:.80}")
+    for key, path in image_of.items():
         name = _stem(root / images, path)
         pairs[key] = Pair(name, path, mask_of.get(key, root / masks / f"{name}.png"))
     return pairs
