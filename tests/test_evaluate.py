@@ -120,7 +120,9 @@ def test_several_processes_count_every_picture_once(segmenter, dataset, monkeypa
 def test_an_absent_class_and_one_that_is_only_predicted(segmenter, dataset):
     # Truth has no class 2 here; the network says 2 once and never 1.
     pairs = dataset.split("val")[:1]
-    wider = replace(dataset, classes=(*dataset.classes, "four"), splits={"val": pairs})
+    wider = replace(
+        dataset, classes=(*dataset.classes, "four"), palette=(*dataset.palette, (9, 9, 9)), splits={"val": pairs}
+    )
     segmenter.experiment = replace(segmenter.experiment, data=DataConfig(classes=wider.classes))
     truth = draw_labels(1, 40, 56)
     labels = torch.from_numpy(np.where(truth == 2, 0, truth).astype(np.uint8))
