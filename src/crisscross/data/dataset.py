@@ -102,6 +102,11 @@ def name_clashes(split: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str]
             )
 
 
+def is_line(value: Any) -> bool:
+    """Whether a value is a text of one line: not blank, without control characters, and such that UTF-8 can hold it."""
+    return isinstance(value, str) and bool(value.strip()) and not {"Cc", "Cs", "Zl", "Zp"} & {*map(category, value)}
+
+
 def check_class_names(names: Iterable[Any], what: str, most: int = 255) -> None:
     """Refuse names that cannot tell classes apart, or that no file could hold.
 
@@ -111,8 +116,7 @@ def check_class_names(names: Iterable[Any], what: str, most: int = 255) -> None:
     """
     seen: set[str] = set()
     for name in names:
-        # Control characters, halves of characters, ends of lines and paragraphs.
-        if not isinstance(name, str) or not name.strip() or {"Cc", "Cs", "Zl", "Zp"} & {*map(category, name)}:
+        if not is_line(name):
             raise CrissCrossError(f"{what} must be names, got {name!r:.60}; put quotes around it")
         if name in seen:
             raise CrissCrossError(f"{what} names {name!r} twice; each class needs a name of its own")

@@ -7,7 +7,7 @@ from typing import Any
 
 from crisscross.config import hint
 from crisscross.config.documents import read_yaml
-from crisscross.data.dataset import DataSet, Pair, check_class_names, existing_folder
+from crisscross.data.dataset import DataSet, Pair, check_class_names, existing_folder, is_line
 from crisscross.data.layout import name_key, needed_file, needed_folder, pictures_in, read_lines
 from crisscross.data.palette import default_palette
 from crisscross.data.reading import is_picture_file
@@ -38,7 +38,7 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
     ignore, void = _ignored(values, len(classes), root / DESCRIPTION)
     folders = {key: values.get(key, key) for key in ("images", "masks")}
     for key, value in folders.items():
-        if not isinstance(value, str) or not value.strip("./"):
+        if not is_line(value) or not value.strip("./"):
             raise CrissCrossError(f"{root / DESCRIPTION}: {key} must be the name of a folder, got {value!r:.80}")
     pairs = _pairs(root, folders["images"], folders["masks"])
     splits, note = _splits(root, values.get("splits"), pairs)
@@ -137,7 +137,7 @@ def _splits(root: Path, given: Any, pairs: dict[str, Pair]) -> tuple[dict[str, t
         given = {name: f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()}
         if "train" not in given:
             return _without_train_list(root, given, pairs)
-    if not isinstance(given, dict) or not all(isinstance(_name(word), str) for item in given.items() for word in item):
+    if not isinstance(given, dict) or not all(is_line(_name(word)) for item in given.items() for word in item):
         raise CrissCrossError(f"{root / DESCRIPTION}: splits must map split names to list files, got {given!r:.80}")
     return {_name(name): _listed(root / _name(path), pairs) for name, path in given.items()}, ""
 
