@@ -114,7 +114,9 @@ def _problem(file: Path, error: CrissCrossError) -> Problem:
 
 
 def digest(file: Path) -> str | None:
-    """Checksum of a file's bytes; None for a missing or an empty one."""
+    """Checksum of a file's bytes; None for a missing or an empty one, and for a pipe, which would never end."""
+    if not is_there(file):
+        return None
     try:
         with open_member(file) as stream:
             return hashlib.file_digest(stream, "blake2b").hexdigest() if size_of(file) else None  # type: ignore[arg-type]

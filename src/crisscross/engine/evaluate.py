@@ -18,6 +18,8 @@ from torch import Tensor
 
 from crisscross.data import DataSet, Pair
 from crisscross.data.clips import check_clips, runs
+from crisscross.data.layout import name_key
+from crisscross.data.palette import default_names
 from crisscross.engine.interrupt import Interrupted
 from crisscross.engine.labelling import LabelledPair, labelled_pairs
 from crisscross.errors import CrissCrossError
@@ -58,7 +60,7 @@ class Evaluation:
 
 
 def check_classes(segmenter: Segmenter, dataset: DataSet) -> None:
-    """Refuse a data set whose classes are not those of the network.
+    """Refuse a data set whose classes are not those of the network; one whose file told no names takes any names.
 
     Raises:
         CrissCrossError: another number of classes, or other names.
@@ -69,12 +71,11 @@ def check_classes(segmenter: Segmenter, dataset: DataSet) -> None:
             f"{dataset.root}: has {len(theirs)} classes, the network {len(ours)} ({', '.join(ours[:4])}, ...); "
             "evaluate it on the data set that it was trained for"
         )
-    known = [name for name in ours if not name.startswith("class ")]
-    if known and tuple(ours) != tuple(theirs):
-        first = next(index for index, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
-        raise CrissCrossError(
-            f"{dataset.root}: class {first} is {theirs[first]!r} here but {ours[first]!r} in the network"
-        )
+    if tuple(ours) == default_names(len(ours)):
+        return
+    for number, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+        if name_key(our) != name_key(their):
+            raise CrissCrossError(f"{dataset.root}: class {number} is {their!r} here but {our!r} in the network")
 
 
 def choose_device(cpu: bool) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from crisscross.data.colour import colourise, index_picture, overlay
-from crisscross.data.reading import PICTURE_SUFFIXES, is_picture_file, read_picture
+from crisscross.data.layout import pictures_in
+from crisscross.data.reading import PICTURE_SUFFIXES, read_picture
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
@@ -36,15 +37,14 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], out: Path | None = No
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(entry for entry in path.rglob("*") if is_picture_file(entry) and entry.is_file())
-            inside = [entry for entry in inside if not _within(entry, out)]
+            inside = [entry for entry in pictures_in(path, deep=True) if not _within(entry, out)]
             if not inside:
                 raise CrissCrossError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
             found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}
         elif path.is_file():
             found[path] = Path(path.stem)
         else:
-            raise CrissCrossError(f"{path}: no such file or folder")
+            raise CrissCrossError(f"{path}: {'a pipe or a device' if path.exists() else 'no such file or folder'}")
     taken: dict[Path, Path] = {}
     for source, target in found.items():
         if target in taken:
