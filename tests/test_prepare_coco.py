@@ -100,7 +100,7 @@ def test_what_can_be_wrong_with_coco(tmp_path: Path) -> None:
         instances.write_text(json.dumps(broken))
         assert message in refusal("coco-stuff", root)
     instances.write_text("[1, 2")
-    assert "instances_val2017.json: not a COCO annotation file" in refusal("coco-stuff", root)
+    assert "instances_val2017.json: not valid JSON" in refusal("coco-stuff", root)
     instances.unlink()
     assert "instances_val2017.json: no such file; unpack annotations_trainval2017.zip" in refusal("coco-stuff", root)
     stuff.unlink()

@@ -12,6 +12,7 @@ from crisscross.cli import benchmark_clips, benchmark_evaluate, benchmark_train
 from crisscross.cli.options import choose_device, parse_size, parse_sizes, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     import torch
@@ -94,16 +95,16 @@ def run_attention(arguments: argparse.Namespace) -> int:
     asked = arguments.peers or arguments.mmcv_wheel
     contestants = create(
         weights, dtype, device, peers, arguments.mmcv_wheel,
-        on_missing=None if asked else lambda reason: print(f"without MMCV: {reason}", file=sys.stderr),
+        on_missing=None if asked else lambda reason: say(f"without MMCV: {reason}", error=True),
     )  # fmt: skip
     about = environment(device, dtype) | {
         "rounds": plan.rounds,
         "passes timed": plan.passes,
         "command": f"crisscross {shlex.join(_words())}",
     }
-    print(conditions(about))
+    say(conditions(about))
     results = _measure_and_show(sizes, weights, contestants, plan, about, arguments.out)
-    print()
+    say()
     print_table(goal_table(check(results, about["gpu"])))
     if arguments.out:
         _draw(arguments.out, results, conditions(about))
@@ -134,14 +135,14 @@ def run_model(arguments: argparse.Namespace) -> int:
     from crisscross.progress import Progress
 
     torch.set_num_threads(arguments.threads)
-    print(conditions(environment(torch.device("cpu"), torch.float32)))
+    say(conditions(environment(torch.device("cpu"), torch.float32)))
     what = (arguments.network, size.height, size.width, arguments.rounds, arguments.threads)
     with Progress(str(size), 3 * (arguments.rounds + 1)) as progress:
         rows = measure_model(*what, on_turn=functools.partial(_advance, progress, arguments.network))
-    print(f"\n{arguments.network}, {size}")
+    say("", f"{arguments.network}, {size}")
     print_table(model_table(rows))
     if arguments.convolutions:
-        print()
+        say()
         print_table(convolution_table(measure_convolutions(*what)))
     return 0
 
@@ -181,11 +182,11 @@ def _measure_and_show(
             progress.update(progress.total, at="done")
         if out:
             write(out, results, about, complete=size == sizes[-1])
-        print(f"\n{size}, {size.channels} channels", flush=True)
+        say("", f"{size}, {size.channels} channels")
         print_table(time_table(results[size]))
         print_table(memory_table(results[size]))
         for note in notes(results[size]):
-            print(note, flush=True)
+            say(note)
     return results
 
 
@@ -197,12 +198,12 @@ def _draw(out: Path, results: "Results", caption: str) -> None:
     """The picture comes last: without matplotlib everything else is there."""
     from crisscross.benchmarks.picture import draw
 
-    print(f"\n{out / 'attention.json'}, {out / 'attention.md'}")
+    say("", f"{out / 'attention.json'}, {out / 'attention.md'}")
     try:
         draw(results, out / "attention.png", caption)
-        print(out / "attention.png")
+        say(out / "attention.png")
     except CrissCrossError as error:
-        print(f"crisscross: {error}", file=sys.stderr)
+        say(f"crisscross: {error}", error=True)
 
 
 def _words() -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from crisscross.cli.options import choose_device, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.benchmarks.rows import Row
@@ -54,12 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    print(conditions(environment(device, dtype)))
+    say(conditions(environment(device, dtype)))
     shape = (arguments.batch, arguments.channels, *size)
     with Progress(arguments.size, steps(arguments.rounds)) as progress:
         rows = measure(shape, dtype, device, arguments.rounds, lambda: progress.update(progress.done + 1), clock)
     what = "CPU time, medians" if arguments.cpu_time else "medians"
-    print(f"\n{' x '.join(map(str, shape))}, {what} of {arguments.rounds} rounds")
+    say("", f"{' x '.join(map(str, shape))}, {what} of {arguments.rounds} rounds")
     show(rows)
     return 0
 
@@ -94,7 +95,7 @@ def show(rows: "list[Row]") -> None:
         [["one pass, ms", "fwd", "x plain", "fwd+bwd", "x plain", "error", "grad error"]]
         + [[r.name, *cells(r, "forward", "training"), f"{r.error:.1e}", f"{r.gradient_error:.1e}"] for r in rows]
     )
-    print()
+    say()
     print_table(
         [["memory in MiB", "fwd", "x plain", f"training, {PASSES} passes", "x plain", "kept/pass"]]
         + [[r.name, *cells(r, "forward_peak", "training_peak"), f"{(r.kept or 0) / MIB:.1f}"] for r in rows]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from crisscross.cli.options import choose_device, parse_size, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.benchmarks.steps import StepRow
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
-    print(conditions(environment(device, torch.float32)))
+    say(conditions(environment(device, torch.float32)))
     what = (arguments.network, size.height, size.width, arguments.batch, arguments.rounds)
     names = [name for name in (arguments.only or "").split(",") if name]
     if unknown := [name for name in names if name not in contestants(device)]:
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     taking_part = len({"plain", *names}) if names else len(contestants(device))
     with Progress(str(size), taking_part * (arguments.rounds + 2)) as progress:
         rows = measure(*what, device, lambda: progress.update(progress.done + 1), names)
-    print(f"\n{arguments.network}, {arguments.batch} x 3 x {size}, medians of {arguments.rounds} rounds")
+    say("", f"{arguments.network}, {arguments.batch} x 3 x {size}, medians of {arguments.rounds} rounds")
     show(rows, device.type == "cuda")
     return 0
 
@@ -73,9 +74,9 @@ def show(rows: "list[StepRow]", gpu: bool) -> None:
         verdict = f"{away:.1e}" if away <= row.rounding else f"{away:.1e}: NOT THE SAME FUNCTION"
         memory.append([row.name, *sizes, f"{row.memory / plain.memory:.2f}", verdict])
     print_table(times)
-    print()
+    say()
     print_table(memory)
-    print()
+    say()
     goals = [["goal", "at most", "found", "reached"]]
     for goal in GPU_GOALS if gpu else GOALS:
         found = goal.found(rows)

@@ -1,11 +1,11 @@
 """`crisscross predict NETWORK clip.mp4`: the part about video files."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.models import Segmenter
@@ -89,15 +89,15 @@ def run(arguments: argparse.Namespace, videos: dict[Path, Path]) -> int:
         except CrissCrossError as error:
             if len(videos) == 1:
                 raise
-            print(f"crisscross: {error}", file=sys.stderr)
+            say(f"crisscross: {error}", error=True)
             code = 2
             continue
-        print(
+        say(
             f"{result.written}: {result.frames} frames, {result.seconds:.2f} s of video in {result.elapsed:.1f} s: "
             f"{result.fps:.2f} frames/s, {result.realtime:.2f} x real time"
         )
         if result.problems:
-            print(f"crisscross: {source}: not all of it could be read, see above", file=sys.stderr)
+            say(f"crisscross: {source}: not all of it could be read, see above", error=True)
             code = 2
     return code
 

@@ -2,13 +2,13 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
 from crisscross.cli.options import count, positive
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.config import Experiment
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     dataset = open_dataset(experiment.data.name, arguments.data)
     if dataset.note:
-        print(dataset.note, file=sys.stderr)
+        say(dataset.note, error=True)
     import torch
 
     from crisscross.engine.setup import Machine
@@ -135,9 +135,9 @@ def print_outcome(outcome: "Outcome", arguments: argparse.Namespace) -> None:
     """Say how the run ended and what to type next."""
     position, out = outcome.position, arguments.out
     if not outcome.finished:
-        print(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
-        print(f"  {resume_command(arguments)}")
+        say(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
+        say(f"  {resume_command(arguments)}")
         return
     if position.best_miou is not None:
-        print(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
-    print(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}`")
+        say(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
+    say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}`")

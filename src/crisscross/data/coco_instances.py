@@ -1,6 +1,5 @@
 """Instances in COCO's layout: `annotations/instances_SPLIT2017.json` and the pictures in `SPLIT2017/`."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crisscross.config.documents import ANNOTATION_BYTES, read_json
 from crisscross.data.coco_masks import Drop, checked
 from crisscross.data.dataset import existing_folder
 from crisscross.errors import CrissCrossError
@@ -131,7 +131,7 @@ def _read_split(root: Path, split: str) -> InstanceSplit:
         raise CrissCrossError(f"{root}: no split {split!r}: {FILES[0].format(split=split)} is not there")
     if folder is None:
         raise CrissCrossError(f"{root}: no folder {split}2017 with the pictures of {file.name}")
-    tree = _read_json(file)
+    tree = read_json(file, ANNOTATION_BYTES)
     categories = {entry["id"]: entry["name"] for entry in _entries(file, tree, "categories", id=int, name=str)}
     if not categories:
         raise CrissCrossError(f"{file}: 'categories' is empty; there is nothing to learn")
@@ -149,16 +149,6 @@ def _read_split(root: Path, split: str) -> InstanceSplit:
     return InstanceSplit(
         split, file, tuple(pictures.values()), annotations, tuple(categories[n] for n in order), tuple(order), report
     )
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CrissCrossError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise CrissCrossError(f"{file}: not valid JSON (cut off or damaged?): {reason}; fetch it again") from error
 
 
 def _entries(file: Path, tree: Any, section: str, **kinds: type) -> list[dict[str, Any]]:

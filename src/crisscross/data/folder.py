@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crisscross.config import hint
+from crisscross.config.documents import read_yaml
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.layout import read_lines
 from crisscross.data.palette import default_palette
@@ -52,16 +53,9 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
 
 
 def _description(path: Path) -> dict[str, Any]:
-    import yaml
-
     if not path.is_file():
         raise CrissCrossError(f"{path}: no such file; it must at least hold `classes: [first, second, ...]`")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CrissCrossError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise CrissCrossError(f"{path}: cannot be read: {error.strerror}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict) or not isinstance(values.get("classes"), list) or not values["classes"]:
         raise CrissCrossError(f"{path}: `classes` must be a list of names")
     for key in values:

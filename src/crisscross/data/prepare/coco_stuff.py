@@ -1,6 +1,5 @@
 """COCO's annotations of things and stuff -> maps of COCO-Stuff, where the ready ones were not downloaded."""
 
-import json
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from crisscross.config.documents import ANNOTATION_BYTES, read_json
 from crisscross.data.coco_stuff import LABELS, MASKS, SPLITS, UNLABELLED
 from crisscross.data.layout import needed_file
 from crisscross.data.prepare.work import Job, Plan, needed_package, write_mask
@@ -51,10 +51,10 @@ def _split_jobs(root: Path, out: Path, split: str) -> list[Job]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    content = read_json(path, ANNOTATION_BYTES)
     try:
-        content = json.loads(path.read_bytes())
         assert isinstance(content["images"], list) and isinstance(content["annotations"], list)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+    except (KeyError, TypeError, AssertionError) as error:
         raise CrissCrossError(f"{path}: not a COCO annotation file; unpack it again") from error
     return content
 

@@ -122,8 +122,8 @@ class _Run:
         self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
         self.position = InstancePosition()
         if resume:
-            position, self.facts = load_instance_state(folder, self.segmenter, self.optimiser)
-            self.position = InstancePosition(**position)
+            state = load_instance_state(folder, self.segmenter, self.optimiser, InstancePosition)
+            self.position, self.facts = state
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
 
