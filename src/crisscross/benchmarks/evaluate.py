@@ -21,6 +21,7 @@ from crisscross.data import scenes
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.reading import read_pair
 from crisscross.metrics import ConfusionMatrix
+from crisscross.models import Segmenter
 
 # How many times faster than plain code labels and counts together have to be.
 GOAL, STRETCH = 3.0, 5.0
@@ -69,7 +70,7 @@ class Times:
 
 
 def measure(
-    source: str,
+    source: str | Segmenter,
     height: int,
     width: int,
     classes: int,
@@ -81,7 +82,7 @@ def measure(
     """Measure all pieces in turns in one run, on drawn street scenes.
 
     Args:
-        source: the network; a recipe without weights gets random ones.
+        source: the network, or its name; a recipe without weights gets random ones.
         height: of the pictures and of the network's input, in pixels.
         width: likewise.
         classes: of the made-up fields; the network has its own.
@@ -90,7 +91,8 @@ def measure(
         device: where the network and its labels are computed.
         on_turn: called after each of the (3 + 3 x 4) x (rounds + 1) turns.
     """
-    segmenter = network_of(source).to(device).to(memory_format=torch.channels_last).eval()
+    segmenter = network_of(source) if isinstance(source, str) else source
+    segmenter = segmenter.to(device).to(memory_format=torch.channels_last).eval()
     align_corners = segmenter.experiment.model.align_corners
     drawn = [scenes.draw_scene(seed, height, width) for seed in range(pictures)]
     images = [torch.from_numpy(picture).permute(2, 0, 1) for picture, _ in drawn]

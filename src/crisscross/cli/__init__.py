@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import IO, TextIO
+from typing import Any, TextIO
 
 from crisscross import __version__
 from crisscross.cli import benchmark, convert, data, demo, evaluate, predict, report, train, zoo
@@ -18,7 +18,7 @@ COMMANDS = (demo, zoo, train, report, evaluate, predict, data, convert, benchmar
 class Parser(argparse.ArgumentParser):
     """argparse's parser; what it tells goes through the one place that prints."""
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         if message:
             say(*message.splitlines(), error=file is not sys.stdout)
 

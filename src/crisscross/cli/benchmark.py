@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crisscross.cli import benchmark_clips, benchmark_evaluate, benchmark_train
-from crisscross.cli.options import choose_device, parse_size, parse_sizes, positive
+from crisscross.cli.options import add_trust, choose_device, parse_size, parse_sizes, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -118,6 +118,7 @@ def _add_model(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Measure what `crisscross.optimize` does to a network here: time, memory, agreement.",
     )
     parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or checkpoint (default ccnet-r50)")
+    add_trust(parser)
     parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the picture (default 512x1024)")
     parser.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each variant (default 5)")
@@ -130,13 +131,14 @@ def run_model(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size)
     import torch
 
-    from crisscross.benchmarks.model import measure_convolutions, measure_model
+    from crisscross.benchmarks.model import measure_convolutions, measure_model, network_of
     from crisscross.benchmarks.results import conditions, convolution_table, environment, model_table
     from crisscross.progress import Progress
 
     torch.set_num_threads(arguments.threads)
     say(conditions(environment(torch.device("cpu"), torch.float32)))
-    what = (arguments.network, size.height, size.width, arguments.rounds, arguments.threads)
+    network = network_of(arguments.network, arguments.trust)
+    what = (network, size.height, size.width, arguments.rounds, arguments.threads)
     with Progress(str(size), 3 * (arguments.rounds + 1)) as progress:
         rows = measure_model(*what, on_turn=functools.partial(_advance, progress, arguments.network))
     say("", f"{arguments.network}, {size}")

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import choose_device, parse_size, positive
+from crisscross.cli.options import add_trust, choose_device, parse_size, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -21,6 +21,7 @@ def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Compare ratios: they come from pieces that take turns in one process.",
     )
     parser.add_argument("network", nargs="?", default="camvid-light", help="recipe, run or file (default camvid-light)")
+    add_trust(parser)
     parser.add_argument("--size", default="1024x2048", metavar="HxW", help="of the pictures (default 1024x2048)")
     parser.add_argument("--classes", type=positive, default=19, metavar="N", help="of made-up logits (default 19)")
     parser.add_argument("--pictures", type=positive, default=2, metavar="N", help="drawn scenes (default 2)")
@@ -38,13 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from crisscross.benchmarks.evaluate import measure
+    from crisscross.benchmarks.model import network_of
     from crisscross.benchmarks.results import conditions, environment
     from crisscross.progress import Progress
 
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     say(conditions(environment(device, torch.float32)))
-    what = (arguments.network, size.height, size.width, arguments.classes, arguments.pictures, arguments.rounds)
+    network = network_of(arguments.network, arguments.trust)
+    what = (network, size.height, size.width, arguments.classes, arguments.pictures, arguments.rounds)
     with Progress(str(size), 15 * (arguments.rounds + 1)) as progress:
         times = measure(*what, device, lambda: progress.update(progress.done + 1))
         if progress.done < progress.total:

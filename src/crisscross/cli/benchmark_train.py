@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import choose_device, parse_size, positive
+from crisscross.cli.options import add_trust, choose_device, parse_size, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -23,6 +23,7 @@ def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Compare ratios: they come from networks that take turns in one process.",
     )
     parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or file (default ccnet-r50)")
+    add_trust(parser)
     parser.add_argument("--size", default="512x512", metavar="HxW", help="of the crops (default 512x512)")
     parser.add_argument("--batch", type=positive, default=2, metavar="N", help="pictures in a step (default 2)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each (default 5)")
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size, least=32)
     import torch
 
+    from crisscross.benchmarks.model import network_of
     from crisscross.benchmarks.results import conditions, environment
     from crisscross.benchmarks.train import contestants, measure
     from crisscross.progress import Progress
@@ -44,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     say(conditions(environment(device, torch.float32)))
-    what = (arguments.network, size.height, size.width, arguments.batch, arguments.rounds)
+    network = network_of(arguments.network, arguments.trust)
+    what = (network, size.height, size.width, arguments.batch, arguments.rounds)
     names = [name for name in (arguments.only or "").split(",") if name]
     if unknown := [name for name in names if name not in contestants(device)]:
         raise CrissCrossError(f"--only: unknown {', '.join(unknown)}; known: {', '.join(contestants(device))}")

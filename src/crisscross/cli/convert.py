@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli.options import add_trust
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
@@ -34,6 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the experiment")
     parser.add_argument("--to", choices=PUBLISHERS, help="write in that publisher's names, to a .pth or .pdparams file")
+    add_trust(parser)
     parser.add_argument("--half", action="store_true", help="store float16: half the size")
     parser.set_defaults(run=run)
 
@@ -48,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     _check_name(arguments.out, arguments.to)
     try:
-        converted = convert(arguments.source, arguments.recipe, _classes(arguments.classes), arguments.set)
+        converted = convert(
+            arguments.source, arguments.recipe, _classes(arguments.classes), arguments.set, arguments.trust
+        )
     except Misfit as misfit:
         _print_misfit(misfit)
         raise

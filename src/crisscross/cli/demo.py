@@ -73,7 +73,7 @@ def _train_and_score(
     outcome = train(override(zoo.recipe(name), changes), dataset, folder, Machine(workers=1))
     if not outcome.finished:
         raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start anew")
-    segmenter = load(folder / LAST)
+    segmenter = load(folder / LAST, trust=folder)
     result = evaluate(segmenter, dataset, "test")
     if name == "demo":
         predict_files(segmenter, [pair.picture for pair in dataset.split("test")[:SHOWN]], out / "predictions")

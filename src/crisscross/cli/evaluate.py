@@ -61,7 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.name or known
     dataset = open_dataset(name, arguments.data) if name else None
     device = choose_device(arguments.cpu)
-    segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
+    # A layout that is named here takes the place of the one of training, code that it names included.
+    changes = {"data.name": arguments.name} if arguments.name else {}
+    segmenter = load(
+        *(arguments.network, device),
+        weights=arguments.weights,
+        offline=arguments.offline,
+        trust=arguments.trust,
+        **changes,
+    )
     segmenter = segmenter.to(memory_format=torch.channels_last)
     if arguments.optimize:
         segmenter = optimize(segmenter)

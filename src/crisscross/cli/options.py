@@ -17,6 +17,17 @@ def add_network(parser: ArgumentParser) -> None:
     parser.add_argument("network", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights for the recipe NAME, of any publisher")
     parser.add_argument("--offline", action="store_true", help="download nothing")
+    add_trust(parser)
+
+
+def add_trust(parser: ArgumentParser) -> None:
+    """`--trust`: whose weights may run code."""
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        metavar="FOLDER",
+        help="import what weights in this folder name as package.module:attribute",
+    )
 
 
 def count(text: str) -> int:

@@ -68,7 +68,9 @@ def load_network(arguments: argparse.Namespace) -> "Segmenter":
     from crisscross.rewrite import optimize
 
     device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
-    segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
+    segmenter = load(
+        arguments.network, device, weights=arguments.weights, offline=arguments.offline, trust=arguments.trust
+    )
     segmenter = segmenter.to(memory_format=torch.channels_last)
     return optimize(segmenter) if arguments.optimize else segmenter
 

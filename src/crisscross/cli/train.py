@@ -127,11 +127,11 @@ def run(arguments: argparse.Namespace) -> int:
         init=arguments.init,
     )
     if outcome.main_process:
-        print_outcome(outcome, arguments)
+        print_outcome(outcome, arguments, experiment)
     return 0 if outcome.finished else 130
 
 
-def print_outcome(outcome: "Outcome", arguments: argparse.Namespace) -> None:
+def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, experiment: "Experiment") -> None:
     """Say how the run ended and what to type next."""
     position, out = outcome.position, arguments.out
     if not outcome.finished:
@@ -140,4 +140,5 @@ def print_outcome(outcome: "Outcome", arguments: argparse.Namespace) -> None:
         return
     if position.best_miou is not None:
         say(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
-    say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}`")
+    trust = f" --trust {out}" if ":" in experiment.model.backbone + experiment.data.name else ""
+    say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}{trust}`")

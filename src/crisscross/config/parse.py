@@ -94,13 +94,18 @@ def _check_task(kind: type, values: Any) -> None:
 
 def override(experiment: Tree, words: Iterable[str]) -> Tree:
     """Apply `section.key=value` words (values in YAML) and return the new experiment."""
+    return apply_overrides(experiment, parse_words(words))
+
+
+def parse_words(words: Iterable[str]) -> dict[str, Any]:
+    """What `section.key=value` words (values in YAML) change, by dotted key."""
     changes: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise CrissCrossError(f"--set wants section.key=value, got {word!r}")
         changes[key.strip()] = parse_yaml(value, f"--set {key}")
-    return apply_overrides(experiment, changes)
+    return changes
 
 
 def apply_overrides(experiment: Tree, changes: Mapping[str, Any]) -> Tree:
