@@ -93,14 +93,10 @@ def test_a_trusted_folder_a_name_said_again_and_nothing_else(place):
     file = weights(place / "run")
     (place / "other").mkdir()
     (place / "link").symlink_to(place / "run", target_is_directory=True)
-    for source, trust in (("run", "other"), ("run", "run/.."), (str(file), "ru"), ("other/../run", "other"), ("run", "")):
-        if trust in ("run/..", ""):
-            # The folder above holds the run, so it holds what is trusted.
-            assert crisscross.load(source, trust=trust).backbone is not None
-            continue
+    for source, trust in (("run", "other"), (str(file), "ru"), ("other/../run", "other")):
         with pytest.raises(CrissCrossError, match="refused"):
             crisscross.load(source, trust=trust)
-    for source, trust in (("run", "run"), (file, place / "run"), ("link", "run"), ("run", "link")):
+    for source, trust in (("run", "run"), (file, place / "run"), ("link", "run"), ("run", "link"), ("run", ".")):
         assert crisscross.load(source, trust=trust).experiment.model.backbone == "mine:Net"
     for said in ({"backbone": "mine:Net"}, {"model.backbone": "mine:Net"}):
         assert crisscross.load("run", **said).experiment.model.backbone == "mine:Net"
@@ -161,7 +157,7 @@ def test_the_working_folder_comes_last_and_only_when_a_name_is_imported(place):
 
 @pytest.mark.parametrize("name", [":x", ".mine:Net", "mine..sub:x", "mine/sub:x", "hf-hub:x"])
 def test_what_is_no_name_of_a_module_is_not_imported(place, name):
-    with pytest.raises(CrissCrossError, match="cannot be imported: .* is no name of a module"):
+    with pytest.raises(CrissCrossError, match=r"cannot be imported: .* is no name of a module"):
         import_attribute(name, "model.backbone")
 
 

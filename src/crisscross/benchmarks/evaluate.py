@@ -21,7 +21,6 @@ from crisscross.data import scenes
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.reading import read_pair
 from crisscross.metrics import ConfusionMatrix
-from crisscross.models import Segmenter
 
 # How many times faster than plain code labels and counts together have to be.
 GOAL, STRETCH = 3.0, 5.0
@@ -70,7 +69,7 @@ class Times:
 
 
 def measure(
-    source: str | Segmenter,
+    source: str,
     height: int,
     width: int,
     classes: int,
@@ -78,11 +77,12 @@ def measure(
     rounds: int,
     device: torch.device,
     on_turn: Callable[[], object] = lambda: None,
+    trust: Path | None = None,
 ) -> Times:
     """Measure all pieces in turns in one run, on drawn street scenes.
 
     Args:
-        source: the network, or its name; a recipe without weights gets random ones.
+        source: the network; a recipe without weights gets random ones.
         height: of the pictures and of the network's input, in pixels.
         width: likewise.
         classes: of the made-up fields; the network has its own.
@@ -90,9 +90,9 @@ def measure(
         rounds: turns of each piece.
         device: where the network and its labels are computed.
         on_turn: called after each of the (3 + 3 x 4) x (rounds + 1) turns.
+        trust: as in `crisscross.load`.
     """
-    segmenter = network_of(source) if isinstance(source, str) else source
-    segmenter = segmenter.to(device).to(memory_format=torch.channels_last).eval()
+    segmenter = network_of(source, trust).to(device).to(memory_format=torch.channels_last).eval()
     align_corners = segmenter.experiment.model.align_corners
     drawn = [scenes.draw_scene(seed, height, width) for seed in range(pictures)]
     images = [torch.from_numpy(picture).permute(2, 0, 1) for picture, _ in drawn]

@@ -39,12 +39,13 @@ def create_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0 when all went well, 2 for bad input, 130 after Ctrl-C."""
-    parser = create_parser()
-    parsed = parser.parse_args(arguments)
-    if not hasattr(parsed, "run"):
-        parser.print_help()
-        return 0
     try:
+        parser = create_parser()
+        parsed = parser.parse_args(arguments)
+        if not hasattr(parsed, "run"):
+            parser.print_help()
+            return 0
+        _check_folder()
         with warnings.catch_warnings():
             warnings.simplefilter("always", CrissCrossWarning)
             warnings.showwarning = _show_warning
@@ -59,6 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("crisscross: stopped", error=True)
         return 130
+
+
+def _check_folder() -> None:
+    """Refuse to work from a folder that was removed: no relative path leads anywhere, and PyTorch's libraries abort."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise CrissCrossError("the folder that you work in was removed: change to one that is there") from error
 
 
 def _show_warning(

@@ -39,17 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from crisscross.benchmarks.evaluate import measure
-    from crisscross.benchmarks.model import network_of
     from crisscross.benchmarks.results import conditions, environment
     from crisscross.progress import Progress
 
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     say(conditions(environment(device, torch.float32)))
-    network = network_of(arguments.network, arguments.trust)
-    what = (network, size.height, size.width, arguments.classes, arguments.pictures, arguments.rounds)
+    what = (arguments.network, size.height, size.width, arguments.classes, arguments.pictures, arguments.rounds)
     with Progress(str(size), 15 * (arguments.rounds + 1)) as progress:
-        times = measure(*what, device, lambda: progress.update(progress.done + 1))
+        times = measure(*what, device, lambda: progress.update(progress.done + 1), arguments.trust)
         if progress.done < progress.total:
             # Slow pieces take fewer turns.
             progress.update(progress.total)

@@ -85,7 +85,7 @@ def _start(experiment: Experiment | InstanceExperiment, machine: dict[str, Any],
         "versions": versions(),
         "hardware": hardware(),
         "machine": machine,
-        "git": git_state(Path.cwd()),
+        "git": git_state(Path()),
     }
 
 
