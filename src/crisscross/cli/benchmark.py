@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crisscross.cli import benchmark_clips, benchmark_evaluate, benchmark_train
-from crisscross.cli.options import add_trust, choose_device, parse_size, parse_sizes, positive
+from crisscross.cli.options import add_trust, choose_device, parse_size, parse_sizes, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -54,7 +54,7 @@ def _add_attention(subjects: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     parser.add_argument("--sizes", metavar="HxW,...", help=f"sizes of the feature map (default {USUAL[0]})")
     parser.add_argument("--channels", type=positive, default=512, metavar="N", help="default 512")
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--rounds", type=positive, metavar="N", help=f"turns of each contestant (default {USUAL[1]})")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help=f"{', '.join(DTYPES)}; default float32")
@@ -120,7 +120,7 @@ def _add_model(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or checkpoint (default ccnet-r50)")
     add_trust(parser)
     parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the picture (default 512x1024)")
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads (default 1)")
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each variant (default 5)")
     parser.add_argument("--convolutions", action="store_true", help="time every 3 x 3 convolution too")
     parser.set_defaults(run=run_model)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import count, positive
+from crisscross.cli.options import positive, workers
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
 
@@ -42,7 +42,11 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same folders"
     )
     prepare.add_argument(
-        "--workers", type=count, default=os.cpu_count() or 1, metavar="N", help="processes; default: one for each core"
+        "--workers",
+        type=workers,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes; default: one for each core",
     )
     prepare.set_defaults(run=run_prepare)
 

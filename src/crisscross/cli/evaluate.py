@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import add_network, count
+from crisscross.cli.options import add_network, workers
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
 
@@ -34,7 +34,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--save-predictions", type=Path, metavar="DIR", help="also write every prediction, as its benchmark wants it"
     )
     parser.add_argument(
-        "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"
+        "--workers", type=workers, default=2, metavar="N", help="processes that read pictures (default 2)"
     )
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")

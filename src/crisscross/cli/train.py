@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import count, positive
+from crisscross.cli.options import threads, workers
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
@@ -34,10 +34,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="start from a trained network; for instances: a run or file of a Mask R-CNN in torchvision's names",
     )
     parser.add_argument(
-        "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"
+        "--workers", type=workers, default=2, metavar="N", help="processes that read pictures (default 2)"
     )
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads for the network")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads for the network")
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files into RUN")
     _add_machine(parser)
     parser.set_defaults(run=run)

@@ -12,6 +12,7 @@ from crisscross.config.documents import parse_yaml, read_yaml
 from crisscross.config.instances import TASK as INSTANCES
 from crisscross.config.instances import InstanceExperiment
 from crisscross.config.names import hint
+from crisscross.config.rules import one_line
 from crisscross.config.tree import Experiment
 from crisscross.errors import SHOWN, CrissCrossError, shown
 
@@ -182,7 +183,8 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
     value = "" if kind is str and value is None else value
     names = {int: "a whole number", bool: "true or false", str: "text"}
     fits = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
-    return _expect(fits, value, key, names[kind])
+    value = _expect(fits, value, key, names[kind])
+    return _expect(kind is not str or one_line(value), value, key, "text of one line, without control characters")
 
 
 def _convert_union(arguments: tuple[Any, ...], value: Any, key: str) -> Any:

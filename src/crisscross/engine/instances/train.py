@@ -24,7 +24,7 @@ from crisscross.engine.journal import Journal
 from crisscross.engine.lock import run_lock
 from crisscross.engine.loop import NoPictures, Step
 from crisscross.engine.record import write_record
-from crisscross.engine.setup import Machine, algorithms, create_accelerator
+from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator
 from crisscross.engine.state import BEST, LAST, check_run_folder, load_instance_state, save_state, stored_experiment_as
 from crisscross.engine.together import asked_to_stop, ending_together
 from crisscross.engine.track import start_trackers
@@ -104,6 +104,7 @@ class _Run:
         self.data, self.folder, self.machine, self.resume = data, folder, machine, resume
         self.lines = [line for line in (scaling_advice(experiment),) if line]
         self.validates = data.has(experiment.data.val_split)
+        check_validation(experiment.data, self.validates)
         self.split = data.split(experiment.data.train_split)
         self._check_data(experiment)
         whole = read_mask_rcnn(start.whole) if start.whole and not resume else {}
