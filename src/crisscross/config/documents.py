@@ -97,8 +97,8 @@ _TOO_DEEP = f"lists and mappings nested more than {DEPTH} deep"
 
 
 def _whole(digits: str) -> int:
-    if len(digits.lstrip("+-")) > DIGITS:
-        raise ValueError(f"a whole number of {len(digits)} digits, at most {DIGITS} are read")
+    if (count := len(digits.lstrip("+-"))) > DIGITS:
+        raise ValueError(f"a whole number of {count} digits, at most {DIGITS} are read")
     return int(digits)
 
 

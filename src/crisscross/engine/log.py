@@ -83,7 +83,7 @@ def _entry(line: str) -> dict[str, Any] | None:
         return None
     if not isinstance(facts, dict) or type(facts.get("iteration")) is not int or facts["iteration"] < 0:
         return None
-    scores = facts.get("val_iou") or []
+    scores = [] if facts.get("val_iou") is None else facts["val_iou"]
     shares = [*scores, facts.get("val_miou")] if isinstance(scores, list) else [scores]
     others = [value for name, value in facts.items() if name != "val_iou"]
     good = all(_is_number(value, 1.0) for value in shares) and all(_is_number(value, 1e100) for value in others)
