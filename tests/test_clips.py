@@ -175,6 +175,18 @@ def test_colours_are_distorted_alike(dataset):
         assert torch.equal(clip[0], single)
 
 
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("frames", [0, 3])
+def test_corners_of_rotated_samples_have_the_mean_colour_of_the_experiment(dataset, frames, order):
+    words = ("augment.rotation=40", "augment.rotation_chance=1", "augment.crop=[200, 200]", "augment.ratio=[1, 1]")
+    normal = ("preprocess.mean=[10, 200, 30]", "preprocess.std=[50, 50, 50]", f"preprocess.order={order}")
+    tree = experiment(f"model.frames={frames}", "augment.distortion=false", "augment.max_share=1", *words, *normal)
+    for n in range(4):
+        picture, labels, _ = training_samples(dataset, dataset.split("train"), tree, read_pair)[n]
+        assert labels[..., 0, 0].eq(dataset.ignore).all() and not labels.eq(dataset.ignore).all()
+        assert picture[..., 0, 0].abs().max() == 0
+
+
 def test_batches_hold_one_clip_behind_the_other(dataset):
     given = experiment(
         "model.frames=3", "model.label=every", "train.batch=4", "train.accumulate=2", "train.iterations=1"

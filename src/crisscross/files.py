@@ -9,9 +9,24 @@ from crisscross.errors import CrissCrossError
 
 
 def user_cache(name: str) -> Path:
-    """A folder of ours in the user's cache folder: `XDG_CACHE_HOME`, else `~/.cache`. It need not be there yet."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "crisscross-seg" / name
+    """A folder of ours in the user's cache folder: `XDG_CACHE_HOME`, else `~/.cache`. It need not be there yet.
+
+    Raises:
+        CrissCrossError: there is no home folder.
+    """
+    return with_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "crisscross-seg" / name
+
+
+def with_home(path: str) -> Path:
+    """A path in which `~` is the user's home folder.
+
+    Raises:
+        CrissCrossError: there is none.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise CrissCrossError(f"{path}: this user has no home folder; set HOME or XDG_CACHE_HOME") from error
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:

@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import Any, ClassVar
 
+from crisscross.terminal import console, is_live, plain, say
+
 # Seconds between plain lines where there is no terminal.
 PLAIN_EVERY = 10.0
 
@@ -33,20 +35,19 @@ class Progress:
         self.waiting = ""
 
     def __enter__(self) -> "Progress":
-        if self.show and sys.stderr.isatty():
-            from rich.console import Console
+        if self.show and is_live(sys.stderr):
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
             from rich.progress import Progress as Bar
 
             # Narrow, so that all facts fit into 80 columns.
             columns = [
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=10),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[facts]}"),
+                TextColumn("{task.fields[facts]}", markup=False),
             ]
-            self.bar = Bar(*columns, console=Console(stderr=True), transient=False)
-            self.task = self.bar.add_task(self.title, total=self.total or None, completed=self.start, facts="")
+            self.bar = Bar(*columns, console=console(error=True), transient=False)
+            self.task = self.bar.add_task(plain(self.title), total=self.total or None, completed=self.start, facts="")
             if Progress.live:
                 Progress.live[-1].bar.stop()
             Progress.live.append(self)
@@ -71,7 +72,7 @@ class Progress:
         self.facts |= facts
         text = "  ".join([*(f"{name} {value}" for name, value in self.facts.items()), self._times()])
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, total=self.total or None, facts=text)
+            self.bar.update(self.task, completed=done, total=self.total or None, facts=plain(text))
             return
         of = f"/{self.total}" if self.total else ""
         self.waiting = f"{self.title} {done}{of}  {text}"
@@ -86,9 +87,9 @@ class Progress:
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""
         if self.bar is not None:
-            self.bar.console.print(line, highlight=False, markup=False)
+            self.bar.console.print(plain(line), highlight=False, markup=False)
         elif self.show:
-            print(line, file=sys.stderr, flush=True)
+            say(line, error=True)
 
     def _times(self) -> str:
         elapsed = time.monotonic() - self.began

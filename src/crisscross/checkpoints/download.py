@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crisscross.errors import CrissCrossError
-from crisscross.files import user_cache
+from crisscross.files import user_cache, with_home
 from crisscross.progress import Progress
 
 # So many connections in a row may bring nothing new, with so many seconds more between them each time.
@@ -21,7 +21,7 @@ AT_HAND = "if you have the file, give it with --weights FILE (in Python weights=
 def cache_folder() -> Path:
     """Where downloads are kept: `CRISSCROSS_CACHE`, or `crisscross-seg/checkpoints` in the user's cache folder."""
     if chosen := os.environ.get("CRISSCROSS_CACHE"):
-        return Path(chosen).expanduser()
+        return with_home(chosen)
     return user_cache("checkpoints")
 
 

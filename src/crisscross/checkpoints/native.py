@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from crisscross.checkpoints.strangers import HEAD, stranger
 from crisscross.config import Experiment, from_dict, to_dict
+from crisscross.config.documents import parse_json
 from crisscross.config.parse import Tree, task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
@@ -159,8 +160,8 @@ def stored_task(path: str | os.PathLike[str]) -> str:
     with _opened(path) as file:
         header = file.metadata() or {}
     try:
-        return task_of(json.loads(header.get("experiment", "{}")))
-    except (ValueError, RecursionError):
+        return task_of(parse_json(header.get("experiment", "{}"), str(path)))
+    except CrissCrossError:
         return task_of({})
 
 
@@ -172,12 +173,11 @@ def read_header_as(kind: type[Tree], path: str | os.PathLike[str]) -> tuple[Tree
         return None, {}
     if header.get("format") != FORMAT:
         raise CrissCrossError(f"{path}: written by another version ({header.get('format')}); this one reads {FORMAT}")
+    values = parse_json(header["experiment"], f"{path}: its experiment")
+    facts = parse_json(header.get("facts", "{}"), f"{path}: its facts")
     try:
-        experiment, facts = (
-            from_dict(kind, json.loads(header["experiment"])),
-            json.loads(header.get("facts", "{}")),
-        )
-    except (CrissCrossError, ValueError, RecursionError) as error:
+        experiment = from_dict(kind, values)
+    except CrissCrossError as error:
         raise CrissCrossError(f"{path}: {error}") from error
     if not isinstance(facts, dict):
         raise CrissCrossError(f"{path}: its facts must be a mapping of keys to values, got {str(facts)[:40]}")

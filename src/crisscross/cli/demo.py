@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.terminal import say
+
 if TYPE_CHECKING:
     from crisscross.data import DataSet
     from crisscross.engine.evaluate import Evaluation
@@ -35,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.report import write_report
 
     out, began = arguments.out, time.monotonic()
-    print(f"drawing {sum(SCENES.values())} street scenes into {out / 'data'}", flush=True)
+    say(f"drawing {sum(SCENES.values())} street scenes into {out / 'data'}")
     write_scenes(out / "data", SCENES, height=HEIGHT, width=WIDTH)
     dataset = open_dataset("folder", out / "data")
     names = ["demo", "demo-baseline"] if arguments.baseline else ["demo"]
@@ -44,10 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     write_report(out / "report.html", report)
     for name, (_, result, seconds) in runs.items():
         miou = _score(result.scores.miou)
-        print(f"{name}: held-out mIoU {miou} on {result.pictures} scenes, trained in {seconds:.0f} s")
-    print(
-        f"report: {out / 'report.html'}  predictions: {out / 'predictions'}  ({time.monotonic() - began:.0f} s in all)"
-    )
+        say(f"{name}: held-out mIoU {miou} on {result.pictures} scenes, trained in {seconds:.0f} s")
+    say(f"report: {out / 'report.html'}  predictions: {out / 'predictions'}  ({time.monotonic() - began:.0f} s in all)")
     return 0
 
 
@@ -68,12 +68,12 @@ def _train_and_score(
     folder = out / name
     for stale in (BEST, LAST):
         (folder / stale).unlink(missing_ok=True)
-    print(f"training {name}", flush=True)
+    say(f"training {name}")
     # One process draws the next batch while this one computes.
     outcome = train(override(zoo.recipe(name), changes), dataset, folder, Machine(workers=1))
     if not outcome.finished:
         raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start anew")
-    segmenter = load(folder / LAST)
+    segmenter = load(folder / LAST, trust=folder)
     result = evaluate(segmenter, dataset, "test")
     if name == "demo":
         predict_files(segmenter, [pair.picture for pair in dataset.split("test")[:SHOWN]], out / "predictions")

@@ -1,12 +1,12 @@
 """`crisscross predict`: label pictures and videos; writes index, colour and overlay PNGs, and videos."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from crisscross.cli import instances, predict_video
 from crisscross.cli.options import add_network, count, positive, share
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -86,9 +86,9 @@ def _run_pictures(arguments: argparse.Namespace, paths: list[str]) -> int:
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
         kinds = ", ".join(f"{kind}/" for kind in (KINDS[:1] if arguments.big else KINDS))
-        print(f"labelled {len(results) - failed} of {len(results)}: {arguments.out} ({kinds})")
+        say(f"labelled {len(results) - failed} of {len(results)}: {arguments.out} ({kinds})")
     if failed:
-        print(f"crisscross: {failed} of {len(results)} could not be read, see above", file=sys.stderr)
+        say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)
     return 2 if failed else 0
 
 

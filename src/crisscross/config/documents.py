@@ -52,13 +52,12 @@ def read_text(path: str | os.PathLike[str], most: int) -> str:
     """
     try:
         # Opening a pipe would wait for a writer, reading a device might never end.
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):
             raise CrissCrossError(f"{path}: cannot be read: a folder, pipe or device, not an ordinary file")
-        with Path(path).open("rb") as file:
-            content = file.read(most + 1)
-        if len(content) > most:
-            raise CrissCrossError(f"{path}: cannot be read: larger than {most:,} bytes, the most for such a file")
-        return content.decode("utf-8-sig")
+        if facts.st_size > most:
+            raise CrissCrossError(f"{path}: cannot be read: {facts.st_size:,} bytes, at most {most:,} are read")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise CrissCrossError(f"{path}: cannot be read: {reason}") from error
@@ -67,8 +66,8 @@ def read_text(path: str | os.PathLike[str], most: int) -> str:
 def parse_yaml(text: str, where: str) -> Any:
     """The values of a YAML text; `where` begins the message of an error.
 
-    Words are read as people mean them: `010`, `12:30` and `2026-01-02` stay text, `1e-4` is a number. Without aliases
-    (`*name`), tags (`!name`) and keys that are there twice.
+    Words are read as people mean them: `010`, `0x1F`, `12:30` and `2026-01-02` stay text, and so does `1e-4`, which
+    PyYAML writes without quotes. There are no aliases (`*name`), tags (`!name`) or keys that stand there twice.
 
     Raises:
         CrissCrossError: it is no such YAML.
@@ -98,8 +97,8 @@ _TOO_DEEP = f"lists and mappings nested more than {DEPTH} deep"
 
 
 def _whole(digits: str) -> int:
-    if len(digits.lstrip("+-")) > DIGITS:
-        raise ValueError(f"a whole number of {len(digits)} digits, at most {DIGITS} are read")
+    if (count := len(digits.lstrip("+-"))) > DIGITS:
+        raise ValueError(f"a whole number of {count} digits, at most {DIGITS} are read")
     return int(digits)
 
 

@@ -3,25 +3,47 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from crisscross.config.rules import at_least, fraction, positive, require
+from crisscross.config.rules import (
+    MOST_STEPS,
+    MOST_TIMES,
+    above_zero,
+    below_one,
+    between,
+    require,
+)
 
 if TYPE_CHECKING:
-    from crisscross.config.instances import InstanceTrainConfig
+    from crisscross.config.instances import InstanceOptimConfig, InstanceTrainConfig
 
 # Far beyond what any network trains with; the next sizes are no float32 any more.
 LARGEST_RATE = 1e6
+# Pictures of one step.
+LARGEST_BATCH = 65_536
 
 
-def check_rate(rate: float) -> None:
-    """The rule of a learning rate, of whatever is trained."""
+def check_optim(optim: "OptimConfig | InstanceOptimConfig") -> None:
+    """The rules of an optimiser and its rate, of whatever is trained."""
+    rate = optim.lr
     require(rate > 0, "optim.lr", "above 0", rate)
     require(rate <= LARGEST_RATE, "optim.lr", f"at most {LARGEST_RATE:g}", rate)
+    below_one(optim, "optim", "momentum")
+    between(optim, "optim", 0, MOST_TIMES, "weight_decay")
+    between(optim, "optim", 0, MOST_STEPS, "warmup", "clip")
+    above_zero(optim, "optim", MOST_TIMES, "backbone_factor")
+
+
+def check_length(optim: "OptimConfig | InstanceOptimConfig", train: "TrainConfig | InstanceTrainConfig") -> None:
+    """The rule between a warm-up and the training that it begins."""
+    rule = f"below train.iterations ({train.iterations}), or the rate never gets whole"
+    require(optim.warmup < train.iterations, "optim.warmup", rule, optim.warmup)
 
 
 def check_rhythm(train: "TrainConfig | InstanceTrainConfig") -> None:
     """The rules of length and rhythm, of whatever is trained."""
-    at_least(train, "train", 1, "iterations", "batch", "accumulate", "max_skipped")
-    at_least(train, "train", 0, "validate_every", "checkpoint_every", "seed")
+    between(train, "train", 1, MOST_STEPS, "iterations", "max_skipped")
+    between(train, "train", 1, LARGEST_BATCH, "batch", "accumulate")
+    between(train, "train", 0, MOST_STEPS, "validate_every", "checkpoint_every")
+    require(train.seed >= 0, "train.seed", "at least 0", train.seed)
     require(train.seed < 2**63, "train.seed", "below 2**63", train.seed)
     even = train.batch % train.accumulate == 0
     require(even, "train.batch", f"a multiple of accumulate ({train.accumulate})", train.batch)
@@ -52,10 +74,10 @@ class OptimConfig:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        positive(self, "optim", "power", "backbone_factor", "layer_decay")
-        at_least(self, "optim", 0, "weight_decay", "eta_min", "warmup", "clip")
-        fraction(self, "optim", "momentum", "layer_decay")
-        check_rate(self.lr)
+        check_optim(self)
+        above_zero(self, "optim", MOST_TIMES, "power")
+        above_zero(self, "optim", 1, "layer_decay")
+        require(self.eta_min >= 0, "optim.eta_min", "at least 0", self.eta_min)
         require(self.eta_min <= self.lr, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
 
 
@@ -95,5 +117,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_rhythm(self)
-        at_least(self, "train", 0, "early_stop")
-        require(0 <= self.ema < 1, "train.ema", "at least 0 and below 1", self.ema)
+        between(self, "train", 0, MOST_STEPS, "early_stop")
+        below_one(self, "train", "ema")
+        again = not self.early_stop or self.validate_every > 0
+        require(
+            again,
+            "train.validate_every",
+            "above 0 with train.early_stop, which counts validations",
+            self.validate_every,
+        )

@@ -87,19 +87,22 @@ class TrainingSamples(Samples):
         return int(self.order[place])
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor, str]:
+        pair = self.pair_at(n)
+        picture, mask = (torch.from_numpy(array) for array in self.read(pair, self.dataset))
+        picture, labels = self.augmented(picture.permute(2, 0, 1), mask, n)
+        return picture[0], labels, pair.name
+
+    def augmented(self, picture: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """uint8 [3, H, W] or a clip's [T, 3, H, W], and its labels, as sample n has them: float32 [1 or T, 3, H, W]."""
         from crisscross.data.transforms import augment, pad
 
-        pair, experiment = self.pair_at(n), self.experiment
+        experiment, ignore = self.experiment, self.dataset.ignore
         generator = torch.Generator().manual_seed(seed_for(experiment.train.seed, 1, n))
-        picture, mask = (torch.from_numpy(array) for array in self.read(pair, self.dataset))
-        ignore, flip_pairs = self.dataset.ignore, experiment.data.flip_pairs or self.dataset.flip_pairs
+        flip_pairs = experiment.data.flip_pairs or self.dataset.flip_pairs
         mean, order = experiment.preprocess.mean, experiment.preprocess.order
         colour = mean if order == "rgb" else mean[::-1]
-        picture, mask = augment(
-            picture.permute(2, 0, 1), mask, experiment.augment, ignore, generator, flip_pairs, colour
-        )
-        normal = normalise(picture, experiment.preprocess)[0]
-        return (*pad(normal, mask, experiment.augment.crop, ignore), pair.name)
+        picture, mask = augment(picture, mask, experiment.augment, ignore, generator, flip_pairs, colour)
+        return pad(normalise(picture, experiment.preprocess), mask, experiment.augment.crop, ignore)
 
 
 def check_share(train: TrainConfig | InstanceTrainConfig, processes: int) -> None:
@@ -136,11 +139,10 @@ def training_batches(
     train = samples.experiment.train
     check_share(train, processes)
     share = train.batch // processes
-    places = [t * train.batch + process * share + j for t in range(start, train.iterations) for j in range(share)]
     loader = DataLoader(
         _Guarded(samples),
         batch_size=share // train.accumulate,
-        sampler=places,
+        sampler=_Places(train, start, process * share, share),
         num_workers=workers,
         collate_fn=collate or _collate,
         pin_memory=pin,
@@ -170,6 +172,21 @@ def guarded_items(samples: Dataset, workers: int) -> Iterator[Any]:
     """
     loader = DataLoader(_Guarded(samples), batch_size=None, num_workers=workers, worker_init_fn=_start_worker)
     yield from _raise_errors(loader)
+
+
+class _Places:
+    """The samples of one process: those from `first` on of each iteration's, `share` of them."""
+
+    def __init__(self, train: TrainConfig | InstanceTrainConfig, start: int, first: int, share: int) -> None:
+        self.train, self.start, self.first, self.share = train, start, first, share
+
+    def __iter__(self) -> Iterator[int]:
+        for iteration in range(self.start, self.train.iterations):
+            begin = iteration * self.train.batch + self.first
+            yield from range(begin, begin + self.share)
+
+    def __len__(self) -> int:
+        return max(self.train.iterations - self.start, 0) * self.share
 
 
 class _Guarded(Dataset):

@@ -243,7 +243,8 @@ def freeze_unread(network: nn.Module, experiment: Experiment, accelerator: Accel
     labelled = len(places_of(model.frames, model.label)) if model.frames else 1
     size = experiment.augment.crop
     pictures = torch.zeros(samples * max(model.frames, 1), 3, *size)
-    batch = Batch(pictures, torch.zeros(samples * labelled, *size, dtype=torch.uint8), []).to(accelerator.device)
+    labels = torch.zeros(samples * labelled, *size, dtype=torch.uint8)
+    batch = Batch(pictures, labels, [], frozenset({0})).to(accelerator.device)
     loss = create_loss(experiment.loss, experiment.data.ignore, model.align_corners)
     former = [buffer.clone() for buffer in network.buffers()]
     network.train()

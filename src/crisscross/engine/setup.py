@@ -1,6 +1,7 @@
 """What has to be settled before the first step: the machine, the classes, the accelerator."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -11,10 +12,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from crisscross.config import DataConfig, Experiment, TrainConfig
-from crisscross.config.instances import InstanceTrainConfig
+from crisscross.config.instances import InstanceDataConfig, InstanceTrainConfig
 from crisscross.data import DataSet
+from crisscross.engine.together import is_first_process
 from crisscross.engine.track import check_trackers
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.layers.precision import check_precision, float32_products
 
 # Without it cuBLAS cannot repeat itself; it is read when CUDA starts.
@@ -76,6 +78,22 @@ def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
         flip_pairs=experiment.data.flip_pairs or dataset.flip_pairs,
     )
     return replace(experiment, data=data)
+
+
+def check_validation(data: DataConfig | InstanceDataConfig, validates: bool, early_stop: int = 0) -> None:
+    """Say where the scores of validations would be those of training; `validates`: the data has `data.val_split`.
+
+    Raises:
+        CrissCrossError: `train.early_stop` waits for validations that never come.
+    """
+    if early_stop and not validates:
+        raise CrissCrossError(
+            f"train.early_stop={early_stop} counts validations, and the data has no split {data.val_split!r}: "
+            "set train.early_stop=0, or data.val_split"
+        )
+    if validates and data.val_split == data.train_split and is_first_process():
+        what = f"data.val_split is data.train_split ({data.train_split!r}): scores are those of the training images"
+        warnings.warn(what, CrissCrossWarning, 2)
 
 
 def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accelerator:

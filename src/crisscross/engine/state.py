@@ -1,26 +1,28 @@
 """Training state on disk: one file, replaced atomically, holds weights, optimiser and position."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from crisscross.checkpoints import native
-from crisscross.config import Experiment, InstanceExperiment, differences
+from crisscross.config import Experiment, InstanceExperiment, differences, from_dict
 from crisscross.config.parse import Tree
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.shard import local, part_of, take, whole, whole_states
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, shown
 from crisscross.losses.processes import processes
 from crisscross.models import Segmenter
 
 if TYPE_CHECKING:
     from crisscross.models.instances import InstanceSegmenter
 
+Place = TypeVar("Place")
 BEST, LAST = native.RUN_WEIGHTS
 # Where an average stands in the place of the weights, the weights that training continues from.
 LIVE = f"{native.OPTIMISER}live/"
@@ -111,7 +113,7 @@ def load_state(
     """
     path = folder / LAST
     tensors, _, facts = native.read(path)
-    _check_position(path, facts)
+    position = read_position(path, facts, Position)
     with whole(segmenter) as full:
         native.fill(full, tensors, str(path))
         if average is not None:
@@ -120,24 +122,36 @@ def load_state(
             native.fill(full, live, str(path))
         take(segmenter, full)
     fill_optimiser(segmenter, optimiser, tensors)
-    return Position(**facts["position"]), facts
+    return position, facts
 
 
-def _check_position(path: Path, facts: dict[str, Any]) -> None:
+def read_position(path: Path, facts: dict[str, Any], kind: type[Place]) -> Place:
+    """The position among the facts of a file.
+
+    Raises:
+        CrissCrossError: there is none, or one that is no `kind`, or the facts do not tell the seconds of training.
+    """
     if "position" not in facts:
         raise CrissCrossError(f"{path}: holds weights but no training state; it cannot be resumed from")
+    seconds = facts.get("seconds")
+    if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise CrissCrossError(f"{path}: its facts: seconds must be a number from 0, got {shown(seconds)}")
+    try:
+        return from_dict(kind, facts["position"], "position.")
+    except CrissCrossError as error:
+        raise CrissCrossError(f"{path}: its facts: {error}") from error
 
 
 def load_instance_state(
-    folder: Path, segmenter: "InstanceSegmenter", optimiser: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`load_state` for instances: the fields of the position, and the facts."""
+    folder: Path, segmenter: "InstanceSegmenter", optimiser: torch.optim.Optimizer, kind: type[Place]
+) -> tuple[Place, dict[str, Any]]:
+    """`load_state` for instances, whose position is a `kind`."""
     path = folder / LAST
     tensors, (_, facts) = native.read_tensors(path), native.read_header_as(InstanceExperiment, path)
-    _check_position(path, facts)
+    position = read_position(path, facts, kind)
     native.fill(segmenter, tensors, str(path))
     fill_optimiser(segmenter, optimiser, tensors)
-    return facts["position"], facts
+    return position, facts
 
 
 def fill_optimiser(network: torch.nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

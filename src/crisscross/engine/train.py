@@ -28,7 +28,7 @@ from crisscross.engine.optimiser import create_optimiser
 from crisscross.engine.record import write_record
 from crisscross.engine.schedule import check_warmup, warmup_facts
 from crisscross.engine.seen import SeenClasses
-from crisscross.engine.setup import Machine, algorithms, create_accelerator, with_classes
+from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator, with_classes
 from crisscross.engine.shard import check_shard, shard, whole
 from crisscross.engine.state import (
     BEST,
@@ -115,6 +115,7 @@ class _Run:
         self.validates = data.val_split in dataset.splits
         if not self.validates and data.val_split not in ("", DataConfig.val_split):
             dataset.split(data.val_split)
+        check_validation(data, self.validates, self.experiment.train.early_stop)
         for split in [data.train_split] + [data.val_split] * self.validates:
             check_clips(dataset, split, self.experiment.model.frames)
         quick_check(dataset, [data.train_split] + [data.val_split] * self.validates)

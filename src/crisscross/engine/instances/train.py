@@ -24,7 +24,7 @@ from crisscross.engine.journal import Journal
 from crisscross.engine.lock import run_lock
 from crisscross.engine.loop import NoPictures, Step
 from crisscross.engine.record import write_record
-from crisscross.engine.setup import Machine, algorithms, create_accelerator
+from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator
 from crisscross.engine.state import (
     BEST,
     after_saving,
@@ -113,6 +113,7 @@ class _Run:
         self.data, self.folder, self.machine, self.resume = data, folder, machine, resume
         self.lines = [line for line in (scaling_advice(experiment),) if line]
         self.validates = data.has(experiment.data.val_split)
+        check_validation(experiment.data, self.validates)
         self.split = data.split(experiment.data.train_split)
         self._check_data(experiment)
         whole = read_mask_rcnn(start.whole) if start.whole and not resume else {}
@@ -131,8 +132,8 @@ class _Run:
         self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
         self.position = InstancePosition()
         if resume:
-            position, self.facts = load_instance_state(folder, self.segmenter, self.optimiser)
-            self.position = InstancePosition(**position)
+            state = load_instance_state(folder, self.segmenter, self.optimiser, InstancePosition)
+            self.position, self.facts = state
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
 
