@@ -279,7 +279,7 @@ def test_the_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> No
     from crisscross.data.prepare import NOT_NEEDED, PREPARE
 
     # What people make themselves has no published numbers.
-    assert {*KNOWN, "folder", "shards"} == set(OPENERS) == {*PREPARE, *NOT_NEEDED}
+    assert {*KNOWN, "folder"} == set(OPENERS) == {*PREPARE, *NOT_NEEDED}
     for name, known in KNOWN.items():
         assert bool(known.prepare) == (name in PREPARE)
     assert main(["data", "list"]) == 0

@@ -1,4 +1,4 @@
-"""`crisscross convert`: weights of any known publisher to ours, and ours to theirs."""
+"""`crisscross convert`: weights of any known publisher to ours, and ours to some of theirs."""
 
 import argparse
 import sys
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from crisscross.checkpoints.convert import Converted
     from crisscross.checkpoints.native import Misfit
 
-# The words of crisscross.checkpoints.publishers.PUBLISHERS, which this file may not import before it is needed.
-PUBLISHERS = ("mmseg", "authors", "sssegmentation", "paddleseg")
+# The words of crisscross.checkpoints.publishers.WRITTEN, which this file may not import before it is needed.
+WRITTEN = ("mmseg", "authors")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,7 +33,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="a data set's name, a file of one name a line, or names with commas between",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the experiment")
-    parser.add_argument("--to", choices=PUBLISHERS, help="write in that publisher's names, to a .pth or .pdparams file")
+    parser.add_argument("--to", choices=WRITTEN, help="write in that publisher's names, to a .pth file")
     parser.add_argument("--half", action="store_true", help="store float16: half the size")
     parser.set_defaults(run=run)
 
@@ -69,7 +69,7 @@ def _check_name(out: Path, to: str | None) -> None:
     Raises:
         CrissCrossError: the ending is another format's.
     """
-    endings = {None: (".safetensors", ""), "paddleseg": (".pdparams",)}.get(to, (".pth", ".pt"))
+    endings = (".pth", ".pt") if to else (".safetensors", "")
     if out.suffix not in endings:
         wanted = " or ".join(ending or "nothing (a folder)" for ending in endings)
         raise CrissCrossError(f"{out}: must end in {wanted}" + (f" with --to {to}" if to else ""))

@@ -1,4 +1,4 @@
-"""`crisscross data`: list the known data sets, prepare one, check one, pack one into tar files."""
+"""`crisscross data`: list the known data sets, prepare or check one."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import count, positive
+from crisscross.cli.options import count
 from crisscross.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     listing.set_defaults(run=run_list)
     _add_prepare(actions)
     _add_check(actions)
-    _add_shard(actions)
 
 
 def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -70,37 +69,6 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
     check.set_defaults(run=run)
-
-
-def _add_shard(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    shard = actions.add_parser(
-        "shard",
-        help="pack a data set into a few tar files",
-        description="Pack pictures and masks, byte by byte as they are, into tar files for storage that is far away.",
-        epilog="Then train with `--data OUT --set data.name=shards`: the same samples as from DIR.",
-    )
-    shard.add_argument("root", metavar="DIR", help="the data set's folder")
-    shard.add_argument("out", type=Path, metavar="OUT", help="the folder to write; it must not hold shards yet")
-    shard.add_argument("--name", default="auto", help="as for `crisscross data check`")
-    shard.add_argument("--size", type=positive, default=256, metavar="MB", help="about so much a file; default 256")
-    shard.set_defaults(run=run_shard)
-
-
-def run_shard(arguments: argparse.Namespace) -> int:
-    """Run the command.
-
-    Raises:
-        CrissCrossError: see `crisscross.data.shards.write_shards`.
-    """
-    from crisscross.data import open_dataset
-    from crisscross.data.shards import write_shards
-
-    dataset = open_dataset(arguments.name, arguments.root)
-    files = write_shards(dataset, arguments.out, arguments.size * 1_000_000)
-    pairs = ", ".join(f"{split} {len(found)}" for split, found in dataset.splits.items())
-    print(f"{arguments.out}: {files} tar files with {dataset.name}, pairs: {pairs}")
-    print(f"now train with: --data {arguments.out} --set data.name=shards")
-    return 0
 
 
 def run_list(arguments: argparse.Namespace) -> int:
