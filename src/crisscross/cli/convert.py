@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli.options import add_force
 from crisscross.errors import CrissCrossError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the experiment")
     parser.add_argument("--to", choices=WRITTEN, help="write in that publisher's names, to a .pth file")
     parser.add_argument("--half", action="store_true", help="store float16: half the size")
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -43,10 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from crisscross.checkpoints.convert import convert, save_as
-    from crisscross.checkpoints.hub import save_pretrained
-    from crisscross.checkpoints.native import Misfit, save
+    from crisscross.checkpoints.hub import FILES, save_pretrained
+    from crisscross.checkpoints.native import RUN_WEIGHTS, Misfit, save
+    from crisscross.files import claim
 
     _check_name(arguments.out, arguments.to)
+    targets = [arguments.out] if arguments.out.suffix else [arguments.out / name for name in FILES]
+    source = Path(arguments.source)
+    claim(targets, [source, *(source / name for name in (*FILES, *RUN_WEIGHTS))], arguments.force)
     try:
         converted = convert(arguments.source, arguments.recipe, _classes(arguments.classes), arguments.set)
     except Misfit as misfit:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import count
+from crisscross.cli.options import add_force, count
 from crisscross.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="where to draw the share of each class; default: class-shares.png",
     )
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
+    add_force(check)
     check.set_defaults(run=run)
 
 
@@ -114,10 +115,12 @@ def run(arguments: argparse.Namespace) -> int:
         return instances.check(arguments)
     from crisscross.data import open_dataset
     from crisscross.data.check import check, write_share_picture
-    from crisscross.files import write_text
+    from crisscross.files import claim, write_text
     from crisscross.progress import Progress
 
     dataset = open_dataset(arguments.name, arguments.root)
+    files = [file for pairs in dataset.splits.values() for pair in pairs for file in (pair.picture, pair.mask)]
+    claim(filter(None, (arguments.picture, arguments.json)), files, arguments.force)
     with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
         report = check(dataset, lambda done, total: progress.update(done))
     if any(int(counts.sum()) for counts in report.pixels.values()):

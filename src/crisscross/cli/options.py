@@ -19,6 +19,13 @@ def add_network(parser: ArgumentParser) -> None:
     parser.add_argument("--offline", action="store_true", help="download nothing")
 
 
+def add_force(parser: ArgumentParser) -> None:
+    """`--force`, for commands that write files where the user says."""
+    parser.add_argument(
+        "--force", action="store_true", help="replace files that crisscross did not write, and inputs, where need be"
+    )
+
+
 def count(text: str) -> int:
     """A whole number, 0 or more.
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from crisscross.data.coco_masks import Drop, checked
 from crisscross.data.dataset import existing_folder
 from crisscross.errors import CrissCrossError
+from crisscross.files import joined
 
 FOLDERS = ("{split}2017", "{split}", "images/{split}2017", "images/{split}")
 FILES = ("annotations/instances_{split}2017.json", "annotations/instances_{split}.json")
@@ -136,12 +137,10 @@ def _read_split(root: Path, split: str) -> InstanceSplit:
     if not categories:
         raise CrissCrossError(f"{file}: 'categories' is empty; there is nothing to learn")
     kinds = {"id": int, "file_name": str, "height": int, "width": int}
-    pictures = {
-        entry["id"]: InstancePicture(
-            entry["id"], Path(entry["file_name"]).stem, folder / entry["file_name"], entry["height"], entry["width"]
-        )
-        for entry in _entries(file, tree, "images", **kinds)
-    }
+    pictures = {}
+    for entry in _entries(file, tree, "images", **kinds):
+        path = joined(folder, entry["file_name"])
+        pictures[entry["id"]] = InstancePicture(entry["id"], path.stem, path, entry["height"], entry["width"])
     if not pictures:
         raise CrissCrossError(f"{file}: 'images' is empty")
     annotations, report = _read_annotations(file, tree, pictures, categories)

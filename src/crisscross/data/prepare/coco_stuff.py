@@ -12,6 +12,7 @@ from crisscross.data.coco_stuff import LABELS, MASKS, SPLITS, UNLABELLED
 from crisscross.data.layout import needed_file
 from crisscross.data.prepare.work import Job, Plan, needed_package, write_mask
 from crisscross.errors import CrissCrossError
+from crisscross.files import output_path
 
 # The stuff files give the place of all things this number; where no thing is painted over it, nothing is known.
 OTHER = 183
@@ -44,7 +45,7 @@ def _split_jobs(root: Path, out: Path, split: str) -> list[Job]:
             layers[annotation["image_id"]][layer].append(annotation)
     jobs = []
     for image in stuff["images"]:
-        target = out / MASKS / split / f"{Path(image['file_name']).stem}.png"
+        target = output_path(out, f"{MASKS}/{split}/{Path(image['file_name']).stem}.png")
         below, above = layers[image["id"]]
         jobs.append(Job(target, partial(paint, (image["height"], image["width"]), below + above)))
     return jobs
