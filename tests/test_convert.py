@@ -185,6 +185,23 @@ def test_a_network_that_a_publisher_has_not(checkpoint, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_same_weights_are_the_same_bytes(mmseg_tensors, tmp_path):
+    network = crisscross.load("camvid-light")
+    # Without care three words of metadata come in one of six orders, by chance.
+    for number in range(8):
+        native.save(network, tmp_path / f"{number}.safetensors", facts={"publisher": "mmseg"})
+    (first, *others) = [path.read_bytes() for path in tmp_path.iterdir()]
+    assert all(other == first for other in others)
+    tensors, experiment, facts = native.read(tmp_path / "0.safetensors")
+    assert (experiment, facts) == (network.experiment, {"publisher": "mmseg"})
+    assert same(tensors, network.state_dict())
+    # As two processes call their temporary files.
+    network = crisscross.load(mmseg_tensors)
+    for name in ("a.pth", "b.pth"):
+        save_as(network, tmp_path / name, "mmseg")
+    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
+
+
 # --- what does not fit ---
 
 

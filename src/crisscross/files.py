@@ -24,13 +24,21 @@ def user_cache(name: str) -> Path:
     """A folder of ours in the user's cache folder: `XDG_CACHE_HOME`, else `~/.cache`. It need not be there yet.
 
     Raises:
-        CrissCrossError: neither XDG_CACHE_HOME nor HOME is set, and the system knows no home folder of this user.
+        CrissCrossError: there is no home folder.
+    """
+    return with_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "crisscross-seg" / name
+
+
+def with_home(path: str) -> Path:
+    """A path in which `~` is the user's home folder.
+
+    Raises:
+        CrissCrossError: there is none.
     """
     try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(path).expanduser()
     except RuntimeError as error:
-        raise CrissCrossError("no home folder for the cache: set XDG_CACHE_HOME (or HOME) to a folder") from error
-    return Path(base) / "crisscross-seg" / name
+        raise CrissCrossError(f"{path}: this user has no home folder; set HOME or XDG_CACHE_HOME") from error
 
 
 def joined(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> Path:
@@ -88,14 +96,14 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = Fals
     for target in targets if not force else []:
         if target.is_dir() or not os.path.lexists(target):
             continue
+        if read is None:
+            read = {_identity(path) for path in inputs if path.exists()}
+        if target.exists() and _identity(target) in read:
+            raise CrissCrossError(f"{target}: is an input; choose another place to write to, or --force to replace it")
         if target.parent not in noted:
             noted[target.parent] = _noted(target.parent)
         if noted[target.parent].get(target.name) != _state(target):
             raise CrissCrossError(f"{target}: is there already, and not as crisscross wrote it; --force replaces it")
-        if read is None:
-            read = {_identity(path) for path in inputs if path.exists()}
-        if _identity(target) in read:
-            raise CrissCrossError(f"{target}: is an input; choose another place to write to, or --force to replace it")
     for folder in {target.parent for target in targets}:
         remove_leftovers(folder)
     _claimed.update(map(_place, targets))

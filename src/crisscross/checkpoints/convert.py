@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -10,14 +11,14 @@ from torch import Tensor
 
 from crisscross import zoo
 from crisscross.checkpoints import native
-from crisscross.checkpoints.loading import Source, by_recipe, fill, read_source, refuse_code
+from crisscross.checkpoints.loading import Source, by_recipe, network_for, read_source, refuse_code
 from crisscross.checkpoints.metadata import OURS, with_classes
 from crisscross.checkpoints.publishers import PUBLISHERS, WRITTEN, why_not
 from crisscross.config import Experiment, override, to_dict
 from crisscross.data import OPENERS
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
-from crisscross.models import Segmenter, create_segmenter
+from crisscross.models import Segmenter
 
 
 class Converted(NamedTuple):
@@ -57,9 +58,8 @@ def convert(
         experiment = with_classes(experiment, classes, None, loaded.name)
     experiment = override(experiment, changes)
     refuse_code(loaded, experiment, dict(word.split("=", 1) for word in changes))
-    segmenter = create_segmenter(experiment, initialise=False)
     try:
-        fill(segmenter, loaded)
+        segmenter = network_for(loaded, experiment)
     except native.Misfit as misfit:
         raise _in_their_names(misfit, loaded.publisher) from misfit
     # A place to resume at belongs to the optimiser's state, which stays behind.
@@ -102,7 +102,13 @@ def save_as(
     kept = {key: value for key, value in stored.items() if not key.startswith(native.EMBEDDING)}
     tensors = PUBLISHERS[publisher].back(kept)
     content = _wrapped(tensors, segmenter.experiment, publisher)
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    write_atomically(path, lambda temporary: _save(content, temporary))
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    # Given a name, torch writes it into the file, and that of a temporary file is never the same.
+    with path.open("wb") as file:
+        torch.save(content, file)
 
 
 def _wrapped(tensors: dict[str, Tensor], experiment: Experiment, publisher: str) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.engine.predict import KINDS, find_pictures, outputs
     from crisscross.files import claim
 
+    sides = _block_and_overlap(arguments)
     found = find_pictures(pictures, arguments.out)
     targets = outputs(found, arguments.out, KINDS[:1] if arguments.big else KINDS)
     claim([*videos.values(), *targets], [*videos, *found], arguments.force)
@@ -61,15 +62,14 @@ def run(arguments: argparse.Namespace) -> int:
     if videos:
         codes.append(predict_video.run(arguments, videos))
     if pictures:
-        codes.append(_run_pictures(arguments, pictures, len(found)))
+        codes.append(_run_pictures(arguments, pictures, len(found), sides))
     return max(codes)
 
 
-def _run_pictures(arguments: argparse.Namespace, paths: list[str], count: int) -> int:
+def _run_pictures(arguments: argparse.Namespace, paths: list[str], count: int, sides: tuple[int, int]) -> int:
     from crisscross.engine.predict import KINDS, Labelled, predict_big_files, predict_files
     from crisscross.progress import Progress
 
-    block, overlap = _block_and_overlap(arguments)
     segmenter = predict_video.load_network(arguments)
     finished = 0
     with Progress("predict", count) as progress:
@@ -86,7 +86,7 @@ def _run_pictures(arguments: argparse.Namespace, paths: list[str], count: int) -
 
         what = (segmenter, paths, arguments.out)
         if arguments.big:
-            results = predict_big_files(*what, block, overlap, show, show_block, arguments.tta)
+            results = predict_big_files(*what, *sides, show, show_block, arguments.tta)
         else:
             results = predict_files(*what, show, arguments.tta)
     failed = sum(result.error is not None for result in results)
