@@ -3,7 +3,15 @@
 import pytest
 import torch
 
+from crisscross import files
 from crisscross.layers import WinogradConv2d
+
+
+@pytest.fixture(autouse=True)
+def notes_of_their_own(monkeypatch, tmp_path_factory):
+    """What tests write is not noted in the user's cache folder."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setattr(files, "user_cache", lambda name: folder / name)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from crisscross.data import DataSet, Pair, open_camvid, open_dataset, open_folde
 from crisscross.data.clips import ClipSamples, frame_of, runs, training_clips, training_samples, windows
 from crisscross.data.loader import TrainingSamples, training_batches
 from crisscross.data.reading import read_pair
-from crisscross.data.shards import open_shards, write_shards
 from crisscross.errors import CrissCrossError
 from crisscross.metrics import StableCounts
 
@@ -209,10 +208,8 @@ def test_frames_of_two_sizes_are_refused(dataset):
         [samples[n] for n in range(3)]
 
 
-def test_a_folder_says_that_it_holds_videos_and_shards_remember(dataset, tmp_path):
+def test_a_folder_says_that_it_holds_videos(dataset, tmp_path):
     assert dataset.video
-    write_shards(dataset, tmp_path / "shards")
-    assert open_shards(tmp_path / "shards").video
     (tmp_path / "bad" / "images").mkdir(parents=True)
     (tmp_path / "bad" / "masks").mkdir()
     (tmp_path / "bad" / "dataset.yaml").write_text("classes: [a, b]\nvideo: 3\n")

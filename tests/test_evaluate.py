@@ -315,6 +315,7 @@ def test_the_shipped_network_from_the_command_line(tmp_path, capsys, monkeypatch
 
     module = types.ModuleType("crisscross.data.submission")
     module.write_prediction = write_prediction
+    module.prediction_path = lambda dataset, pair, folder: folder / f"{pair.name}.png"
     monkeypatch.setitem(sys.modules, "crisscross.data.submission", module)
     data, out, facts = draw_camvid(tmp_path / "camvid"), tmp_path / "out", tmp_path / "facts.json"
     words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--json", str(facts)]

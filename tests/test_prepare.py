@@ -19,6 +19,7 @@ from crisscross.data.prepare import prepare
 from crisscross.data.prepare.work import Job, Plan, carry_out
 from crisscross.data.reading import read_mask, read_pair
 from crisscross.errors import CrissCrossError
+from crisscross.files import temporary_path
 from published_data import draw_labels, save, write_camvid32, write_cityscapes, write_voc2012aug
 
 
@@ -79,7 +80,7 @@ def test_finished_files_are_left_alone_and_broken_off_ones_are_made(tmp_path: Pa
     wanted = second.read_bytes()
     first.write_bytes(b"mine")
     second.unlink()
-    (second.parent / f".{second.name}.99999.tmp").write_bytes(b"half")
+    temporary_path(second, 99_999_999).write_bytes(b"half")
     done = prepare("cityscapes", tmp_path, None, 2)
     assert (done.written, done.skipped) == (1, 5)
     assert first.read_bytes() == b"mine" and second.read_bytes() == wanted
@@ -90,7 +91,7 @@ def test_files_that_another_run_is_writing_stay(tmp_path: Path) -> None:
     write_cityscapes(tmp_path)
     source = next(tmp_path.rglob("*_labelIds.png"))
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        half = source.parent / f".x.png.{other.pid}.tmp"
+        half = temporary_path(source.parent / "x.png", other.pid)
         half.write_bytes(b"half")
         prepare("cityscapes", tmp_path)
         assert half.exists()
@@ -285,7 +286,7 @@ def test_the_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> No
     from crisscross.data.prepare import NOT_NEEDED, PREPARE
 
     # What people make themselves has no published numbers.
-    assert {*KNOWN, "folder", "shards"} == set(OPENERS) == {*PREPARE, *NOT_NEEDED}
+    assert {*KNOWN, "folder"} == set(OPENERS) == {*PREPARE, *NOT_NEEDED}
     for name, known in KNOWN.items():
         assert bool(known.prepare) == (name in PREPARE)
     assert main(["data", "list"]) == 0

@@ -301,7 +301,8 @@ def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
         key: tuple(entry.shape) for key, entry in ours.items()
     }
     # And back: their names, their shapes, gamma's included.
-    assert {key: tuple(entry.shape) for key, entry in publisher.back(ours).items()} == shapes
+    if word in publishers.WRITTEN:
+        assert {key: tuple(entry.shape) for key, entry in publisher.back(ours).items()} == shapes
     assert publishers.recognise(ours) is None
     assert publishers.why_not(word, experiment) is None
 

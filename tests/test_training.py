@@ -26,6 +26,7 @@ from crisscross.engine.loop import Step
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.files import temporary_path
 from crisscross.losses import Losses
 from shapes_data import EXPERIMENT as TINY
 from shapes_data import write_shapes
@@ -253,7 +254,9 @@ def test_kill_at_any_moment_and_resume_gives_the_same_bits(whole_run, folder, tm
     process.kill()
     process.wait()
     assert native.read(out / "last.safetensors")[2]["position"]["iteration"] < 8
-    (out / f".last.safetensors.{process.pid}.tmp").write_text("left behind by a process that was killed while it saved")
+    temporary_path(out / "last.safetensors", process.pid).write_text(
+        "left behind by a process that was killed while it saved"
+    )
     subprocess.run(command(folder, out, *every, "--resume"), check=True, capture_output=True, timeout=120)
     assert same_state(whole_run / "last.safetensors", out / "last.safetensors") == []
     assert not list(out.glob(".*"))

@@ -1,11 +1,23 @@
-"""Writing files so that nobody ever meets half of one."""
+"""Writing files: where a name may lead, what may be replaced, and so that nobody ever meets half of one."""
 
 import contextlib
+import hashlib
+import json
 import os
-from collections.abc import Callable
+import platform
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from crisscross.errors import CrissCrossError
+
+# What `claim` was told, by this process.
+_claimed: set[Path] = set()
+# A temporary file tells its machine and its process.
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)\.crisscross\.tmp", re.DOTALL)
+# Names longer than this many bytes are cut in the names of temporary files, which most systems limit to 255.
+_LONG = 180
 
 
 def user_cache(name: str) -> Path:
@@ -29,6 +41,74 @@ def with_home(path: str) -> Path:
         raise CrissCrossError(f"{path}: this user has no home folder; set HOME or XDG_CACHE_HOME") from error
 
 
+def joined(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> Path:
+    """`folder / name` for a name that others chose: of a file in `folder` or in folders below it, on every system.
+
+    Raises:
+        CrissCrossError: the name is empty, absolute or with a drive, goes upwards (`..`), or holds what no file name
+            can (NUL, half a character).
+    """
+    text = os.fspath(name)
+    parts = [part for part in re.split(r"[/\\]", text) if part not in ("", ".")]
+    # Windows leaves dots and blanks at the end of a name aside.
+    if re.match(r"[/\\]|[A-Za-z]:", text) or not parts or not all(part.strip(". ") for part in parts):
+        raise CrissCrossError(f"{text!r} does not name a file below {folder}; correct the list or file that names it")
+    try:
+        valid = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        valid = False
+    if not valid:
+        raise CrissCrossError(f"{text!r} cannot be the name of a file; correct the list or file that names it")
+    return Path(folder, text)
+
+
+def output_path(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> Path:
+    """`joined`, for a file to write: symbolic links in `folder` may not lead out of it, `folder` itself may be one.
+
+    Names that are too long, or reserved on a system, are left to that system's refusal.
+
+    Raises:
+        CrissCrossError: as `joined`, or a folder on the way is a link that leads out.
+    """
+    path = joined(folder, name)
+    try:
+        inside = path.parent.resolve().is_relative_to(Path(folder).resolve())
+    except (OSError, RuntimeError) as error:
+        raise CrissCrossError(f"{path}: cannot be written: {error}") from error
+    if not inside:
+        raise CrissCrossError(f"{path}: a symbolic link leads out of {folder}; write to the folder it leads to instead")
+    return path
+
+
+def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = False) -> None:
+    """Announce the files that this process is going to write, before it begins.
+
+    A file that is there is replaced only if this program wrote it for such an announcement and nobody has changed it
+    since (its size and time of change are noted in the user's cache folder), and never if it is an input; `force`
+    replaces all. Temporary files that killed processes left in the same folders are removed.
+
+    Raises:
+        CrissCrossError: a file is there that may not be replaced.
+    """
+    targets = [Path(path) for path in paths]
+    noted: dict[Path, dict[str, Any]] = {}
+    read: set[tuple[int, int]] | None = None
+    for target in targets if not force else []:
+        if target.is_dir() or not os.path.lexists(target):
+            continue
+        if read is None:
+            read = {_identity(path) for path in inputs if path.exists()}
+        if target.exists() and _identity(target) in read:
+            raise CrissCrossError(f"{target}: is an input; choose another place to write to, or --force to replace it")
+        if target.parent not in noted:
+            noted[target.parent] = _noted(target.parent)
+        if noted[target.parent].get(target.name) != _state(target):
+            raise CrissCrossError(f"{target}: is there already, and not as crisscross wrote it; --force replaces it")
+    for folder in {target.parent for target in targets}:
+        remove_leftovers(folder)
+    _claimed.update(map(_place, targets))
+
+
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file in the same folder, then move it into place.
 
@@ -36,7 +116,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
         CrissCrossError: the folder cannot be written, or the disk is full; an older file at `path` is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Some writers keep their files from other people; ours are as open as any file that the user makes.
@@ -46,6 +126,8 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
         temporary.chmod(mode)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
+        if _place(path) in _claimed:
+            _note(path, temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise CrissCrossError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -54,20 +136,40 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
             temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that a killed process left behind, but not those of another one at work there."""
-    for path in folder.glob(".*.tmp"):
-        if not _others_work(path.name.split(".")[-2]):
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text atomically; half characters, which some file names hold, become question marks."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
+
+
+def temporary_path(path: Path, process: int | None = None) -> Path:
+    """The hidden file beside `path` that a process, else this one, fills before it becomes `path`."""
+    name = os.fsencode(path.name)
+    short = path.name if len(name) <= _LONG else hashlib.blake2b(name, digest_size=16).hexdigest()
+    return path.with_name(f".{short}.{_machine()}-{process or os.getpid()}.crisscross.tmp")
+
+
+def remove_leftovers(folder: Path, alone: bool = False) -> None:
+    """Remove temporary files that killed processes left behind, but not those of one that is still at work there.
+
+    Those of other machines are removed only where nobody else writes to the folder (`alone`).
+    """
+    for path in folder.glob(".*.crisscross.tmp"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and (alone if found[1] != _machine() else not _others_work(int(found[2]))):
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _others_work(pid: str) -> bool:
+def _machine() -> str:
+    return hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+
+
+def _others_work(pid: int) -> bool:
     """Whether another process of this number lives."""
-    if os.name != "posix" or not pid.isdecimal() or int(pid) == os.getpid():
+    if os.name != "posix" or pid == os.getpid():
         return False
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except PermissionError:
         return True
     except (OSError, OverflowError):
@@ -75,6 +177,45 @@ def _others_work(pid: str) -> bool:
     return True
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def _place(path: Path) -> Path:
+    """The path by which a file is known, whatever the working folder and links above it; links to it are others."""
+    return path.parent.resolve() / path.name
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_dev, state.st_ino
+
+
+def _state(path: Path) -> list[int]:
+    state = path.lstat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def _notes(folder: Path) -> Path:
+    """Where the files that this program wrote into a folder are noted, a line each, the last one counts."""
+    name = hashlib.blake2b(os.fsencode(folder.resolve()), digest_size=16).hexdigest()
+    return user_cache("written") / f"{name}.jsonl"
+
+
+def _note(path: Path, temporary: Path) -> None:
+    # Who has no cache folder needs --force the next time.
+    with contextlib.suppress(OSError, CrissCrossError):
+        notes = _notes(path.parent)
+        notes.parent.mkdir(parents=True, exist_ok=True)
+        with notes.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([path.name, *_state(temporary)]) + "\n")
+
+
+def _noted(folder: Path) -> dict[str, Any]:
+    """Name -> size and time of change of the files that are noted for a folder."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, CrissCrossError):
+        lines = _notes(folder).read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            with contextlib.suppress(ValueError, TypeError):
+                name, *found[name] = json.loads(line)
+        if len(lines) > 2 * len(found) + 100:
+            kept = "".join(json.dumps([name, *state]) + "\n" for name, state in found.items())
+            write_text(_notes(folder), kept)
+    return found

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +11,15 @@ from torch import Tensor
 
 from crisscross import zoo
 from crisscross.checkpoints import native
-from crisscross.checkpoints.loading import Source, by_recipe, fill, read_source, refuse_code
+from crisscross.checkpoints.loading import Source, by_recipe, network_for, read_source, refuse_code
 from crisscross.checkpoints.metadata import OURS, with_classes
-from crisscross.checkpoints.publishers import PUBLISHERS, why_not
+from crisscross.checkpoints.publishers import PUBLISHERS, WRITTEN, why_not
 from crisscross.config import Experiment, apply_overrides, to_dict
 from crisscross.config.parse import parse_words
 from crisscross.data import OPENERS
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
-from crisscross.models import Segmenter, create_segmenter
+from crisscross.models import Segmenter
 
 
 class Converted(NamedTuple):
@@ -63,9 +62,8 @@ def convert(
     changed = parse_words(changes)
     experiment = apply_overrides(experiment, changed)
     refuse_code(loaded.name, experiment, changed, trust)
-    segmenter = create_segmenter(experiment, initialise=False)
     try:
-        fill(segmenter, loaded)
+        segmenter = network_for(loaded, experiment)
     except native.Misfit as misfit:
         raise _in_their_names(misfit, loaded.publisher) from misfit
     # A place to resume at belongs to the optimiser's state, which stays behind.
@@ -87,18 +85,19 @@ def save_as(
     """Write a network's weights in a publisher's names and kind of file.
 
     `mmseg`: `state_dict` and `meta` (classes and colours in the words of 0.x and 1.x, and our experiment). `authors`:
-    the state dict alone, as their scripts read it. `sssegmentation`: the state dict under `model`. `paddleseg`: a
-    pickle of arrays for a `.pdparams` file.
+    the state dict alone, as their scripts read it.
 
     Args:
         segmenter: the network.
         path: the file to write, atomically.
-        publisher: a word of `PUBLISHERS`.
+        publisher: `mmseg` or `authors`.
         dtype: stores floating-point tensors in this type; none keeps theirs.
 
     Raises:
-        CrissCrossError: the publisher's network is another one, or the file cannot be written.
+        CrissCrossError: no such publisher, its network is another one, or the file cannot be written.
     """
+    if publisher not in WRITTEN:
+        raise CrissCrossError(f"{path}: {publisher!r} is not written; known: {', '.join(WRITTEN)}")
     if reason := why_not(publisher, segmenter.experiment):
         title = PUBLISHERS[publisher].TITLE
         raise CrissCrossError(f"{path}: {title} has no such network: {reason}")
@@ -107,22 +106,16 @@ def save_as(
     kept = {key: value for key, value in stored.items() if not key.startswith(native.EMBEDDING)}
     tensors = PUBLISHERS[publisher].back(kept)
     content = _wrapped(tensors, segmenter.experiment, publisher)
-    if publisher == "paddleseg":
-        arrays = {key: value.numpy() for key, value in tensors.items()}
-        write_atomically(path, lambda temporary: _pickle(arrays, temporary))
-    else:
-        write_atomically(path, lambda temporary: torch.save(content, temporary))
+    write_atomically(path, lambda temporary: _save(content, temporary))
 
 
-def _pickle(content: dict[str, Any], path: Path) -> None:
-    # The protocol that every version of Paddle reads.
+def _save(content: dict[str, Any], path: Path) -> None:
+    # Given a name, torch writes it into the file, and that of a temporary file is never the same.
     with path.open("wb") as file:
-        pickle.dump(content, file, protocol=2)
+        torch.save(content, file)
 
 
 def _wrapped(tensors: dict[str, Tensor], experiment: Experiment, publisher: str) -> dict[str, Any]:
-    if publisher == "sssegmentation":
-        return {"model": tensors}
     if publisher != "mmseg":
         return dict(tensors)
     classes, palette = list(experiment.data.classes), [list(colour) for colour in experiment.data.palette]

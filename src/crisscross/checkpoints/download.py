@@ -11,9 +11,12 @@ from crisscross.errors import CrissCrossError
 from crisscross.files import user_cache, with_home
 from crisscross.progress import Progress
 
-# So many connections in a row may bring nothing new, with so many seconds more between them each time.
-ATTEMPTS, PAUSE_SECONDS = 3, 1.0
+# So many connections in a row may bring nothing new, and so many there are in all; the pause before the next one, in
+# seconds, doubles with each that brought nothing.
+ATTEMPTS, CONNECTIONS, PAUSE_SECONDS = 3, 100, 1.0
 TIMEOUT_SECONDS = 30
+# No published file comes near; a server that never ends would fill the disk.
+MOST_BYTES = 8 << 30
 BLOCK = 1 << 20
 AT_HAND = "if you have the file, give it with --weights FILE (in Python weights=FILE)"
 
@@ -65,20 +68,21 @@ def fetch(url: str, digest: str, offline: bool = False) -> Path:
 
 def _download(url: str, digest: str, target: Path) -> None:
     part = target.with_name(f"{target.name}.part")
-    fruitless = 0
-    while True:
-        before = _size(part)
+    fruitless, furthest = 0, _size(part)
+    for connection in range(1, CONNECTIONS + 1):
         size, complete = _receive(url, part)
         if complete:
             break
-        # As long as each connection brings something, a flaky line gets there.
-        fruitless = 0 if _size(part) > before else fruitless + 1
-        if fruitless == ATTEMPTS:
+        # As long as each connection gets further than all before, a flaky line gets there. A server that cannot
+        # continue starts anew each time, and may get less far.
+        fruitless, furthest = 0 if _size(part) > furthest else fruitless + 1, max(furthest, _size(part))
+        if fruitless == ATTEMPTS or connection == CONNECTIONS:
             of = "" if size is None else f" of {size}"
             raise CrissCrossError(
-                f"{url}: the connection broke at {_size(part)}{of} bytes; type the same again to go on from there"
+                f"{url}: the connection broke at {_size(part)}{of} bytes, {connection} times in all; type the same "
+                "again to go on from there"
             )
-        time.sleep(PAUSE_SECONDS * fruitless)
+        time.sleep(PAUSE_SECONDS * (2**fruitless - 1))
     if not (found := _sha256(part)).startswith(digest):
         part.unlink()
         raise CrissCrossError(f"{url}: {_wrong_hash(found, digest)}; the download was thrown away; {AT_HAND}")
@@ -109,6 +113,8 @@ def _receive(url: str, part: Path) -> tuple[int | None, bool]:
             block, broken = _block(answer)
             while block:
                 file.write(block)
+                if file.tell() > MOST_BYTES:
+                    raise CrissCrossError(f"{url}: sends more than {MOST_BYTES:,} bytes; {AT_HAND}")
                 progress.update(file.tell() // BLOCK)
                 block, broken = (b"", True) if broken else _block(answer)
     return size, not broken and size in (None, _size(part))

@@ -18,6 +18,8 @@ from crisscross.files import write_text
 from crisscross.models import Segmenter
 
 CONFIG, CARD = "config.json", "README.md"
+# What `save_pretrained` writes.
+FILES = (native.HUB_WEIGHTS, CONFIG, CARD)
 Result = TypeVar("Result")
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from crisscross import zoo
@@ -73,9 +74,7 @@ def load(
         loaded = loaded._replace(experiment=by_recipe(loaded, str(source)))
     experiment = with_overrides(loaded.experiment, overrides)
     refuse_code(loaded.name, experiment, overrides, trust)
-    segmenter = create_segmenter(experiment, initialise=False)
-    fill(segmenter, loaded)
-    return native.placed(segmenter, device)
+    return native.placed(network_for(loaded, experiment), device)
 
 
 def refuse_code(
@@ -199,14 +198,20 @@ def _warn_of_differences(loaded: Loaded, wanted: Experiment) -> None:
         warnings.warn(f"{loaded.name}: says {said}; the recipe {wanted.name} is followed", CrissCrossWarning, 2)
 
 
-def fill(segmenter: Segmenter, loaded: Loaded) -> None:
-    """Give a network its weights.
+def network_for(loaded: Loaded, experiment: Experiment) -> Segmenter:
+    """The network of an experiment with its weights. It takes memory only when all shapes fit.
 
     Raises:
         CrissCrossError: a tensor that is missing, left over, of another shape, or not finite.
     """
+    # Code of the user's own need not know a device without memory.
+    if ":" not in experiment.model.backbone:
+        with torch.device("meta"):
+            native.fitting(create_segmenter(experiment, initialise=False).state_dict(), loaded.tensors, loaded.name)
     native.check_finite(loaded.tensors, loaded.name)
+    segmenter = create_segmenter(experiment, initialise=False)
     native.fill(segmenter, loaded.tensors, loaded.name)
+    return segmenter
 
 
 def _file(source: str | os.PathLike[str], offline: bool) -> Path:

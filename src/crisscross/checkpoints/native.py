@@ -31,6 +31,11 @@ OPTIMISER = "optimiser/"
 EMBEDDING = "head.embed."
 # Of a run folder, from the ones that are wanted first.
 RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
+# What weights are computed with, and what counts.
+PLAIN = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
 # What the weights are called in a folder of the Hugging Face Hub.
 HUB_WEIGHTS = "model.safetensors"
 
@@ -121,6 +126,19 @@ def _save_file(save_file: Any, tensors: dict[str, Tensor], path: Path, header: d
     except SafetensorError as error:
         # safetensors wraps "no space left" and "read-only" in its own error.
         raise OSError(str(error)) from error
+    _sort_metadata(path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring a file's metadata, which safetensors writes in an order of chance, into that of their names."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Experiment | None, dict[str, Any]]:
@@ -172,7 +190,8 @@ def read_header_as(kind: type[Tree], path: str | os.PathLike[str]) -> tuple[Tree
     if "experiment" not in header:
         return None, {}
     if header.get("format") != FORMAT:
-        raise CrissCrossError(f"{path}: written by another version ({header.get('format')}); this one reads {FORMAT}")
+        written = repr(header.get("format"))[:40]
+        raise CrissCrossError(f"{path}: written by another version ({written}); this one reads {FORMAT}")
     values = parse_json(header["experiment"], f"{path}: its experiment")
     facts = parse_json(header.get("facts", "{}"), f"{path}: its facts")
     try:
@@ -186,12 +205,13 @@ def read_header_as(kind: type[Tree], path: str | os.PathLike[str]) -> tuple[Tree
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, "pt") as file:
             yield file
-    except (SafetensorError, OSError) as error:
+    # A damaged file can make the reader fail in any way.
+    except Exception as error:
         if what := _stranger(Path(path)):
             raise CrissCrossError(f"{path}: {what}") from error
         reason = " ".join(str(error).split())
@@ -216,7 +236,15 @@ def fill(segmenter: "Segmenter | InstanceSegmenter", tensors: dict[str, Tensor],
     Raises:
         Misfit: tensors are missing, left over or of another shape; the message names the first, with its file.
     """
-    own = segmenter.state_dict()
+    segmenter.load_state_dict(fitting(segmenter.state_dict(), tensors, source))
+
+
+def fitting(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """What a network with the state dict `own` takes of `tensors`, as `fill` does; only shapes are looked at.
+
+    Raises:
+        Misfit: as in `fill`.
+    """
     given = {key: value for key, value in tensors.items() if not key.startswith(OPTIMISER)}
     loose = {key for key in {*own, *given} if key.startswith(EMBEDDING) and not _same_shape(key, own, given)}
     needed, given = ({key: value for key, value in side.items() if key not in loose} for side in (own, given))
@@ -225,7 +253,7 @@ def fill(segmenter: "Segmenter | InstanceSegmenter", tensors: dict[str, Tensor],
     reshaped = [key for key in needed if key in given and given[key].shape != needed[key].shape]
     if problem := _first_problem(needed, given, missing, left_over, reshaped):
         raise Misfit(f"{source}: {problem}", missing, left_over, reshaped)
-    segmenter.load_state_dict(given | {key: value for key, value in own.items() if key in loose})
+    return given | {key: value for key, value in own.items() if key in loose}
 
 
 def placed(network: Network, device: str) -> Network:
@@ -240,7 +268,7 @@ def placed(network: Network, device: str) -> Network:
         raise CrissCrossError(f"device {device!r}: {str(error).splitlines()[0]}") from error
 
 
-def _same_shape(key: str, own: dict[str, Tensor], given: dict[str, Tensor]) -> bool:
+def _same_shape(key: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
     return key in own and key in given and own[key].shape == given[key].shape
 
 
@@ -273,5 +301,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
             raise CrissCrossError(
                 f"{source}: {key} is sparse, quantised, complex or without content, not plain numbers"
             )
+        if value.dtype not in PLAIN:
+            raise CrissCrossError(f"{source}: {key} holds {value.dtype}, not plain numbers")
         if not key.startswith(OPTIMISER) and value.is_floating_point() and not value.isfinite().all():
             raise CrissCrossError(f"{source}: {key} holds NaN or infinity: the training broke, or the file did")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from crisscross.checkpoints.renaming import Names, describe, our_tensors, their_tensors
+from crisscross.checkpoints.renaming import Names, describe, our_tensors
 from crisscross.config import Experiment, ModelConfig, PreprocessConfig
 
 TITLE = "PaddleSeg"
@@ -74,8 +74,3 @@ def convert(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Experimen
         CrissCrossError: a tensor that tells the configuration is missing.
     """
     return our_tensors(tensors, NAMES), describe(tensors, NAMES, "backbone.bb_2_", BACKBONES, EXPERIMENT)
-
-
-def back(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict in their names: gamma of shape [1], and no counters of batches."""
-    return their_tensors(tensors, NAMES, gamma=(1,), counters=False)

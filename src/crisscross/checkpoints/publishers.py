@@ -9,13 +9,15 @@ from crisscross.checkpoints import authors, mmseg, paddleseg, sssegmentation
 from crisscross.config import Experiment
 from crisscross.errors import CrissCrossError
 
-# By the word that `crisscross convert --to` takes.
+# Whose files are read, by our word for them.
 PUBLISHERS: dict[str, ModuleType] = {
     "mmseg": mmseg,
     "authors": authors,
     "sssegmentation": sssegmentation,
     "paddleseg": paddleseg,
 }
+# Whose files are written: the words that `crisscross convert --to` takes.
+WRITTEN = ("mmseg", "authors")
 # The fields of `model` in which publishers differ, beside the backbone.
 KINDS = ("head", "pool_shortcut", "ceil_pool", "activation", "norm", "aux_bias", "fuse_bias", "contract_dilation")
 

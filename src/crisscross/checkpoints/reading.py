@@ -1,21 +1,33 @@
-"""Other publishers' checkpoint files, read without running what they hold: PyTorch's (zip and older) and Paddle's."""
+"""Other publishers' checkpoint files, read without running what they hold: PyTorch's (zip and older) and Paddle's.
 
+Sizes are checked before memory is taken, kinds before values are used: what a file makes is no more than a few times
+as large as the file.
+"""
+
+import io
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from crisscross.checkpoints.allowed import pickle_globals, torch_globals
+from crisscross.checkpoints.scanning import Excessive, scan
 from crisscross.checkpoints.strangers import HEAD, is_safetensors, stranger
 from crisscross.errors import CrissCrossError
 
 # The number that files of torch.save before 1.6 begin with, pickled.
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 ELSEWHERE = "convert it to .safetensors where it came from"
+# Before the weights of such a file: a number, a version, what wrote it, the values and the names of their contents.
+LEGACY_PICKLES = 5
+# So many times as large as its file may a checkpoint be, which may name a tensor more than once, and so many bytes.
+TIMES, BYTES = 8, 16 << 20
 # What wrappers put before the names of the tensors.
 WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 
@@ -37,6 +49,7 @@ def read_content(path: Path) -> Content:
     content = unwrap(_read(path))
     if not content.tensors:
         raise CrissCrossError(f"{path}: holds no tensors")
+    _check_total(path, (value.numel() * value.element_size() for value in content.tensors.values()))
     return content
 
 
@@ -47,12 +60,30 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def unwrap(content: Any) -> Content:
     """The named tensors of a checkpoint, without the wrappers of training: `state_dict`, `model`, `module.`."""
+    whole = _plain(content)
+    inner = next((whole[key] for key in ("state_dict", "model") if isinstance(whole.get(key), Mapping)), whole)
+    tensors = {
+        # A tensor of a file may have attributes in the place of its methods; its share of the memory has none.
+        WRAPPERS.sub("", key): Tensor.detach(value)
+        for key, value in _plain(inner).items()
+        if type(value) in (Tensor, torch.nn.Parameter)
+    }
+    return Content(tensors, _plain(whole.get("meta")))
+
+
+def _plain(content: Any) -> dict[str, Any]:
+    """The entries of a mapping that have a text as their name; those of a file may pretend to other methods."""
     if not isinstance(content, Mapping):
-        return Content({}, {})
-    inner = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)), content)
-    meta = content.get("meta")
-    tensors = {WRAPPERS.sub("", str(key)): value for key, value in inner.items() if isinstance(value, Tensor)}
-    return Content(tensors, dict(meta) if isinstance(meta, Mapping) else {})
+        return {}
+    entries = dict.items(content) if isinstance(content, dict) else content.items()
+    return {str(key): value for key, value in entries if isinstance(key, str)}
+
+
+def _check_total(path: Path, sizes: Iterable[int]) -> None:
+    if (total := sum(sizes)) > TIMES * path.stat().st_size + BYTES:
+        raise CrissCrossError(
+            f"{path}: refused: its tensors take {total:,} bytes, the file has {path.stat().st_size:,}; {ELSEWHERE}"
+        )
 
 
 def _read(path: Path) -> Any:
@@ -61,11 +92,21 @@ def _read(path: Path) -> Any:
         raise CrissCrossError(f"{path}: {what}")
     if is_safetensors(head):
         raise CrissCrossError(f"{path}: a safetensors file; name it .safetensors")
-    if head.startswith(b"PK"):
-        _check_zip(path)
-    elif not head.startswith(LEGACY) and head.startswith(b"\x80"):
-        return _read_pickle(path)
-    return _read_torch(path)
+    try:
+        if head.startswith(b"PK"):
+            _check_zip(path)
+            return _read_torch(path)
+        with path.open("rb") as file:
+            for _ in range(LEGACY_PICKLES if head.startswith(LEGACY) else 1):
+                scan(file)
+        return _read_torch(path) if head.startswith(LEGACY) else _read_pickle(path)
+    except CrissCrossError:
+        raise
+    except Excessive as error:
+        raise CrissCrossError(f"{path}: refused: {error}; {ELSEWHERE}") from error
+    # A damaged file can make the reader fail in any way.
+    except Exception as error:
+        raise _unreadable(path, error) from error
 
 
 def _head(path: Path) -> bytes:
@@ -79,7 +120,18 @@ def _head(path: Path) -> bytes:
 def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            entries = archive.infolist()
+            names = [entry.filename for entry in entries]
+            # PyTorch packs nothing, so that no part is larger than its place in the file.
+            if any(entry.file_size > entry.compress_size for entry in entries):
+                raise CrissCrossError(
+                    f"{path}: refused: its parts are compressed, which checkpoints are not; {ELSEWHERE}"
+                )
+            _check_total(path, (entry.file_size for entry in entries))
+            for entry in entries:
+                # Readers differ in whether case matters.
+                if entry.filename.lower().endswith("data.pkl"):
+                    scan(io.BytesIO(archive.read(entry)))
     except (zipfile.BadZipFile, OSError) as error:
         raise CrissCrossError(f"{path}: truncated: the end of the file is missing; fetch it again") from error
     inner = {name.partition("/")[2] for name in names}
@@ -91,16 +143,11 @@ def _check_zip(path: Path) -> None:
 
 
 def _read_torch(path: Path) -> Any:
-    import torch
-
     try:
         with torch.serialization.safe_globals(torch_globals()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CrissCrossError(f"{path}: refused: {_reason(str(error))}; {ELSEWHERE}") from error
-    # A damaged file can make the reader fail in any way.
-    except Exception as error:
-        raise _unreadable(path, error) from error
 
 
 def _reason(message: str) -> str:
@@ -146,19 +193,18 @@ def _read_pickle(path: Path) -> dict[str, Any]:
             content = _ArrayReader(file, encoding="latin1").load()
     except _Refused as error:
         raise CrissCrossError(f"{path}: refused: it holds {error}, which could run code; {ELSEWHERE}") from error
-    # A damaged file can make the reader fail in any way.
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    entries = content.items() if isinstance(content, Mapping) else ()
-    return {str(key): _as_tensor(path, str(key), value) for key, value in entries}
+    entries = _plain(content)
+    _check_total(path, (value.nbytes for value in map(_array, entries.values()) if value is not None))
+    return {key: _as_tensor(path, key, value) for key, value in entries.items()}
+
+
+def _array(value: Any) -> np.ndarray | None:
+    array = value[1] if isinstance(value, tuple) and len(value) == 2 else value
+    return array if isinstance(array, np.ndarray) else None
 
 
 def _as_tensor(path: Path, key: str, value: Any) -> Any:
-    import numpy as np
-    import torch
-
-    array = value[1] if isinstance(value, tuple) and len(value) == 2 else value
-    if not isinstance(array, np.ndarray):
+    if (array := _array(value)) is None:
         return value
     if array.dtype.kind not in "fi" or array.dtype.itemsize > 8:
         raise CrissCrossError(f"{path}: {key} holds values of type {array.dtype}, not numbers that a network has")

@@ -119,7 +119,7 @@ def describe(
     auxiliary = "aux_head.classify.weight"
     aux = _needed(tensors, names, auxiliary) if names.theirs(auxiliary) in tensors else None
     numbers = [key.removeprefix(stage).split(".")[0] for key in tensors if key.startswith(stage)]
-    blocks = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
+    blocks = 1 + max((int(number) for number in numbers if number.isdecimal() and len(number) < 4), default=-1)
     model: ModelConfig = replace(
         experiment.model,
         backbone=backbones.get(blocks, f"resnet with {blocks} blocks in layer 3"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from crisscross.checkpoints.mmseg import BACKBONES
-from crisscross.checkpoints.renaming import Names, describe, our_tensors, their_tensors
+from crisscross.checkpoints.renaming import Names, describe, our_tensors
 from crisscross.config import Experiment
 
 TITLE = "SSSegmentation"
@@ -51,8 +51,3 @@ def convert(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Experimen
         CrissCrossError: a tensor that tells the configuration is missing.
     """
     return our_tensors(tensors, NAMES), describe(tensors, NAMES, "backbone_net.layer3.", BACKBONES, EXPERIMENT)
-
-
-def back(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict in their names."""
-    return their_tensors(tensors, NAMES, gamma=(), counters=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crisscross.cli import benchmark_clips, benchmark_evaluate, benchmark_train
-from crisscross.cli.options import add_trust, choose_device, parse_size, parse_sizes, positive, threads
+from crisscross.cli.options import add_force, add_trust, choose_device, parse_size, parse_sizes, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
+from crisscross.files import claim
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from crisscross.progress import Progress
 
 DTYPES = ("float32", "bfloat16", "float16")
+FILES = ("attention.json", "attention.md", "attention.png")
 # (sizes, rounds, peers); --quick leaves out what is slow or has to be compiled.
 USUAL = ("64x64,97x97,64x128,128x256", 7, "mmcv,non-local,sdpa,flex")
 QUICK = ("64x64,97x97", 3, "mmcv,non-local")
@@ -66,7 +68,8 @@ def _add_attention(subjects: "argparse._SubParsersAction[argparse.ArgumentParser
         help="memory for matrices over all pairs of positions (default: 4 on a CPU, half of what a GPU has free)",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help=f"{QUICK[0]}; {QUICK[2]}; {QUICK[1]} rounds")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write attention.json, attention.md, attention.png")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"write {', '.join(FILES)}")
+    add_force(parser)
     parser.set_defaults(run=run_attention)
 
 
@@ -76,6 +79,8 @@ def run_attention(arguments: argparse.Namespace) -> int:
     sizes = parse_sizes(arguments.sizes or defaults[0], arguments.channels)
     if arguments.dtype not in DTYPES:
         raise CrissCrossError(f"--dtype: unknown {arguments.dtype}; known: {', '.join(DTYPES)}")
+    if arguments.out:
+        claim((arguments.out / name for name in FILES), force=arguments.force)
 
     import torch
 

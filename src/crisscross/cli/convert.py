@@ -1,10 +1,10 @@
-"""`crisscross convert`: weights of any known publisher to ours, and ours to theirs."""
+"""`crisscross convert`: weights of any known publisher to ours, and ours to some of theirs."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import add_trust
+from crisscross.cli.options import add_force, add_trust
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from crisscross.checkpoints.convert import Converted
     from crisscross.checkpoints.native import Misfit
 
-# The words of crisscross.checkpoints.publishers.PUBLISHERS, which this file may not import before it is needed.
-PUBLISHERS = ("mmseg", "authors", "sssegmentation", "paddleseg")
+# The words of crisscross.checkpoints.publishers.WRITTEN, which this file may not import before it is needed.
+WRITTEN = ("mmseg", "authors")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,9 +34,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="a data set's name, a file of one name a line, or names with commas between",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the experiment")
-    parser.add_argument("--to", choices=PUBLISHERS, help="write in that publisher's names, to a .pth or .pdparams file")
+    parser.add_argument("--to", choices=WRITTEN, help="write in that publisher's names, to a .pth file")
     add_trust(parser)
     parser.add_argument("--half", action="store_true", help="store float16: half the size")
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -45,10 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from crisscross.checkpoints.convert import convert, save_as
-    from crisscross.checkpoints.hub import save_pretrained
-    from crisscross.checkpoints.native import Misfit, save
+    from crisscross.checkpoints.hub import FILES, save_pretrained
+    from crisscross.checkpoints.native import RUN_WEIGHTS, Misfit, save
+    from crisscross.files import claim
 
     _check_name(arguments.out, arguments.to)
+    targets = [arguments.out] if arguments.out.suffix else [arguments.out / name for name in FILES]
+    source = Path(arguments.source)
+    claim(targets, [source, *(source / name for name in (*FILES, *RUN_WEIGHTS))], arguments.force)
     try:
         converted = convert(
             arguments.source, arguments.recipe, _classes(arguments.classes), arguments.set, arguments.trust
@@ -73,7 +78,7 @@ def _check_name(out: Path, to: str | None) -> None:
     Raises:
         CrissCrossError: the ending is another format's.
     """
-    endings = {None: (".safetensors", ""), "paddleseg": (".pdparams",)}.get(to, (".pth", ".pt"))
+    endings = (".pth", ".pt") if to else (".safetensors", "")
     if out.suffix not in endings:
         wanted = " or ".join(ending or "nothing (a folder)" for ending in endings)
         raise CrissCrossError(f"{out}: must end in {wanted}" + (f" with --to {to}" if to else ""))

@@ -1,4 +1,4 @@
-"""`crisscross data`: list the known data sets, prepare one, check one, pack one into tar files."""
+"""`crisscross data`: list the known data sets, prepare or check one."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import positive, workers
+from crisscross.cli.options import add_force, workers
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
 
@@ -26,7 +26,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     listing.set_defaults(run=run_list)
     _add_prepare(actions)
     _add_check(actions)
-    _add_shard(actions)
 
 
 def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -73,38 +72,8 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="where to draw the share of each class; default: class-shares.png",
     )
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
+    add_force(check)
     check.set_defaults(run=run)
-
-
-def _add_shard(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    shard = actions.add_parser(
-        "shard",
-        help="pack a data set into a few tar files",
-        description="Pack pictures and masks, byte by byte as they are, into tar files for storage that is far away.",
-        epilog="Then train with `--data OUT --set data.name=shards`: the same samples as from DIR.",
-    )
-    shard.add_argument("root", metavar="DIR", help="the data set's folder")
-    shard.add_argument("out", type=Path, metavar="OUT", help="the folder to write; it must not hold shards yet")
-    shard.add_argument("--name", default="auto", help="as for `crisscross data check`")
-    shard.add_argument("--size", type=positive, default=256, metavar="MB", help="about so much a file; default 256")
-    shard.set_defaults(run=run_shard)
-
-
-def run_shard(arguments: argparse.Namespace) -> int:
-    """Run the command.
-
-    Raises:
-        CrissCrossError: see `crisscross.data.shards.write_shards`.
-    """
-    from crisscross.data import open_dataset
-    from crisscross.data.shards import write_shards
-
-    dataset = open_dataset(arguments.name, arguments.root)
-    files = write_shards(dataset, arguments.out, arguments.size * 1_000_000)
-    pairs = ", ".join(f"{split} {len(found)}" for split, found in dataset.splits.items())
-    say(f"{arguments.out}: {files} tar files with {dataset.name}, pairs: {pairs}")
-    say(f"now train with: --data {arguments.out} --set data.name=shards")
-    return 0
 
 
 def run_list(arguments: argparse.Namespace) -> int:
@@ -150,10 +119,12 @@ def run(arguments: argparse.Namespace) -> int:
         return instances.check(arguments)
     from crisscross.data import open_dataset
     from crisscross.data.check import check, write_share_picture
-    from crisscross.files import write_text
+    from crisscross.files import claim, write_text
     from crisscross.progress import Progress
 
     dataset = open_dataset(arguments.name, arguments.root)
+    files = [file for pairs in dataset.splits.values() for pair in pairs for file in (pair.picture, pair.mask)]
+    claim(filter(None, (arguments.picture, arguments.json)), files, arguments.force)
     with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
         report = check(dataset, lambda done, total: progress.update(done))
     if any(int(counts.sum()) for counts in report.pixels.values()):

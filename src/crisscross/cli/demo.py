@@ -5,6 +5,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli.options import add_force
+from crisscross.errors import CrissCrossError
+from crisscross.files import claim
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of the recipe"
     )
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -37,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.report import write_report
 
     out, began = arguments.out, time.monotonic()
+    _claim(out, arguments.force)
     say(f"drawing {sum(SCENES.values())} street scenes into {out / 'data'}")
     write_scenes(out / "data", SCENES, height=HEIGHT, width=WIDTH)
     dataset = open_dataset("folder", out / "data")
@@ -51,6 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _claim(out: Path, force: bool) -> None:
+    """Refuse a folder with anything in it that no demo made: much is written below it."""
+    description = out / "data" / "dataset.yaml"
+    if not force and not description.exists() and out.is_dir() and any(out.iterdir()):
+        raise CrissCrossError(f"{out}: holds something else already; choose another --out, or --force to write there")
+    claim([description, out / "report.html"], force=force)
+
+
 def _train_and_score(
     name: str, dataset: "DataSet", out: Path, changes: list[str]
 ) -> tuple["Segmenter", "Evaluation", float]:
@@ -63,7 +76,6 @@ def _train_and_score(
     from crisscross.engine.setup import Machine
     from crisscross.engine.state import BEST, LAST
     from crisscross.engine.train import train
-    from crisscross.errors import CrissCrossError
 
     folder = out / name
     for stale in (BEST, LAST):

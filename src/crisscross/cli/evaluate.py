@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import add_network, workers
+from crisscross.cli.options import add_force, add_network, workers
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
 
@@ -38,6 +38,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     data = segmenter.experiment.data
     dataset = dataset or open_dataset(data.name, arguments.data)
     split = arguments.split or (data.test_split if data.test_split in dataset.splits else data.val_split)
-    save = _saver(dataset, arguments.save_predictions)
+    save = _saver(dataset, split, arguments)
     result = evaluate(segmenter, dataset, split, arguments.workers, tta=arguments.tta, save=save)
     if not is_main_process():
         return 0
@@ -86,11 +87,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _saver(dataset: "DataSet", folder: Path | None) -> "Save | None":
+def _saver(dataset: "DataSet", split: str, arguments: argparse.Namespace) -> "Save | None":
+    """What saves predictions, if it is wanted; nothing that must stay is in the way of these and of the scores."""
+    from crisscross.data.submission import prediction_path, write_prediction
+    from crisscross.files import claim
+
+    folder: Path | None = arguments.save_predictions
+    pairs = dataset.split(split)
+    targets = [] if folder is None else [prediction_path(dataset, pair, folder) for pair in pairs]
+    files = [file for pair in pairs for file in (pair.picture, pair.mask)]
+    claim([*targets, *filter(None, [arguments.json])], [Path(arguments.network), *files], arguments.force)
     if folder is None:
         return None
-    from crisscross.data.submission import write_prediction
-
     return lambda pair, labels: write_prediction(dataset, pair, labels, folder)
 
 

@@ -114,13 +114,18 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from crisscross.data.coco_masks import import_coco
     from crisscross.engine.evaluate import choose_device, is_main_process
     from crisscross.engine.instances.evaluate import evaluate_instances
-    from crisscross.files import write_text
+    from crisscross.files import claim, output_path, write_text
 
     import_coco()
     data, device = open_coco_instances(arguments.data), choose_device(arguments.cpu)
     segmenter = load_instances(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
     split = data.split(arguments.split or segmenter.experiment.data.val_split)
     split.check_files()
+    results = arguments.save_predictions and output_path(
+        arguments.save_predictions, f"instances_{split.name}_results.json"
+    )
+    if is_main_process():
+        claim(filter(None, (arguments.json, results)), [Path(arguments.network), split.file], arguments.force)
     if is_main_process():
         for line in split.report:
             say(f"{split.name}: {line}", error=True)
@@ -130,10 +135,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     print_evaluation(result)
     if arguments.json:
         write_text(arguments.json, json.dumps(facts(result), indent=1) + "\n")
-    if arguments.save_predictions:
-        path = arguments.save_predictions / f"instances_{split.name}_results.json"
-        write_text(path, json.dumps(result.results) + "\n")
-        say(f"wrote {path}: {len(result.results)} instances as a COCO results file")
+    if results:
+        write_text(results, json.dumps(result.results) + "\n")
+        say(f"wrote {results}: {len(result.results)} instances as a COCO results file")
     return 0
 
 
@@ -182,12 +186,15 @@ def percent(value: float | None) -> str:
 def predict(arguments: argparse.Namespace) -> int:
     """Run `crisscross predict`."""
     _refuse(arguments, NOT_IN_PREDICT, "is not there for instance segmentation")
-    from crisscross.engine.instances.predict import SCORE, predict_instance_files
-    from crisscross.engine.predict import Labelled, find_pictures
+    from crisscross.engine.instances.predict import KINDS, LIST, SCORE, predict_instance_files
+    from crisscross.engine.predict import Labelled, find_pictures, outputs
+    from crisscross.files import claim
     from crisscross.progress import Progress
 
     score = SCORE if arguments.score is None else arguments.score
     pictures = find_pictures(arguments.paths, arguments.out)
+    targets = [*outputs(pictures, arguments.out, KINDS), arguments.out / LIST]
+    claim(targets, pictures, arguments.force)
     import torch
 
     from crisscross.checkpoints.instances import load_instances
@@ -214,9 +221,10 @@ def check(arguments: argparse.Namespace) -> int:
     """Run `crisscross data check DIR --name coco-instances`. Returns 0 without problems, 2 with some."""
     from crisscross.data.coco_check import check_split
     from crisscross.data.coco_instances import open_coco_instances
-    from crisscross.files import write_text
+    from crisscross.files import claim, write_text
     from crisscross.progress import Progress
 
+    claim(filter(None, (arguments.json,)), force=arguments.force)
     data = open_coco_instances(arguments.root)
     problems: list[str] = []
     for name in filter(data.has, ("train", "val")):

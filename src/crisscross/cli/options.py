@@ -31,6 +31,13 @@ def add_trust(parser: ArgumentParser) -> None:
     )
 
 
+def add_force(parser: ArgumentParser) -> None:
+    """`--force`, for commands that write files where the user says."""
+    parser.add_argument(
+        "--force", action="store_true", help="replace files that crisscross did not write, and inputs, where need be"
+    )
+
+
 def whole(low: int, high: int) -> Callable[[str], int]:
     """A reader of whole numbers from `low` to `high`, for argparse."""
 

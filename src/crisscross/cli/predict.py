@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from crisscross.cli import instances, predict_video
-from crisscross.cli.options import add_network, count, positive, share
+from crisscross.cli.options import add_force, add_network, count, positive, share
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
@@ -39,6 +39,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--score", type=share, metavar="S", help="instance segmentation: leave out what scores less (default 0.5)"
     )
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -50,23 +51,28 @@ def run(arguments: argparse.Namespace) -> int:
             raise CrissCrossError(f"{next(iter(videos))}: a video; networks of instance segmentation take pictures")
         return instances.predict(arguments)
     instances.refuse_instance_options(arguments)
+    from crisscross.engine.predict import KINDS, find_pictures, outputs
+    from crisscross.files import claim
+
+    sides = _block_and_overlap(arguments)
+    found = find_pictures(pictures, arguments.out)
+    targets = outputs(found, arguments.out, KINDS[:1] if arguments.big else KINDS)
+    claim([*videos.values(), *targets], [*videos, *found], arguments.force)
     codes = []
     if videos:
         codes.append(predict_video.run(arguments, videos))
     if pictures:
-        codes.append(_run_pictures(arguments, pictures))
+        codes.append(_run_pictures(arguments, pictures, len(found), sides))
     return max(codes)
 
 
-def _run_pictures(arguments: argparse.Namespace, paths: list[str]) -> int:
-    from crisscross.engine.predict import KINDS, Labelled, find_pictures, predict_big_files, predict_files
+def _run_pictures(arguments: argparse.Namespace, paths: list[str], count: int, sides: tuple[int, int]) -> int:
+    from crisscross.engine.predict import KINDS, Labelled, predict_big_files, predict_files
     from crisscross.progress import Progress
 
-    block, overlap = _block_and_overlap(arguments)
-    pictures = find_pictures(paths, arguments.out)
     segmenter = predict_video.load_network(arguments)
     finished = 0
-    with Progress("predict", len(pictures)) as progress:
+    with Progress("predict", count) as progress:
 
         def show(labelled: Labelled) -> None:
             nonlocal finished
@@ -80,7 +86,7 @@ def _run_pictures(arguments: argparse.Namespace, paths: list[str]) -> int:
 
         what = (segmenter, paths, arguments.out)
         if arguments.big:
-            results = predict_big_files(*what, block, overlap, show, show_block, arguments.tta)
+            results = predict_big_files(*what, *sides, show, show_block, arguments.tta)
         else:
             results = predict_files(*what, show, arguments.tta)
     failed = sum(result.error is not None for result in results)

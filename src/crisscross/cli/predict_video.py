@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.errors import CrissCrossError
+from crisscross.files import output_path
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def parted(arguments: argparse.Namespace) -> tuple[list[str], dict[Path, Path]]:
     for video in videos:
         if not video.exists():
             raise CrissCrossError(f"{video}: no such file or folder")
-        target = out if is_file else out / f"{video.stem}.mp4"
+        target = out if is_file else output_path(out, f"{video.stem}.mp4")
         taken = [other for other, its in targets.items() if its == target and other != video]
         if taken:
             raise CrissCrossError(f"{taken[0]} and {video} would both be written as {target}; predict them apart")

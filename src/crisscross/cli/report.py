@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli.options import add_force
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -19,6 +20,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="the page; default report.html"
     )
+    add_force(parser)
     parser.set_defaults(run=run)
 
 
@@ -28,8 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrissCrossError: a folder holds no run, or the page cannot be written.
     """
+    from crisscross.files import claim
     from crisscross.report.comparison import by_class, differing, overview, write_comparison
 
+    claim([arguments.out], force=arguments.force)
     folders = list(dict.fromkeys(arguments.runs))
     names = short_names(folders)
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]

@@ -13,7 +13,6 @@ from crisscross.data.coco_stuff import is_coco_stuff, open_coco_stuff
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.folder import DESCRIPTION, open_folder
 from crisscross.data.lip import is_lip, open_lip
-from crisscross.data.shards import SHARDS, open_shards
 from crisscross.data.submission import write_prediction
 from crisscross.data.voc import is_voc, is_voc_aug, open_voc2012, open_voc2012aug
 from crisscross.errors import CrissCrossError
@@ -31,12 +30,10 @@ OPENERS: dict[str, Callable[[str | os.PathLike[str]], DataSet]] = {
     "camvid": open_camvid,
     "camvid32": open_camvid32,
     "coco-stuff": open_coco_stuff,
-    "shards": open_shards,
 }
 # In this order, the narrower layout first; a described folder is what its description says.
 LAYOUTS: dict[str, Callable[[Path], bool]] = {
     "folder": lambda root: (root / DESCRIPTION).is_file(),
-    "shards": lambda root: (root / SHARDS).is_file(),
     "camvid": is_camvid,
     "cityscapes": is_cityscapes,
     "cityscapes-coarse": is_cityscapes_coarse,

@@ -9,7 +9,6 @@ import numpy as np
 
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.loader import Read
-from crisscross.data.members import modified_at, size_of
 from crisscross.data.reading import label_table, read_header, read_pair
 from crisscross.data.threads import each
 from crisscross.errors import CrissCrossError
@@ -109,7 +108,8 @@ def _write(path: Path, array: np.ndarray) -> None:
 
 def _key(pair: Pair, dataset: DataSet) -> str:
     """A name for what `read_pair` makes of these files as they are now."""
-    files = [(str(file.absolute()), size_of(file), modified_at(file)) for file in (pair.picture, pair.mask)]
+    states = [(file, file.stat()) for file in (pair.picture, pair.mask)]
+    files = [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
     meaning = [label_table(dataset).tolist(), dataset.ignore, len(dataset.classes), sorted(dataset.labels or ())]
     return hashlib.blake2b(json.dumps([files, meaning]).encode(), digest_size=16).hexdigest()
 

@@ -10,7 +10,6 @@ import numpy as np
 from crisscross.data.advice import colour_advice, label_advice, legal_values
 from crisscross.data.check_report import Problem, few
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.members import is_there, open_member, size_of
 from crisscross.data.reading import (
     colour_mask,
     illegal_labels,
@@ -54,7 +53,7 @@ def examine(dataset: DataSet, pair: Pair) -> Facts:
 
 def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[Problem]]:
     """The mask of a pair, None where it cannot be read, and what is wrong with it."""
-    if not is_there(pair.mask):
+    if not pair.mask.is_file():
         return None, [_missing_mask(pair)]
     try:
         mask = read_mask(pair.mask, colour_advice(dataset))
@@ -72,7 +71,7 @@ def look(pair: Pair) -> list[Problem]:
     """What the heads of a pair's two files tell."""
     problems, sizes = [], []
     for file, exif in ((pair.picture, True), (pair.mask, False)):
-        if file == pair.mask and not is_there(file):
+        if file == pair.mask and not file.is_file():
             problems.append(_missing_mask(pair))
             continue
         try:
@@ -115,10 +114,10 @@ def _problem(file: Path, error: CrissCrossError) -> Problem:
 
 def digest(file: Path) -> str | None:
     """Checksum of a file's bytes; None for a missing or an empty one, and for a pipe, which would never end."""
-    if not is_there(file):
+    if not file.is_file():
         return None
     try:
-        with open_member(file) as stream:
-            return hashlib.file_digest(stream, "blake2b").hexdigest() if size_of(file) else None  # type: ignore[arg-type]
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "blake2b").hexdigest() if file.stat().st_size else None
     except OSError:
         return None

@@ -10,7 +10,6 @@ from crisscross.data.check_files import digest
 from crisscross.data.check_report import Problem, few
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.layout import pictures_in
-from crisscross.data.members import is_there, size_of
 
 Place = tuple[str, Pair]
 # Folders of pictures that are called so are meant as splits.
@@ -72,7 +71,7 @@ def _twice(one: Place, other: Place) -> str:
 
 def suspects(places: Sequence[Place]) -> list[str | None]:
     """Checksums of the pictures whose path, or whose name and length, occurs again; None for all others."""
-    lengths = [size_of(pair.picture) if is_there(pair.picture) else 0 for _, pair in places]
+    lengths = [pair.picture.stat().st_size if pair.picture.is_file() else 0 for _, pair in places]
     twins = [(pair.name, length) for (_, pair), length in zip(places, lengths, strict=True)]
     paths, names = Counter(pair.picture for _, pair in places), Counter(twins)
     return [

@@ -11,7 +11,6 @@ import numpy as np
 
 from crisscross.data.advice import colour_advice, label_advice, legal_values
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.members import open_member, size_of
 from crisscross.errors import CrissCrossError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
@@ -139,9 +138,9 @@ def _opened(path: Path) -> Iterator[Any]:
     from PIL import Image
 
     with _one_line_errors(str(path)):
-        if size_of(path) == 0:
+        if path.stat().st_size == 0:
             raise CrissCrossError(f"{path}: empty file (0 bytes)")
-        with open_member(path) as file, Image.open(file) as picture:
+        with path.open("rb") as file, Image.open(file) as picture:
             yield picture
 
 

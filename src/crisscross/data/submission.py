@@ -9,7 +9,7 @@ from crisscross.data.cityscapes import LABEL_IDS
 from crisscross.data.colour import index_picture
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.palette import voc_palette
-from crisscross.files import write_atomically
+from crisscross.files import output_path, write_atomically
 
 # All 256, so that viewers show the 21 classes and the border, 255, as those of the ground truth.
 VOC_PALETTE = voc_palette(256)
@@ -37,20 +37,29 @@ def write_prediction(dataset: DataSet, pair: Pair, labels: np.ndarray, folder: P
 
     Raises:
         ValueError: the labels are no uint8 [H, W], or hold a number that is no class.
-        CrissCrossError: the file cannot be written.
+        CrissCrossError: the file cannot be written, or the pair's name leads out of the folder.
     """
     if labels.dtype != np.uint8 or labels.ndim != 2:
         raise ValueError(f"labels must be uint8 [H, W], got {labels.dtype} {list(labels.shape)}")
     if labels.max(initial=0) >= len(dataset.classes):
         raise ValueError(f"labels hold {int(labels.max())}, but there are {len(dataset.classes)} classes")
-    path, palette = Path(folder) / f"{pair.name}.png", None
+    path = prediction_path(dataset, pair, folder)
     if dataset.name.startswith("cityscapes"):
-        path = Path(folder) / f"{pair.name}_pred_labelIds.png"
         labels = np.array(LABEL_IDS, np.uint8)[labels]
     elif dataset.name == "ade20k":
         labels = labels + np.uint8(1)
-    elif dataset.name.startswith("voc2012"):
-        path, palette = Path(folder) / VOC_RESULTS / f"{pair.name}.png", VOC_PALETTE
-    picture = index_picture(labels, palette)
+    picture = index_picture(labels, VOC_PALETTE if dataset.name.startswith("voc2012") else None)
     write_atomically(path, partial(picture.save, format="PNG"))
     return path
+
+
+def prediction_path(dataset: DataSet, pair: Pair, folder: Path) -> Path:
+    """The file that `write_prediction` writes.
+
+    Raises:
+        CrissCrossError: the pair's name leads out of the folder.
+    """
+    if dataset.name.startswith("cityscapes"):
+        return output_path(folder, f"{pair.name}_pred_labelIds.png")
+    inside = VOC_RESULTS if dataset.name.startswith("voc2012") else Path()
+    return output_path(folder, inside / f"{pair.name}.png")

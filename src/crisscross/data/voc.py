@@ -7,6 +7,7 @@ from pathlib import Path
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.layout import needed_folder, read_names
 from crisscross.data.palette import voc_palette
+from crisscross.files import joined
 
 CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -49,7 +50,7 @@ def open_voc2012(root: str | os.PathLike[str]) -> DataSet:
     """Open Pascal VOC 2012 (Everingham et al. 2010): train 1,464, val 1,449, trainval 2,913 pictures.
 
     Raises:
-        CrissCrossError: a missing folder or list.
+        CrissCrossError: a missing folder or list, or a name that leads out of the folder.
     """
     root = voc_folder(root)
     splits = {"train": _listed(root, "train"), "val": _listed(root, "val")}
@@ -65,7 +66,7 @@ def open_voc2012aug(root: str | os.PathLike[str]) -> DataSet:
     is missing, what a list trainaug.txt or train_aug.txt, as others hand out, holds beyond train.txt serves.
 
     Raises:
-        CrissCrossError: a missing folder or list.
+        CrissCrossError: a missing folder or list, or a name that leads out of the folder.
     """
     root = voc_folder(root)
     fix = f"type `crisscross data prepare voc2012aug {root}`"
@@ -86,4 +87,5 @@ def _listed(root: Path, split: str) -> tuple[Pair, ...]:
 
 
 def _pairs(root: Path, names: Iterable[str], masks: str) -> tuple[Pair, ...]:
-    return tuple(Pair(name, root / "JPEGImages" / f"{name}.jpg", root / masks / f"{name}.png") for name in names)
+    pictures, labels = root / "JPEGImages", root / masks
+    return tuple(Pair(name, joined(pictures, f"{name}.jpg"), joined(labels, f"{name}.png")) for name in names)

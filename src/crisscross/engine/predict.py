@@ -1,7 +1,7 @@
 """Label files: index picture, colour picture and overlay for each; of very large ones the index picture alone."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from crisscross.data.colour import colourise, index_picture, overlay
 from crisscross.data.layout import pictures_in
 from crisscross.data.reading import PICTURE_SUFFIXES, read_picture
 from crisscross.errors import CrissCrossError
-from crisscross.files import write_atomically
+from crisscross.files import output_path, write_atomically
 from crisscross.models import Segmenter
 
 KINDS = ("labels", "colour", "overlay")
@@ -53,6 +53,15 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], out: Path | None = No
     return found
 
 
+def outputs(pictures: Mapping[Path, Path], out: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
+    """The files that `find_pictures`' pictures become.
+
+    Raises:
+        CrissCrossError: a link leads out of the folder.
+    """
+    return [output_path(out, f"{kind}/{target}.png") for target in pictures.values() for kind in kinds]
+
+
 def _within(path: Path, folder: Path | None) -> bool:
     return folder is not None and folder.resolve() in path.resolve().parents
 
@@ -78,7 +87,7 @@ def predict_files(
         except CrissCrossError as error:
             return Labelled(source, error=str(error))
         labels = segmenter.predict(picture, tta=tta).labels
-        written = tuple(out / kind / f"{target}.png" for kind in KINDS)
+        written = tuple(outputs({source: target}, out))
         pictures = (index_picture(labels, segmenter.palette), *map(_rgb, _drawn(picture, labels, segmenter)))
         for path, content in zip(written, pictures, strict=True):
             _write(path, content)
@@ -109,7 +118,7 @@ def predict_big_files(
         except CrissCrossError as error:
             line = str(error)
             return Labelled(source, error=line if str(source) in line else f"{source}: {line}")
-        path = out / KINDS[0] / f"{target}.png"
+        (path,) = outputs({source: target}, out, KINDS[:1])
         _write(path, index_picture(labels, segmenter.palette))
         return Labelled(source, (path,))
 

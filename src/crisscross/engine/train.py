@@ -163,7 +163,7 @@ class _Run:
         total, self.began = self.experiment.train.iterations, time.perf_counter()
         self.seconds_before, shown = self.facts["seconds"], self.accelerator.is_main_process
         if shown:
-            remove_leftovers(self.folder)
+            remove_leftovers(self.folder, alone=True)
             write_text(self.folder / "experiment.yaml", to_yaml(self.experiment))
             write_record(self.folder, self.experiment, self.dataset, asdict(self.machine), self.position.iteration)
         start_trackers(self.accelerator, self.machine.trackers, self.experiment, self.folder)

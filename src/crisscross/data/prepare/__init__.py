@@ -22,7 +22,7 @@ PREPARE: dict[str, Callable[[Path, Path], Plan]] = {
     "camvid32": camvid32_jobs,
     "coco-stuff": coco_stuff_jobs,
 }
-NOT_NEEDED = ("ade20k", "voc2012", "lip", "camvid", "folder", "shards")
+NOT_NEEDED = ("ade20k", "voc2012", "lip", "camvid", "folder")
 
 
 def prepare(name: str, root: Path, out: Path | None = None, workers: int = 1) -> Prepared:

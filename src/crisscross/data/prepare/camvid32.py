@@ -12,6 +12,7 @@ from crisscross.data.palette import Palette
 from crisscross.data.prepare.work import Job, Plan, write_mask
 from crisscross.data.reading import read_picture
 from crisscross.errors import CrissCrossError
+from crisscross.files import output_path
 
 # More than this share of unknown colours means another table, not a stray pixel.
 STRAY = 0.01
@@ -28,7 +29,7 @@ def camvid32_jobs(root: Path, out: Path) -> Plan:
     files = pictures_in(folder, "_L.png")
     if not files:
         raise CrissCrossError(f"{folder}: no labels *_L.png here; unpack LabeledApproved_full.zip of CamVid here")
-    jobs = [Job(out / INDEX / path.name, partial(to_index, path, palette)) for path in files]
+    jobs = [Job(output_path(out, f"{INDEX}/{path.name}"), partial(to_index, path, palette)) for path in files]
     return Plan(jobs, odd=f"pixels with a colour that {COLOUR_TABLE} does not hold became Void")
 
 

@@ -10,6 +10,7 @@ from crisscross.data.layout import pictures_in
 from crisscross.data.prepare.work import Job, Plan, write_mask
 from crisscross.data.reading import read_mask
 from crisscross.errors import CrissCrossError
+from crisscross.files import output_path
 
 
 def cityscapes_jobs(root: Path, out: Path) -> Plan:
@@ -32,7 +33,7 @@ def cityscapes_jobs(root: Path, out: Path) -> Plan:
 
 
 def _target(path: Path, root: Path, out: Path) -> Path:
-    return out / path.relative_to(root).with_name(path.name.removesuffix(LABEL_IDS_END) + TRAIN_IDS_END)
+    return output_path(out, path.relative_to(root).with_name(path.name.removesuffix(LABEL_IDS_END) + TRAIN_IDS_END))
 
 
 def to_train_ids(source: Path, target: Path) -> int:

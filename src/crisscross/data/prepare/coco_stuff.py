@@ -13,6 +13,7 @@ from crisscross.data.coco_stuff import LABELS, MASKS, SPLITS, UNLABELLED
 from crisscross.data.layout import needed_file
 from crisscross.data.prepare.work import Job, Plan, needed_package, write_mask
 from crisscross.errors import CrissCrossError
+from crisscross.files import output_path
 
 # The stuff files give the place of all things this number; where no thing is painted over it, nothing is known.
 OTHER = 183
@@ -46,7 +47,7 @@ def _split_jobs(root: Path, out: Path, split: str) -> list[Job]:
             layers[annotation["image_id"]][layer].append(annotation)
     jobs: dict[Path, Job] = {}
     for image in read_images(stuff, trees[stuff]):
-        target = out / MASKS / split / f"{Path(image.file_name).stem}.png"
+        target = output_path(out, f"{MASKS}/{split}/{Path(image.file_name).stem}.png")
         if target in jobs:
             raise CrissCrossError(f"{stuff}: two images would have the map {target.name}; file names must be unique")
         below, above = layers[image.number]

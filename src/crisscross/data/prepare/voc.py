@@ -12,7 +12,7 @@ from crisscross.data.prepare.work import Job, Plan, needed_package, unique_targe
 from crisscross.data.reading import read_mask
 from crisscross.data.voc import AUGMENTED, CLASSES, LISTS, MASKS, voc_folder
 from crisscross.errors import CrissCrossError
-from crisscross.files import write_text
+from crisscross.files import joined, output_path, write_text
 
 # Where benchmark.tgz is usually unpacked, seen from VOC2012, from its VOCdevkit and from the folder above.
 PLACES = ("benchmark_RELEASE/dataset", "VOCaug/dataset", "SBD", "sbd", "dataset")
@@ -26,7 +26,7 @@ def voc_jobs(root: Path, out: Path) -> Plan:
     aug.txt lists the pictures of SBD's train.txt and val.txt that are in neither VOC's train.txt nor its val.txt.
 
     Raises:
-        CrissCrossError: VOC, SBD, one of their lists or the package scipy is missing.
+        CrissCrossError: VOC, SBD, one of their lists or the package scipy is missing, or a list names a file elsewhere.
     """
     voc = voc_folder(root)
     sbd = _sbd(root, voc)
@@ -38,14 +38,29 @@ def voc_jobs(root: Path, out: Path) -> Plan:
     augmented = sorted(named - {*train, *val})
     target = out / voc.relative_to(root)
     jobs = [
-        Job(target / AUGMENTED / f"{name}.png", partial(from_mat, sbd / "cls" / f"{name}.mat")) for name in augmented
+        Job(output_path(target / AUGMENTED, f"{name}.png"), partial(from_mat, joined(sbd / "cls", f"{name}.mat")))
+        for name in augmented
     ]
-    jobs += [Job(target / AUGMENTED / f"{name}.png", partial(own, voc / MASKS / f"{name}.png")) for name in train]
-    lists = "\n".join(augmented) + "\n"
+    jobs += [
+        Job(output_path(target / AUGMENTED, f"{name}.png"), partial(own, joined(voc / MASKS, f"{name}.png")))
+        for name in train
+    ]
+    listed = output_path(target / LISTS, "aug.txt")
     line = f"train of voc2012aug: {len(train) + len(augmented):,} = {len(train):,} + {len(augmented):,} pictures"
     if (len(train), len(augmented)) != (TRAIN, AUG):
         line = f"warning: {line}; the published ones are {TRAIN + AUG:,} = {TRAIN:,} + {AUG:,}"
-    return Plan(unique_targets(jobs), partial(write_text, target / LISTS / "aug.txt", lists), (line,))
+    return Plan(unique_targets(jobs), partial(_write_list, listed, "\n".join(augmented) + "\n"), (line,))
+
+
+def _write_list(path: Path, text: str) -> None:
+    """Write the list; one that says otherwise stays.
+
+    Raises:
+        CrissCrossError: another list is there, or it cannot be written.
+    """
+    if path.is_file() and path.read_bytes() != text.encode():
+        raise CrissCrossError(f"{path}: lists other pictures than SBD's; move it away and type the same again")
+    write_text(path, text)
 
 
 def _sbd(root: Path, voc: Path) -> Path:

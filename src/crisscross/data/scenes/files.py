@@ -7,6 +7,7 @@ import numpy as np
 
 from crisscross.data.scenes.canvas import CLASSES, PALETTE
 from crisscross.data.scenes.compose import IGNORE, draw_scene
+from crisscross.files import write_text
 
 SEEDS_APART = 1_000_000
 
@@ -35,6 +36,7 @@ def write_scenes(root: Path, counts: Mapping[str, int], seed: int = 0, height: i
         seed: which data set; two seeds have no scene in common.
         height, width: pixels.
     """
+    _write_description(root, counts)
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for split, seeds in scene_seeds(counts, seed).items():
@@ -42,7 +44,6 @@ def write_scenes(root: Path, counts: Mapping[str, int], seed: int = 0, height: i
         for name, scene in zip(names, seeds, strict=True):
             _write_pair(root, name, *draw_scene(scene, height, width))
         (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    _write_description(root, counts)
 
 
 def _write_pair(root: Path, name: str, picture: np.ndarray, labels: np.ndarray) -> None:
@@ -66,4 +67,4 @@ def _write_description(root: Path, counts: Mapping[str, int]) -> None:
         "splits": {split: f"{split}.txt" for split in counts},
     }
     text = yaml.safe_dump(description, sort_keys=False, default_flow_style=None, width=120)
-    (root / "dataset.yaml").write_text(text, encoding="utf-8")
+    write_text(root / "dataset.yaml", text)

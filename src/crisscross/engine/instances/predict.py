@@ -9,11 +9,13 @@ from typing import Any
 from crisscross.data.coco_masks import encode, import_coco
 from crisscross.data.reading import read_picture
 from crisscross.engine.instances.draw import draw
-from crisscross.engine.predict import Labelled
+from crisscross.engine.predict import Labelled, outputs
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically, write_text
 from crisscross.models.instances import Instances, InstanceSegmenter
 
+# A folder of drawn pictures, and the file with all instances.
+KINDS, LIST = ("drawn",), "instances.json"
 # Below it people rather see nothing.
 SCORE = 0.5
 
@@ -49,14 +51,14 @@ def predict_instance_files(
             done(results[-1], count)
             continue
         instances = segmenter.predict(picture).above(score)
-        path = out / "drawn" / f"{target}.png"
+        (path,) = outputs({source: target}, out, KINDS)
         write_atomically(path, partial(draw(picture, instances).save, format="PNG", compress_level=3))
         found.append({"file": str(source), "height": picture.shape[0], "width": picture.shape[1]})
         found[-1]["instances"] = as_entries(instances)
         results.append(Labelled(source, (path,)))
         done(results[-1], count)
     if found:
-        write_text(out / "instances.json", json.dumps(found, indent=1) + "\n")
+        write_text(out / LIST, json.dumps(found, indent=1) + "\n")
     return results
 
 

@@ -175,7 +175,7 @@ class _Run:
         total, began, shown = self.experiment.train.iterations, time.perf_counter(), self.accelerator.is_main_process
         self.began, self.seconds_before = began, self.facts["seconds"]
         if shown:
-            remove_leftovers(self.folder)
+            remove_leftovers(self.folder, alone=True)
             write_text(self.folder / "experiment.yaml", to_yaml(self.experiment))
             write_record(self.folder, self.experiment, self.data, asdict(self.machine), self.position.iteration)
         start_trackers(self.accelerator, self.machine.trackers, self.experiment, self.folder)

@@ -1,8 +1,7 @@
-"""Where pictures come from must not matter: files, a cache in memory or on disk, tar files."""
+"""Where pictures come from must not matter: files, a cache in memory or on disk."""
 
 import os
 import signal
-import tarfile
 import threading
 import time
 from pathlib import Path
@@ -13,14 +12,11 @@ import torch
 from PIL import Image
 
 from crisscross.checkpoints import native
-from crisscross.cli import main
-from crisscross.data import DataSet, open_dataset, open_folder
+from crisscross.data import DataSet, open_folder
 from crisscross.data import cache as caches
 from crisscross.data.cache import open_cache
-from crisscross.data.check import check
 from crisscross.data.loader import TrainingSamples
 from crisscross.data.reading import read_pair
-from crisscross.data.shards import open_shards, write_shards
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
@@ -84,58 +80,6 @@ def test_caches_that_cannot_be_had_say_so(dataset, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(CrissCrossError, match=r"file.*cannot be written"):
         open_cache(f"disk:{tmp_path / 'file'}", dataset, ())(dataset.split("train")[0], dataset)
-
-
-@pytest.fixture(scope="module")
-def shards(dataset, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("shards") / "out"
-    # Two pairs or so in each tar file.
-    assert write_shards(dataset, out, 45_000) > 2
-    return out
-
-
-def test_shards_give_the_same_samples_from_the_same_bytes(folder, dataset, shards):
-    packed = open_dataset("auto", shards)
-    assert packed.classes == dataset.classes and packed.palette == dataset.palette
-    for split, pairs in dataset.splits.items():
-        assert [pair.name for pair in packed.split(split)] == [pair.name for pair in pairs]
-    assert same(stream(dataset), stream(packed))
-    held = {}
-    for tar in sorted(shards.glob("*.tar")):
-        with tarfile.open(tar) as file:
-            held |= {name: file.extractfile(name).read() for name in file.getnames()}
-    for pair, original in zip(packed.split("train"), dataset.split("train"), strict=True):
-        assert held[pair.picture.name] == original.picture.read_bytes()
-        assert held[pair.mask.name] == original.mask.read_bytes()
-    assert not check(packed).errors
-    assert check(packed).pixels["train"].tolist() == check(dataset).pixels["train"].tolist()
-
-
-def test_training_from_shards_gives_the_same_weights(dataset, shards, tmp_path):
-    words = ("train.iterations=2",)
-    train(experiment(*words), dataset, tmp_path / "files", Machine(workers=1))
-    train(experiment(*words), open_shards(shards), tmp_path / "shards", Machine(workers=1, cache="ram"))
-    ours, theirs = (native.read(tmp_path / name / "last.safetensors")[0] for name in ("files", "shards"))
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-
-
-def test_shards_without_an_index_are_scanned_and_damaged_ones_named(folder, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert main(["data", "shard", str(folder), str(out)]) == 0
-    assert "pairs: train 5, val 2" in capsys.readouterr().out
-    assert main(["data", "shard", str(folder), str(out)]) == 2
-    assert "holds shards already" in capsys.readouterr().err
-    plain = stream(open_shards(out))
-    (out / "00000.tar.index.json").unlink()
-    os.utime(out / "00000.tar", ns=(5, 5))
-    assert same(plain, stream(open_shards(out)))
-    packed, tar = open_shards(out), out / "00000.tar"
-    tar.write_bytes(tar.read_bytes()[:9000])
-    with pytest.raises(CrissCrossError, match=r"00000\.tar"):
-        stream(packed)
-    (out / "shards.json").write_text("{}")
-    with pytest.raises(CrissCrossError, match=r"shards\.json: not what `crisscross data shard` writes"):
-        open_shards(out)
 
 
 # --- processes that read ---
