@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from crisscross.layers import rebuild
 from crisscross.layers.norm import AbsoluteBatchNorm2d
+from crisscross.layers.plain import is_plain
 from crisscross.layers.rebuild import Recipe
 
 # A sum is made of the one before it, and that of another: so many in a row are made again and held together. Where
@@ -42,7 +43,7 @@ def make_lean(network: nn.Module, convolutions: bool = False) -> int:
             count += 1
         elif convolutions and _widens(module):
             module.register_forward_hook(_after_convolution)
-        elif parts := _parts(module):
+        elif (parts := _parts(module)) and "forward" not in module.__dict__:
             module.lean_parts = parts  # type: ignore[assignment]
             module.forward = MethodType(_residual_forward, module)
     network.register_forward_pre_hook(_enter)
@@ -65,7 +66,7 @@ def _leave(network: Any, inputs: Any, output: Any) -> None:
 
 
 def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    if not rebuild.active() or output.grad_fn is None:
+    if not rebuild.active() or output.grad_fn is None or not is_plain(norm, *NORMS, own_hooks=1):
         return
     (x,) = inputs
     scale = norm.scale() if isinstance(norm, AbsoluteBatchNorm2d) else norm.weight
@@ -86,7 +87,7 @@ def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
 
 
 def _before_activation(longest: int, activation: Any, inputs: tuple[Tensor]) -> None:
-    if not rebuild.active():
+    if not rebuild.active() or not is_plain(activation, *ACTIVATIONS, own_hooks=1):
         return
     (x,) = inputs
     source = rebuild.recipe_of(x)
@@ -108,12 +109,13 @@ def _widens(module: nn.Module) -> bool:
         type(module) is nn.Conv2d
         and module.kernel_size == (1, 1)
         and module.groups == 1
+        and module.padding == (0, 0)
         and module.out_channels >= 2 * module.in_channels
     )
 
 
 def _after_convolution(convolution: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    if not rebuild.active() or output.grad_fn is None:
+    if not rebuild.active() or output.grad_fn is None or not is_plain(convolution, nn.Conv2d, own_hooks=1):
         return
     (x,) = inputs
     source = rebuild.recipe_of(x) or x
