@@ -1,6 +1,7 @@
 """Option values that several commands share."""
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,20 @@ def add_network(parser: ArgumentParser) -> None:
     parser.add_argument("network", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights for the recipe NAME, of any publisher")
     parser.add_argument("--offline", action="store_true", help="download nothing")
+
+
+def add_precision(parser: ArgumentParser) -> None:
+    """`--precision`, None where it is not given; see `computing_in`."""
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="of convolutions and matrix products (default fp32)"
+    )
+
+
+def computing_in(arguments: Namespace, network: "torch.nn.Module") -> AbstractContextManager[object]:
+    """Inside, the network computes as `--precision` says."""
+    from crisscross.layers import modes
+
+    return modes.computing_in(arguments.precision or "fp32", modes.device_of(network))
 
 
 def count(text: str) -> int:
