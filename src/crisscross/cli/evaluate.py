@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import add_force, add_network, workers
+from crisscross.cli.options import add_force, add_network, add_precision, computing_in, workers
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
 
@@ -39,6 +39,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")
     add_force(parser)
+    add_precision(parser)
     parser.set_defaults(run=run)
 
 
@@ -78,12 +79,16 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = dataset or open_dataset(data.name, arguments.data)
     split = arguments.split or (data.test_split if data.test_split in dataset.splits else data.val_split)
     save = _saver(dataset, split, arguments)
-    result = evaluate(segmenter, dataset, split, arguments.workers, tta=arguments.tta, save=save)
+    with computing_in(arguments, segmenter):
+        result = evaluate(segmenter, dataset, split, arguments.workers, tta=arguments.tta, save=save)
     if not is_main_process():
         return 0
     print_evaluation(result, dataset.classes)
+    if arguments.precision:
+        print(f"computed in {arguments.precision}")
     if arguments.json:
-        write_text(arguments.json, json.dumps(facts(result, dataset.classes), indent=1) + "\n")
+        told = facts(result, dataset.classes) | {"precision": arguments.precision or "fp32"}
+        write_text(arguments.json, json.dumps(told, indent=1) + "\n")
     return 0
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # Options of the three commands that mean something for semantic segmentation alone.
 NOT_IN_TRAIN = ("cache", "recompute", "compile", "shard")
-NOT_IN_EVALUATE = ("name", "tta", "optimize")
-NOT_IN_PREDICT = ("optimize", "tta", "big", "block", "overlap")
+NOT_IN_EVALUATE = ("name", "tta", "optimize", "precision")
+NOT_IN_PREDICT = ("optimize", "tta", "big", "block", "overlap", "precision")
 # How many problems of a data set are printed.
 PROBLEMS = 50
 # Options that mean something here alone.

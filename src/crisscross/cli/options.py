@@ -1,7 +1,8 @@
 """Option values that several commands share."""
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,24 @@ def add_trust(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="import what weights in this folder name as package.module:attribute",
     )
+
+
+def add_precision(parser: ArgumentParser) -> None:
+    """`--precision`, None where it is not given; see `computing_in`."""
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="of convolutions and matrix products (default fp32)"
+    )
+
+
+def computing_in(arguments: Namespace, network: "torch.nn.Module") -> AbstractContextManager[object]:
+    """Inside, the network computes as `--precision` says."""
+    from crisscross.layers import modes
+    from crisscross.layers.precision import check_precision
+
+    precision, device = arguments.precision or "fp32", modes.device_of(network)
+    if device.type == "cuda":
+        check_precision(precision, device, "--precision")
+    return modes.computing_in(precision, device)
 
 
 def add_force(parser: ArgumentParser) -> None:

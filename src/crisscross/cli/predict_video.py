@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli.options import computing_in
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
 from crisscross.terminal import say
@@ -124,7 +125,8 @@ def _label(segmenter: "Segmenter", source: Path, target: Path, arguments: argpar
             progress.total = expected
             progress.update(result.frames, rate=f"{result.fps:.2f} frames/s ({result.realtime:.2f} x real time)")
 
-        result = predict_video(segmenter, source, target, arguments.view or "overlay", arguments.tta, show)
+        with computing_in(arguments, segmenter):
+            result = predict_video(segmenter, source, target, arguments.view or "overlay", arguments.tta, show)
         tell(result.problems)
         if progress.done != progress.total:
             # The number was an estimate.

@@ -23,7 +23,7 @@ from crisscross.data.palette import default_names
 from crisscross.engine.interrupt import Interrupted
 from crisscross.engine.labelling import LabelledPair, labelled_pairs
 from crisscross.errors import CrissCrossError
-from crisscross.layers.modes import evaluating
+from crisscross.layers.modes import device_of, evaluating
 from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
@@ -123,7 +123,7 @@ def evaluate(
     check_clips(dataset, split, segmenter.experiment.model.frames)
     mine = runs(dataset, pairs)[state.process_index :: state.num_processes]
     tally = _Tally(dataset, save, Progress(title, sum(map(len, mine)), show=state.is_main_process))
-    device = next(segmenter.parameters()).device
+    device = device_of(segmenter)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     # Several processes have to finish together.

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from crisscross.layers import rebuild
 from crisscross.layers.norm import AbsoluteBatchNorm2d
+from crisscross.layers.plain import is_plain
 from crisscross.layers.rebuild import Recipe
 
 # A sum is made of the one before it, and that of another: so many in a row are made again and held together.
@@ -37,7 +38,7 @@ def make_lean(network: nn.Module) -> int:
             count += 1
         elif type(module) in ACTIVATIONS and module.inplace:
             module.register_forward_pre_hook(_before_activation)
-        elif parts := _parts(module):
+        elif (parts := _parts(module)) and "forward" not in module.__dict__:
             module.lean_parts = parts  # type: ignore[assignment]
             module.forward = MethodType(_residual_forward, module)
     network.register_forward_pre_hook(_enter)
@@ -60,7 +61,7 @@ def _leave(network: Any, inputs: Any, output: Any) -> None:
 
 
 def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    if not rebuild.active() or output.grad_fn is None:
+    if not rebuild.active() or output.grad_fn is None or not is_plain(norm, *NORMS, own_hooks=1):
         return
     (x,) = inputs
     scale = norm.scale() if isinstance(norm, AbsoluteBatchNorm2d) else norm.weight
@@ -85,7 +86,7 @@ def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
 
 
 def _before_activation(activation: Any, inputs: tuple[Tensor]) -> None:
-    if not rebuild.active():
+    if not rebuild.active() or not is_plain(activation, *ACTIVATIONS, own_hooks=1):
         return
     (x,) = inputs
     source = rebuild.recipe_of(x)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from crisscross.data.preprocess import normalise, resize_to_scale
 from crisscross.data.reading import read_picture
 from crisscross.errors import CrissCrossError
 from crisscross.heads import AuxiliaryHead, CE2PHead, create_head
-from crisscross.layers.modes import evaluating
+from crisscross.layers.modes import device_of, dtype_of, evaluating, lay_out
 
 
 class Logits(NamedTuple):
@@ -89,6 +89,14 @@ class Segmenter(nn.Module):
         )
         self.backbone.freeze(model.frozen)
 
+    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> Self:
+        """As `nn.Module.to`; a memory format is for the convolutions over images: torch has none for both kinds."""
+        if args or kwargs:
+            super().to(*args, **kwargs)
+        if memory_format is not None:
+            lay_out(self, memory_format)
+        return self
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names; label k is `classes[k]`."""
@@ -129,10 +137,11 @@ class Segmenter(nn.Module):
     def preprocess(self, picture: Tensor, scale: tuple[int, int] | None = None) -> Tensor:
         """uint8 RGB [3, H, W] -> the normalised float tensor [1, 3, h, w] on this network's device; of [T, 3, H, W] T.
 
-        `scale` (width, height) takes the place of the stored `preprocess.scale`.
+        It has the network's dtype. `scale` (width, height) takes the place of the stored `preprocess.scale`.
         """
-        device, config = next(self.parameters()).device, self.experiment.preprocess
-        return normalise(resize_to_scale(picture, scale or config.scale), config, device)
+        config = self.experiment.preprocess
+        x = normalise(resize_to_scale(picture, scale or config.scale), config, device_of(self))
+        return x.to(dtype_of(self))
 
     @torch.inference_mode()
     def logits_at(self, picture: Tensor) -> Tensor:

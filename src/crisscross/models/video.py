@@ -6,7 +6,7 @@ Everything else is the network for pictures: heads, losses, inference, files.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,16 +81,6 @@ class VideoSegmenter(Segmenter):
     def frames(self) -> int:
         """T, the number of frames in a clip."""
         return self.experiment.model.frames
-
-    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> Self:
-        """As `nn.Module.to`; a memory format is for the convolutions over pictures: torch has none for both kinds."""
-        if args or kwargs:
-            super().to(*args, **kwargs)
-        if memory_format is not None:
-            for weight in self.parameters():
-                if weight.dim() == 4:
-                    weight.data = weight.data.contiguous(memory_format=memory_format)
-        return self
 
     def coarse(self, x: Tensor) -> Logits:
         """As `Segmenter.coarse`, for the labelled frames of clips.

@@ -176,12 +176,15 @@ def criss_cross_block(
         x's shape, dtype and memory format.
 
     Raises:
-        ValueError: x does not fit the weights, or the backend is unknown or cannot run.
+        ValueError: x does not fit the weights or lies on another device, or the backend is unknown or cannot run.
     """
     channels = weights.value.shape[0]
     if x.dim() not in (4, 5) or x.shape[1] != channels:
         sizes = "T, H, W" if x.dim() == 5 else "H, W"
         raise ValueError(f"x must be [B, {channels}, {sizes}], got {tuple(x.shape)}")
+    if any(weight.device != x.device for weight in weights):
+        found = " and ".join(sorted({str(weight.device) for weight in weights}))
+        raise ValueError(f"x is on {x.device}, the layer on {found}: move one of them, as in layer.to(x.device)")
     if x.dim() == 5:
         reach = reach._replace(frames=x.shape[2])
     x_cast, *cast = to_autocast(x, *weights)
