@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from crisscross.checkpoints.strangers import HEAD, stranger
-from crisscross.config import Experiment, from_dict, to_dict
-from crisscross.config.parse import Tree, task_of
+from crisscross.config import Experiment, apply_overrides, from_dict, to_dict
+from crisscross.config.parse import Tree, flatten, task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
@@ -164,8 +164,13 @@ def stored_task(path: str | os.PathLike[str]) -> str:
         return task_of({})
 
 
-def read_header_as(kind: type[Tree], path: str | os.PathLike[str]) -> tuple[Tree | None, dict[str, Any]]:
-    """`read_header` for an experiment of `kind`; that of another task is refused."""
+def read_header_as(
+    kind: type[Tree], path: str | os.PathLike[str], unsaid: Mapping[str, Any] | None = None
+) -> tuple[Tree | None, dict[str, Any]]:
+    """`read_header` for an experiment of `kind`; that of another task is refused.
+
+    `unsaid` are values by dotted key that an experiment has which does not name them, in place of their defaults.
+    """
     with _opened(path) as file:
         header = file.metadata() or {}
     if "experiment" not in header:
@@ -173,10 +178,11 @@ def read_header_as(kind: type[Tree], path: str | os.PathLike[str]) -> tuple[Tree
     if header.get("format") != FORMAT:
         raise CrissCrossError(f"{path}: written by another version ({header.get('format')}); this one reads {FORMAT}")
     try:
-        experiment, facts = (
-            from_dict(kind, json.loads(header["experiment"])),
-            json.loads(header.get("facts", "{}")),
-        )
+        values, facts = json.loads(header["experiment"]), json.loads(header.get("facts", "{}"))
+        experiment = from_dict(kind, values)
+        if unsaid:
+            said = flatten(values)
+            experiment = apply_overrides(experiment, {key: unsaid[key] for key in unsaid if key not in said})
     except (CrissCrossError, ValueError, RecursionError) as error:
         raise CrissCrossError(f"{path}: {error}") from error
     if not isinstance(facts, dict):

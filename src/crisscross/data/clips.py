@@ -211,7 +211,9 @@ class ClipSamples(TrainingSamples):
         picture = self._stacked([read[pair][0].permute(2, 0, 1) for pair in clip.pairs], clip)
         mask = torch.stack([read[clip.pairs[place]][1] for place in clip.places])
         ignore, flip_pairs = self.dataset.ignore, experiment.data.flip_pairs or self.dataset.flip_pairs
-        picture, mask = augment(picture, mask, experiment.augment, ignore, generator, flip_pairs)
+        picture, mask = augment(
+            picture, mask, experiment.augment, ignore, generator, flip_pairs, rule=experiment.preprocess.resize
+        )
         normal = normalise(picture, experiment.preprocess)
         return (*pad(normal, mask, experiment.augment.crop, ignore), clip.name)
 

@@ -29,7 +29,16 @@ from crisscross.engine.record import write_record
 from crisscross.engine.seen import SeenClasses
 from crisscross.engine.setup import Machine, algorithms, create_accelerator, with_classes
 from crisscross.engine.shard import check_shard, shard, whole
-from crisscross.engine.state import BEST, LAST, Position, check_run_folder, load_state, save_state, stored_experiment
+from crisscross.engine.state import (
+    BEST,
+    LAST,
+    Position,
+    as_begun,
+    check_run_folder,
+    load_state,
+    save_state,
+    stored_experiment,
+)
 from crisscross.engine.together import asked_to_stop, ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
@@ -108,6 +117,10 @@ class _Run:
             check_clips(dataset, split, self.experiment.model.frames)
         quick_check(dataset, [data.train_split] + [data.val_split] * self.validates)
         earlier = stored_experiment(folder) if resume else None
+        self.lines = []
+        if earlier is not None:
+            self.experiment, line = as_begun(self.experiment, earlier)
+            self.lines += [line] if line else []
         self.experiment = with_class_weights(self.experiment, dataset, earlier)
         check_cache(self.machine.cache)
         if self.machine.shard:
@@ -118,9 +131,10 @@ class _Run:
         check_share(train, self.accelerator.num_processes)
         torch.manual_seed(train.seed)
         self.facts: dict[str, Any] = {"seconds": 0.0, "torch": torch.__version__.split("+")[0]}
-        self.segmenter, facts, self.line = build_network(
+        self.segmenter, facts, line = build_network(
             self.experiment, backbone_weights, resume, self.machine, self.accelerator, init
         )
+        self.lines += [line] if line else []
         self.facts |= facts
         self.sharded = self.machine.shard and self.accelerator.num_processes > 1
         if self.sharded:
@@ -169,8 +183,8 @@ class _Run:
         return Outcome(self.position, finished, time.perf_counter() - self.began, shown)
 
     def _say_first(self, progress: Progress) -> None:
-        if self.line:
-            progress.say(self.line)
+        for line in self.lines:
+            progress.say(line)
         if self.machine.shard and not self.sharded:
             progress.say("--shard is without effect: one process trains alone and holds everything")
         if not self.validates and (split := self.experiment.data.val_split):
