@@ -154,8 +154,8 @@ def test_all_frames_of_a_clip_get_the_same_chance(dataset, label, labelled):
         std = torch.tensor(given.preprocess.std)[:, None, None]
         valid = mask[0] != 255
         for place, t in enumerate(times):
-            # Resizing rounds: half a value of 255 at most on either side.
-            assert ((x[place] - x[0]) * std)[:, valid].sub(t - times[0]).abs().max() <= 1
+            # Resizing cuts off: the difference is one value of 255 more or less at most.
+            assert ((x[place] - x[0]) * std)[:, valid].sub(t - times[0]).abs().max() < 1.01
         for row, place in enumerate(labelled):
             assert torch.equal(mask[row][valid].int() - 2 * times[place], mask[0][valid].int() - 2 * times[labelled[0]])
         crops.add(float(x[0].sum()))

@@ -76,7 +76,13 @@ FULL = {
         "test_split": "c",
         "flip_pairs": [[0, 2]],
     },
-    "preprocess": {"mean": [1.5, 2.0, 3.0], "std": [4.0, 5.0, 6.0], "order": "bgr", "scale": [2049, 1025]},
+    "preprocess": {
+        "mean": [1.5, 2.0, 3.0],
+        "std": [4.0, 5.0, 6.0],
+        "order": "bgr",
+        "scale": [2049, 1025],
+        "resize": "torch",
+    },
     "augment": {
         "scale": [720, 540],
         "ratio": [0.75, 1.5],

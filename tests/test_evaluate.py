@@ -19,11 +19,12 @@ import crisscross
 from crisscross.cli import main
 from crisscross.cli.evaluate import published_row
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
-from crisscross.data import DataSet, open_folder
+from crisscross.data import DataSet, loader, open_folder
 from crisscross.data.camvid import CLASSES as CAMVID
 from crisscross.data.palette import default_palette
 from crisscross.engine import evaluate as room
 from crisscross.engine.evaluate import WAITING, Evaluation, check_classes, evaluate
+from crisscross.engine.labelling import labelled_pairs
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.metrics import ConfusionMatrix, scores
@@ -286,6 +287,23 @@ def test_bytes_out_of_range_are_refused(prediction, truth, words):
 
 
 # --- the command ---
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
+def test_pictures_for_a_gpu_are_read_into_page_locked_memory(dataset, device, pinned, monkeypatch):
+    asked, real = [], loader.DataLoader
+
+    def noted(*given, pin_memory=False, **named):
+        asked.append(pin_memory)
+        return real(*given, **named)
+
+    monkeypatch.setattr(loader, "DataLoader", noted)
+    weight = types.SimpleNamespace(device=torch.device(device))
+    network = types.SimpleNamespace(
+        parameters=lambda: iter([weight]), label_frames=lambda frames, tta: (frame[0] for frame in frames)
+    )
+    found = list(labelled_pairs(network, dataset, [(pair,) for pair in dataset.split("val")], 0, False))
+    assert len(found) == PICTURES and asked == [pinned]
 
 
 def test_the_row_of_the_published_tables():

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from crisscross.checkpoints import load, native
 from crisscross.cli import main
@@ -141,6 +143,40 @@ def test_accumulation_sees_the_same_pictures(dataset, tmp_path, monkeypatch):
 def test_resume_refuses_another_experiment(whole_run, dataset):
     with pytest.raises(CrissCrossError, match=r"differs in optim\.lr"):
         train(experiment("optim.lr=0.01"), dataset, whole_run, resume=True)
+
+
+def forget(path: Path, section: str, key: str) -> None:
+    """Make a file of a run one of the time before a key of its experiment existed."""
+    tensors = native.read_tensors(path)
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    values = json.loads(header["experiment"])
+    del values[section][key]
+    save_file(tensors, path, {**header, "experiment": json.dumps(values)})
+
+
+def test_a_run_that_began_under_the_former_resizing_keeps_it(dataset, tmp_path, capsys):
+    words = ("train.iterations=3", "train.checkpoint_every=1", "train.validate_every=0", "train.batch=2")
+    train(experiment(*words, "preprocess.resize=torch"), dataset, tmp_path / "whole")
+    out = tmp_path / "run"
+
+    def stop(step: Step) -> None:
+        if step.iteration == 2:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        train(experiment(*words, "preprocess.resize=torch"), dataset, out, listener=stop)
+    forget(out / "last.safetensors", "preprocess", "resize")
+    assert load(out).experiment.preprocess.resize == "opencv"
+    assert capsys.readouterr().err.count("preprocess.resize") == 0
+    assert train(experiment(*words), dataset, out, resume=True).finished
+    line = "this run resizes as it began, with preprocess.resize=torch; train anew for opencv"
+    assert capsys.readouterr().err.count(line) == 1
+    assert same_state(tmp_path / "whole" / "last.safetensors", out / "last.safetensors") == []
+    assert load(out).experiment.preprocess.resize == "torch"
+    # The rule makes a difference.
+    train(experiment(*words), dataset, tmp_path / "anew")
+    assert same_state(tmp_path / "anew" / "last.safetensors", out / "last.safetensors")
 
 
 def test_a_used_folder_and_nothing_to_resume_are_refused(whole_run, dataset, tmp_path):

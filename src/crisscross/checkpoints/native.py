@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from crisscross.checkpoints.strangers import HEAD, stranger
-from crisscross.config import Experiment, from_dict, to_dict
+from crisscross.config import Experiment, apply_overrides, from_dict, to_dict
 from crisscross.config.documents import parse_json
-from crisscross.config.parse import Tree, task_of
+from crisscross.config.parse import Tree, flatten, task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
@@ -183,8 +183,13 @@ def stored_task(path: str | os.PathLike[str]) -> str:
         return task_of({})
 
 
-def read_header_as(kind: type[Tree], path: str | os.PathLike[str]) -> tuple[Tree | None, dict[str, Any]]:
-    """`read_header` for an experiment of `kind`; that of another task is refused."""
+def read_header_as(
+    kind: type[Tree], path: str | os.PathLike[str], unsaid: Mapping[str, Any] | None = None
+) -> tuple[Tree | None, dict[str, Any]]:
+    """`read_header` for an experiment of `kind`; that of another task is refused.
+
+    `unsaid` are values by dotted key that an experiment has which does not name them, in place of their defaults.
+    """
     with _opened(path) as file:
         header = file.metadata() or {}
     if "experiment" not in header:
@@ -196,6 +201,9 @@ def read_header_as(kind: type[Tree], path: str | os.PathLike[str]) -> tuple[Tree
     facts = parse_json(header.get("facts", "{}"), f"{path}: its facts")
     try:
         experiment = from_dict(kind, values)
+        if unsaid:
+            said = flatten(values)
+            experiment = apply_overrides(experiment, {key: unsaid[key] for key in unsaid if key not in said})
     except CrissCrossError as error:
         raise CrissCrossError(f"{path}: {error}") from error
     if not isinstance(facts, dict):

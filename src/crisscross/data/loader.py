@@ -101,7 +101,10 @@ class TrainingSamples(Samples):
         flip_pairs = experiment.data.flip_pairs or self.dataset.flip_pairs
         mean, order = experiment.preprocess.mean, experiment.preprocess.order
         colour = mean if order == "rgb" else mean[::-1]
-        picture, mask = augment(picture, mask, experiment.augment, ignore, generator, flip_pairs, colour)
+        picture, mask = augment(
+            *(picture, mask, experiment.augment, ignore, generator, flip_pairs, colour),
+            rule=experiment.preprocess.resize,
+        )
         return pad(normalise(picture, experiment.preprocess), mask, experiment.augment.crop, ignore)
 
 
@@ -154,23 +157,27 @@ def training_batches(
 
 
 def evaluation_pictures(
-    dataset: DataSet, pairs: tuple[Pair, ...], workers: int = 0
+    dataset: DataSet, pairs: tuple[Pair, ...], workers: int = 0, pin: bool = False
 ) -> Iterator[tuple[Tensor, Tensor, str]]:
     """Whole pictures uint8 [3, H, W], their masks uint8 [H, W] and names, in order, untouched.
+
+    `pin`: in page-locked memory, from where copies to a GPU run beside other work.
 
     Raises:
         CrissCrossError: a pair cannot be read; raised when its turn comes.
     """
-    yield from guarded_items(EvaluationSamples(dataset, pairs), workers)
+    yield from guarded_items(EvaluationSamples(dataset, pairs), workers, pin)
 
 
-def guarded_items(samples: Dataset, workers: int) -> Iterator[Any]:
-    """The items of samples that have a length, in order, read by `workers` processes.
+def guarded_items(samples: Dataset, workers: int, pin: bool = False) -> Iterator[Any]:
+    """The items of samples that have a length, in order, read by `workers` processes; `pin` as above.
 
     Raises:
         CrissCrossError: whatever a sample raises, when its turn comes, or a process that reads died.
     """
-    loader = DataLoader(_Guarded(samples), batch_size=None, num_workers=workers, worker_init_fn=_start_worker)
+    loader = DataLoader(
+        _Guarded(samples), batch_size=None, num_workers=workers, worker_init_fn=_start_worker, pin_memory=pin
+    )
     yield from _raise_errors(loader)
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Place = TypeVar("Place")
 BEST, LAST = native.RUN_WEIGHTS
+# What runs did that began before a key existed, whatever its default is now.
+BEFORE = {"preprocess.resize": "torch"}
 # Where an average stands in the place of the weights, the weights that training continues from.
 LIVE = f"{native.OPTIMISER}live/"
 
@@ -187,6 +189,15 @@ def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) ->
         )
 
 
+def as_begun(experiment: Experiment, earlier: Experiment) -> tuple[Experiment, str | None]:
+    """What a resumed run keeps of its beginning, and a line that says so; None where that is what was asked for."""
+    rule = earlier.preprocess.resize
+    if rule == experiment.preprocess.resize:
+        return experiment, None
+    line = f"this run resizes as it began, with preprocess.resize={rule}; train anew for {experiment.preprocess.resize}"
+    return replace(experiment, preprocess=replace(experiment.preprocess, resize=rule)), line
+
+
 def stored_experiment(folder: Path) -> Experiment:
     """The experiment of the run in `folder`.
 
@@ -200,7 +211,7 @@ def stored_experiment_as(kind: type[Tree], folder: Path) -> Tree:
     """`stored_experiment` of a task's own kind."""
     if not (folder / LAST).is_file():
         raise CrissCrossError(f"{folder}: nothing to resume, {LAST} is not there; start without --resume")
-    experiment = native.read_header_as(kind, folder / LAST)[0]
+    experiment = native.read_header_as(kind, folder / LAST, BEFORE if kind is Experiment else None)[0]
     if experiment is None:
         raise CrissCrossError(f"{folder / LAST}: holds no experiment; it cannot be resumed from")
     return experiment

@@ -34,6 +34,7 @@ from crisscross.engine.state import (
     BEST,
     Position,
     after_saving,
+    as_begun,
     check_run_folder,
     load_state,
     save_state,
@@ -120,6 +121,10 @@ class _Run:
             check_clips(dataset, split, self.experiment.model.frames)
         quick_check(dataset, [data.train_split] + [data.val_split] * self.validates)
         earlier = stored_experiment(folder) if resume else None
+        self.lines = []
+        if earlier is not None:
+            self.experiment, line = as_begun(self.experiment, earlier)
+            self.lines += [line] if line else []
         self.experiment = with_class_weights(self.experiment, dataset, earlier)
         check_cache(self.machine.cache)
         if self.machine.shard:
@@ -130,9 +135,10 @@ class _Run:
         check_share(train, self.accelerator.num_processes)
         torch.manual_seed(train.seed)
         self.facts: dict[str, Any] = {"seconds": 0.0, "torch": torch.__version__.split("+")[0]}
-        self.segmenter, facts, self.line = build_network(
+        self.segmenter, facts, line = build_network(
             self.experiment, backbone_weights, resume, self.machine, self.accelerator, init
         )
+        self.lines += [line] if line else []
         self.facts |= facts | warmup_facts(self.experiment.optim)
         self.sharded = self.machine.shard and self.accelerator.num_processes > 1
         if self.sharded:
@@ -184,8 +190,8 @@ class _Run:
         return Outcome(self.position, finished, time.perf_counter() - self.began, shown)
 
     def _say_first(self, progress: Progress) -> None:
-        if self.line:
-            progress.say(self.line)
+        for line in self.lines:
+            progress.say(line)
         if self.machine.shard and not self.sharded:
             progress.say("--shard is without effect: one process trains alone and holds everything")
         if not self.validates and (split := self.experiment.data.val_split):

@@ -139,9 +139,11 @@ class Segmenter(nn.Module):
 
         It has the network's dtype. `scale` (width, height) takes the place of the stored `preprocess.scale`.
         """
-        config = self.experiment.preprocess
-        x = normalise(resize_to_scale(picture, scale or config.scale), config, device_of(self))
-        return x.to(dtype_of(self))
+        device, config = device_of(self), self.experiment.preprocess
+        moved = picture.to(device, non_blocking=True)
+        return normalise(resize_to_scale(moved, scale or config.scale, config.resize), config, device).to(
+            dtype_of(self)
+        )
 
     @torch.inference_mode()
     def logits_at(self, picture: Tensor) -> Tensor:
@@ -185,17 +187,17 @@ class Segmenter(nn.Module):
         experiment, size = self.experiment, (picture.shape[-2], picture.shape[-1])
         config, own = experiment.inference, (size[1], size[0])
         base = own if native else experiment.preprocess.scale or own
-
-        def run(ratio: float, mirrored: bool) -> inference.Pass:
-            scale = max(int(base[0] * ratio), 1), max(int(base[1] * ratio), 1)
-            x = self.preprocess(picture, scale)
-            pairs = experiment.data.flip_pairs
-            coarse_of = logits_of or self.picture_logits
-            return inference.run_pass(coarse_of, x, size, config, experiment.model.align_corners, mirrored, pairs)
-
-        if not tta:
-            return [run(1.0, False)]
-        return [run(ratio, mirrored) for ratio in config.ratios for mirrored in (False, True)[: 1 + config.flip]]
+        coarse_of, pairs = logits_of or self.picture_logits, experiment.data.flip_pairs
+        # Once, whatever the number of passes.
+        moved = picture.to(next(self.parameters()).device, non_blocking=True)
+        passes = []
+        for ratio in config.ratios if tta else (1.0,):
+            x = self.preprocess(moved, (max(int(base[0] * ratio), 1), max(int(base[1] * ratio), 1)))
+            for mirrored in (False, True) if tta and config.flip else (False,):
+                passes.append(
+                    inference.run_pass(coarse_of, x, size, config, experiment.model.align_corners, mirrored, pairs)
+                )
+        return passes
 
     def predict(
         self, picture: "str | os.PathLike[str] | np.ndarray | Any", probabilities: bool = False, tta: bool = False
