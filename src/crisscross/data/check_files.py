@@ -12,7 +12,6 @@ from crisscross.data.check_report import Problem, few
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.members import is_there, open_member, size_of
 from crisscross.data.reading import (
-    colour_mask,
     illegal_labels,
     label_table,
     read_header,
@@ -71,19 +70,14 @@ def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[P
 def look(pair: Pair) -> list[Problem]:
     """What the heads of a pair's two files tell."""
     problems, sizes = [], []
-    for file, exif in ((pair.picture, True), (pair.mask, False)):
+    for file in (pair.picture, pair.mask):
         if file == pair.mask and not is_there(file):
             problems.append(_missing_mask(pair))
             continue
         try:
-            mode, width, height = read_header(file, exif)
+            sizes.append(read_header(file, mask=file == pair.mask))
         except CrissCrossError as error:
             problems.append(_problem(file, error))
-            continue
-        sizes.append((width, height))
-        # An RGB mask may be grey, which only its pixels tell; any other kind of colour is refused when read.
-        if file == pair.mask and mode not in ("1", "L", "P", "RGB") and not mode.startswith("I"):
-            problems.append(Problem("error", file, colour_mask(mode)))
     if len(sizes) == 2 and sizes[0] != sizes[1]:
         problems += _confirmed(pair, sizes[0], sizes[1])
     return problems
@@ -114,9 +108,9 @@ def _problem(file: Path, error: CrissCrossError) -> Problem:
 
 
 def digest(file: Path) -> str | None:
-    """Checksum of a file's bytes; None for a missing or an empty one."""
+    """Checksum of a file's bytes; None for a missing or an empty one, and for what is no ordinary file."""
     try:
         with open_member(file) as stream:
             return hashlib.file_digest(stream, "blake2b").hexdigest() if size_of(file) else None  # type: ignore[arg-type]
-    except OSError:
+    except (OSError, CrissCrossError):
         return None
