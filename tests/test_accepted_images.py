@@ -186,11 +186,10 @@ def check_tiffs(folder: Path, compressions: Sequence[int]) -> Counter:
 
 @pytest.mark.filterwarnings("ignore::crisscross.errors.CrissCrossWarning")
 def test_tiff_is_right_or_refused(tmp_path: Path) -> None:
-    # What the oldest accepted version of Pillow reads; later ones read more.
     accepted = check_tiffs(tmp_path, (8,))
-    assert all(accepted[kind] >= least for kind, least in {0: 12, 1: 24, 2: 92, 3: 16, 5: 4, "mask": 44}.items()), (
-        accepted
-    )
+    # What each accepted version of Pillow reads at the least.
+    for kind, least in {0: 16, 1: 24, 2: 88, 3: 16, 5: 4, "mask": 48}.items():
+        assert accepted[kind] >= least
     assert not accepted[6]
     assert not accepted[8]
 

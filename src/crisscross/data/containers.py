@@ -1,14 +1,14 @@
 """Walks through whole image files, byte by byte, for the damage that decoders pass over: all raise ValueError."""
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import numpy as np
+
 BLOCK = 1 << 20
-# A marker amid the coded pixels of a JPEG: what follows 0xFF there, unless it is 0 or a fill byte.
-JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+FF = 0xFF
 RESTARTS, END, SCAN, INTERVAL = range(0xD0, 0xD8), 0xD9, 0xDA, 0xDD
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
@@ -120,14 +120,18 @@ def check_jpeg(content: bytes) -> int:
     """
     frame = _Frame()
     place = 2
+    numbers = np.frombuffer(content, np.uint8)
+    # What may be a marker: 0xFF and what is neither 0 (a coded 0xFF) nor another 0xFF (filling).
+    markers = np.flatnonzero((numbers[:-1] == FF) & (numbers[1:] != 0) & (numbers[1:] != FF))
     while True:
-        found = JPEG_MARKER.match(content, place)
-        if not found:
-            raise ValueError(f"{'damaged' if place < len(content) else 'cut off'}: no JPEG marker at byte {place}")
-        marker, place = found[1][0], found.end()
+        while content[place : place + 2] == b"\xff\xff":
+            place += 1
+        if place + 2 > len(content) or content[place] != FF:
+            raise ValueError(f"{'damaged' if place + 2 < len(content) else 'cut off'}: no JPEG marker at byte {place}")
+        marker, place = content[place + 1], place + 2
         if marker == END:
             frame.check_complete()
-            return found.start()
+            return place - 2
         if marker in RESTARTS or marker == 1:
             raise ValueError(f"damaged: a restart marker outside the pixels at byte {place}")
         length = int.from_bytes(content[place : place + 2], "big")
@@ -140,21 +144,22 @@ def check_jpeg(content: bytes) -> int:
         elif marker == INTERVAL:
             frame.interval = int.from_bytes(segment[:2], "big")
         elif marker == SCAN:
-            place = _check_scan(content, place, frame.restarts(segment))
+            behind = markers[np.searchsorted(markers, place) :]
+            place = _check_scan(content, behind, frame.restarts(segment))
 
 
-def _check_scan(content: bytes, place: int, restarts: int) -> int:
-    """Where the marker behind a scan's coded pixels lies."""
+def _check_scan(content: bytes, markers: np.ndarray, restarts: int) -> int:
+    """Where the marker behind a scan's coded pixels lies, of those that follow its header."""
     count = 0
-    for found in JPEG_MARKER.finditer(content, place):
-        marker = found[1][0]
+    for place in map(int, markers):
+        marker = content[place + 1]
         if marker in RESTARTS and marker == RESTARTS[count % 8]:
             count += 1
             continue
         # Some cameras end with one restart marker too many.
         if marker in RESTARTS or count not in (restarts, restarts + 1):
-            raise ValueError(f"damaged: restart markers are missing or astray before byte {found.end()}")
-        return found.start()
+            raise ValueError(f"damaged: restart markers are missing or astray before byte {place}")
+        return place
     raise ValueError("cut off: its end marker is missing")
 
 
@@ -195,7 +200,7 @@ class _Frame:
     def _units(self, parts: bytes) -> int:
         """Minimum coded units of a scan: blocks of one component, or groups of blocks of all."""
         widest, highest = (max(factors) for factors in zip(*self.sampling.values(), strict=True))
-        across, down = (1, 1) if len(parts) > 1 else self.sampling[parts[0]]
+        across, down = (widest, highest) if len(parts) > 1 else self.sampling[parts[0]]
         width, height = (-(-self.size[0] * across // widest), -(-self.size[1] * down // highest))
         side = (8 * widest, 8 * highest) if len(parts) > 1 else (8, 8)
         return -(-width // side[0]) * -(-height // side[1])
