@@ -10,7 +10,8 @@ import numpy as np
 from crisscross.data.advice import colour_advice, label_advice, legal_values
 from crisscross.data.check_report import Problem, few
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.members import is_there, open_member, size_of
+from crisscross.data.decoding import open_file
+from crisscross.data.members import is_there, size_of
 from crisscross.data.reading import (
     illegal_labels,
     label_table,
@@ -110,7 +111,7 @@ def _problem(file: Path, error: CrissCrossError) -> Problem:
 def digest(file: Path) -> str | None:
     """Checksum of a file's bytes; None for a missing or an empty one, and for what is no ordinary file."""
     try:
-        with open_member(file) as stream:
+        with open_file(file) as stream:
             return hashlib.file_digest(stream, "blake2b").hexdigest() if size_of(file) else None  # type: ignore[arg-type]
     except (OSError, CrissCrossError):
         return None

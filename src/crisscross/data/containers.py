@@ -60,11 +60,11 @@ def webp_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         place += 8 + length + length % 2
 
 
-def tiff_directories(file: BinaryIO) -> Iterator[Directory]:
+def tiff_directories(file: BinaryIO, inside: bool = True) -> Iterator[Directory]:
     """The directories of a TIFF file (or of EXIF data), one a page.
 
-    Entries may share bytes, so that a small file fills any memory when all are read: what they announce together is
-    bounded by the length of the file.
+    With `inside`, values outside the file are refused. So are, always, more values than the file has bytes: entries may
+    share bytes, and then a small file fills any memory when all are read.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -73,6 +73,7 @@ def tiff_directories(file: BinaryIO) -> Iterator[Directory]:
     file.seek(8 if big else 4)
     many, long = ("Q", "Q") if big else ("H", "I")
     width = struct.calcsize("=" + long)
+    step = 4 + 2 * width
     seen: set[int] = set()
     announced = 0
     while place := struct.unpack(order + long, _exactly(file, width))[0]:
@@ -82,13 +83,15 @@ def tiff_directories(file: BinaryIO) -> Iterator[Directory]:
         file.seek(min(place, size))
         count = struct.unpack(order + many, _exactly(file, struct.calcsize("=" + many)))[0]
         entries: Directory = {}
-        table = _exactly(file, min(count, size) * (4 + 2 * width))
+        table = _exactly(file, min(count, size) * step)
         after = file.tell()
         for number in range(count):
-            entry = table[number * (4 + 2 * width) :][: 4 + 2 * width]
-            tag, kind, values = struct.unpack(order + "HH" + long, entry[: 4 + width])
-            announced += TIFF_KINDS.get(kind, 1) * values
-            entries[tag] = (kind, values, entry[4 + width :])
+            tag, kind, values, where = struct.unpack_from(order + "HH" + 2 * long, table, number * step)
+            length = TIFF_KINDS.get(kind, 1) * values
+            announced += length
+            if inside and length > width and where + length > size:
+                raise ValueError(f"cut off: its tag {tag} lies outside the file")
+            entries[tag] = (kind, values, table[(number + 1) * step - width : (number + 1) * step])
         if announced > size + 4 * width * len(entries):
             raise ValueError("damaged: its directory announces more bytes than the file has")
         yield entries

@@ -13,7 +13,9 @@ from crisscross.data.heads import Samples
 from crisscross.data.members import open_member, size_of
 from crisscross.errors import CrissCrossError
 
-# Decoded, an image takes 3 to 11 bytes a pixel: below 1.5 GB.
+# What decoding takes at most, with transparency: two images of 4 bytes, and the array twice.
+BYTES_A_PIXEL = 17
+# An RGB image takes 1.3 GB while it is decoded.
 MOST_PIXELS = 1 << 27
 FILLING = b"\x55" * 64
 # First bytes -> kind. Content decides, whatever the name ends with.
@@ -25,6 +27,18 @@ SIGNATURES = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
     **dict.fromkeys((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), "PPM"),
 }
+
+
+def open_file(path: Path) -> BinaryIO:
+    """An ordinary file, or a member of a tar file, to be read.
+
+    Raises:
+        OSError: there is none, or it may not be read.
+        CrissCrossError: it is a FIFO, a socket or a device: opening those waits for others, reading them may never end.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise CrissCrossError(f"{path}: cannot be read: a FIFO, socket or device, not an ordinary file")
+    return open_member(path)
 
 
 @contextmanager
@@ -39,7 +53,7 @@ def opened(path: Path, decode: bool, most_pixels: int | None = MOST_PIXELS) -> I
     Raises:
         CrissCrossError: missing, empty, damaged or unreadable file, one of another kind, or too many pixels.
     """
-    with one_line_errors(str(path)), open_member(path) as file:
+    with one_line_errors(str(path)), open_file(path) as file:
         if size_of(path) == 0:
             raise CrissCrossError(f"{path}: empty file (0 bytes)")
         picture, samples = _open(file, str(path), most_pixels)

@@ -226,7 +226,7 @@ def orientation(picture: Any) -> int:
         if not exif and (text := picture.info.get("Raw profile type exif")):
             exif = bytes.fromhex("".join(text.split("\n")[3:]))
         exif = exif.removeprefix(b"Exif\0\0")
-        found = small_value(next(tiff_directories(io.BytesIO(exif)), {}), EXIF_ORIENTATION, exif[:2], 1)
+        found = small_value(next(tiff_directories(io.BytesIO(exif), inside=False), {}), EXIF_ORIENTATION, exif[:2], 1)
     except (ValueError, TypeError, struct.error):
         return 1
     return found if found in range(1, 9) else 1

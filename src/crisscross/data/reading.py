@@ -209,7 +209,9 @@ def _to_rgb(picture: Any, samples: Samples | None) -> np.ndarray:
     if alpha or transparent is not None:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
-    return np.array(picture.convert("RGB"))
+    # An image more would be a third more memory: nothing else holds the former ones any more.
+    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+    return np.array(picture)
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
