@@ -124,7 +124,7 @@ def decoded_size(pair: Pair) -> int:
     Raises:
         CrissCrossError: the picture's head cannot be read.
     """
-    _, width, height = read_header(pair.picture, exif=False)
+    width, height = read_header(pair.picture)
     return width * height * BYTES
 
 
