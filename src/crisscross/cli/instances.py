@@ -113,7 +113,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from crisscross.data.coco_instances import open_coco_instances
     from crisscross.data.coco_masks import import_coco
     from crisscross.engine.evaluate import choose_device, is_main_process
-    from crisscross.engine.instances.evaluate import evaluate_instances
+    from crisscross.engine.instances.evaluate import coco_results, evaluate_instances
     from crisscross.files import write_text
 
     import_coco()
@@ -131,9 +131,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_text(arguments.json, json.dumps(facts(result), indent=1) + "\n")
     if arguments.save_predictions:
-        path = arguments.save_predictions / f"instances_{split.name}_results.json"
-        write_text(path, json.dumps(result.results) + "\n")
-        print(f"wrote {path}: {len(result.results)} instances as a COCO results file")
+        for kind in ("bbox", "segm"):
+            path = arguments.save_predictions / f"instances_{split.name}_{kind}_results.json"
+            write_text(path, json.dumps(coco_results(result.results, kind)) + "\n")
+            print(f"wrote {path}: {len(result.results)} instances as a COCO results file")
     return 0
 
 
