@@ -156,7 +156,8 @@ def test_only_ordinary_files_of_a_fitting_size_are_opened(tmp_path, read):
 FRAGMENTS = [
     "a", "- ", "? ", ": ", "{", "}", "[", "]", "&x ", "*x", "!!int ", "!", "|", ">", "\n", "  ", "'", '"', "#", "=",
     "<<", "%YAML 1.1\n", "%TAG ! x\n", "---", "...", "1", "0x1", "1e5", ".inf", "~", "2026-13-45", ",", "\\u",
-    "\\x", "\\0", "\t", "@", "`", "\u2028", "\ufeff", "é", "\x85", "9" * 25, "-", "null", "true", "model", "classes", "e", "E+", ".",
+    "\\x", "\\0", "\t", "@", "`", "\u2028", "\ufeff", "é", "\x85", "9" * 25, "-", "null", "true", "model", "classes",
+    "e", "E+", ".",
 ]  # fmt: skip
 LINES = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=12)
 TEXTS = st.one_of(st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join), st.text(max_size=20))
