@@ -69,7 +69,7 @@ def _colours(palette: Any) -> tuple[tuple[int, int, int], ...]:
     """Red, green and blue of each class; none at all where it is something else."""
     try:
         return tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ()
 
 
