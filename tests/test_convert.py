@@ -304,6 +304,13 @@ def test_metadata_of_0x(published):
     assert not found.model.contract_dilation
 
 
+def test_strides_that_are_no_numbers(published):
+    # Multiplied, a text of three letters would take gigabytes.
+    for strides in ("('abc', 1000000000, 1000000000)", "(1, 2.0, 1, 1)", "(True, 2)", "'12'"):
+        with pytest.raises(CrissCrossError, match=r"^f: its configuration text: the backbone's strides must be whole"):
+            with_metadata(published, {"cfg": f"model = dict(backbone=dict(strides={strides}))"}, "f")
+
+
 def test_metadata_that_tell_nothing_change_nothing(published):
     for config in ("model = dict(", "", "import os\nos.system('x')", "x = dict(y=f(1))", "model = 3"):
         assert with_metadata(published, {"config": config, "epoch": 3}, "f") == published
