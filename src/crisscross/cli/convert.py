@@ -91,10 +91,9 @@ def _classes(text: str | None) -> list[str] | str | None:
         return [name.strip() for name in text.split(",")]
     if not (path := Path(text)).is_file():
         return text
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CrissCrossError(f"{path}: cannot be read: {error}") from error
+    from crisscross.config.documents import YAML_BYTES, read_text
+
+    return [line.strip() for line in read_text(path, YAML_BYTES).splitlines() if line.strip()]
 
 
 def _print_misfit(misfit: "Misfit") -> None:

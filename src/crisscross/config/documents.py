@@ -18,7 +18,8 @@ import yaml
 from crisscross.errors import CrissCrossError
 
 MIB = 2**20
-# Bytes that a document may have. PyYAML reads about 200 kB in a second.
+# Bytes that a document may have: a description (PyYAML reads about 200 kB in a second), what a file says of itself, and
+# what grows with a data set or a training.
 YAML_BYTES, JSON_BYTES, ANNOTATION_BYTES = MIB, 64 * MIB, 4096 * MIB
 # Lists and mappings inside one another, and digits of a whole number: 2**64 has 20.
 DEPTH, DIGITS = 20, 20

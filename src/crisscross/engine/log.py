@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from crisscross.config.documents import JSON_BYTES, parse_json, read_text
+from crisscross.config.documents import ANNOTATION_BYTES, parse_json, read_text
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import write_text
 
@@ -68,7 +68,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     path = folder / "log.jsonl"
     if not path.exists():
         return []
-    lines = read_text(path, JSON_BYTES).split("\n")
+    lines = read_text(path, ANNOTATION_BYTES).split("\n")
     entries = [_entry(line) for line in lines if line.strip()]
     if damaged := sum(entry is None for entry in entries[:-1]):
         warnings.warn(f"{path}: {damaged} damaged lines are left out", CrissCrossWarning, 2)
