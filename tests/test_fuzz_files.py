@@ -21,14 +21,14 @@ from crisscross.errors import CrissCrossError
 from crisscross.files import joined, output_path
 
 pytestmark = pytest.mark.slow
-# About a minute each on one core.
-LONG = settings(
-    max_examples=6000,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
-)
+
+
+def examples(count: int) -> settings:
+    """The same random inputs each time, as many as take about a minute on one core."""
+    slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
+    return settings(max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=slow)
+
+
 TENSORS = {"decode_head.cca.query_conv.weight": torch.arange(8.0).view(2, 4, 1, 1), "b": torch.tensor(7)}
 
 
@@ -107,14 +107,14 @@ def check_content(path: Path) -> None:
         is_read_or_refused(crisscross.load, path)
 
 
-@LONG
+@examples(4000)
 @given(st.sampled_from(BASES), st.lists(edit, min_size=1, max_size=6))
 def test_damaged_checkpoints(tmp_path, base, edits):
     (tmp_path / "x.pth").write_bytes(edited(base, edits))
     check_content(tmp_path / "x.pth")
 
 
-@LONG
+@examples(4000)
 @given(st.lists(instruction, max_size=40).map(b"".join), st.sampled_from(["zip", "plain", "legacy"]))
 def test_pickles_of_any_instructions(tmp_path, body, kind):
     path, content = tmp_path / "x.pth", b"\x80\x02" + body + b"."
@@ -128,7 +128,7 @@ def test_pickles_of_any_instructions(tmp_path, body, kind):
     check_content(path)
 
 
-@LONG
+@examples(400)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
@@ -149,7 +149,7 @@ def test_damaged_safetensors(tmp_path, experiment, edits):
     is_read_or_refused(crisscross.load, tmp_path / "x.safetensors")
 
 
-@LONG
+@examples(5000)
 @given(st.text(alphabet=st.sampled_from("./\\:~ aC\0\n\ud800ä"), max_size=12))
 def test_names_never_lead_out_of_their_folder(tmp_path, name):
     folder = tmp_path / "out"
@@ -158,7 +158,7 @@ def test_names_never_lead_out_of_their_folder(tmp_path, name):
         assert found is None or folder in found.resolve().parents
 
 
-@LONG
+@examples(3000)
 @given(
     st.binary(max_size=40)
     | st.lists(st.sampled_from(["a", "../a", "/a", "a.png", "a b", " ", "\ufeffa"])).map("\n".join)
