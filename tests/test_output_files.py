@@ -131,7 +131,7 @@ def test_a_list_of_others_stays(tmp_path):
     path.write_text("mine\n")
     with pytest.raises(CrissCrossError, match=r"aug\.txt: lists other pictures than SBD's; move it away"):
         prepare("voc2012aug", root, out)
-    assert path.read_text() == "mine\n"
+    assert path.read_text() == "mine\n" and below(out) == {str(path.relative_to(out)): b"mine\n"}
 
 
 def test_annotations_name_pictures_of_their_folder(tmp_path):

@@ -1,5 +1,6 @@
 """The Semantic Boundaries Dataset as additional labels of Pascal VOC 2012."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ def voc_jobs(root: Path, out: Path) -> Plan:
     aug.txt lists the pictures of SBD's train.txt and val.txt that are in neither VOC's train.txt nor its val.txt.
 
     Raises:
-        CrissCrossError: VOC, SBD, one of their lists or the package scipy is missing, or a list names a file elsewhere.
+        CrissCrossError: VOC, SBD, one of their lists or the package scipy is missing, a list names a file elsewhere, or
+            an `aug.txt` of others is there.
     """
     voc = voc_folder(root)
     sbd = _sbd(root, voc)
@@ -46,21 +48,16 @@ def voc_jobs(root: Path, out: Path) -> Plan:
         for name in train
     ]
     listed = output_path(target / LISTS, "aug.txt")
+    _refuse_other_list(listed, augmented)
     line = f"train of voc2012aug: {len(train) + len(augmented):,} = {len(train):,} + {len(augmented):,} pictures"
     if (len(train), len(augmented)) != (TRAIN, AUG):
         line = f"warning: {line}; the published ones are {TRAIN + AUG:,} = {TRAIN:,} + {AUG:,}"
-    return Plan(unique_targets(jobs), partial(_write_list, listed, "\n".join(augmented) + "\n"), (line,))
+    return Plan(unique_targets(jobs), partial(write_text, listed, "\n".join(augmented) + "\n"), (line,))
 
 
-def _write_list(path: Path, text: str) -> None:
-    """Write the list; one that says otherwise stays.
-
-    Raises:
-        CrissCrossError: another list is there, or it cannot be written.
-    """
-    if path.is_file() and path.read_bytes() != text.encode():
+def _refuse_other_list(path: Path, names: Sequence[str]) -> None:
+    if path.is_file() and set(read_names(path, "")) != set(names):
         raise CrissCrossError(f"{path}: lists other pictures than SBD's; move it away and type the same again")
-    write_text(path, text)
 
 
 def _sbd(root: Path, voc: Path) -> Path:
