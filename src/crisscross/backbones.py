@@ -12,6 +12,7 @@ the bottom with the mean color, which is 0 after normalisation, and what their m
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -80,12 +81,22 @@ class Backbone(nn.Module):
         maps = self.net(functional.pad(x, [0, wide - width, 0, tall - height]))
         maps = map(_channels_first, maps) if self.channels_last else maps
         return tuple(
-            entry[..., : -(-entry.shape[-2] * height // tall), : -(-entry.shape[-1] * width // wide)] for entry in maps
+            _first(entry, -(-height // stride), -(-width // stride))
+            for entry, stride in zip(maps, self.strides, strict=True)
         )
 
     def _filled(self, length: int) -> int:
         filled = -(-length // self.multiple) * self.multiple
         return filled if self.least <= self.multiple else max(filled, self.least)
+
+
+def _first(x: Tensor, rows: int, columns: int) -> Tensor:
+    """The first rows and columns. With sizes left free, an exported slice would settle whether these are all."""
+    if torch.compiler.is_exporting():
+        for axis, count in ((-2, rows), (-1, columns)):
+            x = x.index_select(axis, torch.arange(count, device=x.device))
+        return x
+    return x[..., :rows, :columns]
 
 
 def _channels_first(x: Tensor) -> Tensor:
