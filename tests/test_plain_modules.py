@@ -14,6 +14,7 @@ from crisscross import CrissCrossAttention, CrissCrossAttention3d, criss_cross_a
 from crisscross.layers import WinogradConv2d, attention, volume
 from crisscross.layers.lean import make_lean
 from crisscross.layers.plain import is_plain
+from crisscross.layers.recompute import recompute_backbone
 from crisscross.layers.winograd_train import train_by_winograd
 
 SIZES = {CrissCrossAttention: (2, 8, 5, 6), CrissCrossAttention3d: (1, 8, 2, 3, 4)}
@@ -256,6 +257,22 @@ def test_lean_training_makes_again_what_a_hook_made(convolutions):
     lean, x = copy.deepcopy(network), torch.randn(2, 3, 6, 6)
     make_lean(lean, convolutions)
     for found, expected in zip(gradients(lean, x), gradients(network, x), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_recomputing_leaves_other_forwards_of_stages_alone():
+    torch.manual_seed(0)
+    stage = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)))
+
+    def forward(self, x):
+        return 3 * nn.Sequential.forward(self, x)
+
+    stage.forward = MethodType(forward, stage)
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), stage).train()
+    kept, x = copy.deepcopy(network), torch.randn(1, 3, 5, 6)
+    assert recompute_backbone(kept)
+    assert torch.equal(kept(x), network(x))
+    for found, expected in zip(gradients(kept, x), gradients(network, x), strict=True):
         torch.testing.assert_close(found, expected)
 
 
