@@ -109,7 +109,7 @@ FIXED = [
 def check(name: str, stride: int, multiple: int) -> None:
     torch.manual_seed(0)
     backbone = create_backbone(name, stride).eval()
-    assert (backbone.multiple, backbone.least) == (multiple, 1)
+    assert (backbone.facts.multiple, backbone.facts.least) == (multiple, 1)
     assert backbone.strides[-1] == stride
     for size in ((65, 129), (50, 99)):
         x = torch.randn(1, 3, *size)
@@ -232,7 +232,7 @@ class Needy(nn.Module):
 )
 def test_a_network_of_ones_own_is_measured(stride, multiple, filled):
     backbone = Backbone(Needy(stride, multiple), "own")
-    assert (backbone.strides, backbone.channels, backbone.multiple) == ((4, stride), (4, 5), filled)
+    assert (backbone.strides, backbone.channels, backbone.facts.multiple) == ((4, stride), (4, 5), filled)
     maps = backbone(torch.zeros(1, 3, 45, 70))
     assert [tuple(entry.shape[2:]) for entry in maps] == [(12, 18), (-(-45 // stride), -(-70 // stride))]
 
