@@ -13,12 +13,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from crisscross.config import hint, import_attribute
 from crisscross.errors import CrissCrossError
 from crisscross.layers import AbsoluteBatchNorm2d
-from crisscross.layers.survey import Told, survey
+from crisscross.layers.survey import Told, filled_up, own_part, survey
 
 # Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
 PROBE_SIZE = 96
@@ -47,7 +46,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.net = net
         self.name, self.frozen = name, []
-        self.channels, self.strides, self.multiple, self.least, self.channels_last = survey(net, name, told)
+        self.facts = survey(net, name, told)
+        self.channels, self.strides = self.facts.channels, self.facts.strides
 
     def freeze(self, names: Iterable[str]) -> None:
         """Keep weights and statistics of these modules of the network for good.
@@ -72,24 +72,7 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps, fine to coarse, of a normalised picture [B, 3, H, W]."""
-        if self.multiple == self.least == 1:
-            maps = self.net(x)
-            return tuple(map(_channels_first, maps)) if self.channels_last else tuple(maps)
-        height, width = x.shape[-2:]
-        tall, wide = self._filled(height), self._filled(width)
-        maps = self.net(functional.pad(x, [0, wide - width, 0, tall - height]))
-        maps = map(_channels_first, maps) if self.channels_last else maps
-        return tuple(
-            entry[..., : -(-entry.shape[-2] * height // tall), : -(-entry.shape[-1] * width // wide)] for entry in maps
-        )
-
-    def _filled(self, length: int) -> int:
-        filled = -(-length // self.multiple) * self.multiple
-        return filled if self.least <= self.multiple else max(filled, self.least)
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    return x.permute(0, 3, 1, 2)
+        return own_part(self.net(filled_up(x, self.facts)), x.shape[-2:], self.facts)
 
 
 def create_backbone(
@@ -206,7 +189,6 @@ def _instead(stride: int) -> str:
 
 def _otherwise(name: str, output_stride: int, pretrained: bool, error: Exception) -> nn.Module:
     """The network without the option, where that has the stride; else timm's many ways of saying no in one line."""
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
     try:
         plain: Any = _create(name, False)
     except Exception as none:
@@ -217,7 +199,7 @@ def _otherwise(name: str, output_stride: int, pretrained: bool, error: Exception
         net = _create(name, False, **options)
     except REFUSALS:
         raise CrissCrossError(
-            f"backbone {name} cannot run at output stride {output_stride} ({reason}), only at {natural}; "
+            f"backbone {name} cannot run at output stride {output_stride} ({_line(error)}), only at {natural}; "
             f"{_instead(natural)}"
         ) from error
     if not pretrained:
@@ -225,11 +207,14 @@ def _otherwise(name: str, output_stride: int, pretrained: bool, error: Exception
     try:
         return _create(name, True, **options)
     except REFUSALS as missing:
-        reason = " ".join(str(missing).split())[:200] or type(missing).__name__
         raise CrissCrossError(
-            f"no pretrained weights for {name} could be had ({reason}); without a network give a local file "
+            f"no pretrained weights for {name} could be had ({_line(missing)}); without a network give a local file "
             "with --backbone-weights FILE, or start from scratch with model.pretrained=false"
         ) from missing
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _stages(net: nn.Module, name: str, option: str) -> list[list[Any]]:

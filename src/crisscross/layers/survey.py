@@ -1,10 +1,11 @@
 """What feature maps a network gives, and what sizes of images it takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from crisscross.errors import CrissCrossError
 from crisscross.layers.modes import evaluating
@@ -35,6 +36,36 @@ class Surveyed(NamedTuple):
     multiple: int = 1
     least: int = 1
     channels_last: bool = False
+
+
+def filled_up(x: Tensor, facts: Surveyed) -> Tensor:
+    """Normalised images [B, 3, H, W] with zeros at the right and at the bottom, of a size that the network takes."""
+    if facts.multiple == facts.least == 1:
+        return x
+    return functional.pad(x, [0, _missing(x.shape[-1], facts), 0, _missing(x.shape[-2], facts)])
+
+
+def _missing(length: int, facts: Surveyed) -> int:
+    missing = -length % facts.multiple
+    return missing if facts.least <= facts.multiple else max(missing, facts.least - length)
+
+
+def own_part(maps: Iterable[Tensor], size: Sequence[int], facts: Surveyed) -> tuple[Tensor, ...]:
+    """Of the maps [B, C, h, w] of images filled up, what belongs to their own `size` (height, width)."""
+    maps = tuple(y.permute(0, 3, 1, 2) for y in maps) if facts.channels_last else tuple(maps)
+    if facts.multiple == facts.least == 1:
+        return maps
+    counts = [[-(-side // stride) for side in size] for stride in facts.strides]
+    return tuple(_first(y, *count) for y, count in zip(maps, counts, strict=True))
+
+
+def _first(x: Tensor, rows: int, columns: int) -> Tensor:
+    """The first rows and columns. With sizes left free, an exported slice would settle whether these are all."""
+    if torch.compiler.is_exporting():
+        for axis, count in ((-2, rows), (-1, columns)):
+            x = x.index_select(axis, torch.arange(count, device=x.device))
+        return x
+    return x[..., :rows, :columns]
 
 
 def survey(net: nn.Module, name: str, told: Told | None = None) -> Surveyed:
