@@ -159,8 +159,8 @@ def test_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @given(content=files())
     def check(content: bytes) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", message=".*TIFF files of")
+            # Pillow warns of damaged EXIF data, we of bands that are left out.
+            warnings.simplefilter("ignore")
             check_outcome(tmp_path / "a.png", content)
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
