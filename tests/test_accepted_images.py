@@ -133,6 +133,26 @@ def test_a_png_turned_by_exif_data(tmp_path: Path, behind: bool) -> None:
     assert np.array_equal(read_picture(write(path, png(RGB8, 8, 2, text))), np.rot90(RGB8, -1))
 
 
+def test_numbers_beyond_the_palette(tmp_path: Path) -> None:
+    for name, content in (
+        ("a.png", png(X % 6, 8, 3, png_chunk(b"PLTE", bytes([10, 20, 30] * 5)))),
+        ("b.png", png(X % 6, 8, 3)),
+        ("c.bmp", bmp(X % 6, 8, [(10, 20, 30)] * 5)),
+    ):
+        assert "beyond its palette" in outcome(read_picture, write(tmp_path / name, content))
+        assert np.array_equal(read_mask(tmp_path / name), X % 6)
+
+
+def test_a_second_head_of_a_png(tmp_path: Path) -> None:
+    head = png(GREY := RGB8[..., 0])[8:33]
+    assert "there are two" in outcome(read_picture, write(tmp_path / "a.png", png(GREY, before=head)))
+    apple = png_chunk(b"CgBI", bytes(4))
+    content = png(GREY)
+    for read in (read_picture, read_mask, read_header):
+        message = outcome(read, write(tmp_path / "b.png", content[:8] + apple + content[8:]))
+        assert "does not begin with its head" in message
+
+
 # TIFF
 
 
@@ -258,6 +278,8 @@ def test_pages_of_a_tiff(tmp_path: Path) -> None:
         ([(273, 4, [8])], "lacks some of its 3 strips"),
         ([(273, 4, [8, 0, 9]), (279, 4, [315, 0, 189])], "lacks some of its 3 strips"),
         ([(279, 4, [315, 315, 100])], "have 730 of 819 bytes"),
+        ([(273, 4, [8, 323, 5000])], "lie outside the file"),
+        ([(324, 4, [8]), (325, 4, [819]), (322, 4, [65536]), (323, 4, [65536])], "tiles of 65536 x 65536 pixels"),
         ([(256, 4, [0])], "without extent"),
         ([(257, 4, [1 << 31])], "lacks some of its"),
     ],
@@ -305,6 +327,12 @@ def test_bmp_with_a_palette(tmp_path: Path, bits: int, kind: str) -> None:
     else:
         assert np.array_equal(found, np.array(colours)[indices])
         assert np.array_equal(mask, indices)
+
+
+def test_bmp_of_run_lengths_is_refused(tmp_path: Path) -> None:
+    content = bytearray(bmp(X % 6, 8, [(k, 255 - k, 0) for k in range(256)]))
+    content[30] = 1
+    assert "compressed by run lengths" in outcome(read_picture, write(tmp_path / "a.bmp", content))
 
 
 @pytest.mark.parametrize("masks", [(), (0xFF0000, 0xFF00, 0xFF, 0xFF000000)])

@@ -185,8 +185,8 @@ def many_pixels(kind: str) -> bytes:
     if kind == "ppm":
         return b"P6\n%d %d\n255\n" % (side, side)
     if kind == "tif":
-        sizes = [(256, 4, [side]), (257, 4, [side]), (278, 4, [side]), (279, 4, [3 * side * side]), (273, 4, [8])]
-        return tiff(draw_picture(1, 4, 4), 8, 2, more=sizes)
+        sizes = [(256, 4, [side]), (257, 4, [side]), (278, 4, [side]), (279, 4, [9]), (273, 4, [8])]
+        return tiff(draw_picture(1, 4, 4), 8, 2, compression=8, more=sizes)
     if kind == "webp":
         packed = (side - 1) | (side - 1) << 14
         return b"RIFF" + struct.pack("<I4s4sI", 18, b"WEBP", b"VP8L", 5) + b"\x2f" + struct.pack("<I", packed) + b"\0"
@@ -252,6 +252,7 @@ def test_data_check_does_not_wait_for_a_fifo(tmp_path: Path) -> None:
 # Formats
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_only_accepted_formats_are_decoded_and_no_process_is_started(tmp_path: Path) -> None:
     started: list[str] = []
     watching = True

@@ -34,6 +34,8 @@ def check_png(file: BinaryIO) -> None:
             raise ValueError(f"cut off in the chunk {_text(kind)} at byte {place}")
         if stored != struct.pack(">I", checksum):
             raise ValueError(f"damaged: the checksum of the chunk {_text(kind)} at byte {place} is wrong")
+        if (kind == b"IHDR") != (place == 8):
+            raise ValueError("damaged: its head (IHDR) is not the first chunk, or there are two")
         if kind == b"IEND":
             return
         place += length + 12

@@ -20,8 +20,11 @@ EXIF_ORIENTATION = 0x0112
 # By number; JPEG changes values.
 TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000}
 TIFF_JPEG = 7
+# Rare, and nothing in them tells of damage.
+BMP_RUN_LENGTHS = (1, 2)
 FLOATS = 3
 FLOATING_POINT = "floating-point picture; save it as 8-bit RGB"
+MOST_IN_A_TILE = 1 << 26
 WHITE_IS_0, BLACK_IS_0, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 
 
@@ -47,8 +50,11 @@ class Samples:
 
 def png_samples(file: BinaryIO, picture: Any) -> Samples:
     """Of a PNG. Its transparent grey is scaled as the grey itself is."""
-    file.seek(24)
-    bits, colour = file.read(2)
+    file.seek(12)
+    head = file.read(14)
+    if not head.startswith(b"IHDR"):
+        raise ValueError("a PNG that does not begin with its head (IHDR); save it as PNG again")
+    bits, colour = head[12], head[13]
     if getattr(picture, "is_animated", False):
         raise ValueError("an animation; save the frame that is meant")
     transparent = picture.info.get("transparency")
@@ -88,8 +94,10 @@ def webp_head(file: BinaryIO) -> tuple[Samples, int, int]:
 def bmp_samples(file: BinaryIO, picture: Any) -> Samples:
     """Of a BMP."""
     file.seek(14)
-    head = file.read(16)
+    head = file.read(20)
     bits = struct.unpack_from("<H", head, 10 if head[0] == 12 else 14)[0]
+    if head[0] != 12 and head[16] in BMP_RUN_LENGTHS:
+        raise ValueError("a BMP compressed by run lengths; save it as PNG")
     # Pillow takes grey palettes for grey of 8 bits (black and white: of 1 bit), whatever the file has.
     if (picture.mode == "L" and bits != 8) or (picture.mode == "1" and bits != 1):
         raise ValueError(f"a BMP of {bits} bits with a grey palette; save it as PNG")
@@ -115,7 +123,7 @@ def tiff_samples(file: BinaryIO, name: str) -> Samples:
     tags = ImageFileDirectory_v2(head if b"*" in head[2:4] else head + file.read(8))
     file.seek(tags.next)
     tags.load(file)
-    return tag_samples(tags, name)
+    return tag_samples(tags, name, file.seek(0, 2))
 
 
 def _check_pages(file: BinaryIO) -> None:
@@ -129,8 +137,8 @@ def _check_pages(file: BinaryIO) -> None:
         raise ValueError(f"a TIFF of {others + 1} images; save the one that is meant as a file of its own")
 
 
-def tag_samples(tags: Any, name: str) -> Samples:
-    """Of a TIFF by the tags of its first page, as Pillow gives them.
+def tag_samples(tags: Any, name: str, size: int | None = None) -> Samples:
+    """Of a TIFF by the tags of its first page, as Pillow gives them; `size` is that of the file, where known.
 
     Pillow reads more kinds, of which some come out wrong: accepted is what tests/test_accepted_images.py has compared
     with the definition, number by number.
@@ -153,7 +161,7 @@ def tag_samples(tags: Any, name: str) -> Samples:
             f"a TIFF of {bands} x {depth} bits{layout} (PhotometricInterpretation {kind}, SampleFormat {number}, "
             f"ExtraSamples {list(tags.get(338, ()))}), which is not read; save it as 8-bit RGB or as PNG"
         )
-    _check_strips(tags, bands, depth, planes)
+    _check_strips(tags, bands, depth, planes, size)
     if found.extra:
         _warn_of_bands(name.rpartition("/")[0] or ".", bands)
     return found
@@ -169,12 +177,9 @@ def _tiff_kind(tags: Any, samples: Samples, depth: int, number: int) -> Samples 
         # Masks of whole numbers, as NumPy's default kind has it.
         return samples if (kind, bands, depth, number) == (BLACK_IS_0, 1, 32, 2) else None
     if kind in (BLACK_IS_0, WHITE_IS_0) and bands == 1:
-        inverted = kind == WHITE_IS_0
-        return (
-            replace(samples, inverted=inverted)
-            if depth in (1, 2, 4, 8) or (depth in (16, 32) and not inverted)
-            else None
-        )
+        # Pillow turns round what has up to 8 bits.
+        known = (1, 2, 4, 8) if kind == WHITE_IS_0 else (1, 2, 4, 8, 16, 32)
+        return replace(samples, inverted=kind == WHITE_IS_0) if depth in known else None
     if (kind, bands, depth) == (BLACK_IS_0, 2, 8) and len(extra) == 1:
         return replace(samples, extra=int(not alpha), no_alpha=not alpha)
     if kind == PALETTE and bands == 1 and depth <= 8 and max(tags[320]) > 255:
@@ -192,21 +197,25 @@ def _tiff_kind(tags: Any, samples: Samples, depth: int, number: int) -> Samples 
     return samples if (kind, bands, depth, jpeg) == (YCBCR, 3, 8, True) else None
 
 
-def _check_strips(tags: Any, bands: int, depth: int, planes: int) -> None:
+def _check_strips(tags: Any, bands: int, depth: int, planes: int, size: int | None) -> None:
     """Refuse a TIFF with fewer bytes than its size needs: decoders leave the rest black, or read beyond."""
     width, height = tags[256], tags[257]
     across, down = (tags[322], tags[323]) if 324 in tags else (width, min(tags.get(278, height), height))
     offsets, lengths = (324, 325) if 324 in tags else (273, 279)
     if min(across, down, width, height) < 1:
         raise ValueError("a TIFF without extent")
+    if 324 in tags and across * down > MOST_IN_A_TILE:
+        raise ValueError(f"a TIFF with tiles of {across} x {down} pixels; save it without tiles")
     count = -(-width // across) * -(-height // down) * (bands if planes == 2 else 1)
-    given = tags.get(lengths, ())
-    if len(tags.get(offsets, ())) < count or len(given) < count or not all(given[:count]):
+    places, given = tags.get(offsets, ())[:count], tags.get(lengths, ())[:count]
+    if len(places) < count or len(given) < count or not all(given):
         raise ValueError(f"cut off: it lacks some of its {count} strips or tiles")
+    if size is not None and max(map(sum, zip(places, given, strict=True))) > size:
+        raise ValueError("cut off: some of its strips or tiles lie outside the file")
     row = -(-across * depth * (1 if planes == 2 else bands) // 8)
     rows = down * count if 324 in tags else height * (bands if planes == 2 else 1)
-    if tags.get(259, 1) == 1 and sum(given[:count]) < row * rows:
-        raise ValueError(f"cut off: its strips or tiles have {sum(given[:count])} of {row * rows} bytes")
+    if tags.get(259, 1) == 1 and sum(given) < row * rows:
+        raise ValueError(f"cut off: its strips or tiles have {sum(given)} of {row * rows} bytes")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -200,6 +200,8 @@ def _to_rgb(picture: Any, samples: Samples | None) -> np.ndarray:
         return np.repeat(values.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if picture.mode == "F":
         raise ValueError(FLOATING_POINT)
+    if samples and picture.mode == "P" and picture.getextrema()[1] >= len(picture.getpalette() or ()) // 3:
+        raise ValueError("damaged: it holds numbers beyond its palette")
     if picture.mode == "La":
         picture = picture.convert("LA")
     alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa") and not (samples and samples.no_alpha)
