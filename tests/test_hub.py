@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 import crisscross
 from crisscross.checkpoints import native
 from crisscross.cli import main
-from crisscross.config import Experiment, apply_overrides, from_dict
+from crisscross.config import DataConfig, Experiment, apply_overrides, from_dict
 from crisscross.errors import CrissCrossError
 
 TINY = {
@@ -179,6 +180,16 @@ def test_offline_without_a_cache_is_one_line(tmp_path):
         [sys.executable, "-c", f"import crisscross\n{ask}"], env=os.environ | settings, capture_output=True, text=True
     )
     assert done.stdout.startswith("me/ccnet: no such folder here, and no connection"), done.stderr
+
+
+def test_classes_without_colours_get_the_default_ones(segmenter, tmp_path):
+    data = DataConfig(classes=("a", "b"))
+    plain = crisscross.Segmenter(replace(segmenter.experiment, data=data)).eval()
+    assert plain.palette == ((128, 0, 0), (0, 128, 0))
+    crisscross.save_pretrained(plain, tmp_path / "hub")
+    assert "| 1 | b | 0, 128, 0 |" in (tmp_path / "hub" / "README.md").read_text()
+    loaded = crisscross.from_pretrained(tmp_path / "hub")
+    assert loaded.palette == plain.palette and loaded.experiment == plain.experiment
 
 
 def test_an_optimised_network_is_not_saved(segmenter, tmp_path):

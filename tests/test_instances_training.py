@@ -182,8 +182,10 @@ def test_the_commands(coco, tmp_path, capsys):
     assert "box AP  mask AP" in table and "disc" in table and "AP50" in table
     facts = json.loads(scores.read_text())
     assert facts["task"] == "instances" and set(facts["mask"]["classes"]) == {"disc", "bar"}
-    results = json.loads((saved / "instances_val_results.json").read_text())
-    assert results and set(results[0]) == {"image_id", "category_id", "bbox", "score", "segmentation"}
+    boxes, masks = (json.loads((saved / f"instances_val_{kind}_results.json").read_text()) for kind in ("bbox", "segm"))
+    assert boxes and set(boxes[0]) == {"image_id", "category_id", "bbox", "score"}
+    assert len(masks) == len(boxes) and set(masks[0]) == {"image_id", "category_id", "segmentation", "score"}
+    assert len(list(saved.iterdir())) == 2
     drawn = tmp_path / "drawn"
     picture = str(coco / "val2017" / "p0.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")

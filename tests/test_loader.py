@@ -1,16 +1,25 @@
 """The stream of samples: what sample n is follows from the seed and n, however the work is shared out."""
 
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from crisscross.config import Experiment, apply_overrides
-from crisscross.data import DataSet, open_folder
+from crisscross.data import DataSet, loader, open_folder
 from crisscross.data.loader import Batch, EvaluationSamples, TrainingSamples, seed_for, training_batches
 from crisscross.errors import CrissCrossError
+from shapes_data import EXPERIMENT, write_shapes
 from small_data import write_folder
 
 PAIRS = 7
@@ -164,3 +173,64 @@ def test_a_bad_file_ends_as_one_line(tmp_path: Path) -> None:
     broken.split("train")[0].mask.write_bytes(b"")
     with pytest.raises(CrissCrossError, match=r"train_0\.png: empty file"):
         samples(broken)[0]
+
+
+# --- open files ---
+
+
+@pytest.mark.parametrize(
+    ("limits", "raised"),
+    [
+        ((16, 16), None),
+        ((16, 58), None),
+        # 11 are open, 16 for all, 16 for each of 2 workers.
+        ((16, 59), (59, 59)),
+        ((16, 4096), (59, 4096)),
+        ((58, resource.RLIM_INFINITY), (59, resource.RLIM_INFINITY)),
+        ((59, 59), ()),
+        ((1024, 4096), ()),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), ()),
+    ],
+)
+def test_workers_get_the_open_files_that_they_need(monkeypatch, limits, raised) -> None:
+    made: list[tuple[int, int]] = []
+    monkeypatch.setattr(loader, "_open_files", lambda: 11)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, wanted: made.append(wanted))
+    if raised is None:
+        message = (
+            rf"may open {limits[1]} files at a time, with --workers 2 it needs 59: raise the limit \(ulimit -n 59\)"
+        )
+        with pytest.raises(CrissCrossError, match=message):
+            loader.allow_open_files(2)
+    else:
+        loader.allow_open_files(2)
+    assert made == ([raised] if raised else [])
+
+
+def test_running_out_of_open_files_is_one_line(dataset: DataSet, monkeypatch) -> None:
+    def runs_out(*ignored: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(DataLoader, "__iter__", lambda self: iter(runs_out, None))
+    with pytest.raises(
+        CrissCrossError, match=r"^too many open files: raise the limit \(ulimit -n 4096\), or lower --work"
+    ):
+        next(training_batches(samples(dataset), 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [16, 20, 24])
+def test_training_with_few_open_files_ends(tmp_path: Path, limit: int) -> None:
+    folder = write_shapes(tmp_path / "data")
+    (tmp_path / "e.yaml").write_text(json.dumps(EXPERIMENT))
+    words = ["train", tmp_path / "e.yaml", "--data", folder, "--out", tmp_path / "run", "--cpu", "--workers", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "crisscross", *map(str, words)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"this process may open {limit} files at a time, with --workers 2 it needs" in done.stderr

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from crisscross.config import LossConfig
 from crisscross.data import DataSet, open_folder
 from crisscross.data.loader import TrainingSamples, training_batches
 from crisscross.engine import train as training
-from crisscross.engine.loop import training_steps
+from crisscross.engine.loop import Numbers, check_finite, read, training_steps
 from crisscross.engine.optimiser import create_optimiser
 from crisscross.engine.seen import SeenClasses
 from crisscross.engine.setup import Machine, trying_convolutions
@@ -191,3 +192,23 @@ def test_a_norm_that_is_not_finite_is_refused(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(Accelerator, "clip_grad_norm_", lambda *given: torch.tensor(math.nan))
     with pytest.raises(CrissCrossError, match=r"norm of the gradients became nan at iteration 1, which optim\.clip=1"):
         train(experiment("optim.clip=1"), dataset, tmp_path / "run")
+
+
+def test_two_processes_share_their_numbers_and_both_stop_for_one_loss_that_is_not_finite():
+    def pair(*values: float) -> list[Losses]:
+        return [Losses(torch.tensor(value), {"main": torch.tensor(value / 2)}) for value in values]
+
+    def read_beside(others: list[float], norm: float) -> Numbers:
+        def reduce(mine: Tensor, how: str) -> Tensor:
+            assert how == "mean"
+            return (mine + torch.tensor(others)) / 2
+
+        return read(pair(1.0, 2.0), torch.tensor(norm), SimpleNamespace(num_processes=2, reduce=reduce))
+
+    batches = [SimpleNamespace(names=["a"]), SimpleNamespace(names=["b"])]
+    # The other one's loss and its part: the mean of (3, 5), and of (0.75, 0.25).
+    numbers = read_beside([5.0, 0.25], 7.0)
+    assert numbers == Numbers([1.0, 2.0], 4.0, {"main": 0.5}, 7.0)
+    check_finite(numbers, 0, batches, 1.0)
+    with pytest.raises(CrissCrossError, match="the loss of another process became nan at iteration 3; its own message"):
+        check_finite(read_beside([math.nan, 0.25], 7.0), 2, batches, 1.0)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from crisscross.config import InstanceExperiment, LossConfig, override, to_yaml
 from crisscross.data import DataSet, open_folder
 from crisscross.data.coco_instances import open_coco_instances
 from crisscross.engine import train as training
+from crisscross.engine.evaluate import evaluate
 from crisscross.engine.instances import evaluate as instance_scores
 from crisscross.engine.instances import train as instance_training
 from crisscross.engine.instances.train import train_instances
@@ -20,6 +22,7 @@ from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 from crisscross.losses import Losses
+from crisscross.models import Segmenter
 from instances_data import TINY, write_coco
 from shapes_data import experiment, write_shapes
 
@@ -111,6 +114,28 @@ def test_statistics_that_are_no_numbers_are_refused_too(dataset, tmp_path, monke
     ):
         train(experiment(), dataset, tmp_path / "run", CPU)
     assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_make_no_labels(dataset, value):
+    torch.manual_seed(0)
+    segmenter = Segmenter(experiment("data.classes=[ground, disc, square]", "inference.ratios=[1.0, 1.5]"))
+    image = np.zeros((40, 56, 3), np.uint8)
+    frame = torch.from_numpy(image).permute(2, 0, 1)
+    # As where half precision overflows: the weights are finite, what comes out is not.
+    hook = segmenter.head.register_forward_hook(lambda _, inputs, output: output.index_fill(1, torch.tensor(1), value))
+    for label in (
+        lambda: segmenter.predict(image),
+        lambda: segmenter.predict(image, tta=True),
+        lambda: segmenter.predict(image, probabilities=True),
+        lambda: segmenter.predict_big(image),
+        lambda: list(segmenter.label_frames([frame])),
+        lambda: evaluate(segmenter, dataset, "val"),
+    ):
+        with pytest.raises(CrissCrossError, match=r"^the network gives NaN or infinity where .*$"):
+            label()
+    hook.remove()
+    assert segmenter.predict(image).labels.shape == (40, 56)
 
 
 def instances(*changes: str) -> InstanceExperiment:

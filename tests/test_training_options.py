@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from crisscross.engine.optimiser import create_optimiser, set_rate
 from crisscross.engine.record import git_state
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.layers import AbsoluteBatchNorm2d, ConvNormAct
 from crisscross.layers.recompute import recompute_backbone, recompute_in_backward
 from crisscross.models import Segmenter
@@ -472,8 +473,6 @@ def test_a_batch_without_a_single_label_trains_on(dataset, tmp_path, monkeypatch
 
 
 def test_early_stopping_waits_for_so_many_validations(dataset, tmp_path, monkeypatch, capsys):
-    from dataclasses import replace
-
     scores = iter([0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
     original = training.evaluate
 
@@ -488,6 +487,19 @@ def test_early_stopping_waits_for_so_many_validations(dataset, tmp_path, monkeyp
     assert "stopped early: 2 validations in a row" in capsys.readouterr().err
     again = train(experiment(*words), dataset, tmp_path / "run", resume=True)
     assert again.finished and again.position.iteration == 5
+
+
+def test_early_stopping_without_validations_is_refused_and_scores_of_training_images_are_said(dataset, tmp_path):
+    alone = replace(dataset, splits={"train": dataset.splits["train"]})
+    line = r"^train\.early_stop=2 counts validations, and the data has no split 'val': set train\.early_stop=0, or data"
+    with pytest.raises(CrissCrossError, match=line):
+        train(experiment("train.early_stop=2", "train.validate_every=1"), alone, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    words = ("data.val_split=train", "train.iterations=1", "train.validate_every=0", "train.checkpoint_every=0")
+    with pytest.warns(
+        CrissCrossWarning, match=r"^data\.val_split is data\.train_split \('train'\): scores are those of"
+    ):
+        assert train(experiment(*words), dataset, tmp_path / "run").finished
 
 
 def test_deterministic_runs_repeat_every_bit(dataset, tmp_path):

@@ -163,6 +163,9 @@ def test_two_processes_train_a_network_with_weights_that_nothing_reads(folder, d
         "model.backbone=two_processes:Unread",
         "train.iterations=3",
         "train.validate_every=0",
+        # The valid pixels are those of both shares together: of the same pass, the same sum.
+        "loss.normaliser=valid",
+        "train.accumulate=1",
     )
     alone, out = tmp_path / "alone", tmp_path / "together"
     train(override(EXPERIMENT, changes), dataset, alone)

@@ -1,6 +1,5 @@
 """The command: `crisscross`, or `python -m crisscross`."""
 
-import contextlib
 import os
 import sys
 
@@ -16,12 +15,15 @@ def main() -> int:
 
         return run()
     except KeyboardInterrupt:
+        os.write(2, b"crisscross: stopped\n")
         return 130
 
 
 if __name__ == "__main__":
     # Python puts the working folder in front of everything, where a file of any name would stand for a package.
-    with contextlib.suppress(OSError):
+    try:
         if sys.path[0] == os.getcwd():
             del sys.path[0]
+    except OSError:
+        pass
     sys.exit(main())

@@ -18,7 +18,12 @@ def read_backbone_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CrissCrossError(f"{path}: no such file; --backbone-weights wants a .safetensors or .pth file")
     tensors = read(path)[0] if path.suffix == ".safetensors" else read_state_dict(path)
-    return efficientnet_lite_to_timm(tensors) if "_conv_stem.weight" in tensors else tensors
+    if "_conv_stem.weight" not in tensors:
+        return tensors
+    try:
+        return efficientnet_lite_to_timm(tensors)
+    except (KeyError, ValueError, IndexError) as error:
+        raise CrissCrossError(f"{path}: an EfficientNet-Lite with names of its own: {str(error)[:80]}") from error
 
 
 def efficientnet_lite_to_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -29,7 +34,8 @@ def efficientnet_lite_to_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     places: dict[int, tuple[int, int]] = {}
     stage, within, former = -1, 0, None
-    for number in range(1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("_blocks."))):
+    numbers = sorted({int(key.split(".")[1]) for key in tensors if key.startswith("_blocks.")})
+    for number in numbers:
         channels = tensors[f"_blocks.{number}._project_conv.weight"].shape[0]
         stage, within = (stage, within + 1) if channels == former else (stage + 1, 0)
         former, places[number] = channels, (stage, within)

@@ -14,7 +14,7 @@ from crisscross.checkpoints import native
 from crisscross.checkpoints.loading import Source, by_recipe, network_for, read_source, refuse_code
 from crisscross.checkpoints.metadata import OURS, with_classes
 from crisscross.checkpoints.publishers import PUBLISHERS, WRITTEN, why_not
-from crisscross.config import Experiment, apply_overrides, to_dict
+from crisscross.config import apply_overrides, to_dict
 from crisscross.config.parse import parse_words
 from crisscross.data import OPENERS
 from crisscross.errors import CrissCrossError
@@ -105,7 +105,7 @@ def save_as(
     # No publisher's network has an embedding.
     kept = {key: value for key, value in stored.items() if not key.startswith(native.EMBEDDING)}
     tensors = PUBLISHERS[publisher].back(kept)
-    content = _wrapped(tensors, segmenter.experiment, publisher)
+    content = _wrapped(tensors, segmenter, publisher)
     write_atomically(path, lambda temporary: _save(content, temporary))
 
 
@@ -115,10 +115,10 @@ def _save(content: dict[str, Any], path: Path) -> None:
         torch.save(content, file)
 
 
-def _wrapped(tensors: dict[str, Tensor], experiment: Experiment, publisher: str) -> dict[str, Any]:
+def _wrapped(tensors: dict[str, Tensor], segmenter: Segmenter, publisher: str) -> dict[str, Any]:
     if publisher != "mmseg":
         return dict(tensors)
-    classes, palette = list(experiment.data.classes), [list(colour) for colour in experiment.data.palette]
+    classes, palette = list(segmenter.classes), [list(colour) for colour in segmenter.palette]
     meta: dict[str, Any] = {"CLASSES": classes, "PALETTE": palette}
-    meta |= {"dataset_meta": {"classes": classes, "palette": palette}, OURS: json.dumps(to_dict(experiment))}
+    meta |= {"dataset_meta": {"classes": classes, "palette": palette}, OURS: json.dumps(to_dict(segmenter.experiment))}
     return {"meta": meta, "state_dict": tensors}

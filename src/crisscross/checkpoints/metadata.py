@@ -69,7 +69,7 @@ def _colours(palette: Any) -> tuple[tuple[int, int, int], ...]:
     """Red, green and blue of each class; none at all where it is something else."""
     try:
         return tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ()
 
 
@@ -94,8 +94,10 @@ def _with_config(experiment: Experiment, config: Config) -> Experiment:
         align_corners=_of_type(head, "align_corners", bool, experiment.model.align_corners),
     )
     if backbone:
-        stride = 4
-        for factor in backbone.get("strides", (1, 2, 1, 1)):
+        stride, factors = 4, backbone.get("strides", (1, 2, 1, 1))
+        if any(type(factor) is not int for factor in factors):
+            raise ValueError(f"the backbone's strides must be whole numbers, got {str(factors)[:40]!r}")
+        for factor in factors:
             stride *= factor
         # Their networks do not contract unless they are told to.
         contract = _of_type(backbone, "contract_dilation", bool, False)

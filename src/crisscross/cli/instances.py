@@ -113,7 +113,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from crisscross.data.coco_instances import open_coco_instances
     from crisscross.data.coco_masks import import_coco
     from crisscross.engine.evaluate import choose_device, is_main_process
-    from crisscross.engine.instances.evaluate import evaluate_instances
+    from crisscross.engine.instances.evaluate import coco_results, evaluate_instances
     from crisscross.files import claim, output_path, write_text
 
     import_coco()
@@ -121,12 +121,14 @@ def evaluate(arguments: argparse.Namespace) -> int:
     segmenter = load_instances(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
     split = data.split(arguments.split or segmenter.experiment.data.val_split)
     split.check_files()
-    results = arguments.save_predictions and output_path(
-        arguments.save_predictions, f"instances_{split.name}_results.json"
-    )
+    folder = arguments.save_predictions
+    files = {
+        kind: output_path(folder, f"instances_{split.name}_{kind}_results.json")
+        for kind in (("bbox", "segm") if folder else ())
+    }
     if is_main_process():
-        claim(filter(None, (arguments.json, results)), [Path(arguments.network), split.file], arguments.force)
-    if is_main_process():
+        targets = [*files.values(), *([arguments.json] if arguments.json else [])]
+        claim(targets, [Path(arguments.network), split.file], arguments.force)
         for line in split.report:
             say(f"{split.name}: {line}", error=True)
     result = evaluate_instances(segmenter, split, arguments.workers)
@@ -135,9 +137,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     print_evaluation(result)
     if arguments.json:
         write_text(arguments.json, json.dumps(facts(result), indent=1) + "\n")
-    if results:
-        write_text(results, json.dumps(result.results) + "\n")
-        say(f"wrote {results}: {len(result.results)} instances as a COCO results file")
+    for kind, path in files.items():
+        write_text(path, json.dumps(coco_results(result.results, kind)) + "\n")
+        say(f"wrote {path}: {len(result.results)} instances as a COCO results file")
     return 0
 
 

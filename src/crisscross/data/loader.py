@@ -1,6 +1,9 @@
 """Batches whose content follows from (seed, position) alone, so that resuming needs no sampler state."""
 
+import contextlib
+import errno
 import multiprocessing.connection
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +26,9 @@ from crisscross.errors import CrissCrossError
 Collate = Callable[[list[Any]], Any]
 # Picture uint8 [H, W, 3] and mask uint8 [H, W] of a pair: `read_pair`, or a cache before it.
 Read = Callable[[Pair, DataSet], tuple[np.ndarray, np.ndarray]]
+
+# Open files that a training needs beside its workers, and for each of them: pipes, and the tensors on their way.
+FILES, FILES_EACH = 16, 16
 
 
 def seed_for(*words: int) -> int:
@@ -219,7 +225,7 @@ def _raise_errors(loader: DataLoader) -> Iterator:
             item = next(items)
         except StopIteration:
             return
-        except (RuntimeError, ConnectionError, EOFError) as error:
+        except (RuntimeError, OSError, EOFError) as error:
             raise _explained(error, items) from error
         if isinstance(item, CrissCrossError):
             raise item
@@ -231,6 +237,8 @@ def _started(loader: DataLoader) -> Iterator:
 
     torch's own signal handler would raise in the middle of whatever runs, such as half an optimiser step.
     """
+    if loader.num_workers:
+        allow_open_files(loader.num_workers)
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         return iter(loader)
     former = signal.getsignal(signal.SIGCHLD)
@@ -239,9 +247,42 @@ def _started(loader: DataLoader) -> Iterator:
     return items
 
 
+def allow_open_files(workers: int) -> None:
+    """Raise this process's limit of open files to what `workers` processes that read need, where the system lets it.
+
+    Each tensor that they hand over is an open file; where one more cannot be opened, torch waits for ever.
+
+    Raises:
+        CrissCrossError: the limit cannot be raised that far.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    needed = _open_files() + FILES + FILES_EACH * workers
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY or limit >= needed:
+        return
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise CrissCrossError(
+            f"this process may open {most} files at a time, with --workers {workers} it needs {needed}: raise the "
+            f"limit (ulimit -n {needed}), or use --workers 0"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
+
+
+def _open_files() -> int:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with contextlib.suppress(OSError):
+            return len(os.listdir(folder))
+    return FILES
+
+
 def _explained(error: Exception, items: Iterator) -> Exception:
     """What to say of worker processes that died; any other error as it is."""
-    if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+    if getattr(error, "errno", None) == errno.EMFILE or "Too many open files" in str(error):
+        return CrissCrossError("too many open files: raise the limit (ulimit -n 4096), or lower --workers")
+    if not isinstance(error, ConnectionError | EOFError) and "DataLoader worker" not in str(error):
         return error
     workers = getattr(items, "_workers", ())
     # A broken pipe is seen before the process behind it has ended and can say how.

@@ -13,6 +13,7 @@ from torch.nn import functional
 from crisscross import inference
 from crisscross.backbones import create_backbone
 from crisscross.config import Experiment
+from crisscross.data.palette import default_palette
 from crisscross.data.preprocess import normalise, resize_to_scale
 from crisscross.data.reading import read_picture
 from crisscross.errors import CrissCrossError
@@ -104,8 +105,8 @@ class Segmenter(nn.Module):
 
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
-        """One RGB colour (0..255) per class."""
-        return self.experiment.data.palette
+        """One RGB colour (0..255) per class: the experiment's, default ones where it has none."""
+        return self.experiment.data.palette or default_palette(len(self.classes))
 
     def coarse(self, x: Tensor) -> Logits:
         """Logits before any resizing, of the backbone's output stride or CE2P's 4; the others as in `forward`."""
