@@ -1,5 +1,6 @@
 """What a `DataSet` refuses: values that training, a cache or saved predictions would stumble over."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def test_what_is_right_is_taken(values: dict[str, Any]) -> None:
         ({"labels": {"0": 0}}, r"labels must be whole numbers 0\.\.255, got '0'"),
         ({"void": (300,)}, r"void must be whole numbers 0\.\.255, got 300"),
         ({"ignore": -1}, r"ignore must be whole numbers 0\.\.255, got -1"),
+        ({"ignore": 2}, r"ignore is 2, a class \(0\.\.2\); list classes that count nowhere in void"),
         ({"ignore": True}, r"ignore must be whole numbers 0\.\.255, got True"),
         ({"palette": ((0, 0, 0),) * 2}, "palette must hold one .* for each of 3 classes"),
         ({"palette": ((0, 0, 0), (0, 0, 0), (0, 0, 256))}, "palette must hold one"),
@@ -109,5 +111,7 @@ def test_folders_that_are_called_like_a_split(tmp_path: Path) -> None:
         "pictures of val/ are in the split 'train' (1)",
         "pictures of test/ are in the split 'val' (1)",
     ]
-    with pytest.warns(CrissCrossWarning, match=r"somewhere: pictures of val/ are in the split 'train' \(1\)"):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         quick_check(dataset, ["extra"])
+    assert [str(one.message) for one in told if one.category is CrissCrossWarning] == [f"somewhere: {t}" for t in texts]

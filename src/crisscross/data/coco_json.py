@@ -1,10 +1,11 @@
 """COCO's annotation files: lists of entries whose fields are checked before anything is made of them."""
 
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from crisscross.config.documents import ANNOTATION_BYTES, read_json
 from crisscross.errors import CrissCrossError
+from crisscross.files import joined
 
 # pycocotools counts pixels with 32 bits; this many are 16,384 x 16,384.
 MOST_PIXELS = 2**28
@@ -65,11 +66,9 @@ def read_images(file: Path, tree: Any) -> list[ImageEntry]:
                 f"{file}: image {image.number} has the size {image.width} x {image.height}; sides must be at least 1, "
                 f"pixels at most {MOST_PIXELS:,}"
             )
-        path = PurePath(image.file_name)
-        if path.is_absolute() or ".." in path.parts:
-            raise CrissCrossError(
-                f"{file}: image {image.number} is the file {image.file_name[:80]!r}; names must lead to files below "
-                "the folder of the images"
-            )
+        try:
+            joined("the folder of the images", image.file_name)
+        except CrissCrossError as error:
+            raise CrissCrossError(f"{file}: image {image.number}: {error}") from error
         found.append(image)
     return found

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any
-from unicodedata import category
 
+from crisscross.config.rules import one_line
 from crisscross.errors import CrissCrossError
 
 
@@ -31,8 +31,8 @@ class DataSet:
 
     Raises:
         CrissCrossError: class names that are no text or not unique; a number of classes outside 1..255; a palette that
-            is not one colour of 0..255 for each; an `ignore`, `void` or stored value outside 0..255; `labels` or
-            `flip_pairs` beyond the classes.
+            is not one colour of 0..255 for each; an `ignore`, `void` or stored value outside 0..255; an
+            `ignore` that is a class; `labels` or `flip_pairs` beyond the classes.
     """
 
     name: str
@@ -58,6 +58,10 @@ class DataSet:
         for name, values in (("ignore", [self.ignore]), ("void", self.void), ("labels", self.labels or ())):
             if wrong := [value for value in values if not _is_byte(value)]:
                 raise CrissCrossError(f"{where}: {name} must be whole numbers 0..255, got {wrong[0]!r}")
+        if self.ignore < count:
+            raise CrissCrossError(
+                f"{where}: ignore is {self.ignore}, a class (0..{count - 1}); list classes that count nowhere in void"
+            )
         for stored, number in (self.labels or {}).items():
             if number != self.ignore and not (_is_byte(number) and number < count):
                 raise CrissCrossError(
@@ -103,8 +107,8 @@ def name_clashes(split: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str]
 
 
 def is_line(value: Any) -> bool:
-    """Whether a value is a text of one line: not blank, without control characters, and such that UTF-8 can hold it."""
-    return isinstance(value, str) and bool(value.strip()) and not {"Cc", "Cs", "Zl", "Zp"} & {*map(category, value)}
+    """Whether a value is a text of one line: not blank, of a length that can be shown, without control characters."""
+    return isinstance(value, str) and bool(value.strip()) and one_line(value)
 
 
 def check_class_names(names: Iterable[Any], what: str, most: int = 255) -> None:
