@@ -195,7 +195,7 @@ def test_no_text_breaks_a_reader(text, tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=15_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(text=TEXTS)
 def test_no_text_breaks_a_reader_for_a_minute(text, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "fuzz"
