@@ -185,7 +185,7 @@ def readers_hold(text: str, folder: Path) -> None:
             act()
 
 
-@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(text=TEXTS)
 def test_no_text_breaks_a_reader(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("f")
@@ -195,7 +195,7 @@ def test_no_text_breaks_a_reader(text, tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=15_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(text=TEXTS)
 def test_no_text_breaks_a_reader_for_a_minute(text, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "fuzz"
@@ -205,7 +205,7 @@ def test_no_text_breaks_a_reader_for_a_minute(text, tmp_path_factory):
         readers_hold(text, folder)
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=150, deadline=None, database=None)
 @given(
     st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=12)
     | st.from_regex(r"[-+.0-9eEx_:~nyot]{1,8}", fullmatch=True)
