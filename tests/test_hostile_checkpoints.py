@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 
 import crisscross
 from crisscross import models
-from crisscross.checkpoints import loading, native, scanning
+from crisscross.checkpoints import instances, loading, native, scanning
 from crisscross.checkpoints.reading import read_content, read_state_dict
 from crisscross.errors import CrissCrossError
+from crisscross.models.instances import InstanceSegmenter
 
 TENSORS = {"w": torch.arange(4.0)}
 
@@ -256,6 +257,20 @@ def test_a_small_file_makes_no_large_network(tmp_path, monkeypatch, experiment):
     with pytest.raises(CrissCrossError) as caught:
         crisscross.load(path)
     assert devices == ["meta"] and "\n" not in str(caught.value)
+
+
+def test_a_small_file_makes_no_large_network_of_instances(tmp_path, monkeypatch):
+    experiment = {"task": "instances", "model": {"channels": 1 << 17}, "data": {"classes": ["a"], "categories": [1]}}
+    path, devices = ours(tmp_path / "x.safetensors", experiment=json.dumps(experiment)), []
+
+    def create(*arguments, **options):
+        devices.append(torch.get_default_device().type)
+        return InstanceSegmenter(*arguments, **options)
+
+    monkeypatch.setattr(instances, "InstanceSegmenter", create)
+    with pytest.raises(CrissCrossError, match=r"x\.safetensors: backbone\.body\.conv1\.weight is missing"):
+        crisscross.load_instances(path)
+    assert devices == ["meta"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])

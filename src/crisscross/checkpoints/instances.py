@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from crisscross import zoo
@@ -56,8 +57,12 @@ def _ours(path: Path) -> InstanceSegmenter:
     experiment = native.read_header_as(InstanceExperiment, path)[0]
     if experiment is None:
         raise CrissCrossError(f"{path}: holds no experiment; name a recipe and give the file with --weights")
-    segmenter, tensors = InstanceSegmenter(experiment), native.read_tensors(path)
+    tensors = native.read_tensors(path)
+    # The network takes memory only when all shapes fit.
+    with torch.device("meta"):
+        native.fitting(InstanceSegmenter(experiment).state_dict(), tensors, str(path))
     native.check_finite(tensors, str(path))
+    segmenter = InstanceSegmenter(experiment)
     native.fill(segmenter, tensors, str(path))
     return segmenter
 
