@@ -66,6 +66,26 @@ def test_a_png_names_the_chunk_that_is_damaged_or_cut(tmp_path: Path) -> None:
     assert "cut off in the chunk IDAT at byte 33" in outcome(read_mask, write(tmp_path / "c.png", content[:60]))
 
 
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("colour", "bits"), [(0, 1), (0, 8), (0, 16), (2, 8), (3, 4), (6, 16)])
+def test_a_png_with_right_checksums_and_missing_rows(tmp_path: Path, colour: int, bits: int, interlaced: bool) -> None:
+    bands = {0: 1, 2: 3, 3: 1, 6: 4}[colour]
+    # Black at the end, where black is no sign of anything.
+    values = np.ones((13, 9, bands), np.uint32)
+    values[-3:] = 0
+    palette = png_chunk(b"PLTE", bytes(48)) if colour == 3 else b""
+    whole = png(values, bits, colour, palette, interlaced)
+    assert read_picture(write(tmp_path / "a.png", whole)).shape == (13, 9, 3)
+    place = whole.index(b"IDAT") - 4
+    packed = whole[place + 8 : place + 8 + int.from_bytes(whole[place : place + 4], "big")]
+    pixels = zlib.decompress(packed)
+    for count in (len(pixels) - 1, len(pixels) // 2, 3):
+        short = png_chunk(b"IDAT", zlib.compress(pixels[:count])) + png_chunk(b"IEND", b"")
+        message = outcome(read_picture, write(tmp_path / "b.png", whole[:place] + short))
+        assert isinstance(message, str), count
+        assert "cut off" in message or "truncated" in message
+
+
 def test_data_check_names_damaged_and_lossy_masks(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data", {"train": 3})
     masks = sorted((root / "masks").iterdir())

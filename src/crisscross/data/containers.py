@@ -12,6 +12,9 @@ FF = 0xFF
 RESTARTS, END, SCAN, INTERVAL = range(0xD0, 0xD8), 0xD9, 0xDA, 0xDD
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# First column and row, and the steps to the next, of the seven passes of an interlaced PNG.
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 # Bytes of a value by the number of its kind.
 TIFF_KINDS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 # (kind, count, the 4 or 8 bytes of the entry: the values, or where they lie) by tag.
@@ -39,6 +42,29 @@ def check_png(file: BinaryIO) -> None:
         if kind == b"IEND":
             return
         place += length + 12
+
+
+def check_png_rows(file: BinaryIO) -> None:
+    """Unpack the pixels of a whole PNG once more to count them: decoders leave missing rows black, without a word."""
+    file.seek(16)
+    width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", file.read(13))
+    needed = 0
+    for left, top, across, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-max(width - left, 0) // across), -(-max(height - top, 0) // down)
+        needed += rows * (1 + (columns * bits * PNG_CHANNELS[colour] + 7) // 8) if columns else 0
+    unpacker = zlib.decompressobj()
+    place, found = file.seek(8), 0
+    while found < needed and len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        place += length + 12
+        if kind == b"IDAT":
+            packed = file.read(length)
+            while packed and found < needed:
+                found += len(unpacker.decompress(packed, BLOCK))
+                packed = unpacker.unconsumed_tail
+        file.seek(place)
+    if found < needed:
+        raise ValueError(f"cut off: its pixels have {found} of {needed} bytes")
 
 
 def _text(kind: bytes) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from crisscross.data import heads
-from crisscross.data.containers import check_jpeg, check_png
+from crisscross.data.containers import check_jpeg, check_png, check_png_rows
 from crisscross.data.heads import Samples
 from crisscross.errors import CrissCrossError
 
@@ -136,6 +136,8 @@ def _decode(file: BinaryIO, picture: Any) -> None:
         end = check_jpeg(content)
     file.seek(place)
     picture.load()
+    if picture.format == "PNG" and (picture.info.get("interlace") or not any(_last_row(picture).tobytes())):
+        check_png_rows(file)
     if picture.format == "JPEG" and _ends_grey(picture):
         # The decoder paints grey what is missing. Whether it is, more bits tell: then they become pixels.
         longer = type(picture)(io.BytesIO(content[:end] + FILLING + content[end:]))
@@ -143,9 +145,13 @@ def _decode(file: BinaryIO, picture: Any) -> None:
             raise ValueError("cut off: its coded pixels end before its last rows")
 
 
+def _last_row(picture: Any) -> Any:
+    return picture.crop((0, picture.height - 1, picture.width, picture.height))
+
+
 def _ends_grey(picture: Any) -> bool:
     """Whether the last pixel is what decoders make of missing ones: 128 in all bands, in inverted ones 127."""
-    last = picture.getpixel((picture.width - 1, picture.height - 1))
+    last = _last_row(picture).getpixel((picture.width - 1, 0))
     return set(last if isinstance(last, tuple) else (last,)) <= {127, 128}
 
 
