@@ -93,7 +93,7 @@ def opened(root: Path) -> DataSet | None:
         return None
 
 
-@tries(2500)
+@tries(3500)
 @given(DESCRIPTIONS, st.booleans())
 def test_descriptions(root: Path, values: dict[str, Any], flow: bool) -> None:
     text = yaml.dump(values, default_flow_style=flow, allow_unicode=True, sort_keys=False)
@@ -111,7 +111,7 @@ def test_descriptions(root: Path, values: dict[str, Any], flow: bool) -> None:
         assert all(pair.picture.is_relative_to(root) for pair in split)
 
 
-@tries(5000)
+@tries(6000)
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace"))))
 def test_descriptions_of_any_bytes(root: Path, content: bytes) -> None:
     (root / "dataset.yaml").write_bytes(content)
@@ -187,7 +187,7 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@tries(3000)
+@tries(4500)
 @given(annotation_trees())
 def test_annotations(coco: Path, tree: Any) -> None:
     file = coco / "annotations" / "instances_train2017.json"
