@@ -11,8 +11,9 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as moves
 from torchvision.tv_tensors import Image, Mask
 
-from crisscross.config import AugmentConfig
-from crisscross.data import opencv_resize
+from crisscross.config import AugmentConfig, Experiment, override
+from crisscross.data import open_folder, opencv_resize
+from crisscross.data.loader import TrainingSamples, training_batches
 from crisscross.data.opencv_resize import (
     agreeing_opencv,
     linear,
@@ -24,6 +25,7 @@ from crisscross.data.opencv_resize import (
 from crisscross.data.preprocess import resize_to_scale
 from crisscross.data.transforms import random_resize
 from make_opencv_resizes import FILE, SIZES, draw
+from small_data import write_folder
 
 STORED = np.load(FILE)
 CASES = [(old, new) for old, sizes in SIZES.items() for new in sizes]
@@ -157,6 +159,27 @@ def test_opencv_is_asked_once_and_works_in_one_thread(no_build_known, monkeypatc
         cv2.setNumThreads(threads)
 
 
+def test_processes_that_read_do_so_in_one_thread_beside_a_program_that_uses_opencv(no_build_known, tmp_path):
+    """The value of every pixel is the number of OpenCV's threads in the process that reads."""
+
+    def read(pair, dataset):
+        return np.full((40, 56, 3), cv2.getNumThreads(), np.uint8), np.zeros((40, 56), np.uint8)
+
+    words = ("train.batch=2", "train.iterations=2", "augment.crop=[20, 28]", "augment.distortion=false")
+    plain = ("preprocess.mean=[0, 0, 0]", "preprocess.std=[1, 1, 1]")
+    dataset = open_folder(write_folder(tmp_path / "small", {"train": 2}))
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(4)
+        # Large enough for OpenCV to start its threads.
+        cv2.resize(np.zeros((1000, 1000, 3), np.uint8), (2000, 2000))
+        samples = TrainingSamples(dataset, dataset.split("train"), override(Experiment(), (*words, *plain)), read)
+        seen = [batch.pictures.unique().tolist() for batch in training_batches(samples, 0, workers=1)]
+    finally:
+        cv2.setNumThreads(threads)
+    assert seen == [[1.0], [1.0]]
+
+
 def test_pictures_before_the_network_are_opencvs():
     image = draw(45, 60)
     given = torch.from_numpy(image).permute(2, 0, 1)
@@ -178,17 +201,18 @@ def test_training_resizes_pictures_and_masks_as_opencv(frames):
     if frames:
         picture, mask = torch.stack([picture, picture.flip(0)]), torch.stack([mask, 255 - mask])
     given = Image(picture), Mask(mask)
-    # 60 * 0.55 and 45 * 0.55 count as 33 and 24: factor 24 / 45.
-    config = AugmentConfig(ratio=(0.55, 0.55))
+    # 60 * 0.87 and 45 * 0.87 count as 52 and 39.
+    config = AugmentConfig(ratio=(0.87, 0.87))
     resized, labels = random_resize(*given, config, torch.Generator())
     assert isinstance(resized, Image) and isinstance(labels, Mask)
-    expected = cv2.resize(image, (32, 24), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
-    expected_mask = cv2.resize(image[..., 2], (32, 24), interpolation=cv2.INTER_NEAREST)
+    expected = cv2.resize(image, (52, 39), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
+    expected_mask = cv2.resize(image[..., 2], (52, 39), interpolation=cv2.INTER_NEAREST)
     first = (resized[0], labels[0]) if frames else (resized, labels)
     assert np.array_equal(first[0].numpy(), expected) and np.array_equal(first[1].numpy(), expected_mask)
     if frames:
         assert np.array_equal(resized[1].numpy(), expected[::-1])
         assert np.array_equal(labels[1].numpy(), 255 - expected_mask)
     former = random_resize(*given, config, torch.Generator(), "torch")
-    assert torch.equal(former[0], moves.resize(given[0], [24, 32], InterpolationMode.BILINEAR, antialias=False))
-    assert torch.equal(former[1], moves.resize(given[1], [24, 32], InterpolationMode.NEAREST))
+    assert torch.equal(former[0], moves.resize(given[0], [39, 52], InterpolationMode.BILINEAR, antialias=False))
+    assert torch.equal(former[1], moves.resize(given[1], [39, 52], InterpolationMode.NEAREST))
+    assert not torch.equal(former[0], resized) and not torch.equal(former[1], labels)

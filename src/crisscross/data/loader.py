@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from crisscross.config import Experiment, InstanceExperiment, TrainConfig
 from crisscross.config.instances import InstanceTrainConfig
 from crisscross.data.dataset import DataSet, Pair
+from crisscross.data.opencv_resize import agreeing_opencv
 from crisscross.data.preprocess import normalise
 from crisscross.data.reading import read_pair
 from crisscross.errors import CrissCrossError
@@ -78,6 +79,9 @@ class TrainingSamples(Samples):
     ) -> None:
         self.dataset, self.pairs, self.read = dataset, pairs, read
         self.experiment: Experiment = experiment
+        if experiment.preprocess.resize == "opencv":
+            # Before processes that read are forked, which then have no threads of OpenCV's to end.
+            agreeing_opencv()
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
 
     def pair_at(self, n: int) -> Pair:

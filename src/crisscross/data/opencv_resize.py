@@ -4,6 +4,8 @@
 hand is found to agree, and in torch for tensors on a GPU.
 """
 
+import multiprocessing
+import sys
 from functools import cache, lru_cache
 from types import ModuleType
 from typing import NamedTuple
@@ -127,13 +129,16 @@ def agreeing_opencv() -> ModuleType | None:
     """OpenCV, where its build follows the definition on a drawn image; asked once a process.
 
     It then works in one thread in this process: processes that read images share the processor, and a pool of threads
-    does not survive the fork that starts them.
+    does not survive the fork that starts them. So ask before such processes start.
     """
+    known = "cv2" in sys.modules
     try:
         import cv2
     except ImportError:
         return None
-    cv2.setNumThreads(1)
+    # A forked process that ends the threads of its parent's pool, which it does not have, crashes.
+    if not known or multiprocessing.parent_process() is None:
+        cv2.setNumThreads(1)
     rows, columns = np.ogrid[: DRAWN[0], : DRAWN[1]]
     image = np.stack([(rows * rows * part + columns * 31 + rows * columns * 7) % 256 for part in (3, 5, 11)])
     image = image.astype(np.uint8)
