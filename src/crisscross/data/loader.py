@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from crisscross.config import Experiment, InstanceExperiment, TrainConfig
 from crisscross.config.instances import InstanceTrainConfig
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.opencv_resize import agreeing_opencv
 from crisscross.data.open_files import allow_open_files
+from crisscross.data.opencv_resize import agreeing_opencv
 from crisscross.data.preprocess import normalise
 from crisscross.data.reading import read_pair
 from crisscross.errors import CrissCrossError
