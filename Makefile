@@ -1,13 +1,15 @@
 # Everything here goes through .venv, which scripts/environment.sh makes on first use and leaves alone afterwards.
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test lint clean
+.PHONY: help environment demo test test-oldest lint clean
 
 PYTHON_HERE := .venv/bin/python
+OLDEST_PYTHON = $(or $(PYTHON),python3.11)
 ARGS ?=
 
 help:
 	@echo "make demo     train, evaluate and show a small CCNet; needs only Python 3.11 or newer"
 	@echo "make test     run the tests        (make test ARGS='tests/test_floors.py -q', ARGS='-m slow')"
+	@echo "make test-oldest  the tests on the oldest Python and packages that pyproject.toml allows"
 	@echo "make lint     ruff check, ruff format --check, mypy"
 	@echo "make clean    remove .venv (if make made it), caches and build outputs; runs/ stays"
 	@echo
@@ -23,6 +25,10 @@ demo: environment
 test: environment
 	$(PYTHON_HERE) -m pytest $(ARGS)
 
+# On the lower bounds of pyproject.toml.
+test-oldest:
+	$(OLDEST_PYTHON) -m scripts.oldest $(ARGS)
+
 lint: environment
 	$(PYTHON_HERE) -m ruff check .
 	$(PYTHON_HERE) -m ruff format --check .
@@ -30,5 +36,5 @@ lint: environment
 
 clean:
 	@if grep -qs '"made by": "make"' .venv/crisscross-seg.json; then rm -rf .venv; fi
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache
 	find src tests scripts benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -19,7 +19,8 @@ def main(folder: Path) -> None:
     write_scenes(folder / "data", {"train": 8, "val": 2, "test": 2}, height=64, width=128)
     dataset = crisscross.open_dataset("folder", folder / "data")
 
-    experiment = override(zoo.recipe("demo"), ["train.iterations=4", "train.batch=2", "augment.crop=[64, 128]"])
+    changes = ["train.iterations=4", "optim.warmup=1", "train.batch=2", "augment.crop=[64, 128]"]
+    experiment = override(zoo.recipe("demo"), changes)
     outcome = train(experiment, dataset, folder / "run")
     print("finished:", outcome.finished)
 

@@ -108,6 +108,7 @@ def compile_all(dtype: str, capability: int, inner: int, channels: int, frames: 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("attend_line", "values_line", "logits_line"):
             patch.setattr(fused, name, Compiles(getattr(fused, name), kept))
+        patch.setattr(fused, "_interpreted", lambda: False)
         size = (97, 97) if frames == 1 else (frames * 45, 60)
         q, k = torch.empty(2, *size, 2 * inner, dtype=kind, device="meta").split(inner, -1)
         v = torch.empty(2, *size, channels, dtype=kind, device="meta")
@@ -132,6 +133,7 @@ def resources(kernel: Any) -> dict[str, Any]:
         "spilled": sum(int(x) for x in re.findall(r"(?:STACK|LOCAL):(\d+)", told)),
         "shared": kernel.metadata.shared,
         "wgmma": len(re.findall(r"wgmma\.mma_async", ptx)),
+        "tcgen05": len(re.findall(r"tcgen05\.mma", ptx)),
         "mma": len(re.findall(r"\bmma\.sync", ptx)),
         # Global memory read 16 bytes at a time; and less than 4, as misaligned or badly understood tiles are.
         "wide": len(re.findall(r"cp\.async\.cg|ld\.global\S*\.v4\.b32", ptx)),

@@ -61,7 +61,7 @@ def tree_of(pictures: int = 4) -> dict:
         rle = {"size": [HEIGHT, WIDTH], "counts": run_lengths(mask)}
         annotations.append(annotation(10 * number, 100 + number, 3, [disc(x, y, 14)], [x - 14, y - 14, 28, 28]))
         annotations.append(annotation(10 * number + 1, 100 + number, 17, rle, [60, 8 + number, 24, 16]))
-    return {"images": images, "annotations": annotations, "categories": list(CATEGORIES)}
+    return {"images": images, "annotations": annotations, "categories": [dict(category) for category in CATEGORIES]}
 
 
 def write_coco(root: Path, tree: dict | None = None, splits: tuple[str, ...] = ("train", "val")) -> Path:

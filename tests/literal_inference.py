@@ -1,5 +1,6 @@
 """Whole, sliding and multi-scale labelling written out literally: full tensors, one loop for each published rule."""
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -54,10 +55,9 @@ def fitted(height, width, scale):
 def one_pass(coarse_of, picture, scale, config, mean, std, align_corners, mirror=False, swap=()):
     """Logits [K, H, W] at the picture's size; picture uint8 [H, W, 3]."""
     height, width = picture.shape[:2]
-    x = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
     size = fitted(height, width, scale or (width, height))
-    if size != (height, width):
-        x = resize(x, size, False).round().clamp(0, 255)
+    shown = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR)
+    x = torch.from_numpy(shown).permute(2, 0, 1)[None].float()
     x = (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
     if mirror:
         x = x[..., torch.arange(x.shape[-1] - 1, -1, -1)]

@@ -1,5 +1,7 @@
 """Pictures of any size: blocks cover them once, and their labels are those of one pass."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ from PIL import Image
 import crisscross
 from crisscross import inference
 from crisscross.cli import main
+from crisscross.engine import predict
 from crisscross.errors import CrissCrossError
+from image_files import png_chunk, write
 from test_inference import small_segmenter
 from test_modes import CLASSES, expected_logits, picture_of, with_coarse
 
@@ -138,6 +142,29 @@ def test_big_pictures_from_the_command_line(tmp_path, capsys):
     assert "(labels/)" in capsys.readouterr().out
     assert main([*words[:2], str(tmp_path / "c.npy"), "--out", str(out), "--big"]) == 2
     assert "c.npy: not a readable array file" in capsys.readouterr().err
+
+
+def test_a_file_beyond_the_bound_is_read_as_far_as_the_memory_goes(tmp_path, monkeypatch):
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 13300, 13300, 8, 0, 0, 0, 0))
+    path = write(tmp_path / "a.png", b"\x89PNG\r\n\x1a\n" + head + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b""))
+    monkeypatch.setattr(predict, "free_memory", lambda: 2**30)
+    (result,) = predict.predict_big_files(small_segmenter(), [path], tmp_path / "out", 64, 32)
+    assert result.error == (
+        f"{path}: 13300 x 13300 pixels take 2.8 GiB to decode, 1.0 are free; save it as an array file (.npy), which is "
+        "read block by block"
+    )
+    asked = []
+
+    def read(path, most_pixels):
+        asked.append(most_pixels)
+        return picture_of(9, 9)
+
+    monkeypatch.setattr(predict, "free_memory", lambda: 2**32)
+    monkeypatch.setattr(
+        predict, "read_picture", lambda path, most_pixels: asked.append(most_pixels) or picture_of(9, 9)
+    )
+    (result,) = predict.predict_big_files(small_segmenter(), [path], tmp_path / "out", 64, 32)
+    assert (result.error, asked) == (None, [None])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from crisscross.config import InstanceExperiment, from_dict
 from crisscross.data.coco_instances import open_coco_instances
-from crisscross.data.coco_masks import check_text, decode, encode
+from crisscross.data.coco_masks import check_text, checked, decode, encode
 from crisscross.data.coco_samples import InstanceSamples, mirrored, target_of, whole_pictures
 from crisscross.errors import CrissCrossError
 from instances_data import CATEGORIES, HEIGHT, WIDTH, annotation, bar, disc, run_lengths, tree_of, write_coco
@@ -168,6 +168,34 @@ def set_in(section, place, **values):
         (set_in("annotations", 1, segmentation={"size": [9, 9], "counts": [81]}), "its picture is [64, 96]"),
         (set_in("annotations", 1, segmentation={"size": [64, 96], "counts": [7]}), "do not add up to 64 x 96"),
         (set_in("annotations", 1, segmentation={"size": [64, 96], "counts": 7}), "counts of run lengths must be"),
+        (set_in("annotations", 0, iscrowd="0"), "annotation 0: iscrowd must be 0 or 1, got '0'"),
+        (set_in("annotations", 0, iscrowd=[1]), "iscrowd must be 0 or 1, got [1]"),
+        (set_in("annotations", 0, iscrowd=2), "iscrowd must be 0 or 1, got 2"),
+        (set_in("annotations", 0, area="312"), "area must be a number of at least 0, got '312'"),
+        (set_in("annotations", 0, area=-1), "area must be a number of at least 0, got -1"),
+        (set_in("annotations", 0, bbox="1 2 3 4"), "bbox must be [left, top, width, height], got '1 2 3 4'"),
+        (set_in("annotations", 0, bbox=[1, 2, 3, True]), "bbox must be"),
+        (set_in("annotations", 0, bbox=[1, 2, 3, float("nan")]), "bbox must be"),
+        (set_in("annotations", 0, segmentation=[[1, 2, 3, 4, 5, 10**19]]), "a polygon must be a list x, y"),
+        (set_in("annotations", 0, segmentation=[[1, 2, 3, 4, 5, -1e8]]), "a corner 1e+08 pixels away"),
+        (set_in("annotations", 0, segmentation=[[0, 0, 9e5, 0] * 9]), "an outline of 16200000 pixels"),
+        (set_in("annotations", 0, segmentation=[{"counts": []}]), "a polygon must be a list x, y"),
+        (set_in("annotations", 1, segmentation={"size": [64, 96], "counts": [6144.0]}), "do not add up"),
+        (set_in("annotations", 1, segmentation={"size": [64, 96], "counts": [6144, False]}), "do not add up"),
+        (set_in("annotations", 1, segmentation={"size": "64", "counts": [6144]}), "run lengths of size '64'"),
+        (set_in("annotations", 0, id=2**63), "annotations[0] wants id as a whole number, got '9223372036854775808'"),
+        (set_in("annotations", 0, image_id=10**30), "a whole number of 31 digits, at most 20 are read"),
+        (set_in("annotations", 0, image_id=100.0), "annotations[0] wants image_id as a whole number, got '100.0'"),
+        (set_in("annotations", 0, category_id=True), "annotations[0] wants category_id as a whole number"),
+        (set_in("images", 0, width=0), "image 100 has the size 0 x 64"),
+        (set_in("images", 0, height=2**31, width=2**31), "image 100 has the size 2147483648 x 2147483648"),
+        (set_in("images", 0, file_name=" "), "images[0] wants file_name as text, got ' '"),
+        (set_in("images", 0, file_name="../p.png"), "image 100: '../p.png' does not name a file below"),
+        (set_in("images", 0, file_name="/etc/passwd"), "image 100: '/etc/passwd' does not name a file below"),
+        (lambda tree: tree["images"].insert(0, "p0.png"), "images[0] wants id as a whole number, got 'None'"),
+        (set_in("categories", 0, name=3), "categories[0] wants name as text, got '3'"),
+        (set_in("categories", 1, name="disc"), "'categories' names 'disc' twice; each class needs a name of its own"),
+        (set_in("categories", 1, name="a\nb"), r"'categories' must be names, got 'a\nb'"),
     ],
 )
 def test_bad_annotations_are_one_line_that_names_the_file(tmp_path, change, words):
@@ -175,6 +203,38 @@ def test_bad_annotations_are_one_line_that_names_the_file(tmp_path, change, word
         bad(tmp_path, change)()
     assert words in str(caught.value) and "instances_train2017.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("far", [100, 1e4, 9.9e5])
+def test_a_corner_beyond_the_picture_is_cut_off(far):
+    # Of the rectangle from (5, 5) to (far, 30) 55 columns and 25 rows lie inside.
+    entry = annotation(1, 1, 1, [[5, 5, far, 5, far, 30, 5, 30]], [5, 5, 25, 25])
+    sound, beyond = checked(entry, 40, 60, "here")
+    assert beyond and decode(sound["segmentation"], 40, 60).sum() == 1375
+    assert decode(sound["segmentation"], 40, 60)[5:30, 5:].all()
+
+
+@pytest.mark.parametrize("value", [0, 1, False, True, None])
+def test_crowds_as_they_are_written(value):
+    entry = annotation(1, 1, 1, [bar(5, 5, 9, 9)], [5, 5, 9, 9], iscrowd=value)
+    assert checked(entry, 40, 60, "here")[0]["iscrowd"] == (1 if value else 0)
+
+
+def test_damaged_run_lengths_without_a_box_name_their_annotation():
+    entry = annotation(1, 1, 1, {"size": [40, 60], "counts": "o" * 10**5}, [0, 0, 1, 1])
+    del entry["bbox"]
+    with pytest.raises(CrissCrossError, match=r"^here: damaged run lengths \(a number of more than 60 bits\)"):
+        checked(entry, 40, 60, "here")
+
+
+def test_file_names_in_either_unicode_form(tmp_path):
+    tree = tree_of(1)
+    tree["images"][0]["file_name"] = "caf\u00e9.png"
+    root = write_coco(tmp_path, tree)
+    (root / "train2017" / "caf\u00e9.png").rename(root / "train2017" / "cafe\u0301.png")
+    split = open_coco_instances(root).split("train")
+    split.check_files()
+    assert split.pictures[0].path == root / "train2017" / "cafe\u0301.png"
 
 
 def test_compressed_run_lengths_are_read_as_pycocotools_writes_them():

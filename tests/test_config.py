@@ -76,7 +76,13 @@ FULL = {
         "test_split": "c",
         "flip_pairs": [[0, 2]],
     },
-    "preprocess": {"mean": [1.5, 2.0, 3.0], "std": [4.0, 5.0, 6.0], "order": "bgr", "scale": [2049, 1025]},
+    "preprocess": {
+        "mean": [1.5, 2.0, 3.0],
+        "std": [4.0, 5.0, 6.0],
+        "order": "bgr",
+        "scale": [2049, 1025],
+        "resize": "torch",
+    },
     "augment": {
         "scale": [720, 540],
         "ratio": [0.75, 1.5],
@@ -327,8 +333,8 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("model.reduction=0", "model.reduction must be at least 1, got 0"),
         ("model.channels=4", "model.channels must be at least model.reduction, got 4"),
         ("model.aux_channels=-1", "model.aux_channels must be at least 0, got -1"),
-        ("model.dropout=1.5", "model.dropout must be between 0 and 1, got 1.5"),
-        ("model.dropout=-0.1", "model.dropout must be between 0 and 1, got -0.1"),
+        ("model.dropout=1.5", "model.dropout must be at least 0 and below 1, got 1.5"),
+        ("model.dropout=-0.1", "model.dropout must be at least 0 and below 1, got -0.1"),
         ("model.dropout=.nan", "model.dropout must be finite, got nan"),
         ("data.ignore=256", "data.ignore must be between 0 and 255, got 256"),
         ("data.ignore=-1", "data.ignore must be between 0 and 255, got -1"),
@@ -342,7 +348,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("augment.ratio=[2.0, 0.5]", "augment.ratio must be two rising numbers above 0, got [2.0, 0.5]"),
         ("augment.ratio=[0, 1]", "augment.ratio must be two rising numbers above 0, got [0.0, 1.0]"),
         ("augment.crop=[512, 0]", "augment.crop must be at least 1 x 1, got [512, 0]"),
-        ("augment.max_share=1.01", "augment.max_share must be between 0 and 1, got 1.01"),
+        ("augment.max_share=1.01", "augment.max_share must be at most 1, got 1.01"),
         ("augment.flip=2", "augment.flip must be between 0 and 1, got 2.0"),
         ("augment.rotation=181", "augment.rotation must be between 0 and 180 degrees, got 181.0"),
         ("augment.rotation=-5", "augment.rotation must be between 0 and 180 degrees, got -5.0"),
@@ -379,7 +385,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
             "loss.terms=[]",
             "loss.terms must be at least one term with a weight above 0 beside category_consistent, got []",
         ),
-        ("loss.smoothing=1.5", "loss.smoothing must be between 0 and 1, got 1.5"),
+        ("loss.smoothing=1.5", "loss.smoothing must be at least 0 and below 1, got 1.5"),
         ("loss.focal_gamma=-1", "loss.focal_gamma must be at least 0, got -1.0"),
         ("loss.ohem.threshold=7", "loss.ohem.threshold must be between 0 and 1, got 7.0"),
         ("loss.ohem.keep=-1", "loss.ohem.keep must be at least 0, got -1"),
@@ -396,7 +402,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("optim.eta_min=-1", "optim.eta_min must be at least 0, got -1.0"),
         ("optim.eta_min=0.1", "optim.eta_min must be at most optim.lr (0.01), got 0.1"),
         ("optim.warmup=-1", "optim.warmup must be at least 0, got -1"),
-        ("optim.momentum=1.1", "optim.momentum must be between 0 and 1, got 1.1"),
+        ("optim.momentum=1.1", "optim.momentum must be at least 0 and below 1, got 1.1"),
         ("train.iterations=0", "train.iterations must be at least 1, got 0"),
         ("train.batch=0", "train.batch must be at least 1, got 0"),
         ("train.accumulate=0", "train.accumulate must be at least 1, got 0"),
@@ -518,7 +524,7 @@ def test_a_file_that_cannot_be_read_is_named(kind, tmp_path):
         path.mkdir()
     elif kind == "not text":
         path.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(CrissCrossError, match=r"x\.yaml: cannot read this configuration"):
+    with pytest.raises(CrissCrossError, match=r"x\.yaml: cannot be read"):
         load_experiment(path)
 
 

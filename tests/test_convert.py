@@ -334,7 +334,16 @@ def test_metadata_that_contradict_the_weights_are_refused(published):
 
 @pytest.mark.parametrize(
     "palette",
-    [[["a", "b", "c"]] * 2, [[1, 2]] * 2, [None, None], [1, 2], {"a": 0, "b": 1}, [[float("nan")] * 3] * 2, 7],
+    [
+        [["a", "b", "c"]] * 2,
+        [[1, 2]] * 2,
+        [None, None],
+        [1, 2],
+        {"a": 0, "b": 1},
+        [[float("nan")] * 3] * 2,
+        [[float("inf")] * 3] * 2,
+        7,
+    ],
 )
 def test_colours_that_are_none_cost_no_names(published, palette):
     found = with_metadata(published, {"CLASSES": np.array(["a", "b"]), "PALETTE": palette}, "f")
@@ -343,9 +352,9 @@ def test_colours_that_are_none_cost_no_names(published, palette):
 
 def test_class_names_and_experiments_that_are_none(published):
     for names in (5, "ab"):
-        with pytest.raises(CrissCrossError, match=r"^f: its class names are no list, but '"):
+        with pytest.raises(CrissCrossError, match=r"^f: its class names are no list, but (5|'ab')$"):
             with_metadata(published, {"CLASSES": names}, "f")
-    with pytest.raises(CrissCrossError, match=r"^f: maximum recursion depth"):
+    with pytest.raises(CrissCrossError, match=r"^f: its experiment: not valid JSON: .* nested"):
         with_metadata(published, {"crisscross": "[" * 100_000}, "f")
 
 
@@ -353,7 +362,9 @@ def test_class_names_and_experiments_that_are_none(published):
 def test_facts_of_a_file_of_ours_are_a_mapping(tmp_path, facts):
     header = {"format": native.FORMAT, "experiment": json.dumps({"name": "x"}), "facts": facts}
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", header)
-    with pytest.raises(CrissCrossError, match=r"x\.safetensors: (its facts must be a mapping|maximum recursion depth)"):
+    with pytest.raises(
+        CrissCrossError, match=r"x\.safetensors: its facts(: not valid JSON: .* nested| must be a mapping)"
+    ):
         native.read(tmp_path / "x.safetensors")
 
 

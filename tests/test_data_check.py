@@ -288,10 +288,6 @@ def test_void_labels_count_as_ignored(root: Path) -> None:
     report = check(replace(open_folder(root), void=(2,)))
     assert report.pixels["val"].tolist() == [*plain.pixels["val"][:2].tolist(), 0]
     assert report.ignored["val"] == plain.ignored["val"] + plain.pixels["val"][2]
-    # An opener of the user's own may ignore a number that is also a class.
-    report = check(replace(open_folder(root), ignore=1, void=(255,)))
-    assert report.pixels["val"].tolist() == [plain.pixels["val"][0], 0, plain.pixels["val"][2]]
-    assert report.ignored["val"] == plain.ignored["val"] + plain.pixels["val"][1]
 
 
 def test_the_quick_look_samples_masks_from_the_first_to_the_last(tmp_path: Path) -> None:

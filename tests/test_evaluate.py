@@ -19,11 +19,12 @@ import crisscross
 from crisscross.cli import main
 from crisscross.cli.evaluate import published_row
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
-from crisscross.data import open_folder
+from crisscross.data import DataSet, loader, open_folder
 from crisscross.data.camvid import CLASSES as CAMVID
 from crisscross.data.palette import default_palette
 from crisscross.engine import evaluate as room
-from crisscross.engine.evaluate import WAITING, Evaluation, evaluate
+from crisscross.engine.evaluate import WAITING, Evaluation, check_classes, evaluate
+from crisscross.engine.labelling import labelled_pairs
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.metrics import ConfusionMatrix, scores
@@ -32,6 +33,28 @@ from small_data import draw_labels, draw_picture, write_folder
 from test_camvid import draw_camvid
 
 PICTURES = 7
+
+
+@pytest.mark.parametrize(
+    ("network", "data", "fits"),
+    [
+        (("class water", "class land"), ("class land", "class water"), False),
+        (("class 1", "class 0"), ("a", "b"), False),
+        (("class 0", "b"), ("a", "b"), False),
+        (("class 0", "class 1"), ("a", "b"), True),
+        (("a", "b"), ("a", "b"), True),
+        # One and the same name as a keyboard and as a Mac write it.
+        (("caf\u00e9", "b"), ("cafe\u0301", "b"), True),
+    ],
+)
+def test_classes_of_network_and_data_by_name(network, data, fits):
+    dataset = DataSet("d", Path("here"), data, ((0, 0, 0),) * 2, {})
+    segmenter = types.SimpleNamespace(classes=network)
+    if fits:
+        check_classes(segmenter, dataset)
+        return
+    with pytest.raises(CrissCrossError, match=f"^here: class 0 is {data[0]!r} here but {network[0]!r} in the network"):
+        check_classes(segmenter, dataset)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +121,9 @@ def test_several_processes_count_every_picture_once(segmenter, dataset, monkeypa
 def test_an_absent_class_and_one_that_is_only_predicted(segmenter, dataset):
     # Truth has no class 2 here; the network says 2 once and never 1.
     pairs = dataset.split("val")[:1]
-    wider = replace(dataset, classes=(*dataset.classes, "four"), splits={"val": pairs})
+    wider = replace(
+        dataset, classes=(*dataset.classes, "four"), palette=(*dataset.palette, (9, 9, 9)), splits={"val": pairs}
+    )
     segmenter.experiment = replace(segmenter.experiment, data=DataConfig(classes=wider.classes))
     truth = draw_labels(1, 40, 56)
     labels = torch.from_numpy(np.where(truth == 2, 0, truth).astype(np.uint8))
@@ -262,6 +287,23 @@ def test_bytes_out_of_range_are_refused(prediction, truth, words):
 
 
 # --- the command ---
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
+def test_pictures_for_a_gpu_are_read_into_page_locked_memory(dataset, device, pinned, monkeypatch):
+    asked, real = [], loader.DataLoader
+
+    def noted(*given, pin_memory=False, **named):
+        asked.append(pin_memory)
+        return real(*given, **named)
+
+    monkeypatch.setattr(loader, "DataLoader", noted)
+    weight = types.SimpleNamespace(device=torch.device(device))
+    network = types.SimpleNamespace(
+        parameters=lambda: iter([weight]), label_frames=lambda frames, tta: (frame[0] for frame in frames)
+    )
+    found = list(labelled_pairs(network, dataset, [(pair,) for pair in dataset.split("val")], 0, False))
+    assert len(found) == PICTURES and asked == [pinned]
 
 
 def test_the_row_of_the_published_tables():

@@ -24,7 +24,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     3: ("models", "zoo"),
     2: ("backbones", "heads", "data", "losses", "metrics", "inference", "surgery"),
     1: ("layers", "config", "files", "progress"),
-    0: ("ops", "errors"),
+    0: ("ops", "errors", "terminal"),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 # The door and the name plate: not rooms, so on no floor.

@@ -59,6 +59,14 @@ def test_every_key(root: Path) -> None:
         ("classes: [a, b", "not valid YAML"),
         ("classes: [a]", "`classes` must name at least two classes, got ['a']"),
         ("classes: [yes, no]", "`classes` must be names, got True; put quotes around it"),
+        ("classes: [a, [b], c]", "`classes` must be names, got ['b']; put quotes around it"),
+        ("classes: [road: grey, sky]", "`classes` must be names, got {'road': 'grey'}; put quotes around it"),
+        ("classes: [1.10, 2.50]", "`classes` must be names, got 1.1; put quotes around it"),
+        ("classes: [a, ~]", "`classes` must be names, got None; put quotes around it"),
+        ('classes: [a, "b\\nc"]', "`classes` must be names, got 'b\\nc'"),
+        ("classes: [a, b]\nimages: masks", "images and masks must be two folders, both are 'masks'"),
+        ("classes: [a, b]\nmasks: ./images", "images and masks must be two folders, both are './images'"),
+        ("classes: [a, b]\nsplits: {1.5: train.txt}", "splits must map split names to list files"),
         ("classes: [a, b]\nvoid: [1]", "void holds 1, which is a class (0..1)"),
         ("classes: [a, b]\nmasks: ''", "masks must be the name of a folder, got ''"),
         ("classes: [a, b]\nsplits: {train: null}", "splits must map split names to list files"),
@@ -82,6 +90,28 @@ def test_a_senseless_description_is_refused_in_one_line(root: Path, text: str, m
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("[010, 02, 0x1F]", ("010", "02", "0x1F")),
+        ("[12:30, 1_000, 7]", ("12:30", "1_000", "7")),
+        ("[2026-01-02, 'yes', \"1.10\"]", ("2026-01-02", "yes", "1.10")),
+    ],
+)
+def test_names_of_classes_and_splits_are_what_is_written(root: Path, written: str, names: tuple[str, ...]) -> None:
+    (root / "010").write_text("train_0\n", encoding="utf-8")
+    dataset = open_folder(describe(root, f"classes: {written}\nsplits: {{012: 010, 7: train.txt}}"))
+    assert dataset.classes == names
+    assert {split: len(pairs) for split, pairs in dataset.splits.items()} == {"012": 1, "7": 3}
+
+
+def test_names_that_are_too_long_for_the_system_are_one_line(root: Path) -> None:
+    long = "x" * 500
+    for text in (f"images: {long}", f"masks: {long}", f"splits: {{train: {long}}}"):
+        with pytest.raises(CrissCrossError, match="x: no such f"):
+            open_folder(describe(root, f"classes: [a, b]\n{text}"))
+
+
 def test_lists_with_suffix_blank_lines_and_a_byte_order_mark(root: Path) -> None:
     (root / "val.txt").write_text("val_1.png\r\n\n  val_0.jpg  \n", encoding="utf-8-sig")
     assert names(open_folder(root), "val") == ["val_1", "val_0"]
@@ -101,7 +131,7 @@ def test_an_unknown_name_is_told_with_its_line(root: Path) -> None:
 
 
 def test_a_list_that_is_missing_or_no_text(root: Path) -> None:
-    with pytest.raises(CrissCrossError, match=r"gone\.txt: no such split list"):
+    with pytest.raises(CrissCrossError, match=r"gone\.txt: no such file; it is a list of a split"):
         open_folder(describe(root, "classes: [a, b]\nsplits: {train: gone.txt}"))
     (root / "val.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(CrissCrossError, match=r"val\.txt: not UTF-8 text"):

@@ -231,8 +231,17 @@ def on_chip(*cases):
 @pytest.mark.parametrize(
     "cases",
     [
-        ["bfloat16,90,64,512,1", "float32,80,64,512,1"],
-        ["bfloat16,90,64,512,5"],
+        ["bfloat16,90,64,512,1"],
+        pytest.param(["bfloat16,90,64,512,5", "float32,80,64,512,1"], marks=pytest.mark.slow),
+        *(
+            pytest.param(
+                [f"{dtype},{chip},64,512,1" for dtype in ("bfloat16", "float16", "float32")], marks=pytest.mark.slow
+            )
+            for chip in (89, 100, 120)
+        ),
+        pytest.param(
+            ["bfloat16,89,256,512,1", "bfloat16,100,256,512,1", "bfloat16,120,256,512,1"], marks=pytest.mark.slow
+        ),
         pytest.param(["float32,90,64,512,5", "float16,80,64,512,5", "tf32,90,64,512,5"], marks=pytest.mark.slow),
         pytest.param(["bfloat16,80,64,512,1", "float16,80,64,512,1", "float16,90,64,512,1"], marks=pytest.mark.slow),
         pytest.param(["float32,90,64,512,1", "tf32,80,64,512,1", "tf32,90,64,512,1"], marks=pytest.mark.slow),
@@ -251,14 +260,17 @@ def test_kernels_fit_their_chip(cases):
         short = {0, 3, 4, 5} if passes == 3 else set()
         for index, taken in enumerate(kernels):
             told = f"{case}: {taken}"
-            # Bytes a thread. Exact float32 products live in registers; some releases of Triton are a few short.
-            assert taken["spilled"] <= (32 if dtype == "float32" else 0), told
-            # The least that a chip of compute capability 8 gives to one block; two fit on larger ones.
-            assert taken["shared"] <= 99 * 1024, told
+            # Bytes a thread. Exact float32 products live in registers; some releases of Triton are a few short. On
+            # compute capability 12.0 the assembler spills 8 bytes though half of the registers are free.
+            assert taken["spilled"] <= (32 if dtype == "float32" else 8 if capability == "120" else 0), told
+            # 255 is all that a thread can have: the assembler was at its end.
+            assert taken["registers"] < 255 or ",64," not in case, told
+            # The least that a chip gives to one block is 99 KiB; two fit on larger ones.
+            assert taken["shared"] <= (99 if capability in ("90", "100") else 80) * 1024, told
             assert taken["wide"] >= 8 and taken["narrow"] == 0, told
             if dtype != "float32":
-                wide = dtype != "tf32" and capability == "90" and index not in short
-                assert taken["wgmma" if wide else "mma"] >= 8, told
+                groups = {"90": "wgmma", "100": "tcgen05"}.get(capability, "mma")
+                assert taken["mma" if dtype == "tf32" or index in short else groups] >= 8, told
 
 
 # --- when they cannot run ---

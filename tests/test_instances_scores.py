@@ -1,5 +1,7 @@
 """Average precision of instances by hand, and instances drawn."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from crisscross.config import InstanceExperiment, override
 from crisscross.data.coco_instances import open_coco_instances
 from crisscross.data.coco_masks import decode, encode
 from crisscross.engine.instances.draw import draw, instance_colour, outline
-from crisscross.engine.instances.evaluate import as_coco, average_precision, evaluate_instances
+from crisscross.engine.instances.evaluate import as_coco, average_precision, coco_results, evaluate_instances
 from crisscross.errors import CrissCrossError
 from crisscross.models.instances import Instances, InstanceSegmenter
 from instances_data import HEIGHT, TINY, WIDTH, annotation, run_lengths, tree_of, write_coco
@@ -89,6 +91,32 @@ def test_crowds_are_ignored_and_empty_pictures_count(tmp_path):
     assert scored(tmp_path, annotations[:1], [right, (101, 3, thin, 0.9, [0, 0, 90, 60])]).summary[
         "APs"
     ] == pytest.approx(0.5)
+
+
+def test_results_files_give_their_scores_to_cocos_own_tools(tmp_path):
+    """The find of another image is small as a mask and large as a box: by size the two scores differ."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    exact, thin = block(5, 5, 20, 20), block(5, 5, 2, 60)
+    annotations = [annotation(1, 100, 3, rle(exact), [5, 5, 20, 20])]
+    found = [(100, 3, exact, 0.5, [5, 5, 20, 20]), (101, 3, thin, 0.9, [0, 0, 90, 60])]
+    results = [
+        {"image_id": image, "category_id": category, "bbox": box, "score": score, "segmentation": encode(mask)}
+        for image, category, mask, score, box in found
+    ]
+    shapes = {"bbox": "bbox", "segm": "segmentation"}
+    for kind, wanted in (("bbox", 1.0), ("segm", 0.5)):
+        entries = coco_results(results, kind)
+        assert [set(entry) for entry in entries] == [{"image_id", "category_id", "score", shapes[kind]}] * 2
+        ours = scored(tmp_path / kind, annotations, found, kind).summary
+        (tmp_path / f"{kind}.json").write_text(json.dumps(entries))
+        truth = COCO(str(tmp_path / kind / "annotations" / "instances_val2017.json"))
+        theirs = COCOeval(truth, truth.loadRes(str(tmp_path / f"{kind}.json")), kind)
+        theirs.evaluate(), theirs.accumulate(), theirs.summarize()
+        assert theirs.stats[3] == pytest.approx(wanted)
+        assert ours["APs"] == pytest.approx(wanted)
+        assert ours["AP"] == pytest.approx(theirs.stats[0])
 
 
 def test_damaged_run_lengths_are_named_in_evaluation(tmp_path):

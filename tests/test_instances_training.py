@@ -94,7 +94,7 @@ def test_training_moves_what_learns_and_opens_the_gate(run, coco):
 
 def test_another_run_can_start_from_this_one(run, coco, tmp_path):
     said = []
-    words = ("train.iterations=1", "optim.lr=1e-9", "model.norm_eps=0.5", "data.val_split=none")
+    words = ("train.iterations=1", "optim.warmup=0", "optim.lr=1e-9", "model.norm_eps=0.5", "data.val_split=none")
     begin = Start(whole=run / "last.safetensors")
     train_instances(tiny(*words), open_coco_instances(coco), tmp_path / "run", CPU, begin, listener=said.append)
     wanted, got = weights(run), weights(tmp_path / "run")
@@ -168,7 +168,7 @@ def test_the_backbone_has_its_own_rate_and_attention_that_of_the_heads():
 
 def test_the_commands(coco, tmp_path, capsys):
     config = tmp_path / "tiny.yaml"
-    config.write_text(to_yaml(tiny("inference.score=0", "train.iterations=1")))
+    config.write_text(to_yaml(tiny("inference.score=0", "train.iterations=1", "optim.warmup=0")))
     out = tmp_path / "run"
     machine = ["--workers", "0", "--cpu"]
     assert main(["train", str(config), "--data", str(coco), "--out", str(out), *machine]) == 0
@@ -182,8 +182,10 @@ def test_the_commands(coco, tmp_path, capsys):
     assert "box AP  mask AP" in table and "disc" in table and "AP50" in table
     facts = json.loads(scores.read_text())
     assert facts["task"] == "instances" and set(facts["mask"]["classes"]) == {"disc", "bar"}
-    results = json.loads((saved / "instances_val_results.json").read_text())
-    assert results and set(results[0]) == {"image_id", "category_id", "bbox", "score", "segmentation"}
+    boxes, masks = (json.loads((saved / f"instances_val_{kind}_results.json").read_text()) for kind in ("bbox", "segm"))
+    assert boxes and set(boxes[0]) == {"image_id", "category_id", "bbox", "score"}
+    assert len(masks) == len(boxes) and set(masks[0]) == {"image_id", "category_id", "segmentation", "score"}
+    assert len(list(saved.iterdir())) == 2
     drawn = tmp_path / "drawn"
     picture = str(coco / "val2017" / "p0.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")

@@ -117,7 +117,8 @@ def test_workers_change_nothing(dataset: DataSet) -> None:
 
 def joined(batches: list[Batch]) -> Batch:
     pictures, labels = (torch.cat([getattr(batch, part) for batch in batches]) for part in ("pictures", "labels"))
-    return Batch(pictures, labels, [name for batch in batches for name in batch.names])
+    found = frozenset().union(*(batch.found for batch in batches))
+    return Batch(pictures, labels, [name for batch in batches for name in batch.names], found)
 
 
 @pytest.mark.parametrize("processes", [2, 4])

@@ -251,13 +251,15 @@ def plain_way(coarse, labels, align_corners, **options):
     ("coarse", "size", "align_corners"), [((16, 24), (128, 192), False), ((13, 21), (97, 161), True)]
 )
 @pytest.mark.parametrize("normaliser", ["all", "valid"])
+@pytest.mark.parametrize("together", [1, 2], ids=["bands", "pictures"])
 def test_the_published_loss_has_the_gradients_of_the_plain_way_bit_for_bit(
-    layout, coarse, size, align_corners, normaliser, monkeypatch
+    layout, coarse, size, align_corners, normaliser, together, monkeypatch
 ):
     logits, labels = drawn(classes=19, coarse=coarse, size=size, dtype=torch.float32)
     mine, theirs = (logits.detach().to(memory_format=layout).requires_grad_() for _ in range(2))
-    monkeypatch.setattr(places, "BAND_BYTES", 2**19)
-    assert len(list(places._bands(torch.zeros(1, 19, *size)))) > 1
+    monkeypatch.setattr(places, "BAND_BYTES", 2**19 if together == 1 else 4 * 2**20)
+    assert min(2, places._fitting(logits, size)) == together
+    assert (len(list(places._bands(torch.zeros(together, 19, *size)))) > 1) == (together == 1)
     found = create_loss(LossConfig(normaliser=normaliser), IGNORE, align_corners)(mine, None, labels).total
     wanted = plain_way(theirs, labels, align_corners, normaliser=normaliser)
     found.backward()
@@ -294,3 +296,44 @@ def test_labels_are_read_where_features_lie(pixels, features, align_corners):
     else:
         wanted = [(i + 0.5) * pixels / features - 0.5 for i in range(features)]
     assert found == [math.floor(place + 0.5 + 1e-9) for place in wanted]
+
+
+# --- logits that are no numbers ---
+
+BROKEN = {
+    "all nan": lambda logits: logits.fill_(math.nan),
+    "one nan": lambda logits: logits[0, 0, 2, 2].fill_(math.nan),
+    "one infinite": lambda logits: logits[0, 0, 2, 2].fill_(math.inf),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("name", ALL_TERMS)
+def test_no_term_hides_logits_that_are_no_numbers(name, broken):
+    logits = drawn(dtype=torch.float32)[0].detach()
+    # A single class has no edges, and the second settings of OHEM call no pixel hard.
+    labels = torch.ones(2, 33, 41, dtype=torch.uint8)
+    BROKEN[broken](logits)
+    for settings in ("{threshold: 0.7, keep: 100000}", "{threshold: 0.0, keep: 0}"):
+        value = create_loss(config_of(name, ohem=settings), IGNORE)(logits, None, labels).total.item()
+        assert math.isnan(value), settings
+
+
+@pytest.mark.parametrize("place", ["aux", "edges", "embedding"])
+def test_no_other_part_of_the_loss_hides_what_is_no_number(place):
+    labels = torch.arange(33 * 41).view(1, 33, 41) % 3
+    given = {"aux": torch.zeros(1, 3, 5, 6), "edges": torch.zeros(1, 2, 5, 6), "embedding": torch.zeros(1, 16, 5, 6)}
+    given[place][0, 0, 2, 2] = math.nan
+    loss = create_loss(config_of("cross_entropy", "category_consistent"), IGNORE)
+    value = loss(torch.zeros(1, 3, 5, 6), given["aux"], labels, given["embedding"], given["edges"]).total.item()
+    assert math.isnan(value)
+
+
+def test_what_is_no_number_at_ignored_pixels_counts_nowhere():
+    logits, labels = drawn(coarse=(5, 6), dtype=torch.float32)
+    logits, hidden = logits.detach(), logits.detach().clone()
+    # Column 0 reaches as far as the middle of column 1: pixel 10 of 41.
+    labels[:, :, :11] = IGNORE
+    hidden[:, :, :, 0] = math.nan
+    loss = create_loss(config_of("ohem_pixels", ohem="{threshold: 0.3, keep: 50}"), IGNORE)
+    assert loss(hidden, None, labels).total.item() == loss(logits, None, labels).total.item() > 0

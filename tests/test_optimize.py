@@ -1,7 +1,9 @@
 """Folding, `crisscross.optimize` and its measurement: the copy against float64 runs of the network it came from."""
 
 import copy
+import sys
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -209,6 +211,44 @@ def test_optimizing_twice_changes_nothing(segmenter):
     x = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         assert torch.equal(twice(x).main, once(x).main)
+
+
+class Volume(nn.Module):
+    """Weights of four axes beside some of five."""
+
+    def __init__(self, output_stride=8) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 4, 3, 4, 1, bias=False), nn.BatchNorm2d(4)
+        self.depth = nn.Conv3d(1, 1, (3, 1, 1), padding=(1, 0, 0))
+        self.last = nn.Conv2d(4, 6, 3, 2, 1)
+
+    def forward(self, x):
+        fine = self.depth(self.norm(self.first(x))[:, None])[:, 0]
+        return fine, self.last(fine)
+
+
+def test_weights_of_five_axes_beside_those_of_four():
+    network = trained(Volume())
+    fast = optimize(network)
+    assert not isinstance(fast.norm, nn.BatchNorm2d)
+    assert fast.first.weight.is_contiguous(memory_format=torch.channels_last)
+    x = torch.randn(1, 3, 18, 25)
+    with torch.no_grad():
+        for found, expected in zip(fast(x), network(x), strict=True):
+            assert relative(found, expected) < 1e-5
+
+
+def test_a_network_with_weights_of_five_axes_is_scored_and_predicts(monkeypatch):
+    """The commands lay every network out channels-last."""
+    monkeypatch.setitem(sys.modules, "volume_net", sys.modules[__name__])
+    model = ModelConfig(backbone="volume_net:Volume", output_stride=8, channels=16, aux_channels=0)
+    made = Segmenter(Experiment(model=model, data=DataConfig(classes=("a", "b")))).eval()
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    expected = made.predict(image, probabilities=True).probabilities
+    found = made.to(torch.float32, memory_format=torch.channels_last).predict(image, probabilities=True).probabilities
+    assert np.abs(found - expected).max() < 1e-5
+    assert made.backbone.net.first.weight.is_contiguous(memory_format=torch.channels_last)
+    assert np.abs(optimize(made).predict(image, probabilities=True).probabilities - expected).max() < 1e-4
 
 
 def test_without_winograd(segmenter):

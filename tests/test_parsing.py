@@ -449,14 +449,14 @@ def test_a_rewritten_network_agrees():
         torch.testing.assert_close(faster(x).main, network(x).main, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("way", ["lean", "least", "recompute"])
+@pytest.mark.parametrize("way", ["lean", "recompute"])
 def test_steps_in_less_memory_have_the_same_gradients(way):
     x, labels = picture(65, 49, 2), labels_of(2, 65, 49)
 
     def gradients(change: str) -> list[Tensor]:
         network = segmenter().train()
-        if change in ("lean", "least"):
-            make_lean(network, convolutions=change == "least")
+        if change == "lean":
+            make_lean(network)
         elif change:
             recompute_in_backward(network.head)
         found = network(x, coarse=True)

@@ -248,6 +248,12 @@ def test_a_table_of_colours_that_is_missing_or_wrong(tmp_path: Path) -> None:
     assert f"{table}: no colour for Wall" == refusal("camvid32", tmp_path)
     table.write_text("64 128 Animal\n")
     assert "line 1: must be `red green blue name`, got '64 128 Animal'" in refusal("camvid32", tmp_path)
+    first = lines.splitlines()[0]
+    for line in ("256 0 0 Moon", "1 2 3 Animal", f"{' '.join(first.split()[:3])} Moon"):
+        table.write_text(f"{first}\n{line}\n")
+        assert f"line 2: name and colour must be new, the colour of 0..255, got {line!r}" in refusal(
+            "camvid32", tmp_path
+        )
     table.unlink()
     assert "label_colors.txt: no such file; it comes with the colour labels" in refusal("camvid32", tmp_path)
 

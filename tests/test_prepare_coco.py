@@ -90,9 +90,11 @@ def test_what_can_be_wrong_with_coco(tmp_path: Path) -> None:
     instances, stuff = (root / "annotations" / f"{kind}_val2017.json" for kind in ("instances", "stuff"))
     content = json.loads(instances.read_text())
     for change, message in (
-        ({"segmentation": {"size": list(SIZE), "counts": "~~~~not runs"}}, "annotation 1 cannot be decoded"),
-        ({"segmentation": {"size": [3, 3], "counts": [9]}}, "annotation 1 cannot be decoded"),
-        ({"segmentation": None}, "annotation 1 cannot be decoded"),
+        ({"segmentation": {"size": list(SIZE), "counts": "~~~~not runs"}}, "annotation 1: damaged run lengths"),
+        ({"segmentation": {"size": [3, 3], "counts": [9]}}, "annotation 1: run lengths of size [3, 3]"),
+        ({"segmentation": None}, "annotation 1: segmentation must be polygons or run lengths, got None"),
+        ({"segmentation": [[1, 1, 2e9, 1, 9, 9]]}, "annotation 1: a polygon has a corner 2e+09 pixels away"),
+        ({"category_id": "1"}, "annotations[1] wants category_id as a whole number, got '1'"),
         ({"category_id": 12}, "annotation 1 has the unknown category 12"),
     ):
         broken = json.loads(json.dumps(content))
@@ -100,7 +102,7 @@ def test_what_can_be_wrong_with_coco(tmp_path: Path) -> None:
         instances.write_text(json.dumps(broken))
         assert message in refusal("coco-stuff", root)
     instances.write_text("[1, 2")
-    assert "instances_val2017.json: not a COCO annotation file" in refusal("coco-stuff", root)
+    assert "instances_val2017.json: not valid JSON (cut off or damaged?)" in refusal("coco-stuff", root)
     instances.unlink()
     assert "instances_val2017.json: no such file; unpack annotations_trainval2017.zip" in refusal("coco-stuff", root)
     stuff.unlink()

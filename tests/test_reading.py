@@ -98,24 +98,18 @@ def test_exif_rotation_is_applied(tmp_path: Path, orientation: int, turn, suffix
     found = read_picture(file)
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() <= 3
-    assert read_header(file, exif=True)[1:] == expected.shape[1::-1]
+    assert read_header(file) == expected.shape[1::-1]
     with Image.open(file) as opened:
         assert np.array_equal(read_picture(opened), found)
 
 
-def test_header_without_exif_is_the_stored_size(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    assert read_header(save(tmp_path / "a.jpg", RGB, exif=exif), exif=False) == ("RGB", 7, 5)
-
-
-@pytest.mark.parametrize("read", [read_picture, read_mask, lambda path: read_header(path, True)])
+@pytest.mark.parametrize("read", [read_picture, read_mask, read_header])
 def test_files_that_are_no_pictures(tmp_path: Path, read) -> None:
     assert refusal(read, tmp_path / "a.png") == f"{tmp_path / 'a.png'}: no such file"
     (tmp_path / "b.jpg").touch()
     assert refusal(read, tmp_path / "b.jpg") == f"{tmp_path / 'b.jpg'}: empty file (0 bytes)"
     (tmp_path / "c.jpg").write_text("<html>404 not found</html>")
-    assert refusal(read, tmp_path / "c.jpg") == f"{tmp_path / 'c.jpg'}: not a picture"
+    assert refusal(read, tmp_path / "c.jpg").startswith(f"{tmp_path / 'c.jpg'}: not a picture: ")
     (tmp_path / "d.jpg").mkdir()
     assert refusal(read, tmp_path / "d.jpg").startswith(f"{tmp_path / 'd.jpg'}: cannot be read")
 

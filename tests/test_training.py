@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from crisscross.checkpoints import load, native
 from crisscross.cli import main
@@ -106,7 +108,8 @@ def test_resume_after_a_crash_gives_the_same_bits(whole_run, dataset, tmp_path):
         train(experiment(), dataset, out, listener=crash)
     seen: list[int] = []
     assert train(experiment(), dataset, out, resume=True, listener=lambda step: seen.append(step.iteration)).finished
-    assert seen == [4, 5, 6, 7, 8]
+    # The validation after iteration 4 saved the run.
+    assert seen == [5, 6, 7, 8]
     assert same_state(whole_run / "last.safetensors", out / "last.safetensors") == []
     assert same_state(whole_run / "best.safetensors", out / "best.safetensors") == []
     losses = [[entry["loss"] for entry in read_log(run) if "loss" in entry] for run in (whole_run, out)]
@@ -123,29 +126,57 @@ def test_workers_do_not_change_the_result(whole_run, dataset, tmp_path):
     assert same_state(whole_run / "last.safetensors", tmp_path / "run" / "last.safetensors") == []
 
 
-def test_accumulation_sees_the_same_pictures(dataset, tmp_path):
-    seen: dict[int, list[str]] = {}
+def test_accumulation_sees_the_same_pictures(dataset, tmp_path, monkeypatch):
+    names: list[str] = []
+    original = loop._one_pass
+
+    def record(network, batch, *rest):
+        names.extend(batch.names)
+        return original(network, batch, *rest)
+
+    monkeypatch.setattr(loop, "_one_pass", record)
     for parts in (1, 2):
-        names: list[str] = []
-        original = loop._finite
-
-        def record(value, iteration, batch, names=names, original=original):
-            names.extend(batch.names)
-            return original(value, iteration, batch)
-
-        loop._finite = record
-        try:
-            changes = (f"train.accumulate={parts}", "train.iterations=3")
-            train(experiment(*changes), dataset, tmp_path / f"run{parts}")
-        finally:
-            loop._finite = original
-        seen[parts] = names
-    assert len(seen[1]) == 12 and seen[1] == seen[2]
+        train(experiment(f"train.accumulate={parts}", "train.iterations=3"), dataset, tmp_path / f"run{parts}")
+    assert len(names) == 24 and names[:12] == names[12:]
 
 
 def test_resume_refuses_another_experiment(whole_run, dataset):
     with pytest.raises(CrissCrossError, match=r"differs in optim\.lr"):
         train(experiment("optim.lr=0.01"), dataset, whole_run, resume=True)
+
+
+def forget(path: Path, section: str, key: str) -> None:
+    """Make a file of a run one of the time before a key of its experiment existed."""
+    tensors = native.read_tensors(path)
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    values = json.loads(header["experiment"])
+    del values[section][key]
+    save_file(tensors, path, {**header, "experiment": json.dumps(values)})
+
+
+def test_a_run_that_began_under_the_former_resizing_keeps_it(dataset, tmp_path, capsys):
+    words = ("train.iterations=3", "train.checkpoint_every=1", "train.validate_every=0", "train.batch=2")
+    train(experiment(*words, "preprocess.resize=torch"), dataset, tmp_path / "whole")
+    out = tmp_path / "run"
+
+    def stop(step: Step) -> None:
+        if step.iteration == 2:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        train(experiment(*words, "preprocess.resize=torch"), dataset, out, listener=stop)
+    forget(out / "last.safetensors", "preprocess", "resize")
+    assert load(out).experiment.preprocess.resize == "opencv"
+    assert capsys.readouterr().err.count("preprocess.resize") == 0
+    assert train(experiment(*words), dataset, out, resume=True).finished
+    line = "this run resizes as it began, with preprocess.resize=torch; train anew for opencv"
+    assert capsys.readouterr().err.count(line) == 1
+    assert same_state(tmp_path / "whole" / "last.safetensors", out / "last.safetensors") == []
+    assert load(out).experiment.preprocess.resize == "torch"
+    # The rule makes a difference.
+    train(experiment(*words), dataset, tmp_path / "anew")
+    assert same_state(tmp_path / "anew" / "last.safetensors", out / "last.safetensors")
 
 
 def test_a_used_folder_and_nothing_to_resume_are_refused(whole_run, dataset, tmp_path):

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,11 +26,11 @@ from crisscross.engine.optimiser import create_optimiser, set_rate
 from crisscross.engine.record import git_state
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.layers import AbsoluteBatchNorm2d, ConvNormAct
 from crisscross.layers.recompute import recompute_backbone, recompute_in_backward
 from crisscross.models import Segmenter
-from crisscross.models.memory import save_memory
+from crisscross.models.memory import save_memory, settle_memory
 from shapes_data import experiment, write_shapes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -139,6 +141,74 @@ def test_rates_fall_with_depth_and_norms_keep_their_weights():
     assert found["backbone.net.layer4.0.conv1.weight"][1] == 5e-4 and found["backbone.net.bn1.weight"][1] == 0
 
 
+class Tied(nn.Module):
+    """A backbone that holds parameters of its own, and one module under two names."""
+
+    def __init__(self, output_stride: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 8, 1, 1))
+        self.stem = nn.Conv2d(3, 8, 3, 4, 1)
+        self.norm = nn.BatchNorm2d(8)
+        self.once = nn.Conv2d(8, 8, 3, 1, 1)
+        self.again = self.once
+        self.down = nn.Conv2d(8, 8, 3, output_stride // 4, 1)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        x = self.again(self.once(self.norm(self.stem(x)) + self.token))
+        return [x, self.down(x) * self.scale]
+
+
+@pytest.mark.parametrize(("factor", "decay"), [(0.5, 0.8), (0.1, 1.0), (1.0, 0.5)])
+def test_what_a_backbone_holds_itself_learns_as_its_stem_does(factor, decay):
+    segmenter = network(f"model.backbone={__name__}:Tied")
+    optimiser = create_optimiser(OptimConfig(backbone_factor=factor, layer_decay=decay), segmenter)
+    set_rate(optimiser, 2.0)
+    rates = {parameter: group["lr"] for group in optimiser.param_groups for parameter in group["params"]}
+    # Stem, the shared stage, the last stage.
+    depth = {"token": 3, "scale": 3, "stem": 3, "norm": 3, "once": 2, "down": 1}
+    for name, parameter in segmenter.named_parameters():
+        place = depth[name.split(".")[2]] if name.startswith("backbone") else None
+        assert rates[parameter] == pytest.approx(2.0 * factor * decay**place if place else 2.0), name
+
+
+def test_the_average_gives_weights_with_two_names_back():
+    segmenter = network(f"model.backbone={__name__}:Tied")
+    start = segmenter.backbone.net.once.weight.detach().clone()
+    average = WeightAverage(segmenter, 0.9)
+    with torch.no_grad():
+        for parameter in segmenter.parameters():
+            parameter.add_(1)
+    average.update(1)
+    own = {key: value.clone() for key, value in segmenter.state_dict().items()}
+    for _ in range(2):
+        with average.in_place():
+            # d is min(0.9, 2 / 11): the weights moved by 1 - d of their step of 1.
+            for name in ("once", "again"):
+                moved = segmenter.backbone.net.get_submodule(name).weight
+                torch.testing.assert_close(moved, start + 9 / 11)
+        assert [key for key, value in segmenter.state_dict().items() if not torch.equal(value, own[key])] == []
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_resuming_keeps_the_memory_format_of_the_optimisers_state(dataset, tmp_path, monkeypatch, name):
+    words = (f"optim.name={name}", "optim.lr=1e-3", "train.iterations=2", "train.checkpoint_every=1")
+    with pytest.raises(Crash):
+        train(experiment(*words), dataset, tmp_path / "run", listener=crash_at(2))
+    found = {}
+
+    def look(self, *_):
+        for key, parameter in self.segmenter.named_parameters():
+            found.update({(key, k): v.stride() for k, v in self.optimiser.state[parameter].items() if k != "step"})
+
+    monkeypatch.setattr(training._Run, "_train", look)
+    train(experiment(*words), dataset, tmp_path / "run", resume=True)
+    fresh = network().to(memory_format=torch.channels_last)
+    expected = {key: value.stride() for key, value in fresh.named_parameters()}
+    assert len(found) == len(expected) * (1 if name == "sgd" else 2)
+    assert {key: stride for key, stride in found.items() if stride != expected[key[0]]} == {}
+
+
 def test_clipping_bounds_the_gradients(dataset, tmp_path):
     norms = []
     machine = Machine(cpu=True)
@@ -187,7 +257,7 @@ def test_a_single_picture_trains_with_frozen_norms(dataset, tmp_path):
         ("sync", 1, True, "one process has all pictures"),
         ("sync", 2, False, "torch synchronises it on GPUs only"),
         ("auto", 2, False, "each process uses the statistics of its own pictures"),
-        ("sync", 2, True, "2 absolute norms cannot be synchronised"),
+        ("sync", 2, True, "2 norms (AbsoluteBatchNorm2d) cannot be synchronised"),
     ],
 )
 def test_norms_say_what_they_cannot_do(wanted, processes, gpu, line):
@@ -196,6 +266,52 @@ def test_norms_say_what_they_cannot_do(wanted, processes, gpu, line):
     assert (line in said) if line else said == ""
     synced = sum(isinstance(module, nn.SyncBatchNorm) for module in settled.modules())
     assert synced == (processes > 1 and gpu)
+
+
+def test_synchronised_norms_are_the_same_function_with_the_same_names():
+    # timm's EfficientNets hold their activations in their norms.
+    plain = network("model.backbone=test_efficientnet", "model.output_stride=32").eval()
+    settled, line = settle_norms(deepcopy(plain), "auto", 2, True)
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    for mode in (False, True):
+        plain.backbone.train(mode), settled.backbone.train(mode)
+        with torch.no_grad():
+            assert all(torch.equal(a, b) for a, b in zip(plain.backbone(x), settled.backbone(x), strict=True))
+    assert line == "" and settled.state_dict().keys() == plain.state_dict().keys()
+    norms = [module for module in settled.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) == 16 and all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+
+
+def test_synchronising_leaves_frozen_norms_shared_modules_and_hooks_alone():
+    frozen = "model.frozen=[bn1, layer1.0.bn2, layer2]"
+    segmenter, called = network("model.output_stride=32", frozen), []
+    net = segmenter.backbone.net
+    net.layer3[0].bn1.register_forward_hook(lambda *_: called.append("hook"))
+    net.layer4[0].bn2 = net.layer4[0].bn1
+    settled, _ = settle_norms(segmenter, "sync", 2, True)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    settled.train()
+    settled.backbone(torch.randn(4, 3, 64, 64))
+    assert settled.backbone.net is net and called == ["hook"] and net.layer4[0].bn2 is net.layer4[0].bn1
+    changed = {key.rpartition(".")[0] for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
+    stays = [name for name in changed if name in ("bn1", "layer1.0.bn2") or name.startswith("layer2.")]
+    assert stays == [] and {"layer1.0.bn1", "layer3.0.bn1", "layer4.0.bn1"} <= changed
+
+
+class LouderNorm(nn.BatchNorm2d):
+    """A norm of somebody's own, which no other class can stand in for."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_norms_of_ones_own_are_not_replaced_by_others():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), LouderNorm(4), nn.BatchNorm2d(4)).eval()
+    x = torch.ones(1, 3, 2, 2)
+    expected = net(x)
+    settled, line = settle_norms(net, "sync", 2, True)
+    assert torch.equal(settled(x), expected)
+    assert "1 norms (LouderNorm) cannot be synchronised" in line and type(settled[2]) is nn.SyncBatchNorm
 
 
 # --- computing activations a second time ---
@@ -357,8 +473,6 @@ def test_a_batch_without_a_single_label_trains_on(dataset, tmp_path, monkeypatch
 
 
 def test_early_stopping_waits_for_so_many_validations(dataset, tmp_path, monkeypatch, capsys):
-    from dataclasses import replace
-
     scores = iter([0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
     original = training.evaluate
 
@@ -373,6 +487,19 @@ def test_early_stopping_waits_for_so_many_validations(dataset, tmp_path, monkeyp
     assert "stopped early: 2 validations in a row" in capsys.readouterr().err
     again = train(experiment(*words), dataset, tmp_path / "run", resume=True)
     assert again.finished and again.position.iteration == 5
+
+
+def test_early_stopping_without_validations_is_refused_and_scores_of_training_images_are_said(dataset, tmp_path):
+    alone = replace(dataset, splits={"train": dataset.splits["train"]})
+    line = r"^train\.early_stop=2 counts validations, and the data has no split 'val': set train\.early_stop=0, or data"
+    with pytest.raises(CrissCrossError, match=line):
+        train(experiment("train.early_stop=2", "train.validate_every=1"), alone, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    words = ("data.val_split=train", "train.iterations=1", "train.validate_every=0", "train.checkpoint_every=0")
+    with pytest.warns(
+        CrissCrossWarning, match=r"^data\.val_split is data\.train_split \('train'\): scores are those of"
+    ):
+        assert train(experiment(*words), dataset, tmp_path / "run").finished
 
 
 def test_deterministic_runs_repeat_every_bit(dataset, tmp_path):
@@ -400,11 +527,12 @@ def test_trackers_are_checked_before_anything_is_written(dataset, tmp_path, monk
 
 def test_every_number_reaches_a_tracker(dataset, tmp_path, monkeypatch):
     from accelerate.tracking import GeneralTracker, on_main_process
+    from accelerate.utils import LoggerType
 
     told = []
 
     class Tracker(GeneralTracker):
-        name, requires_logging_directory, tracker = "mine", False, None
+        name, requires_logging_directory, tracker = "aim", False, None
 
         @on_main_process
         def __init__(self, run_name, **kwargs):
@@ -418,12 +546,12 @@ def test_every_number_reaches_a_tracker(dataset, tmp_path, monkeypatch):
         def log(self, values, step=None, **kwargs):
             told.append((step, sorted(values)))
 
-    monkeypatch.setattr("crisscross.engine.track.LOGGER_TYPE_TO_CLASS", {"mine": Tracker})
-    monkeypatch.setattr("accelerate.tracking.LOGGER_TYPE_TO_CLASS", {"mine": Tracker})
-    monkeypatch.setattr("accelerate.accelerator.LOGGER_TYPE_TO_CLASS", {"mine": Tracker})
-    monkeypatch.setattr("crisscross.engine.track.get_available_trackers", lambda: ["mine"])
-    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["mine"])
-    train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(track=("mine",)))
+    # In the place of a known one: accelerate 1.10 takes no other names.
+    for module in ("crisscross.engine.track", "accelerate.tracking", "accelerate.accelerator"):
+        monkeypatch.setattr(f"{module}.LOGGER_TYPE_TO_CLASS", {"aim": Tracker})
+    for module in ("crisscross.engine.track", "accelerate.tracking"):
+        monkeypatch.setattr(f"{module}.get_available_trackers", lambda: [LoggerType.AIM])
+    train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(track=("aim",)))
     assert told[0]["optim.lr"] == 0.05 and told[0]["augment.crop"] == "[48, 48]"
     step = ["loss", "loss_aux", "loss_cross_entropy", "lr"]
     assert told[1:] == [(1, step), (2, step), (2, ["val_miou"])]
@@ -502,6 +630,46 @@ def test_two_ways_of_saving_memory_exclude_each_other(dataset, tmp_path):
         train(experiment("train.memory=lean"), dataset, tmp_path / "run", Machine(recompute=True))
 
 
+def test_lean_steps_say_what_synchronised_norms_keep():
+    one = network()
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in one.modules())
+    config = experiment("train.memory=lean").train
+    assert settle_memory(one, config, recompute=False) == ""
+    both = nn.SyncBatchNorm.convert_sync_batchnorm(network())
+    assert settle_memory(both, config, recompute=False) == (
+        f"train.memory=lean is without effect on {norms} synchronised batch norms; set train.batch_norm=train to save "
+        "their memory, too"
+    )
+    assert settle_memory(both, experiment().train, recompute=False) == ""
+
+
+class Deep(nn.Module):
+    """A backbone with weights of five dimensions: the channels of a map are the depth of a volume."""
+
+    def __init__(self, output_stride: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 64, 5, 8, 2, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        self.volume = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.BatchNorm3d(2), nn.ReLU(inplace=True))
+        self.body = nn.Sequential(nn.Conv2d(128, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+
+    def forward(self, x):
+        stem = self.stem(x)
+        return [stem, self.body(self.volume(stem[:, None]).flatten(1, 2))]
+
+
+@pytest.mark.parametrize("change", ["train.memory=lean", "train.winograd=true"])
+def test_weights_of_five_dimensions_train(dataset, tmp_path, change):
+    words = [f"model.backbone={__name__}:Deep", "train.iterations=2", "train.validate_every=2"]
+    for folder, more in (("plain", []), ("other", [change])):
+        train(experiment(*words, *more), dataset, tmp_path / folder, Machine(cpu=True))
+    plain, other = (native.read(tmp_path / folder / "last.safetensors")[0] for folder in ("plain", "other"))
+    assert plain["backbone.net.volume.0.weight"].shape == (2, 1, 3, 3, 3)
+    for name, tensor in plain.items():
+        # Lean steps have the same bits; Winograd's products round differently.
+        torch.testing.assert_close(other[name], tensor, rtol=0, atol=0 if "memory" in change else 1e-4, msg=name)
+    load(tmp_path / "other").predict(torch.zeros(64, 48, 3, dtype=torch.uint8).numpy())
+
+
 # --- what nobody would notice ---
 
 
@@ -528,3 +696,24 @@ def test_what_went_wrong_is_said_and_not_that_the_table_cannot_be_written(datase
         train(experiment("train.iterations=3"), dataset, tmp_path / "a", listener=broken)
     with pytest.raises(CrissCrossError, match="cannot be written"):
         train(experiment("train.iterations=1"), dataset, tmp_path / "b")
+
+
+def test_a_run_under_the_earlier_warm_up_is_not_continued(dataset, tmp_path):
+    words = ("optim.warmup=3", "train.iterations=4", "train.checkpoint_every=2", "train.validate_every=0")
+    run = tmp_path
+    with pytest.raises(Crash):
+        train(experiment(*words), dataset, run, listener=crash_at(3))
+    ours = (run / "last.safetensors").read_bytes()
+    tensors, stored, facts = native.read(run / "last.safetensors")
+    assert facts.pop("warmup") == "linear, then polynomial"
+    network = Segmenter(stored, initialise=False)
+    native.fill(network, tensors, "last")
+    extra = {key: value for key, value in tensors.items() if key.startswith(native.OPTIMISER)}
+    native.save(network, run / "last.safetensors", facts=facts, extra=extra)
+    with pytest.raises(CrissCrossError, match=r"^.*earlier rule of optim.warmup=3 .* in another --out.*$"):
+        train(experiment(*words), dataset, run, resume=True)
+    (run / "last.safetensors").write_bytes(ours)
+    steps = []
+    assert train(experiment(*words), dataset, run, resume=True, listener=steps.append).finished
+    # The whole rate in the third iteration and the fourth, which is the first of the schedule.
+    assert [step.lr for step in steps] == [0.05, 0.05]

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from crisscross.checkpoints import native
-from crisscross.config import to_yaml
+from crisscross.config import override, to_yaml
 from crisscross.data import DataSet, open_folder
 from crisscross.engine.log import read_log
+from crisscross.engine.loop import freeze_unread
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.models import Segmenter
 from shapes_data import experiment, write_shapes
 from two_processes import counts
 
@@ -122,6 +125,54 @@ def test_two_processes_train_the_curve_of_one(folder, alone, tmp_path):
     sums = {split: sum(map(sum, rows)) for split, rows in scored.items()}
     assert sums == {"val": 3 * 63 * 80, "single": 63 * 80}
     assert min(Counter(row.index(max(row)) for row in scored["val"]).values()) >= 1
+
+
+EDGES = ("head.edge.find.", "head.edge.fuse.", "head.classify_before.")
+UNREAD = ("backbone.net.next.", "backbone.net.classify.", "backbone.net.token")
+
+
+@pytest.mark.parametrize(
+    ("words", "unread"),
+    [
+        ((), ()),
+        (("loss.aux_weight=0",), ("aux_head.",)),
+        (("model.backbone=two_processes:Unread",), UNREAD),
+        (("model.head=ce2p", "model.aux_channels=0", "loss.edge_weight=0", "loss.aux_weight=0"), EDGES),
+        (
+            ("loss.terms=[{name: dice}, {name: category_consistent}]", "model.frozen=[layer1]"),
+            ("backbone.net.layer1.",),
+        ),
+    ],
+)
+def test_weights_that_no_gradient_reaches_are_found_once(words, unread):
+    torch.manual_seed(0)
+    experiment = override(EXPERIMENT, ["data.classes=[a, b, c]", "train.batch_norm=train", *words])
+    segmenter, accelerator = Segmenter(experiment), Accelerator(cpu=True)
+    before = {key: value.clone() for key, value in segmenter.state_dict().items()}
+    freeze_unread(segmenter, experiment, accelerator)
+    left_out = {name for name, parameter in segmenter.named_parameters() if not parameter.requires_grad}
+    assert left_out == {name for name, _ in segmenter.named_parameters() if name.startswith(unread or "nothing")}
+    assert all(torch.equal(value, before[key]) for key, value in segmenter.state_dict().items())
+    assert all(parameter.grad is None for parameter in segmenter.parameters())
+
+
+@pytest.mark.parametrize("more", [(), pytest.param(("--shard",), marks=pytest.mark.slow)], ids=["plain", "shard"])
+def test_two_processes_train_a_network_with_weights_that_nothing_reads(folder, dataset, tmp_path, more):
+    changes = (
+        "loss.aux_weight=0",
+        "model.backbone=two_processes:Unread",
+        "train.iterations=3",
+        "train.validate_every=0",
+        # The valid pixels are those of both shares together: of the same pass, the same sum.
+        "loss.normaliser=valid",
+        "train.accumulate=1",
+    )
+    alone, out = tmp_path / "alone", tmp_path / "together"
+    train(override(EXPERIMENT, changes), dataset, alone)
+    results = together(folder, out, *more, *(word for change in changes for word in ("--set", change)))
+    assert [result[0] for result in results] == [0, 0], results
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    assert_same_weights(alone, out, "last")
 
 
 def test_ctrl_c_at_one_of_two_stops_both_and_one_process_goes_on(folder, dataset, alone, tmp_path):
@@ -238,7 +289,6 @@ def test_shards_name_a_backbone_that_they_do_not_suit(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "compiled", "reason"),
     [
-        (["train.memory=least"], False, r"--shard and train\.memory=least exclude each other: it repeats"),
         (["train.precision=fp16"], False, r"--shard and train\.precision=fp16 exclude each other: train in bf16"),
         ([], True, r"--shard and --compile exclude each other: leave one out"),
     ],

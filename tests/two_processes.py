@@ -87,6 +87,25 @@ class Peeping(nn.Module):
         return [first, self.stage(first) * self.stage[0].weight.mean()]
 
 
+class Unread(nn.Module):
+    """A backbone with its classifier, and with a stage that none of its maps comes from."""
+
+    def __init__(self, output_stride: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.stage = nn.Conv2d(8, 8, 3, stride=output_stride // 4, padding=1)
+        self.next = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.classify = nn.Linear(16, 10)
+        self.token = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        first = self.norm(self.stem(x))
+        last = self.stage(first)
+        self.next(last)
+        return [first, last]
+
+
 if __name__ == "__main__":
     event, iteration, where, *words = sys.argv[1:]
     torch.set_num_threads(1)

@@ -6,9 +6,12 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# As type checkers know it, without the import of `typing`: until the command has begun, Ctrl-C ends in a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from crisscross import surgery
     from crisscross.checkpoints import build, from_pretrained, load, push_to_hub, save, save_pretrained
     from crisscross.checkpoints.instances import load_instances
@@ -85,7 +88,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name == "surgery":
         return importlib.import_module("crisscross.surgery")
     if name not in _ROOMS:

@@ -3,41 +3,51 @@
 A backbone has `channels` and `strides`, both fine to coarse, and its forward takes [B, 3, H, W] and returns a tuple of
 that many feature maps [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])]. With `ceil_pool` the maps after a
 ResNet's max-pooling are those of a picture one stride larger where a size is even: 1024 gives 257 and 129, not 256 and
-128.
+128. Networks without padding in some convolutions (Inception) give maps that are one or two smaller.
+
+Many networks take no sides but multiples of 32 (or of their windows): they see the image filled up at the right and at
+the bottom with the mean color, which is 0 after normalisation, and what their maps have beyond the image is cut off.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from crisscross.config import hint, import_attribute
 from crisscross.errors import CrissCrossError
 from crisscross.layers import AbsoluteBatchNorm2d
-from crisscross.layers.modes import evaluating
+from crisscross.layers.survey import Told, filled_up, own_part, survey
 
 # Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
 PROBE_SIZE = 96
+LARGEST_STRIDE = 32
+# What timm raises where it cannot build a network, or not fetch its weights.
+REFUSALS = (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError, ValueError, OSError)
 
 
 class Backbone(nn.Module):
-    """A network with feature maps, probed once so that its channels and strides are known facts.
+    """A network with feature maps, tried once so that its channels and strides are known facts.
 
     Args:
         net: module that maps [B, 3, H, W] to a list or tuple of feature maps, fine to coarse.
         name: used in messages.
+        told: what the network says of its maps.
+
+    Raises:
+        CrissCrossError: it gives no feature maps, or takes images of one size alone.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     frozen: list[nn.Module]
 
-    def __init__(self, net: nn.Module, name: str) -> None:
+    def __init__(self, net: nn.Module, name: str, told: Told | None = None) -> None:
         super().__init__()
         self.net = net
         self.name, self.frozen = name, []
-        self.channels, self.strides = _probe(net, name)
+        self.facts = survey(net, name, told)
+        self.channels, self.strides = self.facts.channels, self.facts.strides
 
     def freeze(self, names: Iterable[str]) -> None:
         """Keep weights and statistics of these modules of the network for good.
@@ -62,7 +72,7 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps, fine to coarse, of a normalised picture [B, 3, H, W]."""
-        return tuple(self.net(x))
+        return own_part(self.net(filled_up(x, self.facts)), x.shape[-2:], self.facts)
 
 
 def create_backbone(
@@ -91,21 +101,18 @@ def create_backbone(
         CrissCrossError: unknown name, no feature maps, the output stride cannot be had, or an option has no meaning for
             this backbone.
     """
-    net = _own_network(name, output_stride) if ":" in name else _timm_network(name, output_stride, pretrained)
+    own = ":" in name
+    net: Any = _own_network(name, output_stride) if own else _timm_network(name, output_stride, pretrained)
     if not contract_dilation:
         _dilate_first_blocks(net, name)
     if not pool_shortcut:
         _unpool_shortcuts(net, name)
     if norm == "absolute":
         _make_norms_absolute(net, name)
-    backbone = Backbone(net, name)
-    if backbone.strides[-1] != output_stride:
-        reached = backbone.strides[-1]
+    backbone = Backbone(net, name, None if own else _told(net))
+    if (reached := backbone.strides[-1]) != output_stride:
         raise CrissCrossError(
-            f"backbone {name} gives output stride {reached}, not {output_stride}; set model.output_stride={reached} "
-            "or choose another backbone"
-            if reached in (8, 16, 32)
-            else f"backbone {name} gives output stride {reached}, not {output_stride}; choose another backbone"
+            f"backbone {name} gives output stride {reached}, not {output_stride}; {_instead(reached)}"
         )
     if ceil_pool:
         # After the probe: its strides are those of the ordinary pooling.
@@ -122,12 +129,13 @@ def load_backbone_weights(backbone: Backbone, weights: Mapping[str, Tensor], sou
     Raises:
         CrissCrossError: a needed tensor is missing or has another shape; `source` is named.
     """
-    # timm flattens module names of some feature networks: stages.0 becomes stages_0.
+    # timm flattens module names of some feature networks (stages.0 becomes stages_0), and puts others into `model`.
     given = {key.replace(".", "_"): value for key, value in weights.items()}
     needed = backbone.net.state_dict()
     chosen = {}
     for key, value in needed.items():
-        found = given.get(key.replace(".", "_"))
+        flat = key.replace(".", "_")
+        found = given.get(flat, given.get(flat.removeprefix("model_")))
         if found is None and key.endswith("num_batches_tracked"):
             found = value
         if found is None:
@@ -147,35 +155,66 @@ def _timm_network(name: str, output_stride: int, pretrained: bool) -> nn.Module:
         raise CrissCrossError(
             f"unknown backbone {name}; {near if near.startswith('did') else 'see timm.list_models()'}"
         )
-    options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+    options: dict[str, Any] = {} if output_stride == LARGEST_STRIDE else {"output_stride": output_stride}
     try:
-        return timm.create_model(name, pretrained=pretrained, features_only=True, **options)
-    except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError, ValueError, OSError) as error:
-        return _explain(name, output_stride, pretrained, error)
+        return _create(name, pretrained, **options)
+    except REFUSALS as error:
+        return _otherwise(name, output_stride, pretrained, error)
 
 
-def _explain(name: str, output_stride: int, pretrained: bool, error: Exception) -> nn.Module:
-    """Turn timm's many ways of saying no into one line."""
+def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
+    """timm's feature network; transformers that were made for one size of images take all, where timm can do that."""
     import timm
 
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    try:
-        timm.create_model(name, features_only=True)
-    except Exception as plain:
-        raise CrissCrossError(f"backbone {name} has no feature maps in timm ({plain}); choose another one") from error
-    if pretrained:
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
         try:
-            _timm_network(name, output_stride, False)
-        except CrissCrossError as stride:
-            raise stride from error
+            return timm.create_model(name, pretrained, features_only=True, dynamic_img_size=True, **options)
+        except TypeError:
+            # This one has no such option, or not the others.
+            pass
+    return timm.create_model(name, pretrained, features_only=True, **options)
+
+
+def _told(net: Any) -> Told:
+    """What timm says of a feature network."""
+    return Told(net.feature_info.channels(), net.feature_info.reduction(), net.pretrained_cfg["input_size"][-1])
+
+
+def _instead(stride: int) -> str:
+    """What to do where a network has this stride and no other."""
+    other = "choose another backbone"
+    return f"set model.output_stride={stride} or {other}" if stride in (8, 16, LARGEST_STRIDE) else other
+
+
+def _otherwise(name: str, output_stride: int, pretrained: bool, error: Exception) -> nn.Module:
+    """The network without the option, where that has the stride; else timm's many ways of saying no in one line."""
+    try:
+        plain: Any = _create(name, False)
+    except Exception as none:
+        raise CrissCrossError(f"backbone {name} has no feature maps in timm ({none}); choose another one") from error
+    natural = plain.feature_info.reduction()[-1]
+    options = {} if output_stride in (natural, LARGEST_STRIDE) else {"output_stride": output_stride}
+    try:
+        net = _create(name, False, **options)
+    except REFUSALS:
         raise CrissCrossError(
-            f"no pretrained weights for {name} could be had ({reason}); without a network give a local file "
-            "with --backbone-weights FILE, or start from scratch with model.pretrained=false"
+            f"backbone {name} cannot run at output stride {output_stride} ({_line(error)}), only at {natural}; "
+            f"{_instead(natural)}"
         ) from error
-    raise CrissCrossError(
-        f"backbone {name} cannot run at output stride {output_stride} ({reason}); "
-        "try model.output_stride=32 or another backbone"
-    ) from error
+    if not pretrained:
+        return net
+    try:
+        return _create(name, True, **options)
+    except REFUSALS as missing:
+        raise CrissCrossError(
+            f"no pretrained weights for {name} could be had ({_line(missing)}); without a network give a local file "
+            "with --backbone-weights FILE, or start from scratch with model.pretrained=false"
+        ) from missing
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _stages(net: nn.Module, name: str, option: str) -> list[list[Any]]:
@@ -244,20 +283,3 @@ def _own_network(name: str, output_stride: int) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise CrissCrossError(f"model.backbone {name}: must return a torch module, got {type(net).__name__}")
     return net
-
-
-def _probe(net: nn.Module, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Channels and strides as a small picture meets them; leaves training mode and statistics as they were."""
-    try:
-        with evaluating(net), torch.no_grad():
-            maps = list(net(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)))
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CrissCrossError(f"backbone {name} cannot take a {PROBE_SIZE} x {PROBE_SIZE} picture: {reason}") from error
-    for entry in maps:
-        if entry.dim() != 4 or entry.shape[-1] == 0:
-            raise CrissCrossError(f"backbone {name}: feature maps must be [B, C, H, W], got {tuple(entry.shape)}")
-    if len(maps) < 2:
-        raise CrissCrossError(f"backbone {name}: at least two feature maps are needed, got {len(maps)}")
-    sizes = [entry.shape[-1] for entry in maps]
-    return tuple(entry.shape[1] for entry in maps), tuple(-(-PROBE_SIZE // size) for size in sizes)

@@ -1,5 +1,8 @@
 """The one error, and the one warning, that people are meant to read."""
 
+# Characters of a value that an error shows.
+SHOWN = 100
+
 
 class CrissCrossError(Exception):
     """Bad input or a request that cannot be met.
@@ -7,6 +10,12 @@ class CrissCrossError(Exception):
     The message is one line that names the file or key, the value found and the fix. The command line prints it
     without a traceback and exits with 2.
     """
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: what Python writes, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
 
 
 class CrissCrossWarning(UserWarning):

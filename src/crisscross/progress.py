@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import Any, ClassVar
 
+from crisscross.terminal import console, is_live, plain, say
+
 # Seconds between plain lines where there is no terminal.
 PLAIN_EVERY = 10.0
 
@@ -29,22 +31,23 @@ class Progress:
         self.facts: dict[str, str] = {}
         self.began = self.shown = time.monotonic()
         self.bar: Any = None
+        # The newest plain line, until it is printed.
+        self.waiting = ""
 
     def __enter__(self) -> "Progress":
-        if self.show and sys.stderr.isatty():
-            from rich.console import Console
+        if self.show and is_live(sys.stderr):
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
             from rich.progress import Progress as Bar
 
             # Narrow, so that all facts fit into 80 columns.
             columns = [
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=10),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[facts]}"),
+                TextColumn("{task.fields[facts]}", markup=False),
             ]
-            self.bar = Bar(*columns, console=Console(stderr=True), transient=False)
-            self.task = self.bar.add_task(self.title, total=self.total or None, completed=self.start, facts="")
+            self.bar = Bar(*columns, console=console(error=True), transient=False)
+            self.task = self.bar.add_task(plain(self.title), total=self.total or None, completed=self.start, facts="")
             if Progress.live:
                 Progress.live[-1].bar.stop()
             Progress.live.append(self)
@@ -54,6 +57,9 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.waiting:
+            # Also where an error or Ctrl-C ends it: how far it came.
+            self._say_waiting()
         if self.bar is not None:
             self.bar.stop()
             Progress.live.remove(self)
@@ -66,18 +72,24 @@ class Progress:
         self.facts |= facts
         text = "  ".join([*(f"{name} {value}" for name, value in self.facts.items()), self._times()])
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, total=self.total or None, facts=text)
-        elif self.show and (time.monotonic() - self.shown >= PLAIN_EVERY or done == self.total):
-            self.shown = time.monotonic()
-            of = f"/{self.total}" if self.total else ""
-            self.say(f"{self.title} {done}{of}  {text}")
+            self.bar.update(self.task, completed=done, total=self.total or None, facts=plain(text))
+            return
+        of = f"/{self.total}" if self.total else ""
+        self.waiting = f"{self.title} {done}{of}  {text}"
+        if time.monotonic() - self.shown >= PLAIN_EVERY or done == self.total:
+            self._say_waiting()
+
+    def _say_waiting(self) -> None:
+        self.shown = time.monotonic()
+        self.say(self.waiting)
+        self.waiting = ""
 
     def say(self, line: str) -> None:
         """Print a line without disturbing the bar."""
         if self.bar is not None:
-            self.bar.console.print(line, highlight=False, markup=False)
+            self.bar.console.print(plain(line), highlight=False, markup=False)
         elif self.show:
-            print(line, file=sys.stderr, flush=True)
+            say(line, error=True)
 
     def _times(self) -> str:
         elapsed = time.monotonic() - self.began

@@ -10,8 +10,11 @@ from typing import Any, TypeVar
 import torch
 from torch import fx, nn
 
+from crisscross.layers.modes import lay_out
 from crisscross.layers.norm import AbsoluteBatchNorm2d
+from crisscross.layers.plain import is_plain
 from crisscross.layers.winograd import WORTHWHILE, WinogradConv2d, gain, why_not
+from crisscross.layers.winograd_train import train_by_torch
 from crisscross.models import Segmenter
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -42,8 +45,9 @@ def optimize(model: Network, winograd: bool = True) -> Network:
         network.aux_head = None
         network.head.embed = None
         network.rewritten = True
+    train_by_torch(network)
     fold_batch_norms(network)
-    network.to(memory_format=torch.channels_last)
+    lay_out(network, torch.channels_last)
     if winograd:
         use_winograd(network)
     return network
@@ -68,7 +72,7 @@ def use_winograd(network: nn.Module) -> int:
     """Replace, in place, the convolutions that gain on a large picture; returns the number replaced."""
     made: dict[int, WinogradConv2d] = {}
     for name, module in list(network.named_modules(remove_duplicate=False)):
-        if not name or not isinstance(module, nn.Conv2d) or _hooked(module) or why_not(module):
+        if not name or not isinstance(module, nn.Conv2d) or not is_plain(module, nn.Conv2d) or why_not(module):
             continue
         if gain(module, LARGE, LARGE) >= WORTHWHILE:
             if id(module) not in made:
@@ -135,20 +139,15 @@ def _plain_convolution(module: nn.Module) -> bool:
     """A convolution that is linear in its weight; timm's Conv2dSame differs from torch's in the padding alone."""
     from timm.layers.conv2d_same import Conv2dSame
 
-    return type(module) in (nn.Conv2d, Conv2dSame) and not _hooked(module)
+    return is_plain(module, nn.Conv2d, Conv2dSame) and not module.weight.is_meta
 
 
 def _plain_norm(module: nn.Module) -> bool:
     """A batch norm that applies stored statistics and nothing else but, in timm's, an activation."""
     from timm.layers.norm_act import BatchNormAct2d
 
-    known = type(module) in (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d, AbsoluteBatchNorm2d)
-    return known and not _hooked(module) and not module.training and module.running_mean is not None
-
-
-def _hooked(module: nn.Module) -> bool:
-    """Whether somebody listens to the module's inputs or outputs, or makes its weights on the way."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    known = is_plain(module, nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d, AbsoluteBatchNorm2d)
+    return known and not module.training and module.running_mean is not None and not module.running_mean.is_meta
 
 
 def _fold(conv: Any, norm: Any) -> None:

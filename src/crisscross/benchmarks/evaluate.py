@@ -77,6 +77,7 @@ def measure(
     rounds: int,
     device: torch.device,
     on_turn: Callable[[], object] = lambda: None,
+    trust: Path | None = None,
 ) -> Times:
     """Measure all pieces in turns in one run, on drawn street scenes.
 
@@ -89,8 +90,9 @@ def measure(
         rounds: turns of each piece.
         device: where the network and its labels are computed.
         on_turn: called after each of the (3 + 3 x 4) x (rounds + 1) turns.
+        trust: as in `crisscross.load`.
     """
-    segmenter = network_of(source).to(device).to(memory_format=torch.channels_last).eval()
+    segmenter = network_of(source, trust).to(device).to(memory_format=torch.channels_last).eval()
     align_corners = segmenter.experiment.model.align_corners
     drawn = [scenes.draw_scene(seed, height, width) for seed in range(pictures)]
     images = [torch.from_numpy(picture).permute(2, 0, 1) for picture, _ in drawn]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -165,10 +166,10 @@ def _variants(source: str | Segmenter) -> dict[str, Segmenter]:
     }
 
 
-def network_of(source: str) -> Segmenter:
-    """The network of a recipe (its shipped weights, else random ones), a run or a file."""
+def network_of(source: str, trust: Path | None = None) -> Segmenter:
+    """The network of a recipe (its shipped weights, else random ones), a run or a file; `trust` as in `load`."""
     if source not in zoo.RECIPES or zoo.shipped_weights(source):
-        return load(source)
+        return load(source, trust=trust)
     experiment = zoo.recipe(source)
     return build(experiment, pretrained=False, classes=list(experiment.data.classes or CLASSES))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -28,10 +29,8 @@ from crisscross.layers.winograd import release_memory
 from crisscross.models import Segmenter
 from crisscross.models.memory import settle_memory
 
-PLAIN, OURS, LEAN, LEAST, CHECKPOINTED, WINOGRAD = "plain", "ours", "lean", "least", "checkpointed", "winograd"
-LEAN_WINOGRAD, LEAST_WINOGRAD, CHECKPOINTED_WINOGRAD = (
-    f"{memory}+{WINOGRAD}" for memory in (LEAN, LEAST, CHECKPOINTED)
-)
+PLAIN, OURS, LEAN, CHECKPOINTED, WINOGRAD = "plain", "ours", "lean", "checkpointed", "winograd"
+LEAN_WINOGRAD, CHECKPOINTED_WINOGRAD = (f"{memory}+{WINOGRAD}" for memory in (LEAN, CHECKPOINTED))
 PLAIN_BF16, OURS_BF16 = "plain-bf16", "ours-bf16"
 # Pictures on disk; each is four times the crop, as in training.
 PICTURES = 4
@@ -69,7 +68,9 @@ def measure(
         dataset = scenes_on_disk(Path(folder), 2 * height, 2 * width, PICTURES)
 
         def batches() -> Iterator[Batch]:
-            return training_batches(TrainingSamples(dataset, dataset.split("val"), network.experiment), 0)
+            return training_batches(
+                TrainingSamples(dataset, dataset.split("val"), network.experiment), 0, pin=device.type == "cuda"
+            )
 
         chosen = [name for name in contestants(device) if not names or name in (PLAIN, *names)]
         racers = [_contestant(name, network, device, batches()) for name in chosen]
@@ -88,8 +89,8 @@ def measure(
 def contestants(device: torch.device) -> list[str]:
     """The names of who takes part."""
     if device.type == "cpu":
-        return [PLAIN, OURS, LEAN, LEAN_WINOGRAD, LEAST, LEAST_WINOGRAD, CHECKPOINTED, CHECKPOINTED_WINOGRAD]
-    return [PLAIN, PLAIN_BF16, OURS, OURS_BF16, LEAN, LEAST, CHECKPOINTED]
+        return [PLAIN, OURS, LEAN, LEAN_WINOGRAD, CHECKPOINTED, CHECKPOINTED_WINOGRAD]
+    return [PLAIN, PLAIN_BF16, OURS, OURS_BF16, LEAN, CHECKPOINTED]
 
 
 def _contestant(name: str, network: Segmenter, device: torch.device, batches: Iterator[Batch]) -> Contestant:
@@ -98,11 +99,6 @@ def _contestant(name: str, network: Segmenter, device: torch.device, batches: It
     if not plain:
         own.to(memory_format=torch.channels_last)
         settle_memory(own, *_settings(name, own.experiment.train))
-        if name in (LEAST, LEAST_WINOGRAD):
-            # As with model.attention_memory=lean.
-            for module in own.modules():
-                if isinstance(module, CrissCrossAttention):
-                    module.memory = "lean"
     half = torch.bfloat16 if name in (PLAIN_BF16, OURS_BF16) else None
     return Contestant(name, own, plain, batches, half)
 
@@ -110,12 +106,8 @@ def _contestant(name: str, network: Segmenter, device: torch.device, batches: It
 def _settings(name: str, train: TrainConfig) -> tuple[TrainConfig, bool]:
     """What `settle_memory` is told of our networks by their names."""
     kind, _, winograd = name.partition("+")
-    train = replace(train, memory="fast", winograd=winograd == WINOGRAD)
-    if kind == LEAN:
-        train = replace(train, memory="lean")
-    if kind == LEAST:
-        train = replace(train, memory="least")
-    return train, kind == CHECKPOINTED
+    memory: Literal["fast", "lean"] = "lean" if kind == LEAN else "fast"
+    return replace(train, memory=memory, winograd=winograd == WINOGRAD), kind == CHECKPOINTED
 
 
 def _prepared(network: Segmenter, height: int, width: int, batch: int, rounds: int) -> Segmenter:

@@ -14,7 +14,8 @@ from crisscross.checkpoints import native
 from crisscross.checkpoints.loading import Source, by_recipe, network_for, read_source, refuse_code
 from crisscross.checkpoints.metadata import OURS, with_classes
 from crisscross.checkpoints.publishers import PUBLISHERS, WRITTEN, why_not
-from crisscross.config import override, to_dict
+from crisscross.config import apply_overrides, to_dict
+from crisscross.config.parse import parse_words
 from crisscross.data import OPENERS
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
@@ -34,6 +35,7 @@ def convert(
     recipe: str | None = None,
     classes: Sequence[str] | str | None = None,
     changes: Sequence[str] = (),
+    trust: str | os.PathLike[str] | None = None,
 ) -> Converted:
     """Read weights of any known publisher, with everything that ours carry.
 
@@ -42,6 +44,7 @@ def convert(
         recipe: a name of the zoo; it decides everything that shapes and metadata do not tell, and must fit.
         classes: names, or the name of a data set that has them; else the metadata's, the recipe's, or numbers.
         changes: words like `model.recurrence=1`, as `--set` takes them.
+        trust: as in `crisscross.load`.
 
     Raises:
         Misfit: tensors without a place, or places without a tensor; the error lists all in the publisher's names.
@@ -56,8 +59,9 @@ def convert(
         experiment = with_classes(experiment, known.classes, known.palette, loaded.name)
     elif classes:
         experiment = with_classes(experiment, classes, None, loaded.name)
-    experiment = override(experiment, changes)
-    refuse_code(loaded, experiment, dict(word.split("=", 1) for word in changes))
+    changed = parse_words(changes)
+    experiment = apply_overrides(experiment, changed)
+    refuse_code(loaded.name, experiment, changed, trust)
     try:
         segmenter = network_for(loaded, experiment)
     except native.Misfit as misfit:

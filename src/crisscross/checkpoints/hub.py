@@ -58,6 +58,8 @@ def from_pretrained(
     source: str | os.PathLike[str],
     revision: str | None = None,
     device: str = "cpu",
+    *,
+    trust: str | os.PathLike[str] | None = None,
     **overrides: Any,
 ) -> Segmenter:
     """A network from a folder that `save_pretrained` wrote, or from a repository of the Hub, in evaluation mode.
@@ -66,6 +68,7 @@ def from_pretrained(
         source: a folder, or `user/repository`; what was fetched once is taken from the Hub's cache when offline.
         revision: branch, tag or commit of a repository.
         device: where to put it.
+        trust: as in `crisscross.load`; a repository is trusted by its name, as `source` has it.
         overrides: as in `crisscross.load`.
 
     Raises:
@@ -76,7 +79,7 @@ def from_pretrained(
             raise CrissCrossError(
                 f"{source}: no {native.HUB_WEIGHTS} in this folder; crisscross.load takes run folders"
             )
-        return load(source, device, **overrides)
+        return load(source, device, trust=trust, **overrides)
     repository = os.fspath(source)
 
     def fetch() -> str:
@@ -84,7 +87,8 @@ def from_pretrained(
 
         return hf_hub_download(repository, native.HUB_WEIGHTS, revision=revision)
 
-    return load(_asked(repository, fetch), device, **overrides)
+    file = _asked(repository, fetch)
+    return load(file, device, trust=Path(file).parent if trust == repository else trust, **overrides)
 
 
 def push_to_hub(

@@ -24,9 +24,6 @@ from crisscross.models import Segmenter, create_segmenter
 
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
-# What tells a run folder of the user's own.
-RUN_FILE = "experiment.yaml"
-
 
 class Loaded(NamedTuple):
     """What a source holds: `publisher` is a word of `publishers.PUBLISHERS`, None for ours; `facts` are ours alone.
@@ -48,6 +45,7 @@ def load(
     *,
     weights: str | os.PathLike[str] | None = None,
     offline: bool = False,
+    trust: str | os.PathLike[str] | None = None,
     **overrides: Any,
 ) -> Segmenter:
     """A network with its weights, in evaluation mode.
@@ -60,6 +58,8 @@ def load(
         device: where to put it.
         weights: a file with the weights for `source`, which is a name from the zoo then.
         offline: download nothing; so does `CRISSCROSS_OFFLINE=1`.
+        trust: a folder whose weights may run code: what they name as `package.module:attribute` is imported. Weights
+            elsewhere that name such are refused, unless `overrides` name the same.
         overrides: configuration values by their last name (`recurrence=1`, `align_corners=True`,
             `classes=[...]`) or in full through a dictionary (`**{"model.recurrence": 1}`).
 
@@ -73,27 +73,40 @@ def load(
         loaded = read_source(weights, offline)
         loaded = loaded._replace(experiment=by_recipe(loaded, str(source)))
     experiment = with_overrides(loaded.experiment, overrides)
-    refuse_code(loaded, experiment, overrides)
+    refuse_code(loaded.name, experiment, overrides, trust)
     return native.placed(network_for(loaded, experiment), device)
 
 
-def refuse_code(loaded: Loaded, experiment: Experiment, overrides: Mapping[str, Any]) -> None:
+def refuse_code(
+    file: str, experiment: Experiment, overrides: Mapping[str, Any], trust: str | os.PathLike[str] | None = None
+) -> None:
     """Weights are data: what they name as `package.module:attribute` is imported only where the user wants it.
 
-    The user does where the file lies in its run folder, beside `experiment.yaml`, and by saying the same name again.
+    Args:
+        file: where the weights come from.
+        experiment: what is to be built.
+        overrides: what the user changed in this call; what it names is the user's own wish.
+        trust: the folder that the user trusts; nothing that lies in a folder makes it trusted.
 
     Raises:
-        CrissCrossError: the file alone asks for it.
+        CrissCrossError: the file alone asks for code, and lies outside of that folder.
     """
-    if (Path(loaded.name).parent / RUN_FILE).is_file():
+    if trust is not None and _is_inside(Path(file), Path(trust)):
         return
+    said = [value for given in overrides.values() for value in (given.values() if isinstance(given, dict) else [given])]
     for key, value in (("model.backbone", experiment.model.backbone), ("data.name", experiment.data.name)):
-        said = value in (overrides.get(key), overrides.get(key.rpartition(".")[2]))
-        if ":" in value and not said:
+        if ":" in value and value not in said:
+            folder = Path(file).parent
             raise CrissCrossError(
-                f"{loaded.name}: refused: it asks to run code, {key}={value}; if you trust it, say that yourself: "
-                f"crisscross.load(FILE, **{{{key!r}: {value!r}}}), or put the file beside its run's {RUN_FILE}"
+                f"{file}: refused: it asks to run code, {key}={value}; if you trust it, and all that is in "
+                f"{folder}, add --trust {folder} (in Python trust={str(folder)!r})"
             )
+
+
+def _is_inside(file: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder or below it; folders that are links count as what they lead to."""
+    parent, folder = file.parent.resolve(), folder.resolve()
+    return folder == parent or folder in parent.parents
 
 
 def build(source: str | Experiment, **overrides: Any) -> Segmenter:

@@ -1,14 +1,14 @@
 """What a checkpoint tells beside its tensors: MMSegmentation's `meta`, and ours in files of other publishers' kind."""
 
 import ast
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from crisscross.config import Experiment, InferenceConfig, from_dict
+from crisscross.config import Experiment, InferenceConfig, from_dict, to_dict
+from crisscross.config.documents import YAML_BYTES, parse_json
 from crisscross.data.palette import default_palette
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, shown
 
 # The key under `meta` of files that `crisscross convert --to` writes.
 OURS = "crisscross"
@@ -29,7 +29,8 @@ def with_metadata(experiment: Experiment, meta: Mapping[str, Any], source: str) 
     for key in ("cfg", "config"):
         if isinstance(text := meta.get(key), str):
             try:
-                experiment = _with_config(experiment, _parse(text))
+                # Through plain values, which checks the kinds of all that the text tells.
+                experiment = from_dict(Experiment, to_dict(_with_config(experiment, _parse(text))))
             except (CrissCrossError, TypeError, ValueError) as error:
                 raise CrissCrossError(f"{source}: its configuration text: {error}") from error
     names = meta.get("dataset_meta")
@@ -38,7 +39,7 @@ def with_metadata(experiment: Experiment, meta: Mapping[str, Any], source: str) 
     if classes is None:
         return experiment
     if isinstance(classes, str) or not isinstance(classes, Iterable):
-        raise CrissCrossError(f"{source}: its class names are no list, but {str(classes)[:40]!r}")
+        raise CrissCrossError(f"{source}: its class names are no list, but {shown(classes)}")
     return with_classes(experiment, classes, palette, source) if len(tuple(classes)) else experiment
 
 
@@ -48,6 +49,9 @@ def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str
     Raises:
         CrissCrossError: the weights have another number of classes, or two have one name.
     """
+    classes = tuple(classes)
+    if other := [name for name in classes if not isinstance(name, str | int)]:
+        raise CrissCrossError(f"{source}: its class names must be texts, got {shown(other[0])}")
     names = tuple(str(name).strip() for name in classes)
     needed = len(experiment.data.classes)
     if len(names) != needed:
@@ -65,14 +69,15 @@ def _colours(palette: Any) -> tuple[tuple[int, int, int], ...]:
     """Red, green and blue of each class; none at all where it is something else."""
     try:
         return tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ()
 
 
 def _own(text: str, source: str) -> Experiment:
+    values = parse_json(text, f"{source}: its experiment")
     try:
-        return from_dict(Experiment, json.loads(text))
-    except (CrissCrossError, ValueError, RecursionError) as error:
+        return from_dict(Experiment, values)
+    except CrissCrossError as error:
         raise CrissCrossError(f"{source}: {error}") from error
 
 
@@ -137,8 +142,10 @@ def _of_type(config: Config, key: str, kind: type, default: Any) -> Any:
 
 
 def _parse(text: str) -> Config:
-    """The assignments of a configuration in Python's syntax; none where it is something else."""
+    """The assignments of a configuration in Python's syntax; none where it is something else, or too long for one."""
     try:
+        if len(text) > YAML_BYTES:
+            return {}
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}

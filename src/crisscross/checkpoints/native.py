@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from crisscross.checkpoints.strangers import HEAD, stranger
-from crisscross.config import Experiment, from_dict, to_dict
-from crisscross.config.parse import Tree, task_of
+from crisscross.config import Experiment, apply_overrides, from_dict, to_dict
+from crisscross.config.documents import parse_json
+from crisscross.config.parse import Tree, flatten, task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
@@ -177,13 +178,18 @@ def stored_task(path: str | os.PathLike[str]) -> str:
     with _opened(path) as file:
         header = file.metadata() or {}
     try:
-        return task_of(json.loads(header.get("experiment", "{}")))
-    except (ValueError, RecursionError):
+        return task_of(parse_json(header.get("experiment", "{}"), str(path)))
+    except CrissCrossError:
         return task_of({})
 
 
-def read_header_as(kind: type[Tree], path: str | os.PathLike[str]) -> tuple[Tree | None, dict[str, Any]]:
-    """`read_header` for an experiment of `kind`; that of another task is refused."""
+def read_header_as(
+    kind: type[Tree], path: str | os.PathLike[str], unsaid: Mapping[str, Any] | None = None
+) -> tuple[Tree | None, dict[str, Any]]:
+    """`read_header` for an experiment of `kind`; that of another task is refused.
+
+    `unsaid` are values by dotted key that an experiment has which does not name them, in place of their defaults.
+    """
     with _opened(path) as file:
         header = file.metadata() or {}
     if "experiment" not in header:
@@ -191,12 +197,14 @@ def read_header_as(kind: type[Tree], path: str | os.PathLike[str]) -> tuple[Tree
     if header.get("format") != FORMAT:
         written = repr(header.get("format"))[:40]
         raise CrissCrossError(f"{path}: written by another version ({written}); this one reads {FORMAT}")
+    values = parse_json(header["experiment"], f"{path}: its experiment")
+    facts = parse_json(header.get("facts", "{}"), f"{path}: its facts")
     try:
-        experiment, facts = (
-            from_dict(kind, json.loads(header["experiment"])),
-            json.loads(header.get("facts", "{}")),
-        )
-    except (CrissCrossError, ValueError, RecursionError) as error:
+        experiment = from_dict(kind, values)
+        if unsaid:
+            said = flatten(values)
+            experiment = apply_overrides(experiment, {key: unsaid[key] for key in unsaid if key not in said})
+    except CrissCrossError as error:
         raise CrissCrossError(f"{path}: {error}") from error
     if not isinstance(facts, dict):
         raise CrissCrossError(f"{path}: its facts must be a mapping of keys to values, got {str(facts)[:40]}")

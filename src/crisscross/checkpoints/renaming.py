@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from crisscross.config import DataConfig, Experiment, ModelConfig
-from crisscross.data.palette import default_palette
+from crisscross.data.palette import default_names, default_palette
 from crisscross.errors import CrissCrossError
 
 GAMMA = "head.attend.attention.gamma"
@@ -127,8 +127,8 @@ def describe(
         reduction=query[1] // query[0],
         aux_channels=0 if aux is None else aux.shape[1],
     )
-    labels = tuple(f"class {index}" for index in range(classes))
-    return replace(experiment, model=model, data=DataConfig(classes=labels, palette=default_palette(classes)))
+    data = DataConfig(classes=default_names(classes), palette=default_palette(classes))
+    return replace(experiment, model=model, data=data)
 
 
 def _needed(tensors: Mapping[str, Tensor], names: Names, ours: str) -> Tensor:

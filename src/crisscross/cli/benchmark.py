@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crisscross.cli import benchmark_clips, benchmark_evaluate, benchmark_train
-from crisscross.cli.options import add_force, choose_device, parse_size, parse_sizes, positive
+from crisscross.cli.options import add_force, add_trust, choose_device, parse_size, parse_sizes, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +56,7 @@ def _add_attention(subjects: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     parser.add_argument("--sizes", metavar="HxW,...", help=f"sizes of the feature map (default {USUAL[0]})")
     parser.add_argument("--channels", type=positive, default=512, metavar="N", help="default 512")
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--rounds", type=positive, metavar="N", help=f"turns of each contestant (default {USUAL[1]})")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help=f"{', '.join(DTYPES)}; default float32")
@@ -99,16 +100,16 @@ def run_attention(arguments: argparse.Namespace) -> int:
     asked = arguments.peers or arguments.mmcv_wheel
     contestants = create(
         weights, dtype, device, peers, arguments.mmcv_wheel,
-        on_missing=None if asked else lambda reason: print(f"without MMCV: {reason}", file=sys.stderr),
+        on_missing=None if asked else lambda reason: say(f"without MMCV: {reason}", error=True),
     )  # fmt: skip
     about = environment(device, dtype) | {
         "rounds": plan.rounds,
         "passes timed": plan.passes,
         "command": f"crisscross {shlex.join(_words())}",
     }
-    print(conditions(about))
+    say(conditions(about))
     results = _measure_and_show(sizes, weights, contestants, plan, about, arguments.out)
-    print()
+    say()
     print_table(goal_table(check(results, about["gpu"])))
     if arguments.out:
         _draw(arguments.out, results, conditions(about))
@@ -122,8 +123,9 @@ def _add_model(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Measure what `crisscross.optimize` does to a network here: time, memory, agreement.",
     )
     parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or checkpoint (default ccnet-r50)")
+    add_trust(parser)
     parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the picture (default 512x1024)")
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads (default 1)")
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each variant (default 5)")
     parser.add_argument("--convolutions", action="store_true", help="time every 3 x 3 convolution too")
     parser.set_defaults(run=run_model)
@@ -134,19 +136,20 @@ def run_model(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size)
     import torch
 
-    from crisscross.benchmarks.model import measure_convolutions, measure_model
+    from crisscross.benchmarks.model import measure_convolutions, measure_model, network_of
     from crisscross.benchmarks.results import conditions, convolution_table, environment, model_table
     from crisscross.progress import Progress
 
     torch.set_num_threads(arguments.threads)
-    print(conditions(environment(torch.device("cpu"), torch.float32)))
-    what = (arguments.network, size.height, size.width, arguments.rounds, arguments.threads)
+    say(conditions(environment(torch.device("cpu"), torch.float32)))
+    network = network_of(arguments.network, arguments.trust)
+    what = (network, size.height, size.width, arguments.rounds, arguments.threads)
     with Progress(str(size), 3 * (arguments.rounds + 1)) as progress:
         rows = measure_model(*what, on_turn=functools.partial(_advance, progress, arguments.network))
-    print(f"\n{arguments.network}, {size}")
+    say("", f"{arguments.network}, {size}")
     print_table(model_table(rows))
     if arguments.convolutions:
-        print()
+        say()
         print_table(convolution_table(measure_convolutions(*what)))
     return 0
 
@@ -186,11 +189,11 @@ def _measure_and_show(
             progress.update(progress.total, at="done")
         if out:
             write(out, results, about, complete=size == sizes[-1])
-        print(f"\n{size}, {size.channels} channels", flush=True)
+        say("", f"{size}, {size.channels} channels")
         print_table(time_table(results[size]))
         print_table(memory_table(results[size]))
         for note in notes(results[size]):
-            print(note, flush=True)
+            say(note)
     return results
 
 
@@ -202,12 +205,12 @@ def _draw(out: Path, results: "Results", caption: str) -> None:
     """The picture comes last: without matplotlib everything else is there."""
     from crisscross.benchmarks.picture import draw
 
-    print(f"\n{out / 'attention.json'}, {out / 'attention.md'}")
+    say("", f"{out / 'attention.json'}, {out / 'attention.md'}")
     try:
         draw(results, out / "attention.png", caption)
-        print(out / "attention.png")
+        say(out / "attention.png")
     except CrissCrossError as error:
-        print(f"crisscross: {error}", file=sys.stderr)
+        say(f"crisscross: {error}", error=True)
 
 
 def _words() -> list[str]:

@@ -4,9 +4,10 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import choose_device, positive
+from crisscross.cli.options import choose_device, positive, side, threads
 from crisscross.cli.tables import print_table
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, shown
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.benchmarks.rows import Row
@@ -27,7 +28,7 @@ def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--channels", type=positive, default=512, metavar="N", help="default 512")
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="clips (default 1)")
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each (default 7)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help=f"{', '.join(DTYPES)}; default float32")
     parser.add_argument("--cpu-time", action="store_true", help="count the processor's seconds: for a busy machine")
@@ -54,12 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    print(conditions(environment(device, dtype)))
+    say(conditions(environment(device, dtype)))
     shape = (arguments.batch, arguments.channels, *size)
     with Progress(arguments.size, steps(arguments.rounds)) as progress:
         rows = measure(shape, dtype, device, arguments.rounds, lambda: progress.update(progress.done + 1), clock)
     what = "CPU time, medians" if arguments.cpu_time else "medians"
-    print(f"\n{' x '.join(map(str, shape))}, {what} of {arguments.rounds} rounds")
+    say("", f"{' x '.join(map(str, shape))}, {what} of {arguments.rounds} rounds")
     show(rows)
     return 0
 
@@ -68,12 +69,12 @@ def parse_clip(text: str) -> tuple[int, int, int]:
     """`5x45x60` as frames, height and width.
 
     Raises:
-        CrissCrossError: it is not three whole numbers from 1.
+        CrissCrossError: it is not three whole numbers from 1 to 32768.
     """
     parts = text.strip().lower().split("x")
-    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
-        raise CrissCrossError(f"--size: {text!r} is no clip; write frames x height x width, as in 5x45x60")
-    frames, height, width = map(int, parts)
+    if len(parts) != 3 or not all(map(side, parts)):
+        raise CrissCrossError(f"--size: {shown(text)} is no clip; write frames x height x width, as in 5x45x60")
+    frames, height, width = map(side, parts)
     return frames, height, width
 
 
@@ -94,7 +95,7 @@ def show(rows: "list[Row]") -> None:
         [["one pass, ms", "fwd", "x plain", "fwd+bwd", "x plain", "error", "grad error"]]
         + [[r.name, *cells(r, "forward", "training"), f"{r.error:.1e}", f"{r.gradient_error:.1e}"] for r in rows]
     )
-    print()
+    say()
     print_table(
         [["memory in MiB", "fwd", "x plain", f"training, {PASSES} passes", "x plain", "kept/pass"]]
         + [[r.name, *cells(r, "forward_peak", "training_peak"), f"{(r.kept or 0) / MIB:.1f}"] for r in rows]

@@ -3,9 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import choose_device, parse_size, positive
+from crisscross.cli.options import add_trust, choose_device, parse_size, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.benchmarks.evaluate import Field, Times
@@ -20,11 +21,12 @@ def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Compare ratios: they come from pieces that take turns in one process.",
     )
     parser.add_argument("network", nargs="?", default="camvid-light", help="recipe, run or file (default camvid-light)")
+    add_trust(parser)
     parser.add_argument("--size", default="1024x2048", metavar="HxW", help="of the pictures (default 1024x2048)")
     parser.add_argument("--classes", type=positive, default=19, metavar="N", help="of made-up logits (default 19)")
     parser.add_argument("--pictures", type=positive, default=2, metavar="N", help="drawn scenes (default 2)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each piece (default 5)")
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads (default 1)")
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     parser.set_defaults(run=run)
 
@@ -42,10 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
-    print(conditions(environment(device, torch.float32)))
+    say(conditions(environment(device, torch.float32)))
     what = (arguments.network, size.height, size.width, arguments.classes, arguments.pictures, arguments.rounds)
     with Progress(str(size), 15 * (arguments.rounds + 1)) as progress:
-        times = measure(*what, device, lambda: progress.update(progress.done + 1))
+        times = measure(*what, device, lambda: progress.update(progress.done + 1), arguments.trust)
         if progress.done < progress.total:
             # Slow pieces take fewer turns.
             progress.update(progress.total)
@@ -57,13 +59,13 @@ def show(times: "Times", of: str) -> None:
     """Print the pieces, the ratios, the goals and whether labels changed."""
     from crisscross.benchmarks.evaluate import GOAL, STRETCH
 
-    print(f"\nmilliseconds per picture, {of}")
+    say("", f"milliseconds per picture, {of}")
     shared = {"decode": times.decode, "resize, normalise": times.preprocess, "network": times.network}
     print_table([["", "ms"], *([name, _ms(value)] for name, value in shared.items())])
     for field in times.fields:
-        print(f"\n{field.name}: logits {' x '.join(map(str, field.coarse))}")
+        say("", f"{field.name}: logits {' x '.join(map(str, field.coarse))}")
         print_table(_field_table(field))
-        print(
+        say(
             f"{field.differing} of {field.pixels} labels differ from plain code's, "
             f"{field.ties} of them ties to float32 rounding"
         )
@@ -71,7 +73,7 @@ def show(times: "Times", of: str) -> None:
             f"{name} {goal:g}x {'reached' if field.ratio >= goal else 'not reached'}"
             for name, goal in (("goal", GOAL), ("stretch", STRETCH))
         )
-        print(f"labels and count {field.ratio:.2f} times faster than plain code: {verdict}")
+        say(f"labels and count {field.ratio:.2f} times faster than plain code: {verdict}")
 
 
 def _field_table(field: "Field") -> list[list[str]]:

@@ -3,9 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import choose_device, parse_size, positive
+from crisscross.cli.options import add_trust, choose_device, parse_size, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.benchmarks.steps import StepRow
@@ -22,10 +23,11 @@ def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Compare ratios: they come from networks that take turns in one process.",
     )
     parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or file (default ccnet-r50)")
+    add_trust(parser)
     parser.add_argument("--size", default="512x512", metavar="HxW", help="of the crops (default 512x512)")
     parser.add_argument("--batch", type=positive, default=2, metavar="N", help="pictures in a step (default 2)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each (default 5)")
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads (default 1)")
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     parser.add_argument("--only", metavar="NAME,...", help="who takes part beside `plain` (default: all)")
     parser.set_defaults(run=run)
@@ -36,21 +38,23 @@ def run(arguments: argparse.Namespace) -> int:
     size = parse_size(arguments.size, least=32)
     import torch
 
+    from crisscross.benchmarks.model import network_of
     from crisscross.benchmarks.results import conditions, environment
     from crisscross.benchmarks.train import contestants, measure
     from crisscross.progress import Progress
 
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
-    print(conditions(environment(device, torch.float32)))
-    what = (arguments.network, size.height, size.width, arguments.batch, arguments.rounds)
+    say(conditions(environment(device, torch.float32)))
+    network = network_of(arguments.network, arguments.trust)
+    what = (network, size.height, size.width, arguments.batch, arguments.rounds)
     names = [name for name in (arguments.only or "").split(",") if name]
     if unknown := [name for name in names if name not in contestants(device)]:
         raise CrissCrossError(f"--only: unknown {', '.join(unknown)}; known: {', '.join(contestants(device))}")
     taking_part = len({"plain", *names}) if names else len(contestants(device))
     with Progress(str(size), taking_part * (arguments.rounds + 2)) as progress:
         rows = measure(*what, device, lambda: progress.update(progress.done + 1), names)
-    print(f"\n{arguments.network}, {arguments.batch} x 3 x {size}, medians of {arguments.rounds} rounds")
+    say("", f"{arguments.network}, {arguments.batch} x 3 x {size}, medians of {arguments.rounds} rounds")
     show(rows, device.type == "cuda")
     return 0
 
@@ -73,9 +77,9 @@ def show(rows: "list[StepRow]", gpu: bool) -> None:
         verdict = f"{away:.1e}" if away <= row.rounding else f"{away:.1e}: NOT THE SAME FUNCTION"
         memory.append([row.name, *sizes, f"{row.memory / plain.memory:.2f}", verdict])
     print_table(times)
-    print()
+    say()
     print_table(memory)
-    print()
+    say()
     goals = [["goal", "at most", "found", "reached"]]
     for goal in GPU_GOALS if gpu else GOALS:
         found = goal.found(rows)

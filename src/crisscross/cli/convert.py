@@ -1,12 +1,12 @@
 """`crisscross convert`: weights of any known publisher to ours, and ours to some of theirs."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import add_force
+from crisscross.cli.options import add_force, add_trust
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.checkpoints.convert import Converted
@@ -35,6 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the experiment")
     parser.add_argument("--to", choices=WRITTEN, help="write in that publisher's names, to a .pth file")
+    add_trust(parser)
     parser.add_argument("--half", action="store_true", help="store float16: half the size")
     add_force(parser)
     parser.set_defaults(run=run)
@@ -54,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     source = Path(arguments.source)
     claim(targets, [source, *(source / name for name in (*FILES, *RUN_WEIGHTS))], arguments.force)
     try:
-        converted = convert(arguments.source, arguments.recipe, _classes(arguments.classes), arguments.set)
+        converted = convert(
+            arguments.source, arguments.recipe, _classes(arguments.classes), arguments.set, arguments.trust
+        )
     except Misfit as misfit:
         _print_misfit(misfit)
         raise
@@ -88,10 +91,9 @@ def _classes(text: str | None) -> list[str] | str | None:
         return [name.strip() for name in text.split(",")]
     if not (path := Path(text)).is_file():
         return text
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CrissCrossError(f"{path}: cannot be read: {error}") from error
+    from crisscross.config.documents import YAML_BYTES, read_text
+
+    return [line.strip() for line in read_text(path, YAML_BYTES).splitlines() if line.strip()]
 
 
 def _print_misfit(misfit: "Misfit") -> None:
@@ -99,7 +101,7 @@ def _print_misfit(misfit: "Misfit") -> None:
     lists = {"missing": misfit.missing, "left over": misfit.left_over, "of another shape": misfit.reshaped}
     for what, names in lists.items():
         for name in names:
-            print(f"{what}: {name}", file=sys.stderr)
+            say(f"{what}: {name}", error=True)
 
 
 def _print_summary(converted: "Converted", out: Path) -> None:
@@ -110,13 +112,13 @@ def _print_summary(converted: "Converted", out: Path) -> None:
     stored = segmenter.state_dict().values()
     classes = segmenter.classes
     shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
-    print(f"recognised: CCNet of {publisher}, {model.backbone} at output stride {model.output_stride}")
-    print(f"tensors: {len(stored)}, parameters: {sum(p.numel() for p in segmenter.parameters()):,}")
-    print(f"classes: {len(classes)} ({shown})")
-    print(f"recurrence: {model.recurrence}, align_corners: {str(model.align_corners).lower()}")
-    print(f"preprocessing: {_preprocessing(converted)}; inference: {segmenter.experiment.inference.mode}")
+    say(f"recognised: CCNet of {publisher}, {model.backbone} at output stride {model.output_stride}")
+    say(f"tensors: {len(stored)}, parameters: {sum(p.numel() for p in segmenter.parameters()):,}")
+    say(f"classes: {len(classes)} ({shown})")
+    say(f"recurrence: {model.recurrence}, align_corners: {str(model.align_corners).lower()}")
+    say(f"preprocessing: {_preprocessing(converted)}; inference: {segmenter.experiment.inference.mode}")
     size = sum(path.stat().st_size for path in (out.iterdir() if out.is_dir() else [out]))
-    print(f"wrote {out} ({size / 1e6:.1f} MB)")
+    say(f"wrote {out} ({size / 1e6:.1f} MB)")
 
 
 def _preprocessing(converted: "Converted") -> str:

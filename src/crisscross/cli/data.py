@@ -3,13 +3,13 @@
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import add_force, count
+from crisscross.cli.options import add_force, workers
 from crisscross.cli.tables import print_table
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.data import DataSet
@@ -41,7 +41,11 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same folders"
     )
     prepare.add_argument(
-        "--workers", type=count, default=os.cpu_count() or 1, metavar="N", help="processes; default: one for each core"
+        "--workers",
+        type=workers,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes; default: one for each core",
     )
     prepare.set_defaults(run=run_prepare)
 
@@ -81,7 +85,7 @@ def run_list(arguments: argparse.Namespace) -> int:
         splits = ", ".join(f"{split} {pictures:,}" for split, pictures in known.splits.items())
         rows.append([name, str(known.classes), splits, known.prepare or "not needed"])
     print_table(rows)
-    print("\nYour own pictures: folder (docs/data.md). Where to get these, and their layouts: docs/datasets.md.")
+    say("", "Your own pictures: folder (docs/data.md). Where to get these, and their layouts: docs/datasets.md.")
     return 0
 
 
@@ -96,12 +100,12 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     try:
         done = prepare(arguments.name, arguments.root, arguments.out, arguments.workers)
     except KeyboardInterrupt:
-        print("stopped; finished files stay, the same command goes on from there", file=sys.stderr)
+        say("stopped; finished files stay, the same command goes on from there", error=True)
         raise
-    print(f"{done.written} files written, {done.skipped} were there already")
+    say(f"{done.written} files written, {done.skipped} were there already")
     for line in done.lines:
-        print(line)
-    print(f"now look at it: crisscross data check {arguments.out or arguments.root} --name {arguments.name}")
+        say(line)
+    say(f"now look at it: crisscross data check {arguments.out or arguments.root} --name {arguments.name}")
     return 0
 
 
@@ -125,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = check(dataset, lambda done, total: progress.update(done))
     if any(int(counts.sum()) for counts in report.pixels.values()):
         write_share_picture(report, dataset, arguments.picture)
-        print(f"class shares drawn: {arguments.picture}")
+        say(f"class shares drawn: {arguments.picture}")
     print_report(report, dataset)
     if arguments.json:
         facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()
@@ -136,19 +140,19 @@ def run(arguments: argparse.Namespace) -> int:
 def print_report(report: "CheckReport", dataset: "DataSet") -> None:
     """Print pairs, sizes, the table of class shares, the problems and the verdict."""
     pairs = ", ".join(f"{split} {count}" for split, count in report.pairs.items())
-    print(f"{dataset.root}: {dataset.name}, {len(dataset.classes)} classes, pairs: {pairs or 'none'}")
+    say(f"{dataset.root}: {dataset.name}, {len(dataset.classes)} classes, pairs: {pairs or 'none'}")
     if dataset.note:
-        print(dataset.note)
+        say(dataset.note)
     sizes = [f"{width} x {height} ({count})" for (width, height), count in report.sizes.items()]
     more = f" and {len(sizes) - SHOWN_SIZES} more" if len(sizes) > SHOWN_SIZES else ""
-    print(f"picture sizes (pictures): {', '.join(sizes[:SHOWN_SIZES]) or 'none readable'}{more}\n")
+    say(f"picture sizes (pictures): {', '.join(sizes[:SHOWN_SIZES]) or 'none readable'}{more}", "")
     print_table([["share of labelled pixels", *report.pairs], *_share_rows(report, dataset)])
-    print()
+    say()
     for problem in report.problems[:SHOWN_PROBLEMS]:
-        print(problem)
+        say(problem)
     if len(report.problems) > SHOWN_PROBLEMS:
-        print(f"... and {len(report.problems) - SHOWN_PROBLEMS} more")
-    print(f"errors: {report.errors}, warnings: {len(report.problems) - report.errors}")
+        say(f"... and {len(report.problems) - SHOWN_PROBLEMS} more")
+    say(f"errors: {report.errors}, warnings: {len(report.problems) - report.errors}")
 
 
 def _share_rows(report: "CheckReport", dataset: "DataSet") -> list[list[str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from crisscross.cli.options import add_force
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.data import DataSet
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     out, began = arguments.out, time.monotonic()
     _claim(out, arguments.force)
-    print(f"drawing {sum(SCENES.values())} street scenes into {out / 'data'}", flush=True)
+    say(f"drawing {sum(SCENES.values())} street scenes into {out / 'data'}")
     write_scenes(out / "data", SCENES, height=HEIGHT, width=WIDTH)
     dataset = open_dataset("folder", out / "data")
     names = ["demo", "demo-baseline"] if arguments.baseline else ["demo"]
@@ -50,10 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     write_report(out / "report.html", report)
     for name, (_, result, seconds) in runs.items():
         miou = _score(result.scores.miou)
-        print(f"{name}: held-out mIoU {miou} on {result.pictures} scenes, trained in {seconds:.0f} s")
-    print(
-        f"report: {out / 'report.html'}  predictions: {out / 'predictions'}  ({time.monotonic() - began:.0f} s in all)"
-    )
+        say(f"{name}: held-out mIoU {miou} on {result.pictures} scenes, trained in {seconds:.0f} s")
+    say(f"report: {out / 'report.html'}  predictions: {out / 'predictions'}  ({time.monotonic() - began:.0f} s in all)")
     return 0
 
 
@@ -81,12 +80,12 @@ def _train_and_score(
     folder = out / name
     for stale in (BEST, LAST):
         (folder / stale).unlink(missing_ok=True)
-    print(f"training {name}", flush=True)
+    say(f"training {name}")
     # One process draws the next batch while this one computes.
     outcome = train(override(zoo.recipe(name), changes), dataset, folder, Machine(workers=1))
     if not outcome.finished:
         raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start anew")
-    segmenter = load(folder / LAST)
+    segmenter = load(folder / LAST, trust=folder)
     result = evaluate(segmenter, dataset, "test")
     if name == "demo":
         predict_files(segmenter, [pair.picture for pair in dataset.split("test")[:SHOWN]], out / "predictions")

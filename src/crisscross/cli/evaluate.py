@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import add_force, add_network, count
+from crisscross.cli.options import add_force, add_network, add_precision, computing_in, workers
 from crisscross.cli.tables import print_table
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.data import DataSet
@@ -33,11 +34,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--save-predictions", type=Path, metavar="DIR", help="also write every prediction, as its benchmark wants it"
     )
     parser.add_argument(
-        "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"
+        "--workers", type=workers, default=2, metavar="N", help="processes that read pictures (default 2)"
     )
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")
     add_force(parser)
+    add_precision(parser)
     parser.set_defaults(run=run)
 
 
@@ -61,7 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.name or known
     dataset = open_dataset(name, arguments.data) if name else None
     device = choose_device(arguments.cpu)
-    segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
+    # A layout that is named here takes the place of the one of training, code that it names included.
+    changes = {"data.name": arguments.name} if arguments.name else {}
+    segmenter = load(
+        *(arguments.network, device),
+        weights=arguments.weights,
+        offline=arguments.offline,
+        trust=arguments.trust,
+        **changes,
+    )
     segmenter = segmenter.to(memory_format=torch.channels_last)
     if arguments.optimize:
         segmenter = optimize(segmenter)
@@ -69,12 +79,16 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = dataset or open_dataset(data.name, arguments.data)
     split = arguments.split or (data.test_split if data.test_split in dataset.splits else data.val_split)
     save = _saver(dataset, split, arguments)
-    result = evaluate(segmenter, dataset, split, arguments.workers, tta=arguments.tta, save=save)
+    with computing_in(arguments, segmenter):
+        result = evaluate(segmenter, dataset, split, arguments.workers, tta=arguments.tta, save=save)
     if not is_main_process():
         return 0
     print_evaluation(result, dataset.classes)
+    if arguments.precision:
+        print(f"computed in {arguments.precision}")
     if arguments.json:
-        write_text(arguments.json, json.dumps(facts(result, dataset.classes), indent=1) + "\n")
+        told = facts(result, dataset.classes) | {"precision": arguments.precision or "fp32"}
+        write_text(arguments.json, json.dumps(told, indent=1) + "\n")
     return 0
 
 
@@ -131,13 +145,13 @@ def _memory_kind(result: "Evaluation") -> str:
 def print_evaluation(result: "Evaluation", classes: tuple[str, ...]) -> None:
     """Print a table of classes and the means."""
     width = max(map(len, classes))
-    print(f"{'class':{width}}     IoU  accuracy   share")
+    say(f"{'class':{width}}     IoU  accuracy   share")
     total = int(result.counts.sum())
     for index, name in enumerate(classes):
         iou, accuracy = result.scores.iou[index], result.scores.accuracy[index]
         share = int(result.counts[index].sum()) / total if total else 0.0
         values = f"{'absent':>6}" if iou is None else f"{iou:6.4f}"
-        print(
+        say(
             f"{name:{width}}  {values}    {'-':>6}"
             if accuracy is None
             else f"{name:{width}}  {values}    {accuracy:6.4f}  {share:6.2%}"
@@ -145,13 +159,14 @@ def print_evaluation(result: "Evaluation", classes: tuple[str, ...]) -> None:
     scores = result.scores
     shown = {"mIoU": scores.miou, "pixel accuracy": scores.pixel_accuracy, "mean accuracy": scores.mean_accuracy}
     text = "  ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in shown.items())
-    print(f"{text}  ({result.split}: {result.pictures} pictures, {result.seconds:.1f} s)")
+    say(f"{text}  ({result.split}: {result.pictures} pictures, {result.seconds:.1f} s)")
     if result.consistency:
         pixels, mean, _ = result.consistency
-        print(f"temporal consistency {pixels:.4f}  mean over classes {mean:.4f}  (docs/video.md)")
-    print()
+        say(f"temporal consistency {pixels:.4f}  mean over classes {mean:.4f}  (docs/video.md)")
+    say()
     print_table(published_row(result))
-    print(
+    say(
         "mIoU in percent; memory: the most at one moment, in one process; fps: pictures / seconds of preprocessing, "
-        "network and labels,\none picture at a time, without reading files and counting"
+        "network and labels,",
+        "one picture at a time, without reading files and counting",
     )

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.config import InstanceExperiment
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # Options of the three commands that mean something for semantic segmentation alone.
 NOT_IN_TRAIN = ("cache", "recompute", "compile", "shard")
-NOT_IN_EVALUATE = ("name", "tta", "optimize")
-NOT_IN_PREDICT = ("optimize", "tta", "big", "block", "overlap")
+NOT_IN_EVALUATE = ("name", "tta", "optimize", "precision")
+NOT_IN_PREDICT = ("optimize", "tta", "big", "block", "overlap", "precision")
 # How many problems of a data set are printed.
 PROBLEMS = 50
 # Options that mean something here alone.
@@ -97,12 +97,12 @@ def train(arguments: argparse.Namespace) -> int:
     if not outcome.main_process:
         return 0 if outcome.finished else 130
     if not outcome.finished:
-        print(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
-        print(f"  {resume_command(arguments)}")
+        say(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
+        say(f"  {resume_command(arguments)}")
         return 130
     if position.best_mask_ap is not None:
-        print(f"best validation mask AP {position.best_mask_ap:.4f} at iteration {position.best_iteration}")
-    print(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}`")
+        say(f"best validation mask AP {position.best_mask_ap:.4f} at iteration {position.best_iteration}")
+    say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}`")
     return 0
 
 
@@ -113,7 +113,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from crisscross.data.coco_instances import open_coco_instances
     from crisscross.data.coco_masks import import_coco
     from crisscross.engine.evaluate import choose_device, is_main_process
-    from crisscross.engine.instances.evaluate import evaluate_instances
+    from crisscross.engine.instances.evaluate import coco_results, evaluate_instances
     from crisscross.files import claim, output_path, write_text
 
     import_coco()
@@ -121,23 +121,25 @@ def evaluate(arguments: argparse.Namespace) -> int:
     segmenter = load_instances(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
     split = data.split(arguments.split or segmenter.experiment.data.val_split)
     split.check_files()
-    results = arguments.save_predictions and output_path(
-        arguments.save_predictions, f"instances_{split.name}_results.json"
-    )
+    folder = arguments.save_predictions
+    files = {
+        kind: output_path(folder, f"instances_{split.name}_{kind}_results.json")
+        for kind in (("bbox", "segm") if folder else ())
+    }
     if is_main_process():
-        claim(filter(None, (arguments.json, results)), [Path(arguments.network), split.file], arguments.force)
-    if is_main_process():
+        targets = [*files.values(), *([arguments.json] if arguments.json else [])]
+        claim(targets, [Path(arguments.network), split.file], arguments.force)
         for line in split.report:
-            print(f"{split.name}: {line}", file=sys.stderr)
+            say(f"{split.name}: {line}", error=True)
     result = evaluate_instances(segmenter, split, arguments.workers)
     if not is_main_process():
         return 0
     print_evaluation(result)
     if arguments.json:
         write_text(arguments.json, json.dumps(facts(result), indent=1) + "\n")
-    if results:
-        write_text(results, json.dumps(result.results) + "\n")
-        print(f"wrote {results}: {len(result.results)} instances as a COCO results file")
+    for kind, path in files.items():
+        write_text(path, json.dumps(coco_results(result.results, kind)) + "\n")
+        say(f"wrote {path}: {len(result.results)} instances as a COCO results file")
     return 0
 
 
@@ -165,14 +167,14 @@ def print_evaluation(result: "InstanceEvaluation") -> None:
         if mask is not None:
             rows.append([name, percent(result.box.classes[name]), percent(mask)])
     print_table(rows)
-    print()
+    say()
     names = list(result.mask.summary)
     rows = [["", *names]]
     for kind, found in (("box", result.box), ("mask", result.mask)):
         rows.append([kind, *(percent(found.summary[name]) for name in names)])
     print_table(rows)
     fps = "-" if result.fps is None else f"{result.fps:.2f}"
-    print(
+    say(
         f"AP in percent, as COCO counts it ({result.split}: {result.pictures} pictures, {result.seconds:.1f} s, "
         f"{fps} pictures/s); APs, APm, APl: below 32 x 32 pixels, up to 96 x 96, above"
     )
@@ -211,9 +213,9 @@ def predict(arguments: argparse.Namespace) -> int:
         results = predict_instance_files(segmenter, pictures, arguments.out, score, show)
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
-        print(f"{len(results) - failed} of {len(results)} done: {arguments.out} (drawn/, instances.json)")
+        say(f"{len(results) - failed} of {len(results)} done: {arguments.out} (drawn/, instances.json)")
     if failed:
-        print(f"crisscross: {failed} of {len(results)} could not be read, see above", file=sys.stderr)
+        say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)
     return 2 if failed else 0
 
 
@@ -233,15 +235,15 @@ def check(arguments: argparse.Namespace) -> int:
             problems += check_split(split, lambda count: progress.update(count))
         entries = [entry for found in split.annotations.values() for entry in found]
         crowds = sum(entry["iscrowd"] for entry in entries)
-        print(
+        say(
             f"{name}: {len(split)} pictures, {len(split.learnable)} with something to learn from; "
             f"{len(entries) - crowds} instances of {len(split.classes)} classes, {crowds} crowds"
         )
         for line in split.report:
-            print(f"{name}: {line}")
+            say(f"{name}: {line}")
     for problem in problems[:PROBLEMS]:
-        print(problem)
-    print(f"errors: {len(problems)}" + (f", {PROBLEMS} of them shown" if len(problems) > PROBLEMS else ""))
+        say(problem)
+    say(f"errors: {len(problems)}" + (f", {PROBLEMS} of them shown" if len(problems) > PROBLEMS else ""))
     if arguments.json:
         write_text(arguments.json, json.dumps({"root": str(data.root), "problems": problems}, indent=1) + "\n")
     return 2 if problems else 0

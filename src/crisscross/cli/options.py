@@ -1,10 +1,12 @@
 """Option values that several commands share."""
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.errors import CrissCrossError
+from crisscross.errors import SHOWN, CrissCrossError, shown
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +19,35 @@ def add_network(parser: ArgumentParser) -> None:
     parser.add_argument("network", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights for the recipe NAME, of any publisher")
     parser.add_argument("--offline", action="store_true", help="download nothing")
+    add_trust(parser)
+
+
+def add_trust(parser: ArgumentParser) -> None:
+    """`--trust`: whose weights may run code."""
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        metavar="FOLDER",
+        help="import what weights in this folder name as package.module:attribute",
+    )
+
+
+def add_precision(parser: ArgumentParser) -> None:
+    """`--precision`, None where it is not given; see `computing_in`."""
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="of convolutions and matrix products (default fp32)"
+    )
+
+
+def computing_in(arguments: Namespace, network: "torch.nn.Module") -> AbstractContextManager[object]:
+    """Inside, the network computes as `--precision` says."""
+    from crisscross.layers import modes
+    from crisscross.layers.precision import check_precision
+
+    precision, device = arguments.precision or "fp32", modes.device_of(network)
+    if device.type == "cuda":
+        check_precision(precision, device, "--precision")
+    return modes.computing_in(precision, device)
 
 
 def add_force(parser: ArgumentParser) -> None:
@@ -26,22 +57,24 @@ def add_force(parser: ArgumentParser) -> None:
     )
 
 
-def count(text: str) -> int:
-    """A whole number, 0 or more.
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A reader of whole numbers from `low` to `high`, for argparse."""
 
-    Raises:
-        ArgumentTypeError: it is not.
-    """
-    return _at_least(0, text)
+    def read(text: str) -> int:
+        value = int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= 20 else low - 1
+        if value < low:
+            raise ArgumentTypeError(f"must be a whole number, {low} or more, got {text[:SHOWN]}")
+        if value > high:
+            raise ArgumentTypeError(f"must be a whole number, {high} or less, got {text[:SHOWN]}")
+        return value
+
+    return read
 
 
-def positive(text: str) -> int:
-    """A whole number, 1 or more.
-
-    Raises:
-        ArgumentTypeError: it is not.
-    """
-    return _at_least(1, text)
+# Bounds above refuse slips of the keyboard before memory, processes or threads are asked for.
+MOST_PIXELS, MOST_PROCESSES = 32_768, 1024
+count, positive = whole(0, MOST_PIXELS), whole(1, MOST_PIXELS)
+workers, threads = whole(0, MOST_PROCESSES), whole(1, MOST_PROCESSES)
 
 
 def share(text: str) -> float:
@@ -55,17 +88,7 @@ def share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise ArgumentTypeError(f"must be a number between 0 and 1, got {text}")
-    return value
-
-
-def _at_least(low: int, text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = low - 1
-    if value < low:
-        raise ArgumentTypeError(f"must be a whole number, {low} or more, got {text}")
+        raise ArgumentTypeError(f"must be a number between 0 and 1, got {text[:SHOWN]}")
     return value
 
 
@@ -73,20 +96,26 @@ def parse_sizes(text: str, channels: int, option: str = "--sizes") -> "list[Size
     """`64x64,97x97` as sizes.
 
     Raises:
-        CrissCrossError: a size is no HxW of whole numbers from 1.
+        CrissCrossError: a size is no HxW of whole numbers from 1 to 32768.
     """
     from crisscross.benchmarks.rows import Size
 
     sizes: list[Size] = []
     for part in text.split(","):
         height, _, width = part.strip().lower().partition("x")
-        if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-            raise CrissCrossError(f"{option}: {part!r} is no size; write height x width, as in 64x128")
-        size = Size(int(height), int(width), channels)
+        size = Size(side(height), side(width), channels)
+        if not (size.height and size.width):
+            raise CrissCrossError(f"{option}: {shown(part)} is no size; write height x width, as in 64x128")
         if size in sizes:
             raise CrissCrossError(f"{option}: {part} is there twice")
         sizes.append(size)
     return sizes
+
+
+def side(text: str) -> int:
+    """A side of a picture or map in pixels; 0 where the text is none, or beyond `MOST_PIXELS`."""
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) <= 5 else 0
+    return value if value <= MOST_PIXELS else 0
 
 
 def parse_size(text: str, least: int = 1) -> "Size":
@@ -111,7 +140,7 @@ def choose_device(name: str) -> "torch.device":
     import torch
 
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+    if kind not in ("cpu", "cuda") or (index and not (index.isascii() and index.isdecimal() and len(index) <= 4)):
         raise CrissCrossError(f"--device: unknown {name}; known: cpu, cuda, cuda:1 ...")
     if kind == "cuda" and not torch.cuda.is_available():
         raise CrissCrossError("--device cuda: PyTorch finds no GPU here; leave the option out to measure on the CPU")

@@ -1,12 +1,12 @@
 """`crisscross predict`: label pictures and videos; writes index, colour and overlay PNGs, and videos."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from crisscross.cli import instances, predict_video
-from crisscross.cli.options import add_force, add_network, count, positive, share
+from crisscross.cli.options import add_force, add_network, add_precision, computing_in, count, positive, share
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -40,6 +40,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--score", type=share, metavar="S", help="instance segmentation: leave out what scores less (default 0.5)"
     )
     add_force(parser)
+    add_precision(parser)
     parser.set_defaults(run=run)
 
 
@@ -85,16 +86,17 @@ def _run_pictures(arguments: argparse.Namespace, paths: list[str], count: int, s
             progress.update(finished, block=f"{done}/{total}")
 
         what = (segmenter, paths, arguments.out)
-        if arguments.big:
-            results = predict_big_files(*what, *sides, show, show_block, arguments.tta)
-        else:
-            results = predict_files(*what, show, arguments.tta)
+        with computing_in(arguments, segmenter):
+            if arguments.big:
+                results = predict_big_files(*what, *sides, show, show_block, arguments.tta)
+            else:
+                results = predict_files(*what, show, arguments.tta)
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
         kinds = ", ".join(f"{kind}/" for kind in (KINDS[:1] if arguments.big else KINDS))
-        print(f"labelled {len(results) - failed} of {len(results)}: {arguments.out} ({kinds})")
+        say(f"labelled {len(results) - failed} of {len(results)}: {arguments.out} ({kinds})")
     if failed:
-        print(f"crisscross: {failed} of {len(results)} could not be read, see above", file=sys.stderr)
+        say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)
     return 2 if failed else 0
 
 

@@ -1,12 +1,13 @@
 """`crisscross predict NETWORK clip.mp4`: the part about video files."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli.options import computing_in
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.models import Segmenter
@@ -69,7 +70,9 @@ def load_network(arguments: argparse.Namespace) -> "Segmenter":
     from crisscross.rewrite import optimize
 
     device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
-    segmenter = load(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
+    segmenter = load(
+        arguments.network, device, weights=arguments.weights, offline=arguments.offline, trust=arguments.trust
+    )
     segmenter = segmenter.to(memory_format=torch.channels_last)
     return optimize(segmenter) if arguments.optimize else segmenter
 
@@ -90,15 +93,15 @@ def run(arguments: argparse.Namespace, videos: dict[Path, Path]) -> int:
         except CrissCrossError as error:
             if len(videos) == 1:
                 raise
-            print(f"crisscross: {error}", file=sys.stderr)
+            say(f"crisscross: {error}", error=True)
             code = 2
             continue
-        print(
+        say(
             f"{result.written}: {result.frames} frames, {result.seconds:.2f} s of video in {result.elapsed:.1f} s: "
             f"{result.fps:.2f} frames/s, {result.realtime:.2f} x real time"
         )
         if result.problems:
-            print(f"crisscross: {source}: not all of it could be read, see above", file=sys.stderr)
+            say(f"crisscross: {source}: not all of it could be read, see above", error=True)
             code = 2
     return code
 
@@ -122,7 +125,8 @@ def _label(segmenter: "Segmenter", source: Path, target: Path, arguments: argpar
             progress.total = expected
             progress.update(result.frames, rate=f"{result.fps:.2f} frames/s ({result.realtime:.2f} x real time)")
 
-        result = predict_video(segmenter, source, target, arguments.view or "overlay", arguments.tta, show)
+        with computing_in(arguments, segmenter):
+            result = predict_video(segmenter, source, target, arguments.view or "overlay", arguments.tta, show)
         tell(result.problems)
         if progress.done != progress.total:
             # The number was an estimate.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from crisscross.cli.options import add_force
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.report import RunRow
@@ -39,9 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     for rows in (overview(runs), by_class(runs), differing(runs)):
         if rows:
             print_table(rows)
-            print()
+            say()
     write_comparison(arguments.out, runs)
-    print(f"curves: {arguments.out}")
+    say(f"curves: {arguments.out}")
     return 0
 
 
@@ -74,17 +75,21 @@ def read_run(folder: Path, name: str) -> "RunRow":
     steps = [entry for entry in entries if "loss" in entry]
     scored = [entry for entry in entries if "val_miou" in entry]
     best = max((entry for entry in scored if entry["val_miou"] is not None), key=_miou, default=None)
+    iou = (best.get("val_iou") or ()) if best else ()
+    if len(iou) not in (0, len(experiment.data.classes)):
+        count = len(experiment.data.classes)
+        raise CrissCrossError(f"{folder}: log.jsonl scores {len(iou)} classes, experiment.yaml names {count}")
     values = {key: value for key, value in flatten(experiment).items() if key not in ("data.classes", "data.palette")}
     starts = read_record(folder).get("starts", [])
     return RunRow(
         name,
         Curves.from_log(entries),
         experiment.data.classes,
-        best["val_iou"] if best else (),
+        iou,
         best["val_miou"] if best else None,
         best["iteration"] if best else None,
         scored[-1]["val_miou"] if scored else None,
-        steps[-1]["seconds"] if steps else None,
+        steps[-1].get("seconds") if steps else None,
         sum(bool(entry.get("skipped")) for entry in steps),
         values | (_circumstances(starts[-1]) if starts else {}),
     )
@@ -96,7 +101,7 @@ def _miou(entry: dict) -> float:
 
 def _circumstances(start: dict) -> dict[str, object]:
     """What of a start may explain a difference beside the experiment."""
-    hardware, git = start.get("hardware", {}), start.get("git")
+    hardware, git = start["hardware"], start["git"]
     commit = "-" if not git else git["commit"][:10] + (" changed" if git["changed"] else "")
-    found = {f"({name})": value for name, value in start.get("versions", {}).items()}
+    found = {f"({name})": value for name, value in start["versions"].items()}
     return found | {"(device)": hardware.get("device"), "(processes)": hardware.get("processes"), "(git)": commit}

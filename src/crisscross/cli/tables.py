@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Sequence
 
+from crisscross.terminal import console, is_live, plain, say
+
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """The first row is the head, the first column is on the left; ruled on a terminal, plain elsewhere."""
-    if sys.stdout.isatty():
-        from rich.console import Console
+    rows = [[plain(cell) for cell in row] for row in rows]
+    if is_live(sys.stdout):
         from rich.table import Column, Table
         from rich.text import Text
 
@@ -15,7 +17,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
         table = Table(Column(Text(first)), *(Column(Text(name), justify="right") for name in others))
         for row in rows[1:]:
             table.add_row(*map(Text, row))
-        Console().print(table)
+        console().print(table)
         return
     print_plain(rows)
 
@@ -25,4 +27,4 @@ def print_plain(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *values in rows:
         cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
-        print("  ".join([name.ljust(widths[0]), *cells]))
+        say("  ".join([name.ljust(widths[0]), *cells]))

@@ -2,13 +2,13 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import count, positive
+from crisscross.cli.options import threads, workers
 from crisscross.errors import CrissCrossError
+from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.config import Experiment
@@ -34,10 +34,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="start from a trained network; for instances: a run or file of a Mask R-CNN in torchvision's names",
     )
     parser.add_argument(
-        "--workers", type=count, default=2, metavar="N", help="processes that read pictures (default 2)"
+        "--workers", type=workers, default=2, metavar="N", help="processes that read pictures (default 2)"
     )
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads for the network")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads for the network")
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files into RUN")
     _add_machine(parser)
     parser.set_defaults(run=run)
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     dataset = open_dataset(experiment.data.name, arguments.data)
     if dataset.note:
-        print(dataset.note, file=sys.stderr)
+        say(dataset.note, error=True)
     import torch
 
     from crisscross.engine.setup import Machine
@@ -127,17 +127,18 @@ def run(arguments: argparse.Namespace) -> int:
         init=arguments.init,
     )
     if outcome.main_process:
-        print_outcome(outcome, arguments)
+        print_outcome(outcome, arguments, experiment)
     return 0 if outcome.finished else 130
 
 
-def print_outcome(outcome: "Outcome", arguments: argparse.Namespace) -> None:
+def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, experiment: "Experiment") -> None:
     """Say how the run ended and what to type next."""
     position, out = outcome.position, arguments.out
     if not outcome.finished:
-        print(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
-        print(f"  {resume_command(arguments)}")
+        say(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
+        say(f"  {resume_command(arguments)}")
         return
     if position.best_miou is not None:
-        print(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
-    print(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}`")
+        say(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
+    trust = f" --trust {out}" if ":" in experiment.model.backbone + experiment.data.name else ""
+    say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}{trust}`")

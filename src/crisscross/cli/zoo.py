@@ -2,6 +2,8 @@
 
 import argparse
 
+from crisscross.terminal import say
+
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
@@ -26,19 +28,19 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.zoo.tables import entry_text, lip_table, markdown, our_table, published_tables
 
     if arguments.name:
-        print(entry_text(arguments.name), end="")
+        say(*entry_text(arguments.name).splitlines())
     elif arguments.markdown:
-        print(markdown(), end="")
+        say(*markdown().splitlines())
     else:
         for title, table in published_tables().items():
-            print(f"{title} (published by MMSegmentation | measured by us)")
+            say(f"{title} (published by MMSegmentation | measured by us)")
             print_plain(table)
-            print()
-        print("Ours")
+            say()
+        say("Ours")
         print_plain(our_table())
-        print("\nHuman parsing, LIP val (published by the paper | measured by us)")
+        say("", "Human parsing, LIP val (published by the paper | measured by us)")
         print_plain(lip_table())
-        print("\nInstance segmentation, COCO val 2017 (the paper's | measured by us)")
+        say("", "Instance segmentation, COCO val 2017 (the paper's | measured by us)")
         print_plain(instance_table())
-        print("\n`crisscross zoo NAME` prints one recipe; `crisscross train|evaluate|predict NAME ...` use it.")
+        say("", "`crisscross zoo NAME` prints one recipe; `crisscross train|evaluate|predict NAME ...` use it.")
     return 0

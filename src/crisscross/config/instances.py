@@ -3,8 +3,21 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from crisscross.config.rules import at_least, fraction, positive, require
-from crisscross.config.training import check_rate, check_rhythm
+from crisscross.config.rules import (
+    MOST_BOXES,
+    MOST_CHANNELS,
+    MOST_PIXELS,
+    MOST_STEPS,
+    MOST_TIMES,
+    above_zero,
+    below_one,
+    between,
+    check_scale,
+    fraction,
+    one_line,
+    require,
+)
+from crisscross.config.training import check_length, check_optim, check_rhythm
 from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
 
 TASK = "instances"
@@ -44,10 +57,15 @@ class InstanceModelConfig:
         require(self.backbone in BACKBONES, "model.backbone", f"one of {', '.join(BACKBONES)}", self.backbone)
         coco = self.pretrained != "coco" or self.backbone == "resnet50"
         require(coco, "model.pretrained", "none or imagenet but for resnet50", self.pretrained)
-        at_least(self, "model", 1, "recurrence", "reduction", "channels", "box_features", "mask_layers")
-        at_least(self, "model", 0, "trainable_layers", "norm_eps")
-        require(self.trainable_layers <= 5, "model.trainable_layers", "at most 5", self.trainable_layers)
-        require(min(self.anchors) >= 1, "model.anchors", "at least 1", list(self.anchors))
+        between(self, "model", 1, MOST_TIMES, "recurrence", "mask_layers")
+        # The narrowest ResNet has 256 channels where the attention is.
+        between(self, "model", 1, 256, "reduction")
+        between(self, "model", 1, MOST_CHANNELS, "channels", "box_features")
+        between(self, "model", 0, 5, "trainable_layers")
+        between(self, "model", 0, 1, "norm_eps")
+        sides = list(self.anchors)
+        require(min(sides) >= 1, "model.anchors", "at least 1", sides)
+        require(max(sides) <= MOST_PIXELS, "model.anchors", f"at most {MOST_PIXELS}", sides)
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,13 @@ class InstanceDataConfig:
         require(fits, "data.categories", f"as long as data.classes ({len(self.classes)})", len(self.categories))
         distinct = len(set(self.categories)) == len(self.categories)
         require(distinct, "data.categories", "distinct numbers", list(self.categories))
+        whole = min(self.categories, default=0) >= 0 and max(self.categories, default=0) < 2**63
+        require(whole, "data.categories", "at least 0 and below 2**63", list(self.categories))
+        require(all(map(one_line, self.classes)), "data.classes", "names of one line", list(self.classes))
+        for key in ("train_split", "val_split"):
+            # They become parts of paths.
+            name = getattr(self, key)
+            require(not set(name) & set("/\\"), f"data.{key}", "a name, not a path", name)
 
 
 @dataclass(frozen=True)
@@ -83,9 +108,10 @@ class InstancePreprocessConfig:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        at_least(self, "preprocess", 32, "short")
+        between(self, "preprocess", 32, MOST_PIXELS, "short")
         require(self.long >= self.short, "preprocess.long", f"at least preprocess.short ({self.short})", self.long)
-        require(min(self.std) > 0, "preprocess.std", "above 0", list(self.std))
+        require(self.long <= MOST_PIXELS, "preprocess.long", f"at most {MOST_PIXELS}", self.long)
+        check_scale(self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -98,6 +124,7 @@ class InstanceAugmentConfig:
     def __post_init__(self) -> None:
         fraction(self, "augment", "flip")
         require(min(self.short, default=32) >= 32, "augment.short", "at least 32", list(self.short))
+        require(max(self.short, default=32) <= MOST_PIXELS, "augment.short", f"at most {MOST_PIXELS}", list(self.short))
 
 
 @dataclass(frozen=True)
@@ -114,7 +141,7 @@ class ProposalConfig:
     boxes: int = 512
 
     def __post_init__(self) -> None:
-        at_least(self, "proposals", 1, "train", "test", "anchors", "boxes")
+        between(self, "proposals", 1, MOST_BOXES, "train", "test", "anchors", "boxes")
 
 
 @dataclass(frozen=True)
@@ -137,12 +164,11 @@ class InstanceOptimConfig:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        check_rate(self.lr)
-        positive(self, "optim", "gamma", "backbone_factor")
-        at_least(self, "optim", 0, "weight_decay", "warmup", "clip")
-        fraction(self, "optim", "momentum")
+        check_optim(self)
+        above_zero(self, "optim", 1, "gamma")
         rising = list(self.steps) == sorted(set(self.steps)) and min(self.steps, default=1) >= 1
         require(rising, "optim.steps", "rising iterations from 1", list(self.steps))
+        require(max(self.steps, default=1) <= MOST_STEPS, "optim.steps", f"at most {MOST_STEPS}", list(self.steps))
 
 
 @dataclass(frozen=True)
@@ -155,7 +181,7 @@ class InstanceTrainConfig:
     validate_every: int = 10_000
     checkpoint_every: int = 1000
     seed: int = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     max_skipped: int = 20
     deterministic: bool = False
 
@@ -172,8 +198,9 @@ class InstanceInferenceConfig:
     detections: int = 100
 
     def __post_init__(self) -> None:
-        fraction(self, "inference", "score", "nms")
-        at_least(self, "inference", 1, "detections")
+        fraction(self, "inference", "nms")
+        below_one(self, "inference", "score")
+        between(self, "inference", 1, MOST_BOXES, "detections")
 
 
 @dataclass(frozen=True)
@@ -190,3 +217,6 @@ class InstanceExperiment:
     optim: InstanceOptimConfig = field(default_factory=InstanceOptimConfig)
     train: InstanceTrainConfig = field(default_factory=InstanceTrainConfig)
     inference: InstanceInferenceConfig = field(default_factory=InstanceInferenceConfig)
+
+    def __post_init__(self) -> None:
+        check_length(self.optim, self.train)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from crisscross.config.names import hint
-from crisscross.config.rules import at_least, fraction, require
+from crisscross.config.rules import MOST_STEPS, MOST_TIMES, MOST_WEIGHT, below_one, between, fraction, require
 from crisscross.errors import CrissCrossError
 
 # What can stand in `loss.terms`: on single pixels, on whole pictures, on features.
@@ -24,7 +24,9 @@ class LossTerm:
     def __post_init__(self) -> None:
         if self.name not in TERMS:
             raise CrissCrossError(f"loss.terms: unknown term {self.name!r}; {hint(self.name, TERMS)}")
-        require(self.weight >= 0, f"loss.terms: the weight of {self.name}", "at least 0", self.weight)
+        where = f"loss.terms: the weight of {self.name}"
+        require(self.weight >= 0, where, "at least 0", self.weight)
+        require(self.weight <= MOST_WEIGHT, where, f"at most {MOST_WEIGHT}", self.weight)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class OhemConfig:
 
     def __post_init__(self) -> None:
         fraction(self, "loss.ohem", "threshold")
-        at_least(self, "loss.ohem", 0, "keep")
+        between(self, "loss.ohem", 0, MOST_STEPS, "keep")
+        some = self.threshold > 0 or self.keep > 0
+        require(some, "loss.ohem.threshold", "above 0 where loss.ohem.keep is 0, or no pixel counts", self.threshold)
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,9 @@ class ConsistencyConfig:
     regularisation: float = 0.001
 
     def __post_init__(self) -> None:
-        at_least(self, "loss.consistency", 1, "dimensions")
-        at_least(self, "loss.consistency", 0, "delta_v", "variance", "distance", "regularisation")
+        between(self, "loss.consistency", 1, MOST_TIMES, "dimensions")
+        numbers = ("delta_v", "delta_d", "variance", "distance", "regularisation")
+        between(self, "loss.consistency", 0, MOST_WEIGHT, *numbers)
         fits = self.delta_d > self.delta_v
         require(fits, "loss.consistency.delta_d", f"above loss.consistency.delta_v ({self.delta_v})", self.delta_d)
 
@@ -84,13 +89,17 @@ class LossConfig:
     edge_reach: int = 2
 
     def __post_init__(self) -> None:
-        at_least(self, "loss", 0, "aux_weight", "focal_gamma", "edge_weight")
-        at_least(self, "loss", 1, "edge_reach")
-        fraction(self, "loss", "smoothing")
+        between(self, "loss", 0, MOST_WEIGHT, "aux_weight", "edge_weight")
+        between(self, "loss", 0, MOST_TIMES, "focal_gamma")
+        between(self, "loss", 1, MOST_TIMES, "edge_reach")
+        below_one(self, "loss", "smoothing")
         if self.class_weights != "auto":
-            low = min(self.class_weights, default=0)
-            require(low >= 0, "loss.class_weights", "at least 0", list(self.class_weights))
-            some = not self.class_weights or max(self.class_weights) > 0
+            # Each of them: the least of numbers with a NaN among them may be any.
+            fit = all(weight >= 0 for weight in self.class_weights)
+            require(fit, "loss.class_weights", "at least 0", list(self.class_weights))
+            high = max(self.class_weights, default=0)
+            require(high <= MOST_WEIGHT, "loss.class_weights", f"at most {MOST_WEIGHT}", list(self.class_weights))
+            some = not self.class_weights or high > 0
             require(some, "loss.class_weights", "above 0 for some class", list(self.class_weights))
         names = [term.name for term in self.terms]
         require(len(set(names)) == len(names), "loss.terms", "different terms", names)

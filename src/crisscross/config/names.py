@@ -1,7 +1,10 @@
 """Names that people type: near misses, and `package.module:attribute`."""
 
+import contextlib
 import difflib
 import importlib
+import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,10 +21,18 @@ def hint(word: str, known: Iterable[str], label: str = "known") -> str:
 def import_attribute(name: str, key: str) -> Any:
     """The object that `package.module:attribute` names; `key` is where the name was given.
 
+    Importing runs code: call it with names that the user wrote or trusts. The working folder is searched last, so that
+    nothing there shadows an installed package.
+
     Raises:
         CrissCrossError: there is no such module or attribute, or it cannot be called.
     """
     module, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise CrissCrossError(f"{key} {name}: cannot be imported: {module!r} is no name of a module")
+    with contextlib.suppress(OSError):
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

@@ -6,14 +6,15 @@ import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
+from crisscross.config.documents import parse_yaml, read_yaml
 from crisscross.config.instances import TASK as INSTANCES
 from crisscross.config.instances import InstanceExperiment
 from crisscross.config.names import hint
+from crisscross.config.rules import one_line
 from crisscross.config.tree import Experiment
-from crisscross.errors import CrissCrossError
+from crisscross.errors import SHOWN, CrissCrossError, shown
 
 Node = TypeVar("Node")
 Tree = TypeVar("Tree", Experiment, InstanceExperiment)
@@ -58,7 +59,7 @@ def from_dict(kind: type[Node], values: Any, prefix: str = "") -> Node:
     """
     if not isinstance(values, dict):
         where = prefix.rstrip(".") or "the configuration"
-        raise CrissCrossError(f"{where} must be a mapping of keys to values, got {values!r}")
+        raise CrissCrossError(f"{where} must be a mapping of keys to values, got {shown(values)}")
     if not prefix:
         _check_task(kind, values)
     kinds = typing.get_type_hints(kind)
@@ -94,13 +95,18 @@ def _check_task(kind: type, values: Any) -> None:
 
 def override(experiment: Tree, words: Iterable[str]) -> Tree:
     """Apply `section.key=value` words (values in YAML) and return the new experiment."""
+    return apply_overrides(experiment, parse_words(words))
+
+
+def parse_words(words: Iterable[str]) -> dict[str, Any]:
+    """What `section.key=value` words (values in YAML) change, by dotted key."""
     changes: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise CrissCrossError(f"--set wants section.key=value, got {word!r}")
-        changes[key.strip()] = _yaml(value, f"--set {key}")
-    return apply_overrides(experiment, changes)
+        changes[key.strip()] = parse_yaml(value, f"--set {key}")
+    return changes
 
 
 def apply_overrides(experiment: Tree, changes: Mapping[str, Any]) -> Tree:
@@ -124,12 +130,7 @@ def apply_overrides(experiment: Tree, changes: Mapping[str, Any]) -> Tree:
 
 def read_tree(path: str | os.PathLike[str]) -> Any:
     """The plain values of a YAML file, of whatever task."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CrissCrossError(f"{path}: cannot read this configuration: {error}") from error
-    values = _yaml(text, str(path))
+    values = read_yaml(path)
     return {} if values is None else values
 
 
@@ -154,16 +155,8 @@ def to_yaml(experiment: Any) -> str:
     return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
-def _yaml(text: str, where: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise CrissCrossError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
 def _unknown(key: str, known: list[str], prefix: str) -> str:
+    key = key if len(key) <= SHOWN else f"{key[:SHOWN]} ..."
     return f"unknown key {prefix}{key}; {hint(key, known, 'known here')}"
 
 
@@ -190,7 +183,8 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
     value = "" if kind is str and value is None else value
     names = {int: "a whole number", bool: "true or false", str: "text"}
     fits = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
-    return _expect(fits, value, key, names[kind])
+    value = _expect(fits, value, key, names[kind])
+    return _expect(kind is not str or one_line(value), value, key, "text of one line, without control characters")
 
 
 def _convert_union(arguments: tuple[Any, ...], value: Any, key: str) -> Any:
@@ -205,7 +199,7 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, key: str) -> Any:
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, key: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise CrissCrossError(f"{key} must be a list, got {value!r}")
+        raise CrissCrossError(f"{key} must be a list, got {shown(value)}")
     if arguments[-1] is Ellipsis:
         return tuple(_convert(arguments[0], entry, f"{key}[{i}]") for i, entry in enumerate(value))
     _expect(len(value) == len(arguments), value, key, f"a list of {len(arguments)} values")
@@ -226,5 +220,5 @@ def _number(value: Any) -> Any:
 
 def _expect(fits: bool, value: Any, key: str, rule: str) -> Any:
     if not fits:
-        raise CrissCrossError(f"{key} must be {rule}, got {value!r}")
+        raise CrissCrossError(f"{key} must be {rule}, got {shown(value)}")
     return value

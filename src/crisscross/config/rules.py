@@ -1,17 +1,32 @@
-"""Rules that several sections share; each names the key, the rule and the value found."""
+"""Rules that several sections share; each names the key, the rule and the value found.
 
-from crisscross.errors import CrissCrossError
+Bounds above are far beyond what makes sense: they refuse slips of the keyboard before memory is asked for.
+"""
+
+import unicodedata
+
+from crisscross.errors import CrissCrossError, shown
+
+# Iterations and counts of steps, pixels of a side, factors of a loss, times that a picture is enlarged.
+MOST_STEPS, MOST_PIXELS, MOST_WEIGHT, MOST_RATIO = 10**9, 32_768, 1e6, 100.0
+# Channels of a layer, boxes of a picture, small numbers of things that are done again.
+MOST_CHANNELS, MOST_BOXES, MOST_TIMES = 16_384, 1_000_000, 1000
+# Characters of a text.
+MOST_TEXT = 1000
+TO_255 = "on the 0..255 scale; from the 0..1 scale multiply mean and std by 255"
 
 
 def require(holds: bool, key: str, rule: str, value: object) -> None:
     if not holds:
-        raise CrissCrossError(f"{key} must be {rule}, got {value}")
+        found = value if isinstance(value, str) and len(value) <= MOST_TEXT else shown(value)
+        raise CrissCrossError(f"{key} must be {rule}, got {found}")
 
 
-def at_least(node: object, prefix: str, low: float, *names: str) -> None:
+def between(node: object, prefix: str, low: float, high: float, *names: str) -> None:
     for name in names:
         value = getattr(node, name)
         require(value >= low, f"{prefix}.{name}", f"at least {low}", value)
+        require(value <= high, f"{prefix}.{name}", f"at most {high}", value)
 
 
 def fraction(node: object, prefix: str, *names: str) -> None:
@@ -20,11 +35,35 @@ def fraction(node: object, prefix: str, *names: str) -> None:
         require(0 <= value <= 1, f"{prefix}.{name}", "between 0 and 1", value)
 
 
-def sides_fit(sides: tuple[int, int] | None, key: str) -> None:
-    require(sides is None or min(sides) >= 1, key, "at least 1 x 1", list(sides or ()))
+def below_one(node: object, prefix: str, *names: str) -> None:
+    for name in names:
+        value = getattr(node, name)
+        require(0 <= value < 1, f"{prefix}.{name}", "at least 0 and below 1", value)
 
 
-def positive(node: object, prefix: str, *names: str) -> None:
+def above_zero(node: object, prefix: str, high: float, *names: str) -> None:
     for name in names:
         value = getattr(node, name)
         require(value > 0, f"{prefix}.{name}", "above 0", value)
+        require(value <= high, f"{prefix}.{name}", f"at most {high}", value)
+
+
+def sides_fit(sides: tuple[int, ...] | None, key: str) -> None:
+    low, high = min(sides or (1,)), max(sides or (1,))
+    require(low >= 1, key, "at least 1 x 1", list(sides or ()))
+    require(high <= MOST_PIXELS, key, f"at most {MOST_PIXELS} x {MOST_PIXELS}", list(sides or ()))
+
+
+def one_line(text: str) -> bool:
+    """Whether a text is one line, of a length that can be shown, without characters that a terminal obeys."""
+    obeyed = ("Cc", "Cs", "Zl", "Zp")
+    return len(text) <= MOST_TEXT and not any(unicodedata.category(letter) in obeyed for letter in text)
+
+
+def check_scale(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """The rule of `preprocess.mean` and `std`, of whatever is trained: numbers on the 0..255 scale."""
+    require(all(part > 0 for part in std), "preprocess.std", "above 0", list(std))
+    require(all(part >= 1 for part in std), "preprocess.std", TO_255, list(std))
+    require(all(part <= MOST_TIMES for part in std), "preprocess.std", f"at most {MOST_TIMES}", list(std))
+    require(all(0 <= part <= 255 for part in mean), "preprocess.mean", "between 0 and 255", list(mean))
+    require(max(mean) == 0 or max(mean) > 1, "preprocess.mean", TO_255, list(mean))

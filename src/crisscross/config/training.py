@@ -3,25 +3,47 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from crisscross.config.rules import at_least, fraction, positive, require
+from crisscross.config.rules import (
+    MOST_STEPS,
+    MOST_TIMES,
+    above_zero,
+    below_one,
+    between,
+    require,
+)
 
 if TYPE_CHECKING:
-    from crisscross.config.instances import InstanceTrainConfig
+    from crisscross.config.instances import InstanceOptimConfig, InstanceTrainConfig
 
 # Far beyond what any network trains with; the next sizes are no float32 any more.
 LARGEST_RATE = 1e6
+# Pictures of one step.
+LARGEST_BATCH = 65_536
 
 
-def check_rate(rate: float) -> None:
-    """The rule of a learning rate, of whatever is trained."""
+def check_optim(optim: "OptimConfig | InstanceOptimConfig") -> None:
+    """The rules of an optimiser and its rate, of whatever is trained."""
+    rate = optim.lr
     require(rate > 0, "optim.lr", "above 0", rate)
     require(rate <= LARGEST_RATE, "optim.lr", f"at most {LARGEST_RATE:g}", rate)
+    below_one(optim, "optim", "momentum")
+    between(optim, "optim", 0, MOST_TIMES, "weight_decay")
+    between(optim, "optim", 0, MOST_STEPS, "warmup", "clip")
+    above_zero(optim, "optim", MOST_TIMES, "backbone_factor")
+
+
+def check_length(optim: "OptimConfig | InstanceOptimConfig", train: "TrainConfig | InstanceTrainConfig") -> None:
+    """The rule between a warm-up and the training that it begins."""
+    rule = f"below train.iterations ({train.iterations}), or the rate never gets whole"
+    require(optim.warmup < train.iterations, "optim.warmup", rule, optim.warmup)
 
 
 def check_rhythm(train: "TrainConfig | InstanceTrainConfig") -> None:
     """The rules of length and rhythm, of whatever is trained."""
-    at_least(train, "train", 1, "iterations", "batch", "accumulate", "max_skipped")
-    at_least(train, "train", 0, "validate_every", "checkpoint_every", "seed")
+    between(train, "train", 1, MOST_STEPS, "iterations", "max_skipped")
+    between(train, "train", 1, LARGEST_BATCH, "batch", "accumulate")
+    between(train, "train", 0, MOST_STEPS, "validate_every", "checkpoint_every")
+    require(train.seed >= 0, "train.seed", "at least 0", train.seed)
     require(train.seed < 2**63, "train.seed", "below 2**63", train.seed)
     even = train.batch % train.accumulate == 0
     require(even, "train.batch", f"a multiple of accumulate ({train.accumulate})", train.batch)
@@ -31,7 +53,8 @@ def check_rhythm(train: "TrainConfig | InstanceTrainConfig") -> None:
 class OptimConfig:
     """SGD (as published) or AdamW under the polynomial schedule.
 
-    lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power, after `warmup` iterations of linear rise.
+    lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power. During the first `warmup` iterations the
+    rate rises linearly from a millionth of `lr` to `lr`; the polynomial then has the iterations that are left.
 
     The backbone trains at `backbone_factor` times that; with `layer_decay` its last stage at that times `layer_decay`,
     the stage before at that times `layer_decay` ** 2, and so on down to its stem. `decay_norms: false` keeps weight
@@ -51,10 +74,10 @@ class OptimConfig:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        positive(self, "optim", "power", "backbone_factor", "layer_decay")
-        at_least(self, "optim", 0, "weight_decay", "eta_min", "warmup", "clip")
-        fraction(self, "optim", "momentum", "layer_decay")
-        check_rate(self.lr)
+        check_optim(self)
+        above_zero(self, "optim", MOST_TIMES, "power")
+        above_zero(self, "optim", 1, "layer_decay")
+        require(self.eta_min >= 0, "optim.eta_min", "at least 0", self.eta_min)
         require(self.eta_min <= self.lr, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
 
 
@@ -63,7 +86,8 @@ class TrainConfig:
     """Length and rhythm of training.
 
     `batch` is the number of pictures in one optimiser step over all processes; `accumulate` splits it into that
-    many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end).
+    many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end); a
+    validation saves a checkpoint, too.
 
     `ema` is the decay of an average of the weights that is validated and stored in their place (0 = none; 0.999 looks
     back about 1000 iterations). `batch_norm`: `train` takes the statistics of each process's own pictures, `sync` those
@@ -72,20 +96,19 @@ class TrainConfig:
     `max_skipped` is the number of fp16 steps in a row that may be skipped for overflowing gradients. `deterministic`
     asks torch for operators that repeat themselves bit for bit.
 
-    `memory`: `lean` makes activations again in backward instead of keeping them, `least` also the outputs of widening
-    1 x 1 convolutions; same result. `winograd` takes a quarter of the products of 3 x 3 convolutions on a CPU, with
-    other rounding. See docs/training-speed.md.
+    `memory`: `lean` makes activations again in backward instead of keeping them; same result. `winograd` takes a
+    quarter of the products of 3 x 3 convolutions on a CPU, with other rounding. See docs/training-speed.md.
     """
 
     iterations: int = 40000
     batch: int = 8
     accumulate: int = 1
-    memory: Literal["fast", "lean", "least"] = "fast"
+    memory: Literal["fast", "lean"] = "fast"
     winograd: bool = False
     validate_every: int = 4000
     checkpoint_every: int = 1000
     seed: int = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     ema: float = 0.0
     batch_norm: Literal["auto", "train", "sync", "frozen"] = "auto"
     early_stop: int = 0
@@ -94,5 +117,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_rhythm(self)
-        at_least(self, "train", 0, "early_stop")
-        require(0 <= self.ema < 1, "train.ema", "at least 0 and below 1", self.ema)
+        between(self, "train", 0, MOST_STEPS, "early_stop")
+        below_one(self, "train", "ema")
+        again = not self.early_stop or self.validate_every > 0
+        require(
+            again,
+            "train.validate_every",
+            "above 0 with train.early_stop, which counts validations",
+            self.validate_every,
+        )

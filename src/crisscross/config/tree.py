@@ -4,8 +4,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from crisscross.config.loss import LossConfig
-from crisscross.config.rules import at_least, fraction, require, sides_fit
-from crisscross.config.training import OptimConfig, TrainConfig
+from crisscross.config.rules import (
+    MOST_CHANNELS,
+    MOST_RATIO,
+    MOST_TIMES,
+    above_zero,
+    below_one,
+    between,
+    check_scale,
+    fraction,
+    one_line,
+    require,
+    sides_fit,
+)
+from crisscross.config.training import OptimConfig, TrainConfig, check_length
 from crisscross.errors import CrissCrossError
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -68,10 +80,11 @@ class ModelConfig:
             raise CrissCrossError(
                 "model.recurrence must be at least 1, got 0; a network without attention also needs model.baseline=true"
             )
-        at_least(self, "model", 0, "recurrence", "aux_channels", "frames")
-        at_least(self, "model", 1, "channels", "reduction")
+        between(self, "model", 0, MOST_TIMES, "recurrence", "frames")
+        between(self, "model", 0, MOST_CHANNELS, "aux_channels")
+        between(self, "model", 1, MOST_CHANNELS, "channels", "reduction")
         require(self.channels >= self.reduction, "model.channels", "at least model.reduction", self.channels)
-        fraction(self, "model", "dropout")
+        below_one(self, "model", "dropout")
         if self.head == "ce2p":
             require(
                 self.frames == 0, "model.frames", "0 with model.head=ce2p, which labels single pictures", self.frames
@@ -102,8 +115,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.ignore <= 255, "data.ignore", "between 0 and 255", self.ignore)
+        require(all(map(one_line, self.classes)), "data.classes", "names of one line", list(self.classes))
         require(len(set(self.classes)) == len(self.classes), "data.classes", "distinct names", list(self.classes))
         require(len(self.classes) <= 255, "data.classes", "at most 255 names", len(self.classes))
+        counts = self.ignore >= len(self.classes)
+        require(counts, "data.ignore", f"no class number (0..{len(self.classes) - 1})", self.ignore)
         if self.palette:
             fits = len(self.palette) == len(self.classes)
             require(fits, "data.palette", f"as long as data.classes ({len(self.classes)})", len(self.palette))
@@ -112,6 +128,9 @@ class DataConfig:
         for pair in self.flip_pairs:
             fits = min(pair) >= 0 and (not self.classes or max(pair) < len(self.classes))
             require(fits, "data.flip_pairs", "pairs of class numbers", list(pair))
+        numbers = [number for pair in self.flip_pairs for number in pair]
+        once = len(set(numbers)) == len(numbers)
+        require(once, "data.flip_pairs", "pairs that share no class", [list(pair) for pair in self.flip_pairs])
 
 
 @dataclass(frozen=True)
@@ -119,16 +138,19 @@ class PreprocessConfig:
     """What happens to a picture before the network; it travels with the weights.
 
     `mean` and `std` are on the 0..255 scale, in `order`. `scale` (width, height) is the test scale of the
-    published systems: the picture is resized, keeping its shape, to fit it; none keeps the native size.
+    published systems: the picture is resized, keeping its shape, to fit it; none keeps the native size. `resize` is
+    how images and masks are resized, in training, too: in whole numbers as OpenCV does it (`opencv`), or by torch and
+    torchvision (`torch`), which is for runs that began before there was a choice.
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     order: Literal["rgb", "bgr"] = "rgb"
     scale: tuple[int, int] | None = None
+    resize: Literal["opencv", "torch"] = "opencv"
 
     def __post_init__(self) -> None:
-        require(min(self.std) > 0, "preprocess.std", "above 0", list(self.std))
+        check_scale(self.mean, self.std)
         sides_fit(self.scale, "preprocess.scale")
 
 
@@ -157,9 +179,12 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         low, high = self.ratio
         require(0 < low <= high, "augment.ratio", "two rising numbers above 0", list(self.ratio))
+        few = low >= 1 / MOST_RATIO and high <= MOST_RATIO
+        require(few, "augment.ratio", f"between {1 / MOST_RATIO} and {MOST_RATIO}", list(self.ratio))
         sides_fit(self.scale, "augment.scale")
         sides_fit(self.crop, "augment.crop")
-        fraction(self, "augment", "max_share", "flip", "rotation_chance")
+        fraction(self, "augment", "flip", "rotation_chance")
+        above_zero(self, "augment", 1, "max_share")
         require(0 <= self.rotation <= 180, "augment.rotation", "between 0 and 180 degrees", self.rotation)
 
 
@@ -187,7 +212,11 @@ class InferenceConfig:
         sides_fit(self.stride, "inference.stride")
         fits = self.stride[0] <= self.window[0] and self.stride[1] <= self.window[1]
         require(fits, "inference.stride", f"at most inference.window ({list(self.window)})", list(self.stride))
-        require(bool(self.ratios) and min(self.ratios) > 0, "inference.ratios", "numbers above 0", list(self.ratios))
+        ratios = list(self.ratios)
+        require(bool(ratios) and min(ratios) > 0, "inference.ratios", "numbers above 0", ratios)
+        few = min(ratios) >= 1 / MOST_RATIO and max(ratios) <= MOST_RATIO
+        require(few, "inference.ratios", f"between {1 / MOST_RATIO} and {MOST_RATIO}", ratios)
+        require(len(set(ratios)) == len(ratios), "inference.ratios", "different numbers", ratios)
 
 
 @dataclass(frozen=True)
@@ -203,3 +232,8 @@ class Experiment:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+    def __post_init__(self) -> None:
+        check_length(self.optim, self.train)
+        seen = not self.train.early_stop or bool(self.data.val_split)
+        require(seen, "data.val_split", "a split with train.early_stop, which counts validations", "none")

@@ -61,15 +61,15 @@ class RamCache:
                 f"--cache ram: {len(pairs)} pictures take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
                 "use --cache disk"
             )
-        self.kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.kept: dict[Pair, tuple[np.ndarray, np.ndarray]] = {}
         with Progress("cache", len(pairs), show=show) as progress:
             read = each(lambda pair: read_pair(pair, dataset), pairs, lambda done, total: progress.update(done))
             for pair, arrays in zip(pairs, read, strict=True):
-                self.kept[pair.name] = arrays
+                self.kept[pair] = arrays
 
     def __call__(self, pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
         """Copies: what follows may write into them."""
-        picture, mask = self.kept[pair.name]
+        picture, mask = self.kept[pair]
         return picture.copy(), mask.copy()
 
 
@@ -124,7 +124,7 @@ def decoded_size(pair: Pair) -> int:
     Raises:
         CrissCrossError: the picture's head cannot be read.
     """
-    _, width, height = read_header(pair.picture, exif=False)
+    width, height = read_header(pair.picture)
     return width * height * BYTES
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from crisscross.data.camvid32 import TO_11, camvid32_splits, is_camvid32
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.reading import is_picture_file
+from crisscross.data.layout import either_form, pictures_in
 from crisscross.errors import CrissCrossError
 
 CLASSES = (
@@ -65,5 +65,5 @@ def open_camvid(root: str | os.PathLike[str]) -> DataSet:
 
 
 def _pairs(root: Path, split: str) -> tuple[Pair, ...]:
-    pictures = sorted(path for path in (root / split).iterdir() if is_picture_file(path))
-    return tuple(Pair(path.stem, path, root / f"{split}annot" / f"{path.stem}.png") for path in pictures)
+    masks = root / f"{split}annot"
+    return tuple(Pair(path.stem, path, either_form(masks / f"{path.stem}.png")) for path in pictures_in(root / split))

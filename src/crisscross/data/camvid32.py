@@ -77,9 +77,14 @@ def camvid32_splits(root: Path) -> dict[str, tuple[Pair, ...]]:
         images, masks, end = root / RELEASE, root / INDEX, "_L.png"
         needed_folder(images, f"unpack 701_StillsRaw_full.zip and LabeledApproved_full.zip into {root}")
         fix = f"it is made from {COLOURS}/: type `crisscross data prepare camvid32 {root}`"
-    pictures = {path.stem: path for path in pictures_in(needed_folder(images, fix))}
+    pictures = pictures_in(needed_folder(images, fix))
     needed_folder(masks, fix)
-    pairs = {name: Pair(name, path, masks / f"{name}{end}") for name, path in pictures.items()}
+    pairs: dict[str, Pair] = {}
+    for path in pictures:
+        if path.stem in pairs:
+            other = pairs[path.stem].picture.name
+            raise CrissCrossError(f"{path}: {other} has the same name; rename or remove one of them")
+        pairs[path.stem] = Pair(path.stem, path, masks / f"{path.stem}{end}")
     named = {split: _names(root / f"{split}.txt", pairs) for split in SPLITS if (root / f"{split}.txt").is_file()}
     named = named or {split: [name for name in pairs if split_of(name) == split] for split in SPLITS}
     return {split: tuple(pairs[name] for name in names) for split, names in named.items() if names}
@@ -88,7 +93,7 @@ def camvid32_splits(root: Path) -> dict[str, tuple[Pair, ...]]:
 def split_of(name: str) -> str:
     """The usual split of a frame: `val` is a stretch of 0016E5 at 15 Hz, `test` dusk and the end of 0001TP."""
     sequence, _, frame = name.partition("_")
-    number = int("".join(filter(str.isdigit, frame)) or 0)
+    number = int("".join(filter(str.isdecimal, frame)) or 0)
     if sequence == "Seq05VD" or (sequence == "0001TP" and number >= 8550):
         return "test"
     return "val" if sequence == "0016E5" and number >= 7959 and number % 2 else "train"
@@ -111,19 +116,24 @@ def read_colour_table(path: Path) -> Palette:
     """The colours of CLASSES in `label_colors.txt`, whose lines are `red green blue name`.
 
     Raises:
-        CrissCrossError: missing, not such lines, or a class without a colour.
+        CrissCrossError: missing, not such lines, a name or a colour twice, or a class without a colour.
     """
     needed_file(path, "it comes with the colour labels of CamVid: 32 lines such as `64 128 64 Animal`")
-    colours = {}
+    colours: dict[str, tuple[int, int, int]] = {}
     for number, line in enumerate(read_lines(path), 1):
         words = line.split()
         if not words:
             continue
         try:
             red, green, blue = map(int, words[:3])
-            colours[words[3]] = (red, green, blue)
+            name, colour = words[3], (red, green, blue)
         except (ValueError, IndexError) as error:
-            raise CrissCrossError(f"{path}, line {number}: must be `red green blue name`, got {line!r}") from error
+            raise CrissCrossError(f"{path}, line {number}: must be `red green blue name`, got {line!r:.80}") from error
+        if name in colours or colour in colours.values() or min(colour) < 0 or max(colour) > 255:
+            raise CrissCrossError(
+                f"{path}, line {number}: name and colour must be new, the colour of 0..255, got {line!r:.80}"
+            )
+        colours[name] = colour
     if lacking := [name for name in CLASSES if name not in colours]:
         raise CrissCrossError(f"{path}: no colour for {', '.join(lacking[:4])}")
     return tuple(colours[name] for name in CLASSES)

@@ -1,5 +1,6 @@
 """What is wrong with a data set: a quick look before training, or every file read in full."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -9,10 +10,10 @@ import numpy as np
 
 from crisscross.data.check_files import examine, look, read_labels
 from crisscross.data.check_report import CheckReport, Problem, write_share_picture
-from crisscross.data.check_splits import duplicates, leaks, loose_files, suspects
-from crisscross.data.dataset import DataSet
+from crisscross.data.check_splits import duplicates, leaks, loose_files, strays, suspects
+from crisscross.data.dataset import DataSet, name_clashes
 from crisscross.data.threads import each
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 
 __all__ = ["CheckReport", "Problem", "check", "quick_check", "write_share_picture"]
 
@@ -24,11 +25,15 @@ Item = TypeVar("Item")
 def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
     """Look at the head of every file, and at the labels of a few masks spread evenly over the splits.
 
+    Folders that are called like a split and lie in another are worth a `CrissCrossWarning`.
+
     Raises:
-        CrissCrossError: a split is missing or empty; a mask is missing or a colour picture; a file is empty or no
-            picture; sizes differ; a picture is in two of the splits; a label lies outside the classes.
+        CrissCrossError: a split is missing, empty or has a name twice; a mask is missing or a colour picture; a file is
+            empty or no picture; sizes differ; a picture is in two of the splits; a label lies outside the classes.
     """
     places = [(split, pair) for split in dict.fromkeys(splits) for pair in dataset.split(split)]
+    for stray in strays(dataset):
+        warnings.warn(f"{stray.file}: {stray.text}", CrissCrossWarning, 2)
     pairs = list(dict.fromkeys(pair for _, pair in places))
     problems = [problem for found in each(look, pairs) for problem in found]
     problems += [problem for problem in duplicates(places, suspects(places), set()) if problem.severity == "error"]
@@ -50,7 +55,7 @@ def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) 
         progress: called with (pairs done, all pairs) after every pair.
     """
     places = [(split, pair) for split, pairs in dataset.splits.items() for pair in pairs]
-    problems, digests = list(_empty_splits(dataset)), []
+    problems, digests = [*_odd_splits(dataset), *strays(dataset)], []
     counts = {split: np.zeros(256, np.int64) for split in dataset.splits}
     sizes: Counter[tuple[int, int]] = Counter()
     readings = each(partial(examine, dataset), [pair for _, pair in places], progress)
@@ -72,12 +77,14 @@ def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) 
     return CheckReport(tuple(ordered), pairs, pixels, ignored, dict(sizes.most_common()))
 
 
-def _empty_splits(dataset: DataSet) -> Iterator[Problem]:
+def _odd_splits(dataset: DataSet) -> Iterator[Problem]:
     if not dataset.splits:
         yield Problem("error", dataset.root, "the data set has no splits")
     for split, pairs in dataset.splits.items():
         if not pairs:
             yield Problem("error", dataset.root, f"the split {split!r} is empty")
+        for pair, text in name_clashes(split, pairs):
+            yield Problem("error", pair.picture, text)
 
 
 def _absent_classes(dataset: DataSet, pixels: dict[str, np.ndarray]) -> Iterator[Problem]:

@@ -10,8 +10,8 @@ import numpy as np
 from crisscross.data.advice import colour_advice, label_advice, legal_values
 from crisscross.data.check_report import Problem, few
 from crisscross.data.dataset import DataSet, Pair
+from crisscross.data.decoding import open_file
 from crisscross.data.reading import (
-    colour_mask,
     illegal_labels,
     label_table,
     read_header,
@@ -70,19 +70,14 @@ def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[P
 def look(pair: Pair) -> list[Problem]:
     """What the heads of a pair's two files tell."""
     problems, sizes = [], []
-    for file, exif in ((pair.picture, True), (pair.mask, False)):
+    for file in (pair.picture, pair.mask):
         if file == pair.mask and not file.is_file():
             problems.append(_missing_mask(pair))
             continue
         try:
-            mode, width, height = read_header(file, exif)
+            sizes.append(read_header(file, mask=file == pair.mask))
         except CrissCrossError as error:
             problems.append(_problem(file, error))
-            continue
-        sizes.append((width, height))
-        # An RGB mask may be grey, which only its pixels tell; any other kind of colour is refused when read.
-        if file == pair.mask and mode not in ("1", "L", "P", "RGB") and not mode.startswith("I"):
-            problems.append(Problem("error", file, colour_mask(mode)))
     if len(sizes) == 2 and sizes[0] != sizes[1]:
         problems += _confirmed(pair, sizes[0], sizes[1])
     return problems
@@ -113,9 +108,9 @@ def _problem(file: Path, error: CrissCrossError) -> Problem:
 
 
 def digest(file: Path) -> str | None:
-    """Checksum of a file's bytes; None for a missing or an empty one."""
+    """Checksum of a file's bytes; None for a missing or an empty one, and for what is no ordinary file."""
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "blake2b").hexdigest() if file.stat().st_size else None
-    except OSError:
+        with open_file(file) as stream:
+            return hashlib.file_digest(stream, "blake2b").hexdigest() if file.stat().st_size else None  # type: ignore[arg-type]
+    except (OSError, CrissCrossError):
         return None

@@ -9,9 +9,24 @@ from pathlib import Path
 from crisscross.data.check_files import digest
 from crisscross.data.check_report import Problem, few
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.reading import is_picture_file
+from crisscross.data.layout import pictures_in
 
 Place = tuple[str, Pair]
+# Folders of pictures that are called so are meant as splits.
+USUAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+def strays(dataset: DataSet) -> Iterator[Problem]:
+    """Pictures whose folder is called like one split and that are in another: one warning for each folder."""
+    found: Counter[tuple[str, str]] = Counter()
+    for split, pairs in dataset.splits.items():
+        for folder in (pair.name.split("/")[0] for pair in pairs if "/" in pair.name):
+            meant = USUAL.get(folder.lower())
+            if meant and split in USUAL and meant != USUAL[split]:
+                found[folder, split] += 1
+    for (folder, split), count in found.items():
+        text = f"pictures of {folder}/ are in the split {split!r} ({count}); if that is not meant, list the names in"
+        yield Problem("warning", dataset.root, f"{text} train.txt and val.txt")
 
 
 def leaks(dataset: DataSet, places: Sequence[Place], digests: Sequence[str | None]) -> Iterator[Problem]:
@@ -70,14 +85,14 @@ def loose_files(dataset: DataSet, pairs: Sequence[Pair]) -> Iterator[Problem]:
     used = {pair.picture for pair in pairs} | {pair.mask for pair in pairs}
     stems: set[str] = set()
     for tree in sorted(_trees({pair.picture for pair in pairs}, dataset.root)):
-        loose = [path for path in sorted(tree.rglob("*")) if is_picture_file(path) and path not in used]
+        loose = [path for path in pictures_in(tree, deep=True) if path not in used]
         used.update(loose)
         stems.update(path.stem for path in loose)
         if loose:
             yield Problem("warning", tree, f"{_number(loose, 'picture')} in no split: {few(_names(loose, tree))}")
     for tree in sorted(_trees({pair.mask for pair in pairs}, dataset.root)):
         known = _Known(tree, pairs)
-        loose = [path for path in sorted(tree.rglob("*")) if is_picture_file(path) and path not in used]
+        loose = [path for path in pictures_in(tree, deep=True) if path not in used]
         loose = [path for path in loose if path.stem not in stems and not known.picture_of(path.stem)]
         if loose:
             yield Problem("warning", tree, f"{_number(loose, 'mask')} without picture: {few(_names(loose, tree))}")
@@ -102,12 +117,12 @@ class _Known:
 
 
 def _trees(files: Iterable[Path], root: Path) -> set[Path]:
-    """The smallest folders that hold all these files, one below each folder directly under `root`."""
+    """The smallest folders that hold all these files, one below each folder directly under `root`, that exist."""
     groups: dict[str, set[Path]] = defaultdict(set)
     for file in files:
         top = file.relative_to(root).parts[0] if file.is_relative_to(root) else str(file.parent)
         groups[top].add(file.parent)
-    return {Path(os.path.commonpath(parents)) for parents in groups.values()}
+    return {tree for parents in groups.values() if (tree := Path(os.path.commonpath(parents))).is_dir()}
 
 
 def _names(files: Iterable[Path], tree: Path) -> list[str]:

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from crisscross.config import Experiment
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.loader import Read, TrainingSamples, seed_for
-from crisscross.data.preprocess import normalise
+from crisscross.data.loader import Read, TrainingSamples
 from crisscross.data.reading import read_pair
 from crisscross.errors import CrissCrossError
 
@@ -202,18 +201,12 @@ class ClipSamples(TrainingSamples):
         super().__init__(dataset, pairs, experiment, read)
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor, str]:
-        from crisscross.data.transforms import augment, pad
-
-        clip, experiment = self.clips[self.place_at(n, len(self.clips))], self.experiment
-        generator = torch.Generator().manual_seed(seed_for(experiment.train.seed, 1, n))
+        clip = self.clips[self.place_at(n, len(self.clips))]
         # Frames that are repeated at the end of a video are read once.
         read = {pair: tuple(map(torch.from_numpy, self.read(pair, self.dataset))) for pair in dict.fromkeys(clip.pairs)}
         picture = self._stacked([read[pair][0].permute(2, 0, 1) for pair in clip.pairs], clip)
         mask = torch.stack([read[clip.pairs[place]][1] for place in clip.places])
-        ignore, flip_pairs = self.dataset.ignore, experiment.data.flip_pairs or self.dataset.flip_pairs
-        picture, mask = augment(picture, mask, experiment.augment, ignore, generator, flip_pairs)
-        normal = normalise(picture, experiment.preprocess)
-        return (*pad(normal, mask, experiment.augment.crop, ignore), clip.name)
+        return (*self.augmented(picture, mask, n), clip.name)
 
     def _stacked(self, pictures: list[Tensor], clip: Clip) -> Tensor:
         for pair, picture in zip(clip.pairs, pictures, strict=True):

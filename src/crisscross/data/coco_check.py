@@ -13,7 +13,7 @@ def check_split(split: InstanceSplit, done: Callable[[int], object] = lambda cou
     problems = []
     for count, picture in enumerate(split.pictures, 1):
         try:
-            _, width, height = read_header(picture.path, exif=True)
+            width, height = read_header(picture.path)
             if (width, height) != (picture.width, picture.height):
                 said = f"{picture.width} x {picture.height}"
                 problems.append(f"{picture.path}: is {width} x {height}, the annotations say {said}")

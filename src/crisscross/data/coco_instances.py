@@ -1,6 +1,5 @@
 """Instances in COCO's layout: `annotations/instances_SPLIT2017.json` and the pictures in `SPLIT2017/`."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -9,15 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crisscross.data.coco_json import entries, read_images, read_tree
 from crisscross.data.coco_masks import Drop, checked
-from crisscross.data.dataset import existing_folder
+from crisscross.data.dataset import check_class_names, existing_folder
+from crisscross.data.layout import either_form
 from crisscross.errors import CrissCrossError
-from crisscross.files import joined
 
 FOLDERS = ("{split}2017", "{split}", "images/{split}2017", "images/{split}")
 FILES = ("annotations/instances_{split}2017.json", "annotations/instances_{split}.json")
 # Narrower boxes are no examples to learn from; torchvision's reference leaves out the same.
 NARROW = 1.0
+MOST_CLASSES = 10_000
 
 
 class InstancePicture(NamedTuple):
@@ -74,7 +75,7 @@ class InstanceSplit:
             {"id": p.number, "file_name": p.path.name, "height": p.height, "width": p.width} for p in self.pictures
         ]
         categories = [{"id": n, "name": name} for n, name in zip(self.categories, self.classes, strict=True)]
-        annotations = [annotation for entries in self.annotations.values() for annotation in entries]
+        annotations = [annotation for found in self.annotations.values() for annotation in found]
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
@@ -132,15 +133,15 @@ def _read_split(root: Path, split: str) -> InstanceSplit:
         raise CrissCrossError(f"{root}: no split {split!r}: {FILES[0].format(split=split)} is not there")
     if folder is None:
         raise CrissCrossError(f"{root}: no folder {split}2017 with the pictures of {file.name}")
-    tree = _read_json(file)
-    categories = {entry["id"]: entry["name"] for entry in _entries(file, tree, "categories", id=int, name=str)}
+    tree = read_tree(file)
+    categories = {entry["id"]: entry["name"] for entry in entries(file, tree, "categories", id=int, name=str)}
     if not categories:
         raise CrissCrossError(f"{file}: 'categories' is empty; there is nothing to learn")
-    kinds = {"id": int, "file_name": str, "height": int, "width": int}
-    pictures = {}
-    for entry in _entries(file, tree, "images", **kinds):
-        path = joined(folder, entry["file_name"])
-        pictures[entry["id"]] = InstancePicture(entry["id"], path.stem, path, entry["height"], entry["width"])
+    check_class_names(categories.values(), f"{file}: 'categories'", most=MOST_CLASSES)
+    pictures = {
+        number: InstancePicture(number, Path(name).stem, either_form(folder / name), height, width)
+        for number, name, height, width in read_images(file, tree)
+    }
     if not pictures:
         raise CrissCrossError(f"{file}: 'images' is empty")
     annotations, report = _read_annotations(file, tree, pictures, categories)
@@ -150,42 +151,13 @@ def _read_split(root: Path, split: str) -> InstanceSplit:
     )
 
 
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CrissCrossError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise CrissCrossError(f"{file}: not valid JSON (cut off or damaged?): {reason}; fetch it again") from error
-
-
-def _entries(file: Path, tree: Any, section: str, **kinds: type) -> list[dict[str, Any]]:
-    """A list of a COCO file whose entries have these fields; no `id` is there twice."""
-    if not isinstance(tree, dict) or not isinstance(tree.get(section), list):
-        raise CrissCrossError(f"{file}: has no list {section!r}; not a file of COCO instances")
-    seen = set()
-    for place, entry in enumerate(tree[section]):
-        for name, kind in kinds.items():
-            value = entry.get(name) if isinstance(entry, dict) else None
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise CrissCrossError(
-                    f"{file}: {section}[{place}] wants {name} as {'a whole number' if kind is int else 'text'}, "
-                    f"got {str(value)[:40]!r}"
-                )
-        if entry["id"] in seen:
-            raise CrissCrossError(f"{file}: {section} has the id {entry['id']} twice")
-        seen.add(entry["id"])
-    return tree[section]
-
-
 def _read_annotations(
     file: Path, tree: Any, pictures: dict[int, InstancePicture], categories: dict[int, str]
 ) -> tuple[dict[int, tuple[dict[str, Any], ...]], tuple[str, ...]]:
     """Sound annotations by picture, and a line for every kind of thing that is not."""
     found: dict[int, list[dict[str, Any]]] = {number: [] for number in pictures}
     dropped: Counter[str] = Counter()
-    for entry in _entries(file, tree, "annotations", id=int, image_id=int, category_id=int):
+    for entry in entries(file, tree, "annotations", id=int, image_id=int, category_id=int):
         where = f"{file}: annotation {entry['id']}"
         if entry["image_id"] not in pictures:
             raise CrissCrossError(f"{where} belongs to picture {entry['image_id']}, which 'images' does not list")
@@ -201,4 +173,4 @@ def _read_annotations(
             dropped["beyond their picture: clipped"] += 1
         found[picture.number].append(sound)
     report = tuple(f"{count} annotations {what}" for what, count in sorted(dropped.items()))
-    return {number: tuple(entries) for number, entries in found.items()}, report
+    return {number: tuple(mine) for number, mine in found.items()}, report

@@ -10,6 +10,8 @@ from crisscross.errors import CrissCrossError
 CORNERS = 3
 # COCO's own polygons touch the border and exceed it by rounding.
 BEYOND = 1.0
+# pycocotools walks along the outline of a polygon in fifths of a pixel, in memory, with 32-bit numbers.
+FARTHEST, LONGEST = 1e6, 4e6
 
 
 class Drop(Exception):
@@ -44,64 +46,96 @@ def checked(entry: dict[str, Any], height: int, width: int, where: str) -> tuple
 
     Raises:
         Drop: no mask, or no area inside the picture.
-        CrissCrossError: a field of another kind than COCO's.
+        CrissCrossError: a field of another kind than COCO's, or a number that no image has.
     """
-    shape = entry.get("segmentation")
-    if isinstance(shape, list):
-        shape, beyond = _polygons(shape, height, width, where)
-    elif isinstance(shape, dict):
-        shape, beyond = _run_lengths(shape, height, width, where), False
-    else:
-        raise CrissCrossError(f"{where}: segmentation must be polygons or run lengths, got {str(shape)[:40]!r}")
-    box = entry.get("bbox")
-    given = box if box is not None else _box_of(shape, height, width)
-    if not isinstance(given, list) or len(given) != 4 or not all(map(_is_number, given)):
-        raise CrissCrossError(f"{where}: bbox must be [left, top, width, height], got {str(given)[:60]}")
-    left, top = max(given[0], 0.0), max(given[1], 0.0)
-    right, bottom = min(given[0] + given[2], width), min(given[1] + given[3], height)
+    shape, beyond = checked_shape(entry.get("segmentation"), height, width, where)
+    crowd, area, box = (entry.get(name) for name in ("iscrowd", "area", "bbox"))
+    if crowd is not None and crowd not in (0, 1):
+        raise CrissCrossError(f"{where}: iscrowd must be 0 or 1, got {crowd!r:.60}")
+    if area is not None and not (_is_number(area) and area >= 0):
+        raise CrissCrossError(f"{where}: area must be a number of at least 0, got {area!r:.60}")
+    if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        raise CrissCrossError(f"{where}: bbox must be [left, top, width, height], got {box!r:.60}")
+    if area is None or box is None:
+        check_shape(shape, where)
+    left, top, wide, high = map(float, _box_of(shape, height, width) if box is None else box)
+    right, bottom = min(left + wide, width), min(top + high, height)
+    left, top = max(left, 0.0), max(top, 0.0)
     if right <= left or bottom <= top:
         raise Drop("without area inside their picture")
-    area = entry.get("area")
-    if not _is_number(area):
-        area = float(import_coco().mask.area(to_rle(shape, height, width)))
     sound = {
         **{name: entry[name] for name in ("id", "image_id", "category_id")},
-        **{"segmentation": shape, "iscrowd": int(bool(entry.get("iscrowd", 0)))},
-        **{"bbox": [left, top, right - left, bottom - top], "area": area},
+        **{"segmentation": shape, "iscrowd": int(crowd or 0), "bbox": [left, top, right - left, bottom - top]},
+        "area": float(import_coco().mask.area(to_rle(shape, height, width)) if area is None else area),
     }
     return sound, beyond
 
 
+def checked_shape(shape: Any, height: int, width: int, where: str) -> tuple[Any, bool]:
+    """A `segmentation` that pycocotools can take, and whether it reaches beyond its picture. Polygons lose those of
+    less than three corners; whether a text of run lengths is whole is checked when it is decoded.
+
+    Raises:
+        Drop: no polygon.
+        CrissCrossError: neither polygons nor run lengths of this size; a corner more than a million pixels away, or an
+            outline of more than four million.
+    """
+    if isinstance(shape, list):
+        return _polygons(shape, height, width, where)
+    if isinstance(shape, dict):
+        return _run_lengths(shape, height, width, where), False
+    raise CrissCrossError(f"{where}: segmentation must be polygons or run lengths, got {shape!r:.40}")
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
+    """Whether a value is a number that C code can take: NaN, infinities and 10**30 are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e18 < value < 1e18
 
 
 def _polygons(shape: list[Any], height: int, width: int, where: str) -> tuple[list[list[float]], bool]:
     kept, beyond = [], False
     for polygon in shape:
         if not isinstance(polygon, list) or len(polygon) % 2 or not all(map(_is_number, polygon)):
-            raise CrissCrossError(f"{where}: a polygon must be a list x, y, x, y, ..., got {str(polygon)[:60]}")
+            raise CrissCrossError(f"{where}: a polygon must be a list x, y, x, y, ..., got {polygon!r:.60}")
         if len(polygon) < 2 * CORNERS:
             continue
         x, y = polygon[0::2], polygon[1::2]
-        if min(x) < -BEYOND or min(y) < -BEYOND or max(x) > width + BEYOND or max(y) > height + BEYOND:
+        left, right, top, bottom = min(x), max(x), min(y), max(y)
+        if left < -BEYOND or top < -BEYOND or right > width + BEYOND or bottom > height + BEYOND:
             beyond = True
+            if (far := max(right, bottom, -left, -top)) > FARTHEST:
+                raise CrissCrossError(
+                    f"{where}: a polygon has a corner {far:g} pixels away, its picture is {width} x {height}; mend or "
+                    "remove this annotation"
+                )
+        # No outline is longer than as many times across as there are corners.
+        if len(x) * max(right - left, bottom - top) > LONGEST and (length := _outline(x, y)) > LONGEST:
+            raise CrissCrossError(
+                f"{where}: a polygon has an outline of {length:.0f} pixels, at most {LONGEST:.0f} are read; store this "
+                "mask as run lengths"
+            )
         kept.append(polygon)
     if not kept:
         raise Drop("with an empty mask")
     return kept, beyond
 
 
+def _outline(x: list[float], y: list[float]) -> float:
+    """Steps along a closed polygon, each to one of the eight neighbours."""
+    places = np.array([x, y], np.float64)
+    return float(np.abs(places - np.roll(places, 1, axis=1)).max(0).sum())
+
+
 def _run_lengths(shape: dict[str, Any], height: int, width: int, where: str) -> dict[str, Any]:
     size, counts = shape.get("size"), shape.get("counts")
     if size != [height, width]:
-        raise CrissCrossError(f"{where}: run lengths of size {size}, but its picture is [{height}, {width}]")
+        raise CrissCrossError(f"{where}: run lengths of size {size!r:.60}, but its picture is [{height}, {width}]")
     if isinstance(counts, list):
-        if not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != height * width:
+        if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != height * width:
             raise CrissCrossError(f"{where}: its run lengths do not add up to {height} x {width} pixels")
     elif not isinstance(counts, str):
-        raise CrissCrossError(f"{where}: counts of run lengths must be a list or a text, got {str(counts)[:40]!r}")
-    return shape
+        raise CrissCrossError(f"{where}: counts of run lengths must be a list or a text, got {counts!r:.40}")
+    return {"size": [height, width], "counts": counts}
 
 
 def _box_of(shape: Any, height: int, width: int) -> list[float]:
@@ -156,6 +190,8 @@ def check_text(counts: str, pixels: int) -> None:
             raise ValueError(f"no such character: {character!r}")
         value |= (piece & 31) << shift
         shift += 5
+        if shift > 60:
+            raise ValueError("a number of more than 60 bits")
         if piece & 32:
             continue
         if piece & 16:

@@ -1,16 +1,19 @@
 """The nouns of the data room."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
+from crisscross.config.rules import one_line
 from crisscross.errors import CrissCrossError
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture and its mask on disk; `name` is unique within a split."""
+    """One picture and its mask on disk; `name` is unique within a split: saved predictions and messages go by it."""
 
     name: str
     picture: Path
@@ -25,6 +28,11 @@ class DataSet:
     `void` mean "counts nowhere" and are read as `ignore`. Where masks hold other numbers, `labels` maps each stored
     value to its class (or to `ignore`). `flip_pairs` are classes that change places when a picture is mirrored.
     `video`: the pictures are frames of videos, and their names are the video's and the frame's number; see `clips.py`.
+
+    Raises:
+        CrissCrossError: class names that are no text or not unique; a number of classes outside 1..255; a palette that
+            is not one colour of 0..255 for each; an `ignore`, `void` or stored value outside 0..255; an
+            `ignore` that is a class; `labels` or `flip_pairs` beyond the classes.
     """
 
     name: str
@@ -39,11 +47,38 @@ class DataSet:
     flip_pairs: tuple[tuple[int, int], ...] = ()
     video: bool = False
 
+    def __post_init__(self) -> None:
+        where = f"{self.root}: the data set {self.name!r}"
+        check_class_names(self.classes, f"{where}: `classes`")
+        count = len(self.classes)
+        if len(self.palette) != count or not all(map(_is_colour, self.palette)):
+            raise CrissCrossError(
+                f"{where}: palette must hold one (red, green, blue) of 0..255 for each of {count} classes"
+            )
+        for name, values in (("ignore", [self.ignore]), ("void", self.void), ("labels", self.labels or ())):
+            if wrong := [value for value in values if not _is_byte(value)]:
+                raise CrissCrossError(f"{where}: {name} must be whole numbers 0..255, got {wrong[0]!r}")
+        if self.ignore < count:
+            raise CrissCrossError(
+                f"{where}: ignore is {self.ignore}, a class (0..{count - 1}); list classes that count nowhere in void"
+            )
+        for stored, number in (self.labels or {}).items():
+            if number != self.ignore and not (_is_byte(number) and number < count):
+                raise CrissCrossError(
+                    f"{where}: labels reads {stored} as {number!r}, but classes are 0..{count - 1} (ignore "
+                    f"{self.ignore}); count them from 0"
+                )
+        flat = [number for pair in self.flip_pairs for number in pair]
+        if len(flat) != 2 * len(self.flip_pairs) or len(set(flat)) < len(flat) or not set(flat) <= set(range(count)):
+            raise CrissCrossError(
+                f"{where}: flip_pairs must be pairs of classes 0..{count - 1}, no class in two, got {self.flip_pairs}"
+            )
+
     def split(self, name: str) -> tuple[Pair, ...]:
         """The pairs of one split.
 
         Raises:
-            CrissCrossError: there is no such split, or it is empty.
+            CrissCrossError: there is no such split, it is empty, or two of its pairs have one name.
         """
         if name not in self.splits:
             reason = f" ({self.note})" if self.note else ""
@@ -54,7 +89,53 @@ class DataSet:
             reason = f" ({self.note})" if self.note else ""
             advice = f"; list its picture names in {name}.txt" if self.note and self.name == "folder" else ""
             raise CrissCrossError(f"{self.root}: the split {name!r} is empty{reason}{advice}")
+        for pair, text in name_clashes(name, self.splits[name]):
+            raise CrissCrossError(f"{pair.picture}: {text}")
         return self.splits[name]
+
+
+def name_clashes(split: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str]]:
+    """Every pair of a split that has the name of an earlier, different one, and what to say of it."""
+    seen: dict[str, Pair] = {}
+    for pair in pairs:
+        if (other := seen.setdefault(pair.name, pair)) != pair:
+            yield (
+                pair,
+                f"in the split {split!r} {pair.name!r} is also the name of {other.picture}, but predictions are saved "
+                "by name; make them differ, by the folder perhaps",
+            )
+
+
+def is_line(value: Any) -> bool:
+    """Whether a value is a text of one line: not blank, of a length that can be shown, without control characters."""
+    return isinstance(value, str) and bool(value.strip()) and one_line(value)
+
+
+def check_class_names(names: Iterable[Any], what: str, most: int = 255) -> None:
+    """Refuse names that cannot tell classes apart, or that no file could hold.
+
+    Raises:
+        CrissCrossError: none or more than `most`; one that is blank, no text of one line, or there twice. `what` begins
+            the message.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if not is_line(name):
+            raise CrissCrossError(f"{what} must be names, got {name!r:.60}; put quotes around it")
+        if name in seen:
+            raise CrissCrossError(f"{what} names {name!r} twice; each class needs a name of its own")
+        seen.add(name)
+    if not 1 <= len(seen) <= most:
+        raise CrissCrossError(f"{what} must hold at least one and at most {most} names, got {len(seen)}")
+
+
+def _is_byte(value: Any) -> bool:
+    # NumPy's whole numbers are Integral, and so are True and False.
+    return type(value) is not bool and isinstance(value, Integral) and 0 <= int(value) <= 255
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 3 and all(map(_is_byte, value))
 
 
 def existing_folder(root: str | os.PathLike[str]) -> Path:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from crisscross.config import hint
-from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.layout import read_lines
+from crisscross.config.documents import read_yaml
+from crisscross.data.dataset import DataSet, Pair, check_class_names, existing_folder, is_line
+from crisscross.data.layout import name_key, needed_file, needed_folder, pictures_in, read_lines
 from crisscross.data.palette import default_palette
 from crisscross.data.reading import is_picture_file
 from crisscross.errors import CrissCrossError
@@ -37,12 +38,12 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
     ignore, void = _ignored(values, len(classes), root / DESCRIPTION)
     folders = {key: values.get(key, key) for key in ("images", "masks")}
     for key, value in folders.items():
-        if not isinstance(value, str) or not value.strip("./"):
-            raise CrissCrossError(f"{root / DESCRIPTION}: {key} must be the name of a folder, got {value!r}")
+        if not is_line(value) or not value.strip("./"):
+            raise CrissCrossError(f"{root / DESCRIPTION}: {key} must be the name of a folder, got {value!r:.80}")
     pairs = _pairs(root, folders["images"], folders["masks"])
     splits, note = _splits(root, values.get("splits"), pairs)
     if not isinstance(video := values.get("video", False), bool):
-        raise CrissCrossError(f"{root / DESCRIPTION}: video must be true or false, got {video!r}")
+        raise CrissCrossError(f"{root / DESCRIPTION}: video must be true or false, got {video!r:.80}")
     if video and note.startswith(HELD_OUT_NOTE):
         raise CrissCrossError(
             f"{root}: frames of videos need train.txt and val.txt: single frames held out would be neighbours of those "
@@ -52,16 +53,9 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
 
 
 def _description(path: Path) -> dict[str, Any]:
-    import yaml
-
     if not path.is_file():
         raise CrissCrossError(f"{path}: no such file; it must at least hold `classes: [first, second, ...]`")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CrissCrossError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise CrissCrossError(f"{path}: cannot be read: {error.strerror}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict) or not isinstance(values.get("classes"), list) or not values["classes"]:
         raise CrissCrossError(f"{path}: `classes` must be a list of names")
     for key in values:
@@ -70,27 +64,25 @@ def _description(path: Path) -> dict[str, Any]:
     return values
 
 
+def _name(value: Any) -> Any:
+    """What YAML made of a name, as it was written where that is known: it reads 7 as a number."""
+    return str(value) if type(value) is int else value
+
+
 def _classes(given: list[Any], path: Path) -> tuple[str, ...]:
-    for name in given:
-        # YAML reads a bare yes, no or null as something other than text.
-        if name is None or isinstance(name, bool) or not str(name).strip():
-            raise CrissCrossError(f"{path}: `classes` must be names, got {name!r}; put quotes around it")
-    classes = tuple(str(name) for name in given)
+    classes = tuple(map(_name, given))
+    check_class_names(classes, f"{path}: `classes`")
     if len(classes) < 2:
         raise CrissCrossError(f"{path}: `classes` must name at least two classes, got {list(classes)}")
-    if twice := sorted({name for name in classes if classes.count(name) > 1}):
-        raise CrissCrossError(f"{path}: `classes` names {twice[0]!r} twice; each class needs a name of its own")
-    if len(classes) > 255:
-        raise CrissCrossError(f"{path}: `classes` must hold at most 255 names, got {len(classes)}")
     return classes
 
 
 def _ignored(values: dict[str, Any], classes: int, path: Path) -> tuple[int, tuple[int, ...]]:
     ignore, void = values.get("ignore", 255), values.get("void", [])
     if type(ignore) is not int or not classes <= ignore <= 255:
-        raise CrissCrossError(f"{path}: ignore must be a whole number {classes}..255, got {ignore!r}")
+        raise CrissCrossError(f"{path}: ignore must be a whole number {classes}..255, got {ignore!r:.80}")
     if not isinstance(void, list) or any(type(value) is not int or not 0 <= value <= 255 for value in void):
-        raise CrissCrossError(f"{path}: void must be a list of whole numbers 0..255, got {void!r}")
+        raise CrissCrossError(f"{path}: void must be a list of whole numbers 0..255, got {void!r:.80}")
     if taken := [value for value in void if value < classes]:
         raise CrissCrossError(f"{path}: void holds {taken[0]}, which is a class (0..{classes - 1})")
     return ignore, tuple(void)
@@ -104,7 +96,7 @@ def _palette(given: Any, classes: int, path: Path) -> tuple[tuple[int, int, int]
         if any(type(channel) is not int for colour in palette for channel in colour):
             raise TypeError("not whole numbers")
     except (TypeError, ValueError) as error:
-        raise CrissCrossError(f"{path}: palette must be a list of [red, green, blue], got {given!r}") from error
+        raise CrissCrossError(f"{path}: palette must be a list of [red, green, blue], got {given!r:.80}") from error
     if len(palette) != classes:
         raise CrissCrossError(f"{path}: palette has {len(palette)} colours for {classes} classes")
     for colour in palette:
@@ -114,21 +106,30 @@ def _palette(given: Any, classes: int, path: Path) -> tuple[tuple[int, int, int]
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise CrissCrossError(f"{folder}: no such folder")
+    """Image files by the key of their name, see `name_key`."""
     found: dict[str, Path] = {}
-    for path in sorted(path for path in folder.rglob("*") if is_picture_file(path)):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise CrissCrossError(f"{path}: {found[name].name} has the same name; rename or remove one of them")
-        found[name] = path
+    for path in pictures_in(needed_folder(folder, f"another one can be named in {DESCRIPTION}"), deep=True):
+        key = name_key(_stem(folder, path))
+        if key in found:
+            forms = " but for NFC/NFD" if _stem(folder, found[key]) != _stem(folder, path) else ""
+            raise CrissCrossError(f"{path}: {found[key].name} has the same name{forms}; rename or remove one of them")
+        found[key] = path
     return found
 
 
+def _stem(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
 def _pairs(root: Path, images: str, masks: str) -> dict[str, Pair]:
-    mask_of = _pictures(root / masks)
-    pictures = _pictures(root / images)
-    return {name: Pair(name, path, mask_of.get(name, root / masks / f"{name}.png")) for name, path in pictures.items()}
+    """Every image with its mask, or the place where that should be, by the key of its name."""
+    mask_of, image_of, pairs = _pictures(root / masks), _pictures(root / images), {}
+    if (root / images).samefile(root / masks):
+        raise CrissCrossError(f"{root / DESCRIPTION}: images and masks must be two folders, both are {masks!r:.80}")
+    for key, path in image_of.items():
+        name = _stem(root / images, path)
+        pairs[key] = Pair(name, path, mask_of.get(key, root / masks / f"{name}.png"))
+    return pairs
 
 
 def _splits(root: Path, given: Any, pairs: dict[str, Pair]) -> tuple[dict[str, tuple[Pair, ...]], str]:
@@ -136,9 +137,9 @@ def _splits(root: Path, given: Any, pairs: dict[str, Pair]) -> tuple[dict[str, t
         given = {name: f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()}
         if "train" not in given:
             return _without_train_list(root, given, pairs)
-    if not isinstance(given, dict) or not all(isinstance(path, str) for path in given.values()):
-        raise CrissCrossError(f"{root / DESCRIPTION}: splits must map split names to list files, got {given!r}")
-    return {str(name): _listed(root / path, pairs) for name, path in given.items()}, ""
+    if not isinstance(given, dict) or not all(is_line(_name(word)) for item in given.items() for word in item):
+        raise CrissCrossError(f"{root / DESCRIPTION}: splits must map split names to list files, got {given!r:.80}")
+    return {_name(name): _listed(root / _name(path), pairs) for name, path in given.items()}, ""
 
 
 def _without_train_list(
@@ -147,7 +148,7 @@ def _without_train_list(
     """`train` is whatever no list holds; without a `val` list a part of it, chosen by name, is held out."""
     splits = {name: _listed(root / path, pairs) for name, path in given.items()}
     listed = {pair.name for split in splits.values() for pair in split}
-    free = {name: pair for name, pair in pairs.items() if name not in listed}
+    free = {pair.name: pair for pair in pairs.values() if pair.name not in listed}
     note = f"no list train.txt: train is the {len(free)} pictures that no other list holds"
     if "val" not in given:
         order = sorted(free, key=_checksum)
@@ -163,14 +164,13 @@ def _checksum(name: str) -> int:
 
 
 def _listed(path: Path, pairs: dict[str, Pair]) -> tuple[Pair, ...]:
-    if not path.is_file():
-        raise CrissCrossError(f"{path}: no such split list")
     chosen = []
-    for number, name in enumerate(read_lines(path), 1):
+    for number, name in enumerate(read_lines(needed_file(path, "it is a list of a split: one name a line")), 1):
         if not name:
             continue
-        pair = pairs.get(name) or (pairs.get(name.rsplit(".", 1)[0]) if is_picture_file(Path(name)) else None)
+        key = name_key(name)
+        pair = pairs.get(key) or (pairs.get(key.rsplit(".", 1)[0]) if is_picture_file(Path(name)) else None)
         if pair is None:
-            raise CrissCrossError(f"{path}, line {number}: no picture named {name!r}")
+            raise CrissCrossError(f"{path}, line {number}: no picture named {name!r:.200}")
         chosen.append(pair)
     return tuple(chosen)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.layout import absent, needed_folder, pictures_in, read_names
+from crisscross.data.layout import absent, either_form, needed_folder, pictures_in, read_names
 from crisscross.data.palette import hex_palette
 from crisscross.files import joined
 
@@ -50,7 +50,7 @@ def _pairs(root: Path, split: str, fix: str) -> tuple[Pair, ...]:
     listed = root / f"{split}_id.txt"
     if listed.is_file():
         names = [name.removesuffix(".jpg") for name in read_names(listed, fix)]
-        pictures = [joined(images, f"{name}.jpg") for name in names]
+        pictures = [either_form(joined(images, f"{name}.jpg")) for name in names]
     else:
         pictures = pictures_in(images)
-    return tuple(Pair(path.stem, path, masks / f"{path.stem}.png") for path in pictures)
+    return tuple(Pair(path.stem, path, either_form(masks / f"{path.stem}.png")) for path in pictures)

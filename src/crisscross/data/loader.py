@@ -5,7 +5,7 @@ import multiprocessing.connection
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from crisscross.config import Experiment, InstanceExperiment, TrainConfig
 from crisscross.config.instances import InstanceTrainConfig
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.open_files import allow_open_files
+from crisscross.data.opencv_resize import agreeing_opencv
 from crisscross.data.preprocess import normalise
 from crisscross.data.reading import read_pair
 from crisscross.errors import CrissCrossError
@@ -37,21 +38,23 @@ def seed_for(*words: int) -> int:
 class Batch:
     """`pictures` float32 [B, 3, H, W] normalised, `labels` uint8 [B, H, W], `names` of the pictures.
 
-    Of clips, the T frames of one lie behind those of the other, and so do the labels of its labelled frames.
+    Of clips, the T frames of one lie behind those of the other, and so do the labels of its labelled frames. `found`
+    are the values that occur in `labels`, the ignored one among them.
     """
 
     pictures: Tensor
     labels: Tensor
     names: list[str]
+    found: frozenset[int]
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from where copies to a GPU run beside other work."""
-        return Batch(self.pictures.pin_memory(), self.labels.pin_memory(), self.names)
+        return replace(self, pictures=self.pictures.pin_memory(), labels=self.labels.pin_memory())
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
         pictures, labels = (tensor.to(device, non_blocking=True) for tensor in (self.pictures, self.labels))
-        return Batch(pictures, labels, self.names)
+        return replace(self, pictures=pictures, labels=labels)
 
 
 class Samples(Dataset):
@@ -72,6 +75,9 @@ class TrainingSamples(Samples):
     ) -> None:
         self.dataset, self.pairs, self.read = dataset, pairs, read
         self.experiment: Experiment = experiment
+        if experiment.preprocess.resize == "opencv":
+            # Before processes that read are forked, which then have no threads of OpenCV's to end.
+            agreeing_opencv()
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
 
     def pair_at(self, n: int) -> Pair:
@@ -87,19 +93,25 @@ class TrainingSamples(Samples):
         return int(self.order[place])
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor, str]:
+        pair = self.pair_at(n)
+        picture, mask = (torch.from_numpy(array) for array in self.read(pair, self.dataset))
+        picture, labels = self.augmented(picture.permute(2, 0, 1), mask, n)
+        return picture[0], labels, pair.name
+
+    def augmented(self, picture: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """uint8 [3, H, W] or a clip's [T, 3, H, W], and its labels, as sample n has them: float32 [1 or T, 3, H, W]."""
         from crisscross.data.transforms import augment, pad
 
-        pair, experiment = self.pair_at(n), self.experiment
+        experiment, ignore = self.experiment, self.dataset.ignore
         generator = torch.Generator().manual_seed(seed_for(experiment.train.seed, 1, n))
-        picture, mask = (torch.from_numpy(array) for array in self.read(pair, self.dataset))
-        ignore, flip_pairs = self.dataset.ignore, experiment.data.flip_pairs or self.dataset.flip_pairs
+        flip_pairs = experiment.data.flip_pairs or self.dataset.flip_pairs
         mean, order = experiment.preprocess.mean, experiment.preprocess.order
         colour = mean if order == "rgb" else mean[::-1]
         picture, mask = augment(
-            picture.permute(2, 0, 1), mask, experiment.augment, ignore, generator, flip_pairs, colour
+            *(picture, mask, experiment.augment, ignore, generator, flip_pairs, colour),
+            rule=experiment.preprocess.resize,
         )
-        normal = normalise(picture, experiment.preprocess)[0]
-        return (*pad(normal, mask, experiment.augment.crop, ignore), pair.name)
+        return pad(normalise(picture, experiment.preprocess), mask, experiment.augment.crop, ignore)
 
 
 def check_share(train: TrainConfig | InstanceTrainConfig, processes: int) -> None:
@@ -116,12 +128,19 @@ def check_share(train: TrainConfig | InstanceTrainConfig, processes: int) -> Non
 
 
 def training_batches(
-    samples: Samples, start: int, process: int = 0, processes: int = 1, workers: int = 0, collate: Collate | None = None
+    samples: Samples,
+    start: int,
+    process: int = 0,
+    processes: int = 1,
+    workers: int = 0,
+    collate: Collate | None = None,
+    pin: bool = False,
 ) -> Iterator[Any]:
     """Batches from iteration `start` to the end of training, `train.accumulate` of them for each iteration.
 
     Iteration t uses samples t * batch .. (t + 1) * batch - 1, shared out evenly among the processes. `collate` makes a
-    batch of a list of samples: a `Batch` where none is given.
+    batch of a list of samples: a `Batch` where none is given. `pin` puts batches into page-locked memory, which a GPU
+    wants.
 
     Raises:
         CrissCrossError: the batch cannot be shared out evenly; raised when the first batch is asked for.
@@ -129,14 +148,13 @@ def training_batches(
     train = samples.experiment.train
     check_share(train, processes)
     share = train.batch // processes
-    places = [t * train.batch + process * share + j for t in range(start, train.iterations) for j in range(share)]
     loader = DataLoader(
         _Guarded(samples),
         batch_size=share // train.accumulate,
-        sampler=places,
+        sampler=_Places(train, start, process * share, share),
         num_workers=workers,
         collate_fn=collate or _collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin,
         worker_init_fn=_start_worker,
         # The loader draws a seed for its workers, which nothing here uses: not from the model's own stream of chance.
         generator=torch.Generator(),
@@ -145,24 +163,43 @@ def training_batches(
 
 
 def evaluation_pictures(
-    dataset: DataSet, pairs: tuple[Pair, ...], workers: int = 0
+    dataset: DataSet, pairs: tuple[Pair, ...], workers: int = 0, pin: bool = False
 ) -> Iterator[tuple[Tensor, Tensor, str]]:
     """Whole pictures uint8 [3, H, W], their masks uint8 [H, W] and names, in order, untouched.
+
+    `pin`: in page-locked memory, from where copies to a GPU run beside other work.
 
     Raises:
         CrissCrossError: a pair cannot be read; raised when its turn comes.
     """
-    yield from guarded_items(EvaluationSamples(dataset, pairs), workers)
+    yield from guarded_items(EvaluationSamples(dataset, pairs), workers, pin)
 
 
-def guarded_items(samples: Dataset, workers: int) -> Iterator[Any]:
-    """The items of samples that have a length, in order, read by `workers` processes.
+def guarded_items(samples: Dataset, workers: int, pin: bool = False) -> Iterator[Any]:
+    """The items of samples that have a length, in order, read by `workers` processes; `pin` as above.
 
     Raises:
         CrissCrossError: whatever a sample raises, when its turn comes, or a process that reads died.
     """
-    loader = DataLoader(_Guarded(samples), batch_size=None, num_workers=workers, worker_init_fn=_start_worker)
+    loader = DataLoader(
+        _Guarded(samples), batch_size=None, num_workers=workers, worker_init_fn=_start_worker, pin_memory=pin
+    )
     yield from _raise_errors(loader)
+
+
+class _Places:
+    """The samples of one process: those from `first` on of each iteration's, `share` of them."""
+
+    def __init__(self, train: TrainConfig | InstanceTrainConfig, start: int, first: int, share: int) -> None:
+        self.train, self.start, self.first, self.share = train, start, first, share
+
+    def __iter__(self) -> Iterator[int]:
+        for iteration in range(self.start, self.train.iterations):
+            begin = iteration * self.train.batch + self.first
+            yield from range(begin, begin + self.share)
+
+    def __len__(self) -> int:
+        return max(self.train.iterations - self.start, 0) * self.share
 
 
 class _Guarded(Dataset):
@@ -239,7 +276,9 @@ def _collate(samples: list[tuple[Tensor, Tensor, str] | CrissCrossError]) -> Bat
     stacked = torch.stack(pictures), torch.stack(labels)
     if stacked[0].dim() == 5:
         stacked = stacked[0].flatten(0, 1), stacked[1].flatten(0, 1)
-    return Batch(*stacked, names)
+    # Here, because here is a process that reads: the one that trains has other things to do.
+    found = frozenset(torch.bincount(stacked[1].flatten()).nonzero().flatten().tolist())
+    return Batch(*stacked, names, found)
 
 
 def _start_worker(worker: int) -> None:

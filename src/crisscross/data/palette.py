@@ -1,4 +1,4 @@
-"""Colours of classes: by the rule of Pascal VOC, or from a compact text."""
+"""Colours of classes: by the rule of Pascal VOC, or from a compact text; and names where there are none."""
 
 Palette = tuple[tuple[int, int, int], ...]
 
@@ -21,6 +21,11 @@ def voc_palette(count: int) -> Palette:
 def default_palette(classes: int) -> Palette:
     """Colours for classes that come without any: Pascal VOC's without its black first one."""
     return voc_palette(classes + 1)[1:]
+
+
+def default_names(classes: int) -> tuple[str, ...]:
+    """Names for classes that come without any: class 0, class 1, ..."""
+    return tuple(f"class {number}" for number in range(classes))
 
 
 def hex_palette(text: str) -> Palette:

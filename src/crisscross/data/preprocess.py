@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisscross.config import PreprocessConfig
+from crisscross.data.opencv_resize import resize
 
 
 def fit_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]:
@@ -16,13 +17,18 @@ def fit_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
-def resize_to_scale(picture: Tensor, scale: tuple[int, int] | None) -> Tensor:
-    """Resize uint8 [3, H, W] or [B, 3, H, W] to fit `scale` (width, height), bilinear, not antialiased as published."""
+def resize_to_scale(picture: Tensor, scale: tuple[int, int] | None, rule: str = "opencv") -> Tensor:
+    """Resize uint8 [3, H, W] or [B, 3, H, W] to fit `scale` (width, height), bilinear, not antialiased as published.
+
+    `rule` is that of `preprocess.resize`.
+    """
     if scale is None:
         return picture
     size = fit_size(picture.shape[-2], picture.shape[-1], scale)
     if size == tuple(picture.shape[-2:]):
         return picture
+    if rule == "opencv":
+        return resize(picture, size)
     batch = picture.view(-1, *picture.shape[-3:]).float()
     resized = functional.interpolate(batch, size, mode="bilinear", align_corners=False)
     return resized.round_().clamp_(0, 255).to(torch.uint8).view(*picture.shape[:-2], *size)

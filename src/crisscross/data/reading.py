@@ -1,9 +1,6 @@
 """From files (or PIL pictures, or arrays) to uint8 arrays, with one clear line for everything that cannot be read."""
 
 import os
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +8,13 @@ import numpy as np
 
 from crisscross.data.advice import colour_advice, label_advice, legal_values
 from crisscross.data.dataset import DataSet, Pair
+from crisscross.data.decoding import MOST_PIXELS, one_line_errors, opened
+from crisscross.data.heads import FLOATING_POINT, Samples, orientation, tag_samples
 from crisscross.errors import CrissCrossError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
-EXIF_ORIENTATION = 0x0112
+COLOUR_MASK = "a colour mask"
+LARGEST_16_BIT = 65535
 
 
 def is_picture_file(path: Path) -> bool:
@@ -22,67 +22,109 @@ def is_picture_file(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
-def read_picture(source: "str | os.PathLike[str] | np.ndarray | Any") -> np.ndarray:
+def read_picture(
+    source: "str | os.PathLike[str] | np.ndarray | Any", most_pixels: int | None = MOST_PIXELS
+) -> np.ndarray:
     """RGB uint8 [H, W, 3] of a path, a PIL picture or an array.
 
-    Grey and palette pictures become RGB, transparency is laid over black, EXIF rotation is applied. 16-bit grey is
-    divided by 256 when read from a file or PIL picture.
+    Grey and palette pictures become RGB, transparency is laid over black, EXIF rotation is applied, of 16 bits the
+    upper 8 are read; docs/data.md lists what is accepted. A file of more than `most_pixels` pixels is not decoded.
 
     Raises:
-        CrissCrossError: missing, empty, truncated or unreadable file; floating-point or oddly shaped array.
+        CrissCrossError: missing, empty, damaged or unreadable file; one of a kind that is not accepted; floating-point
+            or oddly shaped array.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, (str, os.PathLike)):
-        return _to_rgb(_open(Path(source), exif=True), str(source))
+        with opened(Path(source), decode=True, most_pixels=most_pixels) as (picture, samples):
+            return _to_rgb(_upright(picture), samples)
     if hasattr(source, "convert"):
-        with _one_line_errors("picture"):
-            return _to_rgb(_upright(source), "picture")
+        from PIL import ImageOps
+
+        with one_line_errors("picture"):
+            # Pillow decodes some TIFF files wrongly, whoever opens them.
+            given = tag_samples(source.tag_v2, "picture") if hasattr(source, "tag_v2") else None
+            return _to_rgb(ImageOps.exif_transpose(source), given)
     raise CrissCrossError(f"a picture must be a path, a PIL picture or a uint8 array, got {type(source).__name__}")
 
 
 def read_mask(path: str | os.PathLike[str], advice: str = "") -> np.ndarray:
-    """Class numbers uint8 [H, W] of an index or palette picture, values as stored.
+    """Class numbers uint8 [H, W] of an index, grey or palette picture, values as stored.
 
     `advice` ends the line about a colour mask.
 
     Raises:
-        CrissCrossError: missing, empty, truncated or unreadable file; a colour mask; 16-bit values above 255.
+        CrissCrossError: missing, empty, damaged or unreadable file; a colour mask; one that was compressed with loss or
+            is to be turned by its EXIF data; values above 255.
     """
-    picture = _open(Path(path), exif=False)
-    if picture.mode in ("P", "L", "1"):
-        # Mode 1 holds 0 and 1 here, not 0 and 255.
-        return np.asarray(picture).astype(np.uint8)
-    values = np.asarray(picture)
-    if picture.mode.startswith("I"):
-        if illegal := {int(values.min()), int(values.max())}.difference(range(256)):
-            raise CrissCrossError(f"{path}: 16-bit mask with value {max(illegal)}; masks hold class numbers 0..255")
-        return values.astype(np.uint8)
-    if picture.mode == "RGB" and bool((values == values[..., :1]).all()):
-        return np.ascontiguousarray(values[..., 0])
-    raise CrissCrossError(f"{path}: {colour_mask(picture.mode)}{advice}")
+    with opened(Path(path), decode=True) as (picture, samples):
+        if problem := mask_problem(picture, samples):
+            raise CrissCrossError(f"{path}: {problem}{advice if problem.startswith(COLOUR_MASK) else ''}")
+        values = np.asarray(picture)
+        if picture.mode in ("P", "L", "1"):
+            # Mode 1 holds 0 and 1 here, not 0 and 255.
+            return _stored(values.astype(np.uint8), samples, 1 if picture.mode == "1" else 255)
+        if picture.mode.startswith("I"):
+            values = _stored(values, samples, max(samples.largest, LARGEST_16_BIT))
+            if illegal := {int(values.min()), int(values.max())}.difference(range(256)):
+                raise CrissCrossError(f"{path}: 16-bit mask with value {max(illegal)}; masks hold class numbers 0..255")
+            return values.astype(np.uint8)
+        if bool((values == values[..., :1]).all()):
+            return _stored(np.ascontiguousarray(values[..., 0]), samples, 255)
+        raise CrissCrossError(f"{path}: {colour_mask(picture.mode)}{advice}")
+
+
+def _stored(values: np.ndarray, samples: Samples, top: int) -> np.ndarray:
+    """Grey as stored of grey as decoded, which was scaled to 0..`top` and perhaps turned round."""
+    if samples.inverted:
+        values = top - values
+    if samples.largest == top:
+        return values
+    table = (np.arange(top + 1, dtype=np.int64) * samples.largest + top // 2) // top
+    return table.astype(values.dtype)[values]
+
+
+def mask_problem(picture: Any, samples: Samples) -> str:
+    """Why an opened file can be no mask, as far as its head tells; empty where it can.
+
+    RGB may be grey, which only the pixels tell.
+    """
+    if samples.lossy:
+        return (
+            f"a mask compressed with loss ({samples.lossy}): it invents classes beside every edge; write it again from "
+            "its source as PNG (converting this file keeps the damage)"
+        )
+    if samples.turn != 1 or orientation(picture) != 1:
+        return "its EXIF data say that it is to be turned, which masks are not; save it upright, without EXIF data"
+    if picture.mode == "RGB" and samples.largest > 255:
+        return "16-bit colours; masks must be index or palette pictures holding class numbers 0..255"
+    if picture.mode in ("1", "L", "P", "RGB") and not samples.extra:
+        return ""
+    return "" if picture.mode.startswith("I") else colour_mask(picture.mode)
 
 
 def colour_mask(mode: str) -> str:
     """What to say of a mask in a PIL mode that holds no class numbers."""
-    return f"a colour mask (mode {mode}); masks must be index or palette pictures holding class numbers 0..255"
+    return f"{COLOUR_MASK} (mode {mode}); masks must be index or palette pictures holding class numbers 0..255"
 
 
-def read_header(path: str | os.PathLike[str], exif: bool) -> tuple[str, int, int]:
-    """PIL mode, width and height of a picture file, without decoding it.
+def read_header(
+    path: str | os.PathLike[str], mask: bool = False, most_pixels: int | None = MOST_PIXELS
+) -> tuple[int, int]:
+    """Width and height of a picture (after EXIF rotation) or mask, without decoding it.
 
-    With `exif` the size is that after EXIF rotation, as far as the head of the file tells: a PNG may hold its EXIF
-    behind the pixels.
+    The head of a file tells: a PNG may hold its EXIF data behind the pixels.
 
     Raises:
-        CrissCrossError: missing, empty or unreadable file.
+        CrissCrossError: missing, empty or unreadable file, or one of a kind that is not accepted.
     """
-    with _opened(Path(path)) as picture:
-        width, height = picture.size
-        # Asking a PNG for EXIF that is not in its head decodes it; PIL itself turns a TIFF and its size.
-        ask = exif and picture.format != "TIFF" and (picture.format != "PNG" or "exif" in picture.info)
-        turned = ask and picture.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8)
-        return (picture.mode, height, width) if turned else (picture.mode, width, height)
+    with opened(Path(path), decode=False, most_pixels=most_pixels) as (picture, samples):
+        if mask and (problem := mask_problem(picture, samples)):
+            raise CrissCrossError(f"{path}: {problem}")
+        # Some versions of Pillow give the size of a TIFF as it is after turning.
+        width, height = (picture.tag_v2[256], picture.tag_v2[257]) if picture.format == "TIFF" else picture.size
+        return (height, width) if max(samples.turn, orientation(picture)) >= 5 else (width, height)
 
 
 def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
@@ -126,63 +168,52 @@ def illegal_labels(mask: np.ndarray, dataset: DataSet) -> list[tuple[int, int]]:
     return [(int(value), int(counts[value])) for value in np.flatnonzero(counts) if int(value) not in legal]
 
 
-def _open(path: Path, exif: bool) -> Any:
-    with _opened(path) as picture:
-        picture.load()
-        return _upright(picture) if exif else picture
+def _upright(picture: Any) -> Any:
+    """A decoded picture, turned as its EXIF data say."""
+    from PIL.Image import Transpose
+
+    turn = orientation(picture)
+    if turn == 1:
+        return picture
+
+    turns = (
+        *(Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM, Transpose.TRANSPOSE),
+        *(Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90),
+    )
+    return picture.transpose(turns[turn - 2])
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The PIL picture of a file, not yet decoded; whatever goes wrong with it ends as one line."""
+def _to_rgb(picture: Any, samples: Samples | None) -> np.ndarray:
+    """RGB of a decoded picture; `samples` is None for one that did not come from a file of ours."""
     from PIL import Image
 
-    with _one_line_errors(str(path)):
-        if path.stat().st_size == 0:
-            raise CrissCrossError(f"{path}: empty file (0 bytes)")
-        with path.open("rb") as file, Image.open(file) as picture:
-            yield picture
-
-
-@contextmanager
-def _one_line_errors(name: str) -> Iterator[None]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise CrissCrossError(f"{name}: no such file") from error
-    except UnidentifiedImageError as error:
-        raise CrissCrossError(f"{name}: not a picture") from error
-    # Damaged files make PIL's decoders fail in all these ways.
-    except (
-        *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, OverflowError),
-        *(struct.error, Image.DecompressionBombError),
-    ) as error:
-        raise CrissCrossError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
-
-
-def _upright(picture: Any) -> Any:
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(picture)
-
-
-def _to_rgb(picture: Any, name: str) -> np.ndarray:
+    transparent = picture.info.get("transparency")
     if picture.mode.startswith("I"):
         values = np.asarray(picture)
-        # Mode I has 32 bits a pixel: it may hold 8-bit values or, from older Pillow, a 16-bit file.
-        if picture.mode != "I" or values.max(initial=0) > 255:
+        if samples and samples.largest > LARGEST_16_BIT:
+            raise ValueError("a grey picture of 32 bits; save it as 8-bit grey or RGB")
+        # Mode I in memory may hold 8-bit values or, from older Pillow, a 16-bit file.
+        if samples or picture.mode != "I" or values.max(initial=0) > 255:
             values = values // 256
+        if isinstance(transparent, int):
+            values = np.where(np.asarray(picture) == transparent, 0, values)
         return np.repeat(values.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if picture.mode == "F":
-        raise CrissCrossError(f"{name}: floating-point picture; save it as 8-bit RGB")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        from PIL import Image
-
+        raise ValueError(FLOATING_POINT)
+    if samples and picture.mode == "P" and picture.getextrema()[1] >= len(picture.getpalette() or ()) // 3:
+        raise ValueError("damaged: it holds numbers beyond its palette")
+    if picture.mode == "La":
+        picture = picture.convert("LA")
+    alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa") and not (samples and samples.no_alpha)
+    # Writers of 32-bit BMP leave the fourth byte 0: no alpha, not nothing to be seen.
+    if alpha and picture.format == "BMP" and not picture.getchannel("A").getextrema()[1]:
+        alpha = False
+    if alpha or transparent is not None:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
-    return np.array(picture.convert("RGB"))
+    # An image more would be a third more memory: nothing else holds the former ones any more.
+    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+    return np.array(picture)
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:

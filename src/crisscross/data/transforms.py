@@ -16,20 +16,31 @@ from crisscross.config import AugmentConfig
 from crisscross.config.tree import IMAGENET_MEAN
 from crisscross.data.chance import chance, uniform, whole_number
 from crisscross.data.distortion import photometric_distortion
+from crisscross.data.opencv_resize import resize
 from crisscross.data.preprocess import fit_size
 
 CROP_REDRAWS = 10
 
 
-def random_resize(picture: Image, mask: Mask, config: AugmentConfig, generator: Generator) -> tuple[Image, Mask]:
-    """Resize to fit `config.scale` (or the picture's own size) times a ratio; bilinear picture, nearest mask."""
+def random_resize(
+    picture: Image, mask: Mask, config: AugmentConfig, generator: Generator, rule: str = "opencv"
+) -> tuple[Image, Mask]:
+    """Resize to fit `config.scale` (or the picture's own size) times a ratio; bilinear picture, nearest mask.
+
+    `rule` is that of `preprocess.resize`.
+    """
     height, width = picture.shape[-2:]
     base = config.scale or (width, height)
     ratio = uniform(*config.ratio, generator)
-    size = list(fit_size(height, width, (int(base[0] * ratio), int(base[1] * ratio))))
+    size = fit_size(height, width, (int(base[0] * ratio), int(base[1] * ratio)))
+    if rule == "opencv":
+        return (
+            Image(resize(picture.as_subclass(Tensor), size)),
+            Mask(resize(mask.as_subclass(Tensor), size, mask=True)),
+        )
     return (
-        moves.resize(picture, size, interpolation=InterpolationMode.BILINEAR, antialias=False),
-        moves.resize(mask, size, interpolation=InterpolationMode.NEAREST),
+        moves.resize(picture, list(size), interpolation=InterpolationMode.BILINEAR, antialias=False),
+        moves.resize(mask, list(size), interpolation=InterpolationMode.NEAREST),
     )
 
 
@@ -119,15 +130,17 @@ def augment(
     generator: Generator,
     flip_pairs: Sequence[tuple[int, int]] = (),
     fill: Sequence[float] = IMAGENET_MEAN,
+    rule: str = "opencv",
 ) -> tuple[Tensor, Tensor]:
     """Resize, rotate, crop, flip, distort: uint8 [3, H, W] and [H, W] -> the same kinds, at most `config.crop` large.
 
     A clip's [T, 3, H, W] and [L, H, W] get one draw for all frames.
 
     `flip_pairs` are classes that change places in a mirrored picture, `fill` is the colour (RGB, 0..255) beside a
-    rotated one. With `config.pad` black, what the picture lacks of the crop is added at the end, in black.
+    rotated one, `rule` that of `preprocess.resize`. With `config.pad` black, what the picture lacks of the crop is
+    added at the end, in black.
     """
-    picture, mask = random_resize(Image(picture), Mask(mask), config, generator)
+    picture, mask = random_resize(Image(picture), Mask(mask), config, generator, rule)
     picture, mask = random_rotation(picture, mask, config, ignore, generator, fill)
     picture, mask = random_crop(picture, mask, config, ignore, generator)
     picture, mask = random_flip(picture, mask, config.flip, generator, flip_pairs)

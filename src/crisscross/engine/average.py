@@ -38,18 +38,18 @@ class WeightAverage:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Inside, the network has the averaged weights; afterwards its own again, bit for bit."""
-        self._swap()
+        # All are copied before any is written: a weight may have several names.
+        own = {key: value.clone() for key, value in self._state().items()}
+        self._write(self.tensors)
         try:
             yield
         finally:
-            self._swap()
+            self._write(own)
 
     @torch.no_grad()
-    def _swap(self) -> None:
+    def _write(self, tensors: dict[str, Tensor]) -> None:
         for key, live in self._state().items():
-            kept = live.clone()
-            live.copy_(self.tensors[key])
-            self.tensors[key].copy_(kept)
+            live.copy_(tensors[key])
 
     def fill(self, tensors: dict[str, Tensor]) -> None:
         """Take over a stored average."""

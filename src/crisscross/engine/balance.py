@@ -1,6 +1,5 @@
 """Class weights from the pixels of the training split."""
 
-import sys
 from dataclasses import replace
 from functools import partial
 from statistics import median
@@ -16,6 +15,7 @@ from crisscross.data.threads import each
 from crisscross.engine.together import is_first_process
 from crisscross.errors import CrissCrossError
 from crisscross.progress import Progress
+from crisscross.terminal import say
 
 
 def with_class_weights(experiment: Experiment, dataset: DataSet, earlier: Experiment | None = None) -> Experiment:
@@ -37,7 +37,7 @@ def with_class_weights(experiment: Experiment, dataset: DataSet, earlier: Experi
     weights = median_frequency_weights(dataset, split)
     if is_first_process():
         named = ", ".join(f"{name} {weight:g}" for name, weight in zip(dataset.classes, weights, strict=True))
-        print(f"class weights by median frequency in the split {split!r}: {named}", file=sys.stderr, flush=True)
+        say(f"class weights by median frequency in the split {split!r}: {named}", error=True)
     return replace(experiment, loss=replace(experiment.loss, class_weights=weights))
 
 

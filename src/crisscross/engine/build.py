@@ -13,6 +13,7 @@ from crisscross.checkpoints.start import start_from
 from crisscross.config import Experiment
 from crisscross.engine.norms import settle_norms
 from crisscross.engine.setup import Machine
+from crisscross.layers.modes import lay_out
 from crisscross.models import Segmenter, create_segmenter
 from crisscross.models.memory import settle_memory
 
@@ -48,8 +49,9 @@ def build_network(
     on_gpu = accelerator.device.type == "cuda"
     network, line = settle_norms(segmenter, experiment.train.batch_norm, accelerator.num_processes, on_gpu)
     assert isinstance(network, Segmenter)
-    settle_memory(network, experiment.train, machine.recompute)
-    network = network.to(accelerator.device).to(memory_format=torch.channels_last)
+    lines = (line, settle_memory(network, experiment.train, machine.recompute))
+    network = network.to(accelerator.device)
+    lay_out(network, torch.channels_last)
     if machine.compile:
         network.compile()
-    return network, facts, line
+    return network, facts, "; ".join(filter(None, lines))

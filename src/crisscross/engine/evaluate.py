@@ -18,10 +18,12 @@ from torch import Tensor
 
 from crisscross.data import DataSet, Pair
 from crisscross.data.clips import check_clips, runs
+from crisscross.data.layout import name_key
+from crisscross.data.palette import default_names
 from crisscross.engine.interrupt import Interrupted
 from crisscross.engine.labelling import LabelledPair, labelled_pairs
 from crisscross.errors import CrissCrossError
-from crisscross.layers.modes import evaluating
+from crisscross.layers.modes import device_of, evaluating
 from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
@@ -58,7 +60,7 @@ class Evaluation:
 
 
 def check_classes(segmenter: Segmenter, dataset: DataSet) -> None:
-    """Refuse a data set whose classes are not those of the network.
+    """Refuse a data set whose classes are not those of the network; one whose file told no names takes any names.
 
     Raises:
         CrissCrossError: another number of classes, or other names.
@@ -69,12 +71,11 @@ def check_classes(segmenter: Segmenter, dataset: DataSet) -> None:
             f"{dataset.root}: has {len(theirs)} classes, the network {len(ours)} ({', '.join(ours[:4])}, ...); "
             "evaluate it on the data set that it was trained for"
         )
-    known = [name for name in ours if not name.startswith("class ")]
-    if known and tuple(ours) != tuple(theirs):
-        first = next(index for index, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
-        raise CrissCrossError(
-            f"{dataset.root}: class {first} is {theirs[first]!r} here but {ours[first]!r} in the network"
-        )
+    if tuple(ours) == default_names(len(ours)):
+        return
+    for number, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+        if name_key(our) != name_key(their):
+            raise CrissCrossError(f"{dataset.root}: class {number} is {their!r} here but {our!r} in the network")
 
 
 def choose_device(cpu: bool) -> str:
@@ -122,7 +123,7 @@ def evaluate(
     check_clips(dataset, split, segmenter.experiment.model.frames)
     mine = runs(dataset, pairs)[state.process_index :: state.num_processes]
     tally = _Tally(dataset, save, Progress(title, sum(map(len, mine)), show=state.is_main_process))
-    device = next(segmenter.parameters()).device
+    device = device_of(segmenter)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     # Several processes have to finish together.

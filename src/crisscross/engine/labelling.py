@@ -36,7 +36,8 @@ def labelled_pairs(
     Raises:
         CrissCrossError: an unreadable pair, or a run that is shorter than the clips that the network takes.
     """
-    pictures = evaluation_pictures(dataset, tuple(chain.from_iterable(runs)), workers)
+    on_gpu = next(segmenter.parameters()).device.type == "cuda"
+    pictures = evaluation_pictures(dataset, tuple(chain.from_iterable(runs)), workers, pin=on_gpu)
     for run in runs:
         yield from _Run(run, pictures).labelled(segmenter, tta)
 

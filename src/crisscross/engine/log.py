@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import math
+import warnings
 from pathlib import Path
 from typing import Any
 
-from crisscross.errors import CrissCrossError
+from crisscross.config.documents import ANNOTATION_BYTES, parse_json, read_text
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import write_text
 
 CSV_COLUMNS = ("iteration", "loss", "lr", "seconds", "val_miou")
@@ -53,16 +56,39 @@ class RunLog:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """All facts of a run, oldest first; a line cut off by a crash is passed over."""
+    """All facts of a run, oldest first.
+
+    Every entry has an `iteration`, a whole number from 0; `val_iou` is a list of shares or None, every other value a
+    number below 1e100, true, false or None. A last line cut off by a crash is passed over, damaged lines before it with
+    a warning.
+
+    Raises:
+        CrissCrossError: the file cannot be read.
+    """
     path = folder / "log.jsonl"
-    if not path.is_file():
+    if not path.exists():
         return []
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(entry, dict) and "iteration" in entry:
-            entries.append(entry)
-    return entries
+    lines = read_text(path, ANNOTATION_BYTES).split("\n")
+    entries = [_entry(line) for line in lines if line.strip()]
+    if damaged := sum(entry is None for entry in entries[:-1]):
+        warnings.warn(f"{path}: {damaged} damaged lines are left out", CrissCrossWarning, 2)
+    return [entry for entry in entries if entry is not None]
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """The facts of a line; None where it holds something else."""
+    try:
+        facts = parse_json(line, "log")
+    except CrissCrossError:
+        return None
+    if not isinstance(facts, dict) or type(facts.get("iteration")) is not int or facts["iteration"] < 0:
+        return None
+    scores = [] if facts.get("val_iou") is None else facts["val_iou"]
+    shares = [*scores, facts.get("val_miou")] if isinstance(scores, list) else [scores]
+    others = [value for name, value in facts.items() if name != "val_iou"]
+    good = all(_is_number(value, 1.0) for value in shares) and all(_is_number(value, 1e100) for value in others)
+    return facts if good else None
+
+
+def _is_number(value: Any, most: float) -> bool:
+    return value is None or (isinstance(value, int | float) and math.isfinite(value) and abs(value) <= most)

@@ -11,11 +11,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from crisscross.config import Experiment
+from crisscross.data.clips import places_of
 from crisscross.data.loader import Batch, seed_for
 from crisscross.engine.optimiser import set_rate
 from crisscross.engine.schedule import learning_rate
+from crisscross.engine.setup import trying_convolutions
 from crisscross.errors import CrissCrossError
-from crisscross.losses import TrainingLoss
+from crisscross.losses import Losses, TrainingLoss, create_loss
 
 
 class NoPictures(CrissCrossError):
@@ -69,33 +71,40 @@ def training_steps(
         passes = fetch(batches, train.accumulate)
         torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
         optimiser.zero_grad()
-        total, found, former = 0.0, [], [buffer.clone() for buffer in statistics]
-        for place, part in enumerate(passes, 1):
-            batch = part.to(accelerator.device)
-            # Gradients travel between processes once an iteration.
-            with nullcontext() if place == len(passes) else accelerator.no_sync(network):
-                with _clear_errors(batch), accelerator.autocast():
-                    logits = network(batch.pictures.contiguous(memory_format=torch.channels_last), coarse=True)
-                with _clear_errors(batch):
-                    terms = loss(logits.main, logits.aux, batch.labels, logits.embedding, logits.edges)
-                value = terms.total / train.accumulate
-                found.append(terms.parts)
-                total += _number(value) if scaled else _finite(value, iteration, batch)
-                with _clear_errors(batch):
-                    accelerator.backward(value)
-        norm = clip(accelerator, network, experiment.optim.clip)
+        found, former = [], [buffer.clone() for buffer in statistics]
+        for place, batch in enumerate(passes, 1):
+            # Gradients travel between processes once an iteration. Crops have one size, so that a search pays.
+            with (
+                nullcontext() if place == len(passes) else accelerator.no_sync(network),
+                trying_convolutions(not train.deterministic),
+            ):
+                found.append(_one_pass(network, batch.to(accelerator.device), loss, accelerator, train.accumulate))
+        numbers = read(found, clip(accelerator, network, experiment.optim.clip), accelerator)
+        if not scaled:
+            check_finite(numbers, iteration, passes, experiment.optim.clip)
         optimiser.step()
-        if accelerator.num_processes > 1:
-            total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "mean"))
         left_out = scaled and bool(optimiser.step_was_skipped)  # type: ignore[attr-defined]
         skipped = skipped + 1 if left_out else 0
-        if not math.isfinite(total):
+        if not math.isfinite(numbers.loss):
             # What overflowed went through the norms too.
             for buffer, value in zip(statistics, former, strict=True):
                 buffer.copy_(value)
         if skipped >= train.max_skipped:
             raise CrissCrossError(too_many(skipped, iteration, accelerator))
-        yield Step(iteration + 1, total, rate, mean_parts(found, accelerator), left_out, norm)
+        yield Step(iteration + 1, numbers.loss, rate, numbers.parts, left_out, numbers.norm)
+
+
+def _one_pass(
+    network: nn.Module, batch: Batch, loss: TrainingLoss, accelerator: Accelerator, accumulate: int
+) -> Losses:
+    """Forward and backward with a batch on the device; what it adds to the iteration's loss, without a gradient."""
+    with _clear_errors(batch):
+        with accelerator.autocast():
+            logits = network(batch.pictures.contiguous(memory_format=torch.channels_last), coarse=True)
+        terms = loss(logits.main, logits.aux, batch.labels, logits.embedding, logits.edges)
+        value = terms.total / accumulate
+        accelerator.backward(value)
+    return Losses(value.detach(), terms.parts)
 
 
 def fetch(batches: Iterator[Any], count: int) -> list[Any]:
@@ -110,12 +119,69 @@ def fetch(batches: Iterator[Any], count: int) -> list[Any]:
         raise NoPictures(str(error)) from error
 
 
-def clip(accelerator: Accelerator, network: nn.Module, limit: float) -> float | None:
-    """Bound the norm of all gradients; their norm before that, None where `limit` is 0."""
+def clip(accelerator: Accelerator, network: nn.Module, limit: float) -> Tensor | None:
+    """Bound the norm of all gradients; their norm before that, a scalar, None where `limit` is 0."""
     if not limit:
         return None
     norm = accelerator.clip_grad_norm_(network.parameters(), limit)
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What an iteration computed: the loss of each of this process's `passes`; `loss`, their sum, and its `parts`, the
+    means of all processes; the `norm` of the gradients, where it was taken."""
+
+    passes: list[float]
+    loss: float
+    parts: dict[str, float]
+    norm: float | None
+
+
+def read(found: Sequence[Losses], norm: Tensor | None, accelerator: Accelerator) -> Numbers:
+    """The numbers of an iteration, from scalars on the device: the one moment in which the CPU waits for it.
+
+    Args:
+        found: what each pass adds to the iteration's loss, and its parts.
+        norm: of the gradients, or None.
+        accelerator: the processes.
+    """
+    alone = accelerator.num_processes == 1
+    own = torch.stack([one.total for one in found])
+    means = torch.stack([torch.stack(list(one.parts.values())) for one in found]).mean(dim=0)
+    if not alone:
+        # Added in float64, as below.
+        means = accelerator.reduce(torch.cat([own.double().sum()[None].to(own.dtype), means]), "mean")
+    norms = [] if norm is None else [norm[None]]
+    numbers = torch.cat([own, means, *norms]).tolist()
+    passes, rest = numbers[: len(own)], numbers[len(own) :]
+    loss = sum(passes) if alone else rest.pop(0)
+    return Numbers(passes, loss, dict(zip(found[0].parts, rest, strict=False)), rest[-1] if norms else None)
+
+
+def check_finite(numbers: Numbers, iteration: int, batches: Sequence[Any], limit: float) -> None:
+    """Refuse a loss, or a norm of the gradients, that is not finite, before a step is taken by it.
+
+    Args:
+        numbers: of the iteration.
+        iteration: counted from 0.
+        batches: those of its passes, with their `names`.
+        limit: `optim.clip`.
+
+    Raises:
+        CrissCrossError: naming the pictures, where they are this process's.
+    """
+    at = f"at iteration {iteration + 1}"
+    cures = "try a smaller optim.lr, a longer optim.warmup or train.precision=fp32"
+    for value, batch in zip(numbers.passes, batches, strict=True):
+        if not math.isfinite(value):
+            raise CrissCrossError(f"the loss became {value} {at} with the pictures {', '.join(batch.names)}; {cures}")
+    if not math.isfinite(numbers.loss):
+        raise CrissCrossError(f"the loss of another process became {numbers.loss} {at}; its own message says more")
+    if numbers.norm is not None and not math.isfinite(numbers.norm):
+        raise CrissCrossError(
+            f"the norm of the gradients became {numbers.norm} {at}, which optim.clip={limit:g} cannot bound; {cures}"
+        )
 
 
 def too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
@@ -125,14 +191,6 @@ def too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
         f"{skipped} steps in a row were skipped up to iteration {iteration + 1}, because numbers overflow in fp16 (the "
         f"loss scale fell to {scale:g}); try train.precision=bf16 or fp32, a smaller optim.lr or a longer optim.warmup"
     )
-
-
-def mean_parts(parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator) -> dict[str, float]:
-    """The mean of each part over the passes of an iteration and over processes."""
-    values = torch.stack([torch.stack(list(one.values())) for one in parts]).mean(dim=0)
-    if accelerator.num_processes > 1:
-        values = accelerator.reduce(values, "mean")
-    return dict(zip(parts[0], values.tolist(), strict=True))
 
 
 @contextmanager
@@ -158,21 +216,44 @@ def _clear_errors(batch: Batch) -> Iterator[None]:
             raise CrissCrossError(
                 "--shard cannot be used with this backbone: it uses weights of a part without calling the part"
             ) from error
+        if "finished reduction" in str(error):
+            raise CrissCrossError(
+                "a weight of this network gets a gradient in some steps and none in others; several processes cannot "
+                "train it: start one process"
+            ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             first = str(error).strip().splitlines()[0]
             raise CrissCrossError(f"--compile: torch.compile failed ({first}); leave --compile out") from error
         raise
 
 
-def _number(value: Tensor) -> float:
-    return float(value.detach())
+def freeze_unread(network: nn.Module, experiment: Experiment, accelerator: Accelerator) -> None:
+    """Freeze the weights that no gradient reaches: outputs that no loss reads, and what no output comes from.
 
+    Of several processes each waits for the gradient of every weight that is not frozen, and torch gives up when one
+    never comes. These weights do not train in a single process either. All processes call this; nothing else changes.
 
-def _finite(value: Tensor, iteration: int, batch: Batch) -> float:
-    number = _number(value)
-    if not math.isfinite(number):
-        raise CrissCrossError(
-            f"the loss became {number} at iteration {iteration + 1} with the pictures {', '.join(batch.names)}; "
-            "try a smaller optim.lr, a longer optim.warmup or train.precision=fp32"
-        )
-    return number
+    Raises:
+        CrissCrossError: as `training_steps`.
+    """
+    # Found by one step on blank pictures of the training's own size. DistributedDataParallel would find them too
+    # (`find_unused_parameters`), but by a walk through the whole graph in every step.
+    train, model = experiment.train, experiment.model
+    samples = train.batch // train.accumulate // accelerator.num_processes
+    labelled = len(places_of(model.frames, model.label)) if model.frames else 1
+    size = experiment.augment.crop
+    pictures = torch.zeros(samples * max(model.frames, 1), 3, *size)
+    labels = torch.zeros(samples * labelled, *size, dtype=torch.uint8)
+    batch = Batch(pictures, labels, [], frozenset({0})).to(accelerator.device)
+    loss = create_loss(experiment.loss, experiment.data.ignore, model.align_corners)
+    former = [buffer.clone() for buffer in network.buffers()]
+    network.train()
+    with _clear_errors(batch):
+        with accelerator.autocast():
+            logits = network(batch.pictures.contiguous(memory_format=torch.channels_last), coarse=True)
+        loss(logits.main, logits.aux, batch.labels, logits.embedding, logits.edges).total.backward()
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    for buffer, value in zip(network.buffers(), former, strict=True):
+        buffer.copy_(value)

@@ -51,21 +51,26 @@ def _factors(config: OptimConfig, network: nn.Module) -> dict[nn.Parameter, floa
     return {
         parameter: config.backbone_factor * config.layer_decay ** (len(stages) - place)
         for place, stage in enumerate(stages)
-        for module in stage
-        for parameter in module.parameters()
+        for parameter in stage
     }
 
 
-def backbone_stages(net: nn.Module) -> list[list[nn.Module]]:
-    """Children of a backbone from stem to last stage; one that is a norm alone belongs to the child before it."""
-    stages: list[list[nn.Module]] = []
+def backbone_stages(net: nn.Module) -> list[list[nn.Parameter]]:
+    """All parameters of a backbone by its children, from stem to last stage.
+
+    Those of a child that is a norm alone belong to the child before it, those that the backbone holds itself (position
+    tables, tokens) to the stem: they come in with the picture.
+    """
+    stages: list[list[nn.Parameter]] = []
     for child in net.children():
-        if not any(True for _ in child.parameters()):
+        if not (own := list(child.parameters())):
             continue
         if stages and isinstance(child, NORMS):
-            stages[-1].append(child)
+            stages[-1] += own
         else:
-            stages.append([child])
+            stages.append(own)
+    stages = stages or [[]]
+    stages[0] += net.parameters(recurse=False)
     return stages
 
 

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from crisscross.data.cache import free_memory
 from crisscross.data.colour import colourise, index_picture, overlay
-from crisscross.data.reading import PICTURE_SUFFIXES, is_picture_file, read_picture
+from crisscross.data.decoding import BYTES_A_PIXEL, open_file
+from crisscross.data.layout import pictures_in
+from crisscross.data.reading import PICTURE_SUFFIXES, read_header, read_picture
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path, write_atomically
 from crisscross.models import Segmenter
@@ -36,12 +39,11 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], out: Path | None = No
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(entry for entry in path.rglob("*") if is_picture_file(entry) and entry.is_file())
-            inside = [entry for entry in inside if not _within(entry, out)]
+            inside = [entry for entry in pictures_in(path, deep=True) if not _within(entry, out)]
             if not inside:
                 raise CrissCrossError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
             found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}
-        elif path.is_file():
+        elif path.exists():
             found[path] = Path(path.stem)
         else:
             raise CrissCrossError(f"{path}: no such file or folder")
@@ -140,8 +142,16 @@ def _each(
 
 def _read_big(source: Path) -> np.ndarray:
     if source.suffix.lower() != ".npy":
-        return read_picture(source)
+        width, height = read_header(source, most_pixels=None)
+        needed, free = width * height * BYTES_A_PIXEL, free_memory()
+        if free is not None and needed > free:
+            raise CrissCrossError(
+                f"{source}: {width} x {height} pixels take {needed / 2**30:.1f} GiB to decode, {free / 2**30:.1f} are "
+                "free; save it as an array file (.npy), which is read block by block"
+            )
+        return read_picture(source, most_pixels=None)
     try:
+        open_file(source).close()
         return np.load(source, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         raise CrissCrossError(f"{source}: not a readable array file: {' '.join(str(error).split())}") from error

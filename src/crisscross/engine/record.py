@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from accelerate import PartialState
 
 from crisscross import __version__
 from crisscross.config import Experiment, InstanceExperiment, to_dict
+from crisscross.config.documents import read_json
 from crisscross.data import DataSet
 from crisscross.data.coco_instances import InstanceData
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import write_text
 
 RECORD = "run.json"
@@ -50,12 +53,27 @@ def write_record(
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What `write_record` wrote; nothing where it is missing or cut off."""
-    try:
-        facts = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """What `write_record` wrote; nothing where it is missing, and with a warning where it is damaged."""
+    path = folder / RECORD
+    if not path.exists():
         return {}
-    return facts if isinstance(facts, dict) else {}
+    try:
+        facts = read_json(path)
+        _check(facts)
+    except (CrissCrossError, TypeError, KeyError) as error:
+        said = str(error) if isinstance(error, CrissCrossError) else f"{path}: not the record of a run"
+        warnings.warn(f"{said}; it is left out", CrissCrossWarning, 2)
+        return {}
+    return facts
+
+
+def _check(facts: Any) -> None:
+    """Raise TypeError or KeyError where the entries of `starts` are not what `_start` writes."""
+    for start in facts["starts"]:
+        git = start["git"] or {"commit": "", "changed": False}
+        kinds = ((start["versions"], dict), (start["hardware"], dict), (git["commit"], str), (git["changed"], bool))
+        if any(not isinstance(value, kind) for value, kind in kinds):
+            raise TypeError
 
 
 def _start(experiment: Experiment | InstanceExperiment, machine: dict[str, Any], start: int) -> dict[str, Any]:
@@ -67,7 +85,7 @@ def _start(experiment: Experiment | InstanceExperiment, machine: dict[str, Any],
         "versions": versions(),
         "hardware": hardware(),
         "machine": machine,
-        "git": git_state(Path.cwd()),
+        "git": git_state(Path()),
     }
 
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import torch
-
 from crisscross.data.loader import Batch
 
 
@@ -23,9 +21,7 @@ class SeenClasses:
         """The same batches."""
         for batch in batches:
             self.batches += 1
-            if self.missing:
-                counts = torch.bincount(batch.labels.flatten(), minlength=len(self.names))
-                self.missing -= set(counts.nonzero().flatten().tolist())
+            self.missing -= batch.found
             yield batch
 
     def line(self) -> str:

@@ -1,8 +1,9 @@
 """What has to be settled before the first step: the machine, the classes, the accelerator."""
 
 import os
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from crisscross.config import DataConfig, Experiment
+from crisscross.config import DataConfig, Experiment, TrainConfig
+from crisscross.config.instances import InstanceDataConfig, InstanceTrainConfig
 from crisscross.data import DataSet
+from crisscross.engine.together import is_first_process
 from crisscross.engine.track import check_trackers
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
+from crisscross.layers.precision import check_precision, float32_products
 
 # Without it cuBLAS cannot repeat itself; it is read when CUDA starts.
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -76,6 +80,22 @@ def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
     return replace(experiment, data=data)
 
 
+def check_validation(data: DataConfig | InstanceDataConfig, validates: bool, early_stop: int = 0) -> None:
+    """Say where the scores of validations would be those of training; `validates`: the data has `data.val_split`.
+
+    Raises:
+        CrissCrossError: `train.early_stop` waits for validations that never come.
+    """
+    if early_stop and not validates:
+        raise CrissCrossError(
+            f"train.early_stop={early_stop} counts validations, and the data has no split {data.val_split!r}: "
+            "set train.early_stop=0, or data.val_split"
+        )
+    if validates and data.val_split == data.train_split and is_first_process():
+        what = f"data.val_split is data.train_split ({data.train_split!r}): scores are those of the training images"
+        warnings.warn(what, CrissCrossWarning, 2)
+
+
 def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accelerator:
     """accelerate's view of device, processes, precision and trackers.
 
@@ -92,29 +112,29 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
             )
     # One process may train several times, each with a precision of its own.
     AcceleratorState._reset_state()
-    mixed = "no" if precision == "fp32" else precision
+    mixed = precision if precision in ("bf16", "fp16") else "no"
     trackers = list(machine.trackers) or None
     try:
         accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=trackers, project_dir=folder)
     except (ValueError, RuntimeError) as error:
         raise CrissCrossError(f"train.precision={precision} cannot be had on this device: {error}") from error
-    # accelerate itself falls back on float32 here without a word.
-    if precision == "fp16" and accelerator.device.type == "cpu":
-        raise CrissCrossError("train.precision=fp16 cannot be had on this device: a CPU trains in fp32 or bf16")
+    # accelerate itself falls back on float32, or emulates, without a word.
+    check_precision(precision, accelerator.device)
     return accelerator
 
 
 @contextmanager
-def algorithms(deterministic: bool) -> Iterator[None]:
-    """Inside, operators repeat themselves bit for bit, or torch tries which is the fastest.
+def algorithms(train: TrainConfig | InstanceTrainConfig) -> Iterator[None]:
+    """Inside, operators take TF32 in the place of float32, and repeat themselves bit for bit, where that is asked for.
 
     torch warns of an operator that cannot repeat itself on this device.
     """
-    # Crops have one size, so trying convolution algorithms once pays.
-    torch.backends.cudnn.benchmark = not deterministic
-    if not deterministic:
+    with float32_products(train.precision == "tf32"), _repeating() if train.deterministic else nullcontext():
         yield
-        return
+
+
+@contextmanager
+def _repeating() -> Iterator[None]:
     os.environ.setdefault(CUBLAS, ":4096:8")
     former, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -122,3 +142,17 @@ def algorithms(deterministic: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(former, warn_only=warns)
+
+
+@contextmanager
+def trying_convolutions(wanted: bool) -> Iterator[None]:
+    """Inside, cuDNN tries for each new shape which algorithm is the fastest, or does not; afterwards it is as before.
+
+    That pays where shapes come again and again, and costs time and memory where pictures have many sizes.
+    """
+    former = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = former

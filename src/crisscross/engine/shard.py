@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from crisscross.backbones import PROBE_SIZE
 from crisscross.config import TrainConfig
 from crisscross.errors import CrissCrossError
+from crisscross.layers.modes import lay_out
 from crisscross.losses.processes import processes
 from crisscross.models import Segmenter
 
@@ -30,15 +31,10 @@ def check_shard(train: TrainConfig, compiled: bool) -> None:
     """Refuse what does not work together with `--shard`.
 
     Raises:
-        CrissCrossError: fp16, `train.memory=least` or `--compile`.
+        CrissCrossError: fp16 or `--compile`.
     """
     if train.precision == "fp16":
         raise CrissCrossError("--shard and train.precision=fp16 exclude each other: train in bf16 or fp32")
-    if train.memory == "least":
-        raise CrissCrossError(
-            "--shard and train.memory=least exclude each other: it repeats convolutions in backward when their weights "
-            "may be gone; set train.memory=lean"
-        )
     if compiled:
         raise CrissCrossError("--shard and --compile exclude each other: leave one out")
 
@@ -123,10 +119,11 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def part_of(whole: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, spread over the processes as another is, on its device."""
+    """A whole tensor, spread over the processes as another is, on its device, in its memory format."""
     moved = whole.to(like.device)
     if not hasattr(like, "to_local"):
-        return moved
+        # Files hold plain rows; arithmetic on two formats at once is slow.
+        return torch.empty_like(like.detach(), dtype=moved.dtype).copy_(moved) if moved.shape == like.shape else moved
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(like, DTensor)
@@ -150,7 +147,7 @@ def whole(network: Segmenter, keep: bool = True) -> Iterator[Segmenter]:
             full = _full(parameter.detach(), shards.shapes[name])
             if keep:
                 own[name].data = full
-        shards.mirror.to(memory_format=torch.channels_last)
+        lay_out(shards.mirror, torch.channels_last)
         _copy_buffers(network, shards.mirror)
         yield shards.mirror
     finally:

@@ -23,13 +23,24 @@ from crisscross.engine.evaluate import evaluate
 from crisscross.engine.interrupt import Interrupt, Interrupted
 from crisscross.engine.journal import Journal
 from crisscross.engine.lock import run_lock
-from crisscross.engine.loop import NoPictures, Step, training_steps
+from crisscross.engine.loop import NoPictures, Step, freeze_unread, training_steps
 from crisscross.engine.optimiser import create_optimiser
 from crisscross.engine.record import write_record
+from crisscross.engine.schedule import check_warmup, warmup_facts
 from crisscross.engine.seen import SeenClasses
-from crisscross.engine.setup import Machine, algorithms, create_accelerator, with_classes
+from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator, with_classes
 from crisscross.engine.shard import check_shard, shard, whole
-from crisscross.engine.state import BEST, LAST, Position, check_run_folder, load_state, save_state, stored_experiment
+from crisscross.engine.state import (
+    BEST,
+    Position,
+    after_saving,
+    as_begun,
+    check_run_folder,
+    load_state,
+    save_state,
+    saved_line,
+    stored_experiment,
+)
 from crisscross.engine.together import asked_to_stop, ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
@@ -77,10 +88,11 @@ def train(
 
     Raises:
         CrissCrossError: bad data, a folder in use, an experiment that differs from the resumed one, a loss that is
-            not finite, a full disk, or another process of the same training that ended. Where pictures cannot be read
-            any more, the run is saved first.
+            not finite, weights that are not (they are not written), a full disk, or another process of the same
+            training that ended. Where pictures cannot be read any more, the run is saved first.
+        Exception: whatever a validation raises; the run was saved before it.
     """
-    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together(folder):
+    with algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(experiment, dataset, folder, machine or Machine(), backbone_weights, resume, init)
         return run.go(listener or (lambda step: None))
 
@@ -104,10 +116,15 @@ class _Run:
         self.validates = data.val_split in dataset.splits
         if not self.validates and data.val_split not in ("", DataConfig.val_split):
             dataset.split(data.val_split)
+        check_validation(data, self.validates, self.experiment.train.early_stop)
         for split in [data.train_split] + [data.val_split] * self.validates:
             check_clips(dataset, split, self.experiment.model.frames)
         quick_check(dataset, [data.train_split] + [data.val_split] * self.validates)
         earlier = stored_experiment(folder) if resume else None
+        self.lines = []
+        if earlier is not None:
+            self.experiment, line = as_begun(self.experiment, earlier)
+            self.lines += [line] if line else []
         self.experiment = with_class_weights(self.experiment, dataset, earlier)
         check_cache(self.machine.cache)
         if self.machine.shard:
@@ -118,13 +135,16 @@ class _Run:
         check_share(train, self.accelerator.num_processes)
         torch.manual_seed(train.seed)
         self.facts: dict[str, Any] = {"seconds": 0.0, "torch": torch.__version__.split("+")[0]}
-        self.segmenter, facts, self.line = build_network(
+        self.segmenter, facts, line = build_network(
             self.experiment, backbone_weights, resume, self.machine, self.accelerator, init
         )
-        self.facts |= facts
+        self.lines += [line] if line else []
+        self.facts |= facts | warmup_facts(self.experiment.optim)
         self.sharded = self.machine.shard and self.accelerator.num_processes > 1
         if self.sharded:
             shard(self.segmenter, self.accelerator.device)
+        elif self.accelerator.num_processes > 1:
+            freeze_unread(self.segmenter, self.experiment, self.accelerator)
         self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
         self.average = WeightAverage(self.segmenter, train.ema) if train.ema else None
         # Before any state is loaded: preparing would move AdamW's step counts to the device.
@@ -132,6 +152,7 @@ class _Run:
         self.position, self.seen = Position(), SeenClasses(self.experiment.data.classes)
         if resume:
             self.position, self.facts = load_state(folder, self.segmenter, self.optimiser, self.average)
+            check_warmup(folder, self.experiment, self.position.iteration, self.facts)
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
 
@@ -169,8 +190,8 @@ class _Run:
         return Outcome(self.position, finished, time.perf_counter() - self.began, shown)
 
     def _say_first(self, progress: Progress) -> None:
-        if self.line:
-            progress.say(self.line)
+        for line in self.lines:
+            progress.say(line)
         if self.machine.shard and not self.sharded:
             progress.say("--shard is without effect: one process trains alone and holds everything")
         if not self.validates and (split := self.experiment.data.val_split):
@@ -182,10 +203,10 @@ class _Run:
             self.position.iteration = step.iteration
             self._record(step)
             listener(step)
-            self._validate_if_due()
+            validated = self._validate_if_due()
             stop = asked_to_stop(self.accelerator, bool(self.interrupt)) or self._waited_enough()
             due = train.checkpoint_every and step.iteration % train.checkpoint_every == 0
-            if stop or due or step.iteration == train.iterations:
+            if stop or due or validated or step.iteration == train.iterations:
                 self._save()
             if stop:
                 break
@@ -203,9 +224,9 @@ class _Run:
         pairs = self.dataset.split(self.experiment.data.train_split)
         read = open_cache(self.machine.cache, self.dataset, pairs, accelerator.is_main_process)
         samples = training_samples(self.dataset, pairs, self.experiment, read)
-        batches = training_batches(
-            samples, start, accelerator.process_index, accelerator.num_processes, self.machine.workers
-        )
+        share = accelerator.process_index, accelerator.num_processes
+        on_gpu = accelerator.device.type == "cuda"
+        batches = training_batches(samples, start, *share, self.machine.workers, pin=on_gpu)
         experiment = self.experiment
         loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
         try:
@@ -213,16 +234,11 @@ class _Run:
                 network, optimiser, self.seen.watch(batches), loss, experiment, accelerator, start
             )
         except NoPictures as error:
-            raise self._saved(error) from error
-
-    def _saved(self, error: CrissCrossError) -> CrissCrossError:
-        """Save what there is; the error, which also says so. Of several processes, others may be amid a step."""
-        if self.accelerator.num_processes > 1:
-            return error
-        self._save()
-        return CrissCrossError(
-            f"{error}; {self.folder / LAST} is saved at iteration {self.position.iteration}, continue with --resume"
-        )
+            # Of several processes, others may be amid a step.
+            if accelerator.num_processes > 1:
+                raise
+            self._save()
+            raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from error
 
     def _record(self, step: Step) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.began
@@ -233,19 +249,23 @@ class _Run:
         self.journal.step(step, seconds, self.position.skipped)
 
     def _validate_if_due(self) -> bool:
-        """Validate, and keep the weights if they are the best so far. A validation that is interrupted is due again."""
+        """Validate, and keep the weights if they are the best so far. A validation that is interrupted is due again.
+
+        The run is saved before: whatever happens to the validation, even a kill, costs no step.
+        """
         train, position = self.experiment.train, self.position
         at_end = position.iteration == train.iterations
         due = at_end or (train.validate_every and position.iteration % train.validate_every == 0)
         if not (self.validates and due and position.iteration > position.validated):
             return False
-        try:
-            with self.average.in_place() if self.average is not None else nullcontext():
-                self._share_statistics()
-                with whole(self.segmenter) as segmenter:
-                    return self._validate(segmenter)
-        except NoPictures as error:
-            raise self._saved(error) from error
+        self._save()
+        with (
+            after_saving(self.folder, position.iteration),
+            self.average.in_place() if self.average is not None else nullcontext(),
+        ):
+            self._share_statistics()
+            with whole(self.segmenter) as segmenter:
+                return self._validate(segmenter)
 
     def _validate(self, segmenter: Segmenter) -> bool:
         position, split, workers = self.position, self.experiment.data.val_split, self.machine.workers
@@ -254,8 +274,6 @@ class _Run:
                 result = evaluate(segmenter, self.dataset, split, workers, lambda: bool(self.interrupt), "validate")
         except Interrupted:
             return False
-        except CrissCrossError as error:
-            raise NoPictures(str(error)) from error
         position.validated, position.waited = position.iteration, position.waited + 1
         miou = result.scores.miou
         if miou is not None and (position.best_miou is None or miou > position.best_miou):

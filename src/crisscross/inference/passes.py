@@ -1,6 +1,7 @@
 """One pass over a picture, whole or by windows: the network's coarse logits, and how rows and columns come of them."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisscross.config import InferenceConfig
-from crisscross.inference.resize import Axis, line, merge
+from crisscross.errors import CrissCrossError
+from crisscross.inference.resize import KEPT, Axis, line, merge
 
 # From a normalised picture [1, 3, H, W] to logits [1, K, h, w] of any resolution.
 CoarseOf = Callable[[Tensor], Tensor]
@@ -68,12 +70,26 @@ def run_pass(
     ]
     coarse = torch.cat([torch.cat(row, 2) for row in maps], 1) if slide else maps[0][0]
     small = maps[0][0].shape[-2:]
-    rows = _windows(small[0], tall, least[0], tops, height, align_corners).then(line(height, size[0], align_corners))
-    columns = _windows(small[1], wide, least[1], lefts, width, align_corners).then(line(width, size[1], align_corners))
-    if mirrored:
-        columns = columns.mirrored()
-        coarse = _swapped(coarse, flip_pairs)
-    return Pass(coarse, rows, columns)
+    rows = _axis(small[0], tall, least[0], tuple(tops), height, size[0], align_corners)
+    columns = _axis(small[1], wide, least[1], tuple(lefts), width, size[1], align_corners, mirrored)
+    return Pass(_swapped(coarse, flip_pairs) if mirrored else coarse, rows, columns)
+
+
+@lru_cache(KEPT)
+@torch.inference_mode(False)
+def _axis(
+    small: int,
+    window: int,
+    least: int,
+    starts: tuple[int, ...],
+    length: int,
+    size: int,
+    align_corners: bool,
+    mirrored: bool = False,
+) -> Axis:
+    """From the coarse maps of all windows to the picture's own size, by way of the `length` that the network saw."""
+    axis = _windows(small, window, least, starts, length, align_corners).then(line(length, size, align_corners))
+    return axis.mirrored() if mirrored else axis
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
@@ -86,14 +102,17 @@ def _coarse(coarse_of: CoarseOf, least: tuple[int, int], x: Tensor) -> Tensor:
     """Coarse logits float32 [K, h, w]. What lacks of `least` (height, width), and of the stride that deep networks
     cannot take less than, is filled with mean colour at the right and at the bottom, and cut off in `_windows`."""
     missing = [_filled(length, floor) - length for length, floor in zip(x.shape[-2:], least, strict=True)]
-    return coarse_of(functional.pad(x, [0, missing[1], 0, missing[0]]) if any(missing) else x)[0].float().contiguous()
+    coarse = coarse_of(functional.pad(x, [0, missing[1], 0, missing[0]]) if any(missing) else x)[0]
+    if coarse.dtype in (torch.float16, torch.bfloat16) and not coarse.isfinite().all():
+        raise CrissCrossError(f"the network's logits are not finite in {coarse.dtype}: use bf16 or fp32")
+    return coarse.float().contiguous()
 
 
 def _filled(length: int, least: int) -> int:
     return max(length, least, SMALLEST)
 
 
-def _windows(small: int, window: int, least: int, starts: list[int], length: int, align_corners: bool) -> Axis:
+def _windows(small: int, window: int, least: int, starts: Sequence[int], length: int, align_corners: bool) -> Axis:
     """From the coarse maps of all windows, one behind the other, to the mean over the windows at each of `length`."""
     one = line(small, _filled(window, least), align_corners).first(window)
     if len(starts) == 1:

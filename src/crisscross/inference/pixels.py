@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from crisscross.errors import CrissCrossError
 from crisscross.inference.cells import cell_labels
 from crisscross.inference.passes import Pass
 from crisscross.inference.resize import Band, apply, bands
@@ -16,7 +17,12 @@ VALUES_CPU, VALUES = 2**20, 2**25
 
 
 def labels(passes: Sequence[Pass]) -> Tensor:
-    """The label uint8 [H, W] of every pixel: the largest logit of one pass, the largest mean probability of several."""
+    """The label uint8 [H, W] of every pixel: the largest logit of one pass, the largest mean probability of several.
+
+    Raises:
+        CrissCrossError: a coarse logit is NaN or infinite.
+    """
+    _check_finite(passes)
     only = passes[0]
     device = only.coarse.device
     if len(passes) == 1 and device.type == "cpu" and (found := cell_labels(only)) is not None:
@@ -34,8 +40,22 @@ def logits(one: Pass) -> Tensor:
 
 
 def probabilities(passes: Sequence[Pass]) -> Tensor:
-    """Mean over the passes of the softmax, float32 [K, H, W]."""
+    """Mean over the passes of the softmax, float32 [K, H, W].
+
+    Raises:
+        CrissCrossError: a coarse logit is NaN or infinite.
+    """
+    _check_finite(passes)
     return _whole(passes, softmax=True)
+
+
+def _check_finite(passes: Sequence[Pass]) -> None:
+    # Else the largest of them would be some class or other.
+    if not torch.stack([one.coarse.isfinite().all() for one in passes]).all():
+        raise CrissCrossError(
+            "the network gives NaN or infinity where class logits should be: its numbers overflow; "
+            "run it in fp32, or use other weights"
+        )
 
 
 def _whole(passes: Sequence[Pass], softmax: bool) -> Tensor:

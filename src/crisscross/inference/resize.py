@@ -1,22 +1,32 @@
 """Bilinear resizing as banded matrices, one for each axis, so that resizes in a row become one and rows can be made
 a few at a time.
 
+What follows from sizes alone is kept for the next images, which mostly have the same ones.
+
 A resize of a map is linear and works on each axis by itself: result = ROWS @ map @ COLUMNS^T. So is one resize after
 another, the mean over overlapping windows, cutting off a filling, and mirroring. An `Axis` is such a matrix with few
 entries a line.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+# Axes that are kept: those of multi-scale + flip at a few sizes.
+KEPT = 64
 
-class Axis(NamedTuple):
+
+@dataclass(frozen=True, eq=False)
+class Axis:
     """Output n is the sum over s of weight[n, s] * input[source[n, s]].
 
     `source` int64 and `weight` float64 are both [outputs, S]; the weights of an output are at least 0 and sum to 1.
-    `inputs` is the number of inputs.
+    `inputs` is the number of inputs. Two are equal where they are one.
     """
 
     source: Tensor
@@ -73,32 +83,66 @@ def merge(index: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Band(NamedTuple):
-    """Outputs start..stop of an axis as a small dense matrix [stop - start, n] on the inputs `source` [n]."""
+    """Outputs start..stop of an axis on the inputs `source` [n].
+
+    Output m is the sum over s of weight[m, s] * source[place[m, s]]; on a CPU the same is a small dense `matrix`
+    [stop - start, n].
+    """
 
     start: int
     stop: int
     source: Tensor
-    matrix: Tensor
+    place: Tensor
+    weight: Tensor
+    matrix: Tensor | None
 
 
+@lru_cache(KEPT)
+@torch.inference_mode(False)
 def bands(axis: Axis, length: int, device: torch.device) -> list[Band]:
     """The axis cut into bands of `length` outputs."""
     found = []
     for start in range(0, axis.outputs, length):
-        part = axis.source[start : start + length]
+        part, weight = axis.source[start : start + length], axis.weight[start : start + length]
         index, place = part.unique(return_inverse=True)
-        matrix = torch.zeros(len(part), len(index), dtype=torch.float64)
-        matrix.scatter_add_(1, place, axis.weight[start : start + length])
-        found.append(Band(start, start + len(part), index.to(device), matrix.float().to(device)))
+        matrix = torch.zeros(len(part), len(index), dtype=torch.float64).scatter_add_(1, place, weight).float()
+        source, place, weight = (tensor.to(device) for tensor in (index, place, weight.float()))
+        on_cpu = device.type == "cpu"
+        found.append(Band(start, start + len(part), source, place, weight, matrix if on_cpu else None))
     return found
 
 
 def apply(coarse: Tensor, rows: Band, columns: Band) -> Tensor:
-    """The part [K, rows, columns] of the resized map that two bands make of `coarse` [K, h, w]."""
-    classes = len(coarse)
+    """The part [K, rows, columns] of the resized map that two bands make of `coarse` [K, h, w], in full float32.
+
+    Products of matrices are the fastest on a CPU. On a GPU they may be of TensorFloat-32, which rounds the logits to
+    ten bits, so there each output is summed up by itself.
+    """
     inputs = coarse.index_select(1, rows.source).index_select(2, columns.source)
-    wide = inputs.flatten(0, 1) @ columns.matrix.T
-    return rows.matrix @ wide.view(classes, len(rows.source), -1)
+    if rows.matrix is None or columns.matrix is None:
+        return _summed(_summed(inputs, columns, 2), rows, 1)
+    with _full_products():
+        wide = inputs.flatten(0, 1) @ columns.matrix.T
+        return rows.matrix @ wide.view(len(coarse), len(rows.source), -1)
+
+
+def _summed(inputs: Tensor, band: Band, axis: int) -> Tensor:
+    weight = band.weight if axis == 2 else band.weight[..., None]
+    total = inputs.index_select(axis, band.place[:, 0]) * weight[:, 0]
+    for s in range(1, band.place.shape[1]):
+        total.addcmul_(inputs.index_select(axis, band.place[:, s]), weight[:, s])
+    return total
+
+
+@contextmanager
+def _full_products() -> Iterator[None]:
+    """Inside, products on a CPU are of float32, too, whatever `torch.set_float32_matmul_precision` was told."""
+    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    former, setting.fp32_precision = setting.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        setting.fp32_precision = former
 
 
 class Cells(NamedTuple):
@@ -113,6 +157,8 @@ class Cells(NamedTuple):
     valid: Tensor
 
 
+@lru_cache(KEPT)
+@torch.inference_mode(False)
 def cells(axis: Axis) -> Cells:
     """Cut where the lowest input changes, and where a cell would be much longer than most."""
     starts, lengths = _runs(axis.source[:, 0])

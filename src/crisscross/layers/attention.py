@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from crisscross.layers.plain import is_plain
 from crisscross.ops import (
     AXES,
     BACKENDS,
@@ -58,7 +59,8 @@ class GatedAttention(nn.Module):
 
     def _are_plain(self) -> bool:
         """Whether the projections may be computed otherwise than by calling them."""
-        return all(map(_is_plain, (self.query, self.key, self.value)))
+        projections = self.query, self.key, self.value
+        return all(is_plain(layer, self.convolution) and _is_matrix(layer) for layer in projections)
 
     def _weights(self, x: Tensor) -> Weights:
         with without_autocast(x):
@@ -73,10 +75,10 @@ class GatedAttention(nn.Module):
             )
 
 
-def _is_plain(projection: nn.Module) -> bool:
-    """Nothing but the 1 x 1 convolution that the layer made: no hook, no parametrisation, nothing put in its place."""
-    hooked = projection._forward_hooks or projection._forward_pre_hooks
-    return type(projection) in (nn.Conv2d, nn.Conv3d) and projection.bias is not None and not hooked
+def _is_matrix(projection: nn.Conv2d | nn.Conv3d) -> bool:
+    """A 1 x 1 convolution with bias, as the layer made it; somebody may have put a wider one in its place."""
+    simple = set(projection.kernel_size) | set(projection.stride) == {1} and set(projection.padding) == {0}
+    return simple and projection.groups == 1 and projection.bias is not None
 
 
 def _matrix(projection: nn.Conv2d | nn.Conv3d) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,11 @@
 """Training in less memory: what a batch norm and an activation give is made again in backward, not kept.
 
 `make_lean` leaves modules, names and weights as they are and adds hooks. No result changes: what is made again has the
-same bits on a CPU, and no convolution is repeated unless asked for.
+same bits on a CPU, and no convolution is repeated.
 """
 
 import sys
 from contextlib import nullcontext
-from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -16,33 +15,30 @@ from torch.nn import functional
 
 from crisscross.layers import rebuild
 from crisscross.layers.norm import AbsoluteBatchNorm2d
+from crisscross.layers.plain import is_plain
 from crisscross.layers.rebuild import Recipe
 
-# A sum is made of the one before it, and that of another: so many in a row are made again and held together. Where
-# convolutions are repeated, each holds its input too, so fewer.
-LONGEST_CHAIN, LONGEST_WITH_CONVOLUTIONS = 6, 2
+# A sum is made of the one before it, and that of another: so many in a row are made again and held together.
+LONGEST_CHAIN = 6
 NORMS = (nn.BatchNorm2d, AbsoluteBatchNorm2d)
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 
 
-def make_lean(network: nn.Module, convolutions: bool = False) -> int:
-    """Let training keep less; returns the number of activations that are no longer kept.
+def make_lean(network: nn.Module) -> int:
+    """Let training keep less; returns the number of batch norms whose results are made again instead of kept.
 
     Args:
-        network: any network; changed in place. What is not understood is left as it is.
-        convolutions: also repeat 1 x 1 convolutions to at least twice as many channels, whose outputs are large and
-            cheap to make.
+        network: any network; changed in place. What is not understood is left as it is: of norms, all but those in
+            `NORMS`, such as `nn.SyncBatchNorm`, whose results depend on other processes.
     """
-    count, longest = 0, LONGEST_WITH_CONVOLUTIONS if convolutions else LONGEST_CHAIN
+    count = 0
     for module in network.modules():
         if type(module) in NORMS:
             module.register_forward_hook(_after_norm)
-        elif type(module) in ACTIVATIONS and module.inplace:
-            module.register_forward_pre_hook(partial(_before_activation, longest))
             count += 1
-        elif convolutions and _widens(module):
-            module.register_forward_hook(_after_convolution)
-        elif parts := _parts(module):
+        elif type(module) in ACTIVATIONS and module.inplace:
+            module.register_forward_pre_hook(_before_activation)
+        elif (parts := _parts(module)) and "forward" not in module.__dict__:
             module.lean_parts = parts  # type: ignore[assignment]
             module.forward = MethodType(_residual_forward, module)
     network.register_forward_pre_hook(_enter)
@@ -65,7 +61,7 @@ def _leave(network: Any, inputs: Any, output: Any) -> None:
 
 
 def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    if not rebuild.active() or output.grad_fn is None:
+    if not rebuild.active() or output.grad_fn is None or not is_plain(norm, *NORMS, own_hooks=1):
         return
     (x,) = inputs
     scale = norm.scale() if isinstance(norm, AbsoluteBatchNorm2d) else norm.weight
@@ -78,19 +74,23 @@ def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         # As results of the norm they would hold its graph.
         mean, inverse = mean.detach(), inverse.detach()
         # With a variance of 1 and no epsilon, the very arithmetic of the norm.
-        statistics = mean, torch.ones_like(mean), scale * inverse, shift, False, 0.0, 0.0
+        variance, scale, eps = torch.ones_like(mean), scale * inverse, 0.0
     else:
-        statistics = norm.running_mean.clone(), norm.running_var.clone(), scale.clone(), shift, False, 0.0, norm.eps
-    source = rebuild.recipe_of(x) or x
-    rebuild.write(output, Recipe(output, lambda z, owned: functional.batch_norm(z, *statistics), source))
+        mean, variance, scale, eps = norm.running_mean.clone(), norm.running_var.clone(), scale.clone(), norm.eps
+
+    def make(z: Tensor, owned: bool) -> Tensor:
+        # `functional.batch_norm` of torch 2.11 refuses an epsilon of 0.
+        return torch.batch_norm(z, scale, shift, mean, variance, False, 0.0, eps, torch.backends.cudnn.enabled)
+
+    rebuild.write(output, Recipe(output, make, rebuild.recipe_of(x) or x))
 
 
-def _before_activation(longest: int, activation: Any, inputs: tuple[Tensor]) -> None:
-    if not rebuild.active():
+def _before_activation(activation: Any, inputs: tuple[Tensor]) -> None:
+    if not rebuild.active() or not is_plain(activation, *ACTIVATIONS, own_hooks=1):
         return
     (x,) = inputs
     source = rebuild.recipe_of(x)
-    if source is None or source.length > longest:
+    if source is None or source.length > LONGEST_CHAIN:
         return
     slope = activation.negative_slope if isinstance(activation, nn.LeakyReLU) else None
 
@@ -101,32 +101,6 @@ def _before_activation(longest: int, activation: Any, inputs: tuple[Tensor]) -> 
     # The activation is about to overwrite x, and keeps what it gives.
     recipe.version += 1
     rebuild.write(x, recipe)
-
-
-def _widens(module: nn.Module) -> bool:
-    return (
-        type(module) is nn.Conv2d
-        and module.kernel_size == (1, 1)
-        and module.groups == 1
-        and module.out_channels >= 2 * module.in_channels
-    )
-
-
-def _after_convolution(convolution: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    if not rebuild.active() or output.grad_fn is None:
-        return
-    (x,) = inputs
-    source = rebuild.recipe_of(x) or x
-    # The input of a shortcut's convolution is the end of a whole stage, all of which would be made again for it.
-    if isinstance(source, Recipe) and source.length:
-        return
-    weight, bias = convolution.weight.detach(), None if convolution.bias is None else convolution.bias.detach()
-    stride = convolution.stride
-
-    def make(x: Tensor, owned: bool) -> Tensor:
-        return functional.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride)
-
-    rebuild.write(output, Recipe(output, make, source))
 
 
 def _parts(module: Any) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def recompute_backbone(net: nn.Module) -> list[nn.Module]:
     parts: list[nn.Module] = []
     for child in list(net.children())[1:]:
         blocks = getattr(child, "blocks", child)
-        if type(child) is nn.Sequential and len(child) >= LONG_STAGE:
+        if type(child) is nn.Sequential and len(child) >= LONG_STAGE and "forward" not in child.__dict__:
             parts += _in_segments(child)
         elif isinstance(blocks, (nn.Sequential, nn.ModuleList)) and len(blocks) > 0:
             parts += list(blocks)

@@ -226,7 +226,8 @@ class WinogradConv2d(Tiled, nn.Conv2d):
             return False
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return False
-        usual = x.dim() == 4 and x.shape[1] == self.in_channels and x.device.type == "cpu"
+        usual = x.dim() == 4 and x.shape[1] == self.in_channels
+        usual = usual and x.device.type == self.weight_PCD.device.type == "cpu"
         return usual and x.dtype == self.weight_PCD.dtype == torch.float32
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from crisscross.layers.plain import is_plain
 from crisscross.layers.winograd import OUT, WORTHWHILE, Tiled, _Grid, called_plainly, gain, why_not, winograd_matrices
 
 # A feature map on which every tile is full and every fixed cost small.
@@ -33,9 +34,16 @@ def train_by_winograd(network: nn.Module) -> int:
     return count
 
 
+def train_by_torch(network: nn.Module) -> None:
+    """Undo `train_by_winograd`, in place."""
+    for module in network.modules():
+        if getattr(module.__dict__.get("forward"), "__func__", None) is _forward:
+            del module.forward
+
+
 def _suits(conv: nn.Conv2d) -> bool:
     """The output has the input's size, so that the input's gradient is a convolution of the same kind."""
-    return type(conv) is nn.Conv2d and conv.padding == conv.dilation and why_not(conv) is None
+    return is_plain(conv, nn.Conv2d) and conv.padding == conv.dilation and why_not(conv) is None
 
 
 def _forward(conv: Any, x: Tensor) -> Tensor:
@@ -46,8 +54,8 @@ def _forward(conv: Any, x: Tensor) -> Tensor:
 
 
 def _takes(conv: nn.Conv2d, x: Tensor) -> bool:
-    usual = x.dim() == 4 and x.device.type == "cpu" and x.dtype == conv.weight.dtype == torch.float32
-    return usual and called_plainly()
+    usual = x.dim() == 4 and x.device.type == conv.weight.device.type == "cpu"
+    return usual and x.dtype == conv.weight.dtype == torch.float32 and called_plainly()
 
 
 class _Pass(Tiled):

@@ -49,7 +49,8 @@ def category_consistency(
     # Ignored positions go into a bin behind the last class.
     bins = labels.where(labels != ignore, classes)
     sums = sum_of_all(values.new_zeros(classes + 1, values.shape[1]).index_add(0, bins, values))[:classes]
-    counts = sum_of_all(torch.bincount(bins, minlength=classes + 1).to(values.dtype))[:classes]
+    # `bincount` would make the CPU wait for the device, to learn how many bins there are.
+    counts = sum_of_all(values.new_zeros(classes + 1).index_add(0, bins, values.new_ones(len(bins))))[:classes]
     present = counts > 0
     number = present.sum()
     means = sums / counts.clamp(min=1)[:, None]

@@ -52,7 +52,7 @@ def edge_loss(coarse: Tensor, labels: Tensor, reach: int, ignore: int, align_cor
     counts = [mean_count((edges == value).sum()) for value in (NO_EDGE, EDGE)]
     balance = torch.stack([weight / 2 / count.to(kind) for count in counts])
 
-    def loss(logits: Tensor, picture: int, rows: slice) -> Tensor:
-        return summed_cross_entropy(logits, edges[picture : picture + 1, rows], IGNORE, balance, 0.0)
+    def loss(logits: Tensor, pictures: slice, rows: slice) -> Tensor:
+        return summed_cross_entropy(logits, edges[pictures, rows], IGNORE, balance, 0.0)
 
     return pixel_losses(coarse, labels.shape[-2:], align_corners, [loss])[0]

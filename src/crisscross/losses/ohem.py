@@ -1,6 +1,7 @@
 """Online hard example mining: which pixels count, in the authors' form and in MMSegmentation's.
 
-Both look at the probability of each pixel's true class. No gradient flows through the choice.
+Both look at the probability of each pixel's true class. No gradient flows through the choice. A probability that is no
+number makes a pixel the hardest of all, so that the loss becomes no number either.
 """
 
 from typing import NamedTuple
@@ -18,7 +19,7 @@ SHRINK = 8
 
 class TrueProbabilities(NamedTuple):
     """Probabilities of the true class: of all pixels [B, H, W] (2 where ignored) and of the valid ones of the small
-    picture [n]."""
+    picture [n]; -1 where they are NaN."""
 
     pixels: Tensor
     small: Tensor
@@ -43,7 +44,8 @@ def true_probabilities(coarse: Tensor, labels: Tensor, ignore: int, align_corner
 def _of_label(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
     valid = labels != ignore
     found = probabilities.gather(1, labels.long().where(valid, 0)[:, None])[:, 0]
-    return found.clamp(max=1).where(valid, 2)
+    # NaN compares false with every threshold: it would count as easy.
+    return found.clamp(max=1).nan_to_num(nan=-1).where(valid, 2)
 
 
 def hard_by_authors(found: TrueProbabilities, config: OhemConfig) -> Tensor:
@@ -53,9 +55,9 @@ def hard_by_authors(found: TrueProbabilities, config: OhemConfig) -> Tensor:
     shrunk by 8; all valid pixels count where those hold no more than keep // 64.
     """
     keep = config.keep // SHRINK**2
-    threshold = found.pixels.new_tensor(config.threshold)
+    threshold = found.pixels.new_full((), config.threshold)
     if keep >= found.small.numel():
-        threshold = threshold.new_tensor(1.0)
+        threshold = torch.ones_like(threshold)
     elif keep:
         threshold = torch.maximum(threshold, found.small.kthvalue(keep).values)
     return found.pixels <= threshold
@@ -68,7 +70,7 @@ def hard_by_pixels(found: TrueProbabilities, config: OhemConfig) -> Tensor:
     greatest one where there are fewer.
     """
     valid = found.pixels[found.pixels <= 1]
-    threshold = found.pixels.new_tensor(config.threshold)
+    threshold = found.pixels.new_full((), config.threshold)
     if valid.numel():
         place = min(config.keep * len(found.pixels), valid.numel() - 1)
         threshold = torch.maximum(threshold, valid.sort().values[place])

@@ -21,8 +21,8 @@ def _one_hot(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
 
 
 def _mean(values: Tensor, counts: Tensor) -> Tensor:
-    """The mean of the values whose `counts` are true, 0 where none is."""
-    return values.where(counts, 0).sum() / counts.sum().clamp(min=1)
+    """The mean of the values whose `counts` are true, 0 where none is; NaN wherever a value is NaN."""
+    return (values * counts).sum() / counts.sum().clamp(min=1)
 
 
 def dice(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# (logits [1, K, rows, W] of some rows of one picture, its number, those rows) -> the loss of these pixels.
-PixelLoss = Callable[[Tensor, int, slice], Tensor]
+# (logits [n, K, rows, W] of some rows of some pictures, those pictures, those rows) -> the loss of these pixels.
+PixelLoss = Callable[[Tensor, slice, slice], Tensor]
 
 # Bytes of logits that are worked on at once: what a processor's cache holds, and what keeps an accelerator busy.
 BAND_BYTES, BAND_BYTES_OF_ACCELERATOR = 4 * 2**20, 64 * 2**20
@@ -51,9 +51,9 @@ def pixel_losses(
 ) -> tuple[Tensor, Tensor]:
     """Sums over all pixels of losses of single pixels, from coarse logits.
 
-    The logits of one picture at a time are brought to picture size, in float32 at least, and the losses see a band of
-    its rows at a time; gradients are taken on the spot and kept for the coarse logits alone. Those are the gradients
-    of the plain way.
+    The logits of as many pictures as `BAND_BYTES` hold, at least one, are brought to picture size at a time, in float32
+    at least, and the losses see a band of a large picture's rows at a time; gradients are taken on the spot and kept
+    for the coarse logits alone. Those are the gradients of the plain way.
 
     Args:
         coarse: logits [B, K, h, w].
@@ -76,8 +76,8 @@ class _PixelLosses(torch.autograd.Function):
         whole = at_least_float32(coarse.detach())
         parts = whole.new_zeros(len(losses))
         gradient = torch.empty_like(whole) if wanted else None
-        for picture in range(len(whole)):
-            piece = whole[picture : picture + 1].requires_grad_(wanted)
+        for pictures in _steps(len(whole), _fitting(whole, size)):
+            piece = whole[pictures].requires_grad_(wanted)
             with torch.set_grad_enabled(wanted):
                 logits = resize(piece, size, align_corners)
             # The resize keeps only sizes for its backward: its result makes room for its own gradient, band by band.
@@ -85,12 +85,12 @@ class _PixelLosses(torch.autograd.Function):
             for rows in _bands(logits):
                 band = room[:, :, rows].contiguous().requires_grad_(wanted)
                 with torch.set_grad_enabled(wanted):
-                    values = torch.stack([loss(band, picture, rows) for loss in losses])
+                    values = torch.stack([loss(band, pictures, rows) for loss in losses])
                 parts += values.detach()
                 if wanted:
                     (room[:, :, rows],) = torch.autograd.grad(values, band, torch.ones_like(values))
             if gradient is not None:
-                (gradient[picture : picture + 1],) = torch.autograd.grad(logits, piece, room)
+                (gradient[pictures],) = torch.autograd.grad(logits, piece, room)
         ctx.dtype = coarse.dtype
         if gradient is not None:
             ctx.save_for_backward(gradient)
@@ -104,9 +104,22 @@ class _PixelLosses(torch.autograd.Function):
         return (gradient * upstream).to(ctx.dtype), None, None, None
 
 
+def _limit(tensor: Tensor) -> int:
+    return BAND_BYTES if tensor.device.type == "cpu" else BAND_BYTES_OF_ACCELERATOR
+
+
+def _fitting(coarse: Tensor, size: tuple[int, int]) -> int:
+    """How many pictures are worked on at once."""
+    return max(1, _limit(coarse) // (coarse.shape[1] * size[0] * size[1] * coarse.element_size()))
+
+
 def _bands(logits: Tensor) -> Iterator[slice]:
-    limit = BAND_BYTES if logits.device.type == "cpu" else BAND_BYTES_OF_ACCELERATOR
-    _, channels, height, width = logits.shape
+    """Rows of so many pictures at once."""
+    pictures, channels, height, width = logits.shape
     # Whole vectors of a processor, so that bands round as the whole does.
-    rows = max(16, limit // (channels * width * logits.element_size()) // 16 * 16)
-    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+    rows = _limit(logits) // (pictures * channels * width * logits.element_size()) // 16 * 16
+    return _steps(height, height if pictures > 1 else max(16, rows))
+
+
+def _steps(length: int, step: int) -> Iterator[slice]:
+    return (slice(first, min(first + step, length)) for first in range(0, length, step))

@@ -39,8 +39,8 @@ class TrainingLoss:
     Raises:
         ValueError: `config.class_weights` is still `auto`.
 
-    Losses of single pixels and the auxiliary head's hold the full-size logits of one picture at a time; terms that need
-    whole pictures hold those of the whole batch.
+    Losses of single pixels and the auxiliary head's hold the full-size logits of one picture, or of a few small ones,
+    at a time; terms that need whole pictures hold those of the whole batch.
     """
 
     def __init__(self, config: LossConfig, ignore: int, align_corners: bool = False) -> None:
@@ -51,6 +51,7 @@ class TrainingLoss:
         self.of_pixels = {name: weight for name, weight in weights.items() if name in PIXEL_TERMS}
         self.of_pictures = {name: weight for name, weight in weights.items() if name in PICTURE_TERMS}
         self.of_features = weights.get(CONSISTENCY, 0.0)
+        self.of_classes: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def __call__(
         self,
@@ -104,21 +105,26 @@ class TrainingLoss:
         return total, dict(zip(weights, values, strict=True))
 
     def _loss(self, name: str, weight: float, labels: Tensor, count: Tensor | int, coarse: Tensor) -> PixelLoss:
-        config, kind = self.config, torch.float64 if coarse.dtype == torch.float64 else torch.float32
-        given = config.class_weights
-        class_weights = torch.tensor(given, device=coarse.device, dtype=kind) if given else None
+        config, class_weights = self.config, self._class_weights(coarse)
         summed = (
             partial(summed_focal, gamma=config.focal_gamma)
             if name == "focal"
             else partial(summed_cross_entropy, smoothing=config.smoothing)
         )
 
-        def loss(logits: Tensor, picture: int, rows: slice) -> Tensor:
-            here = labels[picture : picture + 1, rows]
+        def loss(logits: Tensor, pictures: slice, rows: slice) -> Tensor:
+            here = labels[pictures, rows]
             value = summed(logits, here, ignore=self.ignore, class_weights=class_weights)
             return weight * (value / count)
 
         return loss
+
+    def _class_weights(self, coarse: Tensor) -> Tensor | None:
+        """[K] beside the logits. Brought there once: to copy from a CPU's ordinary memory is to wait."""
+        key = coarse.device, torch.float64 if coarse.dtype == torch.float64 else torch.float32
+        if self.config.class_weights and key not in self.of_classes:
+            self.of_classes[key] = torch.tensor(self.config.class_weights, device=key[0], dtype=key[1])
+        return self.of_classes.get(key)
 
     def _pictures(self, coarse: Tensor, labels: Tensor) -> dict[str, Tensor]:
         if not self.of_pictures:

@@ -19,7 +19,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from crisscross.config.instances import InstanceExperiment, InstanceModelConfig
 from crisscross.errors import CrissCrossError
 from crisscross.layers import RecurrentCrissCrossAttention
-from crisscross.layers.modes import evaluating
+from crisscross.layers.modes import device_of, dtype_of, evaluating
 from crisscross.layers.nonlocal_block import NonLocalBlock
 
 # Where the attention stands: the stage that the paper calls res4.
@@ -122,10 +122,16 @@ class InstanceSegmenter(MaskRCNN):
 
     @torch.no_grad()
     def predict(self, picture: np.ndarray) -> Instances:
-        """The instances of an RGB picture uint8 [H, W, 3]; its mode is left as it was."""
-        tensor = torch.from_numpy(np.ascontiguousarray(picture)).to(next(self.parameters()).device).permute(2, 0, 1)
+        """The instances of an RGB picture uint8 [H, W, 3]; its mode is left as it was.
+
+        Raises:
+            CrissCrossError: the weights are of half precision, in which boxes would be off by pixels.
+        """
+        if (dtype := dtype_of(self)) not in (torch.float32, torch.float64):
+            raise CrissCrossError(f"Mask R-CNN predicts in float32 or float64, its weights are {dtype}: use .float()")
+        tensor = torch.from_numpy(np.ascontiguousarray(picture)).to(device_of(self)).permute(2, 0, 1)
         with evaluating(self):
-            (found,) = self([tensor.float() / 255])
+            (found,) = self([(tensor.float() / 255).to(dtype)])
         masks = (found["masks"][:, 0] > HALF).cpu().numpy()
         boxes, scores, labels = (found[key].float().cpu().numpy() for key in ("boxes", "scores", "labels"))
         return Instances(boxes, scores, labels.astype(np.int64) - 1, masks, self.classes)

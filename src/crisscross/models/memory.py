@@ -10,8 +10,11 @@ from crisscross.layers.winograd_train import train_by_winograd
 from crisscross.models.segmenter import Segmenter
 
 
-def settle_memory(segmenter: Segmenter, train: TrainConfig, recompute: bool) -> None:
+def settle_memory(segmenter: Segmenter, train: TrainConfig, recompute: bool) -> str:
     """Let the network's training steps keep what `train.memory`, `train.winograd` and `--recompute` ask for.
+
+    Returns:
+        One line to show of what cannot be had with this network, or "".
 
     Raises:
         CrissCrossError: both `--recompute` and lean steps are asked for: each would make again what the other keeps.
@@ -21,9 +24,16 @@ def settle_memory(segmenter: Segmenter, train: TrainConfig, recompute: bool) -> 
     if recompute:
         save_memory(segmenter)
     if train.memory != "fast":
-        make_lean(segmenter, convolutions=train.memory == "least")
+        make_lean(segmenter)
     if train.winograd:
         train_by_winograd(segmenter)
+    synchronised = sum(isinstance(module, nn.SyncBatchNorm) for module in segmenter.modules())
+    if train.memory == "fast" or not synchronised:
+        return ""
+    return (
+        f"train.memory={train.memory} is without effect on {synchronised} synchronised batch norms; "
+        "set train.batch_norm=train to save their memory, too"
+    )
 
 
 def save_memory(segmenter: Segmenter) -> list[nn.Module]:

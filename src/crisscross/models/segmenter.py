@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from crisscross.data.preprocess import normalise, resize_to_scale
 from crisscross.data.reading import read_picture
 from crisscross.errors import CrissCrossError
 from crisscross.heads import AuxiliaryHead, CE2PHead, create_head
-from crisscross.layers.modes import evaluating
+from crisscross.layers.modes import device_of, dtype_of, evaluating, lay_out
 
 
 class Logits(NamedTuple):
@@ -90,6 +90,14 @@ class Segmenter(nn.Module):
         )
         self.backbone.freeze(model.frozen)
 
+    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> Self:
+        """As `nn.Module.to`; a memory format is for the convolutions over images: torch has none for both kinds."""
+        if args or kwargs:
+            super().to(*args, **kwargs)
+        if memory_format is not None:
+            lay_out(self, memory_format)
+        return self
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names; label k is `classes[k]`."""
@@ -130,10 +138,13 @@ class Segmenter(nn.Module):
     def preprocess(self, picture: Tensor, scale: tuple[int, int] | None = None) -> Tensor:
         """uint8 RGB [3, H, W] -> the normalised float tensor [1, 3, h, w] on this network's device; of [T, 3, H, W] T.
 
-        `scale` (width, height) takes the place of the stored `preprocess.scale`.
+        It has the network's dtype. `scale` (width, height) takes the place of the stored `preprocess.scale`.
         """
-        device, config = next(self.parameters()).device, self.experiment.preprocess
-        return normalise(resize_to_scale(picture, scale or config.scale), config, device)
+        device, config = device_of(self), self.experiment.preprocess
+        moved = picture.to(device, non_blocking=True)
+        return normalise(resize_to_scale(moved, scale or config.scale, config.resize), config, device).to(
+            dtype_of(self)
+        )
 
     @torch.inference_mode()
     def logits_at(self, picture: Tensor) -> Tensor:
@@ -177,17 +188,17 @@ class Segmenter(nn.Module):
         experiment, size = self.experiment, (picture.shape[-2], picture.shape[-1])
         config, own = experiment.inference, (size[1], size[0])
         base = own if native else experiment.preprocess.scale or own
-
-        def run(ratio: float, mirrored: bool) -> inference.Pass:
-            scale = max(int(base[0] * ratio), 1), max(int(base[1] * ratio), 1)
-            x = self.preprocess(picture, scale)
-            pairs = experiment.data.flip_pairs
-            coarse_of = logits_of or self.picture_logits
-            return inference.run_pass(coarse_of, x, size, config, experiment.model.align_corners, mirrored, pairs)
-
-        if not tta:
-            return [run(1.0, False)]
-        return [run(ratio, mirrored) for ratio in config.ratios for mirrored in (False, True)[: 1 + config.flip]]
+        coarse_of, pairs = logits_of or self.picture_logits, experiment.data.flip_pairs
+        # Once, whatever the number of passes.
+        moved = picture.to(next(self.parameters()).device, non_blocking=True)
+        passes = []
+        for ratio in config.ratios if tta else (1.0,):
+            x = self.preprocess(moved, (max(int(base[0] * ratio), 1), max(int(base[1] * ratio), 1)))
+            for mirrored in (False, True) if tta and config.flip else (False,):
+                passes.append(
+                    inference.run_pass(coarse_of, x, size, config, experiment.model.align_corners, mirrored, pairs)
+                )
+        return passes
 
     def predict(
         self, picture: "str | os.PathLike[str] | np.ndarray | Any", probabilities: bool = False, tta: bool = False

@@ -6,7 +6,7 @@ Everything else is the network for pictures: heads, losses, inference, files.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,16 +82,6 @@ class VideoSegmenter(Segmenter):
         """T, the number of frames in a clip."""
         return self.experiment.model.frames
 
-    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> Self:
-        """As `nn.Module.to`; a memory format is for the convolutions over pictures: torch has none for both kinds."""
-        if args or kwargs:
-            super().to(*args, **kwargs)
-        if memory_format is not None:
-            for weight in self.parameters():
-                if weight.dim() == 4:
-                    weight.data = weight.data.contiguous(memory_format=memory_format)
-        return self
-
     def coarse(self, x: Tensor) -> Logits:
         """As `Segmenter.coarse`, for the labelled frames of clips.
 
@@ -134,7 +124,9 @@ class VideoSegmenter(Segmenter):
         sizes = {tuple(frame.picture.shape) for frame in window}
         if len(sizes) > 1:
             raise CrissCrossError(f"the frames of a clip must have one size, got {' and '.join(map(str, sizes))}")
-        clip = torch.stack([frame.picture for frame in window])
+        # What was seen of a frame in an earlier window is kept, and its picture not needed again.
+        fresh = [frame for frame in {id(frame): frame for frame in window}.values() if not frame.seen] or [window[-1]]
+        clip = torch.stack([frame.picture for frame in fresh])
         made: dict[int, Tensor] = {}
         for number in range(len(places)):
             calls = count()
@@ -142,18 +134,17 @@ class VideoSegmenter(Segmenter):
             def logits(x: Tensor, number: int = number, calls: Iterator[int] = calls) -> Tensor:
                 call = next(calls)
                 if call not in made:
-                    seen = [self._seen(frame, call, x[index : index + 1]) for index, frame in enumerate(window)]
-                    made[call] = self._attend(seen, places)
+                    for index, frame in enumerate(fresh):
+                        if call not in frame.seen:
+                            frame.seen[call] = self._see(x[index : index + 1])
+                    made[call] = self._attend([frame.seen[call] for frame in window], places)
                 return made[call][number : number + 1]
 
             with evaluating(self), torch.inference_mode():
-                labels = inference.labels(self._passes(clip, tta, logits_of=logits)).cpu()
+                # Of what all frames showed, one is enough to tell the size.
+                shown = clip[:1] if made else clip
+                labels = inference.labels(self._passes(shown, tta, logits_of=logits)).cpu()
             yield labels
-
-    def _seen(self, frame: Frame, call: int, x: Tensor) -> Seen:
-        if call not in frame.seen:
-            frame.seen[call] = self._see(x)
-        return frame.seen[call]
 
     def _see(self, x: Tensor) -> Seen:
         features = self.backbone(x)[-1]

@@ -13,6 +13,8 @@ from crisscross.ops.lines import Reach
 WhyNot = Callable[[Tensor, Tensor, Tensor, Reach], str | None]
 AXES = ("both", "row", "column")
 MEMORY = ("auto", "fast", "lean")
+# Types of devices on which `auto` tries the kernels first.
+WITH_KERNELS = ("cuda",)
 
 
 def _why_not_registered(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
@@ -38,6 +40,15 @@ def _why_not_fused(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
 
     q_BHWD, k_BHWD, v_BHWC = _channels_last(q, k, v)
     return fused.why_not(q_BHWD, k_BHWD, v_BHWC, reach.axis)
+
+
+def _kernels_serve(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> bool:
+    """Whether `auto` takes the kernels: they can run, and have passed their trial on this device in this dtype."""
+    if _why_not_fused(q, k, v, reach) is not None:
+        return False
+    from crisscross.ops import trial
+
+    return trial.passed(v.device, v.dtype)
 
 
 def _channels_last(*tensors: Tensor) -> list[Tensor]:
@@ -165,12 +176,15 @@ def criss_cross_block(
         x's shape, dtype and memory format.
 
     Raises:
-        ValueError: x does not fit the weights, or the backend is unknown or cannot run.
+        ValueError: x does not fit the weights or lies on another device, or the backend is unknown or cannot run.
     """
     channels = weights.value.shape[0]
     if x.dim() not in (4, 5) or x.shape[1] != channels:
         sizes = "T, H, W" if x.dim() == 5 else "H, W"
         raise ValueError(f"x must be [B, {channels}, {sizes}], got {tuple(x.shape)}")
+    if any(weight.device != x.device for weight in weights):
+        found = " and ".join(sorted({str(weight.device) for weight in weights}))
+        raise ValueError(f"x is on {x.device}, the layer on {found}: move one of them, as in layer.to(x.device)")
     if x.dim() == 5:
         reach = reach._replace(frames=x.shape[2])
     x_cast, *cast = to_autocast(x, *weights)
@@ -209,7 +223,7 @@ def choose(backend: str, q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
         exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
         if exporting or _why_not_registered(q, k, v, reach):
             return "composite"
-        return "fused" if v.device.type == "cuda" and _why_not_fused(q, k, v, reach) is None else "eager"
+        return "fused" if v.device.type in WITH_KERNELS and _kernels_serve(q, k, v, reach) else "eager"
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
     if reason := BACKENDS[backend][0](q, k, v, reach):

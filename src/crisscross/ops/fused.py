@@ -77,12 +77,12 @@ def forward(
         q, k, v = map(each.view, tensors)
         _launch(
             attend_line,
-            *(v.shape, each.columns, q, k, v, out, lse, *before, *after),
+            *(q, v, each.columns),
+            *(q, k, v, out, lse, *before, *after),
             *(_strides(x, each.columns) for x in (q, k, v)),
             GO_ON=number > 1,
             LAST=number == len(passes),
             SKIP_SELF=each.skip_self,
-            **_tiles(q, v, each.columns),
         )
     return out, lse
 
@@ -128,22 +128,22 @@ def backward(
         q_strides, k_strides, v_strides, grad_strides = (_strides(x, columns) for x in (q, k, v, grad))
         _launch(
             values_line,
-            *(v.shape, columns, q, k, grad, grad_v, lse),
+            *(q, v, columns),
+            *(q, k, grad, grad_v, lse),
             *(q_strides, k_strides, grad_strides, _strides(grad_v, columns)),
             SKIP_SELF=each.skip_self,
-            **_tiles(q, v, columns),
         )
         from_query = (q, grad), (q_strides, grad_strides)
         from_key = (k, v), (k_strides, v_strides)
         for own, other, part, result in ((from_query, from_key, parts[0], dq), (from_key, from_query, parts[1], dk)):
             _launch(
                 logits_line,
-                *(v.shape, columns, *own[0], *other[0], lse, delta, part, result if number == len(passes) else part),
+                *(q, v, columns),
+                *(*own[0], *other[0], lse, delta, part, result if number == len(passes) else part),
                 *(*own[1], *other[1]),
                 OF_KEYS=result is dk,
                 ADD=number > 1,
                 SKIP_SELF=each.skip_self,
-                **_tiles(q, v, columns, for_logits=True),
             )
     return dq, dk
 
@@ -201,8 +201,8 @@ def _power_of_two(size: int, low: int, high: int) -> int:
     return min(max(1 << (size - 1).bit_length(), low), high)
 
 
-def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool = False) -> dict[str, Any]:
-    """Sizes for a kernel: a function of dtype, channels and length of the lines; nothing is tuned at run time.
+def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool) -> dict[str, Any]:
+    """Sizes for a kernel: a function of dtype, channels, length of the lines and chip; nothing is tuned at run time.
 
     With the published channels (64 and 512) no register is spilled; shared memory stays below 99 KiB, which all have.
     """
@@ -210,7 +210,11 @@ def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool = Fal
     # Follows torch.backends.cuda.matmul.allow_tf32 too, and unlike that it may always be read.
     exact = full and torch.backends.cuda.matmul.fp32_precision != "tf32"
     inner, channels = q_BHWD.shape[-1], v_BHWC.shape[-1]
-    block = _power_of_two(v_BHWC.shape[1 if columns else 2], 16, 32 if full else 64)
+    # Compute capabilities 9.0 and 10.0 multiply by groups of four warps, out of shared memory. The others keep their
+    # operands in registers and need more warps to share them, and those with 99 KiB narrower tiles of wide keys.
+    by_groups = _interpreted() or triton.runtime.driver.active.get_current_target().arch // 10 in (9, 10)
+    longest = 32 if full or (for_logits and inner > 128 and not by_groups) else 64
+    block = _power_of_two(v_BHWC.shape[1 if columns else 2], 16, longest)
     # `logits_line` holds two tiles of channels. Exact products fill registers, so there it has no second stage.
     most_channels = (32 if full and not exact else 64) if for_logits else (64 if full else 128)
     return {
@@ -220,7 +224,7 @@ def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool = Fal
         "BLOCK_D": _power_of_two(inner, 16, MAX_INNER),
         "BLOCK_C": _power_of_two(channels, 16, most_channels),
         "PRECISION": "ieee" if exact or not full else "tf32",
-        "num_warps": (4 if full else block // 16) * (1 if inner <= 64 else 2),
+        "num_warps": (4 if full else block // 16) * (1 if inner <= 64 and (full or by_groups) else 2),
         # Wide keys fill shared memory without a second stage.
         "num_stages": 1 if inner > 128 or (exact and for_logits) else 2,
         # Triton is about to change its default.
@@ -228,17 +232,41 @@ def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool = Fal
     }
 
 
-def _launch(kernel: Any, shape: Any, columns: Any, *arguments: Any, **constants: Any) -> None:
-    """Runs `kernel` for values of a shape [B, H, W, C], all columns or all rows of them.
+def _smaller(tiles: dict[str, Any]) -> dict[str, Any] | None:
+    """Tiles that take less shared memory, None where there are none."""
+    if tiles["num_stages"] > 1:
+        return tiles | {"num_stages": 1}
+    size = "BLOCK_C" if tiles["BLOCK_C"] >= tiles["BLOCK"] else "BLOCK"
+    return tiles | {size: tiles[size] // 2} if tiles[size] > 16 else None
+
+
+# Tiles that were too large for a chip -> those that it took, by kernel and device.
+_FITTING: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+def _launch(kernel: Any, q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, *arguments: Any, **constants: Any) -> None:
+    """Runs `kernel` for queries and values of these shapes, all columns or all rows of them.
 
     There is a program for each block of channels (`logits_line` needs all of them) of each block of positions of each
-    line, the first varying fastest: programs that share a line, and so what they read, run next to each other.
+    line, the first varying fastest: programs that share a line, and so what they read, run next to each other. Where
+    the chip lacks the memory for the tiles, smaller ones are taken.
     """
-    batch, height, width, channels = shape
+    batch, height, width, channels = v_BHWC.shape
     outer, length = (width, height) if columns else (height, width)
-    channel_blocks = 1 if kernel is logits_line else triton.cdiv(channels, constants["BLOCK_C"])
-    grid = (channel_blocks * triton.cdiv(length, constants["BLOCK"]) * batch * outer,)
-    device = arguments[0].device
+    device, for_logits = v_BHWC.device, kernel is logits_line
     # Triton launches on the current device, whichever the tensors are on.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        kernel[grid](*arguments, outer, length, COLUMNS=columns, **constants)
+        wanted = _tiles(q_BHWD, v_BHWC, columns, for_logits)
+        key = (kernel, device, *wanted.values())
+        tiles: dict[str, Any] | None = _FITTING.get(key, wanted)
+        while tiles is not None:
+            channel_blocks = 1 if for_logits else triton.cdiv(channels, tiles["BLOCK_C"])
+            grid = (channel_blocks * triton.cdiv(length, tiles["BLOCK"]) * batch * outer,)
+            try:
+                kernel[grid](*arguments, outer, length, COLUMNS=columns, **constants, **tiles)
+                return
+            except triton.OutOfResources:
+                smaller = _smaller(tiles)
+                if smaller is None:
+                    raise
+                tiles = _FITTING[key] = smaller

@@ -44,6 +44,7 @@ def attention(
 def _(
     q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias: Any, axis: str, frames: int, engine: str
 ) -> tuple[Tensor, ...]:
+    _check_devices(q, k, v, row_bias, column_bias)
     return v.new_empty(v.shape), _fake_statistics(v, engine)
 
 
@@ -145,6 +146,7 @@ def _(
     keep: bool,
     engine: str,
 ) -> tuple[Tensor, ...]:
+    _check_devices(x, qk_weight, qk_bias, value_weight, value_bias, row_bias, column_bias)
     y, stats = x.new_empty(x.shape), _fake_statistics(x, engine)
     if not keep:
         return y, x.new_empty(0), x.new_empty(0), stats
@@ -250,6 +252,13 @@ def _(grad: Any, x: Any, qk_weight: Any, *rest: Any, **_: Any) -> int:
 
 
 # --- what both need ---
+
+
+def _check_devices(*tensors: Tensor | None) -> None:
+    """One tensor on `meta` is enough for torch to take the fake kernel: its result would be memory without values."""
+    devices = {str(x.device) for x in tensors if x is not None}
+    if len(devices) > 1:
+        raise ValueError(f"all tensors must be on one device, got {' and '.join(sorted(devices))}")
 
 
 def _fake_statistics(v: Tensor, engine: str) -> Tensor:

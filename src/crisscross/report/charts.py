@@ -14,13 +14,14 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 42.0
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) that enclose low..high; about this many steps."""
-    if not high > low:
-        return [low, low + (abs(low) or 1.0)]
     rough = (high - low) / about
+    # Apart by less than their own rounding, or than the smallest number with all its digits, they are one.
+    if not rough > max(abs(low), abs(high)) * 1e-10 + 1e-300:
+        return [low, low + (abs(low) or 1.0)]
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+    return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
 
 def smooth(values: Sequence[float], share: float = 0.05) -> list[float]:

@@ -15,26 +15,26 @@ class Curves:
 
     Attributes:
         iteration: when each training value was recorded.
-        loss, lr: the values; `lr` may be empty.
+        loss, lr: the values; None where one was not finite or is not known; `lr` may be empty.
         val_iteration: when the network was scored.
         val_miou: mean IoU in 0..1, or None where no class could be scored.
     """
 
     iteration: Sequence[int] = ()
-    loss: Sequence[float] = ()
-    lr: Sequence[float] = ()
+    loss: Sequence[Score] = ()
+    lr: Sequence[Score] = ()
     val_iteration: Sequence[int] = ()
     val_miou: Sequence[Score] = ()
 
     @classmethod
     def from_log(cls, entries: Sequence[Mapping[str, Any]]) -> "Curves":
-        """From the lines of a run's log: those with a `loss`, and those with a `val_miou`."""
+        """From the entries of a run's log: those with a `loss`, and those with a `val_miou`."""
         steps = [entry for entry in entries if "loss" in entry]
         scored = [entry for entry in entries if "val_miou" in entry]
         return cls(
             [entry["iteration"] for entry in steps],
             [entry["loss"] for entry in steps],
-            [entry["lr"] for entry in steps],
+            [entry.get("lr") for entry in steps],
             [entry["iteration"] for entry in scored],
             [entry["val_miou"] for entry in scored],
         )

@@ -104,7 +104,7 @@ def predict_video(
         nonlocal told
         with (
             VideoReader(source) as reader,
-            VideoWriter(temporary, out.suffix, reader.time_base, reader.rate, reader.aspect) as writer,
+            VideoWriter(temporary, out.suffix, reader.time_base, reader.rate) as writer,
         ):
             first = None
             for number, frame in enumerate(_drawn(segmenter, reader, view, tta), 1):

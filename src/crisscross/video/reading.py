@@ -1,6 +1,8 @@
 """Frames of a video file, one by one, each with its time."""
 
 import re
+import struct
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 
 VIDEO_SUFFIXES = (
     ".mp4",
@@ -28,6 +30,11 @@ VIDEO_SUFFIXES = (
 )
 # Frames a second that are assumed where a file tells none.
 USUAL_RATE = 25
+# What FFmpeg numbers these: a YUV matrix that is not told, and the transfer curves of high dynamic range.
+UNTOLD = 2
+HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
+# Lines of an image from which an untold YUV matrix is that of high definition.
+HIGH_DEFINITION = 720
 
 
 def is_video_file(path: Path) -> bool:
@@ -50,12 +57,13 @@ def pyav() -> Any:
 
 
 class VideoFrame(NamedTuple):
-    """A frame uint8 RGB [H, W, 3], upright, and when it is shown: `pts` in units of the reader's `time_base` seconds,
-    for `duration` such units (0 where the file does not tell)."""
+    """A frame uint8 RGB [H, W, 3], as it is to be shown, and when: `pts` in units of the reader's `time_base` seconds,
+    for `duration` such units (0 where the file does not tell). `aspect` is the width of a pixel / its height."""
 
     picture: np.ndarray
     pts: int
     duration: int
+    aspect: Fraction = Fraction(1)
 
 
 class Problem(NamedTuple):
@@ -65,10 +73,27 @@ class Problem(NamedTuple):
     text: str
 
 
-def upright(picture: np.ndarray, degrees: float) -> np.ndarray:
-    """A stored frame [H, W, 3] turned counterclockwise by the file's own word, in quarters."""
-    quarters = round(degrees / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, quarters)) if quarters else picture
+class Placing(NamedTuple):
+    """How a stored image becomes the one that is shown: rows and columns exchanged first, then mirrored."""
+
+    transposed: bool = False
+    mirrored: bool = False
+    upside_down: bool = False
+
+    @classmethod
+    def from_matrix(cls, matrix: bytes) -> "Placing":
+        """Of a display matrix: nine int32 (a, b, u, c, d, v, x, y, w) that send a stored point (p, q) to
+        (a p + c q + x, b p + d q + y). Angles between the quarters are rounded, a matrix of zeros says nothing."""
+        a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            return cls(True, c < 0, b < 0)
+        return cls(False, a < 0, d < 0)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """The image [H, W, 3] as it is shown."""
+        image = image.transpose(1, 0, 2) if self.transposed else image
+        image = image[:, ::-1] if self.mirrored else image
+        return np.ascontiguousarray(image[::-1] if self.upside_down else image)
 
 
 class VideoReader:
@@ -81,8 +106,7 @@ class VideoReader:
         time_base: seconds, a fraction, that `VideoFrame.pts` counts.
         rate: frames a second on average, a fraction.
         expected: number of frames that the file announces, or an estimate from its length; 0 where neither is told.
-        seconds: its length, or None.
-        aspect: width of a stored pixel / its height.
+        seconds: when its last frame ends, or None.
         problems: what could not be read so far. The frames concerned are left out; the others go on.
 
     Raises:
@@ -98,9 +122,10 @@ class VideoReader:
         self.time_base = stream.time_base or Fraction(1, USUAL_RATE)
         self.rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(USUAL_RATE)
         self.seconds = self._length()
-        self.announced = stream.frames
+        # Containers with a whole index (MP4, MOV, AVI) list every frame that is there, others a few of them.
+        self.indexed = sum(entry.size > 0 for entry in stream.index_entries)
         self.expected = stream.frames or round((self.seconds or 0) * self.rate)
-        self.aspect = stream.sample_aspect_ratio or Fraction(1)
+        self.packets, self.end = 0, 0
 
     def _opened(self) -> Any:
         if not self.path.is_file():
@@ -129,10 +154,10 @@ class VideoReader:
         return moving[0]
 
     def _length(self) -> float | None:
-        """Seconds of the pictures; sound beside them may be longer."""
+        """When the last image ends, in seconds from time 0; sound beside them may be longer."""
         stream, alone = self.stream, len(self.container.streams) == 1
         if stream.duration:
-            return float(stream.duration * self.time_base)
+            return float(((stream.start_time or 0) + stream.duration) * self.time_base)
         # Matroska tells the length of a stream as a text, such as 00:00:01.040000000.
         if told := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
             return int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3])
@@ -153,29 +178,56 @@ class VideoReader:
         Raises:
             CrissCrossError: not one frame could be decoded.
         """
-        first, last, count = 0, None, 0
+        last = None
         step = max(round(1 / (self.rate * self.time_base)), 1)
         size = None
         for frame in self._decoded():
+            if size is None:
+                self._warn_of_high_dynamic_range(frame)
             size = size or (frame.width, frame.height)
             pts = frame.pts if frame.pts is not None else (0 if last is None else last + step)
             if last is not None and pts <= last:
                 pts = last + 1
             if frame.is_corrupt:
                 self.problems.append(Problem(float(pts * self.time_base), "a damaged frame, shown as far as it goes"))
-            # A stream may change its size; the output cannot.
-            picture = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
-            first, last, count = pts if last is None else first, pts, count + 1
-            yield VideoFrame(upright(picture, frame.rotation), pts, frame.duration or 0)
+            last = pts
+            yield self._shown(frame, size, pts)
         if last is None:
             reason = f": {self.problems[0].text}" if self.problems else ""
             raise CrissCrossError(f"{self.path}: not one frame of it can be decoded{reason}")
-        lost = sum(problem.time is not None for problem in self.problems)
-        shown = float((last - first + step) * self.time_base)
-        if count + lost < self.announced:
-            self._truncated(f"{count} frames", f"{self.announced}")
-        elif not self.announced and self.seconds and shown < self.seconds - 2 * float(step * self.time_base):
-            self._truncated(f"{shown:.2f} s", f"{self.seconds:.2f} s")
+        self._check_end(step)
+
+    def _shown(self, frame: Any, size: tuple[int, int], pts: int) -> VideoFrame:
+        """A decoded frame as it is to be shown. A stream may change its size; the output cannot."""
+        matrix = None
+        if frame.colorspace == UNTOLD and not frame.format.is_rgb:
+            matrix = "ITU709" if frame.height >= HIGH_DEFINITION else "ITU601"
+        image = frame.reformat(*size, "rgb24", src_colorspace=matrix).to_ndarray()
+        found = [bytes(entry) for entry in frame.side_data if entry.type.name == "DISPLAYMATRIX"]
+        placing = Placing.from_matrix(found[0]) if found else Placing()
+        aspect = self.stream.sample_aspect_ratio or Fraction(1)
+        return VideoFrame(placing(image), pts, frame.duration or 0, 1 / aspect if placing.transposed else aspect)
+
+    def _warn_of_high_dynamic_range(self, frame: Any) -> None:
+        if curve := HIGH_DYNAMIC_RANGE.get(int(frame.color_trc)):
+            warnings.warn(
+                f"{self.path}: high dynamic range ({curve}) is shown as it is stored, without tone mapping; networks "
+                "that were trained on usual images see it flat and pale",
+                CrissCrossWarning,
+                stacklevel=2,
+            )
+
+    def _check_end(self, step: int) -> None:
+        """Note where not all that the container announces is there.
+
+        What is announced need not be shown: edit lists hide frames, some are left out, the last one may be held.
+        """
+        if self.packets < self.indexed:
+            self._truncated(f"{self.packets} frames", f"{self.indexed}")
+        elif self.packets > self.indexed and self.seconds:
+            end, announced = float(self.end * self.time_base), self.seconds
+            if end < announced - 2 * float(step * self.time_base):
+                self._truncated(f"{end:.2f} s", f"{announced:.2f} s")
 
     def _truncated(self, found: str, announced: str) -> None:
         self.problems.append(Problem(None, f"ends after {found}, but announces {announced}: the file is truncated"))
@@ -194,9 +246,14 @@ class VideoReader:
         packets = self.container.demux(self.stream)
         while True:
             try:
-                yield next(packets)
+                packet = next(packets)
             except StopIteration:
                 return
             except self.av.FFmpegError as error:
                 self.problems.append(Problem(None, f"ends early ({error.strerror}): the file is truncated or damaged"))
                 return
+            if packet.size:
+                self.packets += 1
+                time = packet.dts if packet.pts is None else packet.pts
+                self.end = max(self.end, (time or 0) + (packet.duration or 0))
+            yield packet

@@ -5,8 +5,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from crisscross.errors import CrissCrossError
 from crisscross.video.reading import VideoFrame, pyav
 
@@ -46,41 +44,38 @@ class VideoWriter:
         suffix: `.mp4` ...: decides on container and codec, whatever the path is called.
         time_base: what the times of the frames count, as `VideoReader.time_base`.
         rate: frames a second on average, which players show and encoders plan by.
-        aspect: width of a pixel / its height.
 
     H.264 (VP9 in .webm) at good quality, 4:2:0, or 4:4:4 where a side is odd; colours by BT.709. MP4 and MOV keep times
     exactly, Matroska and WebM to the millisecond.
     """
 
-    def __init__(
-        self, path: Path, suffix: str, time_base: Fraction, rate: Fraction, aspect: Fraction = Fraction(1)
-    ) -> None:
-        self.av, self.time_base, self.aspect = pyav(), time_base, aspect
+    def __init__(self, path: Path, suffix: str, time_base: Fraction, rate: Fraction) -> None:
+        self.av, self.time_base = pyav(), time_base
         container, (codec, self.options) = OUTPUT_SUFFIXES[suffix.lower()]
         self.container = self.av.open(str(path), "w", format=container)
         self.stream = self.container.add_stream(codec, rate=rate, options=dict(self.options))
         self.sized = False
 
     def write(self, frame: VideoFrame) -> None:
-        """Add a frame; all have the size of the first, and their times rise.
+        """Add a frame; all have the size and the aspect of the first, and their times rise.
 
         Raises:
             CrissCrossError: it cannot be encoded or written.
         """
         if not self.sized:
-            self._settle(frame.picture)
+            self._settle(frame)
         picture = self.av.VideoFrame.from_ndarray(frame.picture, format="rgb24")
         coded = picture.reformat(format=self.stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
         coded.pts, coded.time_base, coded.duration = frame.pts, self.time_base, frame.duration
         self._mux(coded)
 
-    def _settle(self, picture: np.ndarray) -> None:
-        height, width = picture.shape[:2]
+    def _settle(self, frame: VideoFrame) -> None:
+        height, width = frame.picture.shape[:2]
         context = self.stream.codec_context
         context.width, context.height = width, height
         context.pix_fmt = "yuv444p" if height % 2 or width % 2 else "yuv420p"
         context.time_base, self.stream.time_base = self.time_base, self.time_base
-        context.sample_aspect_ratio = self.aspect
+        context.sample_aspect_ratio = frame.aspect
         # BT.709, and the range of television.
         context.color_primaries = context.color_trc = context.colorspace = 1
         context.color_range = 1

@@ -1,6 +1,5 @@
 """COCO's annotations of things and stuff -> maps of COCO-Stuff, where the ready ones were not downloaded."""
 
-import json
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from crisscross.data.coco_json import entries, read_images, read_tree
+from crisscross.data.coco_masks import Drop, check_shape, checked_shape, decode
 from crisscross.data.coco_stuff import LABELS, MASKS, SPLITS, UNLABELLED
 from crisscross.data.layout import needed_file
 from crisscross.data.prepare.work import Job, Plan, needed_package, write_mask
@@ -37,27 +38,21 @@ def coco_stuff_jobs(root: Path, out: Path) -> Plan:
 
 def _split_jobs(root: Path, out: Path, split: str) -> list[Job]:
     folder = root / "annotations"
-    stuff = _read(folder / f"stuff_{split}.json")
-    things = _read(needed_file(folder / f"instances_{split}.json", "unpack annotations_trainval2017.zip of COCO"))
+    stuff = folder / f"stuff_{split}.json"
+    things = needed_file(folder / f"instances_{split}.json", "unpack annotations_trainval2017.zip of COCO")
+    trees = {file: read_tree(file) for file in (stuff, things)}
     layers: dict[int, list[list[Annotation]]] = defaultdict(lambda: [[], []])
-    for layer, content in enumerate((stuff, things)):
-        for annotation in content["annotations"]:
+    for layer, (file, tree) in enumerate(trees.items()):
+        for annotation in entries(file, tree, "annotations", id=int, image_id=int, category_id=int):
             layers[annotation["image_id"]][layer].append(annotation)
-    jobs = []
-    for image in stuff["images"]:
-        target = output_path(out, f"{MASKS}/{split}/{Path(image['file_name']).stem}.png")
-        below, above = layers[image["id"]]
-        jobs.append(Job(target, partial(paint, (image["height"], image["width"]), below + above)))
-    return jobs
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-        assert isinstance(content["images"], list) and isinstance(content["annotations"], list)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise CrissCrossError(f"{path}: not a COCO annotation file; unpack it again") from error
-    return content
+    jobs: dict[Path, Job] = {}
+    for image in read_images(stuff, trees[stuff]):
+        target = output_path(out, f"{MASKS}/{split}/{Path(image.file_name).stem}.png")
+        if target in jobs:
+            raise CrissCrossError(f"{stuff}: two images would have the map {target.name}; file names must be unique")
+        below, above = layers[image.number]
+        jobs[target] = Job(target, partial(paint, (image.height, image.width), below + above))
+    return list(jobs.values())
 
 
 def paint(size: tuple[int, int], annotations: list[Annotation], target: Path) -> int:
@@ -68,33 +63,14 @@ def paint(size: tuple[int, int], annotations: list[Annotation], target: Path) ->
     """
     labels = np.full(size, UNLABELLED, np.uint8)
     for annotation in annotations:
-        number = annotation["category_id"]
+        number, where = annotation["category_id"], f"{target.name}: annotation {annotation['id']}"
         if number != OTHER and number - 1 not in LABELS:
-            raise CrissCrossError(f"{target.name}: annotation {annotation['id']} has the unknown category {number}")
-        covered = region(annotation["segmentation"], size)
-        if covered is None or covered.shape != size:
-            raise CrissCrossError(f"{target.name}: annotation {annotation['id']} cannot be decoded")
-        labels[covered] = UNLABELLED if number == OTHER else number - 1
+            raise CrissCrossError(f"{where} has the unknown category {number}")
+        try:
+            shape, _ = checked_shape(annotation.get("segmentation"), *size, where)
+        except Drop:
+            continue
+        check_shape(shape, where)
+        labels[decode(shape, *size) > 0] = UNLABELLED if number == OTHER else number - 1
     write_mask(target, labels)
     return 0
-
-
-def region(segmentation: Any, size: tuple[int, int]) -> np.ndarray | None:
-    """bool [H, W] of polygons, of run lengths or of COCO's compressed run lengths; None where it is none of them."""
-    from pycocotools import mask
-
-    try:
-        if isinstance(segmentation, list):
-            # Fewer than three corners are no area; four numbers would be taken for a box.
-            polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-            if not polygons:
-                return np.zeros(size, bool)
-            packed = mask.merge(mask.frPyObjects(polygons, *size))
-        elif isinstance(segmentation["counts"], list):
-            packed = mask.frPyObjects(segmentation, *size)
-        else:
-            packed = segmentation
-        return np.asarray(mask.decode(packed)).astype(bool)
-    except Exception:
-        # Damaged run lengths make pycocotools fail in many ways.
-        return None

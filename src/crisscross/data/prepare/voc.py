@@ -77,7 +77,11 @@ def from_mat(source: Path, target: Path) -> int:
         CrissCrossError: missing or unreadable, or labels that are not VOC's.
     """
     labels = _segmentation(source)
-    if labels.ndim != 2 or not set(np.unique(labels).tolist()) <= {*range(len(CLASSES)), 255}:
+    if (
+        labels.ndim != 2
+        or labels.dtype.kind not in "iu"
+        or not set(np.unique(labels).tolist()) <= {*range(len(CLASSES)), 255}
+    ):
         raise CrissCrossError(f"{source}: GTcls.Segmentation must hold class numbers 0..{len(CLASSES) - 1} [H, W]")
     write_mask(target, labels.astype(np.uint8), PALETTE)
     return 0

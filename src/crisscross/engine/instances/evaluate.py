@@ -21,7 +21,7 @@ from crisscross.progress import Progress
 
 # The rows of COCOeval's summary that people quote.
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-# One entry of a COCO results file.
+# One entry of COCO results files.
 Result = dict[str, Any]
 
 
@@ -35,7 +35,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class InstanceEvaluation:
-    """Scores of one split: `box` and `mask` precision, `results` as COCO writes them (bbox and segmentation at once).
+    """Scores of one split: `box` and `mask` precision, `results` with box and mask in one, see `coco_results`.
 
     `seconds` is the whole time; `fps` is pictures a second from pixels to masks at the picture's size.
     """
@@ -105,7 +105,7 @@ def evaluate_instances(
 
 
 def as_results(found: Instances, picture: InstancePicture, categories: tuple[int, ...]) -> list[Result]:
-    """Instances as entries of a COCO results file."""
+    """Instances as entries of COCO results files, with box and mask in one."""
     entries = []
     for box, score, label, mask in zip(found.boxes, found.scores, found.labels, found.masks, strict=True):
         left, top, right, bottom = (float(side) for side in box)
@@ -119,6 +119,15 @@ def as_results(found: Instances, picture: InstancePicture, categories: tuple[int
             }
         )
     return entries
+
+
+def coco_results(results: list[Result], kind: str) -> list[Result]:
+    """The entries of a COCO results file of one kind, `bbox` or `segm`.
+
+    COCO's tools take an entry that has a box for a box and its area for the area of the find, whatever else it has.
+    """
+    left_out = "segmentation" if kind == "bbox" else "bbox"
+    return [{key: value for key, value in result.items() if key != left_out} for result in results]
 
 
 def as_coco(tree: dict[str, Any], split: InstanceSplit) -> Any:
@@ -170,8 +179,8 @@ def _entry(number: int, result: Result, kind: str) -> dict[str, Any]:
 
 
 def _known(value: float) -> float | None:
-    """COCOeval says -1 of what no annotation is there for."""
-    return None if value < 0 else float(value)
+    """COCOeval says -1 of what no annotation is there for. NaN would be the best score for ever: it compares false."""
+    return float(value) if value >= 0 else None
 
 
 def _mean(precision: np.ndarray) -> float | None:

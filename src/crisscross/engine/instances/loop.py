@@ -1,6 +1,5 @@
 """The training loop of instances: an iterator of facts. The caller logs, validates and saves."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -12,9 +11,10 @@ from crisscross.config import InstanceExperiment
 from crisscross.data.coco_samples import InstanceBatch
 from crisscross.data.loader import seed_for
 from crisscross.engine.instances.optimiser import learning_rate
-from crisscross.engine.loop import Step, clip, fetch, mean_parts, too_many
+from crisscross.engine.loop import Step, check_finite, clip, fetch, read, too_many
 from crisscross.engine.optimiser import set_rate
 from crisscross.errors import CrissCrossError
+from crisscross.losses import Losses
 
 
 def training_steps(
@@ -43,25 +43,25 @@ def training_steps(
         passes = fetch(batches, train.accumulate)
         torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
         optimiser.zero_grad()
-        total, found = 0.0, []
+        found = []
         for place, part in enumerate(passes, 1):
             batch = part.to(accelerator.device)
             with nullcontext() if place == len(passes) else accelerator.no_sync(network), _clear_errors(batch):
                 with accelerator.autocast():
                     losses = network(batch.pictures, batch.targets)
                 value = torch.stack(list(losses.values())).sum() / train.accumulate
-                found.append({name.removeprefix("loss_"): loss.detach() for name, loss in losses.items()})
-                total += float(value.detach()) if scaled else _finite(value, iteration, batch)
+                parts = {name.removeprefix("loss_"): loss.detach() for name, loss in losses.items()}
+                found.append(Losses(value.detach(), parts))
                 accelerator.backward(value)
-        norm = clip(accelerator, network, experiment.optim.clip)
+        numbers = read(found, clip(accelerator, network, experiment.optim.clip), accelerator)
+        if not scaled:
+            check_finite(numbers, iteration, passes, experiment.optim.clip)
         optimiser.step()
-        if accelerator.num_processes > 1:
-            total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "mean"))
         left_out = scaled and bool(optimiser.step_was_skipped)  # type: ignore[attr-defined]
         skipped = skipped + 1 if left_out else 0
         if skipped >= train.max_skipped:
             raise CrissCrossError(too_many(skipped, iteration, accelerator))
-        yield Step(iteration + 1, total, rate, mean_parts(found, accelerator), left_out, norm)
+        yield Step(iteration + 1, numbers.loss, rate, numbers.parts, left_out, numbers.norm)
 
 
 @contextmanager
@@ -75,13 +75,3 @@ def _clear_errors(batch: InstanceBatch) -> Iterator[None]:
                 "proposals.boxes, or raise train.accumulate"
             ) from error
         raise
-
-
-def _finite(value: torch.Tensor, iteration: int, batch: InstanceBatch) -> float:
-    number = float(value.detach())
-    if not math.isfinite(number):
-        raise CrissCrossError(
-            f"the loss became {number} at iteration {iteration + 1} with the pictures {', '.join(batch.names)}; "
-            "try a smaller optim.lr, a longer optim.warmup, optim.clip or train.precision=fp32"
-        )
-    return number

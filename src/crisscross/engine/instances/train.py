@@ -24,12 +24,21 @@ from crisscross.engine.journal import Journal
 from crisscross.engine.lock import run_lock
 from crisscross.engine.loop import NoPictures, Step
 from crisscross.engine.record import write_record
-from crisscross.engine.setup import Machine, algorithms, create_accelerator
-from crisscross.engine.state import BEST, LAST, check_run_folder, load_instance_state, save_state, stored_experiment_as
+from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator
+from crisscross.engine.state import (
+    BEST,
+    after_saving,
+    check_run_folder,
+    load_instance_state,
+    save_state,
+    saved_line,
+    stored_experiment_as,
+)
 from crisscross.engine.together import asked_to_stop, ending_together
 from crisscross.engine.track import start_trackers
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
+from crisscross.layers.modes import lay_out
 from crisscross.progress import Progress
 
 COLUMNS = ("iteration", "loss", "lr", "seconds", "val_mask_ap", "val_box_ap")
@@ -83,7 +92,7 @@ def train_instances(
     Raises:
         CrissCrossError: as `crisscross.engine.train.train`.
     """
-    with algorithms(experiment.train.deterministic), run_lock(folder), ending_together(folder):
+    with algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(experiment, data, folder, machine or Machine(), start or Start(), resume)
         return run.go(listener or (lambda step: None))
 
@@ -104,6 +113,7 @@ class _Run:
         self.data, self.folder, self.machine, self.resume = data, folder, machine, resume
         self.lines = [line for line in (scaling_advice(experiment),) if line]
         self.validates = data.has(experiment.data.val_split)
+        check_validation(experiment.data, self.validates)
         self.split = data.split(experiment.data.train_split)
         self._check_data(experiment)
         whole = read_mask_rcnn(start.whole) if start.whole and not resume else {}
@@ -117,13 +127,13 @@ class _Run:
         self.segmenter, facts, line = build_network(self.experiment, start, whole, resume)
         self.facts |= facts
         self.lines += [line] if line else []
-        self.segmenter.to(self.accelerator.device).to(memory_format=torch.channels_last)
+        lay_out(self.segmenter.to(self.accelerator.device), torch.channels_last)
         self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
         self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
         self.position = InstancePosition()
         if resume:
-            position, self.facts = load_instance_state(folder, self.segmenter, self.optimiser)
-            self.position = InstancePosition(**position)
+            state = load_instance_state(folder, self.segmenter, self.optimiser, InstancePosition)
+            self.position, self.facts = state
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
 
@@ -190,16 +200,17 @@ class _Run:
             accelerator.num_processes,
             self.machine.workers,
             collate,
+            accelerator.device.type == "cuda",
         )
         network, optimiser = self.prepared
         try:
             for step in training_steps(network, optimiser, batches, self.experiment, accelerator, start):
                 self._record(step)
                 listener(step)
-                self._validate_if_due()
+                validated = self._validate_if_due()
                 stop = asked_to_stop(self.accelerator, bool(self.interrupt))
                 due = train.checkpoint_every and step.iteration % train.checkpoint_every == 0
-                if stop or due or step.iteration == train.iterations:
+                if stop or due or validated or step.iteration == train.iterations:
                     self._save()
                 if stop:
                     break
@@ -207,9 +218,7 @@ class _Run:
             if accelerator.num_processes > 1:
                 raise
             self._save()
-            raise CrissCrossError(
-                f"{error}; {self.folder / LAST} is saved at iteration {self.position.iteration}, continue with --resume"
-            ) from error
+            raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from error
 
     def _record(self, step: Step) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.began
@@ -219,23 +228,26 @@ class _Run:
         self.journal.step(step, seconds, self.position.skipped)
 
     def _validate_if_due(self) -> bool:
-        """Validate, and keep the weights if they are the best so far. One that is interrupted is due again."""
+        """Validate, and keep the weights if they are the best so far. One that is interrupted is due again.
+
+        The run is saved before: whatever happens to the validation, even a kill, costs no step.
+        """
         train, position = self.experiment.train, self.position
         at_end = position.iteration == train.iterations
         due = at_end or (train.validate_every and position.iteration % train.validate_every == 0)
         if not (self.validates and due and position.iteration > position.validated):
             return False
-        split = self.data.split(self.experiment.data.val_split)
-        try:
-            with self.accelerator.autocast():
-                result = evaluate_instances(
-                    self.segmenter, split, self.machine.workers, lambda: bool(self.interrupt), "validate"
-                )
-        except Interrupted:
-            return False
-        except CrissCrossError as error:
-            raise NoPictures(str(error)) from error
-        self._judge(result)
+        split, workers = self.data.split(self.experiment.data.val_split), self.machine.workers
+        self._save()
+        with after_saving(self.folder, position.iteration):
+            try:
+                with self.accelerator.autocast():
+                    result = evaluate_instances(
+                        self.segmenter, split, workers, lambda: bool(self.interrupt), "validate"
+                    )
+            except Interrupted:
+                return False
+            self._judge(result)
         return True
 
     def _judge(self, result: InstanceEvaluation) -> None:
@@ -253,5 +265,5 @@ class _Run:
     def _save(self) -> None:
         if self.accelerator.scaler is not None:
             self.facts["scaler"] = self.accelerator.scaler.state_dict()
-        if self.accelerator.is_main_process:
-            save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts)
+        first = self.accelerator.is_main_process
+        save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts, write=first)

@@ -1,0 +1,180 @@
+"""YAML and JSON from outside as plain values: the one place that reads them, with limits on what they may ask for.
+
+What comes back is made of dict, list, str, int, float, bool and None alone, nested at most `DEPTH` deep; whole numbers
+have at most `DIGITS` digits, texts can be written as UTF-8 and hold no NUL. Numbers may be NaN or infinite, and nothing
+is said about keys and kinds: whoever uses a value checks it.
+"""
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from crisscross.errors import CrissCrossError
+
+MIB = 2**20
+# Bytes that a document may have: a description (PyYAML reads about 200 kB in a second), what a file says of itself, and
+# what grows with a data set or a training.
+YAML_BYTES, JSON_BYTES, ANNOTATION_BYTES = MIB, 64 * MIB, 4096 * MIB
+# Lists and mappings inside one another, and digits of a whole number: 2**64 has 20.
+DEPTH, DIGITS = 20, 20
+# Escapes that may stand for NUL or for half a character.
+_SUSPECT = re.compile(r"\\(?:[uU](?:0000)?[dD][89a-fA-F]|[uU]0000|x00|0)")
+
+
+def read_yaml(path: str | os.PathLike[str], most: int = YAML_BYTES) -> Any:
+    """The values of a YAML file of at most `most` bytes; None where it is empty.
+
+    Raises:
+        CrissCrossError: the file cannot be read, is none, is too large, or `parse_yaml` refuses it; it is named.
+    """
+    return parse_yaml(read_text(path, most), str(path))
+
+
+def read_json(path: str | os.PathLike[str], most: int = JSON_BYTES) -> Any:
+    """The values of a JSON file of at most `most` bytes (`ANNOTATION_BYTES` for those of whole data sets).
+
+    Raises:
+        CrissCrossError: the file cannot be read, is none, is too large, or `parse_json` refuses it; it is named.
+    """
+    return parse_json(read_text(path, most), str(path))
+
+
+def read_text(path: str | os.PathLike[str], most: int) -> str:
+    """A UTF-8 file of at most `most` bytes as text, without a byte order mark.
+
+    Raises:
+        CrissCrossError: it is missing, a folder, a pipe or a device, larger, not UTF-8, or it cannot be read.
+    """
+    try:
+        # Opening a pipe would wait for a writer, reading a device might never end.
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):
+            raise CrissCrossError(f"{path}: cannot be read: a folder, pipe or device, not an ordinary file")
+        if facts.st_size > most:
+            raise CrissCrossError(f"{path}: cannot be read: {facts.st_size:,} bytes, at most {most:,} are read")
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise CrissCrossError(f"{path}: cannot be read: {reason}") from error
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The values of a YAML text; `where` begins the message of an error.
+
+    Words are read as people mean them: `010`, `0x1F`, `12:30` and `2026-01-02` stay text, and so does `1e-4`, which
+    PyYAML writes without quotes. There are no aliases (`*name`), tags (`!name`) or keys that stand there twice.
+
+    Raises:
+        CrissCrossError: it is no such YAML.
+    """
+    try:
+        return _sound(yaml.load(text, _Loader), text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise CrissCrossError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The values of a JSON text, in bytes that of UTF-8; `where` begins the message of an error.
+
+    Raises:
+        CrissCrossError: it is no JSON, or is beyond the limits of this module.
+    """
+    try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return _sound(json.loads(text, parse_int=_whole), text)
+    except (ValueError, RecursionError) as error:
+        reason = _TOO_DEEP if isinstance(error, RecursionError) else " ".join(str(error).split())[:100]
+        damaged = " (cut off or damaged?)" if isinstance(error, json.JSONDecodeError) else ""
+        raise CrissCrossError(f"{where}: not valid JSON{damaged}: {reason}") from error
+
+
+_TOO_DEEP = f"lists and mappings nested more than {DEPTH} deep"
+
+
+def _whole(digits: str) -> int:
+    if (count := len(digits.lstrip("+-"))) > DIGITS:
+        raise ValueError(f"a whole number of {count} digits, at most {DIGITS} are read")
+    return int(digits)
+
+
+def _sound(values: Any, text: str) -> Any:
+    """The values, if they keep the limits."""
+    level = [values]
+    for _ in range(DEPTH):
+        inner = (outer.values() if type(outer) is dict else outer for outer in level if type(outer) in (dict, list))
+        level = [value for group in inner for value in group if type(value) in (dict, list)]
+    if level:
+        raise ValueError(_TOO_DEEP)
+    if _SUSPECT.search(text):
+        for word in _texts(values):
+            word.encode()
+            if "\0" in word:
+                raise ValueError("a text with a NUL character")
+    return values
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts([*value, *value.values()])
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _texts(entry)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what a configuration has no use for: dates, numbers in other bases, aliases and tags.
+
+    What it reads as something other than text, PyYAML quotes when it writes it as text.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own way
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            self.refuse(f"the alias *{event.anchor}: write the value itself", event)
+        if event.tag is not None:
+            self.refuse(f"the tag {event.tag}: write the value alone", event)
+        self.depth += 1
+        if self.depth > DEPTH + 1:
+            self.refuse(_TOO_DEEP, event)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        made: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (dict, list)) or key in made:
+                self.refuse("a list or mapping as a key" if isinstance(key, (dict, list)) else f"{key} twice", key_node)
+            made[key] = self.construct_object(value_node, deep=True)
+        return made
+
+    def refuse(self, what: str, at: Any) -> NoReturn:
+        raise yaml.constructor.ConstructorError(None, None, what, at.start_mark)
+
+
+_TAG = "tag:yaml.org,2002:"
+for _kind, _pattern, _first in (
+    ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", [*"yYnNtTfFoO"]),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", [*"-+0123456789"]),
+    (
+        "float",
+        r"(?:[-+]?[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        [*"-+.0123456789"],
+    ),
+):
+    _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(f"(?:{_pattern})$"), _first)
+_Loader.add_constructor(f"{_TAG}int", lambda loader, node: _whole(node.value))
+_Loader.add_constructor(f"{_TAG}map", _Loader.construct_mapping)

@@ -1,0 +1,173 @@
+"""What feature maps a network gives, and what sizes of images it takes."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crisscross.errors import CrissCrossError
+from crisscross.layers.modes import evaluating
+
+# Odd at every stride up to 32: a network that gives maps of ceil(side / stride) here does so everywhere.
+ODD = 33, 67
+# Different odd multiples of what a network may need multiples of.
+TIMES = 3, 5
+LARGEST_STRIDE = 32
+
+
+class Told(NamedTuple):
+    """What a network says of itself: channels and strides of its maps, and the side of the images it was made for."""
+
+    channels: Sequence[int]
+    strides: Sequence[int]
+    side: int
+
+
+class Surveyed(NamedTuple):
+    """Channels and strides of the maps, fine to coarse, of images whose sides are multiples of `multiple`.
+
+    With 1 any side will do, of `least` at least. Some networks have the channels as the last axis.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    multiple: int = 1
+    least: int = 1
+    channels_last: bool = False
+
+
+def filled_up(x: Tensor, facts: Surveyed) -> Tensor:
+    """Normalised images [B, 3, H, W] with zeros at the right and at the bottom, of a size that the network takes."""
+    if facts.multiple == facts.least == 1:
+        return x
+    return functional.pad(x, [0, _missing(x.shape[-1], facts), 0, _missing(x.shape[-2], facts)])
+
+
+def _missing(length: int, facts: Surveyed) -> int:
+    missing = -length % facts.multiple
+    return missing if facts.least <= facts.multiple else max(missing, facts.least - length)
+
+
+def own_part(maps: Iterable[Tensor], size: Sequence[int], facts: Surveyed) -> tuple[Tensor, ...]:
+    """Of the maps [B, C, h, w] of images filled up, what belongs to their own `size` (height, width)."""
+    maps = tuple(y.permute(0, 3, 1, 2) for y in maps) if facts.channels_last else tuple(maps)
+    if facts.multiple == facts.least == 1:
+        return maps
+    counts = [[-(-side // stride) for side in size] for stride in facts.strides]
+    return tuple(_first(y, *count) for y, count in zip(maps, counts, strict=True))
+
+
+def _first(x: Tensor, rows: int, columns: int) -> Tensor:
+    """The first rows and columns. With sizes left free, an exported slice would settle whether these are all."""
+    if torch.compiler.is_exporting():
+        for axis, count in ((-2, rows), (-1, columns)):
+            x = x.index_select(axis, torch.arange(count, device=x.device))
+        return x
+    return x[..., :rows, :columns]
+
+
+def survey(net: nn.Module, name: str, told: Told | None = None) -> Surveyed:
+    """Try a network on a few small images; its mode and its statistics stay as they were.
+
+    Args:
+        net: module that maps [B, 3, H, W] to a list or tuple of feature maps.
+        name: used in messages.
+        told: what it says of itself; the strides are measured otherwise.
+
+    Raises:
+        CrissCrossError: it takes no images, those of one size alone, or gives something else.
+    """
+    with evaluating(net), torch.no_grad():
+        return _surveyed(net, name, told)
+
+
+def _surveyed(net: nn.Module, name: str, told: Told | None) -> Surveyed:
+    odd = _look(net, name, told, ODD)
+    if told and isinstance(odd, _Maps) and odd.fit(told.strides):
+        return odd.facts(told.strides)
+    rough, reasons = None, []
+    for multiple, size in _sizes(told):
+        maps = _look(net, name, told, size)
+        if isinstance(maps, str):
+            reasons.append(f"cannot take a {size[0]} x {size[1]} image: {maps}")
+            continue
+        strides = told.strides if told else maps.strides()
+        if maps.fit(strides):
+            anything = isinstance(odd, _Maps) and odd.fit(strides)
+            return maps.facts(strides)._replace(multiple=1 if anything else multiple)
+        reasons.append("gives feature maps that do not grow with the image by its strides")
+        if rough is None and maps.grow(strides):
+            rough = maps.facts(strides)._replace(least=1 if isinstance(odd, _Maps) else size[0])
+    if rough:
+        # Convolutions without padding lose the border: maps that are a little smaller than said.
+        return rough
+    if told and isinstance(_look(net, name, told, (told.side, told.side)), _Maps):
+        only = f"takes images of {told.side} x {told.side} alone"
+        raise CrissCrossError(f"backbone {name} {only}, and timm gives it no other sizes; choose another backbone")
+    raise CrissCrossError(f"backbone {name} {reasons[0]}")
+
+
+def _sizes(told: Told | None) -> list[tuple[int, tuple[int, int]]]:
+    """What sides may have to be multiples of, and a size that tells."""
+    stride = max(told.strides) if told else LARGEST_STRIDE
+    sizes = [(multiple, (TIMES[0] * multiple, TIMES[1] * multiple)) for multiple in (stride, 2 * stride)]
+    # Attention in windows wants whole ones along each side of every map.
+    return [*sizes, (told.side, (told.side, 2 * told.side))] if told else sizes
+
+
+class _Maps(NamedTuple):
+    """The feature maps of an image of `size`: (height, width) and channels of each."""
+
+    size: tuple[int, int]
+    sides: list[tuple[int, int]]
+    channels: tuple[int, ...]
+    channels_last: bool
+
+    def fit(self, strides: Sequence[int]) -> bool:
+        """Whether every map has ceil(side / stride) rows and columns."""
+        return self.sides == [(-(-self.size[0] // stride), -(-self.size[1] // stride)) for stride in strides]
+
+    def grow(self, strides: Sequence[int]) -> bool:
+        """Whether the difference between both sides of every map is that of the image over the stride."""
+        more = self.size[1] - self.size[0]
+        return [wide - tall for tall, wide in self.sides] == [more // stride for stride in strides]
+
+    def strides(self) -> list[int]:
+        """The powers of two, or else the least numbers, that make the maps' sides of the image's."""
+        alone = [self._replace(sides=[sides]) for sides in self.sides]
+        return [next((s for s in _powers_first(self.size[0]) if one.fit([s])), one.rough_stride()) for one in alone]
+
+    def rough_stride(self) -> int:
+        """The stride of the only map where none makes its sides exactly."""
+        ((tall, wide),) = self.sides
+        return max(round((self.size[1] - self.size[0]) / max(wide - tall, 1)), 1)
+
+    def facts(self, strides: Sequence[int]) -> Surveyed:
+        """What is known of the network, if any size will do."""
+        return Surveyed(self.channels, tuple(strides), channels_last=self.channels_last)
+
+
+def _powers_first(most: int) -> list[int]:
+    return sorted(range(1, most + 1), key=lambda number: (number & (number - 1) != 0, number))
+
+
+def _look(net: nn.Module, name: str, told: Told | None, size: tuple[int, int]) -> _Maps | str:
+    """The maps of an image of this size, or why there are none."""
+    try:
+        maps = list(net(torch.zeros(1, 3, *size)))
+    except Exception as error:
+        return " ".join(str(error).split())[:200] or type(error).__name__
+    shapes = [tuple(entry.shape) if isinstance(entry, Tensor) else () for entry in maps]
+    if any(len(shape) != 4 for shape in shapes):
+        wrong = next(shape for shape in shapes if len(shape) != 4)
+        raise CrissCrossError(f"backbone {name}: feature maps must be [B, C, H, W], got {wrong or 'no tensor'}")
+    if len(maps) < 2:
+        raise CrissCrossError(f"backbone {name}: at least two feature maps are needed, got {len(maps)}")
+    if any(0 in shape for shape in shapes):
+        return "a feature map is empty"
+    first, last = (tuple(shape[axis] for shape in shapes) for axis in (1, 3))
+    if told and last == tuple(told.channels) != first:
+        return _Maps(size, [(shape[1], shape[2]) for shape in shapes], last, True)
+    return _Maps(size, [(shape[2], shape[3]) for shape in shapes], first, False)
