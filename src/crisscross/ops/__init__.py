@@ -5,12 +5,14 @@ from crisscross.ops.dispatch import (
     AXES,
     BACKENDS,
     MEMORY,
+    Backend,
+    check_backend,
     check_reach,
     criss_cross_attention,
     criss_cross_block,
     transforms_active,
 )
-from crisscross.ops.lines import without_autocast
+from crisscross.ops.lines import Reach, without_autocast
 from crisscross.ops.reference import criss_cross_attention_3d_reference, criss_cross_attention_reference
 from crisscross.ops.volume import criss_cross_attention_3d
 
@@ -18,7 +20,10 @@ __all__ = [
     "AXES",
     "BACKENDS",
     "MEMORY",
+    "Backend",
+    "Reach",
     "Weights",
+    "check_backend",
     "check_reach",
     "criss_cross_attention",
     "criss_cross_attention_3d",

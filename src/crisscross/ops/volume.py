@@ -27,4 +27,4 @@ def criss_cross_attention_3d(query: Tensor, key: Tensor, value: Tensor, backend:
     q, k, v = to_autocast(query, key, value)
     check_tensors(q, k, v, dims=5)
     reach = Reach("both", frames=v.shape[2])
-    return BACKENDS[choose(backend, q, k, v, reach)][1](q, k, v, reach)
+    return BACKENDS[choose(backend, q, k, v, reach)].attention(q, k, v, reach)
