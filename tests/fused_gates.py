@@ -13,8 +13,11 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -43,20 +46,14 @@ def layer(results: Path) -> None:
 
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
-    launches: list[Any] = []
-    launch = fused._launch
 
-    def counted(kernel: Any, *arguments: Any, **constants: Any) -> None:
-        launches.append(kernel)
-        launch(kernel, *arguments, **constants)
+    def keep(name: str, compute: Callable[[], torch.Tensor], inputs: list[torch.Tensor]) -> None:
+        with mock.patch.object(fused, "_launch", wraps=fused._launch) as launch:
+            y = compute()
+            gradients = torch.autograd.grad(y.square().sum(), inputs)
+        assert bool(launch.call_count) == ("fused" in name), f"{name}: {launch.call_count} kernels launched"
+        found[name] = [launch.call_count, y.detach(), *gradients]
 
-    def keep(name: str, backend: str, y: torch.Tensor, inputs: list[torch.Tensor]) -> None:
-        gradients = torch.autograd.grad(y.square().sum(), inputs)
-        assert bool(launches) == (backend == "fused"), f"{name}: {len(launches)} launches"
-        found[name] = [len(launches), y.detach(), *gradients]
-        launches.clear()
-
-    fused._launch = counted
     for kind, operator, size in (
         (CrissCrossAttention, criss_cross_attention, (3, 4)),
         (CrissCrossAttention3d, criss_cross_attention_3d, (2, 3, 4)),
@@ -66,11 +63,11 @@ def layer(results: Path) -> None:
             made = kind(16, 4, backend, memory=memory)
             torch.nn.init.constant_(made.gamma, 0.7)
             x = torch.randn(1, 16, *size, requires_grad=True)
-            keep(f"{len(size)}-D {backend} {memory}", backend, made(x), [x, *made.parameters()])
+            keep(f"{len(size)}-D {backend} {memory}", partial(made, x), [x, *made.parameters()])
         for backend in ("composite", "fused"):
             torch.manual_seed(1)
             q, k, v = (torch.randn(1, channels, *size, requires_grad=True) for channels in (4, 4, 16))
-            keep(f"{len(size)}-D {backend} operator", backend, operator(q, k, v, backend), [q, k, v])
+            keep(f"{len(size)}-D {backend} operator", partial(operator, q, k, v, backend), [q, k, v])
     found["refusals"] = [reason(257, 3, torch.zeros(3, 3)), reason(257, 3), reason(4, 300)]
     torch.save(found, results)
 

@@ -23,7 +23,7 @@ class Backend(NamedTuple):
 
     Tensors are [B, channels, H, W], or [B, channels, T, H, W] where `reach.frames` is T; their strides may be any.
 
-    Fields:
+    Attributes:
         why_not: (q, k, v, reach) -> why it cannot run on tensors of these shapes, dtypes and devices, None where it
             can. Nothing else about the tensors counts: a layer asks with stand-ins before it projects.
         attention: (q, k, v, reach) -> the attended values, with the shape and dtype of v.
