@@ -108,7 +108,8 @@ class CrissCrossAttention(GatedAttention):
             `column_bias`, [2 M + 1], start at 0; see `relative_position_bias`); None, as published, has none.
 
     Raises:
-        ValueError: `channels` is smaller than `reduction`, or `backend`, `memory`, `axis` or `position_bias` makes no sense.
+        ValueError: `channels` is smaller than `reduction`, `backend` is unknown, or `memory`, `axis` or `position_bias`
+            makes no sense.
     """
 
     convolution = nn.Conv2d
