@@ -130,6 +130,7 @@ def test_logits_that_are_no_numbers_make_no_labels(dataset, value):
         lambda: segmenter.predict(image, probabilities=True),
         lambda: segmenter.predict_big(image),
         lambda: list(segmenter.label_frames([frame])),
+        lambda: segmenter.eval().logits_at(frame),
         lambda: evaluate(segmenter, dataset, "val"),
     ):
         with pytest.raises(CrissCrossError, match=r"^the network gives NaN or infinity where .*$"):
