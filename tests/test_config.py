@@ -308,7 +308,7 @@ def test_recurrence_0_is_refused_unless_asked_for_aloud():
         ({"augment": {"crop": None}}, "augment.crop must be a list, got None"),
         ({"loss": {"normaliser": "mean"}}, "loss.normaliser must be one of all, valid, got 'mean'"),
         ({"optim": {"name": "adam"}}, "optim.name must be one of sgd, adamw, got 'adam'"),
-        ({"train": {"precision": 16}}, "train.precision must be one of fp32, bf16, fp16, got 16"),
+        ({"train": {"precision": 16}}, "train.precision must be one of fp32, tf32, bf16, fp16, got 16"),
         ({"inference": {"mode": "tiles"}}, "inference.mode must be one of whole, slide, got 'tiles'"),
         (
             {"inference": {"stride": [800, 513]}},
