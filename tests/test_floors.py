@@ -19,7 +19,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 # floor because they raise what `errors` defines; operators and layers take plain arguments and need none of them.
 FLOORS: dict[int, tuple[str, ...]] = {
     6: ("cli", "app"),
-    5: ("benchmarks", "engine", "export", "report"),
+    5: ("engine", "export", "measurement", "report"),
     4: ("checkpoints", "rewrite", "video"),
     3: ("models", "zoo"),
     2: ("backbones", "heads", "data", "losses", "metrics", "inference", "surgery"),

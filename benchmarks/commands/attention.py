@@ -1,4 +1,4 @@
-"""`crisscross benchmark`: measure this package beside other implementations, on this machine."""
+"""`python -m benchmarks attention`: the criss-cross layer beside other implementations."""
 
 import argparse
 import functools
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crisscross.cli import benchmark_clips, benchmark_evaluate, benchmark_train
-from crisscross.cli.options import add_force, add_trust, choose_device, parse_size, parse_sizes, positive, threads
+from benchmarks.commands.options import parse_sizes
+from crisscross.cli.options import add_force, choose_device, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim
@@ -18,10 +18,10 @@ from crisscross.terminal import say
 if TYPE_CHECKING:
     import torch
 
-    from crisscross.benchmarks.attention import Plan
-    from crisscross.benchmarks.contestants import Contestant
-    from crisscross.benchmarks.goals import Results
-    from crisscross.benchmarks.rows import Row, Size
+    from benchmarks.compare.attention import Plan
+    from benchmarks.compare.contestants import Contestant
+    from benchmarks.compare.goals import Results
+    from benchmarks.compare.rows import Row, Size
     from crisscross.layers import CrissCrossAttention
     from crisscross.progress import Progress
 
@@ -32,28 +32,10 @@ USUAL = ("64x64,97x97,64x128,128x256", 7, "mmcv,non-local,sdpa,flex")
 QUICK = ("64x64,97x97", 3, "mmcv,non-local")
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command and what it can measure."""
-    parser = commands.add_parser(
-        "benchmark",
-        help="measure time and memory",
-        description="Measure this package beside other implementations, on this machine.",
-    )
-    subjects = parser.add_subparsers(title="what", metavar="WHAT", required=True)
-    _add_attention(subjects)
-    benchmark_clips.add_parser(subjects)
-    _add_model(subjects)
-    benchmark_evaluate.add_parser(subjects)
-    benchmark_train.add_parser(subjects)
-
-
-def _add_attention(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subjects.add_parser(
-        "attention",
-        help="the criss-cross layer beside MMCV's, a non-local block, SDPA and flex_attention",
-        description="Measure the criss-cross layer beside other implementations: time, memory, error.",
-        epilog="Compare ratios: they come from contestants that take turns in one process.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Measure the criss-cross layer beside other implementations: time, memory, error."
+    parser.epilog = "Compare ratios: they come from contestants that take turns in one process."
     parser.add_argument("--sizes", metavar="HxW,...", help=f"sizes of the feature map (default {USUAL[0]})")
     parser.add_argument("--channels", type=positive, default=512, metavar="N", help="default 512")
     parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: PyTorch's choice)")
@@ -70,10 +52,10 @@ def _add_attention(subjects: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--quick", action="store_true", help=f"{QUICK[0]}; {QUICK[2]}; {QUICK[1]} rounds")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"write {', '.join(FILES)}")
     add_force(parser)
-    parser.set_defaults(run=run_attention)
+    parser.set_defaults(run=run)
 
 
-def run_attention(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     defaults = QUICK if arguments.quick else USUAL
     sizes = parse_sizes(arguments.sizes or defaults[0], arguments.channels)
@@ -84,10 +66,11 @@ def run_attention(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from crisscross.benchmarks.attention import Plan
-    from crisscross.benchmarks.contestants import common_weights, create
-    from crisscross.benchmarks.goals import check
-    from crisscross.benchmarks.results import conditions, environment, goal_table
+    from benchmarks.compare.attention import Plan
+    from benchmarks.compare.contestants import common_weights, create
+    from benchmarks.compare.goals import check
+    from benchmarks.compare.results import environment, goal_table
+    from crisscross.measurement.network import conditions
 
     device, dtype = choose_device(arguments.device), getattr(torch, arguments.dtype)
     if arguments.threads:
@@ -105,7 +88,7 @@ def run_attention(arguments: argparse.Namespace) -> int:
     about = environment(device, dtype) | {
         "rounds": plan.rounds,
         "passes timed": plan.passes,
-        "command": f"crisscross {shlex.join(_words())}",
+        "command": f"python -m benchmarks {shlex.join(_words())}",
     }
     say(conditions(about))
     results = _measure_and_show(sizes, weights, contestants, plan, about, arguments.out)
@@ -113,44 +96,6 @@ def run_attention(arguments: argparse.Namespace) -> int:
     print_table(goal_table(check(results, about["gpu"])))
     if arguments.out:
         _draw(arguments.out, results, conditions(about))
-    return 0
-
-
-def _add_model(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subjects.add_parser(
-        "model",
-        help="a whole network on this CPU: plain, folded, with Winograd convolutions",
-        description="Measure what `crisscross.optimize` does to a network here: time, memory, agreement.",
-    )
-    parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or checkpoint (default ccnet-r50)")
-    add_trust(parser)
-    parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the picture (default 512x1024)")
-    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
-    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each variant (default 5)")
-    parser.add_argument("--convolutions", action="store_true", help="time every 3 x 3 convolution too")
-    parser.set_defaults(run=run_model)
-
-
-def run_model(arguments: argparse.Namespace) -> int:
-    """Run the command."""
-    size = parse_size(arguments.size)
-    import torch
-
-    from crisscross.benchmarks.model import measure_convolutions, measure_model, network_of
-    from crisscross.benchmarks.results import conditions, convolution_table, environment, model_table
-    from crisscross.progress import Progress
-
-    torch.set_num_threads(arguments.threads)
-    say(conditions(environment(torch.device("cpu"), torch.float32)))
-    network = network_of(arguments.network, arguments.trust)
-    what = (network, size.height, size.width, arguments.rounds, arguments.threads)
-    with Progress(str(size), 3 * (arguments.rounds + 1)) as progress:
-        rows = measure_model(*what, on_turn=functools.partial(_advance, progress, arguments.network))
-    say("", f"{arguments.network}, {size}")
-    print_table(model_table(rows))
-    if arguments.convolutions:
-        say()
-        print_table(convolution_table(measure_convolutions(*what)))
     return 0
 
 
@@ -174,8 +119,8 @@ def _measure_and_show(
     out: Path | None,
 ) -> "Results":
     """One size after the other; its tables are printed, and all numbers so far written, as soon as it is done."""
-    from crisscross.benchmarks.attention import measure, steps
-    from crisscross.benchmarks.results import memory_table, notes, time_table, write
+    from benchmarks.compare.attention import measure, steps
+    from benchmarks.compare.results import memory_table, notes, time_table, write
     from crisscross.progress import Progress
 
     results: dict[Size, list[Row]] = {}
@@ -203,7 +148,7 @@ def _advance(progress: "Progress", what: str) -> None:
 
 def _draw(out: Path, results: "Results", caption: str) -> None:
     """The picture comes last: without matplotlib everything else is there."""
-    from crisscross.benchmarks.picture import draw
+    from benchmarks.compare.picture import draw
 
     say("", f"{out / 'attention.json'}, {out / 'attention.md'}")
     try:

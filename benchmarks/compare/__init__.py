@@ -1,1 +1,1 @@
-"""How fast and how small it is, measured beside other implementations in one run."""
+"""This package beside other implementations, measured in one run."""
