@@ -43,6 +43,7 @@ def test_the_plain_attention_is_the_definition() -> None:
     assert (plain.double()(x) - truth).abs().max() < 1e-12
 
 
+@pytest.mark.slow
 def test_all_contestants_compute_the_same_and_say_where_the_time_goes(monkeypatch) -> None:
     turns: list[int] = []
     # As with pictures of a usual size: the loss takes one at a time.

@@ -211,6 +211,7 @@ def test_tables_fit_and_files_hold_everything(small_run) -> None:
     assert known["sizes"][0]["rows"][0]["name"] == FAST and len(known["goals"]) == 8
 
 
+@pytest.mark.slow
 def test_the_picture_or_how_to_get_it(small_run, tmp_path, monkeypatch) -> None:
     from benchmarks.compare.picture import draw
 

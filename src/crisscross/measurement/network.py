@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -155,8 +156,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 def conditions(about: dict[str, Any]) -> str:
     """The environment in one line."""
     threads = f"{about['threads']} thread{'' if about['threads'] == 1 else 's'}"
-    dtype = [about["dtype"]] if "dtype" in about else []
-    return ", ".join([about["device"], threads, *dtype, f"PyTorch {about['torch']}"])
+    return ", ".join(filter(None, [about["device"], threads, about.get("dtype"), f"PyTorch {about['torch']}"]))
 
 
 def _attention(network: nn.Module) -> list[GatedAttention]:
@@ -172,9 +172,7 @@ def _compiled(network: Segmenter) -> Segmenter:
 def _precisions(device: torch.device) -> list[str]:
     found = []
     for name in PRECISIONS:
-        try:
+        with suppress(CrissCrossError):
             check_precision(name, device)
             found.append(name)
-        except CrissCrossError:
-            continue
     return found
