@@ -296,6 +296,12 @@ def test_tiff_that_is_refused_by_its_tags(tmp_path: Path, more: list, message: s
         assert message in outcome(read, path)
 
 
+def test_a_tiff_without_its_palette(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", tiff(RGB8[..., 0], photometric=3))
+    for read in (read_picture, read_mask, read_header):
+        assert outcome(read, path) == "cannot be read: damaged (KeyError 320)"
+
+
 def test_a_tiff_opened_by_the_caller_is_asked_likewise(tmp_path: Path) -> None:
     values = RGB8.astype(np.uint16) * 256
     message = "picture: cannot be read: a TIFF of 3 x 16 bits, band behind band"

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from crisscross.config import Experiment, apply_overrides
-from crisscross.data import DataSet, loader, open_folder
+from crisscross.data import DataSet, open_files, open_folder
 from crisscross.data.loader import Batch, EvaluationSamples, TrainingSamples, seed_for, training_batches
 from crisscross.errors import CrissCrossError
 from shapes_data import EXPERIMENT, write_shapes
@@ -194,7 +194,7 @@ def test_a_bad_file_ends_as_one_line(tmp_path: Path) -> None:
 )
 def test_workers_get_the_open_files_that_they_need(monkeypatch, limits, raised) -> None:
     made: list[tuple[int, int]] = []
-    monkeypatch.setattr(loader, "_open_files", lambda: 11)
+    monkeypatch.setattr(open_files, "_open_files", lambda: 11)
     monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda kind, wanted: made.append(wanted))
     if raised is None:
@@ -202,9 +202,9 @@ def test_workers_get_the_open_files_that_they_need(monkeypatch, limits, raised) 
             rf"may open {limits[1]} files at a time, with --workers 2 it needs 59: raise the limit \(ulimit -n 59\)"
         )
         with pytest.raises(CrissCrossError, match=message):
-            loader.allow_open_files(2)
+            open_files.allow_open_files(2)
     else:
-        loader.allow_open_files(2)
+        open_files.allow_open_files(2)
     assert made == ([raised] if raised else [])
 
 

@@ -329,7 +329,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(folder, tmp_path):
             ["train", "demo", "--data", "x", "--out", "y", "--set", "model.recurrence=0"],
             "model.recurrence must be at least 1, got 0",
         ),
-        (["train", "none.yaml", "--data", "x", "--out", "y"], "none.yaml: cannot read this configuration"),
+        (["train", "none.yaml", "--data", "x", "--out", "y"], "none.yaml: cannot be read"),
         (
             ["evaluate", "nothing", "--data", "."],
             "nothing: no such file or run folder, and no model of that name (camvid-light; `crisscross zoo` lists",

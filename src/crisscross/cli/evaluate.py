@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print_evaluation(result, dataset.classes)
     if arguments.precision:
-        print(f"computed in {arguments.precision}")
+        say(f"computed in {arguments.precision}")
     if arguments.json:
         told = facts(result, dataset.classes) | {"precision": arguments.precision or "fp32"}
         write_text(arguments.json, json.dumps(told, indent=1) + "\n")

@@ -175,4 +175,7 @@ def one_line_errors(name: str) -> Iterator[None]:
         *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, ArithmeticError),
         *(AttributeError, AssertionError, RuntimeError, MemoryError, struct.error, Image.DecompressionBombError),
     ) as error:
-        raise CrissCrossError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
+        text = " ".join(str(error).split())
+        if not isinstance(error, (OSError, ValueError, SyntaxError)):
+            text = f"damaged ({type(error).__name__} {text})"
+        raise CrissCrossError(f"{name}: cannot be read: {text}") from error

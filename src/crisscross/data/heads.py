@@ -10,6 +10,7 @@ import re
 import struct
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from crisscross.data.containers import small_value, tiff_directories, webp_chunks
@@ -163,7 +164,7 @@ def tag_samples(tags: Any, name: str, size: int | None = None) -> Samples:
         )
     _check_strips(tags, bands, depth, planes, size)
     if found.extra:
-        _warn_of_bands(name.rpartition("/")[0] or ".", bands)
+        _warn_of_bands(str(Path(name).parent), bands)
     return found
 
 

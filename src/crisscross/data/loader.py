@@ -1,9 +1,7 @@
 """Batches whose content follows from (seed, position) alone, so that resuming needs no sampler state."""
 
-import contextlib
 import errno
 import multiprocessing.connection
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from crisscross.config import Experiment, InstanceExperiment, TrainConfig
 from crisscross.config.instances import InstanceTrainConfig
 from crisscross.data.dataset import DataSet, Pair
+from crisscross.data.open_files import allow_open_files
 from crisscross.data.opencv_resize import agreeing_opencv
 from crisscross.data.preprocess import normalise
 from crisscross.data.reading import read_pair
@@ -27,9 +26,6 @@ from crisscross.errors import CrissCrossError
 Collate = Callable[[list[Any]], Any]
 # Picture uint8 [H, W, 3] and mask uint8 [H, W] of a pair: `read_pair`, or a cache before it.
 Read = Callable[[Pair, DataSet], tuple[np.ndarray, np.ndarray]]
-
-# Open files that a training needs beside its workers, and for each of them: pipes, and the tensors on their way.
-FILES, FILES_EACH = 16, 16
 
 
 def seed_for(*words: int) -> int:
@@ -249,37 +245,6 @@ def _started(loader: DataLoader) -> Iterator:
     items = iter(loader)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL if former is None else former)
     return items
-
-
-def allow_open_files(workers: int) -> None:
-    """Raise this process's limit of open files to what `workers` processes that read need, where the system lets it.
-
-    Each tensor that they hand over is an open file; where one more cannot be opened, torch waits for ever.
-
-    Raises:
-        CrissCrossError: the limit cannot be raised that far.
-    """
-    try:
-        import resource
-    except ImportError:
-        return
-    needed = _open_files() + FILES + FILES_EACH * workers
-    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY or limit >= needed:
-        return
-    if most != resource.RLIM_INFINITY and most < needed:
-        raise CrissCrossError(
-            f"this process may open {most} files at a time, with --workers {workers} it needs {needed}: raise the "
-            f"limit (ulimit -n {needed}), or use --workers 0"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
-
-
-def _open_files() -> int:
-    for folder in ("/proc/self/fd", "/dev/fd"):
-        with contextlib.suppress(OSError):
-            return len(os.listdir(folder))
-    return FILES
 
 
 def _explained(error: Exception, items: Iterator) -> Exception:
