@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crisscross.cli import instances
 from crisscross.cli.options import add_force, add_network, choose_device, parse_size, positive, threads
 from crisscross.cli.tables import print_table
+from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.files import claim, write_text
 
     height, width = parse_size(arguments.size, least=32)
+    if instances.is_instance_network(arguments.network):
+        raise CrissCrossError(f"{arguments.network}: benchmark measures networks for semantic segmentation alone")
     if arguments.json:
         claim([arguments.json], force=arguments.force)
 
