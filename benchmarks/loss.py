@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crisscross.benchmarks.memory import peak_memory
-from crisscross.benchmarks.timing import Work, synchronise
 from crisscross.config import LossConfig, LossTerm
 from crisscross.losses import create_loss, cross_entropy
+from crisscross.measurement.memory import peak_memory
+from crisscross.measurement.timing import Work, synchronise
 
 TERMS = ("cross_entropy", "ohem", "ohem_pixels", "focal", "dice", "lovasz", "boundary")
 

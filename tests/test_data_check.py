@@ -325,9 +325,9 @@ def test_the_picture_shows_each_share_in_its_colour(root: Path, tmp_path: Path) 
 
 def run(*words: object) -> int:
     parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
+    command.add_arguments(parser)
     picture = [] if "--picture" in words else ["--picture", str(Path(str(words[0])).parent / "shares.png")]
-    arguments = parser.parse_args(["data", "check", *map(str, words), *picture])
+    arguments = parser.parse_args(["check", *map(str, words), *picture])
     return arguments.run(arguments)
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from crisscross.benchmarks.memory import peak_memory
 from crisscross.config import Experiment, LossConfig, OhemConfig, override
 from crisscross.losses import create_loss, cross_entropy, ohem, pictures, places
+from crisscross.measurement.memory import peak_memory
 
 IGNORE = 255
 # Three classes, four pixels in a row, the last one ignored.

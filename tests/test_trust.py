@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 import crisscross
-from crisscross.benchmarks.model import network_of
+from benchmarks.__main__ import create_parser as create_benchmarks_parser
 from crisscross.checkpoints.convert import convert
-from crisscross.cli import create_parser, main
+from crisscross.cli import main
 from crisscross.config import apply_overrides, import_attribute, to_yaml
 from crisscross.errors import CrissCrossError
+from crisscross.measurement.network import network_of
 
 MODULE = """
 import pathlib
@@ -115,6 +116,7 @@ def test_every_command_that_loads_weights_takes_trust(place, capsys):
         ["evaluate", "run", "--data", "city", "--workers", "0", "--cpu"],
         ["predict", "run", "p.png", "--cpu"],
         ["convert", "run", "out.safetensors"],
+        ["benchmark", "run", "--size", "32x32", "--rounds", "1", "--threads", "1"],
     )
     for command in commands:
         assert main(command) == 2
@@ -123,7 +125,7 @@ def test_every_command_that_loads_weights_takes_trust(place, capsys):
     for command in commands:
         assert main([*command, "--trust", "run"]) == 0
     for words in (["model", "run"], ["train", "run"], ["evaluate", "run"]):
-        assert create_parser().parse_args(["benchmark", *words, "--trust", "run"]).trust == Path("run")
+        assert create_benchmarks_parser().parse_args([*words, "--trust", "run"]).trust == Path("run")
 
 
 def test_a_layout_named_in_the_call_stands_for_the_one_of_training(place, capsys):

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 SHOWN_PROBLEMS, SHOWN_SIZES = 50, 5
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser("data", help="list, prepare or check a data set", description="Look after a data set.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Look after a data set."
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="the known data sets", description="List the data sets known by name.")
     listing.set_defaults(run=run_list)
