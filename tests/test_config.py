@@ -464,6 +464,28 @@ def test_values_that_only_fit_together_are_set_together():
 
 
 @pytest.mark.parametrize(
+    ("word", "changed"),
+    [
+        ("optim={lr: 0.5}", ("optim.lr",)),
+        ("model={recurrence: 1, channels: 64}", ("model.channels", "model.recurrence")),
+        # A section inside the section.
+        ("loss={smoothing: 0.1, ohem: {keep: 5}}", ("loss.ohem.keep", "loss.smoothing")),
+        ("loss.ohem={keep: 5}", ("loss.ohem.keep",)),
+        ("optim={}", ()),
+    ],
+)
+def test_a_section_leaves_the_keys_that_it_does_not_name_as_they_are(word, changed):
+    before = override(
+        Experiment(),
+        [
+            *("model.channels=32", "model.recurrence=3", "model.dropout=0.5", "optim.lr=0.25", "optim.momentum=0.5"),
+            *("loss.aux_weight=0.7", "loss.smoothing=0.3", "loss.ohem.keep=9", "loss.ohem.threshold=0.25"),
+        ],
+    )
+    assert tuple(sorted(differences(before, override(before, [word])))) == changed
+
+
+@pytest.mark.parametrize(
     ("word", "message"),
     [
         ("model.recurrence", "--set wants section.key=value, got 'model.recurrence'"),
