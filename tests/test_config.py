@@ -367,7 +367,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         (
             "loss.terms=[{name: mse}]",
             "loss.terms: unknown term 'mse'; known: cross_entropy, ohem, ohem_pixels, focal, dice, lovasz, boundary, "
-            "category_consistent",
+            "category_consistent, package.module:function",
         ),
         ("loss.terms=[{nam: dice}]", "unknown key loss.terms[0].nam; did you mean name?"),
         ("loss.terms=[dice]", "loss.terms[0] must be a mapping of keys to values, got 'dice'"),

@@ -13,6 +13,7 @@ LAST_WORDS = {
     "attention_in_a_strangers_network": "unchanged at the start: True\ngate after three steps: ",
     "attention_in_your_network": "R = 2: the output at (4, 5) sees 108 of 108",
     "stereo_matcher": "end-point error on unseen pairs: ",
+    "own_loss": "resumed and finished: True\nterms: ['cross_entropy', 'own_loss:tversky']",
     "train_from_python": "labels (64, 128)",
     "vessels_in_a_unet": "with attention: IoU artery ",
 }
