@@ -53,6 +53,8 @@ def test_a_name_is_not_imported_before_a_loss_is_made(mine):
     assert [(term.name, term.weight) for term in config.terms] == [("nowhere:at_all", 0.5), ("nor:there", 0.0)]
     with pytest.raises(CrissCrossError, match=r"^loss\.terms nowhere:at_all: cannot be imported: No module named"):
         create_loss(config, IGNORE)
+    # What has no weight is not needed.
+    create_loss(config_of("loss.terms=[{name: dice}, {name: nor:there, weight: 0}]"), IGNORE)
 
 
 @pytest.mark.parametrize(("normaliser", "divisor"), [("all", 24), ("valid", 18)])
