@@ -138,5 +138,5 @@ def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, experiment:
         return
     if position.best_miou is not None:
         say(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
-    trust = f" --trust {out}" if ":" in experiment.model.backbone + experiment.data.name else ""
+    trust = f" --trust {out}" if experiment.code else ""
     say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}{trust}`")
