@@ -176,7 +176,7 @@ def readers_hold(text: str, folder: Path) -> None:
         lambda: override(Experiment(), [f"data.classes={text}"]),
         lambda: load_experiment(folder / "f"),
         lambda: open_folder(folder),
-        lambda: RunLog(folder, 1) and read_log(folder),
+        lambda: RunLog(folder, 1, 1) and read_log(folder),
         lambda: read_record(folder),
         lambda: with_metadata(Experiment(), {"crisscross": text, "cfg": text, "CLASSES": [text]}, "x"),
     )

@@ -53,7 +53,7 @@ def test_damaged_lines_of_a_log_are_left_out_and_said(tmp_path, line):
 
 
 def test_all_that_a_run_logs_is_read_back(tmp_path):
-    log = RunLog(tmp_path, 0)
+    log = RunLog(tmp_path, 0, 0)
     log.add(1, loss=None, loss_main=1.5, grad_norm=1e9, skipped=True, lr=0.0, seconds=0.5)
     log.add(1, val_miou=None, val_iou=[None, 0.0, 1.0])
     log.add(2, val_mask_ap=0.5, val_box_ap=None)
