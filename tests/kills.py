@@ -64,7 +64,7 @@ def finished(words: list[str], log: Path) -> float:
 
 
 def killed(words: list[str], log: Path, out: Path, wait: float, at_file: bool) -> bool:
-    """Run a command and kill it after some seconds, or when a temporary file is there then; whether that was in time."""
+    """Run a command and kill it after some seconds, or when a temporary file is there then; whether it still ran."""
     process, began = started(words, log), time.monotonic()
     while os.waitpid(process, os.WNOHANG) == (0, 0):
         if time.monotonic() - began >= wait and not (at_file and not any(out.rglob(TEMPORARY))):
@@ -91,7 +91,7 @@ def same_files(out: Path, whole: Path, ended: bool) -> None:
 
 
 def same_training(out: Path, whole: Path, ended: bool) -> None:
-    """Weights, optimizer and log of the run that was let alone, bit for bit; before the end, those of one on its way."""
+    """Weights, optimizer and log of the run that was let alone, bit for bit; before the end, a beginning of them."""
     for path in out.glob("*.safetensors"):
         tensors, _, facts = native.read(path)
         native.check_finite(tensors, path.name)

@@ -10,7 +10,7 @@ from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides, to_yaml
 from crisscross.engine.log import RunLog, read_log
 from crisscross.engine.record import read_record
-from crisscross.engine.state import Position, read_position
+from crisscross.engine.state import Position, take_position
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.report.charts import curve_chart, ticks
 
@@ -122,7 +122,7 @@ def test_curves_of_tiny_and_huge_values_are_drawn(values):
 )
 def test_a_state_of_rubbish_is_not_resumed_from(facts, reason):
     with pytest.raises(CrissCrossError) as caught:
-        read_position(Path("last.safetensors"), facts, Position)
+        take_position(Path("last.safetensors"), facts, Position)
     assert reason in str(caught.value) and "\n" not in str(caught.value)
     good = {"position": {"iteration": 3, "best_miou": 0.5, "best_iteration": None}, "seconds": 1}
-    assert read_position(Path("x"), good, Position) == Position(iteration=3, best_miou=0.5)
+    assert take_position(Path("x"), good, Position) == Position(iteration=3, best_miou=0.5)
