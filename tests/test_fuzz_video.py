@@ -3,6 +3,7 @@
 The decoders are C libraries, so every file is read in a process of its own with a limit of memory and of time.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -101,6 +102,8 @@ def apart(act: Callable[[Path], object], path: Path, report: Path) -> str:
     report.write_text("")
     process = os.fork()
     if not process:
+        # What a codec left to the garbage collection waits for threads that are not here.
+        gc.freeze()
         try:
             pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
             if pages:
