@@ -1,7 +1,7 @@
 """What the tests of the fused kernels run in a Python of its own: Triton decides once how it runs and on what.
 
 `TRITON_INTERPRET=1 python fused_gates.py interpret JOBS RESULTS` runs the kernels on the CPU.
-`TRITON_INTERPRET=1 python fused_gates.py layer RESULTS` runs the whole layer on them.
+`TRITON_INTERPRET=1 python fused_gates.py layer RESULTS` runs operators and layers on them, and counts their launches.
 `python fused_gates.py compile DTYPE,CAPABILITY,D,C,FRAMES...` compiles them for a GPU that need not be there and prints
 what they take of it.
 """
@@ -13,8 +13,11 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -35,20 +38,36 @@ def interpret(jobs: Path, results: Path) -> None:
 
 
 def layer(results: Path) -> None:
-    """Output and all gradients of the layer, by the kernels and by the plain expression, fast and lean; 2-D and 3-D."""
-    from crisscross import CrissCrossAttention, CrissCrossAttention3d
+    """Launches, output and all gradients of layer (fast and lean) and operator, in 2-D and 3-D.
+
+    By the kernels and by the plain expression, which launches none.
+    """
+    from crisscross import CrissCrossAttention, CrissCrossAttention3d, criss_cross_attention, criss_cross_attention_3d
 
     torch.set_num_threads(1)
-    found = {}
-    for kind, size in ((CrissCrossAttention, (3, 4)), (CrissCrossAttention3d, (2, 3, 4))):
+    found: dict[str, Any] = {}
+
+    def keep(name: str, compute: Callable[[], torch.Tensor], inputs: list[torch.Tensor]) -> None:
+        with mock.patch.object(fused, "_launch", wraps=fused._launch) as launch:
+            y = compute()
+            gradients = torch.autograd.grad(y.square().sum(), inputs)
+        assert bool(launch.call_count) == ("fused" in name), f"{name}: {launch.call_count} kernels launched"
+        found[name] = [launch.call_count, y.detach(), *gradients]
+
+    for kind, operator, size in (
+        (CrissCrossAttention, criss_cross_attention, (3, 4)),
+        (CrissCrossAttention3d, criss_cross_attention_3d, (2, 3, 4)),
+    ):
         for backend, memory in (("composite", "fast"), ("fused", "fast"), ("fused", "lean")):
             torch.manual_seed(0)
             made = kind(16, 4, backend, memory=memory)
             torch.nn.init.constant_(made.gamma, 0.7)
             x = torch.randn(1, 16, *size, requires_grad=True)
-            y = made(x)
-            gradients = torch.autograd.grad(y.square().sum(), [x, *made.parameters()])
-            found[f"{len(size)}-D {backend} {memory}"] = [y, *gradients]
+            keep(f"{len(size)}-D {backend} {memory}", partial(made, x), [x, *made.parameters()])
+        for backend in ("composite", "fused"):
+            torch.manual_seed(1)
+            q, k, v = (torch.randn(1, channels, *size, requires_grad=True) for channels in (4, 4, 16))
+            keep(f"{len(size)}-D {backend} operator", partial(operator, q, k, v, backend), [q, k, v])
     found["refusals"] = [reason(257, 3, torch.zeros(3, 3)), reason(257, 3), reason(4, 300)]
     torch.save(found, results)
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,9 +205,15 @@ def test_ctrl_c_comes_through_and_leaves_nothing_behind(segmenter, dataset, work
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("count")]
 
 
-def test_after_ctrl_c_what_waits_is_dropped(segmenter, dataset):
+def test_after_ctrl_c_what_waits_is_dropped(segmenter, dataset, monkeypatch):
     """Only the picture that is being saved is finished."""
-    started, saved = [], []
+    started, saved, dropped = [], [], threading.Event()
+    original = ThreadPoolExecutor.shutdown
+
+    def shutdown(self, wait=True, cancel_futures=False):
+        original(self, wait=False, cancel_futures=cancel_futures)
+        dropped.set()
+        original(self, wait=wait)
 
     def label(picture, tta):
         started.append(1)
@@ -217,10 +224,11 @@ def test_after_ctrl_c_what_waits_is_dropped(segmenter, dataset):
             time.sleep(0.01)
         if not saved:
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.5)
+            assert dropped.wait(120)
         saved.append(pair.name)
 
     segmenter.labels_at = label
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shutdown)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -170,17 +170,21 @@ def test_logits_beyond_half_precision_stay_finite_and_right(interpreted, case):
     assert not by_definition(*job, dtype=torch.float16)[0].isfinite().all()
 
 
-def test_the_layer_runs_on_the_kernels(tmp_path):
+def test_operators_and_layers_run_on_the_kernels(tmp_path):
     run_python("fused_gates.py", "layer", tmp_path / "results.pt", TRITON_INTERPRET="1")
     found = torch.load(tmp_path / "results.pt")
     biased, deep, wide = found.pop("refusals")
     assert "knows no position bias" in biased and "256 query channels, got 257" in deep and wide == ""
-    for kind in ("2-D", "3-D"):
-        expected = found.pop(f"{kind} composite fast")
-        for memory in ("fast", "lean"):
-            for value, other in zip(found.pop(f"{kind} fused {memory}"), expected, strict=True):
+    # Columns and rows, or time lines, columns and rows: a kernel each forward, three each backward. The lean way
+    # goes forward once more.
+    for kind, passes in (("2-D", 2), ("3-D", 3)):
+        for way, plain, launches in (("fast", "fast", 4), ("lean", "fast", 5), ("operator", "operator", 4)):
+            none, *expected = found[f"{kind} composite {plain}"]
+            counted, *values = found[f"{kind} fused {way}"]
+            assert (counted, none) == (launches * passes, 0)
+            for value, other in zip(values, expected, strict=True):
                 torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-4)
-    assert not found
+    assert len(found) == 10
 
 
 def test_the_truth_is_the_package_s_definition():

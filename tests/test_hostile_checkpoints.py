@@ -238,10 +238,10 @@ def test_rubbish_in_our_own_header_is_one_short_line(tmp_path, changes):
 @pytest.mark.parametrize(
     "experiment",
     [
-        {"model": {"channels": 1 << 20}},
-        {"model": {"aux_channels": 1 << 20}},
+        {"model": {"channels": 1 << 14}},
+        {"model": {"aux_channels": 1 << 14}},
         {"model": {"backbone": "vit_giant_patch14_dinov2"}},
-        {"model": {"recurrence": 0, "baseline": True, "channels": 1 << 20}},
+        {"model": {"recurrence": 0, "baseline": True, "channels": 1 << 14}},
     ],
 )
 def test_a_small_file_makes_no_large_network(tmp_path, monkeypatch, experiment):
@@ -260,7 +260,7 @@ def test_a_small_file_makes_no_large_network(tmp_path, monkeypatch, experiment):
 
 
 def test_a_small_file_makes_no_large_network_of_instances(tmp_path, monkeypatch):
-    experiment = {"task": "instances", "model": {"channels": 1 << 17}, "data": {"classes": ["a"], "categories": [1]}}
+    experiment = {"task": "instances", "model": {"channels": 1 << 14}, "data": {"classes": ["a"], "categories": [1]}}
     path, devices = ours(tmp_path / "x.safetensors", experiment=json.dumps(experiment)), []
 
     def create(*arguments, **options):

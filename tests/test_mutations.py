@@ -1,4 +1,4 @@
-"""The comparison of truth.py must tell broken operators from right ones: operators of our own, and our engine's source.
+"""The comparison of truth.py must tell broken operators from right ones: operators of our own, and our own source.
 
 `python tests/test_mutations.py` prints for every fault what gave it away.
 """
@@ -93,7 +93,7 @@ def test_the_comparison_passes_the_same_operator_without_a_fault():
     assert not disagreements(broken("none"), *draw((2, 8, 6, 5, 5)))
 
 
-# --- the engine's own source, with one fault ---
+# --- the source of the backend `eager`, with one fault ---
 
 # What the fault is, the text of lines.py (forward) or slopes.py (backward), what stands there instead.
 FAULTS = [
@@ -126,14 +126,14 @@ def faulty(text: str, instead: str, module: ModuleType) -> ModuleType:
     return made
 
 
-class Engine(NamedTuple):
+class Source(NamedTuple):
     """Forward and backward, lines.py and slopes.py, with a fault in one of them."""
 
     lines: ModuleType
     slopes: ModuleType
 
     @classmethod
-    def with_fault(cls, text: str, instead: str) -> "Engine":
+    def with_fault(cls, text: str, instead: str) -> "Source":
         if text in Path(str(lines.__file__)).read_text(encoding="utf-8"):
             return cls(faulty(text, instead, lines), slopes)
         return cls(lines, faulty(text, instead, slopes))
@@ -147,14 +147,14 @@ class Engine(NamedTuple):
             yield
 
 
-def differentiable(engine: Engine, frames: int = 1):
-    """An operator on [B, channels, H, W] that differentiates with the engine's own backward; or on stacked frames."""
+def differentiable(source: Source, frames: int = 1):
+    """An operator on [B, channels, H, W] that differentiates with the source's own backward; or on stacked frames."""
 
     class Operator(torch.autograd.Function):
         @staticmethod
         def forward(ctx, q, k, v, row_bias, column_bias):
             ctx.reach = lines.Reach("both", row_bias, column_bias, frames)
-            out, stats = engine.lines.forward(q, k, v, ctx.reach)
+            out, stats = source.lines.forward(q, k, v, ctx.reach)
             ctx.save_for_backward(q, k, v, stats)
             return out
 
@@ -162,7 +162,7 @@ def differentiable(engine: Engine, frames: int = 1):
         def backward(ctx, grad):
             q, k, v, stats = ctx.saved_tensors
             grads = [torch.zeros_like(x) for x in (q, k, v)]
-            biases = engine.slopes.backward(grad, q, k, v, stats, ctx.reach, *grads)
+            biases = source.slopes.backward(grad, q, k, v, stats, ctx.reach, *grads)
             return *grads, *biases
 
     def operator(q, k, v, row_bias=None, column_bias=None):
@@ -172,26 +172,26 @@ def differentiable(engine: Engine, frames: int = 1):
     return operator
 
 
-def unmask(engine: Engine) -> list[str]:
+def unmask(source: Source) -> list[str]:
     chance = torch.Generator().manual_seed(2)
     row_bias, column_bias = (torch.randn(n, n, generator=chance, dtype=torch.float64) for n in (5, 6))
-    with engine.in_chunks(2):
+    with source.in_chunks(2):
         inputs = draw((2, 4, 3, 6, 5))
-        return disagreements(differentiable(engine), *inputs, row_bias=row_bias, column_bias=column_bias)
+        return disagreements(differentiable(source), *inputs, row_bias=row_bias, column_bias=column_bias)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault[0] for fault in FAULTS])
-def test_the_comparison_catches_a_fault_in_the_engine(fault):
+def test_the_comparison_catches_a_fault_in_the_source(fault):
     try:
-        found = unmask(Engine.with_fault(*fault[1:]))
+        found = unmask(Source.with_fault(*fault[1:]))
     except RuntimeError as error:
         # A shape that does not fit is noticed as well.
         found = [str(error)]
     assert found, f"{fault[0]} went unnoticed"
 
 
-def test_the_comparison_passes_the_engine_as_it_is():
-    assert not unmask(Engine(lines, slopes))
+def test_the_comparison_passes_the_source_as_it_is():
+    assert not unmask(Source(lines, slopes))
 
 
 # --- the layer around it, with one fault in block.py ---
@@ -244,7 +244,7 @@ def block_disagreements(module: ModuleType) -> list[str]:
         expected = [y, *torch.autograd.grad(y, inputs, g)]
         for keep in (True, False):
             with torch.no_grad():
-                made = module.Block(module.Weights(*weights), lines.Reach("both"), residual)
+                made = module.LayerFunction(module.Weights(*weights), lines.Reach("both"), residual)
                 found, kept = made.forward(x, keep, fused=False)
                 grads = made.backward(g, x, kept, fused=False)
             for name, value, truth in zip(NAMES, (found, grads.x, *grads.weights), expected, strict=True):
@@ -271,7 +271,7 @@ def everything():
         yield name, disagreements(broken(name), *draw((2, 8, 6, 5, 5)))
     for name, text, instead in FAULTS:
         try:
-            yield name, unmask(Engine.with_fault(text, instead))
+            yield name, unmask(Source.with_fault(text, instead))
         except RuntimeError as error:
             yield name, [str(error)]
     for name, text, instead in BLOCK_FAULTS:

@@ -34,7 +34,7 @@ def operator(backend, **options):
 
 @pytest.fixture(params=[1, 3, None], ids=["one line a chunk", "three lines a chunk", "one chunk"])
 def chunk(request, monkeypatch):
-    """How many lines the engine takes at a time."""
+    """How many lines `eager` takes at a time."""
     if request.param is not None:
         monkeypatch.setattr(lines, "lines_in_a_chunk", lambda _: request.param)
 

@@ -19,7 +19,7 @@ def channels_last(*sizes):
 def test_opcheck_passes_attention(biased):
     q, k, v, row_bias, column_bias = channels_last((2, 3, 4, 2), (2, 3, 4, 2), (2, 3, 4, 5), (4, 4), (3, 3))
     biases = (row_bias, column_bias) if biased else (None, None)
-    torch.library.opcheck(registered.attention, (q, k, v, *biases, "both", 1, "lines"))
+    torch.library.opcheck(registered.attention, (q, k, v, *biases, "both", 1, False))
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -27,7 +27,7 @@ def test_opcheck_passes_attention(biased):
 def test_opcheck_passes_the_layer(keep, biased):
     x, *weights, row_bias, column_bias = channels_last((2, 3, 4, 6), (4, 6), (4,), (6, 6), (6,), (4, 4), (3, 3))
     biases = (row_bias, column_bias) if biased else (None, None)
-    torch.library.opcheck(registered.block, (x, *weights, *biases, "both", 1, True, keep, "lines"))
+    torch.library.opcheck(registered.block, (x, *weights, *biases, "both", 1, True, keep, False))
 
 
 def open_layer():

@@ -4,11 +4,13 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from crisscross import checkpoints, files, zoo
@@ -140,7 +142,7 @@ def test_annotations_name_pictures_of_their_folder(tmp_path):
     content = {"images": [image], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
-    with pytest.raises(CrissCrossError, match=r"'\.\./\.\./secret\.jpg' does not name a file below .*val2017"):
+    with pytest.raises(CrissCrossError, match=r"'\.\./\.\./secret\.jpg' does not name a file below"):
         open_coco_instances(tmp_path).split("val")
 
 
@@ -163,6 +165,9 @@ class Bright:
     """A network that labels bright pixels."""
 
     palette = ((0, 0, 0), (200, 10, 10))
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        yield torch.zeros(1)
 
     def predict(self, picture: np.ndarray, tta: bool) -> SimpleNamespace:
         return SimpleNamespace(labels=(picture[..., 0] > 99).astype(np.uint8))

@@ -176,11 +176,11 @@ def test_weights_on_another_device_are_refused(kind):
 
 def test_operators_compare_devices():
     x, w, b = torch.randn(1, 3, 4, 8), torch.randn(8, 8, device="meta"), torch.randn(8, device="meta")
-    rest = (None, None, "both", 0, True, False, "lines")
+    rest = (None, None, "both", 0, True, False, False)
     with pytest.raises(ValueError, match="must be on one device, got cpu and meta"):
         torch.ops.crisscross.block(x, w, b, w, b, *rest)
     with pytest.raises(ValueError, match="must be on one device, got cpu and meta"):
-        torch.ops.crisscross.attention(x, x.to("meta"), x, None, None, "both", 0, "lines")
+        torch.ops.crisscross.attention(x, x.to("meta"), x, None, None, "both", 0, False)
 
 
 def test_an_offloaded_network_predicts_the_same():

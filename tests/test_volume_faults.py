@@ -10,7 +10,7 @@ import torch
 
 from crisscross import criss_cross_attention_3d
 from crisscross.ops import composite, lines, slopes
-from test_mutations import Engine, differentiable, faulty
+from test_mutations import Source, differentiable, faulty
 from truth import worst
 from truth_volume import disagreements, draw_clip, loop
 
@@ -122,9 +122,9 @@ def unmask(text=None, instead=None):
         for shape in SIZES:
             found += disagreements(expressed, *draw_clip(shape))
     if text is None or text not in composite_source():
-        engine = Engine(lines, slopes) if text is None else Engine.with_fault(text, instead)
-        operator = over_clips(lambda frames: differentiable(engine, frames))
-        with engine.in_chunks(2):
+        source = Source(lines, slopes) if text is None else Source.with_fault(text, instead)
+        operator = over_clips(lambda frames: differentiable(source, frames))
+        with source.in_chunks(2):
             for shape in SIZES:
                 try:
                     found += disagreements(operator, *draw_clip(shape))

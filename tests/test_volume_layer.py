@@ -218,9 +218,9 @@ def test_opcheck_passes_operator_and_layer():
 
     # Two frames of 3 x 4.
     q, k, v = some(2, 6, 4, 2), some(2, 6, 4, 2), some(2, 6, 4, 5)
-    torch.library.opcheck(registered.attention, (q, k, v, None, None, "both", 2, "lines"))
+    torch.library.opcheck(registered.attention, (q, k, v, None, None, "both", 2, False))
     x, *weights = some(2, 6, 4, 6), some(4, 6), some(4), some(6, 6), some(6)
-    torch.library.opcheck(registered.block, (x, *weights, None, None, "both", 2, True, True, "lines"))
+    torch.library.opcheck(registered.block, (x, *weights, None, None, "both", 2, True, True, False))
 
 
 def test_compiles_to_one_graph_of_any_size():

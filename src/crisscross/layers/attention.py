@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from crisscross.layers.plain import is_plain
 from crisscross.ops import (
     AXES,
-    BACKENDS,
     MEMORY,
     Weights,
+    check_backend,
     check_reach,
     criss_cross_attention,
     criss_cross_block,
@@ -46,8 +46,7 @@ class GatedAttention(nn.Module):
             raise ValueError(f"reduction must be at least 1, got {reduction}")
         if channels < reduction:
             raise ValueError(f"channels must be at least reduction, got {channels} and {reduction}")
-        if backend != "auto" and backend not in BACKENDS:
-            raise ValueError(f"unknown backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
+        check_backend(backend)
         if memory not in MEMORY:
             raise ValueError(f"memory must be one of {', '.join(MEMORY)}, got {memory!r}")
         self.channels = channels
@@ -109,7 +108,8 @@ class CrissCrossAttention(GatedAttention):
             `column_bias`, [2 M + 1], start at 0; see `relative_position_bias`); None, as published, has none.
 
     Raises:
-        ValueError: `channels` is smaller than `reduction`, or `memory`, `axis` or `position_bias` is senseless.
+        ValueError: `channels` is smaller than `reduction`, `backend` is unknown, or `memory`, `axis` or `position_bias`
+            makes no sense.
     """
 
     convolution = nn.Conv2d

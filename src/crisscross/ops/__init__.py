@@ -1,24 +1,26 @@
 """How criss-cross attention is computed. Imports torch and nothing of ours."""
 
 from crisscross.ops.block import Weights
-from crisscross.ops.dispatch import (
+from crisscross.ops.dispatch import BACKENDS, Backend, check_backend, transforms_active
+from crisscross.ops.functions import (
     AXES,
-    BACKENDS,
     MEMORY,
     check_reach,
     criss_cross_attention,
+    criss_cross_attention_3d,
     criss_cross_block,
-    transforms_active,
 )
-from crisscross.ops.lines import without_autocast
+from crisscross.ops.lines import Reach, without_autocast
 from crisscross.ops.reference import criss_cross_attention_3d_reference, criss_cross_attention_reference
-from crisscross.ops.volume import criss_cross_attention_3d
 
 __all__ = [
     "AXES",
     "BACKENDS",
     "MEMORY",
+    "Backend",
+    "Reach",
     "Weights",
+    "check_backend",
     "check_reach",
     "criss_cross_attention",
     "criss_cross_attention_3d",

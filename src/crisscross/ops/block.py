@@ -52,8 +52,8 @@ class Grads(NamedTuple):
     column_bias: Tensor | None
 
 
-class Block(NamedTuple):
-    """The layer as a function of x [B, H, W, C]; without `residual` the first term is left out."""
+class LayerFunction(NamedTuple):
+    """The layer of x [B, H, W, C], forward and backward; without `residual` the first term is left out."""
 
     weights: Weights
     reach: Reach

@@ -8,16 +8,12 @@ Shape suffixes: B batch, H height, W width, D query and key channels, C value ch
 time line (0..T-1).
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from crisscross.ops.block import Weights
 from crisscross.ops.lines import Reach, statistics_dtype, without_autocast
-
-Attention = Callable[[Tensor, Tensor, Tensor, Reach], Tensor]
 
 
 def attention(q_BHWD: Tensor, k_BHWD: Tensor, v_BHWC: Tensor, reach: Reach) -> Tensor:
@@ -68,9 +64,9 @@ def _without_self(logits_II: Tensor) -> Tensor:
     return logits_II.masked_fill(index[:, None] == index[None, :], -torch.inf)
 
 
-def block(x_BHWC: Tensor, weights: Weights, reach: Reach, residual: bool, attend: Attention = attention) -> Tensor:
-    """The whole layer as in block.py: x + attend(q(x), k(x), x) W + b, the first term with `residual` only."""
+def block(x_BHWC: Tensor, weights: Weights, reach: Reach, residual: bool) -> Tensor:
+    """The whole layer as in block.py: x + attention(q(x), k(x), x) W + b, the first term with `residual` only."""
     q_BHWD, k_BHWD = functional.linear(x_BHWC, weights.qk, weights.qk_bias).chunk(2, -1)
-    attended_BHWC = attend(q_BHWD, k_BHWD, x_BHWC, reach)
+    attended_BHWC = attention(q_BHWD, k_BHWD, x_BHWC, reach)
     y_BHWC = functional.linear(attended_BHWC, weights.value, weights.value_bias)
     return x_BHWC + y_BHWC if residual else y_BHWC

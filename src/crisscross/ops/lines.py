@@ -1,4 +1,4 @@
-"""The engine in plain PyTorch: a few lines (columns or rows) at a time, any device and dtype; knows no autograd.
+"""The backend `eager`: a few lines (columns or rows) at a time, any device and dtype; knows no autograd.
 
 Both branches are batched matrix products over lines, first all columns, then all rows. The column branch leaves its
 own softmax and statistics behind, the row branch merges them with its own: no map of H x W x (H + W) is ever held.

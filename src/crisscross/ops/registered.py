@@ -1,7 +1,8 @@
-"""The engines as operators that torch knows: `torch.ops.crisscross.attention` and `torch.ops.crisscross.block`.
+"""`eager` and `fused` as operators that torch knows: `torch.ops.crisscross.attention` and `torch.ops.crisscross.block`.
 
-Each has a fake kernel (shapes without values, for torch.compile) and an autograd formula whose own derivative is that
-of the plain expression in composite.py. Transforms of torch.func do not reach them: the dispatcher says so.
+Their argument `fused` says whether the Triton kernels compute, or PyTorch some lines at a time. Each has a fake kernel
+(shapes without values, for torch.compile) and an autograd formula whose own derivative is that of the plain expression
+in composite.py. Transforms of torch.func do not reach them: the dispatcher says so.
 All tensors are channels-last in their shape: [B, H, W, channels]. A clip is a map of `frames` frames below each other.
 """
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from crisscross.ops import composite, lines, slopes
-from crisscross.ops.block import Block, Kept, Weights, mean_gain
+from crisscross.ops.block import Kept, LayerFunction, Weights, mean_gain
 from crisscross.ops.lines import Reach, without_autocast
 
 # --- attention(q, k, v) ---
@@ -28,24 +29,24 @@ def attention(
     column_bias: Tensor | None,
     axis: str,
     frames: int,
-    engine: str,
+    fused: bool,
 ) -> tuple[Tensor, Tensor]:
     """The attended values [B, H, W, C] and the statistics of their softmax."""
     with without_autocast(q):
-        if engine == "fused":
-            from crisscross.ops import fused
+        if fused:
+            from crisscross.ops import fused as kernels
 
-            return fused.forward(_unit_stride(q), _unit_stride(k), _unit_stride(v), axis, frames)
+            return kernels.forward(_unit_stride(q), _unit_stride(k), _unit_stride(v), axis, frames)
         reach = Reach(axis, row_bias, column_bias, frames)
         return lines.forward(_unit_stride(q), _unit_stride(k), _unit_stride(v), reach)
 
 
 @attention.register_fake
 def _(
-    q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias: Any, axis: str, frames: int, engine: str
+    q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias: Any, axis: str, frames: int, fused: bool
 ) -> tuple[Tensor, ...]:
     _check_devices(q, k, v, row_bias, column_bias)
-    return v.new_empty(v.shape), _fake_statistics(v, engine)
+    return v.new_empty(v.shape), _fake_statistics(v, fused)
 
 
 @torch.library.custom_op("crisscross::attention_backward", mutates_args=())
@@ -60,16 +61,16 @@ def attention_backward(
     stats: Tensor,
     axis: str,
     frames: int,
-    engine: str,
+    fused: bool,
 ) -> list[Tensor]:
     """Gradients of q, k, v and of those biases that are given."""
     with without_autocast(q):
         grad, q, k, v = (_unit_stride(x) for x in (grad, q, k, v))
         grads = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)]
-        if engine == "fused":
-            from crisscross.ops import fused
+        if fused:
+            from crisscross.ops import fused as kernels
 
-            return [*fused.backward(grad, q, k, v, stats, mean_gain(grad, out), axis, grads[2], frames), grads[2]]
+            return [*kernels.backward(grad, q, k, v, stats, mean_gain(grad, out), axis, grads[2], frames), grads[2]]
         reach = Reach(axis, row_bias, column_bias, frames)
         biases = slopes.backward(grad, q, k, v, stats, reach, grads[0], grads[1], grads[2])
         return grads + [bias for bias in biases if bias is not None]
@@ -81,7 +82,7 @@ def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias:
 
 
 def _save_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.axis, ctx.frames, ctx.engine = inputs
+    *tensors, ctx.axis, ctx.frames, ctx.fused = inputs
     ctx.save_for_backward(*tensors, *output)
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
@@ -96,7 +97,7 @@ def _attention_gradients(ctx: Any, grad: Tensor | None, _: None) -> tuple[Any, .
             lambda *x: composite.attention(x[0], x[1], x[2], Reach(ctx.axis, x[3], x[4], ctx.frames)), inputs, grad
         )
     else:
-        found = _spread(attention_backward(grad, *inputs, out, stats, ctx.axis, ctx.frames, ctx.engine), inputs)
+        found = _spread(attention_backward(grad, *inputs, out, stats, ctx.axis, ctx.frames, ctx.fused), inputs)
     return *found, None, None, None
 
 
@@ -119,13 +120,13 @@ def block(
     frames: int,
     residual: bool,
     keep: bool,
-    engine: str,
+    fused: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The layer's output [B, H, W, C]; with `keep` q and k and attention's result, else empty tensors; statistics."""
     with without_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
         reach = Reach(axis, row_bias, column_bias, frames)
-        y, kept = Block(weights, reach, residual).forward(x, keep, engine == "fused")
+        y, kept = LayerFunction(weights, reach, residual).forward(x, keep, fused)
         # An operator cannot return None.
         qk, attended = (x.new_empty(0) if tensor is None else tensor for tensor in kept[:2])
         return y, qk, attended, kept.stats
@@ -144,10 +145,10 @@ def _(
     frames: int,
     residual: bool,
     keep: bool,
-    engine: str,
+    fused: bool,
 ) -> tuple[Tensor, ...]:
     _check_devices(x, qk_weight, qk_bias, value_weight, value_bias, row_bias, column_bias)
-    y, stats = x.new_empty(x.shape), _fake_statistics(x, engine)
+    y, stats = x.new_empty(x.shape), _fake_statistics(x, fused)
     if not keep:
         return y, x.new_empty(0), x.new_empty(0), stats
     return y, x.new_empty((*x.shape[:3], qk_weight.shape[0])), x.new_empty(x.shape), stats
@@ -170,14 +171,14 @@ def block_backward(
     frames: int,
     residual: bool,
     keep: bool,
-    engine: str,
+    fused: bool,
 ) -> list[Tensor]:
     """Gradients of x, of the four weights and of those biases that are given."""
     with without_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
         kept = Kept(qk, attended, stats) if keep else Kept(None, None, stats)
-        block = Block(weights, Reach(axis, row_bias, column_bias, frames), residual)
-        grad_x, grads, *biases = block.backward(grad, x, kept, engine == "fused")
+        layer = LayerFunction(weights, Reach(axis, row_bias, column_bias, frames), residual)
+        grad_x, grads, *biases = layer.backward(grad, x, kept, fused)
         return [grad_x, *grads, *(bias for bias in biases if bias is not None)]
 
 
@@ -187,7 +188,7 @@ def _(grad: Tensor, *inputs: Any) -> list[Tensor]:
 
 
 def _save_block(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.axis, ctx.frames, ctx.residual, ctx.keep, ctx.engine = inputs
+    *tensors, ctx.axis, ctx.frames, ctx.residual, ctx.keep, ctx.fused = inputs
     ctx.save_for_backward(*tensors, *output[1:])
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
@@ -207,7 +208,7 @@ def _block_gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]
 
         found = _differentiable(plain, inputs, grad)
     else:
-        grads = block_backward(grad, *inputs, *kept, ctx.axis, ctx.frames, ctx.residual, ctx.keep, ctx.engine)
+        grads = block_backward(grad, *inputs, *kept, ctx.axis, ctx.frames, ctx.residual, ctx.keep, ctx.fused)
         found = _spread(grads, inputs)
     return *found, None, None, None, None, None
 
@@ -261,9 +262,9 @@ def _check_devices(*tensors: Tensor | None) -> None:
         raise ValueError(f"all tensors must be on one device, got {' and '.join(sorted(devices))}")
 
 
-def _fake_statistics(v: Tensor, engine: str) -> Tensor:
+def _fake_statistics(v: Tensor, fused: bool) -> Tensor:
     """The largest logit and the sum of exponentials, or their log-sum-exp from the fused kernels."""
-    return lines.empty_statistics(v) if engine == "lines" else v.new_empty(v.shape[:3], dtype=torch.float32)
+    return v.new_empty(v.shape[:3], dtype=torch.float32) if fused else lines.empty_statistics(v)
 
 
 def _unit_stride(x: Tensor) -> Tensor:
