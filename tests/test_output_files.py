@@ -307,6 +307,7 @@ def test_a_kill_between_the_note_and_the_file_asks_for_no_force(tmp_path, monkey
     with pytest.raises(CrissCrossError, match="a: is there already, and not as crisscross wrote it"):
         files.claim([path])
 
+
 HALF = """
 import sys, time
 from pathlib import Path

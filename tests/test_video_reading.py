@@ -95,6 +95,17 @@ def test_a_file_that_lacks_its_end_is(whole, tmp_path, name):
     assert problems[-1].endswith("the file is truncated"), problems
 
 
+@pytest.mark.parametrize("text", [b"00:00:01.2.30000000", b"999999999:99:99.9999", b"..................."])
+def test_a_length_that_is_no_number_is_passed_over(whole, tmp_path, text):
+    content = whole["late.mkv"].read_bytes()
+    # Two seconds before the first image and one second of images.
+    length = b"00:00:03.000000000"
+    assert content.count(length) == 1
+    (tmp_path / "film.mkv").write_bytes(content.replace(length, text[: len(length)].ljust(len(length), b"0")))
+    frames, _ = read(tmp_path / "film.mkv")
+    assert len(frames) == 10
+
+
 def test_an_mp4_whose_index_stands_first_is_too(whole, tmp_path):
     content = remux(whole["plain.mp4"], tmp_path / "first.mp4", movflags="faststart").read_bytes()
     (tmp_path / "first.mp4").write_bytes(content[:-500])
