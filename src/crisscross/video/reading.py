@@ -133,7 +133,8 @@ class VideoReader:
         if self.path.stat().st_size == 0:
             raise CrissCrossError(f"{self.path}: empty file (0 bytes)")
         try:
-            return self.av.open(str(self.path))
+            # Titles and the like are in whatever encoding their writer used.
+            return self.av.open(str(self.path), metadata_errors="replace")
         except (self.av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise CrissCrossError(
