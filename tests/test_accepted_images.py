@@ -296,6 +296,12 @@ def test_tiff_that_is_refused_by_its_tags(tmp_path: Path, more: list, message: s
         assert message in outcome(read, path)
 
 
+def test_a_refusal_of_many_values_is_a_short_line(tmp_path: Path) -> None:
+    for more in ([(338, 3, range(1000, 1300))], [(258, 3, range(1, 300))]):
+        said = outcome(read_picture, write(tmp_path / "a.tif", tiff(RGB8, 8, 2, more=more)))
+        assert said.startswith("cannot be read: a TIFF") and "save it as 8-bit RGB" in said and len(said) < 300
+
+
 def test_a_tiff_without_its_palette(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", tiff(RGB8[..., 0], photometric=3))
     for read in (read_picture, read_mask, read_header):

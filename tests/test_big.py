@@ -11,9 +11,13 @@ from PIL import Image
 import crisscross
 from crisscross import inference
 from crisscross.cli import main
+from crisscross.data import open_folder
+from crisscross.data.cache import DiskCache
+from crisscross.data.reading import open_array
 from crisscross.engine import predict
 from crisscross.errors import CrissCrossError
 from image_files import png_chunk, write
+from small_data import write_folder
 from test_inference import small_segmenter
 from test_modes import CLASSES, expected_logits, picture_of, with_coarse
 
@@ -190,3 +194,27 @@ def test_more_pixels_than_pillow_opens(tmp_path):
     labels = segmenter.predict_big(np.load(tmp_path / "big.npy", mmap_mode="r"))
     assert np.array_equal(labels[:480, :480], segmenter.predict(corner).labels[:480, :480])
     assert len(np.unique(labels[600:])) == 1
+
+
+@pytest.mark.parametrize("content", ["zip", "bracket", "length", "objects"])
+def test_array_files_that_are_none_are_one_line_everywhere(tmp_path, content):
+    path, cache = tmp_path / "a.npy", DiskCache(tmp_path / "cache")
+    if content == "zip":
+        with path.open("wb") as file:
+            np.savez(file, a=np.zeros((2, 3), np.uint8))
+    elif content == "objects":
+        np.save(path, np.array([{}, "x"], object), allow_pickle=True)
+    else:
+        shape = {"bracket": "(((", "length": f"({2**40}, {2**20})"}[content]
+        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(CrissCrossError, match=r"^\S*a\.npy: not a readable array file: [^\n]{1,200}$"):
+        open_array(path)
+    # What a cache holds is made again where it is damaged.
+    dataset = open_folder(write_folder(tmp_path / "set", {"train": 2, "val": 1}))
+    pair = dataset.splits["train"][0]
+    wanted = cache(pair, dataset)
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_bytes(path.read_bytes())
+    for again, array in zip(cache(pair, dataset), wanted, strict=True):
+        assert np.array_equal(again, array)

@@ -1,6 +1,5 @@
 """YAML and JSON from outside: what is read, what is refused in one line, and what reads their values afterwards."""
 
-import contextlib
 import json
 import os
 import re
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import crisscross
@@ -22,6 +21,7 @@ from crisscross.data import open_folder
 from crisscross.engine.log import RunLog, read_log
 from crisscross.engine.record import read_record
 from crisscross.errors import CrissCrossError
+from fuzzing import read_or_refused, tries
 
 PACKAGE = Path(crisscross.__file__).parent
 ONE_LINE = r"^[^\n]{1,500}$"
@@ -176,16 +176,15 @@ def readers_hold(text: str, folder: Path) -> None:
         lambda: override(Experiment(), [f"data.classes={text}"]),
         lambda: load_experiment(folder / "f"),
         lambda: open_folder(folder),
-        lambda: RunLog(folder, 1) and read_log(folder),
+        lambda: RunLog(folder, 1, 1) and read_log(folder),
         lambda: read_record(folder),
         lambda: with_metadata(Experiment(), {"crisscross": text, "cfg": text, "CLASSES": [text]}, "x"),
     )
     for act in acts:
-        with contextlib.suppress(CrissCrossError):
-            act()
+        read_or_refused(act)
 
 
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@tries(60)
 @given(text=TEXTS)
 def test_no_text_breaks_a_reader(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("f")
@@ -195,7 +194,7 @@ def test_no_text_breaks_a_reader(text, tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@tries(5000)
 @given(text=TEXTS)
 def test_no_text_breaks_a_reader_for_a_minute(text, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "fuzz"
@@ -205,7 +204,7 @@ def test_no_text_breaks_a_reader_for_a_minute(text, tmp_path_factory):
         readers_hold(text, folder)
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@tries(150)
 @given(
     st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=12)
     | st.from_regex(r"[-+.0-9eEx_:~nyot]{1,8}", fullmatch=True)

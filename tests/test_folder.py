@@ -131,7 +131,7 @@ def test_an_unknown_name_is_told_with_its_line(root: Path) -> None:
 
 
 def test_a_list_that_is_missing_or_no_text(root: Path) -> None:
-    with pytest.raises(CrissCrossError, match=r"gone\.txt: no such file; it is a list of a split"):
+    with pytest.raises(CrissCrossError, match=r"gone\.txt: no such file; .*dataset\.yaml calls it the list of a split"):
         open_folder(describe(root, "classes: [a, b]\nsplits: {train: gone.txt}"))
     (root / "val.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(CrissCrossError, match=r"val\.txt: not UTF-8 text"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crisscross.data import DataSet, open_folder
@@ -19,16 +19,11 @@ from crisscross.data.coco_samples import target_of
 from crisscross.data.layout import name_key
 from crisscross.data.prepare.coco_stuff import coco_stuff_jobs
 from crisscross.data.reading import label_table
-from crisscross.errors import CrissCrossError
+from fuzzing import read_or_refused, tries
 from instances_data import tree_of, write_coco
 from small_data import write_folder
 
 pytestmark = pytest.mark.slow
-
-
-def tries(count: int) -> settings:
-    """So many tries: about a minute on one core."""
-    return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 WORDS = st.sampled_from(
@@ -48,11 +43,6 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.one_of(WORDS, SCALARS), inner, max_size=3)),
     max_leaves=8,
 )
-
-
-def one_line(error: CrissCrossError, where: str = "") -> None:
-    """The error is one line of sensible length and says where to look."""
-    assert "\n" not in str(error) and len(str(error)) < 2000 and where in str(error)
 
 
 def usually(right: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -84,13 +74,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(root: Path) -> DataSet | None:
     """The data set of a folder, if it is none that is refused in one line."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return open_folder(root)
-    except CrissCrossError as error:
-        one_line(error, str(root))
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return read_or_refused(open_folder, root, where=root)
 
 
 @tries(3500)
@@ -138,6 +124,16 @@ def test_lists(root: Path, lines: list[str], end: str, encoding: str) -> None:
             name if name in ("train_0", "train_1", "train_2", "val_0", "val_1") else name.rsplit(".", 1)[0]
             for name in wanted
         ]
+
+
+@tries(6000)
+@given(st.binary(max_size=40))
+def test_lists_of_any_bytes(root: Path, content: bytes) -> None:
+    (root / "dataset.yaml").write_text("classes: [a, b]\n", encoding="utf-8")
+    (root / "train.txt").write_bytes(content)
+    dataset = opened(root)
+    images = {root / "images" / f"{split}_{number}.png" for split in ("train", "val") for number in range(3)}
+    assert dataset is None or {pair.picture for pair in dataset.splits.get("train", ())} <= images
 
 
 POLYGONS = st.lists(st.lists(st.one_of(st.floats(-300, 300), NUMBERS), min_size=6, max_size=10), min_size=1, max_size=3)
@@ -192,11 +188,7 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_annotations(coco: Path, tree: Any) -> None:
     file = coco / "annotations" / "instances_train2017.json"
     file.write_text(json.dumps(tree, skipkeys=True))
-    try:
-        split = open_coco_instances(coco).split("train")
-        used(split)
-    except CrissCrossError as error:
-        one_line(error, file.name)
+    read_or_refused(lambda: used(open_coco_instances(coco).split("train")), where=file.name)
 
 
 @tries(2000)
@@ -205,13 +197,13 @@ def test_maps_of_stuff(coco: Path, tree: Any, stuff: bool) -> None:
     file = coco / "annotations" / f"{'stuff' if stuff else 'instances'}_val2017.json"
     before = file.read_text()
     file.write_text(json.dumps(tree, skipkeys=True))
-    try:
-        for job in coco_stuff_jobs(coco, coco).jobs:
-            assert job.target.parent == coco / "stuffthingmaps" / "val2017"
-            size = job.make.args[0]
-            if size[0] * size[1] <= 10**6:
-                job.make(job.target)
-    except CrissCrossError as error:
-        one_line(error)
-    finally:
-        file.write_text(before)
+    read_or_refused(make_maps, coco)
+    file.write_text(before)
+
+
+def make_maps(coco: Path) -> None:
+    for job in coco_stuff_jobs(coco, coco).jobs:
+        assert job.target.parent == coco / "stuffthingmaps" / "val2017"
+        size = job.make.args[0]
+        if size[0] * size[1] <= 10**6:
+            job.make(job.target)

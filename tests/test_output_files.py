@@ -287,6 +287,26 @@ def test_without_a_cache_folder_nothing_is_noted_and_nothing_replaced(tmp_path, 
 
 # --- what a kill leaves ---
 
+
+def test_a_kill_between_the_note_and_the_file_asks_for_no_force(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    files.claim([path])
+    files.write_text(path, "first")
+
+    def killed(*ignored):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", killed)
+        with pytest.raises(SystemExit):
+            files.write_text(path, "second, which is longer")
+    files.claim([path])
+    files.write_text(path, "third")
+    path.write_text("somebody else's")
+    with pytest.raises(CrissCrossError, match="a: is there already, and not as crisscross wrote it"):
+        files.claim([path])
+
+
 HALF = """
 import sys, time
 from pathlib import Path

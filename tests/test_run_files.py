@@ -10,7 +10,7 @@ from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides, to_yaml
 from crisscross.engine.log import RunLog, read_log
 from crisscross.engine.record import read_record
-from crisscross.engine.state import Position, read_position
+from crisscross.engine.state import Position, take_position
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.report.charts import curve_chart, ticks
 
@@ -53,7 +53,7 @@ def test_damaged_lines_of_a_log_are_left_out_and_said(tmp_path, line):
 
 
 def test_all_that_a_run_logs_is_read_back(tmp_path):
-    log = RunLog(tmp_path, 0)
+    log = RunLog(tmp_path, 0, 0)
     log.add(1, loss=None, loss_main=1.5, grad_norm=1e9, skipped=True, lr=0.0, seconds=0.5)
     log.add(1, val_miou=None, val_iou=[None, 0.0, 1.0])
     log.add(2, val_mask_ap=0.5, val_box_ap=None)
@@ -122,7 +122,7 @@ def test_curves_of_tiny_and_huge_values_are_drawn(values):
 )
 def test_a_state_of_rubbish_is_not_resumed_from(facts, reason):
     with pytest.raises(CrissCrossError) as caught:
-        read_position(Path("last.safetensors"), facts, Position)
+        take_position(Path("last.safetensors"), facts, Position)
     assert reason in str(caught.value) and "\n" not in str(caught.value)
     good = {"position": {"iteration": 3, "best_miou": 0.5, "best_iteration": None}, "seconds": 1}
-    assert read_position(Path("x"), good, Position) == Position(iteration=3, best_miou=0.5)
+    assert take_position(Path("x"), good, Position) == Position(iteration=3, best_miou=0.5)

@@ -208,6 +208,27 @@ def test_an_error_in_validation_costs_no_step(dataset, whole_run, tmp_path, monk
     assert [entry["iteration"] for entry in read_log(run) if "val_miou" in entry] == [3, 4]
 
 
+def test_a_validation_that_was_logged_but_not_saved_is_logged_once(dataset, whole_run, tmp_path, monkeypatch):
+    original = training._Run._save
+
+    def killed(self):
+        # As a kill between the line of the log and the checkpoint.
+        if self.position.validated == 3:
+            raise SystemExit
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Run, "_save", killed)
+        with pytest.raises(SystemExit):
+            train(experiment(*WORDS), dataset, tmp_path / "run", CPU)
+    assert [entry["iteration"] for entry in read_log(tmp_path / "run") if "val_miou" in entry] == [3]
+    assert train(experiment(*WORDS), dataset, tmp_path / "run", CPU, resume=True).finished
+    logs = [[{**entry, "seconds": 0} for entry in read_log(folder)] for folder in (whole_run, tmp_path / "run")]
+    assert logs[0] == logs[1]
+    # Where training stands is a fact of `last.safetensors` alone, whether or not it was resumed.
+    assert "position" not in native.read(tmp_path / "run" / "best.safetensors")[2]
+
+
 class OneSize(nn.Module):
     """A backbone that takes the crops of training, but not the data set's own images."""
 

@@ -95,6 +95,34 @@ def test_a_file_that_lacks_its_end_is(whole, tmp_path, name):
     assert problems[-1].endswith("the file is truncated"), problems
 
 
+@pytest.mark.parametrize("text", [b"00:00:01.2.30000000", b"999999999:99:99.9999", b"..................."])
+def test_a_length_that_is_no_number_is_passed_over(whole, tmp_path, text):
+    content = whole["late.mkv"].read_bytes()
+    # Two seconds before the first image and one second of images.
+    length = b"00:00:03.000000000"
+    assert content.count(length) == 1
+    (tmp_path / "film.mkv").write_bytes(content.replace(length, text[: len(length)].ljust(len(length), b"0")))
+    frames, _ = read(tmp_path / "film.mkv")
+    assert len(frames) == 10
+
+
+def test_titles_that_are_not_utf_8_do_not_matter(whole, tmp_path):
+    container, path = av.open(str(whole["late.mkv"])), tmp_path / "film.mkv"
+    with container, av.open(str(path), "w") as writer:
+        source = container.streams.video[0]
+        copy = writer.add_stream_from_template(source)
+        writer.metadata["title"], copy.metadata["title"] = "sch\u00f6n", "sp\u00e4t"
+        for packet in container.demux(source):
+            if packet.dts is not None:
+                packet.stream = copy
+                writer.mux(packet)
+    content = path.read_bytes()
+    assert "sch\u00f6n".encode() in content and "sp\u00e4t".encode() in content
+    # As another system writes them: one byte a letter.
+    path.write_bytes(content.replace(b"sch\xc3\xb6n", b"sch\xf6n!").replace(b"sp\xc3\xa4t", b"sp\xe4t!"))
+    assert len(read(path)[0]) == 10
+
+
 def test_an_mp4_whose_index_stands_first_is_too(whole, tmp_path):
     content = remux(whole["plain.mp4"], tmp_path / "first.mp4", movflags="faststart").read_bytes()
     (tmp_path / "first.mp4").write_bytes(content[:-500])

@@ -91,7 +91,7 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = Fals
         CrissCrossError: a file is there that may not be replaced.
     """
     targets = [Path(path) for path in paths]
-    noted: dict[Path, dict[str, Any]] = {}
+    noted: dict[Path, dict[str, list[Any]]] = {}
     read: set[tuple[int, int]] | None = None
     for target in targets if not force else []:
         if target.is_dir() or not os.path.lexists(target):
@@ -102,7 +102,7 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = Fals
             raise CrissCrossError(f"{target}: is an input; choose another place to write to, or --force to replace it")
         if target.parent not in noted:
             noted[target.parent] = _noted(target.parent)
-        if noted[target.parent].get(target.name) != _state(target):
+        if _state(target) not in noted[target.parent].get(target.name, []):
             raise CrissCrossError(f"{target}: is there already, and not as crisscross wrote it; --force replaces it")
     for folder in {target.parent for target in targets}:
         remove_leftovers(folder)
@@ -193,7 +193,7 @@ def _state(path: Path) -> list[int]:
 
 
 def _notes(folder: Path) -> Path:
-    """Where the files that this program wrote into a folder are noted, a line each, the last one counts."""
+    """Where the files that this program wrote into a folder are noted, a line each."""
     name = hashlib.blake2b(os.fsencode(folder.resolve()), digest_size=16).hexdigest()
     return user_cache("written") / f"{name}.jsonl"
 
@@ -207,15 +207,19 @@ def _note(path: Path, temporary: Path) -> None:
             file.write(json.dumps([path.name, *_state(temporary)]) + "\n")
 
 
-def _noted(folder: Path) -> dict[str, Any]:
-    """Name -> size and time of change of the files that are noted for a folder."""
-    found: dict[str, Any] = {}
+def _noted(folder: Path) -> dict[str, list[Any]]:
+    """Name -> size and time of change of the files that are noted for a folder.
+
+    Of each name the last two count: a process that is killed after its note leaves the file of the note before.
+    """
+    found: dict[str, list[Any]] = {}
     with contextlib.suppress(OSError, ValueError, CrissCrossError):
         lines = _notes(folder).read_text(encoding="utf-8").splitlines()
         for line in lines:
             with contextlib.suppress(ValueError, TypeError):
-                name, *found[name] = json.loads(line)
-        if len(lines) > 2 * len(found) + 100:
-            kept = "".join(json.dumps([name, *state]) + "\n" for name, state in found.items())
-            write_text(_notes(folder), kept)
+                name, *state = json.loads(line)
+                found[name] = [*found.get(name, []), state][-2:]
+        if len(lines) > 4 * len(found) + 100:
+            kept = [json.dumps([name, *state]) + "\n" for name, states in found.items() for state in states]
+            write_text(_notes(folder), "".join(kept))
     return found

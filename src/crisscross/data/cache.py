@@ -1,5 +1,6 @@
 """Decoded pictures kept, in memory or on a disk that is near: for pictures that are slow to fetch or to decode."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import numpy as np
 
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.loader import Read
-from crisscross.data.reading import label_table, read_header, read_pair
+from crisscross.data.reading import label_table, open_array, read_header, read_pair
 from crisscross.data.threads import each
 from crisscross.errors import CrissCrossError
 from crisscross.files import user_cache, write_atomically
@@ -89,12 +90,11 @@ class DiskCache:
             CrissCrossError: the pair cannot be read, or the file not written.
         """
         path = self.folder / f"{_key(pair, dataset)}.npy"
-        try:
-            both = np.load(path)
+        with contextlib.suppress(CrissCrossError):
+            both = open_array(path)
             if both.ndim == 3 and both.shape[2] == BYTES and both.dtype == np.uint8:
-                return np.ascontiguousarray(both[..., :3]), np.ascontiguousarray(both[..., 3])
-        except (OSError, ValueError, EOFError):
-            pass
+                # Copies: a mapped file keeps one more file open.
+                return np.array(both[..., :3]), np.array(both[..., 3])
         picture, mask = read_pair(pair, dataset)
         write_atomically(path, lambda temporary: _write(temporary, np.dstack([picture, mask])))
         return picture, mask

@@ -139,7 +139,8 @@ def _splits(root: Path, given: Any, pairs: dict[str, Pair]) -> tuple[dict[str, t
             return _without_train_list(root, given, pairs)
     if not isinstance(given, dict) or not all(is_line(_name(word)) for item in given.items() for word in item):
         raise CrissCrossError(f"{root / DESCRIPTION}: splits must map split names to list files, got {given!r:.80}")
-    return {_name(name): _listed(root / _name(path), pairs) for name, path in given.items()}, ""
+    fix = f"{root / DESCRIPTION} calls it the list of a split: one name a line"
+    return {_name(name): _listed(needed_file(root / _name(path), fix), pairs) for name, path in given.items()}, ""
 
 
 def _without_train_list(
@@ -165,7 +166,7 @@ def _checksum(name: str) -> int:
 
 def _listed(path: Path, pairs: dict[str, Pair]) -> tuple[Pair, ...]:
     chosen = []
-    for number, name in enumerate(read_lines(needed_file(path, "it is a list of a split: one name a line")), 1):
+    for number, name in enumerate(read_lines(path), 1):
         if not name:
             continue
         key = name_key(name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from crisscross.data.containers import small_value, tiff_directories, webp_chunks
-from crisscross.errors import CrissCrossWarning
+from crisscross.errors import CrissCrossWarning, shown
 
 NEEDED_PPM = 4096
 EXIF_ORIENTATION = 0x0112
@@ -149,7 +149,7 @@ def tag_samples(tags: Any, name: str, size: int | None = None) -> Samples:
         raise ValueError(f"TIFF compression {compression}; save it with LZW or deflate")
     bands, bits, formats = tags.get(277, 1), set(tags.get(258, (1,))), set(tags.get(339, (1,)))
     if len(bits) > 1 or len(formats) > 1:
-        raise ValueError(f"a TIFF whose bands differ in kind (bits {sorted(bits)}); save it as 8-bit RGB")
+        raise ValueError(f"a TIFF whose bands differ in kind (bits {shown(sorted(bits))}); save it as 8-bit RGB")
     depth, number = bits.pop(), formats.pop()
     if number == FLOATS:
         raise ValueError(FLOATING_POINT)
@@ -160,7 +160,7 @@ def tag_samples(tags: Any, name: str, size: int | None = None) -> Samples:
         layout = ", band behind band" if planes != 1 else ""
         raise ValueError(
             f"a TIFF of {bands} x {depth} bits{layout} (PhotometricInterpretation {kind}, SampleFormat {number}, "
-            f"ExtraSamples {list(tags.get(338, ()))}), which is not read; save it as 8-bit RGB or as PNG"
+            f"ExtraSamples {shown(list(tags.get(338, ())))}), which is not read; save it as 8-bit RGB or as PNG"
         )
     _check_strips(tags, bands, depth, planes, size)
     if found.extra:

@@ -8,7 +8,7 @@ import numpy as np
 
 from crisscross.data.advice import colour_advice, label_advice, legal_values
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.decoding import MOST_PIXELS, one_line_errors, opened
+from crisscross.data.decoding import MOST_PIXELS, one_line_errors, open_file, opened
 from crisscross.data.heads import FLOATING_POINT, Samples, orientation, tag_samples
 from crisscross.errors import CrissCrossError
 
@@ -20,6 +20,23 @@ LARGEST_16_BIT = 65535
 def is_picture_file(path: Path) -> bool:
     """Whether the name is that of a picture. Hidden files, such as the `._name.jpg` of a Mac, are not meant."""
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def open_array(path: Path) -> np.ndarray:
+    """The array of a file `.npy`, mapped into memory: what it announces is compared with its length, not allocated.
+
+    Raises:
+        CrissCrossError: missing or unreadable file, another kind of file, or an array of Python objects.
+    """
+    try:
+        open_file(path).close()
+        return np.lib.format.open_memmap(path, mode="r")
+    except CrissCrossError:
+        raise
+    # The header is parsed as Python, which fails in many ways.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CrissCrossError(f"{path}: not a readable array file: {reason}") from error
 
 
 def read_picture(

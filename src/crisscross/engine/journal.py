@@ -20,6 +20,7 @@ class Journal:
     Args:
         folder: the run folder.
         start: the iteration that training continues from.
+        validated: the last iteration whose validation counts.
         accelerator: its trackers get every number.
         progress: what is shown.
         columns: those of `log.csv`.
@@ -29,11 +30,12 @@ class Journal:
         self,
         folder: Path,
         start: int,
+        validated: int,
         accelerator: Accelerator,
         progress: Progress,
         columns: tuple[str, ...] = CSV_COLUMNS,
     ) -> None:
-        self.log = RunLog(folder, start, columns) if accelerator.is_main_process else None
+        self.log = RunLog(folder, start, validated, columns) if accelerator.is_main_process else None
         self.accelerator, self.progress = accelerator, progress
 
     def step(self, step: Step, seconds: float, skipped: int) -> None:

@@ -16,19 +16,22 @@ CSV_COLUMNS = ("iteration", "loss", "lr", "seconds", "val_miou")
 
 
 class RunLog:
-    """Appends JSON lines; on a resumed run, lines past its start are dropped first.
+    """Appends JSON lines; on a resumed run, lines about what is done again are dropped first.
 
     Args:
         folder: the run folder.
         start: the iteration that training continues from.
+        validated: the last iteration whose validation counts; a later one was logged by a process that died before it
+            saved the run, and is made again.
         columns: those of the table.
     """
 
-    def __init__(self, folder: Path, start: int, columns: tuple[str, ...] = CSV_COLUMNS) -> None:
+    def __init__(self, folder: Path, start: int, validated: int, columns: tuple[str, ...] = CSV_COLUMNS) -> None:
         self.columns = columns
         self.path = folder / "log.jsonl"
         self.csv = folder / "log.csv"
-        kept = [entry for entry in read_log(folder) if entry["iteration"] <= start] if start else []
+        entries = read_log(folder) if start else []
+        kept = [entry for entry in entries if entry["iteration"] <= (start if "lr" in entry else validated)]
         write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def add(self, iteration: int, **facts: Any) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 
 from crisscross.data.cache import free_memory
 from crisscross.data.colour import colourise, index_picture, overlay
-from crisscross.data.decoding import BYTES_A_PIXEL, open_file
+from crisscross.data.decoding import BYTES_A_PIXEL
 from crisscross.data.layout import pictures_in
-from crisscross.data.reading import PICTURE_SUFFIXES, read_header, read_picture
+from crisscross.data.reading import PICTURE_SUFFIXES, open_array, read_header, read_picture
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path, write_atomically
 from crisscross.models import Segmenter
@@ -150,11 +150,7 @@ def _read_big(source: Path) -> np.ndarray:
                 "free; save it as an array file (.npy), which is read block by block"
             )
         return read_picture(source, most_pixels=None)
-    try:
-        open_file(source).close()
-        return np.load(source, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise CrissCrossError(f"{source}: not a readable array file: {' '.join(str(error).split())}") from error
+    return open_array(source)
 
 
 def _write(path: Path, picture: Any) -> None:

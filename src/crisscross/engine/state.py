@@ -115,7 +115,7 @@ def load_state(
     """
     path = folder / LAST
     tensors, _, facts = native.read(path)
-    position = read_position(path, facts, Position)
+    position = take_position(path, facts, Position)
     with whole(segmenter) as full:
         native.fill(full, tensors, str(path))
         if average is not None:
@@ -127,8 +127,8 @@ def load_state(
     return position, facts
 
 
-def read_position(path: Path, facts: dict[str, Any], kind: type[Place]) -> Place:
-    """The position among the facts of a file.
+def take_position(path: Path, facts: dict[str, Any], kind: type[Place]) -> Place:
+    """The position among the facts of a file, which is taken out of them: it is not that of files still to be written.
 
     Raises:
         CrissCrossError: there is none, or one that is no `kind`, or the facts do not tell the seconds of training.
@@ -139,7 +139,7 @@ def read_position(path: Path, facts: dict[str, Any], kind: type[Place]) -> Place
     if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
         raise CrissCrossError(f"{path}: its facts: seconds must be a number from 0, got {shown(seconds)}")
     try:
-        return from_dict(kind, facts["position"], "position.")
+        return from_dict(kind, facts.pop("position"), "position.")
     except CrissCrossError as error:
         raise CrissCrossError(f"{path}: its facts: {error}") from error
 
@@ -150,7 +150,7 @@ def load_instance_state(
     """`load_state` for instances, whose position is a `kind`."""
     path = folder / LAST
     tensors, (_, facts) = native.read_tensors(path), native.read_header_as(InstanceExperiment, path)
-    position = read_position(path, facts, kind)
+    position = take_position(path, facts, kind)
     native.fill(segmenter, tensors, str(path))
     fill_optimiser(segmenter, optimiser, tensors)
     return position, facts

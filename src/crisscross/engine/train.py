@@ -176,7 +176,8 @@ class _Run:
         start_trackers(self.accelerator, self.machine.trackers, self.experiment, self.folder)
         with Interrupt() as interrupt, Progress("train", total, self.position.iteration, shown) as progress:
             self.interrupt = interrupt
-            self.journal = Journal(self.folder, self.position.iteration, self.accelerator, progress)
+            start, validated = self.position.iteration, self.position.validated
+            self.journal = Journal(self.folder, start, validated, self.accelerator, progress)
             self._say_first(progress)
             with self.journal:
                 if self._validate_if_due():

@@ -133,7 +133,8 @@ class VideoReader:
         if self.path.stat().st_size == 0:
             raise CrissCrossError(f"{self.path}: empty file (0 bytes)")
         try:
-            return self.av.open(str(self.path))
+            # Titles and the like are in whatever encoding their writer used.
+            return self.av.open(str(self.path), metadata_errors="replace")
         except (self.av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise CrissCrossError(
@@ -159,7 +160,7 @@ class VideoReader:
         if stream.duration:
             return float(((stream.start_time or 0) + stream.duration) * self.time_base)
         # Matroska tells the length of a stream as a text, such as 00:00:01.040000000.
-        if told := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
+        if told := re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)", stream.metadata.get("DURATION", "")):
             return int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3])
         return self.container.duration / self.av.time_base if self.container.duration and alone else None
 

@@ -181,7 +181,8 @@ class _Run:
         start_trackers(self.accelerator, self.machine.trackers, self.experiment, self.folder)
         with Interrupt() as interrupt, Progress("train", total, self.position.iteration, shown) as progress:
             self.interrupt = interrupt
-            self.journal = Journal(self.folder, self.position.iteration, self.accelerator, progress, COLUMNS)
+            start, validated = self.position.iteration, self.position.validated
+            self.journal = Journal(self.folder, start, validated, self.accelerator, progress, COLUMNS)
             for line in self.lines:
                 progress.say(line)
             with self.journal:
