@@ -57,6 +57,27 @@ def test_both_products_are_set_and_come_back():
     assert rounded() == (False, True)
 
 
+@pytest.mark.parametrize("wanted", ["highest", "high", "medium"])
+def test_what_the_process_has_set_by_the_older_name_can_be_told_inside_and_afterwards(wanted):
+    settings = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.cudnn.rnn
+    former = [setting.fp32_precision for setting in settings]
+    try:
+        torch.set_float32_matmul_precision(wanted)
+        torch.backends.cudnn.rnn.fp32_precision = "ieee"
+        own = [setting.fp32_precision for setting in settings]
+        for tf32 in (True, False):
+            with float32_products(tf32):
+                # torch raises where its names contradict each other.
+                assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
+                assert rounded() == (tf32, tf32)
+            assert torch.get_float32_matmul_precision() == wanted
+            assert [setting.fp32_precision for setting in settings] == own
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        for setting, value in zip(settings, former, strict=True):
+            setting.fp32_precision = value
+
+
 def test_steps_are_rounded_where_that_is_asked_for_and_labels_never(dataset, tmp_path, monkeypatch):
     seen: list[tuple[str, bool, bool]] = []
     loss, coarse = TrainingLoss.__call__, Segmenter.coarse

@@ -1,6 +1,6 @@
 """What numbers a GPU multiplies: float32 or its short form TF32, and half precision where it has circuits for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,20 +18,31 @@ def float32_products(tf32: bool) -> Iterator[None]:
 
     torch's own default is TF32 for convolutions alone. The setting is the process's; afterwards it is as before.
     """
-    matmul: Any = torch.backends.cuda.matmul
-    cudnn: Any = torch.backends.cudnn
-    # torch has two names for each setting, and refuses to tell one that contradicts the other.
-    settings: tuple[tuple[Any, Any], ...] = (matmul, matmul), (cudnn, cudnn.conv)
-    former = [setting.fp32_precision for _, setting in settings]
+    former = [setting.fp32_precision for setting in _settings()]
     try:
-        for older, setting in settings:
-            older.allow_tf32 = tf32
-            setting.fp32_precision = "tf32" if tf32 else "ieee"
+        products = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # Somebody has set them by both of torch's names: the newer one counts.
+        products = "high" if former[0] == "tf32" else "highest"
+    try:
+        _settle("high" if tf32 else "highest", tf32, ["tf32" if tf32 else "ieee"] * len(former))
         yield
     finally:
-        for (older, setting), value in zip(settings, former, strict=True):
-            older.allow_tf32 = value == "tf32"
-            setting.fp32_precision = value
+        _settle(products, "tf32" in former[2:], former)
+
+
+def _settle(products: str, convolutions: bool, values: Sequence[str]) -> None:
+    """Set all by the older names, then by the newer ones: torch refuses to tell one that contradicts the other."""
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = convolutions
+    for setting, value in zip(_settings(), values, strict=True):
+        setting.fp32_precision = value
+
+
+def _settings() -> tuple[Any, ...]:
+    """Of products, then of cuDNN. The older name of the first two is one."""
+    backends: Any = torch.backends
+    return backends.cuda.matmul, backends.mkldnn.matmul, backends.cudnn.conv, backends.cudnn.rnn
 
 
 def check_precision(precision: str, device: torch.device, key: str = "train.precision") -> None:
