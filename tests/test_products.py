@@ -1,5 +1,6 @@
 """What a GPU multiplies: one setting for matrix products and convolutions, and no precision that it only emulates."""
 
+import contextlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -76,6 +77,17 @@ def test_what_the_process_has_set_by_the_older_name_can_be_told_inside_and_after
         torch.set_float32_matmul_precision("highest")
         for setting, value in zip(settings, former, strict=True):
             setting.fp32_precision = value
+
+
+def test_of_overlapping_threads_the_last_one_undoes_it():
+    first, second = float32_products(tf32=False), float32_products(tf32=False)
+    with contextlib.ExitStack() as rest:
+        with contextlib.ExitStack() as beside:
+            beside.enter_context(first)
+            rest.enter_context(second)
+        # The first to come has gone: the other goes on as it began.
+        assert rounded() == (False, False)
+    assert rounded() == (False, True)
 
 
 def test_steps_are_rounded_where_that_is_asked_for_and_labels_never(dataset, tmp_path, monkeypatch):
