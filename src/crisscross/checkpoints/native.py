@@ -138,7 +138,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for key in order:
-            file.write(tensors[key].reshape(-1).view(torch.uint8).numpy())
+            file.write(tensors[key].reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Experiment | None, dict[str, Any]]:
