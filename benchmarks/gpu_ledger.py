@@ -91,6 +91,10 @@ def crisscross(*words: Any) -> list[str]:
     return [sys.executable, "-m", "crisscross", *map(str, words)]
 
 
+def benchmark(*words: Any) -> list[str]:
+    return [sys.executable, "-m", "benchmarks", *map(str, words)]
+
+
 def check(stage: str, ledger: Ledger, *words: Any) -> list[str]:
     """This script's own checks, in a process of its own: they print one JSON line each."""
     device = "cpu" if ledger.dry else "cuda"

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gpu_ledger import Ledger, checked, child, crisscross
+from gpu_ledger import Ledger, benchmark, checked, child, crisscross
 from gpu_pack import CARRIED, ROOT, WORK
 
 
@@ -38,7 +38,7 @@ def attention(ledger: Ledger, dtype: str, limit: float, peers: str = "mmcv,sdpa"
     words = ["--device", "cpu" if ledger.dry else "cuda", "--dtype", dtype, "--sizes", sizes, "--channels", channels]
     words += ["--rounds", rounds, "--peers", peers, "--out", folder]
     words += ["--mmcv-wheel", wheel] if wheel else []
-    status, text, seconds = child(crisscross("benchmark", "attention", *words), limit, ledger.out / "log.txt")
+    status, text, seconds = child(benchmark("attention", *words), limit, ledger.out / "log.txt")
     facts: dict[str, Any] = {}
     written = folder / "attention.json"
     if written.is_file():
@@ -162,7 +162,7 @@ def steps(ledger: Ledger, limit: float) -> None:
     size, batch, rounds = ("64x64", 2, 1) if ledger.dry else ("512x512", 8, 3)
     words = ["--size", size, "--batch", batch, "--rounds", rounds, "--device", "cpu" if ledger.dry else "cuda"]
     network = "demo" if ledger.dry else "ccnet-r50"
-    status, text, seconds = child(crisscross("benchmark", "train", network, *words), limit, ledger.out / "log.txt")
+    status, text, seconds = child(benchmark("train", network, *words), limit, ledger.out / "log.txt")
     (ledger.out / "steps.txt").write_text(text)
     ledger.add("steps", status == 0, seconds, {"table": "steps.txt"}, text if status else "")
 
@@ -171,7 +171,7 @@ def clips(ledger: Ledger, limit: float) -> None:
     """The 3-D layer beside the plain expression, in bf16."""
     words = ["--device", "cpu" if ledger.dry else "cuda", "--dtype", "float32" if ledger.dry else "bfloat16"]
     words += ["--size", "2x4x5", "--channels", 16, "--rounds", 1] if ledger.dry else []
-    status, text, seconds = child(crisscross("benchmark", "clips", *words), limit, ledger.out / "log.txt")
+    status, text, seconds = child(benchmark("clips", *words), limit, ledger.out / "log.txt")
     (ledger.out / "clips.txt").write_text(text)
     ledger.add("clips", status == 0, seconds, {"table": "clips.txt"}, text if status else "")
 

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crisscross.benchmarks.memory import peak_memory
-from crisscross.benchmarks.timing import Work, synchronise
 from crisscross.config import LossConfig, LossTerm
+from crisscross.config.loss import TERMS
 from crisscross.losses import create_loss, cross_entropy
+from crisscross.measurement.memory import peak_memory
+from crisscross.measurement.timing import Work, synchronise
 
-TERMS = ("cross_entropy", "ohem", "ohem_pixels", "focal", "dice", "lovasz", "boundary")
+OF_LOGITS = [name for name, term in TERMS.items() if term.reads == "logits"]
 
 
 def plain(coarse: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
@@ -52,7 +53,7 @@ def main() -> None:
     """Measure and print one table for each shape."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", nargs="+", default=["2x19x512", "8x150x512"], help="batch x classes x side")
-    parser.add_argument("--terms", nargs="+", default=["cross_entropy"], choices=TERMS, help="which of ours")
+    parser.add_argument("--terms", nargs="+", default=["cross_entropy"], choices=OF_LOGITS, help="which of ours")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from crisscross import CrissCrossAttention, RecurrentCrissCrossAttention
-from crisscross.benchmarks.memory import peak_memory
 from crisscross.layers import relative_position_bias
+from crisscross.measurement.memory import peak_memory
 from crisscross.ops import block, criss_cross_attention_reference
 from truth import cross, loop, spread, worst
 

@@ -73,7 +73,6 @@ SLOW = [
     ("twins_svt_small", 32, 32),
     ("focalnet_tiny_srf", 32, 32),
     ("davit_tiny", 32, 1),
-    ("mvitv2_tiny", 32, 1),
     ("tiny_vit_5m_224", 32, 1),
     ("swin_tiny_patch4_window7_224", 32, 32),
     ("swinv2_tiny_window8_256", 32, 32),
@@ -143,6 +142,11 @@ def test_networks_of_one_size_are_refused(name, stride, side):
     words = rf"{name} takes images of {side} x {side} alone, and timm gives it no other sizes; choose another backbone"
     with pytest.raises(CrissCrossError, match=words):
         create_backbone(name, stride)
+
+
+def test_a_network_that_takes_small_images_alone_is_refused():
+    with pytest.raises(CrissCrossError, match="mvitv2_tiny takes no images beyond 224 x 224; choose another backbone"):
+        create_backbone("mvitv2_tiny", 32)
 
 
 @pytest.mark.slow

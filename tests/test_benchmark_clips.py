@@ -1,12 +1,12 @@
-"""`crisscross benchmark clips`: the plain expression is the definition, and the command says what it measured."""
+"""`python -m benchmarks clips`: the plain expression is the definition, and the command says what it measured."""
 
 import pytest
 import torch
 from torch import nn
 
-from crisscross.benchmarks.clips import FAST, LEAN, PLAIN, PLAIN_LAST, measure, steps
-from crisscross.benchmarks.peers import PlainCrissCross3d
-from crisscross.cli import main
+from benchmarks.__main__ import main
+from benchmarks.compare.clips import FAST, LEAN, PLAIN, PLAIN_LAST, measure, steps
+from benchmarks.compare.peers import PlainCrissCross3d
 from crisscross.layers import CrissCrossAttention3d
 
 
@@ -38,7 +38,7 @@ def test_all_are_measured_and_agree() -> None:
 
 
 def test_the_command_prints_both_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", "clips", "--size", "2x8x8", "--channels", "16", "--rounds", "1"]) == 0
+    assert main(["clips", "--size", "2x8x8", "--channels", "16", "--rounds", "1"]) == 0
     printed = capsys.readouterr().out
     assert "1 x 16 x 2 x 8 x 8, medians of 1 rounds" in printed
     assert "x plain" in printed and "training, 3 passes" in printed and printed.count("ours, lean") == 2
@@ -54,5 +54,5 @@ def test_the_command_prints_both_tables(capsys: pytest.CaptureFixture[str]) -> N
     ],
 )
 def test_what_makes_no_sense_is_refused(options: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", "clips", *options]) == 2
+    assert main(["clips", *options]) == 2
     assert words in capsys.readouterr().err

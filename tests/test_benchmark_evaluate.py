@@ -1,4 +1,4 @@
-"""`crisscross benchmark evaluate` compares what it says, and says what it found."""
+"""`python -m benchmarks evaluate` compares what it says, and says what it found."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from crisscross.benchmarks import evaluate as room
-from crisscross.benchmarks.evaluate import NOISE, SEGMENTS, Field, _Field, measure, noise, segments
-from crisscross.cli import main
+from benchmarks.__main__ import main
+from benchmarks.compare import evaluate as room
+from benchmarks.compare.evaluate import NOISE, SEGMENTS, Field, _Field, measure, noise, segments
 from crisscross.data import scenes
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_a_small_run(monkeypatch):
 
 
 def test_from_the_command_line(capsys):
-    words = ["benchmark", "evaluate", "demo", "--size", "64x96", "--pictures", "1", "--rounds", "1"]
+    words = ["evaluate", "demo", "--size", "64x96", "--pictures", "1", "--rounds", "1"]
     assert main(words) == 0
     printed = capsys.readouterr().out
     for text in ("decode", "resize, normalise", "upsample, argmax", "both", "of 6144 labels differ", "goal 3x"):
@@ -80,13 +80,13 @@ def test_from_the_command_line(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--size 16x64", "--size: one size of at least 32x32 is measured, got 16x64"),
-        ("--size 64x64,96x96", "--size: one size"),
+        ("--size 16x64", "--size must be at least 32x32, got '16x64'"),
+        ("--size 64x64,96x96", "--size: '64x64,96x96' is no size"),
         ("--classes 256", "--classes must be at most 255, got 256"),
         ("nothing", "nothing: no such file"),
     ],
 )
 def test_bad_input_is_one_line(words, message, capsys):
-    assert main(["benchmark", "evaluate", *words.split()]) == 2
+    assert main(["evaluate", *words.split()]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("crisscross")]
     assert message in line

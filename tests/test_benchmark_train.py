@@ -1,4 +1,4 @@
-"""`crisscross benchmark train`: the plain network is the same function, every piece is timed, ratios are printed."""
+"""`python -m benchmarks train`: the plain network is the same function, every piece is timed, ratios are printed."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.__main__ import main
+from benchmarks.compare import train as subject
+from benchmarks.compare.steps import PIECES, StepRow
+from benchmarks.compare.train import GOALS, LEAN, OURS, PLAIN, measure, plain_network
 from crisscross import criss_cross_attention
-from crisscross.benchmarks import train as subject
-from crisscross.benchmarks.steps import PIECES, StepRow
-from crisscross.benchmarks.train import GOALS, LEAN, OURS, PLAIN, measure, plain_network
 from crisscross.checkpoints import native
-from crisscross.cli import main
 from crisscross.config import Experiment, from_dict, override
 from crisscross.data import open_folder
 from crisscross.engine.setup import Machine
@@ -43,6 +43,7 @@ def test_the_plain_attention_is_the_definition() -> None:
     assert (plain.double()(x) - truth).abs().max() < 1e-12
 
 
+@pytest.mark.slow
 def test_all_contestants_compute_the_same_and_say_where_the_time_goes(monkeypatch) -> None:
     turns: list[int] = []
     # As with pictures of a usual size: the loss takes one at a time.
@@ -66,13 +67,13 @@ def test_another_function_is_called_out(monkeypatch, capsys) -> None:
         return plain
 
     monkeypatch.setattr(subject, "plain_network", broken)
-    arguments = ["benchmark", "train", "demo", "--size", "32x32", "--rounds", "1", "--only", "lean"]
+    arguments = ["train", "demo", "--size", "32x32", "--rounds", "1", "--only", "lean"]
     assert main(arguments) == 0
     assert "NOT THE SAME FUNCTION" in capsys.readouterr().out
 
 
 def test_the_command_prints_ratios(capsys) -> None:
-    arguments = ["benchmark", "train", "demo", "--size", "32x32", "--rounds", "1", "--only", "lean+winograd"]
+    arguments = ["train", "demo", "--size", "32x32", "--rounds", "1", "--only", "lean+winograd"]
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert "NOT THE SAME" not in out
@@ -95,7 +96,7 @@ def test_goals_are_ratios_to_the_plain_network() -> None:
     ],
 )
 def test_bad_input(arguments: list[str], words: str, capsys) -> None:
-    assert main(["benchmark", "train", "demo", *arguments]) == 2
+    assert main(["train", "demo", *arguments]) == 2
     assert words in capsys.readouterr().err
 
 

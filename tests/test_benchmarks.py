@@ -8,9 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crisscross.benchmarks import contestants, mmcv
-from crisscross.benchmarks.attention import Entry, Plan, difference, measure, steps, truth
-from crisscross.benchmarks.contestants import (
+from benchmarks.__main__ import main
+from benchmarks.commands.options import parse_sizes
+from benchmarks.compare import contestants, mmcv
+from benchmarks.compare.attention import Entry, Plan, difference, measure, steps, truth
+from benchmarks.compare.contestants import (
     FAST,
     GATE,
     LEAN,
@@ -20,16 +22,13 @@ from crisscross.benchmarks.contestants import (
     common_weights,
     give_weights,
 )
-from crisscross.benchmarks.goals import MIB, check, ratio
-from crisscross.benchmarks.memory import peak_memory
-from crisscross.benchmarks.peers import MaskedSDPA, NonLocal, NonLocalRows
-from crisscross.benchmarks.results import facts, goal_table, markdown, memory_table, time_table
-from crisscross.benchmarks.rows import Row, Size, attention_gflop, layer_gflop, projection_gflop
-from crisscross.benchmarks.timing import matrix_product
-from crisscross.cli import main
-from crisscross.cli.options import parse_sizes
+from benchmarks.compare.goals import MIB, check, ratio
+from benchmarks.compare.peers import MaskedSDPA, NonLocal, NonLocalRows
+from benchmarks.compare.results import facts, goal_table, markdown, memory_table, time_table
+from benchmarks.compare.rows import Row, Size, attention_gflop, layer_gflop, matrix_product, projection_gflop
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
+from crisscross.measurement.memory import peak_memory
 
 CPU = torch.device("cpu")
 
@@ -100,7 +99,7 @@ def test_masked_sdpa_agrees(channels_last, common) -> None:
 def test_mmcv_agrees_where_its_wheel_is_at_hand(channels_last, common) -> None:
     wheel = mmcv.cache_folder() / mmcv.WHEEL
     if not wheel.is_file():
-        pytest.skip("MMCV's wheel is not in the cache; `crisscross benchmark attention` fetches it")
+        pytest.skip("MMCV's wheel is not in the cache; `python -m benchmarks attention` fetches it")
     before = set(sys.modules)
     agrees(Contestant(MMCV, mmcv.mmcv_attention(wheel)(16), channels_last), common)
     assert not {name for name in set(sys.modules) - before if name.startswith(("mmcv", "mmengine"))}
@@ -166,7 +165,7 @@ def test_goals_over_sizes_and_what_was_not_measured() -> None:
 def small_run(monkeypatch):
     """A whole measurement at a tiny size, without MMCV and without a compiler; the yardstick is small as well."""
     monkeypatch.setattr(
-        "crisscross.benchmarks.attention.matrix_product", lambda device, dtype: matrix_product(device, dtype, 64)
+        "benchmarks.compare.attention.matrix_product", lambda device, dtype: matrix_product(device, dtype, 64)
     )
     weights = common_weights(16, torch.float32)
     peers = contestants.create(weights, torch.float32, CPU, ["non-local", "sdpa"])
@@ -212,8 +211,9 @@ def test_tables_fit_and_files_hold_everything(small_run) -> None:
     assert known["sizes"][0]["rows"][0]["name"] == FAST and len(known["goals"]) == 8
 
 
+@pytest.mark.slow
 def test_the_picture_or_how_to_get_it(small_run, tmp_path, monkeypatch) -> None:
-    from crisscross.benchmarks.picture import draw
+    from benchmarks.compare.picture import draw
 
     with monkeypatch.context() as blocked:
         blocked.setitem(sys.modules, "matplotlib.figure", None)
@@ -242,7 +242,7 @@ def test_the_picture_or_how_to_get_it(small_run, tmp_path, monkeypatch) -> None:
 )
 def test_bad_input_is_one_line_and_exit_2(words, message, capsys, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert main(["benchmark", "attention", *words.split()]) == 2
+    assert main(["attention", *words.split()]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("crisscross: ") and message in line
 
@@ -263,9 +263,9 @@ def test_without_network_the_line_says_what_to_type(tmp_path, monkeypatch) -> No
 
 def test_a_run_from_the_command_line(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(
-        "crisscross.benchmarks.attention.matrix_product", lambda device, dtype: matrix_product(device, dtype, 64)
+        "benchmarks.compare.attention.matrix_product", lambda device, dtype: matrix_product(device, dtype, 64)
     )
-    words = f"benchmark attention --sizes 6x9 --channels 16 --rounds 1 --peers non-local --out {tmp_path}".split()
+    words = f"attention --sizes 6x9 --channels 16 --rounds 1 --peers non-local --out {tmp_path}".split()
     monkeypatch.setattr(sys, "argv", ["crisscross", *words])
     assert main(words) == 0
     assert "ours, fast" in capsys.readouterr().out

@@ -92,7 +92,7 @@ def test_every_line_of_the_log_has_the_parts_and_they_add_up(dataset, tmp_path):
     terms = "loss.terms=[{name: ohem}, {name: dice, weight: 0.5}, {name: category_consistent}]"
     seen = []
     train(experiment(terms), without_ghost(dataset), tmp_path / "run", listener=seen.append)
-    names = ["ohem", "aux", "dice", "variance", "distance", "regularisation"]
+    names = ["ohem", "dice", "variance", "distance", "regularisation", "aux"]
     lines = [entry for entry in read_log(tmp_path / "run") if "loss" in entry]
     assert len(lines) == len(seen) == 2
     for line, step in zip(lines, seen, strict=True):

@@ -308,7 +308,7 @@ def test_recurrence_0_is_refused_unless_asked_for_aloud():
         ({"augment": {"crop": None}}, "augment.crop must be a list, got None"),
         ({"loss": {"normaliser": "mean"}}, "loss.normaliser must be one of all, valid, got 'mean'"),
         ({"optim": {"name": "adam"}}, "optim.name must be one of sgd, adamw, got 'adam'"),
-        ({"train": {"precision": 16}}, "train.precision must be one of fp32, bf16, fp16, got 16"),
+        ({"train": {"precision": 16}}, "train.precision must be one of fp32, tf32, bf16, fp16, got 16"),
         ({"inference": {"mode": "tiles"}}, "inference.mode must be one of whole, slide, got 'tiles'"),
         (
             {"inference": {"stride": [800, 513]}},
@@ -367,7 +367,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         (
             "loss.terms=[{name: mse}]",
             "loss.terms: unknown term 'mse'; known: cross_entropy, ohem, ohem_pixels, focal, dice, lovasz, boundary, "
-            "category_consistent",
+            "category_consistent, package.module:function",
         ),
         ("loss.terms=[{nam: dice}]", "unknown key loss.terms[0].nam; did you mean name?"),
         ("loss.terms=[dice]", "loss.terms[0] must be a mapping of keys to values, got 'dice'"),
@@ -461,6 +461,28 @@ def test_values_that_only_fit_together_are_set_together():
     assert changed.model.baseline
     changed = apply_overrides(Experiment(), {"data.classes": ["a"], "data.palette": [[1, 2, 3]]})
     assert changed.data.palette == ((1, 2, 3),)
+
+
+@pytest.mark.parametrize(
+    ("word", "changed"),
+    [
+        ("optim={lr: 0.5}", ("optim.lr",)),
+        ("model={recurrence: 1, channels: 64}", ("model.channels", "model.recurrence")),
+        # A section inside the section.
+        ("loss={smoothing: 0.1, ohem: {keep: 5}}", ("loss.ohem.keep", "loss.smoothing")),
+        ("loss.ohem={keep: 5}", ("loss.ohem.keep",)),
+        ("optim={}", ()),
+    ],
+)
+def test_a_section_leaves_the_keys_that_it_does_not_name_as_they_are(word, changed):
+    before = override(
+        Experiment(),
+        [
+            *("model.channels=32", "model.recurrence=3", "model.dropout=0.5", "optim.lr=0.25", "optim.momentum=0.5"),
+            *("loss.aux_weight=0.7", "loss.smoothing=0.3", "loss.ohem.keep=9", "loss.ohem.threshold=0.25"),
+        ],
+    )
+    assert tuple(sorted(differences(before, override(before, [word])))) == changed
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
+from benchmarks.__main__ import create_parser as create_benchmarks_parser
 from crisscross import zoo
 from crisscross.cli import create_parser
 from crisscross.config import Experiment, InstanceExperiment, from_dict, override, to_dict
@@ -337,6 +338,8 @@ def options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     found: list[argparse.Action] = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                command.fill()
             found += itertools.chain.from_iterable(map(options, action.choices.values()))
         elif action.type is not None and not (isinstance(action.type, type) and action.type not in NUMBERS):
             found.append(action)
@@ -344,7 +347,7 @@ def options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def test_every_number_of_the_command_line_has_its_legal_range():
-    found = options(create_parser())
+    found = options(create_parser()) + options(create_benchmarks_parser())
     assert {action.option_strings[0] for action in found} <= set(OPTIONS), "an option without an entry"
     assert len(found) > 15
     for action in found:
@@ -370,7 +373,7 @@ def test_every_number_of_the_command_line_has_its_legal_range():
     ],
 )
 def test_sizes_and_devices_of_benchmarks(words, message, capsys):
-    from crisscross.cli import main
+    from benchmarks.__main__ import main
 
-    assert main(["benchmark", *words]) == 2
+    assert main(words) == 2
     assert message in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from crisscross.config import ConsistencyConfig, Experiment, LossConfig, from_dict, override
+from crisscross.errors import CrissCrossError
 from crisscross.losses import category_consistency, create_loss
 from crisscross.models import Segmenter
 
@@ -141,7 +142,7 @@ def test_the_training_loss_adds_the_weighted_parts_at_feature_size():
     assert losses.parts["distance"].item() == pytest.approx(2 * distance)
     assert losses.parts["regularisation"].item() == pytest.approx(2 * 0.001 * regularisation)
     assert losses.total.item() == pytest.approx(sum(part.item() for part in losses.parts.values()), rel=1e-6)
-    with pytest.raises(ValueError, match="category_consistent needs an embedding"):
+    with pytest.raises(CrissCrossError, match=r"^loss\.terms: category_consistent needs an embedding, .*\(model\.he"):
         create_loss(config, IGNORE)(main, None, labels)
 
 

@@ -325,9 +325,8 @@ def test_the_picture_shows_each_share_in_its_colour(root: Path, tmp_path: Path) 
 
 def run(*words: object) -> int:
     parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
-    picture = [] if "--picture" in words else ["--picture", str(Path(str(words[0])).parent / "shares.png")]
-    arguments = parser.parse_args(["data", "check", *map(str, words), *picture])
+    command.add_arguments(parser)
+    arguments = parser.parse_args(["check", *map(str, words)])
     return arguments.run(arguments)
 
 
@@ -346,6 +345,17 @@ def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (facts["classes"], facts["problems"]) == (list(CLASSES), [])
     assert facts["sizes"] == [{"width": WIDTH, "height": HEIGHT, "pictures": 6}]
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_writes_no_file_that_nobody_asked_for(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(tmp_path.rglob("*"))
+    assert run(root) == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    assert capsys.readouterr().out.startswith(f"{root}: folder, 3 classes")
 
 
 def test_the_command_with_warnings_and_errors(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

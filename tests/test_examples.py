@@ -14,6 +14,7 @@ LAST_WORDS = {
     "attention_in_your_network": "R = 2: the output at (4, 5) sees 108 of 108",
     "own_backend": "CrissCrossAttention3d: agrees with the built-in ones: True",
     "stereo_matcher": "end-point error on unseen pairs: ",
+    "own_loss": "resumed and finished: True\nterms: ['cross_entropy', 'own_loss:tversky']",
     "train_from_python": "labels (64, 128)",
     "vessels_in_a_unet": "with attention: IoU artery ",
 }

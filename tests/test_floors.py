@@ -19,7 +19,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 # floor because they raise what `errors` defines; operators and layers take plain arguments and need none of them.
 FLOORS: dict[int, tuple[str, ...]] = {
     6: ("cli", "app"),
-    5: ("benchmarks", "engine", "export", "report"),
+    5: ("engine", "export", "measurement", "report"),
     4: ("checkpoints", "rewrite", "video"),
     3: ("models", "zoo"),
     2: ("backbones", "heads", "data", "losses", "metrics", "inference", "surgery"),
@@ -31,8 +31,8 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 EXEMPT = ("__init__", "__main__", "_version")
 
 
-def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of every import of the package; `from a import b` gives `a.b`, a relative one its dots."""
+def imported_modules(tree: ast.AST, package: str = PACKAGE) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import of a package; `from a import b` gives `a.b`, a relative one its dots."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -46,7 +46,7 @@ def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
         else:
             names = []
         for name in names:
-            if name.startswith(".") or name.split(".")[0] == PACKAGE:
+            if name.startswith(".") or name.split(".")[0] == package:
                 yield node.lineno, name
 
 
@@ -99,6 +99,18 @@ def test_no_room_imports_from_its_own_height_or_above() -> None:
         for sentence in violations(file.read_text(encoding="utf-8"), room_of(file), str(file.relative_to(SOURCE)))
     ]
     assert not found, "\n" + "\n".join(found)
+
+
+def test_the_package_does_not_know_the_benchmarks_beside_it() -> None:
+    found = [
+        f"{file.relative_to(SOURCE)}: {name}"
+        for file in sorted(SOURCE.rglob("*.py"))
+        for name in imported_modules(ast.parse(file.read_text(encoding="utf-8")), "benchmarks")
+    ]
+    assert not found, f"only {PACKAGE} goes into the wheel: {found}"
+    source = "import benchmarks.loss\nfrom benchmarks import compare\nfrom crisscross import zoo\nimport benchmarks_2"
+    names = [name for _, name in imported_modules(ast.parse(source), "benchmarks")]
+    assert names == ["benchmarks.loss", "benchmarks.compare"]
 
 
 def eager_imports(source: str) -> list[str]:

@@ -95,8 +95,8 @@ def test_bgr_turns_the_channels_before_the_mean():
 
 def test_normalise_takes_a_batch():
     batch = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).view(2, 3, 2, 2)
-    found = normalise(batch, PreprocessConfig(mean=(1, 1, 1), std=(2, 2, 2)))
-    assert torch.equal(found, (batch.double() - 1).div(2).float())
+    found = normalise(batch, PreprocessConfig(mean=(100, 100, 100), std=(2, 2, 2)))
+    assert torch.equal(found, (batch.double() - 100).div(2).float())
 
 
 def test_published_mean_and_std_are_the_default():

@@ -8,7 +8,7 @@ import torch
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from crisscross.benchmarks.memory import kept_for_backward
+from benchmarks.compare.kept import kept_for_backward
 from crisscross.config import Experiment, from_dict
 from crisscross.layers import AbsoluteBatchNorm2d, rebuild
 from crisscross.layers.lean import make_lean

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from crisscross.cli import COMMANDS, create_parser
+
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 HEAVY = (
@@ -72,6 +74,41 @@ sys.argv = ["crisscross", "--help"]
 runpy.run_module("crisscross", run_name="__main__", alter_sys=True)
 """
     assert "usage" in run_python(code).lower()
+
+
+def test_a_command_imports_no_parser_of_another() -> None:
+    code = """
+import contextlib, io, sys
+from crisscross.cli import COMMANDS, main
+for words in (["--help"], ["zoo"], ["predict", "--help"]):
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main(words)
+    print(*(name for name in COMMANDS if f"crisscross.cli.{name}" in sys.modules))
+"""
+    assert run_python(code).splitlines() == ["", "zoo", "zoo predict"]
+
+
+def test_help_lists_every_command() -> None:
+    """Each with its line, and each line with a module that has the rest."""
+    lines = run_python("from crisscross.cli import main\nmain(['--help'])")
+    parser = create_parser()
+    commands = parser._subparsers._group_actions[0].choices
+    assert list(commands) == list(COMMANDS) and set(COMMANDS) == {
+        "demo",
+        "zoo",
+        "train",
+        "report",
+        "evaluate",
+        "predict",
+        "data",
+        "convert",
+        "benchmark",
+    }
+    for name, line in COMMANDS.items():
+        assert name in lines and line in lines
+        commands[name].fill()
+        assert commands[name].get_default("run") or name == "data"
+        assert commands[name].description
 
 
 def test_the_block_blocks() -> None:

@@ -5,10 +5,11 @@ import time
 import pytest
 import torch
 
-from crisscross.benchmarks.goals import MIB
-from crisscross.benchmarks.memory import Usage, kept_for_backward, peak_memory, running_sum
-from crisscross.benchmarks.timing import TURNS_OF_SLOW, interleave
+from benchmarks.compare.goals import MIB
+from benchmarks.compare.kept import kept_for_backward
 from crisscross.layers import CrissCrossAttention
+from crisscross.measurement.memory import Usage, peak_memory, running_sum
+from crisscross.measurement.timing import TURNS_OF_SLOW, interleave
 
 CPU = torch.device("cpu")
 KIB = 1024
@@ -70,7 +71,7 @@ def test_the_median_is_not_moved_by_one_bad_turn() -> None:
 
 
 def test_who_is_slow_takes_fewer_turns(monkeypatch) -> None:
-    monkeypatch.setattr("crisscross.benchmarks.timing.SLOW", 0.03)
+    monkeypatch.setattr("crisscross.measurement.timing.SLOW", 0.03)
     turns: list[str] = []
     works = {"A": lambda: turns.append("A") or _nap(0.02), "B": lambda: turns.append("B") or _nap(0.04)}
     rounds = TURNS_OF_SLOW + 2

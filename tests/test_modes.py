@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 import crisscross
 from crisscross import inference
-from crisscross.benchmarks.memory import peak_memory
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.inference import Pass, pixels
 from crisscross.inference.cells import cell_labels
+from crisscross.measurement.memory import peak_memory
 from crisscross.models import Logits, Segmenter
 from literal_inference import RATIOS, multi_scale_flip, one_pass, resize
 from test_inference import small_segmenter

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import crisscross
+from benchmarks.__main__ import main as run_benchmark
+from benchmarks.compare.model import measure_convolutions, measure_model
 from crisscross import CrissCrossError
-from crisscross.benchmarks.model import measure_convolutions, measure_model
-from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.layers import WinogradConv2d
 from crisscross.models import Segmenter
@@ -289,7 +289,7 @@ def test_rows_of_convolutions(segmenter):
 
 
 def test_the_command_prints_what_was_measured(capsys):
-    assert main(["benchmark", "model", "demo", "--size", "64x96", "--rounds", "1", "--convolutions"]) == 0
+    assert run_benchmark(["model", "demo", "--size", "64x96", "--rounds", "1", "--convolutions"]) == 0
     out = capsys.readouterr().out
     for words in (
         "plain",
@@ -300,7 +300,7 @@ def test_the_command_prints_what_was_measured(capsys):
         "all convolutions",
     ):
         assert words in out
-    assert main(["benchmark", "model", "demo", "--size", "64"]) == 2
+    assert run_benchmark(["model", "demo", "--size", "64"]) == 2
     assert "--size: '64' is no size" in capsys.readouterr().err
 
 

@@ -215,7 +215,7 @@ def test_the_same_command_again_replaces_what_it_wrote_and_nobody_changed(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "check json", "report", "convert", "convert folder", "big", "demo", "bench"]
+    "command", ["check", "check json", "report", "convert", "convert folder", "big", "demo", "benchmark"]
 )
 def test_no_command_replaces_a_file_of_others(tmp_path, capsys, command):
     mine, data = tmp_path / "mine", write_shapes(tmp_path / "data", 2, 1)
@@ -227,14 +227,13 @@ def test_no_command_replaces_a_file_of_others(tmp_path, capsys, command):
         "convert folder": ["convert", "camvid-light", tmp_path / "hub"],
         "big": ["predict", "camvid-light", data / "images" / "p00.png", "--big", "--out", tmp_path / "big"],
         "demo": ["demo", "--out", tmp_path / "demo"],
-        "bench": ["benchmark", "attention", "--sizes", "4x4", "--out", tmp_path / "bench"],
+        "benchmark": ["benchmark", "camvid-light", "--json", mine],
     }[command]
     mine = {
         "convert": mine.with_suffix(".safetensors"),
         "convert folder": tmp_path / "hub" / "README.md",
         "big": tmp_path / "big" / "labels" / "p00.png",
         "demo": tmp_path / "demo" / "report.html",
-        "bench": tmp_path / "bench" / "attention.md",
     }.get(command, mine)
     words = [mine if str(word) == str(tmp_path / "mine") else word for word in words]
     mine.parent.mkdir(exist_ok=True, parents=True)

@@ -475,7 +475,7 @@ def test_the_category_consistent_loss_finds_its_embedding():
     loss = create_loss(network.experiment.loss, 255)
     labels = labels_of(2, 64, 48)
     parts = loss(found.main, found.aux, labels, found.embedding, found.edges).parts
-    assert list(parts) == ["cross_entropy", "aux", "edge", "variance", "distance", "regularisation"]
+    assert list(parts) == ["cross_entropy", "variance", "distance", "regularisation", "aux", "edge"]
 
 
 def test_the_tree_goes_round():

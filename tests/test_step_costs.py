@@ -21,8 +21,9 @@ from crisscross.engine.seen import SeenClasses
 from crisscross.engine.setup import Machine, trying_convolutions
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.layers.modes import computing_in, evaluating
 from crisscross.losses import Losses, TrainingLoss, create_loss
-from crisscross.models import Segmenter
+from crisscross.models import Segmenter, create_segmenter
 from shapes_data import experiment, write_shapes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,6 +79,29 @@ def test_a_step_reads_from_the_device_once_and_copies_nothing_to_it(dataset, mon
     assert len(lists) == 1 and not READS & operators.counts.keys()
     # What a tensor is made of numbers by: on a GPU, a copy that waits.
     assert operators.counts["lift_fresh"] == 0 and operators.counts["convolution_backward"] > 10
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_image_is_copied_to_the_device_and_nothing_beside_it(precision):
+    words = ("inference.ratios=[1.0]", "inference.mode=slide", "inference.window=[32, 32]", "inference.stride=[24, 24]")
+    segmenter = Segmenter(experiment("data.classes=[ground, disc, square]", "data.flip_pairs=[[1, 2]]", *words))
+    image = torch.randint(0, 256, (3, 48, 72), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    with evaluating(segmenter), computing_in(precision, torch.device("cpu")):
+        first = segmenter.labels_at(image, tta=True)
+        with Operators() as operators:
+            second = segmenter.labels_at(image, tta=True)
+    assert torch.equal(first, second) and operators.counts["lift_fresh"] == 0
+    # Whether the logits are finite, of all windows and passes at once.
+    assert sum(operators.counts[name] for name in READS) == 1
+
+
+@pytest.mark.parametrize("label", ["middle", "last", "every"])
+def test_clips_are_labelled_without_a_copy_to_the_device(label):
+    words = ("model.frames=3", f"model.label={label}")
+    segmenter = create_segmenter(experiment("data.classes=[ground, disc, square]", *words))
+    with Operators() as operators:
+        segmenter(torch.zeros(6, 3, 48, 48), coarse=True)
+    assert operators.counts["lift_fresh"] == 0
 
 
 def operators_of(count: int, side: int) -> int:

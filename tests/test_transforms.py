@@ -211,6 +211,19 @@ def test_flip_moves_both_or_neither() -> None:
     assert is_share(flipped, 2000, 0.25)
 
 
+def test_a_mirrored_mask_exchanges_both_classes_of_each_pair() -> None:
+    # The greater number first in one pair, as either may be; 3 and 255 are in none.
+    rows = [[1, 1, 2, 4, 6, 3], [255, 6, 6, 0, 4, 2]]
+    mask = Mask(torch.tensor(rows, dtype=torch.uint8))
+    picture = Image(mask.as_subclass(Tensor).expand(3, 2, 6).contiguous())
+    turned, labels = random_flip(picture, mask, 1.0, seeded(), ((1, 2), (6, 4)))
+    assert labels.tolist() == [[3, 4, 6, 1, 2, 2], [1, 6, 0, 4, 4, 255]]
+    assert labels.dtype == torch.uint8
+    assert turned.tolist() == [[row[::-1] for row in rows]] * 3
+    # A picture that is not mirrored keeps its classes.
+    assert random_flip(picture, mask, 0.0, seeded(), ((1, 2), (6, 4)))[1].tolist() == rows
+
+
 def test_padding_is_right_and_below() -> None:
     picture, mask = torch.randn(3, 4, 5), torch.ones(4, 5, dtype=torch.uint8)
     padded, labels = pad(picture, mask, (6, 9), 77)

@@ -4,17 +4,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import crisscross
-from crisscross.benchmarks.model import network_of
+from benchmarks.__main__ import create_parser as create_benchmarks_parser
 from crisscross.checkpoints.convert import convert
-from crisscross.cli import create_parser, main
+from crisscross.cli import main
 from crisscross.config import apply_overrides, import_attribute, to_yaml
 from crisscross.errors import CrissCrossError
+from crisscross.measurement.network import network_of
 
 MODULE = """
 import pathlib
@@ -33,6 +35,9 @@ class Net(nn.Module):
 def open_city(root):
     from crisscross.data import open_folder
     return open_folder(root)
+
+def sharp(inputs):
+    return 1 - inputs.probabilities.square().mean()
 """
 
 
@@ -47,7 +52,7 @@ def place(tmp_path, monkeypatch):
     sys.modules.pop("mine", None)
 
 
-def weights(folder: Path, backbone: str = "mine:Net", **changes: str) -> Path:
+def weights(folder: Path, backbone: str = "mine:Net", **changes: Any) -> Path:
     """Weights of a small network with this backbone, whose experiment says what `changes` say."""
     sizes = {"channels": 8, "reduction": 2, "aux_channels": 0, "output_stride": 8}
     network = crisscross.build("demo", classes=["a", "b"], backbone=backbone, **sizes)
@@ -73,9 +78,19 @@ def data(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("key", "name"), [("model.backbone", "mine:Net"), ("data.name", "mine:open_city")])
-def test_what_lies_beside_weights_makes_them_no_more_trusted(place, key, name):
-    file = weights(place / "run", **({} if key == "model.backbone" else {"backbone": "test_resnet", key: name}))
+OWN_TERM = [{"name": "cross_entropy"}, {"name": "mine:sharp", "weight": 0.0}]
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "changes"),
+    [
+        ("model.backbone", "mine:Net", {}),
+        ("data.name", "mine:open_city", {"backbone": "test_resnet", "data.name": "mine:open_city"}),
+        ("loss.terms", "mine:sharp", {"backbone": "test_resnet", "loss.terms": OWN_TERM}),
+    ],
+)
+def test_what_lies_beside_weights_makes_them_no_more_trusted(place, key, name, changes):
+    file = weights(place / "run", **changes)
     for beside in (None, "experiment.yaml", "run.json", "config.json", "dataset.yaml"):
         if beside:
             (place / "run" / beside).touch()
@@ -103,18 +118,32 @@ def test_a_trusted_folder_a_name_said_again_and_nothing_else(place):
     for words in (["model.backbone=mine:Net"], ["model={backbone: 'mine:Net'}"]):
         assert convert("run", changes=words).publisher is None
     assert convert("run", trust="run").publisher is None
+    # What another key says is not this key's name.
     with pytest.raises(CrissCrossError, match="refused"):
-        crisscross.load("run", classes=["mine:net", "b"])
+        crisscross.load("run", classes=["mine:Net", "b"])
+    weights(place / "other", "test_resnet", **{"loss.terms": OWN_TERM})
+    for said in ({"terms": OWN_TERM}, {"loss.terms": OWN_TERM}):
+        assert crisscross.load("other", **said).experiment.loss.terms[1].name == "mine:sharp"
+    for words in (["loss.terms=[{name: mine:sharp}]"], ["loss={terms: [{name: mine:sharp}]}"]):
+        assert convert("other", changes=words).publisher is None
+    with pytest.raises(CrissCrossError, match=r"loss\.terms=mine:sharp"):
+        crisscross.load("other", backbone="test_resnet", classes=["mine:sharp", "b"])
+    assert not (place / "ran").exists()
+    # Another loss asks for no code.
+    assert crisscross.load("other", terms=[{"name": "dice"}]).classes == ("a", "b")
 
 
 def test_every_command_that_loads_weights_takes_trust(place, capsys):
-    weights(place / "run", **{"data.name": "mine:open_city"})
+    """Where the weights lie does not matter: they were trained elsewhere and moved here."""
+    weights(place / "trained", **{"data.name": "mine:open_city", "loss.terms": OWN_TERM})
+    (place / "trained").rename(place / "run")
     data(place / "city")
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save("p.png")
     commands = (
         ["evaluate", "run", "--data", "city", "--workers", "0", "--cpu"],
         ["predict", "run", "p.png", "--cpu"],
         ["convert", "run", "out.safetensors"],
+        ["benchmark", "run", "--size", "32x32", "--rounds", "1", "--threads", "1"],
     )
     for command in commands:
         assert main(command) == 2
@@ -123,7 +152,23 @@ def test_every_command_that_loads_weights_takes_trust(place, capsys):
     for command in commands:
         assert main([*command, "--trust", "run"]) == 0
     for words in (["model", "run"], ["train", "run"], ["evaluate", "run"]):
-        assert create_parser().parse_args(["benchmark", *words, "--trust", "run"]).trust == Path("run")
+        assert create_benchmarks_parser().parse_args([*words, "--trust", "run"]).trust == Path("run")
+
+
+def test_weights_to_start_from_bring_no_code_and_need_no_trust(place, capsys):
+    file, moved = weights(place / "run", **{"data.name": "mine:open_city", "loss.terms": OWN_TERM}), place / "moved"
+    moved.mkdir()
+    file = file.rename(moved / "net.safetensors")
+    sizes = "{channels: 8, reduction: 2, aux_channels: 0, output_stride: 8, backbone: '%s', recurrence: 2}"
+    words = ["--data", str(data(place / "city")), "--workers", "0", "--cpu", "--set", "train.iterations=1"]
+    words += ["--set", "optim.warmup=0", "--set", "train.batch=1", "--set", "augment.crop=[32, 32]"]
+    # The user's own network: the names of the file are not read.
+    start = ["train", "demo", *words, "--init", str(file), "--set"]
+    assert main([*start, "model=" + sizes % "test_resnet", "--out", "other"]) == 2
+    assert "has shape [8, 8, 3, 3], this configuration needs" in capsys.readouterr().err
+    assert not (place / "ran").exists()
+    assert main([*start, "model=" + sizes % "mine:Net", "--out", "new"]) == 0
+    assert (place / "ran").exists() and capsys.readouterr().out.endswith("--trust new`\n")
 
 
 def test_a_layout_named_in_the_call_stands_for_the_one_of_training(place, capsys):
@@ -136,6 +181,7 @@ def test_a_layout_named_in_the_call_stands_for_the_one_of_training(place, capsys
 def test_a_yaml_named_on_the_command_line_is_the_users_own(place, capsys):
     experiment = crisscross.load(weights(place / "run"), trust=place).experiment
     changes = {"data.name": "mine:open_city", "train.iterations": 1, "optim.warmup": 0, "train.batch": 1}
+    changes["loss.terms"] = [{"name": "mine:sharp"}]
     (place / "mine.yaml").write_text(to_yaml(apply_overrides(experiment, changes)))
     words = ["--data", str(data(place / "city")), "--out", "new", "--workers", "0", "--cpu"]
     assert main(["train", "mine.yaml", *words]) == 0

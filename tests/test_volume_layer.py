@@ -8,13 +8,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.compare.kept import kept_for_backward
 from crisscross import (
     CrissCrossAttention,
     CrissCrossAttention3d,
     RecurrentCrissCrossAttention3d,
     criss_cross_attention_3d,
 )
-from crisscross.benchmarks.memory import kept_for_backward, peak_memory
+from crisscross.measurement.memory import peak_memory
 from crisscross.ops import block, criss_cross_attention_3d_reference, registered
 from truth import spread
 from truth_volume import cross, draw_clip

@@ -178,7 +178,9 @@ def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
 
 def _told(net: Any) -> Told:
     """What timm says of a feature network."""
-    return Told(net.feature_info.channels(), net.feature_info.reduction(), net.pretrained_cfg["input_size"][-1])
+    config = net.pretrained_cfg
+    side, fixed = config["input_size"][-1], bool(config.get("fixed_input_size"))
+    return Told(net.feature_info.channels(), net.feature_info.reduction(), side, fixed)
 
 
 def _instead(stride: int) -> str:

@@ -3,7 +3,7 @@
 import difflib
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,14 +93,23 @@ def refuse_code(
     """
     if trust is not None and _is_inside(Path(file), Path(trust)):
         return
-    said = [value for given in overrides.values() for value in (given.values() if isinstance(given, dict) else [given])]
-    for key, value in (("model.backbone", experiment.model.backbone), ("data.name", experiment.data.name)):
-        if ":" in value and value not in said:
+    said = flatten(overrides)
+    for key, value in experiment.code:
+        if value not in _leaves([said.get(key), said.get(key.rpartition(".")[2])]):
             folder = Path(file).parent
             raise CrissCrossError(
                 f"{file}: refused: it asks to run code, {key}={value}; if you trust it, and all that is in "
                 f"{folder}, add --trust {folder} (in Python trust={str(folder)!r})"
             )
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """All that stands in lists and mappings, keys left out."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
+    if inner is None:
+        yield value
+    else:
+        yield from (leaf for entry in inner for leaf in _leaves(entry))
 
 
 def _is_inside(file: Path, folder: Path) -> bool:

@@ -4,43 +4,77 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, TextIO
 
 from crisscross import __version__
-from crisscross.cli import benchmark, convert, data, demo, evaluate, predict, report, train, zoo
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.terminal import say
 
-COMMANDS = (demo, zoo, train, report, evaluate, predict, data, convert, benchmark)
+# What the list of commands says of each; the rest is in the module of that name.
+COMMANDS = {
+    "demo": "see it work in three minutes",
+    "zoo": "list recipes and what they score",
+    "train": "train a recipe on your data",
+    "report": "compare runs in one table and one plot",
+    "evaluate": "score a network on a split",
+    "predict": "label your pictures and videos",
+    "data": "list, prepare or check a data set",
+    "convert": "read and write other publishers' weights",
+    "benchmark": "time and memory of a network on this machine",
+}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser; what it tells goes through the one place that prints."""
+    """argparse's parser; what it tells goes through the one place that prints.
+
+    Args:
+        module: of a command; it is imported when the command is parsed, and its `add_arguments` called.
+    """
+
+    def __init__(self, *words: Any, module: str = "", **options: Any) -> None:
+        super().__init__(*words, **options)
+        self.module = module
+
+    def add_commands(self, package: str, commands: Mapping[str, str]) -> None:
+        """Add a command for each module of a package that is named, with the line that the list says of it."""
+        listed = self.add_subparsers(title="commands", metavar="COMMAND")
+        for name, line in commands.items():
+            listed.add_parser(name, help=line, module=f"{package}.{name}")
+
+    def fill(self) -> None:
+        """Add the arguments of the module, once."""
+        if self.module:
+            import_module(self.module).add_arguments(self)
+            self.module = ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, after `fill`."""
+        self.fill()
+        return super().parse_known_args(args, namespace)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if message:
             say(*message.splitlines(), error=file is not sys.stdout)
 
 
-def create_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each command's module adds its own."""
+def create_parser() -> Parser:
+    """The parser of all commands."""
     parser = Parser(
         prog="crisscross",
         description="CCNet: criss-cross attention for semantic segmentation.",
         epilog="Start with `crisscross demo`: no data and no network needed.",
     )
     parser.add_argument("--version", action="version", version=f"crisscross {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in COMMANDS:
-        module.add_parser(commands)
+    parser.add_commands("crisscross.cli", COMMANDS)
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0 when all went well, 2 for bad input, 130 after Ctrl-C."""
+def main(arguments: Sequence[str] | None = None, create: Callable[[], Parser] = create_parser) -> int:
+    """Run one command of the parser. Returns 0 when all went well, 2 for bad input, 130 after Ctrl-C."""
     try:
-        parser = create_parser()
+        parser = create()
         parsed = parser.parse_args(arguments)
         if not hasattr(parsed, "run"):
             parser.print_help()

@@ -16,13 +16,9 @@ if TYPE_CHECKING:
 WRITTEN = ("mmseg", "authors")
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "convert",
-        help="read and write other publishers' weights",
-        description="Read weights of any known publisher and write ours, or the other way round.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Read weights of any known publisher and write ours, or the other way round."
     parser.add_argument("source", metavar="IN", help="a .pth, .pdparams or .safetensors file, a folder or a zoo name")
     parser.add_argument("out", type=Path, metavar="OUT", help="OUT.safetensors, or a folder for the Hugging Face Hub")
     parser.add_argument(

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 SHOWN_PROBLEMS, SHOWN_SIZES = 50, 5
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser("data", help="list, prepare or check a data set", description="Look after a data set.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Look after a data set."
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="the known data sets", description="List the data sets known by name.")
     listing.set_defaults(run=run_list)
@@ -64,13 +64,7 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="auto (recognise the layout, default), one that `crisscross data list` shows, folder, coco-instances, or "
         "package.module:function",
     )
-    check.add_argument(
-        "--picture",
-        type=Path,
-        default=Path("class-shares.png"),
-        metavar="FILE.png",
-        help="where to draw the share of each class; default: class-shares.png",
-    )
+    check.add_argument("--picture", type=Path, metavar="FILE.png", help="also draw the share of each class")
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
     add_force(check)
     check.set_defaults(run=run)
@@ -127,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
     claim(filter(None, (arguments.picture, arguments.json)), files, arguments.force)
     with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
         report = check(dataset, lambda done, total: progress.update(done))
-    if any(int(counts.sum()) for counts in report.pixels.values()):
+    if arguments.picture and any(int(counts.sum()) for counts in report.pixels.values()):
         write_share_picture(report, dataset, arguments.picture)
         say(f"class shares drawn: {arguments.picture}")
     print_report(report, dataset)

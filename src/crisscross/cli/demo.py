@@ -22,9 +22,9 @@ HEIGHT, WIDTH = 128, 256
 SHOWN = 6
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser("demo", help="see it work in three minutes", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = __doc__
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: runs/demo")
     parser.add_argument("--baseline", action="store_true", help="also train the same network without attention (R = 0)")
     parser.add_argument(

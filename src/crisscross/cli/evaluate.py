@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "evaluate", help="score a network on a split", description="Score weights on one split."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Score weights on one split."
     add_network(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
     parser.add_argument("--name", metavar="NAME", help="the data set's layout; default: the one of training")

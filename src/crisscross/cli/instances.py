@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from crisscross.config import InstanceExperiment
     from crisscross.engine.instances.evaluate import InstanceEvaluation, Precision
 
-# Options of the three commands that mean something for semantic segmentation alone.
+# Options of the commands that mean something for semantic segmentation alone.
 NOT_IN_TRAIN = ("cache", "recompute", "compile", "shard")
 NOT_IN_EVALUATE = ("name", "tta", "optimize", "precision")
 NOT_IN_PREDICT = ("optimize", "tta", "big", "block", "overlap", "precision")
+NOT_IN_CHECK = ("picture",)
 # How many problems of a data set are printed.
 PROBLEMS = 50
 # Options that mean something here alone.
@@ -221,6 +222,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """Run `crisscross data check DIR --name coco-instances`. Returns 0 without problems, 2 with some."""
+    _refuse(arguments, NOT_IN_CHECK, "is not there for instance segmentation")
     from crisscross.data.coco_check import check_split
     from crisscross.data.coco_instances import open_coco_instances
     from crisscross.files import claim, write_text

@@ -11,8 +11,6 @@ from crisscross.errors import SHOWN, CrissCrossError, shown
 if TYPE_CHECKING:
     import torch
 
-    from crisscross.benchmarks.rows import Size
-
 
 def add_network(parser: ArgumentParser) -> None:
     """`network`, `--weights` and `--offline`: what `crisscross.load` wants to know."""
@@ -92,43 +90,24 @@ def share(text: str) -> float:
     return value
 
 
-def parse_sizes(text: str, channels: int, option: str = "--sizes") -> "list[Size]":
-    """`64x64,97x97` as sizes.
-
-    Raises:
-        CrissCrossError: a size is no HxW of whole numbers from 1 to 32768.
-    """
-    from crisscross.benchmarks.rows import Size
-
-    sizes: list[Size] = []
-    for part in text.split(","):
-        height, _, width = part.strip().lower().partition("x")
-        size = Size(side(height), side(width), channels)
-        if not (size.height and size.width):
-            raise CrissCrossError(f"{option}: {shown(part)} is no size; write height x width, as in 64x128")
-        if size in sizes:
-            raise CrissCrossError(f"{option}: {part} is there twice")
-        sizes.append(size)
-    return sizes
-
-
 def side(text: str) -> int:
     """A side of a picture or map in pixels; 0 where the text is none, or beyond `MOST_PIXELS`."""
     value = int(text) if text.isascii() and text.isdecimal() and len(text) <= 5 else 0
     return value if value <= MOST_PIXELS else 0
 
 
-def parse_size(text: str, least: int = 1) -> "Size":
-    """`--size 512x1024`: the one size that is measured, of pictures.
+def parse_size(text: str, least: int = 1, option: str = "--size") -> tuple[int, int]:
+    """`512x1024` as height and width in pixels.
 
     Raises:
-        CrissCrossError: no size, several, or one with a side below `least`.
+        CrissCrossError: it is no HxW of whole numbers from `least` to 32768.
     """
-    size, *others = parse_sizes(text, 3, "--size")
-    if others or min(size.height, size.width) < least:
-        bound = f" of at least {least}x{least}" if least > 1 else ""
-        raise CrissCrossError(f"--size: one size{bound} is measured, got {text}")
-    return size
+    height, _, width = text.strip().lower().partition("x")
+    if not (side(height) and side(width)):
+        raise CrissCrossError(f"{option}: {shown(text)} is no size; write height x width, as in 64x128")
+    if min(side(height), side(width)) < least:
+        raise CrissCrossError(f"{option} must be at least {least}x{least}, got {shown(text)}")
+    return side(height), side(width)
 
 
 def choose_device(name: str) -> "torch.device":

@@ -9,13 +9,9 @@ from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "predict",
-        help="label your pictures and videos",
-        description="Label pictures (writes index, colour and overlay PNGs) and video files (writes NAME.mp4).",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Label pictures (writes index, colour and overlay PNGs) and video files (writes NAME.mp4)."
     add_network(parser)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures, folders of them, video files")
     parser.add_argument(

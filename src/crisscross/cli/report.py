@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from crisscross.report import RunRow
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser("report", help="compare runs in one table and one plot", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = __doc__
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, finished or not")
     parser.add_argument(
         "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="the page; default report.html"

@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     from crisscross.engine.train import Outcome
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "train", help="train a recipe on your data", description="Train one experiment into one run folder."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Train one experiment into one run folder."
     parser.add_argument("recipe", metavar="RECIPE|CONFIG.yaml", help="a name from the zoo or a YAML file")
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run folder to write")
@@ -140,5 +138,5 @@ def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, experiment:
         return
     if position.best_miou is not None:
         say(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
-    trust = f" --trust {out}" if ":" in experiment.model.backbone + experiment.data.name else ""
+    trust = f" --trust {out}" if experiment.code else ""
     say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}{trust}`")

@@ -5,13 +5,9 @@ import argparse
 from crisscross.terminal import say
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "zoo",
-        help="list recipes and what they score",
-        description="List the published systems and our recipes, or print one of them in full.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "List the published systems and our recipes, or print one of them in full."
     parser.add_argument("name", nargs="?", metavar="NAME", help="print this recipe as YAML")
     parser.add_argument("--markdown", action="store_true", help="print the page docs/zoo.md")
     parser.set_defaults(run=run)

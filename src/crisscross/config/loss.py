@@ -7,26 +7,54 @@ from crisscross.config.names import hint
 from crisscross.config.rules import MOST_STEPS, MOST_TIMES, MOST_WEIGHT, below_one, between, fraction, require
 from crisscross.errors import CrissCrossError
 
-# What can stand in `loss.terms`: on single pixels, on whole pictures, on features.
-PIXEL_TERMS = ("cross_entropy", "ohem", "ohem_pixels", "focal")
-PICTURE_TERMS = ("dice", "lovasz", "boundary")
-CONSISTENCY = "category_consistent"
-TERMS = (*PIXEL_TERMS, *PICTURE_TERMS, CONSISTENCY)
+
+@dataclass(frozen=True)
+class Term:
+    """A term that is known by name.
+
+    Attributes:
+        function: `package.module:function`, which takes a `crisscross.losses.LossInputs`. It is imported where a loss
+            is made, as functions of users are.
+        reads: what of the network's output: `logits`, or the `embedding`, which the head then has to give. A term of
+            the embedding alone trains no classifier.
+    """
+
+    function: str
+    reads: Literal["logits", "embedding"] = "logits"
+
+
+# What can stand in `loss.terms`, beside `package.module:function`.
+TERMS: dict[str, Term] = {
+    "cross_entropy": Term("crisscross.losses.terms:cross_entropy"),
+    "ohem": Term("crisscross.losses.terms:ohem"),
+    "ohem_pixels": Term("crisscross.losses.terms:ohem_pixels"),
+    "focal": Term("crisscross.losses.terms:focal"),
+    "dice": Term("crisscross.losses.terms:dice"),
+    "lovasz": Term("crisscross.losses.terms:lovasz"),
+    "boundary": Term("crisscross.losses.terms:boundary"),
+    "category_consistent": Term("crisscross.losses.terms:category_consistent", reads="embedding"),
+}
 
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One part of the main loss: a name of `TERMS`, and what it is multiplied by."""
+    """One part of the main loss: a key of `TERMS` or `package.module:function`, and what it is multiplied by."""
 
     name: str = "cross_entropy"
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.name not in TERMS:
-            raise CrissCrossError(f"loss.terms: unknown term {self.name!r}; {hint(self.name, TERMS)}")
+        if self.name not in TERMS and ":" not in self.name:
+            known = hint(self.name, [*TERMS, "package.module:function"])
+            raise CrissCrossError(f"loss.terms: unknown term {self.name!r}; {known}")
         where = f"loss.terms: the weight of {self.name}"
         require(self.weight >= 0, where, "at least 0", self.weight)
         require(self.weight <= MOST_WEIGHT, where, f"at most {MOST_WEIGHT}", self.weight)
+
+    @property
+    def reads(self) -> str:
+        """What it reads of the network's output; see `Term`."""
+        return TERMS[self.name].reads if self.name in TERMS else "logits"
 
 
 @dataclass(frozen=True)
@@ -103,11 +131,12 @@ class LossConfig:
             require(some, "loss.class_weights", "above 0 for some class", list(self.class_weights))
         names = [term.name for term in self.terms]
         require(len(set(names)) == len(names), "loss.terms", "different terms", names)
-        classifies = any(term.weight > 0 and term.name != CONSISTENCY for term in self.terms)
-        require(classifies, "loss.terms", f"at least one term with a weight above 0 beside {CONSISTENCY}", names)
+        classifies = any(term.weight > 0 and term.reads == "logits" for term in self.terms)
+        beside = ", ".join(name for name, term in TERMS.items() if term.reads == "embedding")
+        require(classifies, "loss.terms", f"at least one term with a weight above 0 beside {beside}", names)
 
     @property
     def dimensions(self) -> int:
         """Channels of the embedding that the terms need from the network; 0 where they need none."""
-        asked = any(term.name == CONSISTENCY and term.weight > 0 for term in self.terms)
+        asked = any(term.weight > 0 and term.reads == "embedding" for term in self.terms)
         return self.consistency.dimensions if asked else 0

@@ -123,9 +123,15 @@ def apply_overrides(experiment: Tree, changes: Mapping[str, Any]) -> Tree:
                 raise CrissCrossError(f"{'.'.join(path[: depth + 1])} is a value, it has no keys below it")
         if leaf not in node:
             raise CrissCrossError(_unknown(leaf, list(node), "".join(f"{part}." for part in path)))
-        # A whole section as a value changes the keys that it names and leaves the others.
-        node[leaf] = {**node[leaf], **value} if isinstance(node[leaf], dict) and isinstance(value, dict) else value
+        node[leaf] = _merged(node[leaf], value)
     return from_dict(type(experiment), tree)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """The new value; of a section, sections inside it included, the keys that it names, the others as they are."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
 
 
 def read_tree(path: str | os.PathLike[str]) -> Any:

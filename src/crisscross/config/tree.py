@@ -237,3 +237,10 @@ class Experiment:
         check_length(self.optim, self.train)
         seen = not self.train.early_stop or bool(self.data.val_split)
         require(seen, "data.val_split", "a split with train.early_stop, which counts validations", "none")
+
+    @property
+    def code(self) -> list[tuple[str, str]]:
+        """Keys and values that name code as `package.module:attribute`, which is imported where it is needed."""
+        names = [("model.backbone", self.model.backbone), ("data.name", self.data.name)]
+        names += [("loss.terms", term.name) for term in self.loss.terms]
+        return [(key, name) for key, name in names if ":" in name]

@@ -1,5 +1,7 @@
 """What every picture meets before the network, in training and in use."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -40,5 +42,12 @@ def normalise(picture: Tensor, config: PreprocessConfig, device: torch.device | 
     batch = batch.to(device, non_blocking=True).float()
     if config.order == "bgr":
         batch = batch.flip(1)
-    mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (config.mean, config.std))
+    mean, std = (_per_channel(tuple(values), batch.device) for values in (config.mean, config.std))
     return (batch - mean) / std
+
+
+@lru_cache
+@torch.inference_mode(False)
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 [1, 3, 1, 1]. Brought to a GPU once: to copy from a CPU's ordinary memory is to wait."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)

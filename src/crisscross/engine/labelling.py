@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crisscross.data import DataSet, Pair
 from crisscross.data.loader import evaluation_pictures
+from crisscross.layers.modes import device_of
 from crisscross.models import Segmenter
 
 
@@ -36,7 +37,7 @@ def labelled_pairs(
     Raises:
         CrissCrossError: an unreadable pair, or a run that is shorter than the clips that the network takes.
     """
-    on_gpu = next(segmenter.parameters()).device.type == "cuda"
+    on_gpu = device_of(segmenter).type == "cuda"
     pictures = evaluation_pictures(dataset, tuple(chain.from_iterable(runs)), workers, pin=on_gpu)
     for run in runs:
         yield from _Run(run, pictures).labelled(segmenter, tta)

@@ -126,6 +126,7 @@ class _Run:
             self.experiment, line = as_begun(self.experiment, earlier)
             self.lines += [line] if line else []
         self.experiment = with_class_weights(self.experiment, dataset, earlier)
+        self.loss = create_loss(self.experiment.loss, data.ignore, self.experiment.model.align_corners)
         check_cache(self.machine.cache)
         if self.machine.shard:
             check_shard(self.experiment.train, self.machine.compile)
@@ -228,12 +229,9 @@ class _Run:
         share = accelerator.process_index, accelerator.num_processes
         on_gpu = accelerator.device.type == "cuda"
         batches = training_batches(samples, start, *share, self.machine.workers, pin=on_gpu)
-        experiment = self.experiment
-        loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
+        watched = self.seen.watch(batches)
         try:
-            yield from training_steps(
-                network, optimiser, self.seen.watch(batches), loss, experiment, accelerator, start
-            )
+            yield from training_steps(network, optimiser, watched, self.loss, self.experiment, accelerator, start)
         except NoPictures as error:
             # Of several processes, others may be amid a step.
             if accelerator.num_processes > 1:

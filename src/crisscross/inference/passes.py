@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisscross.config import InferenceConfig
-from crisscross.errors import CrissCrossError
 from crisscross.inference.resize import KEPT, Axis, line, merge
 
 # From a normalised picture [1, 3, H, W] to logits [1, K, h, w] of any resolution.
@@ -102,10 +101,7 @@ def _coarse(coarse_of: CoarseOf, least: tuple[int, int], x: Tensor) -> Tensor:
     """Coarse logits float32 [K, h, w]. What lacks of `least` (height, width), and of the stride that deep networks
     cannot take less than, is filled with mean colour at the right and at the bottom, and cut off in `_windows`."""
     missing = [_filled(length, floor) - length for length, floor in zip(x.shape[-2:], least, strict=True)]
-    coarse = coarse_of(functional.pad(x, [0, missing[1], 0, missing[0]]) if any(missing) else x)[0]
-    if coarse.dtype in (torch.float16, torch.bfloat16) and not coarse.isfinite().all():
-        raise CrissCrossError(f"the network's logits are not finite in {coarse.dtype}: use bf16 or fp32")
-    return coarse.float().contiguous()
+    return coarse_of(functional.pad(x, [0, missing[1], 0, missing[0]]) if any(missing) else x)[0].float().contiguous()
 
 
 def _filled(length: int, least: int) -> int:
@@ -135,9 +131,7 @@ def _windows(small: int, window: int, least: int, starts: Sequence[int], length:
 
 
 def _swapped(coarse: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-    if not pairs:
-        return coarse
-    order = list(range(len(coarse)))
+    swapped = coarse.clone() if pairs else coarse
     for one, other in pairs:
-        order[one], order[other] = order[other], order[one]
-    return coarse[order]
+        swapped[one], swapped[other] = coarse[other], coarse[one]
+    return swapped

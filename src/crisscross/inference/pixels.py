@@ -35,7 +35,12 @@ def labels(passes: Sequence[Pass]) -> Tensor:
 
 
 def logits(one: Pass) -> Tensor:
-    """Logits float32 [K, H, W] of one pass."""
+    """Logits float32 [K, H, W] of one pass.
+
+    Raises:
+        CrissCrossError: a coarse logit is NaN or infinite.
+    """
+    _check_finite([one])
     return _whole([one], softmax=False)
 
 
@@ -54,7 +59,7 @@ def _check_finite(passes: Sequence[Pass]) -> None:
     if not torch.stack([one.coarse.isfinite().all() for one in passes]).all():
         raise CrissCrossError(
             "the network gives NaN or infinity where class logits should be: its numbers overflow; "
-            "run it in fp32, or use other weights"
+            "run it in bf16 or fp32, or use other weights"
         )
 
 

@@ -18,11 +18,15 @@ LARGEST_STRIDE = 32
 
 
 class Told(NamedTuple):
-    """What a network says of itself: channels and strides of its maps, and the side of the images it was made for."""
+    """What a network says of itself: channels and strides of its maps, and the side of the images it was made for.
+
+    `fixed`: it may take no others.
+    """
 
     channels: Sequence[int]
     strides: Sequence[int]
     side: int
+    fixed: bool = False
 
 
 class Surveyed(NamedTuple):
@@ -86,6 +90,11 @@ def survey(net: nn.Module, name: str, told: Told | None = None) -> Surveyed:
 def _surveyed(net: nn.Module, name: str, told: Told | None) -> Surveyed:
     odd = _look(net, name, told, ODD)
     if told and isinstance(odd, _Maps) and odd.fit(told.strides):
+        # Tables of relative positions may serve smaller images, too, and no larger ones.
+        if told.fixed and isinstance(_look(net, name, told, (told.side, 2 * told.side)), str):
+            raise CrissCrossError(
+                f"backbone {name} takes no images beyond {told.side} x {told.side}; choose another backbone"
+            )
         return odd.facts(told.strides)
     rough, reasons = None, []
     for multiple, size in _sizes(told):

@@ -3,10 +3,12 @@
 from crisscross.losses.consistency import Consistency, category_consistency
 from crisscross.losses.cross_entropy import cross_entropy
 from crisscross.losses.edges import edge_labels
+from crisscross.losses.inputs import LossInputs
 from crisscross.losses.training import Losses, TrainingLoss, create_loss
 
 __all__ = [
     "Consistency",
+    "LossInputs",
     "Losses",
     "TrainingLoss",
     "category_consistency",

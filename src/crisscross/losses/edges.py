@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisscross.losses.cross_entropy import summed_cross_entropy
-from crisscross.losses.places import at_least_float32, pixel_losses
+from crisscross.losses.places import at_least_float32, pixel_loss
 from crisscross.losses.processes import mean_count
 
 # In edge maps, whatever the value in label maps: any number could be a class there, 0 and 1 are the kinds here.
@@ -52,7 +52,7 @@ def edge_loss(coarse: Tensor, labels: Tensor, reach: int, ignore: int, align_cor
     counts = [mean_count((edges == value).sum()) for value in (NO_EDGE, EDGE)]
     balance = torch.stack([weight / 2 / count.to(kind) for count in counts])
 
-    def loss(logits: Tensor, pictures: slice, rows: slice) -> Tensor:
-        return summed_cross_entropy(logits, edges[pictures, rows], IGNORE, balance, 0.0)
+    def loss(logits: Tensor, kinds: Tensor) -> Tensor:
+        return summed_cross_entropy(logits, kinds, IGNORE, balance, 0.0)
 
-    return pixel_losses(coarse, labels.shape[-2:], align_corners, [loss])[0]
+    return pixel_loss(coarse, edges, align_corners, loss)

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# (logits [n, K, rows, W] of some rows of some pictures, those pictures, those rows) -> the loss of these pixels.
-PixelLoss = Callable[[Tensor, slice, slice], Tensor]
+# (logits [n, K, rows, W] of some rows of some pictures, their labels [n, rows, W]) -> the summed loss of these pixels.
+PixelLoss = Callable[[Tensor, Tensor], Tensor]
 
 # Bytes of logits that are worked on at once: what a processor's cache holds, and what keeps an accelerator busy.
 BAND_BYTES, BAND_BYTES_OF_ACCELERATOR = 4 * 2**20, 64 * 2**20
@@ -46,35 +46,31 @@ def _places(pixels: int, features: int, align_corners: bool, device: torch.devic
     return (2 * number * (pixels - 1) + gaps) // (2 * gaps)
 
 
-def pixel_losses(
-    coarse: Tensor, size: Sequence[int], align_corners: bool, losses: Sequence[PixelLoss]
-) -> tuple[Tensor, Tensor]:
-    """Sums over all pixels of losses of single pixels, from coarse logits.
+def pixel_loss(coarse: Tensor, labels: Tensor, align_corners: bool, loss: PixelLoss) -> Tensor:
+    """The sum over all pixels of a loss of single pixels, from coarse logits.
 
     The logits of as many pictures as `BAND_BYTES` hold, at least one, are brought to picture size at a time, in float32
-    at least, and the losses see a band of a large picture's rows at a time; gradients are taken on the spot and kept
+    at least, and the loss sees a band of a large picture's rows at a time; gradients are taken on the spot and kept
     for the coarse logits alone. Those are the gradients of the plain way.
 
     Args:
         coarse: logits [B, K, h, w].
-        size: (H, W) of the labels.
-        align_corners: how logits are brought to that size.
-        losses: what to sum; each gives a scalar.
+        labels: [B, H, W].
+        align_corners: how logits are brought to the size of the labels.
+        loss: what to sum; it gives a scalar.
 
     Returns:
-        The sum of all losses, with a gradient that can be taken once, and each of them [len(losses)], without.
+        A scalar with a gradient that can be taken once.
     """
-    return _PixelLosses.apply(coarse, tuple(size), align_corners, tuple(losses))
+    return _PixelLoss.apply(coarse, labels, align_corners, loss)
 
 
-class _PixelLosses(torch.autograd.Function):
+class _PixelLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, coarse: Tensor, size: tuple[int, int], align_corners: bool, losses: tuple[PixelLoss, ...]
-    ) -> tuple[Tensor, Tensor]:
-        wanted = ctx.needs_input_grad[0]
+    def forward(ctx: Any, coarse: Tensor, labels: Tensor, align_corners: bool, loss: PixelLoss) -> Tensor:
+        wanted, size = ctx.needs_input_grad[0], labels.shape[-2:]
         whole = at_least_float32(coarse.detach())
-        parts = whole.new_zeros(len(losses))
+        total = whole.new_zeros(())
         gradient = torch.empty_like(whole) if wanted else None
         for pictures in _steps(len(whole), _fitting(whole, size)):
             piece = whole[pictures].requires_grad_(wanted)
@@ -85,21 +81,20 @@ class _PixelLosses(torch.autograd.Function):
             for rows in _bands(logits):
                 band = room[:, :, rows].contiguous().requires_grad_(wanted)
                 with torch.set_grad_enabled(wanted):
-                    values = torch.stack([loss(band, pictures, rows) for loss in losses])
-                parts += values.detach()
+                    value = loss(band, labels[pictures, rows])
+                total += value.detach()
                 if wanted:
-                    (room[:, :, rows],) = torch.autograd.grad(values, band, torch.ones_like(values))
+                    (room[:, :, rows],) = torch.autograd.grad(value, band)
             if gradient is not None:
                 (gradient[pictures],) = torch.autograd.grad(logits, piece, room)
         ctx.dtype = coarse.dtype
         if gradient is not None:
             ctx.save_for_backward(gradient)
-        ctx.mark_non_differentiable(parts)
-        return parts.sum(), parts
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return (gradient * upstream).to(ctx.dtype), None, None, None
 
@@ -108,7 +103,7 @@ def _limit(tensor: Tensor) -> int:
     return BAND_BYTES if tensor.device.type == "cpu" else BAND_BYTES_OF_ACCELERATOR
 
 
-def _fitting(coarse: Tensor, size: tuple[int, int]) -> int:
+def _fitting(coarse: Tensor, size: Sequence[int]) -> int:
     """How many pictures are worked on at once."""
     return max(1, _limit(coarse) // (coarse.shape[1] * size[0] * size[1] * coarse.element_size()))
 

@@ -1,19 +1,18 @@
 """The training loss: a weighted sum of terms, from coarse logits."""
 
-from functools import partial
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from crisscross.config import LossConfig
-from crisscross.config.loss import CONSISTENCY, PICTURE_TERMS, PIXEL_TERMS
-from crisscross.losses import ohem, pictures
-from crisscross.losses.consistency import category_consistency
-from crisscross.losses.cross_entropy import summed_cross_entropy, summed_focal
+from crisscross.config import LossConfig, import_attribute
+from crisscross.config.loss import TERMS
+from crisscross.errors import CrissCrossError, shown
 from crisscross.losses.edges import edge_loss
-from crisscross.losses.places import PixelLoss, at_least_float32, nearest, pixel_losses, resize
+from crisscross.losses.inputs import LossInputs
 from crisscross.losses.processes import mean_count
+from crisscross.losses.terms import cross_entropy
 
 
 class Losses(NamedTuple):
@@ -32,11 +31,12 @@ class TrainingLoss:
     """Called with what a network gives in training and with labels, it tells the loss and its parts.
 
     Args:
-        config: the terms.
+        config: the terms; those named `package.module:function` are imported here.
         ignore: label value that counts nowhere.
         align_corners: how coarse logits are brought to the size of the labels.
 
     Raises:
+        CrissCrossError: a term cannot be imported.
         ValueError: `config.class_weights` is still `auto`.
 
     Losses of single pixels and the auxiliary head's hold the full-size logits of one picture, or of a few small ones,
@@ -47,10 +47,11 @@ class TrainingLoss:
         if config.class_weights == "auto":
             raise ValueError("class_weights 'auto' must be made numbers before a loss can be")
         self.config, self.ignore, self.align_corners = config, ignore, align_corners
-        weights = {term.name: term.weight for term in config.terms if term.weight}
-        self.of_pixels = {name: weight for name, weight in weights.items() if name in PIXEL_TERMS}
-        self.of_pictures = {name: weight for name, weight in weights.items() if name in PICTURE_TERMS}
-        self.of_features = weights.get(CONSISTENCY, 0.0)
+        self.terms = [
+            (term, import_attribute(TERMS[term.name].function if term.name in TERMS else term.name, "loss.terms"))
+            for term in config.terms
+            if term.weight
+        ]
         self.of_classes: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def __call__(
@@ -71,53 +72,25 @@ class TrainingLoss:
             edges: edge logits [B, 2, h, w], or None where the network has no edge branch.
 
         Raises:
-            ValueError: the category-consistent loss is asked for and `embedding` is None.
+            CrissCrossError: a term returned something else than scalars with gradients, or the category-consistent
+                loss is asked for and `embedding` is None.
         """
-        config = self.config
-        valid = mean_count((labels != self.ignore).sum()) if config.normaliser == "valid" else labels.numel()
-        total, parts = self._pixels(main, labels, self.of_pixels, valid)
+        config, rule = self.config, (self.ignore, self.align_corners)
+        divisor = mean_count((labels != self.ignore).sum()) if config.normaliser == "valid" else labels.numel()
+        inputs = LossInputs(main, labels, *rule, divisor, config, self._class_weights(main), embedding)
+        parts: dict[str, Tensor] = {}
+        for term, function in self.terms:
+            found = function(inputs)
+            if term.name not in TERMS:
+                found = {term.name.replace(":", "."): _checked(found, term.name, main.requires_grad)}
+            named = found if isinstance(found, dict) else {term.name: found}
+            parts |= {name: term.weight * value for name, value in named.items()}
         if aux is not None and config.aux_weight:
-            more, of_aux = self._pixels(aux, labels, {"cross_entropy": config.aux_weight}, valid)
-            total, parts["aux"] = total + more, of_aux["cross_entropy"]
+            parts["aux"] = cross_entropy(replace(inputs, logits=aux), config.aux_weight)
         if edges is not None and config.edge_weight:
-            settings = (config.edge_reach, self.ignore, self.align_corners, config.edge_weight)
-            value = edge_loss(edges, labels, *settings)
-            total, parts["edge"] = total + value, value.detach()
-        for name, value in (self._pictures(main, labels) | self._features(embedding, labels, main.shape[1])).items():
-            total, parts[name] = total + value, value.detach()
-        return Losses(total, parts)
-
-    def _pixels(
-        self, coarse: Tensor, labels: Tensor, weights: dict[str, float], valid: Tensor | int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        if not weights:
-            return at_least_float32(coarse).new_zeros(()), {}
-        own: dict[str, tuple[Tensor, Tensor | int]] = {}
-        if any(name.startswith("ohem") for name in weights):
-            found = ohem.true_probabilities(coarse, labels, self.ignore, self.align_corners)
-            if "ohem" in weights:
-                hard = ohem.hard_by_authors(found, self.config.ohem)
-                own["ohem"] = labels.where(hard, self.ignore), mean_count(hard.sum())
-            if "ohem_pixels" in weights:
-                own["ohem_pixels"] = labels.where(ohem.hard_by_pixels(found, self.config.ohem), self.ignore), valid
-        losses = [self._loss(name, weight, *own.get(name, (labels, valid)), coarse) for name, weight in weights.items()]
-        total, values = pixel_losses(coarse, labels.shape[-2:], self.align_corners, losses)
-        return total, dict(zip(weights, values, strict=True))
-
-    def _loss(self, name: str, weight: float, labels: Tensor, count: Tensor | int, coarse: Tensor) -> PixelLoss:
-        config, class_weights = self.config, self._class_weights(coarse)
-        summed = (
-            partial(summed_focal, gamma=config.focal_gamma)
-            if name == "focal"
-            else partial(summed_cross_entropy, smoothing=config.smoothing)
-        )
-
-        def loss(logits: Tensor, pictures: slice, rows: slice) -> Tensor:
-            here = labels[pictures, rows]
-            value = summed(logits, here, ignore=self.ignore, class_weights=class_weights)
-            return weight * (value / count)
-
-        return loss
+            parts["edge"] = edge_loss(edges, labels, config.edge_reach, *rule, config.edge_weight)
+        first, *others = parts.values()
+        return Losses(sum(others, start=first), {name: value.detach() for name, value in parts.items()})
 
     def _class_weights(self, coarse: Tensor) -> Tensor | None:
         """[K] beside the logits. Brought there once: to copy from a CPU's ordinary memory is to wait."""
@@ -126,24 +99,16 @@ class TrainingLoss:
             self.of_classes[key] = torch.tensor(self.config.class_weights, device=key[0], dtype=key[1])
         return self.of_classes.get(key)
 
-    def _pictures(self, coarse: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        if not self.of_pictures:
-            return {}
-        logits = resize(at_least_float32(coarse), labels.shape[-2:], self.align_corners)
-        found = logits.softmax(dim=1)
-        known = {"dice": pictures.dice, "lovasz": pictures.lovasz, "boundary": pictures.boundary}
-        return {name: weight * known[name](found, labels, self.ignore) for name, weight in self.of_pictures.items()}
 
-    def _features(self, embedding: Tensor | None, labels: Tensor, classes: int) -> dict[str, Tensor]:
-        if not self.of_features:
-            return {}
-        if embedding is None:
-            raise ValueError(f"{CONSISTENCY} needs an embedding: a network made with this loss gives one in training")
-        config, size = self.config.consistency, embedding.shape[-2:]
-        small = nearest(labels, size, self.align_corners)
-        found = category_consistency(embedding, small, classes, self.ignore, config)
-        weights = (config.variance, config.distance, config.regularisation)
-        return {
-            name: self.of_features * weight * value
-            for name, weight, value in zip(found._fields, weights, found, strict=True)
-        }
+def _checked(value: Any, name: str, trains: bool) -> Tensor:
+    """What a term from outside returned.
+
+    Raises:
+        CrissCrossError: it is no scalar tensor, or has no gradient where the logits have one.
+    """
+    if not isinstance(value, Tensor) or value.dim():
+        got = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else shown(value)
+        raise CrissCrossError(f"loss.terms: {name} must return a scalar tensor, got {got}")
+    if trains and not value.requires_grad:
+        raise CrissCrossError(f"loss.terms: {name} must return a tensor with a gradient, got one without")
+    return value

@@ -190,7 +190,7 @@ class Segmenter(nn.Module):
         base = own if native else experiment.preprocess.scale or own
         coarse_of, pairs = logits_of or self.picture_logits, experiment.data.flip_pairs
         # Once, whatever the number of passes.
-        moved = picture.to(next(self.parameters()).device, non_blocking=True)
+        moved = picture.to(device_of(self), non_blocking=True)
         passes = []
         for ratio in config.ratios if tta else (1.0,):
             x = self.preprocess(moved, (max(int(base[0] * ratio), 1), max(int(base[1] * ratio), 1)))

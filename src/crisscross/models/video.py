@@ -94,7 +94,8 @@ class VideoSegmenter(Segmenter):
             raise ValueError(f"x must hold whole clips of {self.frames} frames, got {len(x)} frames")
         maps = self.backbone(x)
         places = places_of(self.frames, self.experiment.model.label)
-        labelled = torch.arange(len(x)).view(-1, self.frames)[:, places].flatten().to(x.device)
+        # They lie side by side. A list of them would have to be copied to a GPU, which waits for it.
+        labelled = torch.arange(len(x), device=x.device).view(-1, self.frames)[:, places[0] : places[-1] + 1].flatten()
         features, attended = maps[-1][labelled], self.head.attended(maps[-1])[labelled]
         aux = self.aux_head(maps[-2][labelled]) if self.training and self.aux_head is not None else None
         main = self.head.logits(features, attended)
@@ -154,7 +155,7 @@ class VideoSegmenter(Segmenter):
         """Logits [len(places), K, h, w] of some frames of one clip."""
         attended = self.head.attend(torch.cat([frame.reduced for frame in clip]))
         features = torch.cat([clip[place].features for place in places])
-        return self.head.logits(features, attended[list(places)])
+        return self.head.logits(features, attended[places[0] : places[-1] + 1])
 
 
 def create_segmenter(experiment: Experiment, initialise: bool = True) -> Segmenter:

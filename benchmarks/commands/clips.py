@@ -1,4 +1,4 @@
-"""`crisscross benchmark clips`: the 3-D criss-cross layer beside the plain expression of it."""
+"""`python -m benchmarks clips`: the 3-D criss-cross layer beside the plain expression of it."""
 
 import argparse
 import time
@@ -10,20 +10,16 @@ from crisscross.errors import CrissCrossError, shown
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
-    from crisscross.benchmarks.rows import Row
+    from benchmarks.compare.rows import Row
 
 DTYPES = ("float32", "bfloat16", "float16")
 MIB = 2**20
 
 
-def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subject."""
-    parser = subjects.add_parser(
-        "clips",
-        help="the 3-D criss-cross layer beside einsum, cat and softmax",
-        description="Measure the 3-D criss-cross layer beside the plain expression of it: time, memory, error.",
-        epilog="Compare ratios: they come from layers that take turns in one process.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Measure the 3-D criss-cross layer beside the plain expression of it: time, memory, error."
+    parser.epilog = "Compare ratios: they come from layers that take turns in one process."
     parser.add_argument("--size", default="5x45x60", metavar="TxHxW", help="of the clip of features (default 5x45x60)")
     parser.add_argument("--channels", type=positive, default=512, metavar="N", help="default 512")
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="clips (default 1)")
@@ -45,8 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from crisscross.benchmarks.clips import measure, steps
-    from crisscross.benchmarks.results import conditions, environment
+    from benchmarks.compare.clips import measure, steps
+    from benchmarks.compare.results import environment
+    from crisscross.measurement.network import conditions
     from crisscross.progress import Progress
 
     device, dtype = choose_device(arguments.device), getattr(torch, arguments.dtype)
@@ -80,8 +77,8 @@ def parse_clip(text: str) -> tuple[int, int, int]:
 
 def show(rows: "list[Row]") -> None:
     """Print times and memory, and how many times less they are than the plain expression's."""
-    from crisscross.benchmarks.clips import PASSES, PLAIN
-    from crisscross.benchmarks.goals import ratio
+    from benchmarks.compare.clips import PASSES, PLAIN
+    from benchmarks.compare.goals import ratio
 
     factors = {"forward": 1e3, "training": 1e3, "forward_peak": 1 / MIB, "training_peak": 1 / MIB}
 

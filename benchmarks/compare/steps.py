@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crisscross.benchmarks.timing import synchronise
 from crisscross.config import OptimConfig
 from crisscross.data.loader import Batch
 from crisscross.losses import create_loss, cross_entropy
+from crisscross.measurement.timing import synchronise
 from crisscross.models import Segmenter
 
 PIECES = ("data", "forward", "loss", "backward", "optimiser")
@@ -51,7 +51,7 @@ class StepRow:
         return self.held + self.peak
 
 
-class Contestant:
+class Training:
     """A network with its optimiser and its share of the clock.
 
     Args:

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
+
+from crisscross.measurement.timing import Work
+
 
 @dataclass(frozen=True)
 class Size:
@@ -69,3 +73,20 @@ def layer_gflop(size: Size, criss_cross: bool) -> float:
     """
     reach = size.height + size.width - 1 if criss_cross else size.positions
     return projection_gflop(size) + attention_gflop(size, reach)
+
+
+def matrix_product(device: torch.device, dtype: torch.dtype, side: int | None = None) -> tuple[float, Work]:
+    """A big square matrix product, the yardstick of what this machine can do with the present threads.
+
+    Args:
+        device: where it runs.
+        dtype: of the matrices.
+        side: rows and columns; by default 2048 on a CPU and 8192 elsewhere.
+
+    Returns:
+        GFLOP of one call, and the call.
+    """
+    side = side or (2048 if device.type == "cpu" else 8192)
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    result = torch.empty(side, side, device=device, dtype=dtype)
+    return 2 * side**3 / 1e9, lambda: torch.mm(left, right, out=result)

@@ -1,22 +1,20 @@
 """A run's numbers as tables of text, Markdown and JSON."""
 
 import json
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from crisscross.benchmarks.goals import MIB, Check, Results, check, ratio
-from crisscross.benchmarks.rows import Row
+from benchmarks.compare.goals import MIB, Check, Results, check, ratio
+from benchmarks.compare.rows import Row
 from crisscross.files import write_text
+from crisscross.measurement import network
 
 if TYPE_CHECKING:
-    from crisscross.benchmarks.model import ConvolutionRow, ModelRow
+    from benchmarks.compare.model import ConvolutionRow, ModelRow
 
 Table = list[list[str]]
 NOTHING = "-"
@@ -112,29 +110,9 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """What a number depends on."""
-    from crisscross import __version__
-
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "crisscross": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "gpu": bool(gpu),
-        "device": gpu or f"CPU ({torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores)",
-        "threads": torch.get_num_threads(),
-        "dtype": str(dtype).removeprefix("torch."),
-        "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "conv": torch.backends.cudnn.allow_tf32}
-        if gpu
-        else None,
-    }
-
-
-def conditions(about: dict[str, Any]) -> str:
-    """The environment in one line."""
-    threads = f"{about['threads']} thread{'' if about['threads'] == 1 else 's'}"
-    return f"{about['device']}, {threads}, {about['dtype']}, PyTorch {about['torch']}"
+    about = network.environment(device) | {"dtype": str(dtype).removeprefix("torch.")}
+    matmul, conv = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    return about | {"tf32": {"matmul": matmul, "conv": conv} if about["gpu"] else None}
 
 
 def facts(results: Results, about: dict[str, Any], complete: bool) -> dict[str, Any]:

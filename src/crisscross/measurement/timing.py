@@ -70,20 +70,3 @@ def interleave(
                 times[name].append(seconds(work, device, repeats[name], clock))
                 on_turn()
     return {name: median(values) for name, values in times.items()}
-
-
-def matrix_product(device: torch.device, dtype: torch.dtype, side: int | None = None) -> tuple[float, Work]:
-    """A big square matrix product, the yardstick of what this machine can do with the present threads.
-
-    Args:
-        device: where it runs.
-        dtype: of the matrices.
-        side: rows and columns; by default 2048 on a CPU and 8192 elsewhere.
-
-    Returns:
-        GFLOP of one call, and the call.
-    """
-    side = side or (2048 if device.type == "cpu" else 8192)
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    result = torch.empty(side, side, device=device, dtype=dtype)
-    return 2 * side**3 / 1e9, lambda: torch.mm(left, right, out=result)

@@ -1,4 +1,4 @@
-"""`crisscross benchmark train`: where the time and the memory of a training step go."""
+"""`python -m benchmarks train`: where the time and the memory of a training step go."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -9,19 +9,15 @@ from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
-    from crisscross.benchmarks.steps import StepRow
+    from benchmarks.compare.steps import StepRow
 
 MIB = 2**20
 
 
-def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subject."""
-    parser = subjects.add_parser(
-        "train",
-        help="a training step beside the plain network of the published code",
-        description="Measure a training step, piece by piece, and its peak memory, beside the plain network.",
-        epilog="Compare ratios: they come from networks that take turns in one process.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Measure a training step, piece by piece, and its peak memory, beside the plain network."
+    parser.epilog = "Compare ratios: they come from networks that take turns in one process."
     parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or file (default ccnet-r50)")
     add_trust(parser)
     parser.add_argument("--size", default="512x512", metavar="HxW", help="of the crops (default 512x512)")
@@ -35,24 +31,25 @@ def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    size = parse_size(arguments.size, least=32)
+    height, width = parse_size(arguments.size, least=32)
+    size = f"{height}x{width}"
     import torch
 
-    from crisscross.benchmarks.model import network_of
-    from crisscross.benchmarks.results import conditions, environment
-    from crisscross.benchmarks.train import contestants, measure
+    from benchmarks.compare.results import environment
+    from benchmarks.compare.train import contestants, measure
+    from crisscross.measurement.network import conditions, network_of
     from crisscross.progress import Progress
 
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     say(conditions(environment(device, torch.float32)))
     network = network_of(arguments.network, arguments.trust)
-    what = (network, size.height, size.width, arguments.batch, arguments.rounds)
+    what = (network, height, width, arguments.batch, arguments.rounds)
     names = [name for name in (arguments.only or "").split(",") if name]
     if unknown := [name for name in names if name not in contestants(device)]:
         raise CrissCrossError(f"--only: unknown {', '.join(unknown)}; known: {', '.join(contestants(device))}")
     taking_part = len({"plain", *names}) if names else len(contestants(device))
-    with Progress(str(size), taking_part * (arguments.rounds + 2)) as progress:
+    with Progress(size, taking_part * (arguments.rounds + 2)) as progress:
         rows = measure(*what, device, lambda: progress.update(progress.done + 1), names)
     say("", f"{arguments.network}, {arguments.batch} x 3 x {size}, medians of {arguments.rounds} rounds")
     show(rows, device.type == "cuda")
@@ -61,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show(rows: "list[StepRow]", gpu: bool) -> None:
     """Print times, memory, the goals and whether all computed the same."""
-    from crisscross.benchmarks.steps import PIECES
-    from crisscross.benchmarks.train import GOALS, GPU_GOALS
+    from benchmarks.compare.steps import PIECES
+    from benchmarks.compare.train import GOALS, GPU_GOALS
 
     plain = rows[0]
     times = [["ms of a step", *PIECES, "all", "x plain", "CPU time", "x plain"]]

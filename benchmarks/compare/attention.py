@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from crisscross.benchmarks.contestants import FAST, LEAN, MMCV, Contestant
-from crisscross.benchmarks.memory import kept_for_backward, peak_memory
-from crisscross.benchmarks.rows import Row, Size, layer_gflop
-from crisscross.benchmarks.timing import Work, interleave, matrix_product
+from benchmarks.compare.contestants import FAST, LEAN, MMCV, Contestant
+from benchmarks.compare.kept import kept_for_backward
+from benchmarks.compare.rows import Row, Size, layer_gflop, matrix_product
 from crisscross.layers import CrissCrossAttention
+from crisscross.measurement.memory import peak_memory
+from crisscross.measurement.timing import Work, interleave
 from crisscross.ops import criss_cross_attention, criss_cross_attention_reference
 
 # Up to this many positions the truth is the definition itself; beyond, the plain expression in float64.
@@ -52,12 +53,12 @@ class Entry:
     x: Tensor
     upstream: Tensor
 
-    def forward(self, passes: int) -> Tensor:
+    def forward(self, passes: int = 1) -> Tensor:
         """The output, without a graph."""
         with torch.no_grad():
             return self.contestant.run(self.x, passes)
 
-    def step(self, passes: int) -> Tensor:
+    def step(self, passes: int = 1) -> Tensor:
         """Forward and backward into fresh gradients; gives the output."""
         self.forget()
         y = self.contestant.run(self.x, passes)

@@ -7,21 +7,17 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from crisscross import zoo
-from crisscross.benchmarks.memory import peak_memory
-from crisscross.benchmarks.timing import interleave
-from crisscross.checkpoints import build, load
 from crisscross.layers.winograd import release_memory
+from crisscross.measurement.memory import peak_memory
+from crisscross.measurement.network import network_of
+from crisscross.measurement.timing import interleave
 from crisscross.models import Segmenter
 from crisscross.rewrite import optimize
 
-# Of the published configuration, for a recipe that names no classes.
-CLASSES = tuple(f"class {index}" for index in range(19))
 CPU = torch.device("cpu")
 
 
@@ -164,14 +160,6 @@ def _variants(source: str | Segmenter) -> dict[str, Segmenter]:
         "folded, channels-last": optimize(plain, winograd=False),
         "and Winograd": optimize(plain),
     }
-
-
-def network_of(source: str, trust: Path | None = None) -> Segmenter:
-    """The network of a recipe (its shipped weights, else random ones), a run or a file; `trust` as in `load`."""
-    if source not in zoo.RECIPES or zoo.shipped_weights(source):
-        return load(source, trust=trust)
-    experiment = zoo.recipe(source)
-    return build(experiment, pretrained=False, classes=list(experiment.data.classes or CLASSES))
 
 
 def _picture(height: int, width: int) -> Tensor:

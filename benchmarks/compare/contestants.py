@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crisscross.benchmarks.mmcv import mmcv_attention
-from crisscross.benchmarks.peers import Flex, MaskedSDPA, NonLocal, NonLocalRows
+from benchmarks.compare.mmcv import mmcv_attention
+from benchmarks.compare.peers import Flex, MaskedSDPA, NonLocal, NonLocalRows
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
 
@@ -54,7 +54,7 @@ class Contestant:
         return isinstance(self.layer, CrissCrossAttention)
 
     def run(self, x: Tensor, passes: int = 1) -> Tensor:
-        """[B, C, H, W] -> the same shape."""
+        """[B, C, (T,) H, W] -> the same shape."""
         with torch.autocast(x.device.type, self.autocast) if self.autocast else nullcontext():
             for _ in range(passes):
                 x = self.layer(x)
@@ -63,8 +63,8 @@ class Contestant:
     def prepare(self, x: Tensor) -> Tensor:
         """A copy of x in the layout and type that the layer takes."""
         dtype = torch.float32 if self.autocast else next(self.layer.parameters()).dtype
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return x.to(dtype).clone(memory_format=layout)
+        layout = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+        return x.to(dtype).clone(memory_format=layout if self.channels_last else torch.contiguous_format)
 
 
 def common_weights(channels: int, dtype: torch.dtype, seed: int = 0) -> CrissCrossAttention:

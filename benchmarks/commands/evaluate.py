@@ -1,4 +1,4 @@
-"""`crisscross benchmark evaluate`: where the time of an evaluation goes."""
+"""`python -m benchmarks evaluate`: where the time of an evaluation goes."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -9,17 +9,13 @@ from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
-    from crisscross.benchmarks.evaluate import Field, Times
+    from benchmarks.compare.evaluate import Field, Times
 
 
-def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subject."""
-    parser = subjects.add_parser(
-        "evaluate",
-        help="reading, network, labels and counts of an evaluation, beside plain code",
-        description="Measure where the time of an evaluation goes, and labels and counts beside plain code.",
-        epilog="Compare ratios: they come from pieces that take turns in one process.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Measure where the time of an evaluation goes, and labels and counts beside plain code."
+    parser.epilog = "Compare ratios: they come from pieces that take turns in one process."
     parser.add_argument("network", nargs="?", default="camvid-light", help="recipe, run or file (default camvid-light)")
     add_trust(parser)
     parser.add_argument("--size", default="1024x2048", metavar="HxW", help="of the pictures (default 1024x2048)")
@@ -33,20 +29,22 @@ def add_parser(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    size = parse_size(arguments.size, least=32)
+    height, width = parse_size(arguments.size, least=32)
+    size = f"{height}x{width}"
     if arguments.classes > 255:
         raise CrissCrossError(f"--classes must be at most 255, got {arguments.classes}")
     import torch
 
-    from crisscross.benchmarks.evaluate import measure
-    from crisscross.benchmarks.results import conditions, environment
+    from benchmarks.compare.evaluate import measure
+    from benchmarks.compare.results import environment
+    from crisscross.measurement.network import conditions
     from crisscross.progress import Progress
 
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     say(conditions(environment(device, torch.float32)))
-    what = (arguments.network, size.height, size.width, arguments.classes, arguments.pictures, arguments.rounds)
-    with Progress(str(size), 15 * (arguments.rounds + 1)) as progress:
+    what = (arguments.network, height, width, arguments.classes, arguments.pictures, arguments.rounds)
+    with Progress(size, 15 * (arguments.rounds + 1)) as progress:
         times = measure(*what, device, lambda: progress.update(progress.done + 1), arguments.trust)
         if progress.done < progress.total:
             # Slow pieces take fewer turns.
@@ -57,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show(times: "Times", of: str) -> None:
     """Print the pieces, the ratios, the goals and whether labels changed."""
-    from crisscross.benchmarks.evaluate import GOAL, STRETCH
+    from benchmarks.compare.evaluate import GOAL, STRETCH
 
     say("", f"milliseconds per picture, {of}")
     shared = {"decode": times.decode, "resize, normalise": times.preprocess, "network": times.network}

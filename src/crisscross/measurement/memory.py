@@ -5,13 +5,12 @@ takes for itself outside PyTorch's allocator is not seen on a CPU.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from crisscross.benchmarks.timing import synchronise
+from crisscross.measurement.timing import synchronise
 
 
 @dataclass(frozen=True)
@@ -61,26 +60,3 @@ def running_sum(changes: Sequence[int]) -> Usage:
         live += change
         peak = max(peak, live)
     return Usage(peak, live)
-
-
-def kept_for_backward(forward: Callable[[], object], beside: Iterable[Tensor]) -> int:
-    """Bytes that autograd keeps between forward and backward, each storage once.
-
-    Args:
-        forward: runs with gradients enabled.
-        beside: tensors that exist anyway (the input, parameters) and are not counted.
-    """
-    known = {tensor.untyped_storage().data_ptr() for tensor in beside}
-    # The tensors are held, so that no storage is freed and its address given to another.
-    kept: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in known:
-            kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        held = forward()
-    total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    del held
-    return total

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from crisscross.benchmarks.contestants import FAST, LEAN, MMCV, NON_LOCAL
-from crisscross.benchmarks.rows import Row, Size
+from benchmarks.compare.contestants import FAST, LEAN, MMCV, NON_LOCAL
+from benchmarks.compare.rows import Row, Size
 
 # Rows by size, as `attention.measure` gives them.
 Results = Mapping[Size, Sequence[Row]]

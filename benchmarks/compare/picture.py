@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crisscross.benchmarks.contestants import FAST, LEAN, MMCV, NON_LOCAL
-from crisscross.benchmarks.goals import MIB, Results
-from crisscross.benchmarks.rows import Row, Size
+from benchmarks.compare.contestants import FAST, LEAN, MMCV, NON_LOCAL
+from benchmarks.compare.goals import MIB, Results
+from benchmarks.compare.rows import Row, Size
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 

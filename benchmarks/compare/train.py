@@ -14,18 +14,18 @@ from typing import Literal
 import torch
 from torch import nn
 
-from crisscross.benchmarks.contestants import GATE, give_weights
-from crisscross.benchmarks.evaluate import scenes_on_disk
-from crisscross.benchmarks.memory import peak_memory
-from crisscross.benchmarks.model import network_of
-from crisscross.benchmarks.peers import PlainCrissCross
-from crisscross.benchmarks.steps import Contestant, StepRow
-from crisscross.benchmarks.timing import interleave
+from benchmarks.compare.contestants import GATE, give_weights
+from benchmarks.compare.evaluate import scenes_on_disk
+from benchmarks.compare.peers import PlainCrissCross
+from benchmarks.compare.steps import StepRow, Training
 from crisscross.config import TrainConfig
 from crisscross.data.loader import Batch, TrainingSamples, training_batches
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
 from crisscross.layers.winograd import release_memory
+from crisscross.measurement.memory import peak_memory
+from crisscross.measurement.network import network_of
+from crisscross.measurement.timing import interleave
 from crisscross.models import Segmenter
 from crisscross.models.memory import settle_memory
 
@@ -93,14 +93,14 @@ def contestants(device: torch.device) -> list[str]:
     return [PLAIN, PLAIN_BF16, OURS, OURS_BF16, LEAN, CHECKPOINTED]
 
 
-def _contestant(name: str, network: Segmenter, device: torch.device, batches: Iterator[Batch]) -> Contestant:
+def _contestant(name: str, network: Segmenter, device: torch.device, batches: Iterator[Batch]) -> Training:
     plain = name in (PLAIN, PLAIN_BF16)
     own = (plain_network(network) if plain else deepcopy(network)).to(device)
     if not plain:
         own.to(memory_format=torch.channels_last)
         settle_memory(own, *_settings(name, own.experiment.train))
     half = torch.bfloat16 if name in (PLAIN_BF16, OURS_BF16) else None
-    return Contestant(name, own, plain, batches, half)
+    return Training(name, own, plain, batches, half)
 
 
 def _settings(name: str, train: TrainConfig) -> tuple[TrainConfig, bool]:

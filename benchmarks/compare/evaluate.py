@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisscross import inference
-from crisscross.benchmarks.model import network_of
-from crisscross.benchmarks.timing import Work, interleave
 from crisscross.config import InferenceConfig
 from crisscross.data import scenes
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.reading import read_pair
+from crisscross.measurement.network import network_of
+from crisscross.measurement.timing import Work, interleave
 from crisscross.metrics import ConfusionMatrix
 
 # How many times faster than plain code labels and counts together have to be.

@@ -2,47 +2,23 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from crisscross.benchmarks.attention import difference
-from crisscross.benchmarks.contestants import FAST, GATE, LEAN
-from crisscross.benchmarks.memory import kept_for_backward, peak_memory
-from crisscross.benchmarks.peers import PlainCrissCross3d
-from crisscross.benchmarks.rows import Row
-from crisscross.benchmarks.timing import Clock, interleave
+from benchmarks.compare.attention import Entry, difference
+from benchmarks.compare.contestants import FAST, GATE, LEAN, Contestant
+from benchmarks.compare.kept import kept_for_backward
+from benchmarks.compare.peers import PlainCrissCross3d
+from benchmarks.compare.rows import Row
 from crisscross.layers import CrissCrossAttention3d
+from crisscross.measurement.memory import peak_memory
+from crisscross.measurement.timing import Clock, interleave
 
 PLAIN, PLAIN_LAST = "plain", "plain, channels-last"
 # What `RecurrentCrissCrossAttention3d` does by default.
 PASSES = 3
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A layer with its own copy of the input and of the upstream gradient, in the layout that it takes."""
-
-    layer: nn.Module
-    x: Tensor
-    upstream: Tensor
-
-    def forward(self) -> Tensor:
-        """The output of one pass, without a graph."""
-        with torch.no_grad():
-            y: Tensor = self.layer(self.x)
-            return y
-
-    def step(self, passes: int = 1) -> Tensor:
-        """Forward and backward into fresh gradients; gives the output."""
-        self.x.grad = None
-        self.layer.zero_grad(set_to_none=True)
-        y = self.x
-        for _ in range(passes):
-            y = self.layer(y)
-        y.backward(self.upstream)
-        return y
 
 
 def measure(
@@ -96,9 +72,8 @@ def _entries(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -
     entries = {}
     for name, layer in layers.items():
         layer.load_state_dict(layers[PLAIN].state_dict())
-        layout = torch.contiguous_format if name == PLAIN else torch.channels_last_3d
-        own_x, own_upstream = (t.clone(memory_format=layout) for t in (x, upstream))
-        entries[name] = Entry(layer.to(device, dtype), own_x.requires_grad_(), own_upstream)
+        one = Contestant(name, layer.to(device, dtype), channels_last=name != PLAIN, passes=PASSES)
+        entries[name] = Entry(one, one.prepare(x).requires_grad_(), one.prepare(upstream))
     return entries
 
 
@@ -108,8 +83,8 @@ _OURS = {FAST: "fast", LEAN: "lean"}
 def _truth(entry: Entry) -> tuple[Tensor, Tensor]:
     """Output and input gradient in float64, by the plain expression; the tests tie that to the definition."""
     layer = PlainCrissCross3d(entry.x.shape[1]).to(entry.x.device, torch.float64)
-    layer.load_state_dict(entry.layer.state_dict())
-    made = Entry(layer, entry.x.detach().double().requires_grad_(), entry.upstream.double())
+    layer.load_state_dict(entry.contestant.layer.state_dict())
+    made = Entry(Contestant(PLAIN, layer), entry.x.detach().double().requires_grad_(), entry.upstream.double())
     y = made.step()
     assert made.x.grad is not None
     return y.detach(), made.x.grad
@@ -119,16 +94,15 @@ def _examine(name: str, entry: Entry, truth: Tensor, slope: Tensor, device: torc
     """Memory and error of one."""
     # A first call loads libraries and makes workspaces: at a size that is nothing.
     small = (entry.x.detach()[..., ::8, ::8].clone().requires_grad_(), entry.upstream[..., ::8, ::8])
-    Entry(entry.layer, *small).step()
+    Entry(entry.contestant, *small).step()
     error = difference(entry.forward(), truth)
     forward = peak_memory(entry.forward, device).peak
     entry.step()
     assert entry.x.grad is not None
     slope_error = difference(entry.x.grad, slope)
-    entry.x.grad = None
-    entry.layer.zero_grad(set_to_none=True)
+    entry.forget()
     training = peak_memory(lambda: entry.step(PASSES), device).peak
-    entry.x.grad = None
-    entry.layer.zero_grad(set_to_none=True)
-    kept = kept_for_backward(lambda: entry.layer(entry.x), [entry.x, *entry.layer.parameters()])
+    entry.forget()
+    layer = entry.contestant.layer
+    kept = kept_for_backward(lambda: layer(entry.x), [entry.x, *layer.parameters()])
     return Row(name, forward_peak=forward, training_peak=training, kept=kept, error=error, gradient_error=slope_error)

@@ -1,0 +1,1 @@
+"""One file a command of `python -m benchmarks`: `add_arguments` and `run`."""

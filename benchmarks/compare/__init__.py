@@ -1,0 +1,1 @@
+"""This package beside other implementations, measured in one run."""

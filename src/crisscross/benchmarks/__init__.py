@@ -1,1 +1,0 @@
-"""How fast and how small it is, measured beside other implementations in one run."""

@@ -1,0 +1,178 @@
+"""A network in every way that it can run in here, image by image: time, memory, agreement with plain float32."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crisscross import __version__, zoo
+from crisscross.checkpoints import build, load
+from crisscross.errors import CrissCrossError
+from crisscross.layers.attention import GatedAttention
+from crisscross.layers.modes import PRECISIONS, computing_in, device_of, evaluating
+from crisscross.layers.precision import check_precision
+from crisscross.layers.winograd import release_memory
+from crisscross.measurement.memory import peak_memory
+from crisscross.measurement.timing import interleave
+from crisscross.models import Segmenter
+from crisscross.ops import BACKENDS
+from crisscross.rewrite import optimize
+
+# Of the published configuration, for a recipe that names no classes.
+CLASSES = tuple(f"class {index}" for index in range(19))
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of running a network in one precision: `name` as tables call it, `backend` that of its attention."""
+
+    name: str
+    precision: str
+    network: Segmenter
+    backend: str = "auto"
+
+    def labels(self, image: Tensor) -> Tensor:
+        """Labels uint8 [H, W] of an RGB image uint8 [3, H, W], as `crisscross predict` makes them."""
+        for layer in _attention(self.network):
+            layer.backend = self.backend
+        with evaluating(self.network), computing_in(self.precision, device_of(self.network)):
+            return self.network.labels_at(image)
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """What was measured of one way.
+
+    Attributes:
+        way: its name.
+        precision: `fp32`, `bf16` or `fp16`.
+        seconds: from an image in memory to its labels, the median over the rounds.
+        peak_bytes: the most memory that this takes at once, beside weights and image.
+        weight_bytes: parameters and buffers.
+        same_labels: fraction of the pixels that have the label of the first way.
+    """
+
+    way: str
+    precision: str
+    seconds: float
+    peak_bytes: int
+    weight_bytes: int
+    same_labels: float
+
+
+def ways(network: Segmenter, compiled: bool = False) -> list[Way]:
+    """Each way of running a network in each precision that its device has; the first is the plain one in float32.
+
+    Args:
+        network: copies of it are made, on its device.
+        compiled: also through `torch.compile`.
+    """
+    plain = deepcopy(network).float().to(memory_format=torch.contiguous_format)
+    channels_last = deepcopy(plain).to(memory_format=torch.channels_last)
+    kinds = [("plain", plain, "auto"), ("channels-last", channels_last, "auto"), ("optimize", optimize(plain), "auto")]
+    if compiled:
+        kinds.append(("compile", _compiled(channels_last), "auto"))
+    if _attention(network):
+        # The definition, which takes memory for all pairs of positions, is no way to run a network.
+        named = [name for name in BACKENDS if name != "reference"]
+        kinds += [(f"attention {name}", channels_last, name) for name in named]
+    return [
+        Way(name, precision, copy, backend)
+        for precision in _precisions(device_of(network))
+        for name, copy, backend in kinds
+    ]
+
+
+def measure(
+    ways: Sequence[Way], image: Tensor, rounds: int, on_turn: Callable[[], object] = lambda: None
+) -> tuple[list[NetworkRow], list[str]]:
+    """Label one image in all ways, which take turns.
+
+    Args:
+        ways: from `ways`.
+        image: uint8 [3, H, W].
+        rounds: turns of each way; see `interleave` for slow ones.
+        on_turn: called at most `rounds + 3` times for each way.
+
+    Returns:
+        One row for each way that runs here, and why others do not, one line each.
+    """
+    device, labels, reasons = device_of(ways[0].network), {}, []
+    for way in ways:
+        try:
+            labels[way] = way.labels(image)
+        except (RuntimeError, ValueError) as error:
+            if way is ways[0]:
+                raise
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            reasons.append(f"{way.name}: {reason}")
+        on_turn()
+    works = {f"{way.name}, {way.precision}": partial(way.labels, image) for way in labels}
+    seconds, rows = interleave(works, rounds, device, on_turn), []
+    for (name, work), (way, found) in zip(works.items(), labels.items(), strict=True):
+        # What Winograd keeps for its next call counts.
+        release_memory()
+        peak = peak_memory(work, device).peak
+        weights = sum(tensor.nbytes for tensor in (*way.network.parameters(), *way.network.buffers()))
+        same = (found == labels[ways[0]]).double().mean().item()
+        rows.append(NetworkRow(way.name, way.precision, seconds[name], peak, weights, same))
+        on_turn()
+    # Most reasons are the same in every precision.
+    return rows, list(dict.fromkeys(reasons))
+
+
+def network_of(source: str, trust: Path | None = None, **options: Any) -> Segmenter:
+    """The network of a recipe (its weights, else random ones), a run or a file; `trust` and `options` as in `load`."""
+    if source not in zoo.RECIPES or zoo.shipped_weights(source) or options.get("weights"):
+        return load(source, trust=trust, **options)
+    experiment = zoo.recipe(source)
+    return build(experiment, pretrained=False, classes=list(experiment.data.classes or CLASSES))
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a number depends on."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "crisscross": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "gpu": bool(gpu),
+        "device": gpu or f"CPU ({torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores)",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def conditions(about: dict[str, Any]) -> str:
+    """The environment in one line."""
+    threads = f"{about['threads']} thread{'' if about['threads'] == 1 else 's'}"
+    return ", ".join(filter(None, [about["device"], threads, about.get("dtype"), f"PyTorch {about['torch']}"]))
+
+
+def _attention(network: nn.Module) -> list[GatedAttention]:
+    return [module for module in network.modules() if isinstance(module, GatedAttention)]
+
+
+def _compiled(network: Segmenter) -> Segmenter:
+    network = deepcopy(network)
+    network.picture_logits = torch.compile(network.picture_logits)  # type: ignore[method-assign]
+    return network
+
+
+def _precisions(device: torch.device) -> list[str]:
+    found = []
+    for name in PRECISIONS:
+        with suppress(CrissCrossError):
+            check_precision(name, device)
+            found.append(name)
+    return found
