@@ -196,7 +196,7 @@ def test_more_pixels_than_pillow_opens(tmp_path):
     assert len(np.unique(labels[600:])) == 1
 
 
-@pytest.mark.parametrize("content", ["zip", "bracket", "length", "objects"])
+@pytest.mark.parametrize("content", ["zip", "bracket", "length", "negative", "no extent", "objects"])
 def test_array_files_that_are_none_are_one_line_everywhere(tmp_path, content):
     path, cache = tmp_path / "a.npy", DiskCache(tmp_path / "cache")
     if content == "zip":
@@ -205,8 +205,9 @@ def test_array_files_that_are_none_are_one_line_everywhere(tmp_path, content):
     elif content == "objects":
         np.save(path, np.array([{}, "x"], object), allow_pickle=True)
     else:
-        shape = {"bracket": "(((", "length": f"({2**40}, {2**20})"}[content]
-        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        kind = "|S0" if content == "no extent" else "|u1"
+        shape = {"bracket": "(((", "length": f"({2**40}, {2**40})", "negative": "(-1, 3)"}.get(content, "(2, 3)")
+        header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
         path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     with pytest.raises(CrissCrossError, match=r"^\S*a\.npy: not a readable array file: [^\n]{1,200}$"):
         open_array(path)

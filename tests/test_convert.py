@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save as library_save
 from safetensors.torch import save_file
 
 import crisscross
@@ -183,6 +184,22 @@ def test_a_network_that_a_publisher_has_not(checkpoint, tmp_path, capsys):
         code, _, err = run(capsys, checkpoint, tmp_path / name, *words)
         assert code == 2 and f"{name}: must end in ." in err
     assert not list(tmp_path.iterdir())
+
+
+def test_our_writer_writes_what_the_library_would(tmp_path):
+    tensors = {
+        "z": torch.tensor(7.0),
+        "wide": torch.tensor([[1.5, -2.5]], dtype=torch.float64),
+        "half": torch.arange(3).half(),
+        "brain": torch.arange(6.0).reshape(1, 2, 3).bfloat16(),
+        "counts": torch.tensor([-(2**40), 1]),
+        "none": torch.zeros(0, 3),
+        "truth": torch.tensor([True, False, True]),
+        "b\u00fcro": torch.tensor([200, 3], dtype=torch.uint8),
+        **{str(dtype): torch.tensor([-3], dtype=dtype) for dtype in (torch.int32, torch.int16, torch.int8)},
+    }
+    native._write(tmp_path / "ours", tensors, {"format": native.FORMAT})
+    assert (tmp_path / "ours").read_bytes() == library_save(tensors, {"format": native.FORMAT})
 
 
 def test_the_same_weights_are_the_same_bytes(mmseg_tensors, tmp_path):

@@ -31,11 +31,12 @@ OPTIMISER = "optimiser/"
 EMBEDDING = "head.embed."
 # Of a run folder, from the ones that are wanted first.
 RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
-# What weights are computed with, and what counts.
-PLAIN = (
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
-    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
-)
+# What weights are computed with, and what counts; and what safetensors calls it, in the order of its files.
+PLAIN = {
+    **{torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32"},
+    **{torch.bfloat16: "BF16", torch.float16: "F16", torch.int16: "I16"},
+    **{torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"},
+}
 # What the weights are called in a folder of the Hugging Face Hub.
 HUB_WEIGHTS = "model.safetensors"
 
@@ -81,8 +82,6 @@ def save(
     Raises:
         CrissCrossError: the file cannot be written, or the network is a copy made by `crisscross.optimize`.
     """
-    from safetensors.torch import save_file
-
     tensors = stored_tensors(segmenter, path, dtype)
     tensors |= {key: value.detach().cpu().contiguous().clone() for key, value in (extra or {}).items()}
     header = {
@@ -90,7 +89,9 @@ def save(
         "experiment": json.dumps(to_dict(segmenter.experiment)),
         "facts": json.dumps(facts or {}),
     }
-    write_atomically(path, lambda temporary: _save_file(save_file, tensors, temporary, header))
+    if odd := [key for key, value in tensors.items() if value.dtype not in PLAIN]:
+        raise CrissCrossError(f"{path}: {odd[0]} is {tensors[odd[0]].dtype}, which is not stored; convert it before")
+    write_atomically(path, lambda temporary: _write(temporary, tensors, header))
 
 
 def stored_tensors(
@@ -118,27 +119,26 @@ def stored_tensors(
     return tensors
 
 
-def _save_file(save_file: Any, tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    from safetensors import SafetensorError
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file: the length of its header, that as JSON, then the tensors, widest types first.
 
-    try:
-        save_file(tensors, path, header)
-    except SafetensorError as error:
-        # safetensors wraps "no space left" and "read-only" in its own error.
-        raise OSError(str(error)) from error
-    _sort_metadata(path)
-
-
-def _sort_metadata(path: Path) -> None:
-    """Bring a file's metadata, which safetensors writes in an order of chance, into that of their names."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(text) <= length
-        file.seek(8)
-        file.write(text.ljust(length))
+    The library's own writer puts metadata in an order of chance, and fills a file of another name first, which stays
+    behind where the process is killed.
+    """
+    kinds = list(PLAIN)
+    order = sorted(tensors, key=lambda key: (kinds.index(tensors[key].dtype), key))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for key in order:
+        value = tensors[key]
+        begin, end = end, end + value.nbytes
+        header[key] = {"dtype": PLAIN[value.dtype], "shape": list(value.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for key in order:
+            file.write(tensors[key].reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Experiment | None, dict[str, Any]]:

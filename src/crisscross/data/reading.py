@@ -1,5 +1,6 @@
 """From files (or PIL pictures, or arrays) to uint8 arrays, with one clear line for everything that cannot be read."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from crisscross.data.advice import colour_advice, label_advice, legal_values
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.decoding import MOST_PIXELS, one_line_errors, open_file, opened
 from crisscross.data.heads import FLOATING_POINT, Samples, orientation, tag_samples
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, shown
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 COLOUR_MASK = "a colour mask"
 LARGEST_16_BIT = 65535
 
@@ -23,14 +25,24 @@ def is_picture_file(path: Path) -> bool:
 
 
 def open_array(path: Path) -> np.ndarray:
-    """The array of a file `.npy`, mapped into memory: what it announces is compared with its length, not allocated.
+    """The uint8 array of a file `.npy`, mapped into memory: what it announces is compared with its length first.
 
     Raises:
-        CrissCrossError: missing or unreadable file, another kind of file, or an array of Python objects.
+        CrissCrossError: missing or unreadable file, another kind of file or of numbers, or one that is cut off.
     """
     try:
-        open_file(path).close()
-        return np.lib.format.open_memmap(path, mode="r")
+        with open_file(path) as file:
+            version = np.lib.format.read_magic(file)
+            if version not in NPY_HEADERS:
+                raise ValueError(f"its format is {version}")
+            shape, by_columns, kind = NPY_HEADERS[version](file)
+            start = file.tell()
+        # Of types without extent numpy makes no array and no error: it ends the process.
+        if kind != np.uint8:
+            raise ValueError(f"it holds {shown(kind)}, not uint8")
+        if min(shape, default=0) < 0 or start + math.prod(shape) > path.stat().st_size:
+            raise ValueError(f"it is shorter than its shape {shown(shape)}")
+        return np.memmap(path, np.uint8, "r", start, shape, "F" if by_columns else "C")
     except CrissCrossError:
         raise
     # The header is parsed as Python, which fails in many ways.

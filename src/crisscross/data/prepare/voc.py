@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from crisscross.data.layout import needed_file, needed_folder, read_names
 from crisscross.data.palette import voc_palette
-from crisscross.data.prepare.work import Job, Plan, needed_package, unique_targets, write_mask
+from crisscross.data.prepare.mat import read_field
+from crisscross.data.prepare.work import Job, Plan, unique_targets, write_mask
 from crisscross.data.reading import read_mask
 from crisscross.data.voc import AUGMENTED, CLASSES, LISTS, MASKS, voc_folder
 from crisscross.errors import CrissCrossError
@@ -27,12 +27,11 @@ def voc_jobs(root: Path, out: Path) -> Plan:
     aug.txt lists the pictures of SBD's train.txt and val.txt that are in neither VOC's train.txt nor its val.txt.
 
     Raises:
-        CrissCrossError: VOC, SBD, one of their lists or the package scipy is missing, a list names a file elsewhere, or
-            an `aug.txt` of others is there.
+        CrissCrossError: VOC, SBD or one of their lists is missing, a list names a file elsewhere, or an `aug.txt` of
+            others is there.
     """
     voc = voc_folder(root)
     sbd = _sbd(root, voc)
-    needed_package("scipy.io", "reading the .mat files of SBD")
     voc_fix = "it belongs to VOCtrainval_11-May-2012.tar"
     train, val = (read_names(voc / LISTS / f"{split}.txt", voc_fix) for split in ("train", "val"))
     sbd_fix = "it belongs to benchmark.tgz of the Semantic Boundaries Dataset"
@@ -88,16 +87,11 @@ def from_mat(source: Path, target: Path) -> int:
 
 
 def _segmentation(source: Path) -> np.ndarray:
-    from scipy.io import loadmat
-
     needed_file(source, "SBD's lists name it: unpack benchmark.tgz again")
     try:
-        content: dict[str, Any] = loadmat(source, variable_names=["GTcls"])
-        return np.asarray(content["GTcls"]["Segmentation"][0, 0])
-    # scipy fails on damaged files in many ways.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CrissCrossError(f"{source}: not a .mat file of SBD with GTcls.Segmentation: {reason}") from error
+        return read_field(source, "GTcls", "Segmentation")
+    except (OSError, ValueError) as error:
+        raise CrissCrossError(f"{source}: not a .mat file of SBD with GTcls.Segmentation: {error}") from error
 
 
 def own(source: Path, target: Path) -> int:
