@@ -306,7 +306,7 @@ def test_pictures_for_a_gpu_are_read_into_page_locked_memory(dataset, device, pi
         return real(*given, **named)
 
     monkeypatch.setattr(loader, "DataLoader", noted)
-    weight = types.SimpleNamespace(device=torch.device(device))
+    weight = types.SimpleNamespace(device=torch.device(device), is_meta=False)
     network = types.SimpleNamespace(
         parameters=lambda: iter([weight]), label_frames=lambda frames, tta: (frame[0] for frame in frames)
     )
