@@ -14,12 +14,13 @@ from PIL import Image
 from crisscross.checkpoints import native
 from crisscross.data import DataSet, open_folder
 from crisscross.data import cache as caches
-from crisscross.data.cache import open_cache
+from crisscross.data.cache import DiskCache, open_cache
 from crisscross.data.loader import TrainingSamples
 from crisscross.data.reading import read_pair
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.files import temporary_path
 from shapes_data import experiment, write_shapes
 
 
@@ -139,3 +140,11 @@ def test_a_picture_that_breaks_during_training_saves_the_run_exactly(dataset, tm
     train(experiment("train.accumulate=2"), dataset, tmp_path / "cut", resume=True)
     ours, theirs = (native.read(run / "last.safetensors")[0] for run in (whole, tmp_path / "cut"))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_what_a_killed_training_left_in_the_cache_is_removed(tmp_path):
+    half, own = temporary_path(tmp_path / "x.npy", 2**22 + 1), temporary_path(tmp_path / "y.npy", os.getppid())
+    for path in (half, own):
+        path.write_bytes(b"half")
+    DiskCache(tmp_path)
+    assert list(tmp_path.iterdir()) == [own]

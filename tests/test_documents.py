@@ -148,7 +148,7 @@ def test_only_ordinary_files_of_a_fitting_size_are_opened(tmp_path, read):
         file.truncate(2**40)
     assert "1,099,511,627,776 bytes, at most" in refusal(read, tmp_path / "big")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
-    assert "bytes: cannot be read: 'utf-8' codec can't decode" in refusal(read, tmp_path / "bytes")
+    assert "bytes: not UTF-8 text; save it as UTF-8" in refusal(read, tmp_path / "bytes")
     (tmp_path / "edge").write_bytes(b"12345")
     assert read_text(tmp_path / "edge", 5) == "12345" and "at most 4" in refusal(read_text, tmp_path / "edge", 4)
 

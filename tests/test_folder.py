@@ -136,6 +136,11 @@ def test_a_list_that_is_missing_or_no_text(root: Path) -> None:
     (root / "val.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(CrissCrossError, match=r"val\.txt: not UTF-8 text"):
         open_folder(describe(root, "classes: [a, b]"))
+    # A terabyte of zeros, which takes no place on the disk.
+    with (root / "val.txt").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(CrissCrossError, match=r"val\.txt: cannot be read: 1,099,511,627,776 bytes, at most 67,108,864"):
+        open_folder(describe(root, "classes: [a, b]"))
 
 
 def without_lists(root: Path, count: int) -> Path:

@@ -188,6 +188,21 @@ def test_a_used_folder_and_nothing_to_resume_are_refused(whole_run, dataset, tmp
         train(experiment(), dataset, tmp_path / "none", resume=True)
 
 
+@pytest.mark.parametrize("name", ["experiment.yaml", "log.csv", "best.safetensors", "run.json"])
+def test_files_that_no_training_wrote_stay(dataset, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(CrissCrossError, match=f"{name}: is there already, and no training wrote it; choose another"):
+        train(experiment(), dataset, tmp_path)
+    assert (tmp_path / name).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_run_that_ended_before_it_was_saved_begins_anew(whole_run, dataset, tmp_path):
+    for name in ("experiment.yaml", "log.jsonl", "run.json"):
+        shutil.copy(whole_run / name, tmp_path)
+    assert train(experiment(), dataset, tmp_path).finished
+    assert same_state(whole_run / "last.safetensors", tmp_path / "last.safetensors") == []
+
+
 def test_a_loss_that_is_not_finite_names_its_pictures(dataset, tmp_path, monkeypatch):
     calls = iter([1.0, 1.0, math.nan])
 

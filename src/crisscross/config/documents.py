@@ -58,7 +58,10 @@ def read_text(path: str | os.PathLike[str], most: int) -> str:
             raise CrissCrossError(f"{path}: cannot be read: a folder, pipe or device, not an ordinary file")
         if facts.st_size > most:
             raise CrissCrossError(f"{path}: cannot be read: {facts.st_size:,} bytes, at most {most:,} are read")
+        # Windows editors put a mark before the first character, which is no part of the text.
         return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CrissCrossError(f"{path}: not UTF-8 text; save it as UTF-8") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise CrissCrossError(f"{path}: cannot be read: {reason}") from error

@@ -34,7 +34,7 @@ def check_optim(optim: "OptimConfig | InstanceOptimConfig") -> None:
 
 def check_length(optim: "OptimConfig | InstanceOptimConfig", train: "TrainConfig | InstanceTrainConfig") -> None:
     """The rule between a warm-up and the training that it begins."""
-    rule = f"below train.iterations ({train.iterations}), or the rate never gets whole"
+    rule = f"below train.iterations ({train.iterations}), or the learning rate never reaches its full value"
     require(optim.warmup < train.iterations, "optim.warmup", rule, optim.warmup)
 
 

@@ -13,7 +13,7 @@ from crisscross.data.loader import Read
 from crisscross.data.reading import label_table, open_array, read_header, read_pair
 from crisscross.data.threads import each
 from crisscross.errors import CrissCrossError
-from crisscross.files import user_cache, write_atomically
+from crisscross.files import remove_leftovers, user_cache, write_atomically
 from crisscross.progress import Progress
 
 # Picture and mask together, a pixel.
@@ -82,6 +82,7 @@ class DiskCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        remove_leftovers(folder)
 
     def __call__(self, pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
         """As `read_pair`.

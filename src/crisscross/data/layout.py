@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from crisscross.config.documents import JSON_BYTES, read_text
 from crisscross.data.reading import is_picture_file
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
@@ -40,15 +41,9 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text file without blanks around them; empty lines stay, so that numbers of lines are right.
 
     Raises:
-        CrissCrossError: unreadable, or not UTF-8.
+        CrissCrossError: unreadable, more than 64 MiB, or not UTF-8.
     """
-    try:
-        # Windows editors put a mark before the first character, which is no part of a name.
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise CrissCrossError(f"{path}: not UTF-8 text; save this split list as UTF-8") from error
-    except OSError as error:
-        raise CrissCrossError(f"{path}: cannot be read: {error.strerror}") from error
+    return [line.strip() for line in read_text(path, JSON_BYTES).splitlines()]
 
 
 def read_names(path: Path, fix: str) -> tuple[str, ...]:

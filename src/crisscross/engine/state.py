@@ -14,6 +14,7 @@ from crisscross.checkpoints import native
 from crisscross.config import Experiment, InstanceExperiment, differences, from_dict
 from crisscross.config.parse import Tree
 from crisscross.engine.average import WeightAverage
+from crisscross.engine.record import RECORD, read_record
 from crisscross.engine.shard import local, part_of, take, whole, whole_states
 from crisscross.errors import CrissCrossError, shown
 from crisscross.losses.processes import processes
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Place = TypeVar("Place")
 BEST, LAST = native.RUN_WEIGHTS
+# What a run writes beside it.
+FILES = (BEST, RECORD, "experiment.yaml", "log.jsonl", "log.csv")
 # What runs did that began before a key existed, whatever its default is now.
 BEFORE = {"preprocess.resize": "torch"}
 # Where an average stands in the place of the weights, the weights that training continues from.
@@ -176,11 +179,16 @@ def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) ->
         resume: whether the run in `folder` is to be continued.
 
     Raises:
-        CrissCrossError: the folder holds a run, or none to resume, or one of another experiment.
+        CrissCrossError: the folder holds a run, or files of others that a run would replace; or none to resume, or one
+            of another experiment.
     """
     if not resume:
         if (folder / LAST).exists():
             raise CrissCrossError(f"{folder}: holds a run already; continue it with --resume or choose another --out")
+        others = [folder / name for name in FILES if (folder / name).exists()]
+        # A run that ended before it was first saved has left its record, and begins anew.
+        if others and not read_record(folder):
+            raise CrissCrossError(f"{others[0]}: is there already, and no training wrote it; choose another --out")
         return
     if changed := sorted(differences(experiment, stored_experiment_as(type(experiment), folder))):
         raise CrissCrossError(

@@ -176,8 +176,8 @@ class _Run:
         self.began, self.seconds_before = began, self.facts["seconds"]
         if shown:
             remove_leftovers(self.folder, alone=True)
-            write_text(self.folder / "experiment.yaml", to_yaml(self.experiment))
             write_record(self.folder, self.experiment, self.data, asdict(self.machine), self.position.iteration)
+            write_text(self.folder / "experiment.yaml", to_yaml(self.experiment))
         start_trackers(self.accelerator, self.machine.trackers, self.experiment, self.folder)
         with Interrupt() as interrupt, Progress("train", total, self.position.iteration, shown) as progress:
             self.interrupt = interrupt
