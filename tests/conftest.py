@@ -1,10 +1,18 @@
 """Fixtures that several test files share."""
 
+import signal
+
 import pytest
 import torch
 
 from crisscross import files
 from crisscross.layers import WinogradConv2d
+
+
+def pytest_configure():
+    """Ctrl-C works in the tests' processes, also where a shell's background job, which ignores it, handed that down."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

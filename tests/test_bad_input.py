@@ -116,6 +116,20 @@ def test_predicting_a_folder_into_itself_does_not_label_the_labels(weights, tmp_
     ]
 
 
+@pytest.mark.parametrize("folder", ["in", "."])
+def test_pictures_are_found_where_the_output_folder_is_their_own_or_above(weights, tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in" / "more").mkdir(parents=True)
+    picture(tmp_path / "in" / "more" / "p.png")
+    for _ in range(2):
+        assert main(["predict", str(weights), "in", "--out", folder]) == 0
+    found = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.png"))
+    own = "more/p.png" if folder == "in" else "in/more/p.png"
+    assert found == sorted(["colour/more/p.png", "labels/more/p.png", "overlay/more/p.png", own])
+    # What is named is not left out.
+    assert list(find_pictures([Path(folder) / "labels"], Path(folder))) == [Path(folder) / "labels/more/p.png"]
+
+
 def test_two_pictures_for_one_output_are_refused(tmp_path):
     picture(tmp_path / "a.png")
     picture(tmp_path / "a.bmp")

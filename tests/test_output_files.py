@@ -1,6 +1,7 @@
 """Where names lead, what commands replace, and what a killed process leaves: files that are written."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -191,7 +192,7 @@ def test_predict_replaces_no_input_and_nothing_of_others(tmp_path, monkeypatch, 
     # The last of the three outputs is in the way: none is written.
     overlay = draw(Path("out/overlay/p0.png"))
     assert predict("labels/p0.png", "--out", "out") == 2
-    assert "overlay/p0.png: is there already, and not as crisscross wrote it; --force" in capsys.readouterr().err
+    assert "overlay/p0.png: is there already, and nothing tells that crisscross wrote it" in capsys.readouterr().err
     assert below(tmp_path) == {"labels/p0.png": original, "out/overlay/p0.png": overlay}
     assert predict("labels/p0.png", "--out", "out", "--force") == 0
     assert Path("out/overlay/p0.png").read_bytes() != overlay and Path("labels/p0.png").read_bytes() == original
@@ -242,6 +243,22 @@ def test_no_command_replaces_a_file_of_others(tmp_path, capsys, command):
     assert main(list(map(str, words))) == 2
     assert "--force" in capsys.readouterr().err
     assert below(tmp_path) == before
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_folders_and_pipes_are_refused_before_any_work(tmp_path, capsys, force):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    data = write_shapes(tmp_path / "data", 2, 1)
+    for place in (tmp_path / "pipe", tmp_path / "folder"):
+        words = ["data", "check", str(data), "--picture", str(tmp_path / "x.png"), "--json", str(place), *force]
+        assert main(words) == 2
+        message = f"{place}: cannot be written: it is a folder, pipe or device; name an ordinary file"
+        assert capsys.readouterr().err == f"crisscross: {message}\n"
+        with pytest.raises(CrissCrossError, match="folder, pipe or device"):
+            files.write_text(place, "")
+    assert not (tmp_path / "x.png").exists()
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_evaluate_replaces_no_masks(tmp_path, capsys, monkeypatch):
@@ -303,7 +320,7 @@ def test_a_kill_between_the_note_and_the_file_asks_for_no_force(tmp_path, monkey
     files.claim([path])
     files.write_text(path, "third")
     path.write_text("somebody else's")
-    with pytest.raises(CrissCrossError, match="a: is there already, and not as crisscross wrote it"):
+    with pytest.raises(CrissCrossError, match="a: is there already, and nothing tells"):
         files.claim([path])
 
 

@@ -392,8 +392,6 @@ def test_ctrl_c_leaves_whole_files_and_the_next_run_goes_on(tmp_path: Path) -> N
         text=True,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(source)},
-        # A test run in the background of a shell ignores Ctrl-C, and would hand that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while len(list(folder.glob("*TrainIds.png"))) < 3 and time.monotonic() < deadline:

@@ -1,5 +1,6 @@
 """What a GPU multiplies: one setting for matrix products and convolutions, and no precision that it only emulates."""
 
+import contextlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,6 +55,38 @@ def test_both_products_are_set_and_come_back():
         with pytest.raises(StopIteration), float32_products(tf32=False):
             next(iter(()) if rounded() == (False, False) else iter("x"))
         assert rounded() == (True, True)
+    assert rounded() == (False, True)
+
+
+@pytest.mark.parametrize("wanted", ["highest", "high", "medium"])
+def test_what_the_process_has_set_by_the_older_name_can_be_told_inside_and_afterwards(wanted):
+    settings = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.cudnn.rnn
+    former = [setting.fp32_precision for setting in settings]
+    try:
+        torch.set_float32_matmul_precision(wanted)
+        torch.backends.cudnn.rnn.fp32_precision = "ieee"
+        own = [setting.fp32_precision for setting in settings]
+        for tf32 in (True, False):
+            with float32_products(tf32):
+                # torch raises where its names contradict each other.
+                assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
+                assert rounded() == (tf32, tf32)
+            assert torch.get_float32_matmul_precision() == wanted
+            assert [setting.fp32_precision for setting in settings] == own
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        for setting, value in zip(settings, former, strict=True):
+            setting.fp32_precision = value
+
+
+def test_of_overlapping_threads_the_last_one_undoes_it():
+    first, second = float32_products(tf32=False), float32_products(tf32=False)
+    with contextlib.ExitStack() as rest:
+        with contextlib.ExitStack() as beside:
+            beside.enter_context(first)
+            rest.enter_context(second)
+        # The first to come has gone: the other goes on as it began.
+        assert rounded() == (False, False)
     assert rounded() == (False, True)
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crisscross.config import LossConfig
@@ -93,6 +93,19 @@ def test_an_image_is_copied_to_the_device_and_nothing_beside_it(precision):
     assert torch.equal(first, second) and operators.counts["lift_fresh"] == 0
     # Whether the logits are finite, of all windows and passes at once.
     assert sum(operators.counts[name] for name in READS) == 1
+
+
+def test_the_modes_of_a_network_are_set_where_one_has_to_change(monkeypatch):
+    network, calls = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.Dropout())).eval(), []
+    train = nn.Module.train
+    monkeypatch.setattr(nn.Module, "train", lambda self, mode=True: calls.append(mode) or train(self, mode))
+    with evaluating(network):
+        pass
+    assert not calls
+    network[1][0].train()
+    with evaluating(network):
+        assert not network[1][0].training
+    assert [module.training for module in network.modules()] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("label", ["middle", "last", "every"])

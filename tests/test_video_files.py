@@ -183,7 +183,10 @@ def test_files_that_are_no_films_end_as_one_line(tmp_path, weights, capsys):
     (tmp_path / "empty.mp4").touch()
     whole = film(tmp_path / "film.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
-    unreadable = "not a readable video: Invalid data found when processing input; it is of another kind or truncated"
+    unreadable = (
+        "not a readable video (Invalid data found when processing input): it is truncated, or none of mov, matroska, "
+        "avi, mpeg, mpegvideo, mpegts, asf, flv, ogg"
+    )
     for name, message in {
         "sound.mp4": "no pictures in motion in it (it holds: audio)",
         "text.mp4": unreadable,
@@ -195,6 +198,23 @@ def test_files_that_are_no_films_end_as_one_line(tmp_path, weights, capsys):
         assert main(command) == 2
         assert capsys.readouterr().err == f"crisscross: {tmp_path / name}: {message}\n"
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_list_of_other_files_is_no_film(tmp_path):
+    film(tmp_path / "film.mp4")
+    for name in ("list.mp4", "list.mkv", "list.ts"):
+        (tmp_path / name).write_text("ffconcat version 1.0\nfile film.mp4\n")
+        with pytest.raises(CrissCrossError, match="not a readable video"), VideoReader(tmp_path / name):
+            pass
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "concat:other.mp4", "file:film.mp4", "%03d.mp4"])
+def test_a_name_with_a_colon_is_that_of_a_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    film(Path("other.mp4"), range(0, 80, 40))
+    film(Path(name), range(0, 200, 40))
+    assert {path.name for path in tmp_path.iterdir()} == {"other.mp4", name}
+    assert len(read(Path(name))[0]) == 5
 
 
 def test_places_that_cannot_be_written(tmp_path, weights, capsys):

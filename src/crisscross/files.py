@@ -88,13 +88,15 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = Fals
     replaces all. Temporary files that killed processes left in the same folders are removed.
 
     Raises:
-        CrissCrossError: a file is there that may not be replaced.
+        CrissCrossError: a file is there that may not be replaced, or what no file replaces: a folder, pipe or device.
     """
     targets = [Path(path) for path in paths]
+    for target in targets:
+        _check_ordinary(target)
     noted: dict[Path, dict[str, list[Any]]] = {}
     read: set[tuple[int, int]] | None = None
     for target in targets if not force else []:
-        if target.is_dir() or not os.path.lexists(target):
+        if not os.path.lexists(target):
             continue
         if read is None:
             read = {_identity(path) for path in inputs if path.exists()}
@@ -103,7 +105,10 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = Fals
         if target.parent not in noted:
             noted[target.parent] = _noted(target.parent)
         if _state(target) not in noted[target.parent].get(target.name, []):
-            raise CrissCrossError(f"{target}: is there already, and not as crisscross wrote it; --force replaces it")
+            raise CrissCrossError(
+                f"{target}: is there already, and nothing tells that crisscross wrote it as it is now; choose another "
+                "place to write to, or --force to replace it"
+            )
     for folder in {target.parent for target in targets}:
         remove_leftovers(folder)
     _claimed.update(map(_place, targets))
@@ -113,9 +118,11 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
     """Let `write` fill a temporary file in the same folder, then move it into place.
 
     Raises:
-        CrissCrossError: the folder cannot be written, or the disk is full; an older file at `path` is untouched.
+        CrissCrossError: the folder cannot be written, the disk is full, or a folder, pipe or device is in the way; an
+            older file at `path` is untouched.
     """
     path = Path(path)
+    _check_ordinary(path)
     temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +146,13 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 text atomically; half characters, which some file names hold, become question marks."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
+
+
+def _check_ordinary(path: Path) -> None:
+    """Refuse to put a file in the place of /dev/null and its like."""
+    # These two answer no where a name is too long.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise CrissCrossError(f"{path}: cannot be written: it is a folder, pipe or device; name an ordinary file")
 
 
 def temporary_path(path: Path, process: int | None = None) -> Path:

@@ -195,7 +195,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from crisscross.progress import Progress
 
     score = SCORE if arguments.score is None else arguments.score
-    pictures = find_pictures(arguments.paths, arguments.out)
+    pictures = find_pictures(arguments.paths, arguments.out, KINDS)
     targets = [*outputs(pictures, arguments.out, KINDS), arguments.out / LIST]
     claim(targets, pictures, arguments.force)
     import torch

@@ -168,7 +168,8 @@ _TAG = "tag:yaml.org,2002:"
 for _kind, _pattern, _first in (
     ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", [*"yYnNtTfFoO"]),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", [*"-+0123456789"]),
+    # A sign that says nothing is part of a name: a number would be written without it.
+    ("int", r"0|-?[1-9][0-9]*", [*"-0123456789"]),
     (
         "float",
         r"(?:[-+]?[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",

@@ -30,8 +30,13 @@ class Labelled:
     error: str | None = None
 
 
-def find_pictures(paths: Iterable[str | os.PathLike[str]], out: Path | None = None) -> dict[Path, Path]:
-    """Pictures of files and folders (searched through, but for `out`) -> where their outputs go, without suffix.
+def find_pictures(
+    paths: Iterable[str | os.PathLike[str]], out: Path | None = None, kinds: Sequence[str] = KINDS
+) -> dict[Path, Path]:
+    """Pictures of files and folders -> where their outputs go, without suffix.
+
+    Folders are searched through, but for `out` in them; where `out` is such a folder or lies above it, but for the
+    folders of `kinds` in `out`.
 
     Raises:
         CrissCrossError: a missing path, a folder without pictures, or two pictures whose outputs would be one file.
@@ -39,7 +44,8 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]], out: Path | None = No
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = [entry for entry in pictures_in(path, deep=True) if not _within(entry, out)]
+            skipped = _skipped(path.resolve(), out.resolve(), kinds) if out is not None else set()
+            inside = [entry for entry in pictures_in(path, deep=True) if skipped.isdisjoint(entry.resolve().parents)]
             if not inside:
                 raise CrissCrossError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
             found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}
@@ -64,8 +70,13 @@ def outputs(pictures: Mapping[Path, Path], out: Path, kinds: Sequence[str] = KIN
     return [output_path(out, f"{kind}/{target}.png") for target in pictures.values() for kind in kinds]
 
 
-def _within(path: Path, folder: Path | None) -> bool:
-    return folder is not None and folder.resolve() in path.resolve().parents
+def _skipped(folder: Path, out: Path, kinds: Sequence[str]) -> set[Path]:
+    """Folders of outputs below one that is searched."""
+    return {
+        place
+        for place in ([out] if folder in out.parents else [out / kind for kind in kinds])
+        if folder in place.parents
+    }
 
 
 def predict_files(

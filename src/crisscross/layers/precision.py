@@ -1,7 +1,9 @@
 """What numbers a GPU multiplies: float32 or its short form TF32, and half precision where it has circuits for it."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,22 +18,61 @@ NATIVE = (8, 0)
 def float32_products(tf32: bool) -> Iterator[None]:
     """Inside, GPUs round the inputs of float32 matrix products and convolutions to TF32 (10 bits), or neither of both.
 
-    torch's own default is TF32 for convolutions alone. The setting is the process's; afterwards it is as before.
+    torch's own default is TF32 for convolutions alone. The setting is the process's: of several threads, or of one
+    inside another, the last one to come decides, and after all of them it is as before.
     """
-    matmul: Any = torch.backends.cuda.matmul
-    cudnn: Any = torch.backends.cudnn
-    # torch has two names for each setting, and refuses to tell one that contradicts the other.
-    settings: tuple[tuple[Any, Any], ...] = (matmul, matmul), (cudnn, cudnn.conv)
-    former = [setting.fp32_precision for _, setting in settings]
+    products, several = ("high", "tf32") if tf32 else ("highest", "ieee")
+    own = _Setting(products, tf32, (several,) * len(_settings()))
+    with _LOCK:
+        # At the bottom what was before.
+        _INSIDE[:] = [*(_INSIDE or [_present()]), own]
+        _settle(own)
     try:
-        for older, setting in settings:
-            older.allow_tf32 = tf32
-            setting.fp32_precision = "tf32" if tf32 else "ieee"
         yield
     finally:
-        for (older, setting), value in zip(settings, former, strict=True):
-            older.allow_tf32 = value == "tf32"
-            setting.fp32_precision = value
+        with _LOCK:
+            _INSIDE[:] = [other for other in _INSIDE if other is not own]
+            _settle(_INSIDE[-1])
+            if len(_INSIDE) == 1:
+                _INSIDE.clear()
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """By the older names: of products, of cuDNN; and by the newer ones, in the order of `_settings`."""
+
+    products: str
+    convolutions: bool
+    values: tuple[str, ...]
+
+
+_INSIDE: list[_Setting] = []
+_LOCK = threading.Lock()
+
+
+def _present() -> _Setting:
+    values = tuple(setting.fp32_precision for setting in _settings())
+    try:
+        products = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # Somebody has set them by both of torch's names: the newer one counts.
+        products = "high" if values[0] == "tf32" else "highest"
+    return _Setting(products, "tf32" in values[2:], values)
+
+
+def _settle(wanted: _Setting) -> None:
+    """Set all by the older names, then by the newer ones: torch refuses to tell one that contradicts the other."""
+    products, convolutions, values = wanted.products, wanted.convolutions, wanted.values
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = convolutions
+    for setting, value in zip(_settings(), values, strict=True):
+        setting.fp32_precision = value
+
+
+def _settings() -> tuple[Any, ...]:
+    """Of products, then of cuDNN. The older name of the first two is one."""
+    backends: Any = torch.backends
+    return backends.cuda.matmul, backends.mkldnn.matmul, backends.cudnn.conv, backends.cudnn.rnn
 
 
 def check_precision(precision: str, device: torch.device, key: str = "train.precision") -> None:

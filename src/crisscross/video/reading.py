@@ -28,6 +28,8 @@ VIDEO_SUFFIXES = (
     ".ogv",
     ".3gp",
 )
+# What such files hold. FFmpeg knows more formats, among them lists of other files and addresses, which it would open.
+CONTAINERS = ("mov", "matroska", "avi", "mpeg", "mpegvideo", "mpegts", "asf", "flv", "ogg")
 # Frames a second that are assumed where a file tells none.
 USUAL_RATE = 25
 # What FFmpeg numbers these: a YUV matrix that is not told, and the transfer curves of high dynamic range.
@@ -54,6 +56,11 @@ def pyav() -> Any:
         raise CrissCrossError(f"video files need PyAV: pip install 'crisscross-seg[video]' ({error})") from error
     av.logging.set_level(None)
     return av
+
+
+def file_address(path: Path) -> str:
+    """A path as FFmpeg takes it for a file: what stands before a colon it takes for the name of a protocol."""
+    return f"file:{path}"
 
 
 class VideoFrame(NamedTuple):
@@ -132,13 +139,14 @@ class VideoReader:
             raise CrissCrossError(f"{self.path}: no such file")
         if self.path.stat().st_size == 0:
             raise CrissCrossError(f"{self.path}: empty file (0 bytes)")
+        options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
         try:
             # Titles and the like are in whatever encoding their writer used.
-            return self.av.open(str(self.path), metadata_errors="replace")
+            return self.av.open(file_address(self.path), options=options, metadata_errors="replace")
         except (self.av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise CrissCrossError(
-                f"{self.path}: not a readable video: {reason}; it is of another kind or truncated"
+                f"{self.path}: not a readable video ({reason}): it is truncated, or none of {', '.join(CONTAINERS)}"
             ) from error
 
     def _video_stream(self) -> Any:

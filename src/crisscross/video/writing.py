@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from crisscross.errors import CrissCrossError
-from crisscross.video.reading import VideoFrame, pyav
+from crisscross.video.reading import VideoFrame, file_address, pyav
 
 # Suffix -> container, codec and its settings. Containers that keep no times of single frames (.avi) are left out.
 # H.264 goes without frames that look ahead: the file then holds the times as they are, without shifts.
@@ -52,7 +52,7 @@ class VideoWriter:
     def __init__(self, path: Path, suffix: str, time_base: Fraction, rate: Fraction) -> None:
         self.av, self.time_base = pyav(), time_base
         container, (codec, self.options) = OUTPUT_SUFFIXES[suffix.lower()]
-        self.container = self.av.open(str(path), "w", format=container)
+        self.container = self.av.open(file_address(path), "w", format=container)
         self.stream = self.container.add_stream(codec, rate=rate, options=dict(self.options))
         self.sized = False
 
