@@ -185,7 +185,7 @@ def commands(root: Path, names: list[str]) -> list[Command]:
             ],
         ),
         Command("convert", lambda out: ["convert", str(weights), str(out / "x.safetensors"), "--half"]),
-        Command("convert-folder", lambda out: ["convert", str(weights), str(out)]),
+        Command("convert-folder", lambda out: ["convert", str(weights), str(out / "network")]),
         Command("prepare", lambda out: ["data", "prepare", "camvid32", str(colors), "--out", str(out)]),
     ]
     if unknown := set(names) - {command.name for command in known}:
