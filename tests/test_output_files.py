@@ -274,6 +274,20 @@ def test_evaluate_replaces_no_masks(tmp_path, capsys, monkeypatch):
     assert below(tmp_path) == before
 
 
+def test_weights_are_inputs_even_where_this_program_wrote_them(tmp_path, capsys):
+    data, hub = write_shapes(tmp_path / "data", 2, 1), tmp_path / "hub"
+    assert main(["convert", "camvid-light", str(hub)]) == 0
+    weights, before = str(hub / "model.safetensors"), below(hub)
+    for words in (
+        ["evaluate", "camvid-light", "--weights", weights, "--data", str(data), "--name", "folder", "--split", "val"],
+        ["evaluate", str(hub), "--data", str(data), "--name", "folder", "--split", "val"],
+        ["benchmark", str(hub)],
+    ):
+        assert main([*words, "--json", weights]) == 2
+        assert "model.safetensors: is an input" in capsys.readouterr().err
+    assert below(hub) == before
+
+
 def test_notes_are_small_and_rubbish_in_them_is_left_aside(tmp_path):
     path = tmp_path / "a"
     for number in range(120):

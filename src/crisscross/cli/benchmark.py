@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import add_force, add_network, choose_device, parse_size, positive, threads
+from crisscross.cli.options import add_force, add_network, choose_device, network_files, parse_size, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     if instances.is_instance_network(arguments.network):
         raise CrissCrossError(f"{arguments.network}: benchmark measures networks for semantic segmentation alone")
     if arguments.json:
-        claim([arguments.json], force=arguments.force)
+        claim([arguments.json], network_files(arguments), arguments.force)
 
     import torch
 

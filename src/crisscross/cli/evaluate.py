@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import add_force, add_network, add_precision, computing_in, workers
+from crisscross.cli.options import add_force, add_network, add_precision, computing_in, network_files, workers
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
 
@@ -99,7 +99,7 @@ def _saver(dataset: "DataSet", split: str, arguments: argparse.Namespace) -> "Sa
     pairs = dataset.split(split)
     targets = [] if folder is None else [prediction_path(dataset, pair, folder) for pair in pairs]
     files = [file for pair in pairs for file in (pair.picture, pair.mask)]
-    claim([*targets, *filter(None, [arguments.json])], [Path(arguments.network), *files], arguments.force)
+    claim([*targets, *filter(None, [arguments.json])], [*network_files(arguments), *files], arguments.force)
     if folder is None:
         return None
     return lambda pair, labels: write_prediction(dataset, pair, labels, folder)

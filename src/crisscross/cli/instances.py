@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crisscross.cli.options import network_files
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -129,7 +130,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     }
     if is_main_process():
         targets = [*files.values(), *([arguments.json] if arguments.json else [])]
-        claim(targets, [Path(arguments.network), split.file], arguments.force)
+        claim(targets, [*network_files(arguments), split.file], arguments.force)
         for line in split.report:
             say(f"{split.name}: {line}", error=True)
     result = evaluate_instances(segmenter, split, arguments.workers)
@@ -197,7 +198,7 @@ def predict(arguments: argparse.Namespace) -> int:
     score = SCORE if arguments.score is None else arguments.score
     pictures = find_pictures(arguments.paths, arguments.out, KINDS)
     targets = [*outputs(pictures, arguments.out, KINDS), arguments.out / LIST]
-    claim(targets, pictures, arguments.force)
+    claim(targets, [*network_files(arguments), *pictures], arguments.force)
     import torch
 
     from crisscross.checkpoints.instances import load_instances

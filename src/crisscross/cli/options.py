@@ -20,6 +20,12 @@ def add_network(parser: ArgumentParser) -> None:
     add_trust(parser)
 
 
+def network_files(arguments: Namespace) -> list[Path]:
+    """What a command that names a network reads of it, for `crisscross.files.claim`."""
+    network, weights = Path(arguments.network), getattr(arguments, "weights", None)
+    return [network, *(network.iterdir() if network.is_dir() else ()), *([weights] if weights else ())]
+
+
 def add_trust(parser: ArgumentParser) -> None:
     """`--trust`: whose weights may run code."""
     parser.add_argument(

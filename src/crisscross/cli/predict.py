@@ -4,7 +4,16 @@ import argparse
 from pathlib import Path
 
 from crisscross.cli import instances, predict_video
-from crisscross.cli.options import add_force, add_network, add_precision, computing_in, count, positive, share
+from crisscross.cli.options import (
+    add_force,
+    add_network,
+    add_precision,
+    computing_in,
+    count,
+    network_files,
+    positive,
+    share,
+)
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
@@ -54,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     sides = _block_and_overlap(arguments)
     found = find_pictures(pictures, arguments.out)
     targets = outputs(found, arguments.out, KINDS[:1] if arguments.big else KINDS)
-    claim([*videos.values(), *targets], [*videos, *found], arguments.force)
+    claim([*videos.values(), *targets], [*network_files(arguments), *videos, *found], arguments.force)
     codes = []
     if videos:
         codes.append(predict_video.run(arguments, videos))
