@@ -238,6 +238,14 @@ def test_an_experiment_of_rubbish_is_one_line(tmp_path, text, reason):
     assert re.search(reason, refusal(load_experiment, tmp_path / "x.yaml"))
 
 
+def test_keys_of_several_lines_are_shown_in_one(tmp_path):
+    (tmp_path / "dataset.yaml").write_text('classes: [a, b]\n"odd\\nkey": 1\n')
+    assert "dataset.yaml: unknown key odd key; " in refusal(open_folder, tmp_path)
+    assert "unknown key odd key; " in refusal(override, Experiment(), ["odd\nkey=1"])
+    assert refusal(override, Experiment(), ["odd\nkey=[1"]).startswith("--set odd key: not valid YAML: ")
+    assert refusal(from_dict, Experiment, {"data": {"odd\nkey": 1}}).startswith("unknown key data.odd key; ")
+
+
 @pytest.mark.parametrize(
     ("key", "text", "reason"),
     [

@@ -319,6 +319,16 @@ def test_without_a_cache_folder_nothing_is_noted_and_nothing_replaced(tmp_path, 
 # --- what a kill leaves ---
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_what_an_ended_process_left_goes_though_nobody_asked_how_it_ended(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        # Ended, but still in the table of processes, as for ever in a container without an init.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        files.temporary_path(tmp_path / "a", process.pid).write_text("half")
+        files.remove_leftovers(tmp_path)
+        assert not list(tmp_path.iterdir())
+
+
 def test_a_kill_between_the_note_and_the_file_asks_for_no_force(tmp_path, monkeypatch):
     path = tmp_path / "a"
     files.claim([path])

@@ -102,6 +102,19 @@ def test_files_that_another_run_is_writing_stay(tmp_path: Path) -> None:
     assert not half.exists()
 
 
+def test_what_a_process_of_a_killed_run_leaves_meanwhile_goes_at_the_end(tmp_path: Path) -> None:
+    path, half = tmp_path / "a.png", temporary_path(tmp_path / "b.png", 4_000_000)
+
+    def make(target: Path) -> int:
+        # A process of the killed run ends only now.
+        half.write_bytes(b"half")
+        target.write_bytes(b"whole")
+        return 0
+
+    assert carry_out("test", Plan([Job(path, make)]), 1).written == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_another_folder_for_the_results(tmp_path: Path) -> None:
     write_cityscapes(tmp_path / "in", 1)
     before = files_below(tmp_path / "in")

@@ -18,5 +18,11 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
 
 
+def shown_name(name: object) -> str:
+    """A key or name as an error shows it: in one line, cut where it is long."""
+    text = " ".join(str(name).split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+
+
 class CrissCrossWarning(UserWarning):
     """Something that goes on, and that people should know. The command line prints it as one line."""

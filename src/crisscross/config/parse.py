@@ -14,7 +14,7 @@ from crisscross.config.instances import InstanceExperiment
 from crisscross.config.names import hint
 from crisscross.config.rules import one_line
 from crisscross.config.tree import Experiment
-from crisscross.errors import SHOWN, CrissCrossError, shown
+from crisscross.errors import CrissCrossError, shown, shown_name
 
 Node = TypeVar("Node")
 Tree = TypeVar("Tree", Experiment, InstanceExperiment)
@@ -105,7 +105,7 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise CrissCrossError(f"--set wants section.key=value, got {word!r}")
-        changes[key.strip()] = parse_yaml(value, f"--set {key}")
+        changes[key.strip()] = parse_yaml(value, f"--set {shown_name(key)}")
     return changes
 
 
@@ -162,7 +162,7 @@ def to_yaml(experiment: Any) -> str:
 
 
 def _unknown(key: str, known: list[str], prefix: str) -> str:
-    key = key if len(key) <= SHOWN else f"{key[:SHOWN]} ..."
+    key = shown_name(key)
     return f"unknown key {prefix}{key}; {hint(key, known, 'known here')}"
 
 

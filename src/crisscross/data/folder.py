@@ -11,7 +11,7 @@ from crisscross.data.dataset import DataSet, Pair, check_class_names, existing_f
 from crisscross.data.layout import name_key, needed_file, needed_folder, pictures_in, read_lines
 from crisscross.data.palette import default_palette
 from crisscross.data.reading import is_picture_file
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, shown_name
 
 DESCRIPTION = "dataset.yaml"
 KEYS = ["classes", "palette", "ignore", "void", "images", "masks", "splits", "video"]
@@ -60,7 +60,7 @@ def _description(path: Path) -> dict[str, Any]:
         raise CrissCrossError(f"{path}: `classes` must be a list of names")
     for key in values:
         if key not in KEYS:
-            raise CrissCrossError(f"{path}: unknown key {key}; {hint(str(key), KEYS, 'known here')}")
+            raise CrissCrossError(f"{path}: unknown key {shown_name(key)}; {hint(str(key), KEYS, 'known here')}")
     return values
 
 

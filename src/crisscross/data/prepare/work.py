@@ -60,7 +60,8 @@ def carry_out(title: str, plan: Plan, workers: int) -> Prepared:
     Raises:
         CrissCrossError: the first job that failed, or a process that was killed.
     """
-    for folder in {job.target.parent for job in plan.jobs}:
+    folders = {job.target.parent for job in plan.jobs}
+    for folder in folders:
         remove_leftovers(folder)
     todo = [job for job in plan.jobs if not job.target.is_file()]
     skipped, odd = len(plan.jobs) - len(todo), 0
@@ -69,6 +70,9 @@ def carry_out(title: str, plan: Plan, workers: int) -> Prepared:
             odd += count
             progress.update(done)
     plan.finish()
+    # Processes of a run that was killed may have ended only now.
+    for folder in folders:
+        remove_leftovers(folder)
     lines = (*plan.lines, f"{odd} {plan.odd}") if odd else plan.lines
     return Prepared(len(todo), skipped, lines)
 
