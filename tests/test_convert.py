@@ -15,6 +15,7 @@ from crisscross.checkpoints.convert import convert, save_as
 from crisscross.checkpoints.loading import by_recipe, read_source
 from crisscross.checkpoints.metadata import with_metadata
 from crisscross.checkpoints.reading import read_state_dict
+from crisscross.checkpoints.writing import write_safetensors
 from crisscross.cli import convert as cli_convert
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, differences
@@ -198,7 +199,7 @@ def test_our_writer_writes_what_the_library_would(tmp_path):
         "b\u00fcro": torch.tensor([200, 3], dtype=torch.uint8),
         **{str(dtype): torch.tensor([-3], dtype=dtype) for dtype in (torch.int32, torch.int16, torch.int8)},
     }
-    native._write(tmp_path / "ours", tensors, {"format": native.FORMAT})
+    write_safetensors(tmp_path / "ours", tensors, {"format": native.FORMAT})
     assert (tmp_path / "ours").read_bytes() == library_save(tensors, {"format": native.FORMAT})
 
 

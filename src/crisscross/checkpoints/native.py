@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crisscross.checkpoints.strangers import HEAD, stranger
+from crisscross.checkpoints.writing import TYPES, write_safetensors
 from crisscross.config import Experiment, apply_overrides, from_dict, to_dict
 from crisscross.config.documents import parse_json
 from crisscross.config.parse import Tree, flatten, task_of
@@ -31,12 +32,6 @@ OPTIMISER = "optimiser/"
 EMBEDDING = "head.embed."
 # Of a run folder, from the ones that are wanted first.
 RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
-# What weights are computed with, and what counts; and what safetensors calls it, in the order of its files.
-PLAIN = {
-    **{torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32"},
-    **{torch.bfloat16: "BF16", torch.float16: "F16", torch.int16: "I16"},
-    **{torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"},
-}
 # What the weights are called in a folder of the Hugging Face Hub.
 HUB_WEIGHTS = "model.safetensors"
 
@@ -89,9 +84,9 @@ def save(
         "experiment": json.dumps(to_dict(segmenter.experiment)),
         "facts": json.dumps(facts or {}),
     }
-    if odd := [key for key, value in tensors.items() if value.dtype not in PLAIN]:
+    if odd := [key for key, value in tensors.items() if value.dtype not in TYPES]:
         raise CrissCrossError(f"{path}: {odd[0]} is {tensors[odd[0]].dtype}, which is not stored; convert it before")
-    write_atomically(path, lambda temporary: _write(temporary, tensors, header))
+    write_atomically(path, lambda temporary: write_safetensors(temporary, tensors, header))
 
 
 def stored_tensors(
@@ -117,28 +112,6 @@ def stored_tensors(
             raise CrissCrossError(f"{path}: {key} has values too large for {dtype}; store it whole")
         tensors[key] = stored.detach().cpu().contiguous().clone()
     return tensors
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file: the length of its header, that as JSON, then the tensors, widest types first.
-
-    The library's own writer puts metadata in an order of chance, and fills a file of another name first, which stays
-    behind where the process is killed.
-    """
-    kinds = list(PLAIN)
-    order = sorted(tensors, key=lambda key: (kinds.index(tensors[key].dtype), key))
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    end = 0
-    for key in order:
-        value = tensors[key]
-        begin, end = end, end + value.nbytes
-        header[key] = {"dtype": PLAIN[value.dtype], "shape": list(value.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text = text.ljust(-(-len(text) // 8) * 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for key in order:
-            file.write(tensors[key].reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Experiment | None, dict[str, Any]]:
@@ -309,7 +282,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
             raise CrissCrossError(
                 f"{source}: {key} is sparse, quantised, complex or without content, not plain numbers"
             )
-        if value.dtype not in PLAIN:
+        if value.dtype not in TYPES:
             raise CrissCrossError(f"{source}: {key} holds {value.dtype}, not plain numbers")
         if not key.startswith(OPTIMISER) and value.is_floating_point() and not value.isfinite().all():
             raise CrissCrossError(f"{source}: {key} holds NaN or infinity: the training broke, or the file did")
