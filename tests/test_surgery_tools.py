@@ -163,7 +163,7 @@ def test_train_and_eval_reach_the_attention():
         assert all(module.training is training for module in fresh.modules())
 
 
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_exported_with_free_sizes(strict):
     network = both_ends()
     sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}

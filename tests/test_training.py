@@ -188,6 +188,7 @@ def test_a_used_folder_and_nothing_to_resume_are_refused(whole_run, dataset, tmp
         train(experiment(), dataset, tmp_path / "none", resume=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*run.json")
 @pytest.mark.parametrize("name", ["experiment.yaml", "log.csv", "best.safetensors", "run.json"])
 def test_files_that_no_training_wrote_stay(dataset, tmp_path, name):
     (tmp_path / name).write_text("mine")

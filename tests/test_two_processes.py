@@ -228,6 +228,7 @@ def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(folde
         assert all(0.45 * total < one[kind] < 0.55 * total for one in held), held
 
 
+@pytest.mark.slow
 def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, tmp_path):
     class Crash(Exception):
         pass
