@@ -176,6 +176,15 @@ def clips(ledger: Ledger, limit: float) -> None:
     ledger.add("clips", status == 0, seconds, {"table": "clips.txt"}, text if status else "")
 
 
+def network(ledger: Ledger, limit: float) -> None:
+    """A user's own measurement: the shipped network in each precision and backend."""
+    size, device = ("64x96", "cpu") if ledger.dry else ("720x960", "cuda")
+    words = ["benchmark", "camvid-light", "--size", size, "--rounds", 1 if ledger.dry else 5, "--device", device]
+    status, text, seconds = child(crisscross(*words), limit, ledger.out / "log.txt")
+    (ledger.out / "network.txt").write_text(text)
+    ledger.add("network", status == 0, seconds, {"table": "network.txt"}, text if status else "")
+
+
 def short_run(ledger: Ledger, name: str, limit: float, *words: Any) -> None:
     """Some iterations another way: they have to end with a finite loss."""
     run, count = WORK / name.replace(" ", "-"), 3 if ledger.dry else 40
@@ -241,6 +250,7 @@ STAGES: dict[str, tuple[float, float, Any]] = {
     "attention float32 mmcv,sdpa": (15, 60, lambda s, t: attention(s, "float32", t)),
     "attention float16 mmcv,sdpa": (15, 60, lambda s, t: attention(s, "float16", t)),
     "clips": (15, 60, clips),
+    "network": (15, 60, network),
     "compiled": (20, 90, lambda s, t: checked(s, "compiled", t)),
     "fp16": (20, 45, lambda s, t: short_run(s, "fp16", t, *_set(f"train.precision={'bf16' if s.dry else 'fp16'}"))),
     "train R=0": (90, 190, lambda s, t: train(s, 0, t)),

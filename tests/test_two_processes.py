@@ -23,13 +23,15 @@ from crisscross.engine.loop import freeze_unread
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.losses import create_loss
 from crisscross.models import Segmenter
 from shapes_data import experiment, write_shapes
 from two_processes import counts
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed"),
+]
 TESTS = Path(__file__).resolve().parent
 # Statistics of the stored kind and no dropout: what is left must not depend on the number of processes.
 EXPERIMENT = experiment(
@@ -149,7 +151,8 @@ def test_weights_that_no_gradient_reaches_are_found_once(words, unread):
     experiment = override(EXPERIMENT, ["data.classes=[a, b, c]", "train.batch_norm=train", *words])
     segmenter, accelerator = Segmenter(experiment), Accelerator(cpu=True)
     before = {key: value.clone() for key, value in segmenter.state_dict().items()}
-    freeze_unread(segmenter, experiment, accelerator)
+    loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
+    freeze_unread(segmenter, loss, experiment, accelerator)
     left_out = {name for name, parameter in segmenter.named_parameters() if not parameter.requires_grad}
     assert left_out == {name for name, _ in segmenter.named_parameters() if name.startswith(unread or "nothing")}
     assert all(torch.equal(value, before[key]) for key, value in segmenter.state_dict().items())

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from crisscross.config import hint, import_attribute
 from crisscross.errors import CrissCrossError
 from crisscross.layers import AbsoluteBatchNorm2d
-from crisscross.layers.survey import Told, filled_up, own_part, survey
+from crisscross.layers.survey import LARGEST_STRIDE, Told, filled_up, own_part, survey
 
 # Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
 PROBE_SIZE = 96
-LARGEST_STRIDE = 32
 # What timm raises where it cannot build a network, or not fetch its weights.
 REFUSALS = (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError, ValueError, OSError)
 

@@ -17,7 +17,7 @@ from crisscross.engine.optimiser import set_rate
 from crisscross.engine.schedule import learning_rate
 from crisscross.engine.setup import trying_convolutions
 from crisscross.errors import CrissCrossError
-from crisscross.losses import Losses, TrainingLoss, create_loss
+from crisscross.losses import Losses, TrainingLoss
 
 
 class NoPictures(CrissCrossError):
@@ -227,7 +227,7 @@ def _clear_errors(batch: Batch) -> Iterator[None]:
         raise
 
 
-def freeze_unread(network: nn.Module, experiment: Experiment, accelerator: Accelerator) -> None:
+def freeze_unread(network: nn.Module, loss: TrainingLoss, experiment: Experiment, accelerator: Accelerator) -> None:
     """Freeze the weights that no gradient reaches: outputs that no loss reads, and what no output comes from.
 
     Of several processes each waits for the gradient of every weight that is not frozen, and torch gives up when one
@@ -245,13 +245,9 @@ def freeze_unread(network: nn.Module, experiment: Experiment, accelerator: Accel
     pictures = torch.zeros(samples * max(model.frames, 1), 3, *size)
     labels = torch.zeros(samples * labelled, *size, dtype=torch.uint8)
     batch = Batch(pictures, labels, [], frozenset({0})).to(accelerator.device)
-    loss = create_loss(experiment.loss, experiment.data.ignore, model.align_corners)
     former = [buffer.clone() for buffer in network.buffers()]
     network.train()
-    with _clear_errors(batch):
-        with accelerator.autocast():
-            logits = network(batch.pictures.contiguous(memory_format=torch.channels_last), coarse=True)
-        loss(logits.main, logits.aux, batch.labels, logits.embedding, logits.edges).total.backward()
+    _one_pass(network, batch, loss, accelerator, accumulate=1)
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

@@ -145,7 +145,7 @@ class _Run:
         if self.sharded:
             shard(self.segmenter, self.accelerator.device)
         elif self.accelerator.num_processes > 1:
-            freeze_unread(self.segmenter, self.experiment, self.accelerator)
+            freeze_unread(self.segmenter, self.loss, self.experiment, self.accelerator)
         self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
         self.average = WeightAverage(self.segmenter, train.ema) if train.ema else None
         # Before any state is loaded: preparing would move AdamW's step counts to the device.

@@ -8,14 +8,14 @@ another, the mean over overlapping windows, cutting off a filling, and mirroring
 entries a line.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from crisscross.layers.precision import float32_products
 
 # Axes that are kept: those of multi-scale + flip at a few sizes.
 KEPT = 64
@@ -121,7 +121,7 @@ def apply(coarse: Tensor, rows: Band, columns: Band) -> Tensor:
     inputs = coarse.index_select(1, rows.source).index_select(2, columns.source)
     if rows.matrix is None or columns.matrix is None:
         return _summed(_summed(inputs, columns, 2), rows, 1)
-    with _full_products():
+    with float32_products(tf32=False):
         wide = inputs.flatten(0, 1) @ columns.matrix.T
         return rows.matrix @ wide.view(len(coarse), len(rows.source), -1)
 
@@ -132,17 +132,6 @@ def _summed(inputs: Tensor, band: Band, axis: int) -> Tensor:
     for s in range(1, band.place.shape[1]):
         total.addcmul_(inputs.index_select(axis, band.place[:, s]), weight[:, s])
     return total
-
-
-@contextmanager
-def _full_products() -> Iterator[None]:
-    """Inside, products on a CPU are of float32, too, whatever `torch.set_float32_matmul_precision` was told."""
-    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    former, setting.fp32_precision = setting.fp32_precision, "ieee"
-    try:
-        yield
-    finally:
-        setting.fp32_precision = former
 
 
 class Cells(NamedTuple):
