@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 def stop_at(words: list[str]) -> int:
     """`crisscross train WORDS...`, with Ctrl-C after an iteration."""
     from crisscross.cli import main
-    from crisscross.engine.journal import Journal
+    from crisscross.engine.run.journal import Journal
 
     last, former = int(words[0]), Journal.step
 

@@ -16,11 +16,11 @@ from torchvision.tv_tensors import Image, Mask
 
 from crisscross import zoo
 from crisscross.data import open_dataset
-from crisscross.data.distortion import photometric_distortion
-from crisscross.data.loader import TrainingSamples
-from crisscross.data.preprocess import normalise
-from crisscross.data.reading import read_pair
-from crisscross.data.transforms import random_crop, random_flip, random_resize
+from crisscross.data.files.reading import read_pair
+from crisscross.data.samples.distortion import photometric_distortion
+from crisscross.data.samples.loader import TrainingSamples
+from crisscross.data.samples.preprocess import normalise
+from crisscross.data.samples.transforms import random_crop, random_flip, random_resize
 
 
 def main() -> None:

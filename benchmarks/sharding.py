@@ -17,7 +17,7 @@ from torch import Tensor
 
 from crisscross import zoo
 from crisscross.config import Experiment, override
-from crisscross.engine.optimiser import create_optimiser
+from crisscross.engine.optimizer import create_optimiser
 from crisscross.engine.shard import local, shard
 from crisscross.models import Segmenter
 

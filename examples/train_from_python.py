@@ -11,7 +11,7 @@ import crisscross
 from crisscross import zoo
 from crisscross.config import override
 from crisscross.data.scenes import write_scenes
-from crisscross.engine.evaluate import evaluate
+from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.engine.train import train
 
 

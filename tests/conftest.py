@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crisscross import files
-from crisscross.layers import WinogradConv2d
+from crisscross.speed.winograd import WinogradConv2d
 
 
 def pytest_configure():

@@ -30,7 +30,7 @@ from crisscross.checkpoints import native
 from crisscross.cli import main
 from crisscross.config import to_yaml
 from crisscross.config.documents import read_json
-from crisscross.engine.log import read_log
+from crisscross.engine.run.log import read_log
 from published_data import write_camvid32
 from shapes_data import experiment, write_shapes
 

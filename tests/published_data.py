@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crisscross.data import ade20k, camvid32, cityscapes, coco_stuff, lip, voc
 from crisscross.data.palette import voc_palette
+from crisscross.data.sets import ade20k, camvid32, cityscapes, coco_stuff, lip, voc
 
 # The rows of every mask that count nowhere.
 IGNORED_ROWS = 3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crisscross.data.reading import read_header, read_mask, read_picture
+from crisscross.data.files.reading import read_header, read_mask, read_picture
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from image_files import bmp, exif, png, png_chunk, tiff, write
 

@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 from crisscross import Segmenter
-from crisscross.backbones import Backbone, create_backbone, load_backbone_weights
 from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.errors import CrissCrossError
+from crisscross.models.backbones import Backbone, create_backbone, load_backbone_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

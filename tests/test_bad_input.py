@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 import crisscross
-from crisscross.backbones import create_backbone
 from crisscross.checkpoints.reading import read_state_dict
 from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import open_dataset
-from crisscross.engine.predict import find_pictures
+from crisscross.engine.semantic.predict import find_pictures
 from crisscross.errors import CrissCrossError
+from crisscross.models.backbones import create_backbone
 
 TINY = {
     "model.backbone": "test_resnet",

@@ -17,7 +17,7 @@ from crisscross.data import open_folder
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.layers import CrissCrossAttention
-from crisscross.losses import places
+from crisscross.losses import upsampling as places
 from crisscross.models import Segmenter
 from small_data import write_folder
 

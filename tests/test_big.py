@@ -12,9 +12,9 @@ import crisscross
 from crisscross import inference
 from crisscross.cli import main
 from crisscross.data import open_folder
-from crisscross.data.cache import DiskCache
-from crisscross.data.reading import open_array
-from crisscross.engine import predict
+from crisscross.data.files.cache import DiskCache
+from crisscross.data.files.reading import open_array
+from crisscross.engine.semantic import predict
 from crisscross.errors import CrissCrossError
 from image_files import png_chunk, write
 from small_data import write_folder

@@ -13,10 +13,10 @@ from PIL import Image
 
 from crisscross.checkpoints import native
 from crisscross.data import DataSet, open_folder
-from crisscross.data import cache as caches
-from crisscross.data.cache import DiskCache, open_cache
-from crisscross.data.loader import TrainingSamples
-from crisscross.data.reading import read_pair
+from crisscross.data.files import cache as caches
+from crisscross.data.files.cache import DiskCache, open_cache
+from crisscross.data.files.reading import read_pair
+from crisscross.data.samples.loader import TrainingSamples
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
@@ -117,7 +117,7 @@ def test_a_killed_worker_is_one_line_and_the_run_is_saved(dataset, tmp_path):
     assert time.monotonic() - began < 60 and "\n" not in str(caught.value)
     saved = native.read(out / "last.safetensors")[2]["position"]["iteration"]
     assert 2 <= saved < 200 and f"is saved at iteration {saved}, continue with --resume" in str(caught.value)
-    from crisscross.engine.log import read_log
+    from crisscross.engine.run.log import read_log
 
     assert [entry["iteration"] for entry in read_log(out)][-1] == saved
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from crisscross.data import open_camvid, open_dataset
-from crisscross.data.camvid import CLASSES, PALETTE, VOID
-from crisscross.data.reading import read_pair
+from crisscross.data.files.reading import read_pair
+from crisscross.data.sets.camvid import CLASSES, PALETTE, VOID
 from crisscross.errors import CrissCrossError
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "camvid"

@@ -9,9 +9,9 @@ from PIL import Image
 
 from crisscross.config import Experiment, from_dict, override
 from crisscross.data import open_folder
-from crisscross.engine.balance import median_frequency_weights
-from crisscross.engine.log import read_log
-from crisscross.engine.state import stored_experiment
+from crisscross.engine.run.log import read_log
+from crisscross.engine.run.state import stored_experiment
+from crisscross.engine.semantic.class_weights import median_frequency_weights
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 

@@ -10,9 +10,9 @@ import torch
 from clips_data import write_videos
 from crisscross.config import Experiment, override
 from crisscross.data import DataSet, Pair, open_camvid, open_dataset, open_folder
-from crisscross.data.clips import ClipSamples, frame_of, runs, training_clips, training_samples, windows
-from crisscross.data.loader import TrainingSamples, training_batches
-from crisscross.data.reading import read_pair
+from crisscross.data.files.reading import read_pair
+from crisscross.data.samples.clips import ClipSamples, frame_of, runs, training_clips, training_samples, windows
+from crisscross.data.samples.loader import TrainingSamples, training_batches
 from crisscross.errors import CrissCrossError
 from crisscross.metrics import StableCounts
 

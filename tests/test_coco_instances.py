@@ -9,8 +9,8 @@ from PIL import Image
 
 from crisscross.config import InstanceExperiment, from_dict
 from crisscross.data.coco_instances import open_coco_instances
-from crisscross.data.coco_masks import check_text, checked, decode, encode
 from crisscross.data.coco_samples import InstanceSamples, mirrored, target_of, whole_pictures
+from crisscross.data.files.coco_masks import check_text, checked, decode, encode
 from crisscross.errors import CrissCrossError
 from instances_data import CATEGORIES, HEIGHT, WIDTH, annotation, bar, disc, run_lengths, tree_of, write_coco
 

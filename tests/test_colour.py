@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crisscross.data.colour import colourise, overlay
+from crisscross.data.color import colourise, overlay
 
 PALETTE = [(255, 0, 0), (0, 100, 200)]
 

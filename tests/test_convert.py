@@ -10,16 +10,18 @@ from safetensors.torch import save as library_save
 from safetensors.torch import save_file
 
 import crisscross
-from crisscross.checkpoints import mmseg, native, publishers
+from crisscross.checkpoints import native
 from crisscross.checkpoints.convert import convert, save_as
 from crisscross.checkpoints.loading import by_recipe, read_source
-from crisscross.checkpoints.metadata import with_metadata
+from crisscross.checkpoints.publishers import mmseg
+from crisscross.checkpoints.publishers import table as publishers
+from crisscross.checkpoints.publishers.metadata import with_metadata
 from crisscross.checkpoints.reading import read_state_dict
 from crisscross.checkpoints.writing import write_safetensors
 from crisscross.cli import convert as cli_convert
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, differences
-from crisscross.data import camvid
+from crisscross.data.sets import camvid
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.zoo import RECIPES, known_classes
 from forward_passes import filled

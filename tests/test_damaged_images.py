@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from crisscross.data.check import check, quick_check
-from crisscross.data.decoding import MOST_PIXELS
-from crisscross.data.folder import open_folder
-from crisscross.data.reading import read_header, read_mask, read_picture
-from crisscross.engine.predict import find_pictures
+from crisscross.data.check.checks import check, quick_check
+from crisscross.data.files.decoding import MOST_PIXELS
+from crisscross.data.files.reading import read_header, read_mask, read_picture
+from crisscross.data.sets.folder import open_folder
+from crisscross.engine.semantic.predict import find_pictures
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from image_files import png, png_chunk, tiff, write
 from small_data import draw_labels, draw_picture, write_folder

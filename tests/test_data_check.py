@@ -13,7 +13,7 @@ from PIL import Image
 
 from crisscross.cli import data as command
 from crisscross.data import DataSet, open_folder
-from crisscross.data.check import CheckReport, check, quick_check, write_share_picture
+from crisscross.data.check.checks import CheckReport, check, quick_check, write_share_picture
 from crisscross.errors import CrissCrossError
 from small_data import CLASSES, HEIGHT, WIDTH, draw_labels, draw_picture, write_folder
 

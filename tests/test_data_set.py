@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from crisscross.data import DataSet, Pair
-from crisscross.data.cache import open_cache
-from crisscross.data.check import check, quick_check
+from crisscross.data.check.checks import check, quick_check
+from crisscross.data.files.cache import open_cache
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
 ROOT = Path("somewhere")

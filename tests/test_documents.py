@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 import crisscross
 from crisscross.checkpoints import native
-from crisscross.checkpoints.metadata import with_classes, with_metadata
+from crisscross.checkpoints.publishers.metadata import with_classes, with_metadata
 from crisscross.config import Experiment, apply_overrides, from_dict, load_experiment, override
 from crisscross.config.documents import DEPTH, DIGITS, parse_json, parse_yaml, read_json, read_text, read_yaml
 from crisscross.data import open_folder
-from crisscross.engine.log import RunLog, read_log
-from crisscross.engine.record import read_record
+from crisscross.engine.run.log import RunLog, read_log
+from crisscross.engine.run.record import read_record
 from crisscross.errors import CrissCrossError
 from fuzzing import read_or_refused, tries
 

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from crisscross.checkpoints import download
-from crisscross.checkpoints.download import fetch
+from crisscross.checkpoints.hub import download
+from crisscross.checkpoints.hub.download import fetch
 from crisscross.errors import CrissCrossError
 
 CONTENT = bytes(range(256)) * 20_000

@@ -20,12 +20,13 @@ import crisscross
 from crisscross.cli import main
 from crisscross.cli.evaluate import published_row
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
-from crisscross.data import DataSet, loader, open_folder
-from crisscross.data.camvid import CLASSES as CAMVID
+from crisscross.data import DataSet, open_folder
 from crisscross.data.palette import default_palette
-from crisscross.engine import evaluate as room
-from crisscross.engine.evaluate import WAITING, Evaluation, check_classes, evaluate
-from crisscross.engine.labelling import labelled_pairs
+from crisscross.data.samples import loader
+from crisscross.data.sets.camvid import CLASSES as CAMVID
+from crisscross.engine.semantic import evaluate as room
+from crisscross.engine.semantic.evaluate import WAITING, Evaluation, check_classes, evaluate
+from crisscross.engine.semantic.labelling import labelled_pairs
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.metrics import ConfusionMatrix, scores
@@ -113,7 +114,7 @@ def test_several_processes_count_every_picture_once(segmenter, dataset, monkeypa
         state = types.SimpleNamespace(
             process_index=index, num_processes=2, is_main_process=index == 0, device=torch.device("cpu")
         )
-        monkeypatch.setattr("crisscross.engine.evaluate.PartialState", lambda state=state: state)
+        monkeypatch.setattr("crisscross.engine.semantic.evaluate.PartialState", lambda state=state: state)
         parts.append(evaluate(segmenter, dataset, "val").counts)
     assert all(part.sum() > 0 for part in parts)
     assert torch.equal(parts[0] + parts[1], alone)
@@ -339,10 +340,10 @@ def test_the_shipped_network_from_the_command_line(tmp_path, capsys, monkeypatch
         written.append((dataset.name, pair.name))
         return path
 
-    module = types.ModuleType("crisscross.data.submission")
+    module = types.ModuleType("crisscross.data.sets.submission")
     module.write_prediction = write_prediction
     module.prediction_path = lambda dataset, pair, folder: folder / f"{pair.name}.png"
-    monkeypatch.setitem(sys.modules, "crisscross.data.submission", module)
+    monkeypatch.setitem(sys.modules, "crisscross.data.sets.submission", module)
     data, out, facts = draw_camvid(tmp_path / "camvid"), tmp_path / "out", tmp_path / "facts.json"
     words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--json", str(facts)]
     assert main([*words, "--save-predictions", str(out)]) == 0

@@ -20,9 +20,9 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 FLOORS: dict[int, tuple[str, ...]] = {
     6: ("cli", "app"),
     5: ("engine", "export", "measurement", "report"),
-    4: ("checkpoints", "rewrite", "video"),
+    4: ("checkpoints", "speed", "video"),
     3: ("models", "zoo"),
-    2: ("backbones", "heads", "data", "losses", "metrics", "inference", "surgery"),
+    2: ("data", "losses", "metrics", "inference", "surgery"),
     1: ("layers", "config", "files", "progress"),
     0: ("ops", "errors", "terminal"),
 }
@@ -142,7 +142,7 @@ def test_the_door_opens_rooms_only_when_asked() -> None:
         ("ops", "from crisscross.layers.attention import CrissCrossAttention", "floor 1"),
         ("ops", "import crisscross.errors", "floor 0"),
         ("layers", "from crisscross.config import ModelConfig", "floor 1"),
-        ("heads", "def build():\n    from crisscross.engine import train", "floor 5"),
+        ("surgery", "def build():\n    from crisscross.engine import train", "floor 5"),
         ("layers", "from crisscross import models", "floor 3"),
         ("data", "if TYPE_CHECKING:\n    from crisscross.metrics import Scores", "floor 2"),
         ("zoo", "import importlib\nimportlib.import_module('crisscross.checkpoints')", "floor 4"),
@@ -163,7 +163,7 @@ def test_the_checker_catches(room: str, source: str, word: str) -> None:
     ("room", "source"),
     [
         ("ops", "import torch\nfrom crisscross.ops.reference import criss_cross_attention"),
-        ("heads", "from crisscross.layers import CrissCrossAttention\nfrom crisscross.errors import ConfigError"),
+        ("surgery", "from crisscross.layers import CrissCrossAttention\nfrom crisscross.errors import ConfigError"),
         ("cli", "from crisscross import engine, zoo\nfrom crisscross import __version__"),
         ("data", "import crisscross_other\nfrom torchvision.transforms import v2"),
     ],

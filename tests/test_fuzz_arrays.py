@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crisscross.data import open_folder
-from crisscross.data.cache import DiskCache
-from crisscross.data.camvid32 import CLASSES, PALETTE, open_camvid32, read_colour_table
+from crisscross.data.files.cache import DiskCache
+from crisscross.data.files.reading import read_mask
 from crisscross.data.prepare.voc import from_mat
-from crisscross.data.reading import read_mask
-from crisscross.engine.predict import predict_big_files
+from crisscross.data.sets.camvid32 import CLASSES, PALETTE, open_camvid32, read_colour_table
+from crisscross.engine.semantic.predict import predict_big_files
 from crisscross.models import Segmenter
 from fuzzing import edited, edits, read_or_refused, tries
 from shapes_data import experiment

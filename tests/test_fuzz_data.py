@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from crisscross.data import DataSet, open_folder
 from crisscross.data.coco_check import check_split
 from crisscross.data.coco_instances import InstanceSplit, open_coco_instances
-from crisscross.data.coco_masks import decode
 from crisscross.data.coco_samples import target_of
-from crisscross.data.layout import name_key
+from crisscross.data.files.coco_masks import decode
+from crisscross.data.files.folders import name_key
+from crisscross.data.files.reading import label_table
 from crisscross.data.prepare.coco_stuff import coco_stuff_jobs
-from crisscross.data.reading import label_table
 from fuzzing import read_or_refused, tries
 from instances_data import tree_of, write_coco
 from small_data import write_folder

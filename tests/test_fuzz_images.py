@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from crisscross.data import decoding
-from crisscross.data.reading import read_header, read_mask, read_picture
+from crisscross.data.files import decoding
+from crisscross.data.files.reading import read_header, read_mask, read_picture
 from fuzzing import read_or_refused, tries
 from image_files import bmp, exif, png, png_chunk, tiff
 from small_data import draw_labels, draw_picture

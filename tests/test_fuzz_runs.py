@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from crisscross.cli.report import read_run
 from crisscross.config import to_yaml
 from crisscross.config.documents import parse_yaml
-from crisscross.engine.log import RunLog, read_log
+from crisscross.engine.run.log import RunLog, read_log
 from crisscross.report.comparison import by_class, differing, overview, write_comparison
 from fuzzing import edited, edits, read_or_refused, tries
 from shapes_data import experiment

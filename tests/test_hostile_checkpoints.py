@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 import crisscross
 from crisscross import models
-from crisscross.checkpoints import instances, loading, native, scanning
+from crisscross.checkpoints import instances, loading, native
+from crisscross.checkpoints import safe_pickle as scanning
 from crisscross.checkpoints.reading import read_content, read_state_dict
 from crisscross.errors import CrissCrossError
 from crisscross.models.instances import InstanceSegmenter

@@ -6,7 +6,7 @@ import torch
 
 from crisscross import inference
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
-from crisscross.data.preprocess import fit_size, normalise, resize_to_scale
+from crisscross.data.samples.preprocess import fit_size, normalise, resize_to_scale
 from crisscross.layers.modes import evaluating
 from crisscross.models import Segmenter
 

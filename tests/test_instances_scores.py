@@ -8,7 +8,7 @@ import torch
 
 from crisscross.config import InstanceExperiment, override
 from crisscross.data.coco_instances import open_coco_instances
-from crisscross.data.coco_masks import decode, encode
+from crisscross.data.files.coco_masks import decode, encode
 from crisscross.engine.instances.draw import draw, instance_colour, outline
 from crisscross.engine.instances.evaluate import as_coco, average_precision, coco_results, evaluate_instances
 from crisscross.errors import CrissCrossError

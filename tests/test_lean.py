@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from benchmarks.compare.kept import kept_for_backward
 from crisscross.config import Experiment, from_dict
-from crisscross.layers import AbsoluteBatchNorm2d, rebuild
-from crisscross.layers.lean import make_lean
+from crisscross.layers import AbsoluteBatchNorm2d
 from crisscross.models import Segmenter
+from crisscross.speed import rebuild
+from crisscross.speed.lean import make_lean
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

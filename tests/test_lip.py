@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from crisscross.cli import main
-from crisscross.data.lip import CLASSES, PALETTE
-from crisscross.engine.log import read_log
+from crisscross.data.sets.lip import CLASSES, PALETTE
+from crisscross.engine.run.log import read_log
 from crisscross.zoo.lip import LIP
 from published_data import save, write_lip
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from crisscross.config import Experiment, apply_overrides
-from crisscross.data import DataSet, open_files, open_folder
-from crisscross.data.loader import Batch, EvaluationSamples, TrainingSamples, seed_for, training_batches
+from crisscross.data import DataSet, open_folder
+from crisscross.data.files import open_files
+from crisscross.data.samples.loader import Batch, EvaluationSamples, TrainingSamples, seed_for, training_batches
 from crisscross.errors import CrissCrossError
 from shapes_data import EXPERIMENT, write_shapes
 from small_data import write_folder

@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from crisscross.config import Experiment, LossConfig, OhemConfig, override
 from crisscross.config.loss import TERMS
-from crisscross.losses import create_loss, cross_entropy, ohem, pictures, places
+from crisscross.losses import create_loss, cross_entropy, ohem, pictures
+from crisscross.losses import upsampling as places
 from crisscross.measurement.memory import peak_memory
 
 IGNORE = 255

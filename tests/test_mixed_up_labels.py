@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from crisscross.cli import main
-from crisscross.data import DataSet, camvid32, open_dataset, voc
-from crisscross.data.check import check, quick_check
-from crisscross.data.colour import colourise, labels_of_colours
+from crisscross.data import DataSet, open_dataset
+from crisscross.data.check.checks import check, quick_check
+from crisscross.data.color import colourise, labels_of_colours
+from crisscross.data.files.reading import read_mask, read_pair
 from crisscross.data.palette import default_palette
-from crisscross.data.reading import read_mask, read_pair
+from crisscross.data.sets import camvid32, voc
 from crisscross.errors import CrissCrossError
 from published_data import save, write_ade20k, write_camvid32, write_cityscapes, write_coco_stuff, write_lip
 from published_data import write_voc2012aug as write_voc

@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional
 
 import crisscross
-from crisscross.checkpoints import mmseg, native
+from crisscross.checkpoints import native
+from crisscross.checkpoints.publishers import mmseg
 from crisscross.config import ModelConfig
 from crisscross.errors import CrissCrossError
 from crisscross.models import Segmenter

@@ -10,11 +10,11 @@ from torch import nn
 
 import crisscross
 from crisscross import CrissCrossError, Experiment
-from crisscross.backbones import create_backbone, load_backbone_weights
 from crisscross.checkpoints.backbone import efficientnet_lite_to_timm
 from crisscross.config import DataConfig, ModelConfig, override
-from crisscross.heads import AuxiliaryHead, CrissCrossHead
 from crisscross.models import Logits, Segmenter
+from crisscross.models.backbones import create_backbone, load_backbone_weights
+from crisscross.models.heads import AuxiliaryHead, CrissCrossHead
 
 NAMES = tuple(f"class {index}" for index in range(19))
 

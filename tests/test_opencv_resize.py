@@ -12,9 +12,10 @@ from torchvision.transforms.v2 import functional as moves
 from torchvision.tv_tensors import Image, Mask
 
 from crisscross.config import AugmentConfig, Experiment, override
-from crisscross.data import open_folder, opencv_resize
-from crisscross.data.loader import TrainingSamples, training_batches
-from crisscross.data.opencv_resize import (
+from crisscross.data import open_folder
+from crisscross.data.samples import opencv_resize
+from crisscross.data.samples.loader import TrainingSamples, training_batches
+from crisscross.data.samples.opencv_resize import (
     agreeing_opencv,
     linear,
     linear_on_device,
@@ -22,8 +23,8 @@ from crisscross.data.opencv_resize import (
     nearest_on_device,
     resize,
 )
-from crisscross.data.preprocess import resize_to_scale
-from crisscross.data.transforms import random_resize
+from crisscross.data.samples.preprocess import resize_to_scale
+from crisscross.data.samples.transforms import random_resize
 from make_opencv_resizes import FILE, SIZES, draw
 from small_data import write_folder
 

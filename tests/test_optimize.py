@@ -14,9 +14,9 @@ from benchmarks.__main__ import main as run_benchmark
 from benchmarks.compare.model import measure_convolutions, measure_model
 from crisscross import CrissCrossError
 from crisscross.config import DataConfig, Experiment, ModelConfig
-from crisscross.layers import WinogradConv2d
 from crisscross.models import Segmenter
-from crisscross.rewrite import fold_batch_norms, optimize
+from crisscross.speed.rewrite import fold_batch_norms, optimize
+from crisscross.speed.winograd import WinogradConv2d
 
 
 def relative(found, expected):

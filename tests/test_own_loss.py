@@ -13,7 +13,7 @@ from torch.nn import functional
 from crisscross.config import Experiment, import_attribute, override
 from crisscross.config.loss import TERMS
 from crisscross.data import open_folder
-from crisscross.engine.log import read_log
+from crisscross.engine.run.log import read_log
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 from crisscross.losses import LossInputs, create_loss, terms

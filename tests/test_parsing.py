@@ -15,17 +15,17 @@ import crisscross
 from crisscross.checkpoints import native
 from crisscross.checkpoints.convert import save_as
 from crisscross.config import Experiment, ModelConfig, from_dict, override, to_dict
-from crisscross.data.lip import CLASSES, FLIP_PAIRS, PALETTE
-from crisscross.data.transforms import random_flip
+from crisscross.data.samples.transforms import random_flip
+from crisscross.data.sets.lip import CLASSES, FLIP_PAIRS, PALETTE
 from crisscross.errors import CrissCrossError
-from crisscross.heads import CE2PHead, CrissCrossContext, create_head
-from crisscross.layers.lean import make_lean
-from crisscross.layers.recompute import recompute_in_backward
 from crisscross.losses import create_loss, edge_labels
 from crisscross.losses.edges import edge_loss
 from crisscross.models import Logits, Segmenter
+from crisscross.models.heads import CE2PHead, CrissCrossContext, create_head
 from crisscross.ops import criss_cross_attention_reference
-from crisscross.rewrite import optimize
+from crisscross.speed.lean import make_lean
+from crisscross.speed.recompute import recompute_in_backward
+from crisscross.speed.rewrite import optimize
 from crisscross.zoo import RECIPES, recipe
 from literal_inference import multi_scale_flip
 

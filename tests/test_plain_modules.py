@@ -12,7 +12,7 @@ from torch.nn.modules import module as torch_module
 import crisscross
 from crisscross import CrissCrossAttention, CrissCrossAttention3d, criss_cross_attention, criss_cross_attention_3d
 from crisscross.layers import attention, volume
-from crisscross.layers.plain import is_plain
+from crisscross.layers.plain_modules import is_plain
 
 SIZES = {CrissCrossAttention: (2, 8, 5, 6), CrissCrossAttention3d: (1, 8, 2, 3, 4)}
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 import crisscross
 from crisscross import zoo
-from crisscross.checkpoints import mmseg
+from crisscross.checkpoints.publishers import mmseg
 from crisscross.cli import main
 from crisscross.config import to_yaml
-from crisscross.data.reading import read_picture
+from crisscross.data.files.reading import read_picture
 from crisscross.models import Segmenter
 from forward_passes import value
 from published_data import write_ade20k, write_cityscapes, write_voc2012aug

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 from crisscross.config import AugmentConfig, Experiment, apply_overrides
-from crisscross.data import OPENERS, DataSet, ade20k, camvid, camvid32, cityscapes, coco_stuff, lip, open_dataset, voc
-from crisscross.data.check import check, quick_check
-from crisscross.data.loader import TrainingSamples
+from crisscross.data import OPENERS, DataSet, open_dataset
+from crisscross.data.check.checks import check, quick_check
+from crisscross.data.files.reading import read_pair
 from crisscross.data.palette import voc_palette
-from crisscross.data.reading import read_pair
-from crisscross.data.transforms import augment
+from crisscross.data.samples.loader import TrainingSamples
+from crisscross.data.samples.transforms import augment
+from crisscross.data.sets import ade20k, camvid, camvid32, cityscapes, coco_stuff, lip, voc
 from crisscross.engine.setup import with_classes
 from crisscross.errors import CrissCrossError
 from published_data import (

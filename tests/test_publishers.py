@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 
 import crisscross
-from crisscross.checkpoints import authors, mmseg, paddleseg, publishers, sssegmentation
+from crisscross.checkpoints.publishers import authors, mmseg, paddleseg, sssegmentation
+from crisscross.checkpoints.publishers import table as publishers
 from crisscross.config import Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.models import Segmenter
 from forward_passes import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from crisscross.data import DataSet, Pair
-from crisscross.data.reading import illegal_labels, read_header, read_mask, read_pair, read_picture
+from crisscross.data.files.reading import illegal_labels, read_header, read_mask, read_pair, read_picture
 from crisscross.errors import CrissCrossError
 from small_data import draw_labels, draw_picture
 

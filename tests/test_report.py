@@ -13,7 +13,7 @@ from PIL import Image
 from crisscross.errors import CrissCrossError
 from crisscross.report import BaselineRow, Curves, PictureRow, Report, render, write_report
 from crisscross.report.charts import confusion_chart, curve_chart, percent, shares, smooth, ticks
-from crisscross.report.pictures import data_uri, error_map, shrink, wrong_pixels
+from crisscross.report.images import data_uri, error_map, shrink, wrong_pixels
 
 VOID = {"meta", "img"}
 

@@ -8,9 +8,9 @@ import pytest
 
 from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides, to_yaml
-from crisscross.engine.log import RunLog, read_log
-from crisscross.engine.record import read_record
-from crisscross.engine.state import Position, take_position
+from crisscross.engine.run.log import RunLog, read_log
+from crisscross.engine.run.record import read_record
+from crisscross.engine.run.state import Position, take_position
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.report.charts import curve_chart, ticks
 

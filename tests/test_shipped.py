@@ -7,7 +7,8 @@ import crisscross
 from crisscross import zoo
 from crisscross.checkpoints import native
 from crisscross.config import differences
-from crisscross.data import camvid, scenes
+from crisscross.data import scenes
+from crisscross.data.sets import camvid
 
 MEGABYTE = 10**6
 # What CamVid calls the classes of the drawn scenes.

@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from crisscross.config import LossConfig
 from crisscross.data import DataSet, open_folder
-from crisscross.data.loader import TrainingSamples, training_batches
+from crisscross.data.samples.loader import TrainingSamples, training_batches
 from crisscross.engine import train as training
 from crisscross.engine.loop import Numbers, check_finite, read, training_steps
-from crisscross.engine.optimiser import create_optimiser
-from crisscross.engine.seen import SeenClasses
+from crisscross.engine.optimizer import create_optimiser
+from crisscross.engine.semantic.unseen_classes import SeenClasses
 from crisscross.engine.setup import Machine, trying_convolutions
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
@@ -171,7 +171,7 @@ def test_memory_is_pinned_for_a_gpu_alone(dataset, tmp_path, monkeypatch):
         pinned.append(pin_memory)
         return original(*given, **named)
 
-    monkeypatch.setattr("crisscross.data.loader.DataLoader", loader)
+    monkeypatch.setattr("crisscross.data.samples.loader.DataLoader", loader)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     samples = TrainingSamples(dataset, dataset.split("train"), experiment())
     next(training_batches(samples, 0))

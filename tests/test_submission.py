@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from crisscross.data import open_dataset, write_prediction
-from crisscross.data.reading import read_pair
+from crisscross.data.files.reading import read_pair
 from crisscross.metrics import ConfusionMatrix
 from published_data import (
     save,

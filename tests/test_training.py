@@ -23,8 +23,8 @@ from crisscross.cli import main
 from crisscross.config import Experiment, from_dict, override
 from crisscross.data import DataSet, open_folder
 from crisscross.engine import loop
-from crisscross.engine.log import read_log
 from crisscross.engine.loop import Step
+from crisscross.engine.run.log import read_log
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
@@ -407,7 +407,7 @@ def test_evaluation_refuses_other_classes(whole_run, folder, tmp_path):
     for kind in ("images", "masks", "train.txt", "val.txt"):
         (other / kind).symlink_to(folder / kind)
     (other / "dataset.yaml").write_text("classes: [ground, disc, square, more]\n")
-    from crisscross.engine.evaluate import evaluate
+    from crisscross.engine.semantic.evaluate import evaluate
 
     with pytest.raises(CrissCrossError, match="has 4 classes, the network 3"):
         evaluate(load(whole_run), open_folder(other), "val")

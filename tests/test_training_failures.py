@@ -13,11 +13,11 @@ from crisscross.config import InstanceExperiment, LossConfig, override, to_yaml
 from crisscross.data import DataSet, open_folder
 from crisscross.data.coco_instances import open_coco_instances
 from crisscross.engine import train as training
-from crisscross.engine.evaluate import evaluate
 from crisscross.engine.instances import evaluate as instance_scores
 from crisscross.engine.instances import train as instance_training
 from crisscross.engine.instances.train import train_instances
-from crisscross.engine.log import read_log
+from crisscross.engine.run.log import read_log
+from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError

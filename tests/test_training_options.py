@@ -16,21 +16,21 @@ from torch import nn
 from crisscross.checkpoints import load, native
 from crisscross.config import OptimConfig
 from crisscross.data import DataSet, open_folder
-from crisscross.engine import evaluate as evaluation
 from crisscross.engine import train as training
 from crisscross.engine.average import WeightAverage
-from crisscross.engine.lock import LOCK, run_lock
-from crisscross.engine.log import read_log
 from crisscross.engine.norms import settle_norms
-from crisscross.engine.optimiser import create_optimiser, set_rate
-from crisscross.engine.record import git_state
+from crisscross.engine.optimizer import create_optimiser, set_rate
+from crisscross.engine.run.lock import LOCK, run_lock
+from crisscross.engine.run.log import read_log
+from crisscross.engine.run.record import git_state
+from crisscross.engine.semantic import evaluate as evaluation
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.layers import AbsoluteBatchNorm2d, ConvNormAct
-from crisscross.layers.recompute import recompute_backbone, recompute_in_backward
 from crisscross.models import Segmenter
-from crisscross.models.memory import save_memory, settle_memory
+from crisscross.speed.memory import save_memory, settle_memory
+from crisscross.speed.recompute import recompute_backbone, recompute_in_backward
 from shapes_data import experiment, write_shapes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -453,7 +453,7 @@ def test_too_many_skipped_steps_in_a_row_end_the_run(dataset, tmp_path, monkeypa
 
 
 def test_a_batch_without_a_single_label_trains_on(dataset, tmp_path, monkeypatch):
-    from crisscross.data.loader import TrainingSamples
+    from crisscross.data.samples.loader import TrainingSamples
 
     original = TrainingSamples.__getitem__
 
@@ -519,7 +519,7 @@ def test_deterministic_runs_repeat_every_bit(dataset, tmp_path):
 def test_trackers_are_checked_before_anything_is_written(dataset, tmp_path, monkeypatch):
     with pytest.raises(CrissCrossError, match="--track wanb: no such tracker; did you mean wandb"):
         train(experiment(), dataset, tmp_path / "run", Machine(track=("wanb",)))
-    monkeypatch.setattr("crisscross.engine.track.get_available_trackers", lambda: ["tensorboard"])
+    monkeypatch.setattr("crisscross.engine.run.trackers.get_available_trackers", lambda: ["tensorboard"])
     with pytest.raises(CrissCrossError, match="--track wandb needs its package: pip install wandb"):
         train(experiment(), dataset, tmp_path / "run", Machine(track=("wandb",)))
     assert not (tmp_path / "run").exists()
@@ -547,9 +547,9 @@ def test_every_number_reaches_a_tracker(dataset, tmp_path, monkeypatch):
             told.append((step, sorted(values)))
 
     # In the place of a known one: accelerate 1.10 takes no other names.
-    for module in ("crisscross.engine.track", "accelerate.tracking", "accelerate.accelerator"):
+    for module in ("crisscross.engine.run.trackers", "accelerate.tracking", "accelerate.accelerator"):
         monkeypatch.setattr(f"{module}.LOGGER_TYPE_TO_CLASS", {"aim": Tracker})
-    for module in ("crisscross.engine.track", "accelerate.tracking"):
+    for module in ("crisscross.engine.run.trackers", "accelerate.tracking"):
         monkeypatch.setattr(f"{module}.get_available_trackers", lambda: [LoggerType.AIM])
     train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(track=("aim",)))
     assert told[0]["optim.lr"] == 0.05 and told[0]["augment.crop"] == "[48, 48]"
@@ -601,7 +601,7 @@ def test_the_state_of_a_git_repository_is_told(tmp_path):
 
 def test_two_runs_in_one_folder_are_refused(dataset, tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from crisscross.engine.lock import run_lock\n"
+        "import sys, time; from pathlib import Path; from crisscross.engine.run.lock import run_lock\n"
         "with run_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     run = tmp_path / "run"
@@ -691,7 +691,7 @@ def test_what_went_wrong_is_said_and_not_that_the_table_cannot_be_written(datase
     def broken(step):
         raise CrissCrossError("the first error")
 
-    monkeypatch.setattr("crisscross.engine.log.RunLog.write_csv", full)
+    monkeypatch.setattr("crisscross.engine.run.log.RunLog.write_csv", full)
     with pytest.raises(CrissCrossError, match="the first error"):
         train(experiment("train.iterations=3"), dataset, tmp_path / "a", listener=broken)
     with pytest.raises(CrissCrossError, match="cannot be written"):

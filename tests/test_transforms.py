@@ -11,11 +11,11 @@ from torch import Generator, Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from crisscross.config import AugmentConfig
-from crisscross.data import distortion, transforms
-from crisscross.data.chance import chance, uniform, whole_number
-from crisscross.data.distortion import photometric_distortion, scale_saturation, turn_hue
-from crisscross.data.preprocess import fit_size
-from crisscross.data.transforms import (
+from crisscross.data.samples import distortion, transforms
+from crisscross.data.samples.distortion import photometric_distortion, scale_saturation, turn_hue
+from crisscross.data.samples.draws import chance, uniform, whole_number
+from crisscross.data.samples.preprocess import fit_size
+from crisscross.data.samples.transforms import (
     augment,
     pad,
     random_crop,

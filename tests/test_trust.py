@@ -21,7 +21,7 @@ from crisscross.measurement.network import network_of
 MODULE = """
 import pathlib
 pathlib.Path({witness!r}).touch()
-from crisscross.backbones import create_backbone
+from crisscross.models.backbones import create_backbone
 from torch import nn
 
 class Net(nn.Module):

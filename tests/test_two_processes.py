@@ -18,8 +18,8 @@ from accelerate import Accelerator
 from crisscross.checkpoints import native
 from crisscross.config import override, to_yaml
 from crisscross.data import DataSet, open_folder
-from crisscross.engine.log import read_log
 from crisscross.engine.loop import freeze_unread
+from crisscross.engine.run.log import read_log
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 import crisscross
-from crisscross.backbones import create_backbone
 from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.errors import CrissCrossError
 from crisscross.layers import AbsoluteBatchNorm2d
 from crisscross.models import Segmenter
+from crisscross.models.backbones import create_backbone
 
 AUTHORS = {"contract_dilation": False, "ceil_pool": True, "norm": "absolute"}
 

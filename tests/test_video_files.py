@@ -13,7 +13,7 @@ import crisscross
 from clips_data import draw_frame
 from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides
-from crisscross.data.colour import overlay
+from crisscross.data.color import overlay
 from crisscross.errors import CrissCrossError
 from crisscross.models import create_segmenter
 from crisscross.video import VideoFrame, VideoReader, VideoWriter, label_frames, predict_video

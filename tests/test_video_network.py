@@ -12,11 +12,11 @@ from torch.nn import functional
 import crisscross
 from clips_data import draw_frame, write_videos
 from crisscross import zoo
-from crisscross.checkpoints.start import start_from
+from crisscross.checkpoints.warm_start import start_from
 from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import open_folder
-from crisscross.engine.evaluate import evaluate
+from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.errors import CrissCrossError
 from crisscross.losses import create_loss
 from crisscross.models import VideoSegmenter, create_segmenter

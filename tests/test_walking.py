@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from crisscross.data import open_folder
-from crisscross.data.check import check
-from crisscross.data.cityscapes import open_cityscapes
-from crisscross.data.layout import either_form, pictures_in
-from crisscross.engine.predict import find_pictures
+from crisscross.data.check.checks import check
+from crisscross.data.files.folders import either_form, pictures_in
+from crisscross.data.sets.cityscapes import open_cityscapes
+from crisscross.engine.semantic.predict import find_pictures
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from small_data import write_folder
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import crisscross
-from crisscross.layers import WinogradConv2d
-from crisscross.layers.lean import make_lean
-from crisscross.layers.recompute import recompute_backbone
-from crisscross.layers.winograd_train import train_by_winograd
+from crisscross.speed.lean import make_lean
+from crisscross.speed.recompute import recompute_backbone
+from crisscross.speed.winograd import WinogradConv2d
+from crisscross.speed.winograd_train import train_by_winograd
 
 
 def gradients(network: nn.Module, x: Tensor) -> list[Tensor]:

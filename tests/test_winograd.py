@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from crisscross.layers import WinogradConv2d, winograd
+from crisscross.speed import winograd
+from crisscross.speed.winograd import WinogradConv2d
 
 # Of the root mean square of the result; a plain float32 convolution has 2e-7.
 ROUNDING = 4e-6

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crisscross.layers import winograd_train
-from crisscross.layers.winograd_train import train_by_winograd
+from crisscross.speed import winograd_train
+from crisscross.speed.winograd_train import train_by_winograd
 
 
 @pytest.fixture

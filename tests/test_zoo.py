@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from crisscross.checkpoints.paddleseg import BACKBONES, EXPERIMENT
+from crisscross.checkpoints.publishers.paddleseg import BACKBONES, EXPERIMENT
 from crisscross.cli import main
 from crisscross.config import OptimConfig, load_experiment
 from crisscross.data.palette import default_palette

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from crisscross.cli import main
 from crisscross.data import open_folder
-from crisscross.engine.evaluate import evaluate
-from crisscross.engine.journal import Journal
+from crisscross.engine.run.journal import Journal
+from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.engine.train import _Run
 from crisscross.errors import CrissCrossError
 from crisscross.models import Segmenter

@@ -18,7 +18,7 @@ import torch
 from crisscross.checkpoints import load
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import DataSet, open_dataset
-from crisscross.engine.evaluate import evaluate
+from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError

@@ -17,7 +17,7 @@ from crisscross import inference
 from crisscross.config import InferenceConfig
 from crisscross.data import scenes
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.reading import read_pair
+from crisscross.data.files.reading import read_pair
 from crisscross.measurement.network import network_of
 from crisscross.measurement.timing import Work, interleave
 from crisscross.metrics import ConfusionMatrix

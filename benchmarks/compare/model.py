@@ -11,12 +11,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from crisscross.layers.winograd import release_memory
 from crisscross.measurement.memory import peak_memory
 from crisscross.measurement.network import network_of
 from crisscross.measurement.timing import interleave
 from crisscross.models import Segmenter
-from crisscross.rewrite import optimize
+from crisscross.speed.rewrite import optimize
+from crisscross.speed.winograd import release_memory
 
 CPU = torch.device("cpu")
 

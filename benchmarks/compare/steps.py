@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisscross.config import OptimConfig
-from crisscross.data.loader import Batch
+from crisscross.data.samples.loader import Batch
 from crisscross.losses import create_loss, cross_entropy
 from crisscross.measurement.timing import synchronise
 from crisscross.models import Segmenter

@@ -19,15 +19,15 @@ from benchmarks.compare.evaluate import scenes_on_disk
 from benchmarks.compare.peers import PlainCrissCross
 from benchmarks.compare.steps import StepRow, Training
 from crisscross.config import TrainConfig
-from crisscross.data.loader import Batch, TrainingSamples, training_batches
+from crisscross.data.samples.loader import Batch, TrainingSamples, training_batches
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
-from crisscross.layers.winograd import release_memory
 from crisscross.measurement.memory import peak_memory
 from crisscross.measurement.network import network_of
 from crisscross.measurement.timing import interleave
 from crisscross.models import Segmenter
-from crisscross.models.memory import settle_memory
+from crisscross.speed.memory import settle_memory
+from crisscross.speed.winograd import release_memory
 
 PLAIN, OURS, LEAN, CHECKPOINTED, WINOGRAD = "plain", "ours", "lean", "checkpointed", "winograd"
 LEAN_WINOGRAD, CHECKPOINTED_WINOGRAD = (f"{memory}+{WINOGRAD}" for memory in (LEAN, CHECKPOINTED))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from crisscross.models import Logits, Prediction, Segmenter, VideoSegmenter
     from crisscross.models.instances import InstanceSegmenter
     from crisscross.ops import criss_cross_attention, criss_cross_attention_3d
-    from crisscross.rewrite import optimize
+    from crisscross.speed.rewrite import optimize
 
 __version__ = "0.1.0"
 
@@ -53,7 +53,7 @@ _ROOMS = {
     "load": "checkpoints",
     "load_instances": "checkpoints.instances",
     "open_dataset": "data",
-    "optimize": "rewrite",
+    "optimize": "speed.rewrite",
     "push_to_hub": "checkpoints",
     "save": "checkpoints",
     "save_pretrained": "checkpoints",

@@ -1,6 +1,6 @@
 """Weights in and out."""
 
-from crisscross.checkpoints.hub import from_pretrained, push_to_hub, save_pretrained
+from crisscross.checkpoints.hub.repositories import from_pretrained, push_to_hub, save_pretrained
 from crisscross.checkpoints.loading import build, load
 from crisscross.checkpoints.native import save
 

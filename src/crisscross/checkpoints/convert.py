@@ -12,8 +12,8 @@ from torch import Tensor
 from crisscross import zoo
 from crisscross.checkpoints import native
 from crisscross.checkpoints.loading import Source, by_recipe, network_for, read_source, refuse_code
-from crisscross.checkpoints.metadata import OURS, with_classes
-from crisscross.checkpoints.publishers import PUBLISHERS, WRITTEN, why_not
+from crisscross.checkpoints.publishers.metadata import OURS, with_classes
+from crisscross.checkpoints.publishers.table import PUBLISHERS, WRITTEN, why_not
 from crisscross.config import apply_overrides, to_dict
 from crisscross.config.parse import parse_words
 from crisscross.data import OPENERS

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crisscross import zoo
 from crisscross.checkpoints import native
-from crisscross.checkpoints.download import is_offline
+from crisscross.checkpoints.hub.download import is_offline
 from crisscross.checkpoints.reading import read_state_dict
 from crisscross.config.instances import InstanceExperiment
 from crisscross.errors import CrissCrossError, CrissCrossWarning

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from crisscross import zoo
-from crisscross.checkpoints import native, publishers
-from crisscross.checkpoints.download import fetch
-from crisscross.checkpoints.metadata import with_metadata
+from crisscross.checkpoints import native
+from crisscross.checkpoints.hub.download import fetch
+from crisscross.checkpoints.publishers import table as publishers
+from crisscross.checkpoints.publishers.metadata import with_metadata
 from crisscross.checkpoints.reading import Content, read_content, unwrap
 from crisscross.config import Experiment, apply_overrides, differences, hint
 from crisscross.config.parse import flatten

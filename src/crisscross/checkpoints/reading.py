@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from crisscross.checkpoints.allowed import pickle_globals, torch_globals
-from crisscross.checkpoints.scanning import Excessive, scan
-from crisscross.checkpoints.strangers import HEAD, is_safetensors, stranger
+from crisscross.checkpoints.other_files import HEAD, is_safetensors, stranger
+from crisscross.checkpoints.safe_pickle import Excessive, scan
 from crisscross.errors import CrissCrossError
 
 # The number that files of torch.save before 1.6 begin with, pickled.

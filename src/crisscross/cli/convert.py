@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from crisscross.checkpoints.convert import Converted
     from crisscross.checkpoints.native import Misfit
 
-# The words of crisscross.checkpoints.publishers.WRITTEN, which this file may not import before it is needed.
+# The words of crisscross.checkpoints.publishers.table.WRITTEN, which this file may not import before it is needed.
 WRITTEN = ("mmseg", "authors")
 
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from crisscross.checkpoints.convert import convert, save_as
-    from crisscross.checkpoints.hub import FILES, save_pretrained
+    from crisscross.checkpoints.hub.repositories import FILES, save_pretrained
     from crisscross.checkpoints.native import RUN_WEIGHTS, Misfit, save
     from crisscross.files import claim
 
@@ -101,7 +101,7 @@ def _print_misfit(misfit: "Misfit") -> None:
 
 
 def _print_summary(converted: "Converted", out: Path) -> None:
-    from crisscross.checkpoints.publishers import PUBLISHERS as KNOWN
+    from crisscross.checkpoints.publishers.table import PUBLISHERS as KNOWN
 
     segmenter, model = converted.segmenter, converted.segmenter.experiment.model
     publisher = KNOWN[converted.publisher].TITLE if converted.publisher else "crisscross"

@@ -13,7 +13,7 @@ from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.data import DataSet
-    from crisscross.data.check import CheckReport
+    from crisscross.data.check.checks import CheckReport
 
 SHOWN_PROBLEMS, SHOWN_SIZES = 50, 5
 
@@ -72,7 +72,7 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Print names, numbers of classes, published numbers of pictures, and whether a preparation is needed."""
-    from crisscross.data.known import KNOWN
+    from crisscross.data.sets.published_sizes import KNOWN
 
     rows = [["name", "classes", "pictures", "crisscross data prepare"]]
     for name, known in KNOWN.items():
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name == "coco-instances":
         return instances.check(arguments)
     from crisscross.data import open_dataset
-    from crisscross.data.check import check, write_share_picture
+    from crisscross.data.check.checks import check, write_share_picture
     from crisscross.files import claim, write_text
     from crisscross.progress import Progress
 

@@ -12,7 +12,7 @@ from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.data import DataSet
-    from crisscross.engine.evaluate import Evaluation
+    from crisscross.engine.semantic.evaluate import Evaluation
     from crisscross.models import Segmenter
     from crisscross.report import PictureRow, Report
 
@@ -71,10 +71,10 @@ def _train_and_score(
     from crisscross import zoo
     from crisscross.checkpoints import load
     from crisscross.config import override
-    from crisscross.engine.evaluate import evaluate
-    from crisscross.engine.predict import predict_files
+    from crisscross.engine.run.state import BEST, LAST
+    from crisscross.engine.semantic.evaluate import evaluate
+    from crisscross.engine.semantic.predict import predict_files
     from crisscross.engine.setup import Machine
-    from crisscross.engine.state import BEST, LAST
     from crisscross.engine.train import train
 
     folder = out / name
@@ -96,7 +96,7 @@ def _report(
     runs: dict[str, tuple["Segmenter", "Evaluation", float]], dataset: "DataSet", out: Path, changes: list[str]
 ) -> "Report":
     from crisscross.config import to_yaml
-    from crisscross.engine.log import read_log
+    from crisscross.engine.run.log import read_log
     from crisscross.report import BaselineRow, Curves, Report
 
     segmenter, result, seconds = runs["demo"]
@@ -137,7 +137,7 @@ def _score(value: float | None) -> str:
 
 
 def _rows(segmenter: "Segmenter", dataset: "DataSet") -> list["PictureRow"]:
-    from crisscross.data.reading import read_pair
+    from crisscross.data.files.reading import read_pair
     from crisscross.report import PictureRow
 
     rows = []

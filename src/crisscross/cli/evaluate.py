@@ -12,7 +12,7 @@ from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.data import DataSet
-    from crisscross.engine.evaluate import Evaluation, Save
+    from crisscross.engine.semantic.evaluate import Evaluation, Save
 
 GIB = 2**30
 
@@ -51,9 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.checkpoints import load
     from crisscross.data import open_dataset
     from crisscross.data.dataset import existing_folder
-    from crisscross.engine.evaluate import choose_device, evaluate, is_main_process
+    from crisscross.engine.semantic.evaluate import choose_device, evaluate, is_main_process
     from crisscross.files import write_text
-    from crisscross.rewrite import optimize
+    from crisscross.speed.rewrite import optimize
 
     # What is wrong with the data shall be known before weights are downloaded.
     existing_folder(arguments.data)
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _saver(dataset: "DataSet", split: str, arguments: argparse.Namespace) -> "Save | None":
     """What saves predictions, if it is wanted; nothing that must stay is in the way of these and of the scores."""
-    from crisscross.data.submission import prediction_path, write_prediction
+    from crisscross.data.sets.submission import prediction_path, write_prediction
     from crisscross.files import claim
 
     folder: Path | None = arguments.save_predictions

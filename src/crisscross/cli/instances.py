@@ -113,9 +113,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     _refuse(arguments, NOT_IN_EVALUATE, "is not there for instance segmentation")
     from crisscross.checkpoints.instances import load_instances
     from crisscross.data.coco_instances import open_coco_instances
-    from crisscross.data.coco_masks import import_coco
-    from crisscross.engine.evaluate import choose_device, is_main_process
+    from crisscross.data.files.coco_masks import import_coco
     from crisscross.engine.instances.evaluate import coco_results, evaluate_instances
+    from crisscross.engine.semantic.evaluate import choose_device, is_main_process
     from crisscross.files import claim, output_path, write_text
 
     import_coco()
@@ -191,7 +191,7 @@ def predict(arguments: argparse.Namespace) -> int:
     """Run `crisscross predict`."""
     _refuse(arguments, NOT_IN_PREDICT, "is not there for instance segmentation")
     from crisscross.engine.instances.predict import KINDS, LIST, SCORE, predict_instance_files
-    from crisscross.engine.predict import Labelled, find_pictures, outputs
+    from crisscross.engine.semantic.predict import Labelled, find_pictures, outputs
     from crisscross.files import claim
     from crisscross.progress import Progress
 

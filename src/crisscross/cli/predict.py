@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise CrissCrossError(f"{next(iter(videos))}: a video; networks of instance segmentation take pictures")
         return instances.predict(arguments)
     instances.refuse_instance_options(arguments)
-    from crisscross.engine.predict import KINDS, find_pictures, outputs
+    from crisscross.engine.semantic.predict import KINDS, find_pictures, outputs
     from crisscross.files import claim
 
     sides = _block_and_overlap(arguments)
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_pictures(arguments: argparse.Namespace, paths: list[str], count: int, sides: tuple[int, int]) -> int:
-    from crisscross.engine.predict import KINDS, Labelled, predict_big_files, predict_files
+    from crisscross.engine.semantic.predict import KINDS, Labelled, predict_big_files, predict_files
     from crisscross.progress import Progress
 
     segmenter = predict_video.load_network(arguments)

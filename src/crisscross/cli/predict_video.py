@@ -67,7 +67,7 @@ def load_network(arguments: argparse.Namespace) -> "Segmenter":
     import torch
 
     from crisscross.checkpoints import load
-    from crisscross.rewrite import optimize
+    from crisscross.speed.rewrite import optimize
 
     device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
     segmenter = load(

@@ -64,8 +64,8 @@ def read_run(folder: Path, name: str) -> "RunRow":
     """
     from crisscross.config import load_experiment
     from crisscross.config.parse import flatten
-    from crisscross.engine.log import read_log
-    from crisscross.engine.record import read_record
+    from crisscross.engine.run.log import read_log
+    from crisscross.engine.run.record import read_record
     from crisscross.report import Curves, RunRow
 
     config = folder / "experiment.yaml"

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crisscross.config import hint, import_attribute
-from crisscross.data.ade20k import is_ade20k, open_ade20k
-from crisscross.data.camvid import is_camvid, open_camvid
-from crisscross.data.camvid32 import is_camvid32, open_camvid32
-from crisscross.data.cityscapes import is_cityscapes, is_cityscapes_coarse, open_cityscapes, open_cityscapes_coarse
-from crisscross.data.coco_stuff import is_coco_stuff, open_coco_stuff
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.folder import DESCRIPTION, open_folder
-from crisscross.data.lip import is_lip, open_lip
-from crisscross.data.submission import write_prediction
-from crisscross.data.voc import is_voc, is_voc_aug, open_voc2012, open_voc2012aug
+from crisscross.data.sets.ade20k import is_ade20k, open_ade20k
+from crisscross.data.sets.camvid import is_camvid, open_camvid
+from crisscross.data.sets.camvid32 import is_camvid32, open_camvid32
+from crisscross.data.sets.cityscapes import is_cityscapes, is_cityscapes_coarse, open_cityscapes, open_cityscapes_coarse
+from crisscross.data.sets.coco_stuff import is_coco_stuff, open_coco_stuff
+from crisscross.data.sets.folder import DESCRIPTION, open_folder
+from crisscross.data.sets.lip import is_lip, open_lip
+from crisscross.data.sets.submission import write_prediction
+from crisscross.data.sets.voc import is_voc, is_voc_aug, open_voc2012, open_voc2012aug
 from crisscross.errors import CrissCrossError
 
 __all__ = ["OPENERS", "DataSet", "Pair", "open_camvid", "open_dataset", "open_folder", "write_prediction"]

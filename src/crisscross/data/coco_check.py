@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from crisscross.data.coco_instances import InstanceSplit
-from crisscross.data.coco_masks import decode
-from crisscross.data.reading import read_header
+from crisscross.data.files.coco_masks import decode
+from crisscross.data.files.reading import read_header
 from crisscross.errors import CrissCrossError
 
 

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crisscross.data.coco_json import entries, read_images, read_tree
-from crisscross.data.coco_masks import Drop, checked
 from crisscross.data.dataset import check_class_names, existing_folder
-from crisscross.data.layout import either_form
+from crisscross.data.files.coco_json import entries, read_images, read_tree
+from crisscross.data.files.coco_masks import Drop, checked
+from crisscross.data.files.folders import either_form
 from crisscross.errors import CrissCrossError
 
 FOLDERS = ("{split}2017", "{split}", "images/{split}2017", "images/{split}")

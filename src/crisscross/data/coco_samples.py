@@ -10,9 +10,9 @@ from torch.utils.data import Dataset
 
 from crisscross.config.instances import InstanceExperiment
 from crisscross.data.coco_instances import InstancePicture, InstanceSplit, is_example
-from crisscross.data.coco_masks import decode
-from crisscross.data.loader import Samples, guarded_items, seed_for
-from crisscross.data.reading import read_picture
+from crisscross.data.files.coco_masks import decode
+from crisscross.data.files.reading import read_picture
+from crisscross.data.samples.loader import Samples, guarded_items, seed_for
 from crisscross.errors import CrissCrossError
 
 Target = dict[str, Tensor]

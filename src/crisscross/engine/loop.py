@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from crisscross.config import Experiment
-from crisscross.data.clips import places_of
-from crisscross.data.loader import Batch, seed_for
-from crisscross.engine.optimiser import set_rate
+from crisscross.data.samples.clips import places_of
+from crisscross.data.samples.loader import Batch, seed_for
+from crisscross.engine.optimizer import set_rate
 from crisscross.engine.schedule import learning_rate
 from crisscross.engine.setup import trying_convolutions
 from crisscross.errors import CrissCrossError

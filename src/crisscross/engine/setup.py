@@ -14,8 +14,8 @@ from accelerate.state import AcceleratorState
 from crisscross.config import DataConfig, Experiment, TrainConfig
 from crisscross.config.instances import InstanceDataConfig, InstanceTrainConfig
 from crisscross.data import DataSet
-from crisscross.engine.together import is_first_process
-from crisscross.engine.track import check_trackers
+from crisscross.engine.processes import is_first_process
+from crisscross.engine.run.trackers import check_trackers
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.layers.precision import check_precision, float32_products
 

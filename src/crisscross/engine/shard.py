@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from crisscross.backbones import PROBE_SIZE
 from crisscross.config import TrainConfig
 from crisscross.errors import CrissCrossError
 from crisscross.layers.modes import lay_out
 from crisscross.losses.processes import processes
 from crisscross.models import Segmenter
+from crisscross.models.backbones import PROBE_SIZE
 
 
 @dataclass(frozen=True)

@@ -12,25 +12,19 @@ import torch
 from crisscross.checkpoints import native
 from crisscross.config import DataConfig, Experiment, to_yaml
 from crisscross.data import DataSet
-from crisscross.data.cache import check_cache, open_cache
-from crisscross.data.check import quick_check
-from crisscross.data.clips import check_clips, training_samples
-from crisscross.data.loader import check_share, training_batches
+from crisscross.data.check.checks import quick_check
+from crisscross.data.files.cache import check_cache, open_cache
+from crisscross.data.samples.clips import check_clips, training_samples
+from crisscross.data.samples.loader import check_share, training_batches
 from crisscross.engine.average import WeightAverage
-from crisscross.engine.balance import with_class_weights
-from crisscross.engine.build import build_network
-from crisscross.engine.evaluate import evaluate
-from crisscross.engine.interrupt import Interrupt, Interrupted
-from crisscross.engine.journal import Journal
-from crisscross.engine.lock import run_lock
 from crisscross.engine.loop import NoPictures, Step, freeze_unread, training_steps
-from crisscross.engine.optimiser import create_optimiser
-from crisscross.engine.record import write_record
-from crisscross.engine.schedule import check_warmup, warmup_facts
-from crisscross.engine.seen import SeenClasses
-from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator, with_classes
-from crisscross.engine.shard import check_shard, shard, whole
-from crisscross.engine.state import (
+from crisscross.engine.optimizer import create_optimiser
+from crisscross.engine.processes import asked_to_stop, ending_together
+from crisscross.engine.run.interrupt import Interrupt, Interrupted
+from crisscross.engine.run.journal import Journal
+from crisscross.engine.run.lock import run_lock
+from crisscross.engine.run.record import write_record
+from crisscross.engine.run.state import (
     BEST,
     Position,
     after_saving,
@@ -41,8 +35,14 @@ from crisscross.engine.state import (
     saved_line,
     stored_experiment,
 )
-from crisscross.engine.together import asked_to_stop, ending_together
-from crisscross.engine.track import start_trackers
+from crisscross.engine.run.trackers import start_trackers
+from crisscross.engine.schedule import check_warmup, warmup_facts
+from crisscross.engine.semantic.build import build_network
+from crisscross.engine.semantic.class_weights import with_class_weights
+from crisscross.engine.semantic.evaluate import evaluate
+from crisscross.engine.semantic.unseen_classes import SeenClasses
+from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator, with_classes
+from crisscross.engine.shard import check_shard, shard, whole
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
 from crisscross.losses import create_loss

@@ -1,8 +1,8 @@
 """How a whole picture is labelled, for any function that gives coarse logits."""
 
-from crisscross.inference.big import BLOCK, OVERLAP, Block, blocks
 from crisscross.inference.passes import CoarseOf, Pass, run_pass, window_starts
 from crisscross.inference.pixels import labels, logits, probabilities
+from crisscross.inference.tiles import BLOCK, OVERLAP, Block, blocks
 
 __all__ = [
     "BLOCK",

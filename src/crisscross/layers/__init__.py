@@ -4,7 +4,6 @@ from crisscross.layers.attention import CrissCrossAttention, RecurrentCrissCross
 from crisscross.layers.conv import ConvNormAct
 from crisscross.layers.norm import AbsoluteBatchNorm2d
 from crisscross.layers.volume import CrissCrossAttention3d, RecurrentCrissCrossAttention3d
-from crisscross.layers.winograd import WinogradConv2d
 
 __all__ = [
     "AbsoluteBatchNorm2d",
@@ -13,6 +12,5 @@ __all__ = [
     "CrissCrossAttention3d",
     "RecurrentCrissCrossAttention",
     "RecurrentCrissCrossAttention3d",
-    "WinogradConv2d",
     "relative_position_bias",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crisscross.layers.plain import is_plain
+from crisscross.layers.plain_modules import is_plain
 from crisscross.ops import (
     AXES,
     MEMORY,

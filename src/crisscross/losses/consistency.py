@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from crisscross.config import ConsistencyConfig
-from crisscross.losses.places import at_least_float32
 from crisscross.losses.processes import processes, sum_of_all
+from crisscross.losses.upsampling import at_least_float32
 
 
 class Consistency(NamedTuple):

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional
 
-from crisscross.losses.places import at_least_float32
+from crisscross.losses.upsampling import at_least_float32
 
 
 def cross_entropy(

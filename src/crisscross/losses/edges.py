@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisscross.losses.cross_entropy import summed_cross_entropy
-from crisscross.losses.places import at_least_float32, pixel_loss
 from crisscross.losses.processes import mean_count
+from crisscross.losses.upsampling import at_least_float32, pixel_loss
 
 # In edge maps, whatever the value in label maps: any number could be a class there, 0 and 1 are the kinds here.
 NO_EDGE, EDGE, IGNORE = 0, 1, 255

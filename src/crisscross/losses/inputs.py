@@ -7,7 +7,7 @@ from functools import cached_property
 from torch import Tensor
 
 from crisscross.config import LossConfig
-from crisscross.losses.places import at_least_float32, pixel_loss, resize
+from crisscross.losses.upsampling import at_least_float32, pixel_loss, resize
 
 
 @dataclass(frozen=True, eq=False)

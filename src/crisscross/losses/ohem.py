@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisscross.config import OhemConfig
-from crisscross.losses.places import at_least_float32, nearest, resize
+from crisscross.losses.upsampling import at_least_float32, nearest, resize
 
 # The authors look for their threshold on a picture this many times smaller.
 SHRINK = 8

@@ -13,8 +13,8 @@ from crisscross.losses.consistency import category_consistency
 from crisscross.losses.cross_entropy import summed_cross_entropy, summed_focal
 from crisscross.losses.inputs import LossInputs
 from crisscross.losses.ohem import hard_by_authors, hard_by_pixels, true_probabilities
-from crisscross.losses.places import nearest
 from crisscross.losses.processes import mean_count
+from crisscross.losses.upsampling import nearest
 
 
 def cross_entropy(inputs: LossInputs, weight: float = 1.0) -> Tensor:

@@ -20,12 +20,12 @@ from crisscross.errors import CrissCrossError
 from crisscross.layers.attention import GatedAttention
 from crisscross.layers.modes import PRECISIONS, computing_in, device_of, evaluating
 from crisscross.layers.precision import check_precision
-from crisscross.layers.winograd import release_memory
 from crisscross.measurement.memory import peak_memory
 from crisscross.measurement.timing import interleave
 from crisscross.models import Segmenter
 from crisscross.ops import BACKENDS
-from crisscross.rewrite import optimize
+from crisscross.speed.rewrite import optimize
+from crisscross.speed.winograd import release_memory
 
 # Of the published configuration, for a recipe that names no classes.
 CLASSES = tuple(f"class {index}" for index in range(19))

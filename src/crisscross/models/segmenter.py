@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crisscross import inference
-from crisscross.backbones import create_backbone
 from crisscross.config import Experiment
+from crisscross.data.files.reading import read_picture
 from crisscross.data.palette import default_palette
-from crisscross.data.preprocess import normalise, resize_to_scale
-from crisscross.data.reading import read_picture
+from crisscross.data.samples.preprocess import normalise, resize_to_scale
 from crisscross.errors import CrissCrossError
-from crisscross.heads import AuxiliaryHead, CE2PHead, create_head
 from crisscross.layers.modes import device_of, dtype_of, evaluating, lay_out
+from crisscross.models.backbones import create_backbone
+from crisscross.models.heads import AuxiliaryHead, CE2PHead, create_head
 
 
 class Logits(NamedTuple):

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from crisscross import inference
 from crisscross.config import Experiment
-from crisscross.data.clips import places_of, windows
+from crisscross.data.samples.clips import places_of, windows
 from crisscross.errors import CrissCrossError
-from crisscross.heads import CrissCrossHead
 from crisscross.layers import RecurrentCrissCrossAttention3d
 from crisscross.layers.modes import evaluating
+from crisscross.models.heads import CrissCrossHead
 from crisscross.models.segmenter import Logits, Segmenter
 
 

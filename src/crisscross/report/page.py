@@ -7,7 +7,7 @@ from pathlib import Path
 from crisscross.files import write_text
 from crisscross.report.charts import bar_chart, confusion_chart, curve_chart
 from crisscross.report.facts import BaselineRow, Curves, PictureRow, Report, Score
-from crisscross.report.pictures import panels
+from crisscross.report.images import panels
 from crisscross.report.style import CSS
 from crisscross.report.svg import rgb
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crisscross.data.colour import colourise, overlay
-from crisscross.data.reading import read_picture
+from crisscross.data.color import colourise, overlay
+from crisscross.data.files.reading import read_picture
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter

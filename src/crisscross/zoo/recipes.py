@@ -5,9 +5,9 @@ from pathlib import Path
 
 from crisscross.config import Experiment, from_dict, hint
 from crisscross.errors import CrissCrossError
-from crisscross.zoo.beyond import BEYOND
 from crisscross.zoo.instances import INSTANCE_RECIPES
 from crisscross.zoo.lip import LIP
+from crisscross.zoo.other_recipes import BEYOND
 from crisscross.zoo.published import ALIASES, PUBLISHED, Published, Row, published_recipe
 
 # The backbone's own weights were trained with these.
@@ -33,7 +33,7 @@ CCNET_LIGHT: Row = {
 }
 
 # Square root of (median class share / class share) in the train split, scaled to a mean of 1 over its pixels; the 11
-# classes of crisscross.data.camvid in their order.
+# classes of crisscross.data.sets.camvid in their order.
 CAMVID_WEIGHTS = [0.9, 0.75, 3.6, 0.65, 1.7, 1.15, 3.3, 3.4, 1.5, 4.5, 6.7]
 
 # The pictures are enlarged half again, so that stride 16 is a finer grid on the small originals; the early stages

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.camvid32 import COLOUR_TABLE, COLOURS, INDEX, VOID, read_colour_table
-from crisscross.data.colour import labels_of_colours
-from crisscross.data.layout import needed_folder, pictures_in
+from crisscross.data.color import labels_of_colours
+from crisscross.data.files.folders import needed_folder, pictures_in
+from crisscross.data.files.reading import read_picture
 from crisscross.data.palette import Palette
 from crisscross.data.prepare.work import Job, Plan, write_mask
-from crisscross.data.reading import read_picture
+from crisscross.data.sets.camvid32 import COLOUR_TABLE, COLOURS, INDEX, VOID, read_colour_table
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.cityscapes import COARSE, FINE, LABEL_IDS_END, TRAIN_ID_OF, TRAIN_IDS_END
-from crisscross.data.layout import pictures_in
+from crisscross.data.files.folders import pictures_in
+from crisscross.data.files.reading import read_mask
 from crisscross.data.prepare.work import Job, Plan, write_mask
-from crisscross.data.reading import read_mask
+from crisscross.data.sets.cityscapes import COARSE, FINE, LABEL_IDS_END, TRAIN_ID_OF, TRAIN_IDS_END
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
 

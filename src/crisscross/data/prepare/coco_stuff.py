@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.data.coco_json import entries, read_images, read_tree
-from crisscross.data.coco_masks import Drop, check_shape, checked_shape, decode
-from crisscross.data.coco_stuff import LABELS, MASKS, SPLITS, UNLABELLED
-from crisscross.data.layout import needed_file
+from crisscross.data.files.coco_json import entries, read_images, read_tree
+from crisscross.data.files.coco_masks import Drop, check_shape, checked_shape, decode
+from crisscross.data.files.folders import needed_file
 from crisscross.data.prepare.work import Job, Plan, needed_package, write_mask
+from crisscross.data.sets.coco_stuff import LABELS, MASKS, SPLITS, UNLABELLED
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.layout import needed_file, needed_folder, read_names
+from crisscross.data.files.folders import needed_file, needed_folder, read_names
+from crisscross.data.files.reading import read_mask
 from crisscross.data.palette import voc_palette
 from crisscross.data.prepare.mat import read_field
 from crisscross.data.prepare.work import Job, Plan, unique_targets, write_mask
-from crisscross.data.reading import read_mask
-from crisscross.data.voc import AUGMENTED, CLASSES, LISTS, MASKS, voc_folder
+from crisscross.data.sets.voc import AUGMENTED, CLASSES, LISTS, MASKS, voc_folder
 from crisscross.errors import CrissCrossError
 from crisscross.files import joined, output_path, write_text
 

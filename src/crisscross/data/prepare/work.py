@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.colour import Colour, index_picture
+from crisscross.data.color import Colour, index_picture
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_atomically
 from crisscross.progress import Progress

@@ -12,9 +12,9 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from crisscross.data.coco_instances import InstancePicture, InstanceSplit
-from crisscross.data.coco_masks import check_shape, encode, import_coco
 from crisscross.data.coco_samples import whole_pictures
-from crisscross.engine.interrupt import Interrupted
+from crisscross.data.files.coco_masks import check_shape, encode, import_coco
+from crisscross.engine.run.interrupt import Interrupted
 from crisscross.errors import CrissCrossError
 from crisscross.models.instances import Instances, InstanceSegmenter
 from crisscross.progress import Progress

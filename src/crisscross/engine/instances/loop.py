@@ -9,10 +9,10 @@ from torch import nn
 
 from crisscross.config import InstanceExperiment
 from crisscross.data.coco_samples import InstanceBatch
-from crisscross.data.loader import seed_for
+from crisscross.data.samples.loader import seed_for
 from crisscross.engine.instances.optimiser import learning_rate
 from crisscross.engine.loop import Step, check_finite, clip, fetch, read, too_many
-from crisscross.engine.optimiser import set_rate
+from crisscross.engine.optimizer import set_rate
 from crisscross.errors import CrissCrossError
 from crisscross.losses import Losses
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from crisscross.config.instances import PUBLISHED_BATCH, PUBLISHED_RATE, InstanceExperiment, InstanceOptimConfig
-from crisscross.engine.optimiser import FACTOR
+from crisscross.engine.optimizer import FACTOR
 from crisscross.models.instances import InstanceSegmenter
 
 # What the warm-up begins with, of the whole rate.

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crisscross.data.coco_masks import encode, import_coco
-from crisscross.data.reading import read_picture
+from crisscross.data.files.coco_masks import encode, import_coco
+from crisscross.data.files.reading import read_picture
 from crisscross.engine.instances.draw import draw
-from crisscross.engine.predict import Labelled, outputs
+from crisscross.engine.semantic.predict import Labelled, outputs
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically, write_text
 from crisscross.models.instances import Instances, InstanceSegmenter

@@ -12,20 +12,20 @@ from crisscross.checkpoints import native
 from crisscross.checkpoints.instances import read_mask_rcnn, with_norm_eps
 from crisscross.config import InstanceExperiment, to_yaml
 from crisscross.data.coco_instances import InstanceData
-from crisscross.data.coco_masks import import_coco
 from crisscross.data.coco_samples import InstanceSamples, collate
-from crisscross.data.loader import check_share, training_batches
+from crisscross.data.files.coco_masks import import_coco
+from crisscross.data.samples.loader import check_share, training_batches
 from crisscross.engine.instances.build import Start, build_network, with_data_classes
 from crisscross.engine.instances.evaluate import InstanceEvaluation, evaluate_instances
 from crisscross.engine.instances.loop import training_steps
 from crisscross.engine.instances.optimiser import create_optimiser, scaling_advice
-from crisscross.engine.interrupt import Interrupt, Interrupted
-from crisscross.engine.journal import Journal
-from crisscross.engine.lock import run_lock
 from crisscross.engine.loop import NoPictures, Step
-from crisscross.engine.record import write_record
-from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator
-from crisscross.engine.state import (
+from crisscross.engine.processes import asked_to_stop, ending_together
+from crisscross.engine.run.interrupt import Interrupt, Interrupted
+from crisscross.engine.run.journal import Journal
+from crisscross.engine.run.lock import run_lock
+from crisscross.engine.run.record import write_record
+from crisscross.engine.run.state import (
     BEST,
     after_saving,
     check_run_folder,
@@ -34,8 +34,8 @@ from crisscross.engine.state import (
     saved_line,
     stored_experiment_as,
 )
-from crisscross.engine.together import asked_to_stop, ending_together
-from crisscross.engine.track import start_trackers
+from crisscross.engine.run.trackers import start_trackers
+from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
 from crisscross.layers.modes import lay_out

@@ -1,0 +1,105 @@
+"""The model card: what somebody who meets the weights on a web page has to know."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from crisscross.checkpoints.publishers.table import PUBLISHERS
+from crisscross.config import Experiment
+from crisscross.models import Segmenter
+
+LIBRARY = "crisscross-seg"
+TITLES = {
+    "val_miou": "mIoU on the validation split",
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "iteration": "iteration",
+}
+
+
+def model_card(segmenter: Segmenter, name: str, facts: Mapping[str, Any], licence: str | None) -> str:
+    """Markdown with YAML front matter, as the Hugging Face Hub reads it.
+
+    Args:
+        segmenter: the network.
+        name: the repository or folder, for the title and the line that loads it.
+        facts: scores and origin, as stored beside the weights; only those that are known are written.
+        licence: the Hub's word for the licence of the weights; none where nobody said.
+    """
+    parts = [
+        _front_matter(licence),
+        f"# {name}",
+        _summary(segmenter, facts),
+        _usage(name),
+        _scores(facts),
+        _input(segmenter.experiment),
+        _classes(segmenter),
+        "## Licence\n\n"
+        + (f"`{licence}`." if licence else "Not stated when these weights were saved; ask their author."),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(licence: str | None) -> str:
+    import yaml
+
+    values: dict[str, Any] = {"library_name": LIBRARY, "pipeline_tag": "image-segmentation"}
+    values["tags"] = ["semantic-segmentation", "ccnet", "criss-cross-attention"]
+    if licence:
+        values["license"] = licence
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, default_flow_style=None)}---"
+
+
+def _summary(segmenter: Segmenter, facts: Mapping[str, Any]) -> str:
+    model = segmenter.experiment.model
+    count = sum(parameter.numel() for parameter in segmenter.parameters())
+    head = " inside the head of CE2P (human parsing)" if model.head == "ce2p" else ""
+    lines = [
+        f"CCNet (criss-cross attention, arXiv 1811.11721){head} with R = {model.recurrence} on `{model.backbone}` "
+        f"at output stride {model.output_stride}: {len(segmenter.classes)} classes, {count / 1e6:.2f} million "
+        "parameters."
+    ]
+    if (publisher := str(facts.get("publisher"))) in PUBLISHERS:
+        lines.append(f"The weights were trained with {PUBLISHERS[publisher].TITLE} and converted.")
+    return "\n".join(lines)
+
+
+def _usage(name: str) -> str:
+    return (
+        f"## Use\n\n```sh\npip install {LIBRARY}\n```\n\n```python\nimport crisscross\n\n"
+        f'segmenter = crisscross.from_pretrained("{name}")\n'
+        'labels = segmenter.predict("picture.jpg").labels  # uint8 [H, W]\n```'
+    )
+
+
+def _scores(facts: Mapping[str, Any]) -> str:
+    rows = [f"| {title} | {_number(facts[key])} |" for key, title in TITLES.items() if _known(facts.get(key))]
+    return "## Scores\n\n| | |\n|---|---|\n" + "\n".join(rows) if rows else ""
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _input(experiment: Experiment) -> str:
+    values, inference = experiment.preprocess, experiment.inference
+    size = f"resized to fit {values.scale[0]} x {values.scale[1]}" if values.scale else "at their own size"
+    how = "in one pass"
+    if inference.mode == "slide":
+        how = f"by windows of {list(inference.window)} every {list(inference.stride)} pixels (height, width)"
+    return (
+        f"## Pictures\n\nThey are read {size}; {values.order.upper()} values of 0..255 minus {list(values.mean)}, over "
+        f"{list(values.std)}; labelled {how}. All of it is done by `predict`."
+    )
+
+
+def _classes(segmenter: Segmenter) -> str:
+    rows = [
+        f"| {index} | {name.replace('|', chr(92) + '|')} | {', '.join(map(str, colour))} |"
+        for index, (name, colour) in enumerate(zip(segmenter.classes, segmenter.palette, strict=True))
+    ]
+    return "## Classes\n\n| label | class | colour (RGB) |\n|---|---|---|\n" + "\n".join(rows)

@@ -1,0 +1,159 @@
+"""Folders as the Hugging Face Hub has them, and the Hub itself. `huggingface_hub` is imported when it is used."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from crisscross.checkpoints import native
+from crisscross.checkpoints.hub.card import model_card
+from crisscross.checkpoints.loading import load
+from crisscross.config import to_dict
+from crisscross.errors import CrissCrossError
+from crisscross.files import write_text
+from crisscross.models import Segmenter
+
+CONFIG, CARD = "config.json", "README.md"
+# What `save_pretrained` writes.
+FILES = (native.HUB_WEIGHTS, CONFIG, CARD)
+Result = TypeVar("Result")
+
+
+def save_pretrained(
+    segmenter: Segmenter,
+    folder: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    facts: dict[str, Any] | None = None,
+    licence: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a network as a folder: `model.safetensors`, `config.json` to read, and a model card, `README.md`.
+
+    Loading reads `model.safetensors` alone, whose header holds the experiment; `config.json` says the same to people.
+
+    Args:
+        segmenter: the network.
+        folder: made where it is missing; older files of these names are replaced.
+        name: of the repository, for the card; else the folder's.
+        facts: scores and the like (`{"val_miou": 0.79}`), stored and shown.
+        licence: the Hub's word for the licence of the weights, e.g. `cc-by-nc-4.0`.
+        dtype: stores floating-point tensors in this type, e.g. torch.float16.
+
+    Raises:
+        CrissCrossError: the folder cannot be written, or the network is a copy made by `crisscross.optimize`.
+    """
+    path, facts = Path(folder), facts or {}
+    native.save(segmenter, path / native.HUB_WEIGHTS, dtype, facts)
+    config = {"format": native.FORMAT, "experiment": to_dict(segmenter.experiment), "facts": facts}
+    write_text(path / CONFIG, json.dumps(config, indent=1) + "\n")
+    write_text(path / CARD, model_card(segmenter, name or path.resolve().name, facts, licence))
+
+
+def from_pretrained(
+    source: str | os.PathLike[str],
+    revision: str | None = None,
+    device: str = "cpu",
+    *,
+    trust: str | os.PathLike[str] | None = None,
+    **overrides: Any,
+) -> Segmenter:
+    """A network from a folder that `save_pretrained` wrote, or from a repository of the Hub, in evaluation mode.
+
+    Args:
+        source: a folder, or `user/repository`; what was fetched once is taken from the Hub's cache when offline.
+        revision: branch, tag or commit of a repository.
+        device: where to put it.
+        trust: as in `crisscross.load`; a repository is trusted by its name, as `source` has it.
+        overrides: as in `crisscross.load`.
+
+    Raises:
+        CrissCrossError: no such folder or repository, no network, or weights that do not fit.
+    """
+    if Path(source).is_dir():
+        if not (Path(source) / native.HUB_WEIGHTS).is_file():
+            raise CrissCrossError(
+                f"{source}: no {native.HUB_WEIGHTS} in this folder; crisscross.load takes run folders"
+            )
+        return load(source, device, trust=trust, **overrides)
+    repository = os.fspath(source)
+
+    def fetch() -> str:
+        from huggingface_hub import hf_hub_download
+
+        return hf_hub_download(repository, native.HUB_WEIGHTS, revision=revision)
+
+    file = _asked(repository, fetch)
+    return load(file, device, trust=Path(file).parent if trust == repository else trust, **overrides)
+
+
+def push_to_hub(
+    segmenter: Segmenter,
+    repo_id: str,
+    *,
+    private: bool = False,
+    facts: dict[str, Any] | None = None,
+    licence: str | None = None,
+    dtype: torch.dtype | None = None,
+    message: str = "Upload CCNet",
+) -> str:
+    """Upload what `save_pretrained` writes, making the repository where it is missing; returns its address.
+
+    You have to be logged in (`hf auth login`).
+
+    Args:
+        segmenter: the network.
+        repo_id: `user/repository`.
+        private: decides for a new repository alone.
+        facts: as in `save_pretrained`, like `licence` and `dtype`.
+        message: of the commit.
+
+    Raises:
+        CrissCrossError: not logged in, not allowed, no network.
+    """
+
+    def upload() -> str:
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            save_pretrained(segmenter, folder, name=repo_id, facts=facts, licence=licence, dtype=dtype)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
+        return str(address)
+
+    return _asked(repo_id, upload)
+
+
+def _asked(repository: str, action: Callable[[], Result]) -> Result:
+    """Ask the Hub, and tell in one line why it did not answer."""
+    from huggingface_hub import errors
+
+    try:
+        return action()
+    except errors.LocalEntryNotFoundError as error:
+        reason = "no connection to the Hugging Face Hub, and nothing in its cache"
+        raise CrissCrossError(f"{repository}: no such folder here, and {reason}") from error
+    except errors.RepositoryNotFoundError as error:
+        reason = (
+            "no such folder here, and no such repository on the Hugging Face Hub, or a private one (`hf auth login`)"
+        )
+        raise CrissCrossError(f"{repository}: {reason}") from error
+    except errors.RevisionNotFoundError as error:
+        raise CrissCrossError(f"{repository}: the repository has no such revision") from error
+    except errors.EntryNotFoundError as error:
+        raise CrissCrossError(
+            f"{repository}: the repository has no {native.HUB_WEIGHTS}; it is not one of ours"
+        ) from error
+    except errors.HFValidationError as error:
+        reason = "no such folder here, and no name of a repository (user/name)"
+        raise CrissCrossError(f"{repository}: {reason}") from error
+    except CrissCrossError:
+        raise
+    # The library's own HTTP library, whose errors come through, is another one in each of its major versions.
+    except Exception as error:
+        raise CrissCrossError(f"{repository}: the Hub: {' '.join(str(error).split())[:200]}") from error

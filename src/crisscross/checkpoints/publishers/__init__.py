@@ -1,0 +1,1 @@
+"""Other publishers' names of tensors, and what their files tell beside them."""

@@ -1,0 +1,116 @@
+"""What is wrong with one pair: from the heads of its files, or from all of their pixels."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crisscross.data.check.label_mixups import colour_advice, label_advice, legal_values
+from crisscross.data.check.report import Problem, few
+from crisscross.data.dataset import DataSet, Pair
+from crisscross.data.files.decoding import open_file
+from crisscross.data.files.reading import (
+    illegal_labels,
+    label_table,
+    read_header,
+    read_mask,
+    read_picture,
+)
+from crisscross.errors import CrissCrossError
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one pair holds: `counts` int64 [256] of the labels as read, `size` (width, height) and a checksum."""
+
+    problems: list[Problem]
+    counts: np.ndarray
+    size: tuple[int, int] | None
+    digest: str | None
+
+
+def examine(dataset: DataSet, pair: Pair) -> Facts:
+    """Read one pair in full."""
+    problems, size = [], None
+    try:
+        height, width = read_picture(pair.picture).shape[:2]
+        size = (width, height)
+    except CrissCrossError as error:
+        problems.append(_problem(pair.picture, error))
+    mask, found = read_labels(dataset, pair)
+    problems += found
+    if size and mask is not None and mask.shape[::-1] != size:
+        problems.append(_size_problem(pair, size, mask.shape[::-1]))
+    counts = np.zeros(256, np.int64)
+    if mask is not None:
+        stored = np.bincount(mask.ravel(), minlength=256)
+        stored[[value for value, _ in illegal_labels(mask, dataset)]] = 0
+        np.add.at(counts, label_table(dataset), stored)
+    return Facts(problems, counts, size, digest(pair.picture))
+
+
+def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[Problem]]:
+    """The mask of a pair, None where it cannot be read, and what is wrong with it."""
+    if not pair.mask.is_file():
+        return None, [_missing_mask(pair)]
+    try:
+        mask = read_mask(pair.mask, colour_advice(dataset))
+    except CrissCrossError as error:
+        return None, [_problem(pair.mask, error)]
+    illegal = illegal_labels(mask, dataset)
+    if not illegal:
+        return mask, []
+    values = few([f"label {value} at {count} pixels" for value, count in illegal])
+    advice = label_advice(dataset, [value for value, _ in illegal])
+    return mask, [Problem("error", pair.mask, f"{values}, but {legal_values(dataset)}{advice}")]
+
+
+def look(pair: Pair) -> list[Problem]:
+    """What the heads of a pair's two files tell."""
+    problems, sizes = [], []
+    for file in (pair.picture, pair.mask):
+        if file == pair.mask and not file.is_file():
+            problems.append(_missing_mask(pair))
+            continue
+        try:
+            sizes.append(read_header(file, mask=file == pair.mask))
+        except CrissCrossError as error:
+            problems.append(_problem(file, error))
+    if len(sizes) == 2 and sizes[0] != sizes[1]:
+        problems += _confirmed(pair, sizes[0], sizes[1])
+    return problems
+
+
+def _confirmed(pair: Pair, size: tuple[int, int], mask_size: tuple[int, int]) -> list[Problem]:
+    """The problem of sizes that differ; where a rotation told behind the pixels may explain it, the file is read."""
+    if size == mask_size[::-1]:
+        try:
+            height, width = read_picture(pair.picture).shape[:2]
+            size = (width, height)
+        except CrissCrossError as error:
+            return [_problem(pair.picture, error)]
+    return [] if size == mask_size else [_size_problem(pair, size, mask_size)]
+
+
+def _missing_mask(pair: Pair) -> Problem:
+    return Problem("error", pair.picture, f"picture without mask; looked for {pair.mask}")
+
+
+def _size_problem(pair: Pair, size: Sequence[int], mask_size: Sequence[int]) -> Problem:
+    text = f"the mask is {mask_size[0]} x {mask_size[1]}, its picture {size[0]} x {size[1]}"
+    return Problem("error", pair.mask, text)
+
+
+def _problem(file: Path, error: CrissCrossError) -> Problem:
+    return Problem("error", file, str(error).removeprefix(f"{file}: "))
+
+
+def digest(file: Path) -> str | None:
+    """Checksum of a file's bytes; None for a missing or an empty one, and for what is no ordinary file."""
+    try:
+        with open_file(file) as stream:
+            return hashlib.file_digest(stream, "blake2b").hexdigest() if file.stat().st_size else None  # type: ignore[arg-type]
+    except (OSError, CrissCrossError):
+        return None

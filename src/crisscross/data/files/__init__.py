@@ -1,0 +1,1 @@
+"""Image, mask and annotation files: found, checked, read and kept."""

@@ -1,0 +1,140 @@
+"""Decoded pictures kept, in memory or on a disk that is near: for pictures that are slow to fetch or to decode."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from crisscross.data.dataset import DataSet, Pair
+from crisscross.data.files.reading import label_table, open_array, read_header, read_pair
+from crisscross.data.files.threads import each
+from crisscross.data.samples.loader import Read
+from crisscross.errors import CrissCrossError
+from crisscross.files import remove_leftovers, user_cache, write_atomically
+from crisscross.progress import Progress
+
+# Picture and mask together, a pixel.
+BYTES = 4
+
+
+def check_cache(wanted: str) -> None:
+    """Refuse a word that names no cache.
+
+    Raises:
+        CrissCrossError: it is neither empty nor `ram`, `disk` or `disk:FOLDER`.
+    """
+    if wanted not in ("", "ram", "disk") and not (wanted.startswith("disk:") and wanted != "disk:"):
+        raise CrissCrossError(f"--cache must be ram, disk or disk:DIR, got {wanted!r}")
+
+
+def open_cache(wanted: str, dataset: DataSet, pairs: Sequence[Pair], show: bool = True) -> Read:
+    """What reads pairs: their files, or a cache before them that gives the same arrays.
+
+    Args:
+        wanted: "" (no cache), `ram`, `disk` (in the user's cache folder) or `disk:FOLDER`.
+        dataset: whose labels they have.
+        pairs: all that will be read. For `ram` they are read now.
+        show: whether to show the progress of that.
+
+    Raises:
+        CrissCrossError: no such cache, a pair cannot be read, or the memory does not suffice.
+    """
+    check_cache(wanted)
+    if wanted == "ram":
+        return RamCache(dataset, pairs, show)
+    return DiskCache(_folder(wanted.partition(":")[2])) if wanted else read_pair
+
+
+class RamCache:
+    """All pairs in the memory of this process. Workers forked afterwards share it; started afresh, each has a copy.
+
+    Raises:
+        CrissCrossError: a pair cannot be read, or the free memory does not suffice.
+    """
+
+    def __init__(self, dataset: DataSet, pairs: Sequence[Pair], show: bool = True) -> None:
+        needed, free = sum(decoded_size(pair) for pair in pairs), free_memory()
+        if free is not None and needed > free:
+            raise CrissCrossError(
+                f"--cache ram: {len(pairs)} pictures take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+                "use --cache disk"
+            )
+        self.kept: dict[Pair, tuple[np.ndarray, np.ndarray]] = {}
+        with Progress("cache", len(pairs), show=show) as progress:
+            read = each(lambda pair: read_pair(pair, dataset), pairs, lambda done, total: progress.update(done))
+            for pair, arrays in zip(pairs, read, strict=True):
+                self.kept[pair] = arrays
+
+    def __call__(self, pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
+        """Copies: what follows may write into them."""
+        picture, mask = self.kept[pair]
+        return picture.copy(), mask.copy()
+
+
+class DiskCache:
+    """One file for each pair, written when it is first read. A changed picture, mask or meaning of labels is read anew.
+
+    Several trainings may share the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        remove_leftovers(folder)
+
+    def __call__(self, pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
+        """As `read_pair`.
+
+        Raises:
+            CrissCrossError: the pair cannot be read, or the file not written.
+        """
+        path = self.folder / f"{_key(pair, dataset)}.npy"
+        with contextlib.suppress(CrissCrossError):
+            both = open_array(path)
+            if both.ndim == 3 and both.shape[2] == BYTES and both.dtype == np.uint8:
+                # Copies: a mapped file keeps one more file open.
+                return np.array(both[..., :3]), np.array(both[..., 3])
+        picture, mask = read_pair(pair, dataset)
+        write_atomically(path, lambda temporary: _write(temporary, np.dstack([picture, mask])))
+        return picture, mask
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    # Given a name, numpy would add a suffix of its own.
+    with path.open("wb") as file:
+        np.save(file, array)
+
+
+def _key(pair: Pair, dataset: DataSet) -> str:
+    """A name for what `read_pair` makes of these files as they are now."""
+    states = [(file, file.stat()) for file in (pair.picture, pair.mask)]
+    files = [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
+    meaning = [label_table(dataset).tolist(), dataset.ignore, len(dataset.classes), sorted(dataset.labels or ())]
+    return hashlib.blake2b(json.dumps([files, meaning]).encode(), digest_size=16).hexdigest()
+
+
+def _folder(given: str) -> Path:
+    return Path(given) if given else user_cache("pictures")
+
+
+def decoded_size(pair: Pair) -> int:
+    """Bytes that a pair takes when decoded.
+
+    Raises:
+        CrissCrossError: the picture's head cannot be read.
+    """
+    width, height = read_header(pair.picture)
+    return width * height * BYTES
+
+
+def free_memory() -> int | None:
+    """Bytes that can be taken without swapping, or None where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,1 @@
+"""From a pair of files to the samples that a network is trained on."""

@@ -1,0 +1,222 @@
+"""Clips: consecutive labelled frames of one video, found by the names of the pictures.
+
+A clip never leaves its split: the frame before the first one of a split belongs to another, and would leak.
+"""
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise, repeat
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from crisscross.config import Experiment
+from crisscross.data.dataset import DataSet, Pair
+from crisscross.data.files.reading import read_pair
+from crisscross.data.samples.loader import Read, TrainingSamples
+from crisscross.errors import CrissCrossError
+
+Item = TypeVar("Item")
+# Frames further apart than this times the usual distance in their video are not consecutive.
+GAP = 1.5
+
+
+def frame_of(name: str) -> tuple[str, int] | None:
+    """Video and frame number that a picture's name tells: `0001TP_006690` -> (`0001TP_`, 6690); None without a number
+    at its end."""
+    found = re.fullmatch(r"(.*?)(\d+)", name, re.DOTALL)
+    return (found[1], int(found[2])) if found else None
+
+
+def runs(dataset: DataSet, pairs: Iterable[Pair]) -> list[tuple[Pair, ...]]:
+    """The pairs as runs of consecutive frames, each in order of time.
+
+    Consecutive are the frames of one video whose numbers differ by at most 1.5 times the usual (most frequent) step of
+    that video among these pairs. In a data set that does not say that its pictures are frames of videos, and for names
+    without a number, every picture is a run of its own.
+    """
+    videos: dict[str, list[tuple[int, Pair]]] = {}
+    alone = []
+    for pair in pairs:
+        if not dataset.video or (place := frame_of(pair.name)) is None:
+            alone.append((pair,))
+        else:
+            videos.setdefault(place[0], []).append((place[1], pair))
+    return [run for frames in videos.values() for run in _cut(sorted(frames, key=lambda frame: frame[0]))] + alone
+
+
+def _cut(frames: list[tuple[int, Pair]]) -> Iterator[tuple[Pair, ...]]:
+    steps = [after[0] - before[0] for before, after in pairwise(frames)]
+    usual = Counter(steps).most_common(1)[0][0] if steps else 0
+    run = [frames[0][1]]
+    for step, (_, pair) in zip(steps, frames[1:], strict=True):
+        if step > GAP * usual:
+            yield tuple(run)
+            run = []
+        run.append(pair)
+    yield tuple(run)
+
+
+def places_of(length: int, label: str) -> tuple[int, ...]:
+    """Which frames of a clip are labelled: of an even number of frames the middle is the later of the two."""
+    return {"middle": (length // 2,), "last": (length - 1,)}.get(label, tuple(range(length)))
+
+
+def windows(items: Iterable[Item], length: int, label: str) -> Iterator[tuple[tuple[Item, ...], tuple[int, ...]]]:
+    """Clips that label each item of a sequence once, in order: (the clip's items, places of those that it labels).
+
+    With `middle` and `last` there is one clip for each item; what a clip lacks before the first or after the last
+    item is filled by repeating that item. With `every` one clip follows the other, and the last one begins earlier
+    where less than a whole clip is left: it labels only what none has labelled. At most `length` items are held.
+
+    Raises:
+        CrissCrossError: there are fewer items than a clip has.
+    """
+    stream = iter(items)
+    first = list(islice(stream, length))
+    if len(first) < length:
+        raise CrissCrossError(
+            f"{_frames(len(first))}, but the network takes clips of {length}; "
+            f"take a longer video, or a network with model.frames of at most {max(len(first), 1)}"
+        )
+    if label == "every":
+        yield from _one_after_the_other(first, stream, length)
+        return
+    (place,) = places_of(length, label)
+    # Frames are pulled from the stream only when a clip needs them.
+    padded = chain(repeat(first[0], place), first, _then_repeat(stream, first[-1], length - 1 - place))
+    window: deque[Item] = deque(islice(padded, length - 1), length)
+    for item in padded:
+        window.append(item)
+        yield tuple(window), (place,)
+
+
+def _then_repeat(stream: Iterator[Item], last: Item, times: int) -> Iterator[Item]:
+    for item in stream:
+        last = item
+        yield item
+    yield from repeat(last, times)
+
+
+def _one_after_the_other(
+    first: list[Item], stream: Iterator[Item], length: int
+) -> Iterator[tuple[tuple[Item, ...], tuple[int, ...]]]:
+    window = first
+    yield tuple(window), tuple(range(length))
+    while fresh := list(islice(stream, length)):
+        window = (window + fresh)[-length:]
+        yield tuple(window), tuple(range(length - len(fresh), length))
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Consecutive frames of one run, and the places of those that are labelled."""
+
+    pairs: tuple[Pair, ...]
+    places: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The names of its labelled frames."""
+        return " ".join(self.pairs[place].name for place in self.places)
+
+
+def training_clips(dataset: DataSet, pairs: Sequence[Pair], length: int, label: str) -> tuple[Clip, ...]:
+    """All clips to train on: with `middle` and `last` as many as there are frames, as in `windows`; with `every` all
+    stretches of `length` frames, which overlap.
+
+    Raises:
+        CrissCrossError: the pictures are not known to be frames of videos, or a run is shorter than a clip.
+    """
+    if length > 1:
+        check_video(dataset)
+    found = []
+    for run in runs(dataset, pairs):
+        check_length(dataset, run, length)
+        if label == "every":
+            starts = range(len(run) - length + 1)
+            found += [Clip(run[start : start + length], tuple(range(length))) for start in starts]
+        else:
+            found += [Clip(frames, places) for frames, places in windows(run, length, label)]
+    return tuple(found)
+
+
+def check_clips(dataset: DataSet, split: str, length: int) -> None:
+    """Refuse a split that clips of `length` frames cannot be taken from; 0 and 1 frames are there in any.
+
+    Raises:
+        CrissCrossError: the pictures are not known to be frames of videos, or a run is shorter than a clip.
+    """
+    if length > 1:
+        check_video(dataset)
+        for run in runs(dataset, dataset.split(split)):
+            check_length(dataset, run, length)
+
+
+def check_video(dataset: DataSet) -> None:
+    """Refuse a data set that does not say that its pictures are frames of videos.
+
+    Raises:
+        CrissCrossError: it does not.
+    """
+    if not dataset.video:
+        raise CrissCrossError(
+            f"{dataset.root}: clips need consecutive frames, and {dataset.name} holds single pictures; where names are "
+            "VIDEO_NUMBER, say `video: true` in dataset.yaml; otherwise set model.frames=1"
+        )
+
+
+def check_length(dataset: DataSet, run: Sequence[Pair], length: int) -> None:
+    """Refuse a run that is shorter than a clip.
+
+    Raises:
+        CrissCrossError: it is.
+    """
+    if len(run) < length:
+        raise CrissCrossError(
+            f"{dataset.root}: only {_frames(len(run))} in a row at {run[0].name}, but a clip has {length}; "
+            f"set model.frames to {len(run)} or less, or take these frames out of the split"
+        )
+
+
+class ClipSamples(TrainingSamples):
+    """`TrainingSamples` of clips: sample n is a clip, and all its frames get the same resize, crop, flip and colours.
+
+    A sample's pictures are float32 [T, 3, H, W], its labels uint8 [L, H, W] for the L labelled frames. `train.batch`
+    counts clips.
+    """
+
+    def __init__(
+        self, dataset: DataSet, pairs: tuple[Pair, ...], experiment: Experiment, read: Read = read_pair
+    ) -> None:
+        model = experiment.model
+        self.clips = training_clips(dataset, pairs, model.frames, model.label)
+        super().__init__(dataset, pairs, experiment, read)
+
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor, str]:
+        clip = self.clips[self.place_at(n, len(self.clips))]
+        # Frames that are repeated at the end of a video are read once.
+        read = {pair: tuple(map(torch.from_numpy, self.read(pair, self.dataset))) for pair in dict.fromkeys(clip.pairs)}
+        picture = self._stacked([read[pair][0].permute(2, 0, 1) for pair in clip.pairs], clip)
+        mask = torch.stack([read[clip.pairs[place]][1] for place in clip.places])
+        return (*self.augmented(picture, mask, n), clip.name)
+
+    def _stacked(self, pictures: list[Tensor], clip: Clip) -> Tensor:
+        for pair, picture in zip(clip.pairs, pictures, strict=True):
+            if picture.shape != pictures[0].shape:
+                sizes = " and ".join(f"{one.shape[2]} x {one.shape[1]}" for one in (pictures[0], picture))
+                raise CrissCrossError(f"{pair.picture}: the frames of a clip must have one size, got {sizes}")
+        return torch.stack(pictures)
+
+
+def training_samples(dataset: DataSet, pairs: tuple[Pair, ...], experiment: Experiment, read: Read) -> TrainingSamples:
+    """The stream of training samples that a network takes: pictures, or clips where `model.frames` is set."""
+    kind = ClipSamples if experiment.model.frames else TrainingSamples
+    return kind(dataset, pairs, experiment, read)

@@ -1,0 +1,1 @@
+"""Data sets: one file each, opened by a function that returns a `DataSet`."""

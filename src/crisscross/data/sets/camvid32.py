@@ -1,0 +1,139 @@
+"""CamVid at full resolution with all 32 labels: the original release, or pictures with index labels and `codes.txt`."""
+
+import os
+from pathlib import Path
+
+from crisscross.data.dataset import DataSet, Pair, existing_folder
+from crisscross.data.files.folders import needed_file, needed_folder, pictures_in, read_lines, read_names
+from crisscross.data.palette import Palette, hex_palette
+from crisscross.errors import CrissCrossError
+
+CLASSES = (
+    *("Animal", "Archway", "Bicyclist", "Bridge", "Building", "Car", "CartLuggagePram", "Child", "Column_Pole"),
+    *("Fence", "LaneMkgsDriv", "LaneMkgsNonDriv", "Misc_Text", "MotorcycleScooter", "OtherMoving", "ParkingBlock"),
+    *("Pedestrian", "Road", "RoadShoulder", "Sidewalk", "SignSymbol", "Sky", "SUVPickupTruck", "TrafficCone"),
+    *("TrafficLight", "Train", "Tree", "Truck_Bus", "Tunnel", "VegetationMisc", "Void", "Wall"),
+)
+PALETTE = hex_palette(
+    "408040 c00080 0080c0 008040 800000 400080 4000c0 c08040 c0c080 404080 8000c0 c00040 808040 c000c0 804040 40c080 "
+    "404000 804080 8080c0 0000c0 c08080 808080 4080c0 000040 004040 c04080 808000 c080c0 400040 c0c000 000000 40c000"
+)
+# Void keeps its number, so that class numbers are those of codes.txt; its pixels count nowhere.
+VOID = CLASSES.index("Void")
+# The 11 classes of Badrinarayanan et al.: what each of them gathers. OtherMoving counts nowhere: in their labels of
+# sequence 0006R0 its pixels are unlabelled (other published groupings call it car).
+GROUPS = {
+    "sky": ("Sky",),
+    "building": ("Archway", "Bridge", "Building", "Tunnel", "Wall"),
+    "pole": ("Column_Pole", "TrafficCone"),
+    "road": ("Road", "LaneMkgsDriv", "LaneMkgsNonDriv"),
+    "pavement": ("Sidewalk", "ParkingBlock", "RoadShoulder"),
+    "tree": ("Tree", "VegetationMisc"),
+    "sign": ("SignSymbol", "Misc_Text", "TrafficLight"),
+    "fence": ("Fence",),
+    "car": ("Car", "SUVPickupTruck", "Truck_Bus", "Train"),
+    "pedestrian": ("Pedestrian", "Child", "CartLuggagePram", "Animal"),
+    "bicyclist": ("Bicyclist", "MotorcycleScooter"),
+}
+TO_11 = {number: 255 for number in (VOID, CLASSES.index("OtherMoving"))} | {
+    CLASSES.index(name): number for number, names in enumerate(GROUPS.values()) for name in names
+}
+
+RELEASE, COLOURS, INDEX = "701_StillsRaw_full", "LabeledApproved_full", "LabeledIndex_full"
+COLOUR_TABLE, CODES = "label_colors.txt", "codes.txt"
+SPLITS = ("train", "val", "test")
+
+
+def is_camvid32(root: Path) -> bool:
+    """Whether a folder has one of the two layouts."""
+    return (root / RELEASE).is_dir() or ((root / CODES).is_file() and (root / "images").is_dir())
+
+
+def open_camvid32(root: str | os.PathLike[str]) -> DataSet:
+    """Open CamVid at 960 x 720 (Brostow et al. 2009): train 367, val 101, test 233 pictures.
+
+    Either `701_StillsRaw_full/` with index labels in `LabeledIndex_full/` (made from the release's colour labels by
+    `crisscross data prepare camvid32`), or `images/`, `labels/*_P.png` and `codes.txt`. Lists `train.txt`, `val.txt`
+    and `test.txt` choose the splits; without any, the splits are those of Badrinarayanan et al., by frame number.
+
+    Raises:
+        CrissCrossError: a missing folder or file, or other classes in `codes.txt`.
+    """
+    root = existing_folder(root)
+    return DataSet("camvid32", root, CLASSES, PALETTE, camvid32_splits(root), void=(VOID,), video=True)
+
+
+def camvid32_splits(root: Path) -> dict[str, tuple[Pair, ...]]:
+    """The pairs of every split that has any.
+
+    Raises:
+        CrissCrossError: a missing folder or file, or other classes in `codes.txt`.
+    """
+    if (root / CODES).is_file() and not (root / RELEASE).is_dir():
+        _check_codes(root / CODES)
+        images, masks, end = root / "images", root / "labels", "_P.png"
+        fix = f"pictures lie in images/, their index labels in labels/ as NAME{end}"
+    else:
+        images, masks, end = root / RELEASE, root / INDEX, "_L.png"
+        needed_folder(images, f"unpack 701_StillsRaw_full.zip and LabeledApproved_full.zip into {root}")
+        fix = f"it is made from {COLOURS}/: type `crisscross data prepare camvid32 {root}`"
+    pictures = pictures_in(needed_folder(images, fix))
+    needed_folder(masks, fix)
+    pairs: dict[str, Pair] = {}
+    for path in pictures:
+        if path.stem in pairs:
+            other = pairs[path.stem].picture.name
+            raise CrissCrossError(f"{path}: {other} has the same name; rename or remove one of them")
+        pairs[path.stem] = Pair(path.stem, path, masks / f"{path.stem}{end}")
+    named = {split: _names(root / f"{split}.txt", pairs) for split in SPLITS if (root / f"{split}.txt").is_file()}
+    named = named or {split: [name for name in pairs if split_of(name) == split] for split in SPLITS}
+    return {split: tuple(pairs[name] for name in names) for split, names in named.items() if names}
+
+
+def split_of(name: str) -> str:
+    """The usual split of a frame: `val` is a stretch of 0016E5 at 15 Hz, `test` dusk and the end of 0001TP."""
+    sequence, _, frame = name.partition("_")
+    number = int("".join(filter(str.isdecimal, frame)) or 0)
+    if sequence == "Seq05VD" or (sequence == "0001TP" and number >= 8550):
+        return "test"
+    return "val" if sequence == "0016E5" and number >= 7959 and number % 2 else "train"
+
+
+def _names(path: Path, pairs: dict[str, Pair]) -> list[str]:
+    names = [Path(name).stem for name in read_names(path, "")]
+    if unknown := [name for name in names if name not in pairs]:
+        raise CrissCrossError(f"{path}: no picture named {unknown[0]!r}")
+    return names
+
+
+def _check_codes(path: Path) -> None:
+    names = tuple(line for line in read_lines(path) if line)
+    if names != CLASSES:
+        raise CrissCrossError(f"{path}: must list the 32 CamVid classes from Animal to Wall, one a line")
+
+
+def read_colour_table(path: Path) -> Palette:
+    """The colours of CLASSES in `label_colors.txt`, whose lines are `red green blue name`.
+
+    Raises:
+        CrissCrossError: missing, not such lines, a name or a colour twice, or a class without a colour.
+    """
+    needed_file(path, "it comes with the colour labels of CamVid: 32 lines such as `64 128 64 Animal`")
+    colours: dict[str, tuple[int, int, int]] = {}
+    for number, line in enumerate(read_lines(path), 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            red, green, blue = map(int, words[:3])
+            name, colour = words[3], (red, green, blue)
+        except (ValueError, IndexError) as error:
+            raise CrissCrossError(f"{path}, line {number}: must be `red green blue name`, got {line!r:.80}") from error
+        if name in colours or colour in colours.values() or min(colour) < 0 or max(colour) > 255:
+            raise CrissCrossError(
+                f"{path}, line {number}: name and colour must be new, the colour of 0..255, got {line!r:.80}"
+            )
+        colours[name] = colour
+    if lacking := [name for name in CLASSES if name not in colours]:
+        raise CrissCrossError(f"{path}: no colour for {', '.join(lacking[:4])}")
+    return tuple(colours[name] for name in CLASSES)

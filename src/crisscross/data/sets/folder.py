@@ -1,0 +1,177 @@
+"""A user's own data: `images/`, `masks/`, `dataset.yaml` and, if wanted, split lists. No code."""
+
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+from crisscross.config import hint
+from crisscross.config.documents import read_yaml
+from crisscross.data.dataset import DataSet, Pair, check_class_names, existing_folder, is_line
+from crisscross.data.files.folders import name_key, needed_file, needed_folder, pictures_in, read_lines
+from crisscross.data.files.reading import is_picture_file
+from crisscross.data.palette import default_palette
+from crisscross.errors import CrissCrossError, shown_name
+
+DESCRIPTION = "dataset.yaml"
+KEYS = ["classes", "palette", "ignore", "void", "images", "masks", "splits", "video"]
+# Without split lists this share of the pictures, chosen by name, is held out.
+HELD_OUT, HELD_OUT_NOTE = 5, "no split lists"
+
+
+def open_folder(root: str | os.PathLike[str]) -> DataSet:
+    """Open a plain folder described by its `dataset.yaml`.
+
+    Keys: `classes` (names, required), `palette` (RGB triples), `ignore` (default 255), `void` (more ignored values),
+    `images` and `masks` (folder names), `video` (true where names are VIDEO_NUMBER and the pictures frames of videos),
+    `splits` (split name -> text file with one picture name a line). Lists called
+    `train.txt`, `val.txt` and `test.txt` are found without being named. Without a `train` list, `train` is what no
+    other list holds; without a `val` list either, about a fifth, chosen by a checksum of the names, is `val`.
+
+    Raises:
+        CrissCrossError: a missing folder or file, an unknown key or a senseless value.
+    """
+    root = existing_folder(root)
+    values = _description(root / DESCRIPTION)
+    classes = _classes(values["classes"], root / DESCRIPTION)
+    palette = _palette(values.get("palette"), len(classes), root / DESCRIPTION)
+    ignore, void = _ignored(values, len(classes), root / DESCRIPTION)
+    folders = {key: values.get(key, key) for key in ("images", "masks")}
+    for key, value in folders.items():
+        if not is_line(value) or not value.strip("./"):
+            raise CrissCrossError(f"{root / DESCRIPTION}: {key} must be the name of a folder, got {value!r:.80}")
+    pairs = _pairs(root, folders["images"], folders["masks"])
+    splits, note = _splits(root, values.get("splits"), pairs)
+    if not isinstance(video := values.get("video", False), bool):
+        raise CrissCrossError(f"{root / DESCRIPTION}: video must be true or false, got {video!r:.80}")
+    if video and note.startswith(HELD_OUT_NOTE):
+        raise CrissCrossError(
+            f"{root}: frames of videos need train.txt and val.txt: single frames held out would be neighbours of those "
+            "that are trained on"
+        )
+    return DataSet("folder", root, classes, palette, splits, ignore, void, note, video=video)
+
+
+def _description(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CrissCrossError(f"{path}: no such file; it must at least hold `classes: [first, second, ...]`")
+    values = read_yaml(path)
+    if not isinstance(values, dict) or not isinstance(values.get("classes"), list) or not values["classes"]:
+        raise CrissCrossError(f"{path}: `classes` must be a list of names")
+    for key in values:
+        if key not in KEYS:
+            raise CrissCrossError(f"{path}: unknown key {shown_name(key)}; {hint(str(key), KEYS, 'known here')}")
+    return values
+
+
+def _name(value: Any) -> Any:
+    """What YAML made of a name, as it was written where that is known: it reads 7 as a number."""
+    return str(value) if type(value) is int else value
+
+
+def _classes(given: list[Any], path: Path) -> tuple[str, ...]:
+    classes = tuple(map(_name, given))
+    check_class_names(classes, f"{path}: `classes`")
+    if len(classes) < 2:
+        raise CrissCrossError(f"{path}: `classes` must name at least two classes, got {list(classes)}")
+    return classes
+
+
+def _ignored(values: dict[str, Any], classes: int, path: Path) -> tuple[int, tuple[int, ...]]:
+    ignore, void = values.get("ignore", 255), values.get("void", [])
+    if type(ignore) is not int or not classes <= ignore <= 255:
+        raise CrissCrossError(f"{path}: ignore must be a whole number {classes}..255, got {ignore!r:.80}")
+    if not isinstance(void, list) or any(type(value) is not int or not 0 <= value <= 255 for value in void):
+        raise CrissCrossError(f"{path}: void must be a list of whole numbers 0..255, got {void!r:.80}")
+    if taken := [value for value in void if value < classes]:
+        raise CrissCrossError(f"{path}: void holds {taken[0]}, which is a class (0..{classes - 1})")
+    return ignore, tuple(void)
+
+
+def _palette(given: Any, classes: int, path: Path) -> tuple[tuple[int, int, int], ...]:
+    if given is None:
+        return default_palette(classes)
+    try:
+        palette = tuple((red, green, blue) for red, green, blue in given)
+        if any(type(channel) is not int for colour in palette for channel in colour):
+            raise TypeError("not whole numbers")
+    except (TypeError, ValueError) as error:
+        raise CrissCrossError(f"{path}: palette must be a list of [red, green, blue], got {given!r:.80}") from error
+    if len(palette) != classes:
+        raise CrissCrossError(f"{path}: palette has {len(palette)} colours for {classes} classes")
+    for colour in palette:
+        if min(colour) < 0 or max(colour) > 255:
+            raise CrissCrossError(f"{path}: palette colours lie in 0..255, got {list(colour)}")
+    return palette
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Image files by the key of their name, see `name_key`."""
+    found: dict[str, Path] = {}
+    for path in pictures_in(needed_folder(folder, f"another one can be named in {DESCRIPTION}"), deep=True):
+        key = name_key(_stem(folder, path))
+        if key in found:
+            forms = " but for NFC/NFD" if _stem(folder, found[key]) != _stem(folder, path) else ""
+            raise CrissCrossError(f"{path}: {found[key].name} has the same name{forms}; rename or remove one of them")
+        found[key] = path
+    return found
+
+
+def _stem(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _pairs(root: Path, images: str, masks: str) -> dict[str, Pair]:
+    """Every image with its mask, or the place where that should be, by the key of its name."""
+    mask_of, image_of, pairs = _pictures(root / masks), _pictures(root / images), {}
+    if (root / images).samefile(root / masks):
+        raise CrissCrossError(f"{root / DESCRIPTION}: images and masks must be two folders, both are {masks!r:.80}")
+    for key, path in image_of.items():
+        name = _stem(root / images, path)
+        pairs[key] = Pair(name, path, mask_of.get(key, root / masks / f"{name}.png"))
+    return pairs
+
+
+def _splits(root: Path, given: Any, pairs: dict[str, Pair]) -> tuple[dict[str, tuple[Pair, ...]], str]:
+    if given is None:
+        given = {name: f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()}
+        if "train" not in given:
+            return _without_train_list(root, given, pairs)
+    if not isinstance(given, dict) or not all(is_line(_name(word)) for item in given.items() for word in item):
+        raise CrissCrossError(f"{root / DESCRIPTION}: splits must map split names to list files, got {given!r:.80}")
+    fix = f"{root / DESCRIPTION} calls it the list of a split: one name a line"
+    return {_name(name): _listed(needed_file(root / _name(path), fix), pairs) for name, path in given.items()}, ""
+
+
+def _without_train_list(
+    root: Path, given: dict[str, str], pairs: dict[str, Pair]
+) -> tuple[dict[str, tuple[Pair, ...]], str]:
+    """`train` is whatever no list holds; without a `val` list a part of it, chosen by name, is held out."""
+    splits = {name: _listed(root / path, pairs) for name, path in given.items()}
+    listed = {pair.name for split in splits.values() for pair in split}
+    free = {pair.name: pair for pair in pairs.values() if pair.name not in listed}
+    note = f"no list train.txt: train is the {len(free)} pictures that no other list holds"
+    if "val" not in given:
+        order = sorted(free, key=_checksum)
+        held_out = {name for name in order if _checksum(name) % HELD_OUT == 0} or set(order[: len(order) > 1])
+        splits["val"] = tuple(pair for name, pair in free.items() if name in held_out)
+        free = {name: pair for name, pair in free.items() if name not in held_out}
+        note = f"{HELD_OUT_NOTE}: {len(held_out)} of {len(pairs)} pictures held out as val by name"
+    return {"train": tuple(free.values()), **splits}, note
+
+
+def _checksum(name: str) -> int:
+    return zlib.crc32(os.fsencode(name))
+
+
+def _listed(path: Path, pairs: dict[str, Pair]) -> tuple[Pair, ...]:
+    chosen = []
+    for number, name in enumerate(read_lines(path), 1):
+        if not name:
+            continue
+        key = name_key(name)
+        pair = pairs.get(key) or (pairs.get(key.rsplit(".", 1)[0]) if is_picture_file(Path(name)) else None)
+        if pair is None:
+            raise CrissCrossError(f"{path}, line {number}: no picture named {name!r:.200}")
+        chosen.append(pair)
+    return tuple(chosen)

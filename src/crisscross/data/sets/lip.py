@@ -1,0 +1,56 @@
+"""Look Into Person: people cut out of pictures, 20 classes of body parts and clothes."""
+
+import os
+from pathlib import Path
+
+from crisscross.data.dataset import DataSet, Pair, existing_folder
+from crisscross.data.files.folders import absent, either_form, needed_folder, pictures_in, read_names
+from crisscross.data.palette import hex_palette
+from crisscross.files import joined
+
+CLASSES = (
+    *("Background", "Hat", "Hair", "Glove", "Sunglasses", "UpperClothes", "Dress", "Coat", "Socks", "Pants"),
+    *("Jumpsuits", "Scarf", "Skirt", "Face", "Left-arm", "Right-arm", "Left-leg", "Right-leg", "Left-shoe"),
+    "Right-shoe",
+)
+PALETTE = hex_palette(
+    "000000 800000 ff0000 005500 aa0033 ff5500 000055 0077dd 555500 005555 553300 345680 008000 0000ff 33aadd 00ffff "
+    "55ffaa aaff55 ffff00 ffaa00"
+)
+FLIP_PAIRS = ((14, 15), (16, 17), (18, 19))
+SPLITS = ("train", "val")
+
+
+def is_lip(root: Path) -> bool:
+    """Whether a folder has this layout."""
+    return any((root / f"{split}_images").is_dir() and (root / f"{split}_segmentations").is_dir() for split in SPLITS)
+
+
+def open_lip(root: str | os.PathLike[str]) -> DataSet:
+    """Open LIP (Gong et al. 2017): `SPLIT_images/*.jpg`, `SPLIT_segmentations/*.png`; train 30,462, val 10,000.
+
+    A list `SPLIT_id.txt` chooses the pictures and their order; without it all are taken. Every value is a class,
+    background included; 255 is ignored. Left and right change places in mirrored pictures.
+
+    Raises:
+        CrissCrossError: a missing folder.
+    """
+    root = existing_folder(root)
+    fix = f"unpack the single-person LIP into {root}: train_images/, train_segmentations/, val_images/ ..."
+    present = [split for split in SPLITS if (root / f"{split}_images").is_dir()]
+    if not present:
+        needed_folder(root / "train_images", fix)
+    splits = {split: _pairs(root, split, fix) for split in present}
+    note = absent(root, {split: (f"{split}_images",) for split in SPLITS})
+    return DataSet("lip", root, CLASSES, PALETTE, splits, note=note, flip_pairs=FLIP_PAIRS)
+
+
+def _pairs(root: Path, split: str, fix: str) -> tuple[Pair, ...]:
+    images, masks = root / f"{split}_images", needed_folder(root / f"{split}_segmentations", fix)
+    listed = root / f"{split}_id.txt"
+    if listed.is_file():
+        names = [name.removesuffix(".jpg") for name in read_names(listed, fix)]
+        pictures = [either_form(joined(images, f"{name}.jpg")) for name in names]
+    else:
+        pictures = pictures_in(images)
+    return tuple(Pair(path.stem, path, either_form(masks / f"{path.stem}.png")) for path in pictures)

@@ -1,0 +1,1 @@
+"""The folder of a run: log, record, lock, resumable state."""

@@ -1,0 +1,82 @@
+"""Everything that a run tells while it goes: the log, the trackers and the progress on the terminal."""
+
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from crisscross.engine.loop import Step
+from crisscross.engine.run.log import CSV_COLUMNS, RunLog
+from crisscross.errors import CrissCrossError
+from crisscross.metrics import Scores
+from crisscross.progress import Progress
+
+
+class Journal:
+    """Tells steps and validations; of several processes only the first writes and shows anything.
+
+    Args:
+        folder: the run folder.
+        start: the iteration that training continues from.
+        validated: the last iteration whose validation counts.
+        accelerator: its trackers get every number.
+        progress: what is shown.
+        columns: those of `log.csv`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        start: int,
+        validated: int,
+        accelerator: Accelerator,
+        progress: Progress,
+        columns: tuple[str, ...] = CSV_COLUMNS,
+    ) -> None:
+        self.log = RunLog(folder, start, validated, columns) if accelerator.is_main_process else None
+        self.accelerator, self.progress = accelerator, progress
+
+    def step(self, step: Step, seconds: float, skipped: int) -> None:
+        """A finished step; `seconds` and `skipped` count from the beginning of the run."""
+        losses = {"loss": step.loss} | {f"loss_{name}": value for name, value in step.parts.items()}
+        norms = {} if step.grad_norm is None else {"grad_norm": step.grad_norm}
+        if self.log is not None:
+            # JSON knows no infinity.
+            facts = {
+                name: round(value, 5) if math.isfinite(value) else None for name, value in (losses | norms).items()
+            }
+            skip = {"skipped": True} if step.skipped else {}
+            self.log.add(step.iteration, **facts, **skip, lr=step.lr, seconds=round(seconds, 2))
+        self.accelerator.log({**losses, **norms, "lr": step.lr}, step.iteration)
+        shown = {"loss": f"{step.loss:.3f}", "lr": f"{step.lr:.2g}"}
+        self.progress.update(step.iteration, **shown, **({"skipped": str(skipped)} if skipped else {}))
+
+    def validation(self, iteration: int, scores: Scores) -> None:
+        """The scores of a validation."""
+        if self.log is not None:
+            self.log.add(iteration, val_miou=scores.miou, val_iou=scores.iou)
+        if scores.miou is not None:
+            self.accelerator.log({"val_miou": scores.miou}, iteration)
+        self.progress.update(iteration, mIoU="-" if scores.miou is None else f"{scores.miou:.3f}")
+
+    def scores(self, iteration: int, facts: Mapping[str, float | None], **shown: str) -> None:
+        """Scores of a validation by name, and those to show beside the progress."""
+        if self.log is not None:
+            self.log.add(iteration, **facts)
+        self.accelerator.log({name: value for name, value in facts.items() if value is not None}, iteration)
+        self.progress.update(iteration, **shown)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # Where something else went wrong, such as a full disk, that is what has to be said.
+        with nullcontext() if error is None else suppress(CrissCrossError, OSError):
+            self.close()
+
+    def close(self) -> None:
+        """Write the table of the curve."""
+        if self.log is not None:
+            self.log.write_csv()

@@ -1,0 +1,225 @@
+"""Training state on disk: one file, replaced atomically, holds weights, optimiser and position."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from crisscross.checkpoints import native
+from crisscross.config import Experiment, InstanceExperiment, differences, from_dict
+from crisscross.config.parse import Tree
+from crisscross.engine.average import WeightAverage
+from crisscross.engine.run.record import RECORD, read_record
+from crisscross.engine.shard import local, part_of, take, whole, whole_states
+from crisscross.errors import CrissCrossError, shown
+from crisscross.losses.processes import processes
+from crisscross.models import Segmenter
+
+if TYPE_CHECKING:
+    from crisscross.models.instances import InstanceSegmenter
+
+Place = TypeVar("Place")
+BEST, LAST = native.RUN_WEIGHTS
+# What a run writes beside it.
+FILES = (BEST, RECORD, "experiment.yaml", "log.jsonl", "log.csv")
+# What runs did that began before a key existed, whatever its default is now.
+BEFORE = {"preprocess.resize": "torch"}
+# Where an average stands in the place of the weights, the weights that training continues from.
+LIVE = f"{native.OPTIMISER}live/"
+
+
+@dataclass
+class Position:
+    """Where training stands: finished iterations, the last validated one, and the best validation mIoU so far.
+
+    `waited` counts the validations since the best one, `skipped` the steps that fp16 left out.
+    """
+
+    iteration: int = 0
+    validated: int = 0
+    best_miou: float | None = None
+    best_iteration: int | None = None
+    waited: int = 0
+    skipped: int = 0
+
+
+def save_state(
+    folder: Path,
+    segmenter: "Segmenter | InstanceSegmenter",
+    optimiser: torch.optim.Optimizer,
+    position: Any,
+    facts: dict[str, Any],
+    average: WeightAverage | None = None,
+    write: bool = True,
+) -> None:
+    """Write `last.safetensors`. Sampler and random state follow from (seed, iteration) and need no storing.
+
+    With an average its tensors are the file's weights, and the network's own stand beside the optimiser's. The file of
+    a sharded run is that of a plain one: all processes call this, and one is told to `write`.
+
+    Raises:
+        CrissCrossError: weights or running statistics are NaN or infinite, in whichever process, or the file cannot be
+            written; the file that was there stays.
+    """
+    _check_weights(folder / LAST, segmenter, position.iteration)
+    states = whole_states(segmenter, optimiser, write)
+    extra = {f"{native.OPTIMISER}{name}": value for name, value in states.items()}
+    if average is not None:
+        with whole(segmenter, write) as full:
+            extra |= {f"{LIVE}{key}": value.clone() for key, value in full.state_dict().items() if write}
+    with average.in_place() if average is not None else nullcontext(), whole(segmenter, write) as full:
+        if write:
+            native.save(full, folder / LAST, facts={**facts, "position": vars(position)}, extra=extra)
+
+
+def _check_weights(path: Path, network: torch.nn.Module, iteration: int) -> None:
+    tensors = {key: local(value) for key, value in network.state_dict().items() if value.is_floating_point()}
+    broken = [key for key, value in tensors.items() if not value.isfinite().all()]
+    count = torch.tensor(len(broken), device=next(network.parameters()).device)
+    if processes() > 1:
+        torch.distributed.all_reduce(count)
+    if count:
+        name = broken[0] if broken else "a tensor of another process"
+        raise CrissCrossError(
+            f"{path} is not written: {name} holds NaN or infinity after iteration {iteration}; older checkpoints stay; "
+            "try a smaller optim.lr, a longer optim.warmup or train.precision=fp32"
+        )
+
+
+def saved_line(folder: Path, iteration: int) -> str:
+    """What an error says after the run in `folder` was saved."""
+    return f"{folder / LAST} is saved at iteration {iteration}, continue with --resume"
+
+
+@contextmanager
+def after_saving(folder: Path, iteration: int) -> Iterator[None]:
+    """Errors inside also say that the run is saved: ours in their line, others in a note."""
+    try:
+        yield
+    except CrissCrossError as error:
+        raise CrissCrossError(f"{error}; {saved_line(folder, iteration)}") from error
+    except Exception as error:
+        error.add_note(saved_line(folder, iteration))
+        raise
+
+
+def load_state(
+    folder: Path, segmenter: Segmenter, optimiser: torch.optim.Optimizer, average: WeightAverage | None = None
+) -> tuple[Position, dict[str, Any]]:
+    """Read `last.safetensors` back into network, optimiser and average.
+
+    Raises:
+        CrissCrossError: unreadable, or no training state in it.
+    """
+    path = folder / LAST
+    tensors, _, facts = native.read(path)
+    position = take_position(path, facts, Position)
+    with whole(segmenter) as full:
+        native.fill(full, tensors, str(path))
+        if average is not None:
+            average.fill(tensors)
+            live = {key.removeprefix(LIVE): value for key, value in tensors.items() if key.startswith(LIVE)}
+            native.fill(full, live, str(path))
+        take(segmenter, full)
+    fill_optimiser(segmenter, optimiser, tensors)
+    return position, facts
+
+
+def take_position(path: Path, facts: dict[str, Any], kind: type[Place]) -> Place:
+    """The position among the facts of a file, which is taken out of them: it is not that of files still to be written.
+
+    Raises:
+        CrissCrossError: there is none, or one that is no `kind`, or the facts do not tell the seconds of training.
+    """
+    if "position" not in facts:
+        raise CrissCrossError(f"{path}: holds weights but no training state; it cannot be resumed from")
+    seconds = facts.get("seconds")
+    if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise CrissCrossError(f"{path}: its facts: seconds must be a number from 0, got {shown(seconds)}")
+    try:
+        return from_dict(kind, facts.pop("position"), "position.")
+    except CrissCrossError as error:
+        raise CrissCrossError(f"{path}: its facts: {error}") from error
+
+
+def load_instance_state(
+    folder: Path, segmenter: "InstanceSegmenter", optimiser: torch.optim.Optimizer, kind: type[Place]
+) -> tuple[Place, dict[str, Any]]:
+    """`load_state` for instances, whose position is a `kind`."""
+    path = folder / LAST
+    tensors, (_, facts) = native.read_tensors(path), native.read_header_as(InstanceExperiment, path)
+    position = take_position(path, facts, kind)
+    native.fill(segmenter, tensors, str(path))
+    fill_optimiser(segmenter, optimiser, tensors)
+    return position, facts
+
+
+def fill_optimiser(network: torch.nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give the optimiser of a network its stored state."""
+    for name, parameter in network.named_parameters():
+        prefix = f"{native.OPTIMISER}{name}/"
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if state:
+            # AdamW keeps its step count on the CPU.
+            optimiser.state[parameter] = {k: v if k == "step" else part_of(v, parameter) for k, v in state.items()}
+
+
+def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) -> None:
+    """Refuse to write over another run, and to resume one with other values.
+
+    Args:
+        folder: of the run.
+        experiment: what is to be trained, of any task.
+        data: where the data set lies, for the line that says how to continue.
+        resume: whether the run in `folder` is to be continued.
+
+    Raises:
+        CrissCrossError: the folder holds a run, or files of others that a run would replace; or none to resume, or one
+            of another experiment.
+    """
+    if not resume:
+        if (folder / LAST).exists():
+            raise CrissCrossError(f"{folder}: holds a run already; continue it with --resume or choose another --out")
+        others = [folder / name for name in FILES if (folder / name).exists()]
+        # A run that ended before it was first saved has left its record, and begins anew.
+        if others and not read_record(folder):
+            raise CrissCrossError(f"{others[0]}: is there already, and no training wrote it; choose another --out")
+        return
+    if changed := sorted(differences(experiment, stored_experiment_as(type(experiment), folder))):
+        raise CrissCrossError(
+            f"{folder}: cannot resume with another experiment; it differs in {', '.join(changed)}; "
+            f"continue with `crisscross train {folder / 'experiment.yaml'} --data {data} --out {folder} --resume`"
+        )
+
+
+def as_begun(experiment: Experiment, earlier: Experiment) -> tuple[Experiment, str | None]:
+    """What a resumed run keeps of its beginning, and a line that says so; None where that is what was asked for."""
+    rule = earlier.preprocess.resize
+    if rule == experiment.preprocess.resize:
+        return experiment, None
+    line = f"this run resizes as it began, with preprocess.resize={rule}; train anew for {experiment.preprocess.resize}"
+    return replace(experiment, preprocess=replace(experiment.preprocess, resize=rule)), line
+
+
+def stored_experiment(folder: Path) -> Experiment:
+    """The experiment of the run in `folder`.
+
+    Raises:
+        CrissCrossError: there is nothing to resume.
+    """
+    return stored_experiment_as(Experiment, folder)
+
+
+def stored_experiment_as(kind: type[Tree], folder: Path) -> Tree:
+    """`stored_experiment` of a task's own kind."""
+    if not (folder / LAST).is_file():
+        raise CrissCrossError(f"{folder}: nothing to resume, {LAST} is not there; start without --resume")
+    experiment = native.read_header_as(kind, folder / LAST, BEFORE if kind is Experiment else None)[0]
+    if experiment is None:
+        raise CrissCrossError(f"{folder / LAST}: holds no experiment; it cannot be resumed from")
+    return experiment

@@ -1,0 +1,1 @@
+"""Semantic segmentation: the built-in task."""

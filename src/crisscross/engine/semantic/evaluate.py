@@ -1,0 +1,226 @@
+"""Score a network on one split: integer counts at the pictures' native size.
+
+Three things go on at once: worker processes read the next pictures, the network labels this one, and a thread counts
+(and saves) the last ones.
+"""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import Tensor
+
+from crisscross.data import DataSet, Pair
+from crisscross.data.files.folders import name_key
+from crisscross.data.palette import default_names
+from crisscross.data.samples.clips import check_clips, runs
+from crisscross.engine.run.interrupt import Interrupted
+from crisscross.engine.semantic.labelling import LabelledPair, labelled_pairs
+from crisscross.errors import CrissCrossError
+from crisscross.layers.modes import device_of, evaluating
+from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts
+from crisscross.models import Segmenter
+from crisscross.progress import Progress
+
+# Labelled pictures that may wait for the thread that counts.
+WAITING = 3
+# The first pictures are slower than the others (caches, the choice of algorithms) and are left out of the speed where
+# more follow; MMSegmentation's benchmark leaves out as many.
+WARM_UP = 5
+
+Save = Callable[[Pair, np.ndarray], object]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one split with the int64 counts [K, K] (rows truth, columns prediction) that they follow from.
+
+    `seconds` is the whole time. `fps` is pictures a second of preprocessing, network and labels, one picture at a
+    time in this process, after the first `WARM_UP`. `memory` is the most bytes that this process held: allocated on its
+    GPU, or resident on a CPU (None where the system does not tell); `on_gpu` says which. `tta`: multi-scale + flip.
+    `consistency` is the temporal one over all pairs of consecutive frames, None where there are none.
+    """
+
+    split: str
+    pictures: int
+    scores: Scores
+    counts: Tensor
+    seconds: float
+    tta: bool = False
+    fps: float | None = None
+    memory: int | None = None
+    on_gpu: bool = False
+    consistency: Consistency | None = None
+
+
+def check_classes(segmenter: Segmenter, dataset: DataSet) -> None:
+    """Refuse a data set whose classes are not those of the network; one whose file told no names takes any names.
+
+    Raises:
+        CrissCrossError: another number of classes, or other names.
+    """
+    ours, theirs = segmenter.classes, dataset.classes
+    if len(ours) != len(theirs):
+        raise CrissCrossError(
+            f"{dataset.root}: has {len(theirs)} classes, the network {len(ours)} ({', '.join(ours[:4])}, ...); "
+            "evaluate it on the data set that it was trained for"
+        )
+    if tuple(ours) == default_names(len(ours)):
+        return
+    for number, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+        if name_key(our) != name_key(their):
+            raise CrissCrossError(f"{dataset.root}: class {number} is {their!r} here but {our!r} in the network")
+
+
+def choose_device(cpu: bool) -> str:
+    """The device of this process: its own GPU where there is one and `cpu` does not forbid it."""
+    return "cpu" if cpu else str(PartialState().device)
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that speaks."""
+    return PartialState().is_main_process
+
+
+def evaluate(
+    segmenter: Segmenter,
+    dataset: DataSet,
+    split: str,
+    workers: int = 0,
+    interrupted: Callable[[], bool] = lambda: False,
+    title: str = "evaluate",
+    tta: bool = False,
+    save: Save | None = None,
+) -> Evaluation:
+    """Label every picture of a split and count.
+
+    Several processes share the pictures, whole runs of consecutive frames each; each picture is counted exactly once.
+
+    Args:
+        segmenter: the network; its mode is left as it was.
+        dataset: data set with the network's classes.
+        split: name of the split.
+        workers: processes that read pictures.
+        interrupted: asked after every picture of a single process; several have to finish together.
+        title: shown beside the progress.
+        tta: multi-scale + flip, as `experiment.inference` has it.
+        save: called with every pair and its labels uint8 [H, W], one after the other in a thread of its own.
+
+    Raises:
+        CrissCrossError: no such split, classes that do not fit, or an unreadable pair.
+        Interrupted: `interrupted` said so.
+        Exception: whatever `save` raises.
+    """
+    check_classes(segmenter, dataset)
+    state = PartialState()
+    pairs = dataset.split(split)
+    check_clips(dataset, split, segmenter.experiment.model.frames)
+    mine = runs(dataset, pairs)[state.process_index :: state.num_processes]
+    tally = _Tally(dataset, save, Progress(title, sum(map(len, mine)), show=state.is_main_process))
+    device = device_of(segmenter)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    # Several processes have to finish together.
+    stop = interrupted if state.num_processes == 1 else lambda: False
+    began = time.perf_counter()
+    with evaluating(segmenter), tally.progress:
+        times = _label_and_count(labelled_pairs(segmenter, dataset, mine, workers, tta), tally, stop)
+    total = ConfusionMatrix(len(dataset.classes), dataset.ignore)
+    total.counts = _sum_over_processes(tally.matrix.counts, state)
+    stable = StableCounts(len(dataset.classes), dataset.ignore)
+    stable.counts = _sum_over_processes(tally.stable.counts, state)
+    consistency = stable.scores() if int(stable.counts.sum()) else None
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_memory()
+    seconds = time.perf_counter() - began
+    return Evaluation(
+        *(split, len(pairs), total.scores(), total.counts, seconds, tta, _fps(times), memory, device.type == "cuda"),
+        consistency,
+    )
+
+
+class _Tally:
+    """What is counted, and saved, picture by picture, in a thread beside the network."""
+
+    def __init__(self, dataset: DataSet, save: Save | None, progress: Progress) -> None:
+        self.matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
+        self.stable = StableCounts(len(dataset.classes), dataset.ignore)
+        self.save, self.progress = save, progress
+        self.last: LabelledPair | None = None
+
+    def count(self, one: LabelledPair, done: int) -> None:
+        self.matrix.update(one.labels, one.mask)
+        if self.last is not None and not one.begins:
+            self.stable.update((self.last.labels, one.labels), (self.last.mask, one.mask))
+        self.last = one
+        if self.save is not None:
+            self.save(one.pair, one.labels.numpy())
+        self.progress.update(done, mIoU=_percent(self.matrix.scores().miou))
+
+
+def _label_and_count(pairs: Iterator[LabelledPair], tally: _Tally, interrupted: Callable[[], bool]) -> list[float]:
+    """Fill `tally`; returns the seconds that each picture took from preprocessing to labels."""
+    times = []
+    with _Aside() as aside:
+        for done, one in enumerate(pairs, 1):
+            times.append(one.seconds)
+            aside.give(tally.count, one, done)
+            if interrupted():
+                raise Interrupted
+    return times
+
+
+class _Aside:
+    """A thread that does what it is given, in order. An error there is raised by the next `give`, or at the end."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(1, "count")
+        self.given: deque[Future[object]] = deque()
+
+    def give(self, work: Callable[..., object], *arguments: object) -> None:
+        """Hand over a call; waits while `WAITING` others are unfinished."""
+        self.given.append(self.pool.submit(work, *arguments))
+        while len(self.given) > WAITING or (self.given and self.given[0].done()):
+            self.given.popleft().result()
+
+    def __enter__(self) -> "_Aside":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        # After an error or Ctrl-C what still waits is dropped, and what is under way is finished.
+        self.pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None:
+            for work in self.given:
+                work.result()
+
+
+def peak_resident_memory() -> int | None:
+    """The most bytes of memory that this process has held so far, or None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _fps(times: list[float]) -> float | None:
+    timed = times[WARM_UP:] or times
+    return len(timed) / sum(timed) if timed else None
+
+
+def _sum_over_processes(counts: Tensor, state: PartialState) -> Tensor:
+    if state.num_processes == 1:
+        return counts
+    moved = counts.to(state.device)
+    torch.distributed.all_reduce(moved)
+    return moved.cpu()
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,286 @@
+"""timm's feature networks (and a user's own) behind one small contract.
+
+A backbone has `channels` and `strides`, both fine to coarse, and its forward takes [B, 3, H, W] and returns a tuple of
+that many feature maps [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])]. With `ceil_pool` the maps after a
+ResNet's max-pooling are those of a picture one stride larger where a size is even: 1024 gives 257 and 129, not 256 and
+128. Networks without padding in some convolutions (Inception) give maps that are one or two smaller.
+
+Many networks take no sides but multiples of 32 (or of their windows): they see the image filled up at the right and at
+the bottom with the mean color, which is 0 after normalisation, and what their maps have beyond the image is cut off.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from crisscross.config import hint, import_attribute
+from crisscross.errors import CrissCrossError
+from crisscross.layers import AbsoluteBatchNorm2d
+from crisscross.layers.feature_maps import LARGEST_STRIDE, Told, filled_up, own_part, survey
+
+# Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
+PROBE_SIZE = 96
+# What timm raises where it cannot build a network, or not fetch its weights.
+REFUSALS = (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError, ValueError, OSError)
+
+
+class Backbone(nn.Module):
+    """A network with feature maps, tried once so that its channels and strides are known facts.
+
+    Args:
+        net: module that maps [B, 3, H, W] to a list or tuple of feature maps, fine to coarse.
+        name: used in messages.
+        told: what the network says of its maps.
+
+    Raises:
+        CrissCrossError: it gives no feature maps, or takes images of one size alone.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    frozen: list[nn.Module]
+
+    def __init__(self, net: nn.Module, name: str, told: Told | None = None) -> None:
+        super().__init__()
+        self.net = net
+        self.name, self.frozen = name, []
+        self.facts = survey(net, name, told)
+        self.channels, self.strides = self.facts.channels, self.facts.strides
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Keep weights and statistics of these modules of the network for good.
+
+        Raises:
+            CrissCrossError: there is no module of that name.
+        """
+        modules = dict(self.net.named_modules())
+        for name in names:
+            if not name or name not in modules:
+                known = ", ".join(key for key in modules if key and key.count(".") < 2)
+                raise CrissCrossError(f"model.frozen: backbone {self.name} has no module {name!r}; it has {known}")
+            self.frozen.append(modules[name].requires_grad_(False))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for everything that is not frozen."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps, fine to coarse, of a normalised picture [B, 3, H, W]."""
+        return own_part(self.net(filled_up(x, self.facts)), x.shape[-2:], self.facts)
+
+
+def create_backbone(
+    name: str,
+    output_stride: int = 8,
+    pretrained: bool = False,
+    *,
+    contract_dilation: bool = True,
+    pool_shortcut: bool = True,
+    ceil_pool: bool = False,
+    norm: str = "batch",
+) -> Backbone:
+    """Build a backbone at an output stride.
+
+    Args:
+        name: a timm model with `features_only` support (`resnet50c` is the published one), or
+            `package.module:attribute`, called with `output_stride` and returning a module as `Backbone` wants it.
+        output_stride: 8, 16 or 32; the stride of the last feature map.
+        pretrained: load timm's own weights (needs the network or timm's cache).
+        contract_dilation: false gives the first block of a dilated stage of a timm ResNet the stage's full dilation.
+        pool_shortcut: false takes the 2 x 2 average out of the shortcuts of dilated stages of timm's ResNet-D.
+        ceil_pool: true rounds the size after a timm ResNet's max-pooling up. The strides stay the nominal ones.
+        norm: `absolute` makes every batch norm an `AbsoluteBatchNorm2d` of the same tensors.
+
+    Raises:
+        CrissCrossError: unknown name, no feature maps, the output stride cannot be had, or an option has no meaning for
+            this backbone.
+    """
+    own = ":" in name
+    net: Any = _own_network(name, output_stride) if own else _timm_network(name, output_stride, pretrained)
+    if not contract_dilation:
+        _dilate_first_blocks(net, name)
+    if not pool_shortcut:
+        _unpool_shortcuts(net, name)
+    if norm == "absolute":
+        _make_norms_absolute(net, name)
+    backbone = Backbone(net, name, None if own else _told(net))
+    if (reached := backbone.strides[-1]) != output_stride:
+        raise CrissCrossError(
+            f"backbone {name} gives output stride {reached}, not {output_stride}; {_instead(reached)}"
+        )
+    if ceil_pool:
+        # After the probe: its strides are those of the ordinary pooling.
+        _max_pooling(net, name).ceil_mode = True
+    return backbone
+
+
+def load_backbone_weights(backbone: Backbone, weights: Mapping[str, Tensor], source: str) -> None:
+    """Fill a backbone from a whole-network or feature-network state dict in timm's names.
+
+    Entries that the feature network does not use (classifier, last stages) are passed over; everything that it needs
+    must be there with its shape.
+
+    Raises:
+        CrissCrossError: a needed tensor is missing or has another shape; `source` is named.
+    """
+    # timm flattens module names of some feature networks (stages.0 becomes stages_0), and puts others into `model`.
+    given = {key.replace(".", "_"): value for key, value in weights.items()}
+    needed = backbone.net.state_dict()
+    chosen = {}
+    for key, value in needed.items():
+        flat = key.replace(".", "_")
+        found = given.get(flat, given.get(flat.removeprefix("model_")))
+        if found is None and key.endswith("num_batches_tracked"):
+            found = value
+        if found is None:
+            raise CrissCrossError(f"{source}: not weights of this backbone: {key} is missing")
+        if found.shape != value.shape:
+            shapes = f"{tuple(found.shape)}, the backbone needs {tuple(value.shape)}"
+            raise CrissCrossError(f"{source}: not weights of this backbone: {key} has shape {shapes}")
+        chosen[key] = found
+    backbone.net.load_state_dict(chosen)
+
+
+def _timm_network(name: str, output_stride: int, pretrained: bool) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        near = hint(name, timm.list_models())
+        raise CrissCrossError(
+            f"unknown backbone {name}; {near if near.startswith('did') else 'see timm.list_models()'}"
+        )
+    options: dict[str, Any] = {} if output_stride == LARGEST_STRIDE else {"output_stride": output_stride}
+    try:
+        return _create(name, pretrained, **options)
+    except REFUSALS as error:
+        return _otherwise(name, output_stride, pretrained, error)
+
+
+def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
+    """timm's feature network; transformers that were made for one size of images take all, where timm can do that."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        try:
+            return timm.create_model(name, pretrained, features_only=True, dynamic_img_size=True, **options)
+        except TypeError:
+            # This one has no such option, or not the others.
+            pass
+    return timm.create_model(name, pretrained, features_only=True, **options)
+
+
+def _told(net: Any) -> Told:
+    """What timm says of a feature network."""
+    config = net.pretrained_cfg
+    side, fixed = config["input_size"][-1], bool(config.get("fixed_input_size"))
+    return Told(net.feature_info.channels(), net.feature_info.reduction(), side, fixed)
+
+
+def _instead(stride: int) -> str:
+    """What to do where a network has this stride and no other."""
+    other = "choose another backbone"
+    return f"set model.output_stride={stride} or {other}" if stride in (8, 16, LARGEST_STRIDE) else other
+
+
+def _otherwise(name: str, output_stride: int, pretrained: bool, error: Exception) -> nn.Module:
+    """The network without the option, where that has the stride; else timm's many ways of saying no in one line."""
+    try:
+        plain: Any = _create(name, False)
+    except Exception as none:
+        raise CrissCrossError(f"backbone {name} has no feature maps in timm ({none}); choose another one") from error
+    natural = plain.feature_info.reduction()[-1]
+    options = {} if output_stride in (natural, LARGEST_STRIDE) else {"output_stride": output_stride}
+    try:
+        net = _create(name, False, **options)
+    except REFUSALS:
+        raise CrissCrossError(
+            f"backbone {name} cannot run at output stride {output_stride} ({_line(error)}), only at {natural}; "
+            f"{_instead(natural)}"
+        ) from error
+    if not pretrained:
+        return net
+    try:
+        return _create(name, True, **options)
+    except REFUSALS as missing:
+        raise CrissCrossError(
+            f"no pretrained weights for {name} could be had ({_line(missing)}); without a network give a local file "
+            "with --backbone-weights FILE, or start from scratch with model.pretrained=false"
+        ) from missing
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _stages(net: nn.Module, name: str, option: str) -> list[list[Any]]:
+    """The blocks of each stage of a timm ResNet."""
+    from timm.models.resnet import BasicBlock, Bottleneck
+
+    children = dict(net.named_children())
+    stages = [list(child.children()) for key, child in children.items() if key.startswith("layer")]
+    if not stages or any(type(block) not in (BasicBlock, Bottleneck) for stage in stages for block in stage):
+        raise CrissCrossError(f"backbone {name} is no timm ResNet of plain blocks: {option} has no meaning for it")
+    return stages
+
+
+def _dilate_first_blocks(net: nn.Module, name: str) -> None:
+    """The stage's full dilation for its first block too, where timm takes that of the stage before."""
+    dilation = 1
+    for number, stage in enumerate(_stages(net, name, "model.contract_dilation=false")):
+        convolutions = [child for child in stage[0].children() if isinstance(child, nn.Conv2d)]
+        # From the second stage on, one that does not stride dilates instead.
+        if number and all(conv.stride == (1, 1) for conv in convolutions):
+            dilation *= 2
+        for conv in convolutions:
+            if conv.kernel_size == (3, 3):
+                conv.dilation = conv.padding = (dilation, dilation)
+
+
+def _unpool_shortcuts(net: nn.Module, name: str) -> None:
+    pools = [
+        block.downsample
+        for stage in _stages(net, name, "model.pool_shortcut=false")
+        for block in stage
+        if isinstance(block.downsample, nn.Sequential) and isinstance(block.downsample[0], nn.AvgPool2d)
+    ]
+    if not pools:
+        raise CrissCrossError(f"backbone {name} has no average in its shortcuts: leave model.pool_shortcut=true")
+    for shortcut in pools:
+        if shortcut[0].stride in (1, (1, 1)):
+            shortcut[0] = nn.Identity()
+
+
+def _max_pooling(net: nn.Module, name: str) -> nn.MaxPool2d:
+    pooling = getattr(net, "maxpool", None)
+    if not isinstance(pooling, nn.MaxPool2d):
+        raise CrissCrossError(f"backbone {name} has no max-pooling of a ResNet: leave model.ceil_pool=false")
+    return pooling
+
+
+def _make_norms_absolute(net: nn.Module, name: str) -> None:
+    """Another norm in the place of every batch norm, with its tensors."""
+    kinds = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+    norms: dict[str, Any] = {key: module for key, module in net.named_modules() if isinstance(module, kinds)}
+    if not norms or any(type(norm) is not nn.BatchNorm2d or not norm.affine for norm in norms.values()):
+        raise CrissCrossError(f"backbone {name} has other norms than plain batch norms: leave model.norm=batch")
+    for key, old in norms.items():
+        new = AbsoluteBatchNorm2d(old.num_features, old.eps, old.momentum or 0.1)
+        new.load_state_dict(old.state_dict())
+        net.set_submodule(key, new)
+
+
+def _own_network(name: str, output_stride: int) -> nn.Module:
+    factory = import_attribute(name, "model.backbone")
+    try:
+        net = factory(output_stride=output_stride)
+    except TypeError as error:
+        raise CrissCrossError(f"model.backbone {name}: must take output_stride=...: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise CrissCrossError(f"model.backbone {name}: must return a torch module, got {type(net).__name__}")
+    return net

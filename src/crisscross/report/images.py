@@ -1,0 +1,67 @@
+"""Pictures of a report: shrunk, coloured and written into the page as data URIs."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from crisscross.data.color import colourise
+from crisscross.report.facts import PictureRow
+
+WIDEST = 768
+IGNORE = 255
+
+
+def data_uri(picture: np.ndarray, photographic: bool) -> str:
+    """uint8 RGB [H, W, 3] as a data URI: JPEG for a photograph, PNG for flat colours."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if photographic:
+        image.save(stream, "JPEG", quality=90, subsampling=0)
+    else:
+        image.convert("P", palette=Image.Palette.ADAPTIVE).save(stream, "PNG", optimize=True)
+    kind = "jpeg" if photographic else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+
+
+def shrink(row: PictureRow, widest: int = WIDEST) -> PictureRow:
+    """At most `widest` pixels wide: the picture by area means, the labels by their nearest pixel."""
+    height, width = row.truth.shape
+    if width <= widest:
+        return row
+    from PIL import Image
+
+    size = widest, max(1, round(height * widest / width))
+    y, x = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in ((size[1], height), (size[0], width)))
+    picture = np.asarray(Image.fromarray(row.picture).resize(size, Image.Resampling.BOX))
+    return PictureRow(row.name, picture, row.truth[np.ix_(y, x)], row.prediction[np.ix_(y, x)])
+
+
+def wrong_pixels(truth: np.ndarray, prediction: np.ndarray, classes: int) -> tuple[np.ndarray, float | None]:
+    """Where the prediction errs: bool [H, W], and its share of the labelled pixels (None if there are none)."""
+    labelled = (truth >= 0) & (truth < classes)
+    wrong = labelled & (truth != prediction)
+    return wrong, float(wrong.sum() / labelled.sum()) if labelled.any() else None
+
+
+def error_map(picture: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Wrong pixels in red over the picture, grey and dimmed: uint8 [H, W, 3]."""
+    grey = (picture.astype(np.float32).mean(-1, keepdims=True) * 0.45).astype(np.uint8)
+    return np.where(wrong[..., None], np.array([255, 64, 52], np.uint8), np.repeat(grey, 3, -1))
+
+
+def panels(row: PictureRow, palette: Sequence[Sequence[int]], ignore: Sequence[int]) -> list[tuple[str, str]]:
+    """The four panels of a row: (caption, data URI). The share of errors is counted before shrinking."""
+    _, share = wrong_pixels(row.truth, row.prediction, len(palette))
+    caption = "errors" if share is None else f"errors, {100 * share:.1f} %"
+    small = shrink(row)
+    wrong, _ = wrong_pixels(small.truth, small.prediction, len(palette))
+    return [
+        ("picture", data_uri(small.picture, True)),
+        ("truth", data_uri(colourise(small.truth, palette, ignore), False)),
+        ("prediction", data_uri(colourise(small.prediction, palette, ignore), False)),
+        (caption, data_uri(error_map(small.picture, wrong), True)),
+    ]

@@ -1,0 +1,1 @@
+"""Less time or less memory for the same numbers."""
