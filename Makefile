@@ -8,7 +8,7 @@ ARGS ?=
 
 help:
 	@echo "make demo     train, evaluate and show a small CCNet; needs only Python 3.11 or newer"
-	@echo "make test     run the tests        (make test ARGS='tests/test_floors.py -q', ARGS='-m slow')"
+	@echo "make test     run the tests        (make test ARGS='tests/test_layering.py -q', ARGS='-m slow')"
 	@echo "make test-oldest  the tests on the oldest Python and packages that pyproject.toml allows"
 	@echo "make lint     ruff check, ruff format --check, mypy"
 	@echo "make clean    remove .venv (if make made it), caches and build outputs; runs/ stays"

@@ -18,7 +18,7 @@ from gpu_pack import CARRIED, ROOT, WORK
 def kernels(ledger: Ledger, limit: float) -> None:
     """The kernels against the definition in float64, three dtypes, axes and clips, twice to the bit."""
     workers = min(12, os.cpu_count() or 1)
-    command = [sys.executable, "-m", "pytest", "tests/test_fused.py", "-q", "-k", "on_a_gpu", "-x", "--no-header"]
+    command = [sys.executable, "-m", "pytest", "tests/ops/test_fused.py", "-q", "-k", "on_a_gpu", "-x", "--no-header"]
     has_xdist = subprocess.run([sys.executable, "-c", "import xdist"], capture_output=True).returncode == 0
     command += ["-n", str(workers)] if has_xdist and workers > 1 and not ledger.dry else []
     status, text, seconds = child(command, limit, ledger.out / "log.txt")
@@ -232,7 +232,7 @@ def sanitizer(ledger: Ledger, limit: float) -> None:
     # Small shapes, of which one has clips: the checker slows a kernel down a hundred times. Without torch's own
     # allocator each tensor ends where its memory ends.
     command = ["env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", tool, "--error-exitcode", "9", sys.executable, "-m", "pytest"]
-    command += ["tests/test_fused.py", "-q", "-x", "-k", "on_a_gpu and (shape3-both or shape13-both)"]
+    command += ["tests/ops/test_fused.py", "-q", "-x", "-k", "on_a_gpu and (shape3-both or shape13-both)"]
     status, text, seconds = child(command, limit, ledger.out / "log.txt")
     said = (text.strip().splitlines() or [""])[-1]
     ledger.add("sanitizer", status == 0, seconds, {"said": said}, text if status else "")

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # What the reader should see in the end.
 LAST_WORDS = {
     "attention_in_a_transformer": "  seen of the picture: 6% before, 100% with an open gate",

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from crisscross.cli import COMMANDS, create_parser
-
-SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 HEAVY = (
     "torch",
@@ -80,6 +77,7 @@ def test_a_command_imports_no_parser_of_another() -> None:
     code = """
 import contextlib, io, sys
 from crisscross.cli import COMMANDS, main
+from paths import SOURCE
 for words in (["--help"], ["zoo"], ["predict", "--help"]):
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
         main(words)

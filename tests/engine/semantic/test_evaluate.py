@@ -1,0 +1,399 @@
+"""Evaluation: the counts of a plain loop, three things at once, clean ends, and what the command prints and writes."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_data import draw_labels, draw_picture, write_folder
+from test_camvid import draw_camvid
+
+import crisscross
+from crisscross.cli import main
+from crisscross.cli.evaluate import published_row
+from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
+from crisscross.data import DataSet, open_folder
+from crisscross.data.palette import default_palette
+from crisscross.data.samples import loader
+from crisscross.data.sets.camvid import CLASSES as CAMVID
+from crisscross.engine.semantic import evaluate as room
+from crisscross.engine.semantic.evaluate import WAITING, Evaluation, check_classes, evaluate
+from crisscross.engine.semantic.labelling import labelled_pairs
+from crisscross.errors import CrissCrossError
+from crisscross.files import write_atomically
+from crisscross.metrics import ConfusionMatrix, scores
+from crisscross.models import Segmenter
+
+PICTURES = 7
+
+
+@pytest.mark.parametrize(
+    ("network", "data", "fits"),
+    [
+        (("class water", "class land"), ("class land", "class water"), False),
+        (("class 1", "class 0"), ("a", "b"), False),
+        (("class 0", "b"), ("a", "b"), False),
+        (("class 0", "class 1"), ("a", "b"), True),
+        (("a", "b"), ("a", "b"), True),
+        # One and the same name as a keyboard and as a Mac write it.
+        (("caf\u00e9", "b"), ("cafe\u0301", "b"), True),
+    ],
+)
+def test_classes_of_network_and_data_by_name(network, data, fits):
+    dataset = DataSet("d", Path("here"), data, ((0, 0, 0),) * 2, {})
+    segmenter = types.SimpleNamespace(classes=network)
+    if fits:
+        check_classes(segmenter, dataset)
+        return
+    with pytest.raises(CrissCrossError, match=f"^here: class 0 is {data[0]!r} here but {network[0]!r} in the network"):
+        check_classes(segmenter, dataset)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return open_folder(write_folder(tmp_path_factory.mktemp("data") / "small", {"train": 1, "val": PICTURES}, 40, 56))
+
+
+@pytest.fixture
+def segmenter(dataset):
+    torch.manual_seed(0)
+    model = ModelConfig("test_resnet", 8, channels=16, aux_channels=0)
+    data = DataConfig(name="folder", classes=dataset.classes, palette=default_palette(3))
+    config = InferenceConfig(ratios=(0.5, 1.0))
+    network = Segmenter(Experiment("x", model, data, PreprocessConfig(scale=(70, 50)), inference=config))
+    torch.nn.init.normal_(network.head.classify.weight)
+    return network
+
+
+def plain_counts(label, classes=3):
+    """One pixel after the other over the split `val`, drawn anew; its first picture is number 1."""
+    counts = np.zeros((classes, classes), np.int64)
+    for index in range(1, PICTURES + 1):
+        truth, found = draw_labels(index, 40, 56), label(draw_picture(index, 40, 56))
+        for t, p in zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True):
+            if t != 255:
+                counts[t, p] += 1
+    return counts
+
+
+@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_counts_are_those_of_a_plain_loop(segmenter, dataset, workers, tta):
+    saved = {}
+    result = evaluate(
+        segmenter.train(), dataset, "val", workers, tta=tta, save=lambda pair, labels: saved.update({pair.name: labels})
+    )
+    assert segmenter.training
+    segmenter.eval()
+    expected = plain_counts(lambda picture: segmenter.predict(picture, tta=tta).labels)
+    assert result.counts.dtype == torch.int64 and np.array_equal(result.counts, expected)
+    assert (expected > 0).sum() > 4
+    assert list(saved) == [pair.name for pair in dataset.split("val")]
+    assert all(np.array_equal(saved[f"val_{n}"], segmenter.predict(draw_picture(n + 1, 40, 56), tta=tta).labels)
+               for n in range(PICTURES))  # fmt: skip
+    assert (result.pictures, result.tta, result.on_gpu) == (PICTURES, tta, False)
+    assert 0 < 1 / result.fps < result.seconds
+    assert result.memory > 50 * 2**20
+
+
+def test_several_processes_count_every_picture_once(segmenter, dataset, monkeypatch):
+    alone = evaluate(segmenter, dataset, "val").counts
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda counts: None)
+    parts = []
+    for index in range(2):
+        state = types.SimpleNamespace(
+            process_index=index, num_processes=2, is_main_process=index == 0, device=torch.device("cpu")
+        )
+        monkeypatch.setattr("crisscross.engine.semantic.evaluate.PartialState", lambda state=state: state)
+        parts.append(evaluate(segmenter, dataset, "val").counts)
+    assert all(part.sum() > 0 for part in parts)
+    assert torch.equal(parts[0] + parts[1], alone)
+
+
+def test_an_absent_class_and_one_that_is_only_predicted(segmenter, dataset):
+    # Truth has no class 2 here; the network says 2 once and never 1.
+    pairs = dataset.split("val")[:1]
+    wider = replace(
+        dataset, classes=(*dataset.classes, "four"), palette=(*dataset.palette, (9, 9, 9)), splits={"val": pairs}
+    )
+    segmenter.experiment = replace(segmenter.experiment, data=DataConfig(classes=wider.classes))
+    truth = draw_labels(1, 40, 56)
+    labels = torch.from_numpy(np.where(truth == 2, 0, truth).astype(np.uint8))
+    labels[truth == 2] = 0
+    labels[5, 5] = 3
+    segmenter.labels_at = lambda picture, tta: labels
+    result = evaluate(segmenter, wider, "val")
+    assert result.scores.iou[2] == 0 and result.scores.iou[3] == 0 and result.scores.accuracy[3] is None
+    labels[5, 5] = 0
+    result = evaluate(segmenter, wider, "val")
+    assert result.scores.iou[3] is None
+    assert result.scores.miou == pytest.approx(sum(result.scores.iou[:3]) / 3)
+
+
+# --- three things at once ---
+
+
+def test_counting_goes_on_beside_the_network_but_never_far_behind(segmenter, dataset):
+    started, saved, ahead, release = [], [], [], threading.Event()
+
+    def label(picture, tta):
+        started.append(1)
+        if len(started) == WAITING + 1:
+            # The first picture is not saved yet, and still the network goes on.
+            assert not saved
+            release.set()
+        return torch.zeros(picture.shape[1:], dtype=torch.uint8)
+
+    def save(pair, labels):
+        assert release.wait(20)
+        # Longer than the network takes for all that are left.
+        time.sleep(0.05)
+        ahead.append(len(started) - len(saved))
+        saved.append(pair.name)
+
+    segmenter.labels_at = label
+    evaluate(segmenter, dataset, "val", save=save)
+    assert len(saved) == PICTURES and max(ahead) == WAITING + 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("at", [1, PICTURES])
+def test_an_error_while_saving_stops_the_work_with_its_own_line(segmenter, dataset, workers, at):
+    calls = []
+
+    def save(pair, labels):
+        calls.append(pair.name)
+        if len(calls) == at:
+            raise CrissCrossError("out/x.png: cannot be written: No space left on device")
+
+    with pytest.raises(CrissCrossError, match="No space left"):
+        evaluate(segmenter.train(), dataset, "val", workers, save=save)
+    assert segmenter.training
+    assert len(calls) <= at + WAITING + 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("count")]
+
+
+def test_a_label_out_of_range_stops_the_work(segmenter, dataset):
+    segmenter.labels_at = lambda picture, tta: torch.full(picture.shape[1:], 3, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"prediction holds 3, outside 0\.\.2"):
+        evaluate(segmenter, dataset, "val")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_comes_through_and_leaves_nothing_behind(segmenter, dataset, workers):
+    def save(pair, labels):
+        if pair.name == "val_1":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(segmenter.train(), dataset, "val", workers, save=save)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert segmenter.training
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("count")]
+
+
+def test_after_ctrl_c_what_waits_is_dropped(segmenter, dataset, monkeypatch):
+    """Only the picture that is being saved is finished."""
+    started, saved, dropped = [], [], threading.Event()
+    original = ThreadPoolExecutor.shutdown
+
+    def shutdown(self, wait=True, cancel_futures=False):
+        original(self, wait=False, cancel_futures=cancel_futures)
+        dropped.set()
+        original(self, wait=wait)
+
+    def label(picture, tta):
+        started.append(1)
+        return torch.zeros(picture.shape[1:], dtype=torch.uint8)
+
+    def save(pair, labels):
+        while len(started) < WAITING + 1:
+            time.sleep(0.01)
+        if not saved:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert dropped.wait(120)
+        saved.append(pair.name)
+
+    segmenter.labels_at = label
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shutdown)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(segmenter, dataset, "val", save=save)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert saved == ["val_0"]
+
+
+def test_stopping_by_request(segmenter, dataset):
+    calls = []
+    with pytest.raises(room.Interrupted):
+        evaluate(segmenter, dataset, "val", interrupted=lambda: len(calls) > 1, save=lambda *_: calls.append(1))
+    assert len(calls) < PICTURES
+
+
+def test_validation_has_the_precision_of_training(dataset, tmp_path, monkeypatch):
+    from crisscross.config import AugmentConfig, TrainConfig
+    from crisscross.engine import train as training
+
+    seen = []
+
+    def spy(segmenter, *rest):
+        seen.append((torch.is_autocast_enabled("cpu"), segmenter.coarse(torch.zeros(1, 3, 32, 32)).main.dtype))
+        return evaluate(segmenter, *rest)
+
+    monkeypatch.setattr(training, "evaluate", spy)
+    model = ModelConfig("test_resnet", 8, channels=8, aux_channels=0)
+    plan = TrainConfig(iterations=1, batch=1, precision="bf16")
+    training.train(Experiment("x", model, augment=AugmentConfig(crop=(32, 32)), train=plan), dataset, tmp_path / "run")
+    assert seen == [(True, torch.bfloat16)]
+
+
+# --- counting bytes ---
+
+
+@pytest.mark.parametrize(("classes", "ignore"), [(3, 255), (150, 255), (255, 255), (19, 7), (2, 300)])
+def test_bytes_are_counted_like_any_integers(classes, ignore):
+    generator = torch.Generator().manual_seed(classes)
+    truth, found = (torch.randint(0, classes, (37, 53), generator=generator) for _ in range(2))
+    if ignore < 256:
+        truth[torch.rand(37, 53, generator=generator) < 0.2] = ignore
+    wide, narrow = ConfusionMatrix(classes, ignore), ConfusionMatrix(classes, ignore)
+    wide.update(found, truth)
+    narrow.update(found.byte(), truth.byte())
+    assert torch.equal(wide.counts, narrow.counts)
+    counted = (truth != ignore).numpy()
+    expected = np.zeros((classes, classes), np.int64)
+    np.add.at(expected, (truth.numpy()[counted], found.numpy()[counted]), 1)
+    assert np.array_equal(narrow.counts, expected)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "words"),
+    [([0, 3], [0, 1], r"prediction holds 3, outside 0\.\.2"), ([0, 1], [0, 254], r"truth holds 254, outside 0\.\.2")],
+)
+def test_bytes_out_of_range_are_refused(prediction, truth, words):
+    matrix = ConfusionMatrix(3)
+    with pytest.raises(ValueError, match=words):
+        matrix.update(*(torch.tensor(values, dtype=torch.uint8) for values in (prediction, truth)))
+    assert matrix.counts.sum() == 0
+    matrix.update(torch.tensor([9], dtype=torch.uint8), torch.tensor([255], dtype=torch.uint8))
+    assert matrix.counts.sum() == 0
+
+
+# --- the command ---
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
+def test_pictures_for_a_gpu_are_read_into_page_locked_memory(dataset, device, pinned, monkeypatch):
+    asked, real = [], loader.DataLoader
+
+    def noted(*given, pin_memory=False, **named):
+        asked.append(pin_memory)
+        return real(*given, **named)
+
+    monkeypatch.setattr(loader, "DataLoader", noted)
+    weight = types.SimpleNamespace(device=torch.device(device), is_meta=False)
+    network = types.SimpleNamespace(
+        parameters=lambda: iter([weight]), label_frames=lambda frames, tta: (frame[0] for frame in frames)
+    )
+    found = list(labelled_pairs(network, dataset, [(pair,) for pair in dataset.split("val")], 0, False))
+    assert len(found) == PICTURES and asked == [pinned]
+
+
+def test_the_row_of_the_published_tables():
+    counts = torch.tensor([[3, 1], [0, 4]])
+    result = Evaluation("val", 2, scores(counts), counts, 9.0, False, 3.323, 6 * 2**30, True)
+    head, row = published_row(result)
+    assert head == ["", "mIoU", "mIoU (ms+flip)", "memory, GiB allocated on the GPU", "fps"]
+    # (3 / 4 + 4 / 5) / 2
+    assert row == ["val", "77.50", "-", "6.00", "3.32"]
+    assert published_row(replace(result, tta=True, on_gpu=False, memory=None))[1] == ["val", "-", "77.50", "-", "3.32"]
+    assert published_row(replace(result, on_gpu=False))[0][3] == "memory, GiB resident"
+
+
+def test_the_first_pictures_warm_up():
+    assert room._fps([9, 9, 9, 9, 9, 0.5, 0.25, 0.25]) == 3
+    assert room._fps([0.5, 0.5]) == 2 and room._fps([]) is None
+
+
+def test_the_shipped_network_from_the_command_line(tmp_path, capsys, monkeypatch):
+    written = []
+
+    def write_prediction(dataset, pair, labels, folder: Path) -> Path:
+        path = folder / f"{pair.name}.png"
+        write_atomically(path, lambda temporary: Image.fromarray(labels).save(temporary, format="PNG"))
+        written.append((dataset.name, pair.name))
+        return path
+
+    module = types.ModuleType("crisscross.data.sets.submission")
+    module.write_prediction = write_prediction
+    module.prediction_path = lambda dataset, pair, folder: folder / f"{pair.name}.png"
+    monkeypatch.setitem(sys.modules, "crisscross.data.sets.submission", module)
+    data, out, facts = draw_camvid(tmp_path / "camvid"), tmp_path / "out", tmp_path / "facts.json"
+    words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--json", str(facts)]
+    assert main([*words, "--save-predictions", str(out)]) == 0
+    known, printed = json.loads(facts.read_text()), capsys.readouterr().out
+    network = crisscross.load("camvid-light")
+    counts = np.zeros((11, 11), np.int64)
+    for name in ("test_a", "test_b"):
+        labels = network.predict(data / "test" / f"{name}.jpg").labels
+        saved = np.asarray(Image.open(out / f"{name}.png"))
+        # The command lays the weights out channels-last: another order of sums.
+        assert (saved == labels).mean() > 0.95
+        truth = np.asarray(Image.open(data / "testannot" / f"{name}.png"))
+        np.add.at(counts, (truth[truth != 11], saved[truth != 11]), 1)
+    assert np.array_equal(known["confusion"], counts)
+    assert written == [("camvid", "test_a"), ("camvid", "test_b")]
+    assert (known["split"], known["pictures"], known["tta"]) == ("test", 2, False)
+    assert known["fps"] > 0 and known["memory_bytes"] > 2**26 and known["memory_kind"] == "resident"
+    assert "mIoU (ms+flip)" in printed and "pictures / seconds of preprocessing, network and labels" in printed
+    assert CAMVID[0] in printed and f"{100 * known['miou']:.2f}" in printed
+
+
+def test_multi_scale_flip_and_weights_for_a_recipe_from_the_command_line(segmenter, dataset, tmp_path, capsys):
+    crisscross.save(segmenter, tmp_path / "net.safetensors")
+    words = ["--data", str(dataset.root), "--split", "val", "--workers", "0", "--json", str(tmp_path / "facts.json")]
+    assert main(["evaluate", str(tmp_path / "net.safetensors"), *words, "--tta"]) == 0
+    known = json.loads((tmp_path / "facts.json").read_text())
+    result = evaluate(crisscross.load(tmp_path / "net.safetensors"), dataset, "val", tta=True)
+    assert known["tta"] and known["miou"] == pytest.approx(result.scores.miou, abs=0.01)
+    row = capsys.readouterr().out.splitlines()[-3].split()
+    assert row[:3] == ["val", "-", f"{100 * known['miou']:.2f}"]
+    # The recipe decides all but the weights and the classes; these weights are of another network.
+    assert main(["evaluate", "demo", "--weights", str(tmp_path / "net.safetensors"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("crisscross: ") and "net.safetensors" in line
+    assert main(["evaluate", "demmo", "--weights", str(tmp_path / "net.safetensors"), *words]) == 2
+    assert "no recipe 'demmo'" in capsys.readouterr().err
+
+
+def test_a_recipe_with_the_weights_of_a_file(dataset, tmp_path):
+    made = crisscross.build("demo", pretrained=False, classes=list(dataset.classes), **{"preprocess.scale": [48, 32]})
+    crisscross.save(made, tmp_path / "demo.safetensors")
+    found = crisscross.load("demo", weights=tmp_path / "demo.safetensors")
+    # The file's experiment has a test scale, the recipe has none.
+    assert found.experiment.preprocess.scale is None and made.experiment.preprocess.scale == (48, 32)
+    assert found.classes == dataset.classes
+    assert torch.equal(found.head.classify.weight, made.head.classify.weight)
+
+
+def test_other_classes_are_one_line(tmp_path, capsys):
+    data = write_folder(tmp_path / "data", {"val": 1})
+    assert main(["evaluate", "camvid-light", "--data", str(data), "--name", "folder", "--split", "val"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has 3 classes, the network 11" in line

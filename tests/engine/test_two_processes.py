@@ -1,0 +1,313 @@
+"""Two processes that train together, over gloo on this machine: the same curve, counts, log and files as one.
+
+With plain copies of the weights in both, and with the weights spread over them.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from paths import SOURCE, TESTS
+from shapes_data import experiment, write_shapes
+from two_processes import counts
+
+from crisscross.checkpoints import native
+from crisscross.config import override, to_yaml
+from crisscross.data import DataSet, open_folder
+from crisscross.engine.loop import freeze_unread
+from crisscross.engine.run.log import read_log
+from crisscross.engine.setup import Machine
+from crisscross.engine.train import train
+from crisscross.errors import CrissCrossError
+from crisscross.losses import create_loss
+from crisscross.models import Segmenter
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed"),
+]
+HELPERS = TESTS / "helpers"
+# Statistics of the stored kind and no dropout: what is left must not depend on the number of processes.
+EXPERIMENT = experiment(
+    "train.iterations=9",
+    "train.batch=8",
+    "train.accumulate=2",
+    "train.validate_every=9",
+    "train.checkpoint_every=4",
+    "train.batch_norm=frozen",
+    "train.ema=0.5",
+    "model.dropout=0",
+    "optim.clip=0.4",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Three pictures to validate on, which two processes cannot share evenly, and a split of a single one."""
+    root = write_shapes(tmp_path_factory.mktemp("data") / "shapes")
+    (root / "single.txt").write_text("p10\n")
+    splits = {name: f"{name}.txt" for name in ("train", "val", "single")}
+    (root / "dataset.yaml").write_text(json.dumps({"classes": ["ground", "disc", "square"], "splits": splits}))
+    (root / "experiment.yaml").write_text(to_yaml(EXPERIMENT))
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(folder: Path) -> DataSet:
+    return open_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def alone(dataset: DataSet, tmp_path_factory) -> Path:
+    """The run of a single process that others are compared with."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    assert train(EXPERIMENT, dataset, out).finished
+    return out
+
+
+def together(folder: Path, out: Path, *words: str, event: str = "none", at: int = 0, counts: str = "-") -> list:
+    """(exit code, stdout, stderr) of both processes; those that hang are ended and fail the test."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    given = ["train", str(folder / "experiment.yaml"), "--data", str(folder), "--out", str(out), "--cpu", "--workers"]
+    command = [sys.executable, str(HELPERS / "two_processes.py"), event, str(at), counts, *given, "0", *words]
+    started = []
+    for rank in range(2):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join([str(SOURCE), str(HELPERS)])
+        environment = os.environ | place | meeting | {"PYTHONPATH": path}
+        started.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        )
+    try:
+        said = [process.communicate(timeout=300) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+
+
+def losses(run: Path) -> list[float]:
+    """By iteration; every iteration is there once."""
+    entries = [entry for entry in read_log(run) if "loss" in entry]
+    assert [entry["iteration"] for entry in entries] == list(range(1, len(entries) + 1))
+    return [entry["loss"] for entry in entries]
+
+
+def assert_same_weights(one: Path, other: Path, name: str, atol: float = 2e-6) -> None:
+    ours, theirs = (native.read(run / f"{name}.safetensors")[0] for run in (one, other))
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(theirs[key], value, rtol=1e-3, atol=atol, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_two_processes_train_the_curve_of_one(folder, alone, tmp_path):
+    out = tmp_path / "run"
+    results = together(folder, out, counts=str(tmp_path / "counts.json"))
+    assert [result[0] for result in results] == [0, 0], results
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    assert max(losses(alone)) - min(losses(alone)) > 0.02
+    for name in ("last", "best"):
+        assert_same_weights(alone, out, name)
+    # Who speaks and writes is one process.
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in alone.iterdir())
+    assert "done: " in results[0][1] and results[1][1] == "" and "train 9/9" not in results[1][2]
+    assert json.loads((out / "run.json").read_text())["starts"][0]["hardware"]["processes"] == 2
+    scored = json.loads((tmp_path / "counts.json").read_text())
+    assert scored == counts(str(folder))
+    # Each picture has 64 x 80 pixels, one row of which is ignored.
+    sums = {split: sum(map(sum, rows)) for split, rows in scored.items()}
+    assert sums == {"val": 3 * 63 * 80, "single": 63 * 80}
+    assert min(Counter(row.index(max(row)) for row in scored["val"]).values()) >= 1
+
+
+EDGES = ("head.edge.find.", "head.edge.fuse.", "head.classify_before.")
+UNREAD = ("backbone.net.next.", "backbone.net.classify.", "backbone.net.token")
+
+
+@pytest.mark.parametrize(
+    ("words", "unread"),
+    [
+        ((), ()),
+        (("loss.aux_weight=0",), ("aux_head.",)),
+        (("model.backbone=two_processes:Unread",), UNREAD),
+        (("model.head=ce2p", "model.aux_channels=0", "loss.edge_weight=0", "loss.aux_weight=0"), EDGES),
+        (
+            ("loss.terms=[{name: dice}, {name: category_consistent}]", "model.frozen=[layer1]"),
+            ("backbone.net.layer1.",),
+        ),
+    ],
+)
+def test_weights_that_no_gradient_reaches_are_found_once(words, unread):
+    torch.manual_seed(0)
+    experiment = override(EXPERIMENT, ["data.classes=[a, b, c]", "train.batch_norm=train", *words])
+    segmenter, accelerator = Segmenter(experiment), Accelerator(cpu=True)
+    before = {key: value.clone() for key, value in segmenter.state_dict().items()}
+    loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
+    freeze_unread(segmenter, loss, experiment, accelerator)
+    left_out = {name for name, parameter in segmenter.named_parameters() if not parameter.requires_grad}
+    assert left_out == {name for name, _ in segmenter.named_parameters() if name.startswith(unread or "nothing")}
+    assert all(torch.equal(value, before[key]) for key, value in segmenter.state_dict().items())
+    assert all(parameter.grad is None for parameter in segmenter.parameters())
+
+
+@pytest.mark.parametrize("more", [(), pytest.param(("--shard",), marks=pytest.mark.slow)], ids=["plain", "shard"])
+def test_two_processes_train_a_network_with_weights_that_nothing_reads(folder, dataset, tmp_path, more):
+    changes = (
+        "loss.aux_weight=0",
+        "model.backbone=two_processes:Unread",
+        "train.iterations=3",
+        "train.validate_every=0",
+        # The valid pixels are those of both shares together: of the same pass, the same sum.
+        "loss.normaliser=valid",
+        "train.accumulate=1",
+    )
+    alone, out = tmp_path / "alone", tmp_path / "together"
+    train(override(EXPERIMENT, changes), dataset, alone)
+    results = together(folder, out, *more, *(word for change in changes for word in ("--set", change)))
+    assert [result[0] for result in results] == [0, 0], results
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    assert_same_weights(alone, out, "last")
+
+
+def test_ctrl_c_at_one_of_two_stops_both_and_one_process_goes_on(folder, dataset, alone, tmp_path):
+    out = tmp_path / "run"
+    results = together(folder, out, event="interrupt", at=5)
+    assert [result[0] for result in results] == [130, 130], results
+    assert "stopped after iteration 5" in results[0][1] and "Traceback" not in results[0][2] + results[1][2]
+    assert train(EXPERIMENT, dataset, out, resume=True).finished
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    assert_same_weights(alone, out, "last")
+
+
+@pytest.mark.parametrize("event", ["kill", pytest.param("fail", marks=pytest.mark.slow)])
+def test_two_processes_go_on_for_one_and_end_when_one_dies(folder, dataset, alone, tmp_path, event):
+    class Crash(Exception):
+        pass
+
+    def crash(step):
+        if step.iteration == 6:
+            raise Crash
+
+    out = tmp_path / "run"
+    with pytest.raises(Crash):
+        train(EXPERIMENT, dataset, out, listener=crash)
+    (code, _, said), (other_code, _, other_said) = together(folder, out, "--resume", event=event, at=8)
+    assert code == 2 and said.splitlines()[-1].startswith("crisscross: another process of this training ended"), said
+    assert other_code == (2 if event == "fail" else -9)
+    assert ("the second process found a broken picture" in other_said) == (event == "fail")
+    assert "Traceback" not in said + other_said
+    # From iteration 4 on, the last that was saved, these are theirs.
+    assert losses(out) == pytest.approx(losses(alone)[: len(losses(out))], rel=2e-5) and len(losses(out)) >= 7
+    assert native.read(out / "last.safetensors")[2]["position"]["iteration"] in (4, 8)
+
+
+def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(folder, alone, tmp_path):
+    out = tmp_path / "run"
+    results = together(folder, out, "--shard", event="hold", at=3)
+    assert [result[0] for result in results] == [0, 0], results
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    norms, expected = ([entry["grad_norm"] for entry in read_log(run) if "loss" in entry] for run in (out, alone))
+    assert norms == pytest.approx(expected, rel=2e-4) and max(norms) > 0.4 > min(norms)
+    # Names, shapes (the gate has no dimension) and values; `last` has the optimiser's state and the average too.
+    for name in ("last", "best"):
+        assert_same_weights(alone, out, name)
+    assert native.read(out / "last.safetensors")[0]["head.attend.attention.gamma"].shape == ()
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in alone.iterdir())
+    assert json.loads((out / "run.json").read_text())["starts"][0]["machine"]["shard"] is True
+    tensors = native.read(alone / "last.safetensors")[0]
+    total = sum(value.numel() for key, value in tensors.items() if key.endswith("/momentum_buffer"))
+    held = [json.loads((tmp_path / f"run.held{rank}").read_text()) for rank in (0, 1)]
+    for kind in ("weights", "gradients", "momentum", "average"):
+        assert sum(one[kind] for one in held) == total
+        assert all(0.45 * total < one[kind] < 0.55 * total for one in held), held
+
+
+@pytest.mark.slow
+def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, tmp_path):
+    class Crash(Exception):
+        pass
+
+    def crash(step):
+        if step.iteration == 6:
+            raise Crash
+
+    out = tmp_path / "run"
+    with pytest.raises(Crash):
+        train(EXPERIMENT, dataset, out, listener=crash)
+    # From iteration 4 on these are theirs.
+    results = together(folder, out, "--resume", "--shard", event="interrupt", at=7)
+    assert [result[0] for result in results] == [130, 130], results
+    assert "stopped after iteration 7" in results[0][1] and "--shard" in results[0][1]
+    assert "Traceback" not in results[0][2] + results[1][2]
+    assert train(EXPERIMENT, dataset, out, resume=True).finished
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    for name in ("last", "best"):
+        assert_same_weights(alone, out, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--set", "optim.name=adamw", "--set", "optim.lr=1e-3"],
+        ["--recompute"],
+        ["--set", "train.memory=lean"],
+        ["--set", "loss.terms=[{name: cross_entropy}, {name: category_consistent, weight: 0.1}]"],
+        # Its `blocks` are never called as one module.
+        ["--set", "model.backbone=test_efficientnet"],
+    ],
+    ids=["adamw", "recompute", "lean", "embedding", "efficientnet"],
+)
+def test_shards_go_with_other_choices(folder, tmp_path, words):
+    """As two plain processes do it: where a term looks at a whole pass, one process has other passes."""
+    short = ["--set", "train.iterations=5", "--set", "train.validate_every=5"]
+    plain, sharded = tmp_path / "plain", tmp_path / "sharded"
+    for out, choice in ((plain, []), (sharded, ["--shard"])):
+        results = together(folder, out, *choice, *short, *words)
+        assert [result[0] for result in results] == [0, 0], results
+    assert losses(sharded) == pytest.approx(losses(plain), rel=2e-5)
+    # AdamW divides by the size of gradients, however small.
+    assert_same_weights(plain, sharded, "last", 2e-5 if "optim.name=adamw" in words else 2e-6)
+    # A finished run has nothing left to do, but reads all of its state.
+    again = together(folder, sharded, "--shard", "--resume", *short, *words)
+    assert [result[0] for result in again] == [0, 0], again
+
+
+@pytest.mark.slow
+def test_shards_name_a_backbone_that_they_do_not_suit(folder, tmp_path):
+    words = ["--shard", "--set", "model.backbone=two_processes:Peeping"]
+    for code, _, said in together(folder, tmp_path / "run", *words):
+        assert code == 2 and "Traceback" not in said
+    assert "--shard cannot be used with this backbone" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "compiled", "reason"),
+    [
+        (["train.precision=fp16"], False, r"--shard and train\.precision=fp16 exclude each other: train in bf16"),
+        ([], True, r"--shard and --compile exclude each other: leave one out"),
+    ],
+)
+def test_what_shards_do_not_go_with_is_refused(dataset, tmp_path, words, compiled, reason):
+    with pytest.raises(CrissCrossError, match=reason):
+        train(experiment(*words), dataset, tmp_path / "run", Machine(cpu=True, compile=compiled, shard=True))
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_one_process_has_nothing_to_shard(dataset, tmp_path, capsys):
+    words = ["train.iterations=1", "train.validate_every=0"]
+    train(experiment(*words), dataset, tmp_path / "one")
+    assert "--shard" not in capsys.readouterr().err
+    train(experiment(*words), dataset, tmp_path / "two", Machine(cpu=True, shard=True))
+    assert "--shard is without effect: one process trains alone and holds everything" in capsys.readouterr().err
+    assert_same_weights(tmp_path / "one", tmp_path / "two", "last")

@@ -1,0 +1,121 @@
+"""One of the processes that tests/engine/test_two_processes.py starts; it is no test itself.
+
+Arguments: EVENT ITERATION COUNTS WORDS... After that iteration the second process kills itself (`kill`), gets Ctrl-C
+(`interrupt`) or fails (`fail`); with `hold` both write beside the run folder how many numbers they hold of weights,
+gradients, optimiser state and average (`RUN.held0`, `RUN.held1`); `none` lets them be. With a file COUNTS (`-` for
+none) a fresh network is first scored on the split `val` and on `single`, and the first process writes the counts. Then
+WORDS is given to `crisscross`.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from shapes_data import experiment
+from torch import Tensor, nn
+
+from crisscross.cli import main
+from crisscross.data import open_folder
+from crisscross.engine.run.journal import Journal
+from crisscross.engine.semantic.evaluate import evaluate
+from crisscross.engine.train import _Run
+from crisscross.errors import CrissCrossError
+from crisscross.models import Segmenter
+
+
+def counts(root: str) -> dict[str, list[list[int]]]:
+    """Counts of a network with random weights, the same in every process."""
+    torch.manual_seed(3)
+    dataset = open_folder(root)
+    segmenter = Segmenter(experiment("data.classes=[ground, disc, square]"))
+    with torch.no_grad():
+        # Else nearly every pixel would get the same class.
+        segmenter.head.classify.weight.mul_(1000)
+    return {split: evaluate(segmenter, dataset, split).counts.tolist() for split in ("val", "single")}
+
+
+def at(iteration: int, event: str) -> None:
+    original = Journal.step
+
+    def step(self, step, *rest):
+        original(self, step, *rest)
+        if step.iteration == iteration and os.environ["RANK"] == "1":
+            if event == "fail":
+                raise CrissCrossError("the second process found a broken picture")
+            os.kill(os.getpid(), {"kill": signal.SIGKILL, "interrupt": signal.SIGINT}[event])
+
+    Journal.step = step
+
+
+def hold(iteration: int) -> None:
+    original = _Run._record
+
+    def record(self, step):
+        original(self, step)
+        if step.iteration == iteration:
+            parameters = list(self.segmenter.parameters())
+            held = {
+                "weights": numbers(parameters),
+                "gradients": numbers(parameter.grad for parameter in parameters),
+                "momentum": numbers(self.optimiser.state[parameter]["momentum_buffer"] for parameter in parameters),
+                "average": numbers(self.average.tensors[name] for name, _ in self.segmenter.named_parameters()),
+            }
+            self.folder.with_suffix(f".held{os.environ['RANK']}").write_text(json.dumps(held))
+
+    _Run._record = record
+
+
+def numbers(tensors) -> int:
+    """How many numbers of these tensors are in the memory of this process."""
+    return sum((tensor.to_local() if hasattr(tensor, "to_local") else tensor).numel() for tensor in tensors)
+
+
+class Peeping(nn.Module):
+    """A backbone that uses a weight of its stage without calling the stage."""
+
+    def __init__(self, output_stride: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.stage = nn.Sequential(nn.Conv2d(8, 8, 3, stride=output_stride // 4, padding=1), nn.ReLU())
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        first = self.stem(x)
+        return [first, self.stage(first) * self.stage[0].weight.mean()]
+
+
+class Unread(nn.Module):
+    """A backbone with its classifier, and with a stage that none of its maps comes from."""
+
+    def __init__(self, output_stride: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.stage = nn.Conv2d(8, 8, 3, stride=output_stride // 4, padding=1)
+        self.next = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.classify = nn.Linear(16, 10)
+        self.token = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        first = self.norm(self.stem(x))
+        last = self.stage(first)
+        self.next(last)
+        return [first, last]
+
+
+if __name__ == "__main__":
+    event, iteration, where, *words = sys.argv[1:]
+    torch.set_num_threads(1)
+    if event == "hold":
+        hold(int(iteration))
+    elif event != "none":
+        at(int(iteration), event)
+    if where != "-":
+        state = PartialState(cpu=True)
+        found = counts(words[words.index("--data") + 1])
+        if state.is_main_process:
+            Path(where).write_text(json.dumps(found))
+    raise SystemExit(main(words))

@@ -1,0 +1,181 @@
+"""The floors rule: a room of the package imports only from rooms on floors below its own.
+
+A room is a module or a package directly under `crisscross`. Imports count wherever they stand: at the head of a file,
+inside a function, under `TYPE_CHECKING`, or as `importlib.import_module("crisscross.room")`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from paths import SOURCE
+
+PACKAGE = "crisscross"
+SOURCE = SOURCE / PACKAGE
+
+# From the top of the house to the ground. A new room gets its place here. `config` and `files` stand above the ground
+# floor because they raise what `errors` defines; operators and layers take plain arguments and need none of them.
+FLOORS: dict[int, tuple[str, ...]] = {
+    6: ("cli", "app"),
+    5: ("engine", "export", "measurement", "report"),
+    4: ("checkpoints", "speed", "video"),
+    3: ("models", "zoo"),
+    2: ("data", "losses", "metrics", "inference", "surgery"),
+    1: ("layers", "config", "files", "progress"),
+    0: ("ops", "errors", "terminal"),
+}
+FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+# The door and the name plate: not rooms, so on no floor.
+EXEMPT = ("__init__", "__main__", "_version")
+
+
+def imported_modules(tree: ast.AST, package: str = PACKAGE) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import of a package; `from a import b` gives `a.b`, a relative one its dots."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            names = ["." * node.level + (node.module or "")]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            names = [str(node.args[0].value)] if called in ("import_module", "__import__") else []
+        else:
+            names = []
+        for name in names:
+            if name.startswith(".") or name.split(".")[0] == package:
+                yield node.lineno, name
+
+
+def objection(room: str, name: str) -> str | None:
+    """Why code in `room` may not import `name`, None where it may."""
+    if name.startswith("."):
+        return f"imports '{name}' relatively; write the absolute name, {PACKAGE}.room.module"
+    target = name.split(".")[1] if "." in name else ""
+    if target in ("_version", "__version__"):
+        return None
+    if target not in FLOOR_OF:
+        return (
+            f"imports '{name}', which names no room in the FLOORS table of tests/test_layering.py; "
+            f"import from the room that defines it, or add the new room to the table"
+        )
+    if target != room and FLOOR_OF[target] >= FLOOR_OF[room]:
+        return f"is on floor {FLOOR_OF[room]} and imports '{name}' from floor {FLOOR_OF[target]}; only floors below"
+    return None
+
+
+def violations(source: str, room: str, where: str) -> list[str]:
+    """One sentence for every import in a room's source that breaks the rule."""
+    found = []
+    for line, name in imported_modules(ast.parse(source, filename=where)):
+        reason = objection(room, name)
+        if reason:
+            found.append(f"{where}:{line}: {room} {reason}")
+    return found
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def source_files() -> list[Path]:
+    return sorted(file for file in SOURCE.rglob("*.py") if room_of(file) not in EXEMPT)
+
+
+def test_every_room_has_a_floor() -> None:
+    strangers = sorted({room_of(file) for file in source_files()} - FLOOR_OF.keys())
+    assert not strangers, f"on no floor: {strangers}; add each to the FLOORS table of tests/test_layering.py"
+
+
+def test_no_room_imports_from_its_own_height_or_above() -> None:
+    files = [file for file in source_files() if room_of(file) in FLOOR_OF]
+    assert files, f"no source found under {SOURCE}"
+    found = [
+        sentence
+        for file in files
+        for sentence in violations(file.read_text(encoding="utf-8"), room_of(file), str(file.relative_to(SOURCE)))
+    ]
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_the_package_does_not_know_the_benchmarks_beside_it() -> None:
+    found = [
+        f"{file.relative_to(SOURCE)}: {name}"
+        for file in sorted(SOURCE.rglob("*.py"))
+        for name in imported_modules(ast.parse(file.read_text(encoding="utf-8")), "benchmarks")
+    ]
+    assert not found, f"only {PACKAGE} goes into the wheel: {found}"
+    source = "import benchmarks.loss\nfrom benchmarks import compare\nfrom crisscross import zoo\nimport benchmarks_2"
+    names = [name for _, name in imported_modules(ast.parse(source), "benchmarks")]
+    assert names == ["benchmarks.loss", "benchmarks.compare"]
+
+
+def eager_imports(source: str) -> list[str]:
+    """The modules a file imports as soon as it is imported itself, those under `if TYPE_CHECKING:` left out."""
+    found = []
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append("." * node.level + (node.module or ""))
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+    return sorted(found)
+
+
+def test_the_door_opens_rooms_only_when_asked() -> None:
+    eager = eager_imports((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    rooms = [name for name in eager if name.startswith(".") or name.split(".")[0] == PACKAGE]
+    assert not set(rooms) - {f"{PACKAGE}._version"}, f"{PACKAGE}/__init__.py imports at once: {rooms}"
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "word"),
+    [
+        ("ops", "from crisscross.layers.attention import CrissCrossAttention", "floor 1"),
+        ("ops", "import crisscross.errors", "floor 0"),
+        ("layers", "from crisscross.config import ModelConfig", "floor 1"),
+        ("surgery", "def build():\n    from crisscross.engine import train", "floor 5"),
+        ("layers", "from crisscross import models", "floor 3"),
+        ("data", "if TYPE_CHECKING:\n    from crisscross.metrics import Scores", "floor 2"),
+        ("zoo", "import importlib\nimportlib.import_module('crisscross.checkpoints')", "floor 4"),
+        ("layers", "from .attention import gate", "relatively"),
+        ("layers", "from . import attention", "relatively"),
+        ("models", "from crisscross.attic import dust", "FLOORS table"),
+        ("models", "from crisscross import CCNet", "FLOORS table"),
+        ("models", "import crisscross", "FLOORS table"),
+    ],
+)
+def test_the_checker_catches(room: str, source: str, word: str) -> None:
+    (sentence,) = violations(source, room, "made_up.py")
+    assert sentence.startswith(f"made_up.py:{len(source.splitlines())}: {room} ")
+    assert word in sentence
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("ops", "import torch\nfrom crisscross.ops.reference import criss_cross_attention"),
+        ("surgery", "from crisscross.layers import CrissCrossAttention\nfrom crisscross.errors import ConfigError"),
+        ("cli", "from crisscross import engine, zoo\nfrom crisscross import __version__"),
+        ("data", "import crisscross_other\nfrom torchvision.transforms import v2"),
+    ],
+)
+def test_the_checker_lets_pass(room: str, source: str) -> None:
+    assert violations(source, room, "made_up.py") == []
+
+
+def test_the_eager_checker_tells_now_from_later() -> None:
+    source = (
+        "import a\nfrom crisscross.models import CCNet\nclass C:\n    import b\n"
+        "if TYPE_CHECKING:\n    import c\nelse:\n    import d\ndef f():\n    import e\n"
+    )
+    assert eager_imports(source) == ["a", "b", "crisscross.models", "d"]
