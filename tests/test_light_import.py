@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from paths import SOURCE
 
 from crisscross.cli import COMMANDS, create_parser
 
@@ -77,7 +78,6 @@ def test_a_command_imports_no_parser_of_another() -> None:
     code = """
 import contextlib, io, sys
 from crisscross.cli import COMMANDS, main
-from paths import SOURCE
 for words in (["--help"], ["zoo"], ["predict", "--help"]):
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
         main(words)

@@ -1,4 +1,4 @@
-"""Writes tests/helpers/opencv_resizes.npz: what OpenCV makes of drawn images. Run once, with the build that is to be followed.
+"""Writes tests/helpers/opencv_resizes.npz: what OpenCV makes of drawn images. Run with the build that is to be followed.
 
 python tests/helpers/make_opencv_resizes.py
 """

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from paths import SOURCE
 
 from crisscross.config import ConsistencyConfig, Experiment, LossConfig, from_dict, override
 from crisscross.errors import CrissCrossError
@@ -195,7 +196,6 @@ import torch
 from torch import distributed
 from crisscross.config import Experiment, override
 from crisscross.losses import create_loss
-from paths import SOURCE
 
 rank, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from paths import TESTS
 from strangers import open_gates, residual_network
 from torch import nn
 
@@ -118,7 +119,6 @@ def test_pickled_whole_and_hooked_again_in_another_process(tmp_path):
     # A new process counts its hooks from 0 again; one of them must not take the place of ours.
     code = """
 import sys, torch, crisscross
-from paths import TESTS
 sys.path.insert(0, sys.argv[2])
 torch.set_num_threads(1)
 network, expected = torch.load(sys.argv[1], weights_only=False)

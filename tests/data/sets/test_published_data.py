@@ -6,7 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from paths import SHARED
 from PIL import Image
+from published_data import (
+    draw_labels,
+    save,
+    write_ade20k,
+    write_camvid32,
+    write_cityscapes,
+    write_coco_stuff,
+    write_lip,
+    write_voc2012aug,
+)
 
 from crisscross.config import AugmentConfig, Experiment, apply_overrides
 from crisscross.data import OPENERS, DataSet, open_dataset
@@ -18,17 +29,6 @@ from crisscross.data.samples.transforms import augment
 from crisscross.data.sets import ade20k, camvid, camvid32, cityscapes, coco_stuff, lip, voc
 from crisscross.engine.setup import with_classes
 from crisscross.errors import CrissCrossError
-from published_data import (
-from paths import SHARED
-    draw_labels,
-    save,
-    write_ade20k,
-    write_camvid32,
-    write_cityscapes,
-    write_coco_stuff,
-    write_lip,
-    write_voc2012aug,
-)
 
 REAL = SHARED / "data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no real samples beside this repository (../shared/data)")
