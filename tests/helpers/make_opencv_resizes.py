@@ -1,4 +1,4 @@
-"""Writes tests/helpers/opencv_resizes.npz: what OpenCV makes of drawn images. Run with the build that is to be followed.
+"""Writes tests/helpers/opencv_resizes.npz: what OpenCV makes of drawn images. Run it with the build to follow.
 
 python tests/helpers/make_opencv_resizes.py
 """
