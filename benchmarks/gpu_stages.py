@@ -130,7 +130,7 @@ def score(ledger: Ledger, recurrence: int, tta: bool, limit: float) -> None:
     facts = {}
     if found.is_file():
         tree = json.loads(found.read_text())
-        facts = {key: tree[key] for key in ("miou", "pixel_accuracy", "fps", "memory_bytes", "pictures")}
+        facts = {key: tree[key] for key in ("miou", "pixel_accuracy", "fps", "memory_bytes", "images")}
     ledger.add(name, status == 0 and bool(facts), seconds, facts, text if status else "")
 
 

@@ -1,9 +1,9 @@
-"""Check that instance segmentation learns: overfit 20 real pictures of COCO and score the very same pictures.
+"""Check that instance segmentation learns: overfit 20 real images of COCO and score the very same images.
 
     python benchmarks/instances_overfit.py COCO --backbone-weights resnet50.safetensors --out runs/overfit
 
-The pictures are the first of the training split that have instances, by number. The run can be stopped with Ctrl-C and
-typed again with --resume. Mask AP above 0.5 is expected; it says nothing about pictures that were not trained on.
+The images are the first of the training split that have instances, by number. The run can be stopped with Ctrl-C and
+typed again with --resume. Mask AP above 0.5 is expected; it says nothing about images that were not trained on.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from crisscross.files import write_text
 from crisscross.zoo import instance_recipe
 from crisscross.zoo.instances import SMALL_NAME
 
-# Small pictures, no mirror images, and a schedule of some 15 minutes of one quiet processor core.
+# Small images, no mirror images, and a schedule of some 15 minutes of one quiet processor core.
 SETTINGS = (
     *("preprocess.short=256", "preprocess.long=427", "augment.flip=0", "model.trainable_layers=1"),
     *("model.channels=96", "proposals.train=300", "proposals.test=200", "proposals.anchors=64", "proposals.boxes=64"),
@@ -35,23 +35,23 @@ SETTINGS = (
 )
 
 
-def chosen_pictures(split: InstanceSplit, count: int, folder: Path) -> None:
-    """Write a data set of the first `count` pictures that can be learnt from, as its own train and val split."""
-    pictures = sorted(split.learnable)[:count]
-    numbers = {picture.number for picture in pictures}
+def chosen_images(split: InstanceSplit, count: int, folder: Path) -> None:
+    """Write a data set of the first `count` images that can be learnt from, as its own train and val split."""
+    images = sorted(split.learnable)[:count]
+    numbers = {image.number for image in images}
     tree = split.as_coco()
     tree["images"] = [entry for entry in tree["images"] if entry["id"] in numbers]
     tree["annotations"] = [entry for entry in tree["annotations"] if entry["image_id"] in numbers]
     for name in ("train", "val"):
         write_text(folder / "annotations" / f"instances_{name}2017.json", json.dumps(tree))
         (folder / f"{name}2017").mkdir(exist_ok=True)
-        for picture in pictures:
-            target = folder / f"{name}2017" / picture.path.name
+        for image in images:
+            target = folder / f"{name}2017" / image.path.name
             if not target.exists():
                 try:
-                    os.symlink(picture.path.resolve(), target)
+                    os.symlink(image.path.resolve(), target)
                 except OSError:
-                    shutil.copy(picture.path, target)
+                    shutil.copy(image.path, target)
 
 
 def main() -> None:
@@ -61,15 +61,15 @@ def main() -> None:
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN")
     parser.add_argument("--recipe", default=SMALL_NAME, metavar="NAME")
-    parser.add_argument("--pictures", type=int, default=20, metavar="N")
+    parser.add_argument("--images", type=int, default=20, metavar="N")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--threads", type=int, default=0, metavar="N")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    folder = arguments.out / "pictures"
-    chosen_pictures(open_coco_instances(arguments.data).split("train"), arguments.pictures, folder)
+    folder = arguments.out / "images"
+    chosen_images(open_coco_instances(arguments.data).split("train"), arguments.images, folder)
     experiment = override(instance_recipe(arguments.recipe), [*SETTINGS, *arguments.set])
     start = Start(backbone=arguments.backbone_weights)
     data, run = open_coco_instances(folder), arguments.out / "run"

@@ -19,7 +19,7 @@ from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_pair
 from crisscross.data.samples.distortion import photometric_distortion
 from crisscross.data.samples.loader import TrainingSamples
-from crisscross.data.samples.preprocess import normalise
+from crisscross.data.samples.preprocess import normalize
 from crisscross.data.samples.transforms import random_crop, random_flip, random_resize
 
 
@@ -43,13 +43,13 @@ def main() -> None:
 
     for n in range(arguments.samples):
         generator = torch.Generator().manual_seed(n)
-        picture, mask = timed("read", read_pair, samples.pair_at(n), dataset)
-        pair = Image(torch.from_numpy(picture).permute(2, 0, 1)), Mask(torch.from_numpy(mask))
+        image, mask = timed("read", read_pair, samples.pair_at(n), dataset)
+        pair = Image(torch.from_numpy(image).permute(2, 0, 1)), Mask(torch.from_numpy(mask))
         pair = timed("resize", random_resize, *pair, experiment.augment, generator)
         pair = timed("crop", random_crop, *pair, experiment.augment, dataset.ignore, generator)
         pair = timed("flip", random_flip, *pair, 0.5, generator)
         plain = timed("distort", photometric_distortion, pair[0].as_subclass(torch.Tensor), generator)
-        timed("normalise", normalise, plain, experiment.preprocess)
+        timed("normalize", normalize, plain, experiment.preprocess)
         timed("whole sample", samples.__getitem__, n)
     for name, values in times.items():
         print(f"{name:14} {1000 * statistics.median(values):7.2f} ms")

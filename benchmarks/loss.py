@@ -1,6 +1,6 @@
 """Memory and time of the training loss from coarse logits, beside the plain way on full-size float32 logits.
 
-`python benchmarks/loss.py` measures cross-entropy and the terms that need whole pictures: forward and backward, taking
+`python benchmarks/loss.py` measures cross-entropy and the terms that need whole images: forward and backward, taking
 turns in one process. Compare ratios.
 """
 
@@ -18,7 +18,7 @@ from crisscross.config import LossConfig, LossTerm
 from crisscross.config.loss import TERMS
 from crisscross.losses import create_loss, cross_entropy
 from crisscross.measurement.memory import peak_memory
-from crisscross.measurement.timing import Work, synchronise
+from crisscross.measurement.timing import Work, synchronize
 
 OF_LOGITS = [name for name, term in TERMS.items() if term.reads == "logits"]
 
@@ -41,10 +41,10 @@ def taking_turns(works: Mapping[str, Work], rounds: int, device: torch.device) -
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds + 1):
         for name, work in works.items():
-            synchronise(device)
+            synchronize(device)
             began = clock()
             work()
-            synchronise(device)
+            synchronize(device)
             taken[name].append(clock() - began)
     return {name: statistics.median(values[1:]) for name, values in taken.items()}
 

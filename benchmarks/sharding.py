@@ -1,4 +1,4 @@
-"""What each process of a training holds of weights, gradients and optimiser state, with and without `--shard`.
+"""What each process of a training holds of weights, gradients and optimizer state, with and without `--shard`.
 
     torchrun --nproc_per_node 2 benchmarks/sharding.py [--recipe NAME] [--set KEY=VALUE]
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from crisscross import zoo
 from crisscross.config import Experiment, override
-from crisscross.engine.optimizer import create_optimiser
+from crisscross.engine.optimizer import create_optimizer
 from crisscross.engine.shard import local, shard
 from crisscross.models import Segmenter
 
@@ -38,25 +38,25 @@ def main() -> None:
         rows["--shard"] = held(experiment, True)
     if state.is_main_process:
         print(f"{arguments.recipe}, {experiment.optim.name}, {state.num_processes} processes; MiB in each")
-        print(f"{'':10}{'weights':>10}{'gradients':>11}{'optimiser':>11}{'together':>10}")
+        print(f"{'':10}{'weights':>10}{'gradients':>11}{'optimizer':>11}{'together':>10}")
         for name, parts in rows.items():
             print(f"{name:10}{parts[0]:10.1f}{parts[1]:11.1f}{parts[2]:11.1f}{sum(parts):10.1f}")
     state.destroy_process_group()
 
 
 def held(experiment: Experiment, sharded: bool) -> list[float]:
-    """MiB of weights, gradients and optimiser state."""
+    """MiB of weights, gradients and optimizer state."""
     torch.manual_seed(0)
-    network = Segmenter(experiment, initialise=False)
+    network = Segmenter(experiment, initialize=False)
     if sharded:
         shard(network, torch.device("cpu"))
-    optimiser = create_optimiser(experiment.optim, network)
+    optimizer = create_optimizer(experiment.optim, network)
     network.train()
     logits = network(torch.randn(2, 3, 64, 64), coarse=True)
     (logits.main.sum() + (0 if logits.aux is None else logits.aux.sum())).backward()
-    optimiser.step()
+    optimizer.step()
     parameters = list(network.parameters())
-    states = [value for one in optimiser.state.values() for value in one.values() if isinstance(value, Tensor)]
+    states = [value for one in optimizer.state.values() for value in one.values() if isinstance(value, Tensor)]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     most = torch.tensor([mebibytes(parameters), mebibytes(gradients), mebibytes(states)])
     if torch.distributed.is_initialized():

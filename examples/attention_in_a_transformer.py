@@ -21,33 +21,33 @@ NETWORKS = [
 ]
 
 
-def reach(network: nn.Module, place: str, pictures: Tensor) -> float:
-    """Which part of a picture the features after `place`, in the picture's middle, depend on."""
+def reach(network: nn.Module, place: str, images: Tensor) -> float:
+    """Which part of an image the features after `place`, in the image's middle, depend on."""
     seen: list[Tensor] = []
     handle = network.get_submodule(place).register_forward_hook(lambda _, inputs, output: seen.append(output))
-    pictures = pictures.clone().requires_grad_()
-    network(pictures)
+    images = images.clone().requires_grad_()
+    network(images)
     handle.remove()
     (features,) = seen
     middle = features[0, features.shape[1] // 2]
     (middle[len(middle) // 2] if features.dim() == 4 else middle).sum().backward()
-    assert pictures.grad is not None
-    return (pictures.grad[0].abs().sum(0) > 0).float().mean().item()
+    assert images.grad is not None
+    return (images.grad[0].abs().sum(0) > 0).float().mean().item()
 
 
 for name, small, place, layout in NETWORKS:
     torch.manual_seed(0)
     network = timm.create_model(name, pretrained=False, img_size=SIZE, num_classes=10, **small).eval()
-    pictures = torch.randn(2, 3, SIZE, SIZE)
-    before, seen_before = network(pictures), reach(network, place, pictures)
+    images = torch.randn(2, 3, SIZE, SIZE)
+    before, seen_before = network(images), reach(network, place, images)
 
-    insert_attention(network, after=place, example_inputs=pictures, **layout)
+    insert_attention(network, after=place, example_inputs=images, **layout)
     (inserted,) = inserted_attention(network).values()
-    print(f"{name}: unchanged at the start: {torch.equal(network(pictures), before)}")
+    print(f"{name}: unchanged at the start: {torch.equal(network(images), before)}")
 
-    nn.functional.cross_entropy(network(pictures), torch.tensor([3, 7])).backward()
+    nn.functional.cross_entropy(network(images), torch.tensor([3, 7])).backward()
     gamma = inserted.attention.gamma
     assert gamma.grad is not None
     print(f"  gradient of the gate: {gamma.grad.item():+.2e}")
     nn.init.ones_(gamma)
-    print(f"  seen of the picture: {seen_before:.0%} before, {reach(network, place, pictures):.0%} with an open gate")
+    print(f"  seen of the image: {seen_before:.0%} before, {reach(network, place, images):.0%} with an open gate")

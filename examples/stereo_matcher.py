@@ -1,9 +1,9 @@
-"""A stereo matcher whose cost volume is row-only attention: the left picture asks, the right one answers.
+"""A stereo matcher whose cost volume is row-only attention: the left image asks, the right one answers.
 
     python examples/stereo_matcher.py
 
-In a rectified pair a point lies on the same row of both pictures. Queries come from the left and keys from the right
-features; the values are the columns of the right picture, so attention gives the column where the match is expected.
+In a rectified pair a point lies on the same row of both images. Queries come from the left and keys from the right
+features; the values are the columns of the right image, so attention gives the column where the match is expected.
 """
 
 import torch
@@ -15,7 +15,7 @@ HEIGHT, WIDTH, LARGEST = 32, 64, 12
 
 
 def draw_pair(count: int, chance: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Left and right pictures [B, 3, H, W] and the disparity [B, 1, H, W]: a near box before a far, sloping wall."""
+    """Left and right images [B, 3, H, W] and the disparity [B, 1, H, W]: a near box before a far, sloping wall."""
     right = torch.rand(count, 3, HEIGHT, WIDTH, generator=chance)
     row, column = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     disparity = torch.empty(count, HEIGHT, WIDTH)
@@ -24,15 +24,15 @@ def draw_pair(count: int, chance: torch.Generator) -> tuple[Tensor, Tensor, Tens
         wall[:] = far + row // 12
         box = (row >= top) & (row < top + 14) & (column >= left) & (column < left + 20)
         wall[box] = LARGEST - far
-    # A left pixel shows what the right picture has `disparity` columns further left.
+    # A left pixel shows what the right image has `disparity` columns further left.
     source = (column - disparity).long().clamp(min=0)
-    left_picture = right.gather(3, source[:, None].expand(-1, 3, -1, -1))
-    noise = 0.05 * torch.randn(left_picture.shape, generator=chance)
-    return left_picture + noise, right, disparity[:, None]
+    left_image = right.gather(3, source[:, None].expand(-1, 3, -1, -1))
+    noise = 0.05 * torch.randn(left_image.shape, generator=chance)
+    return left_image + noise, right, disparity[:, None]
 
 
 class Matcher(nn.Module):
-    """The same features of both pictures, compared along rows."""
+    """The same features of both images, compared along rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Matcher(nn.Module):
 
 
 def end_point_error(matcher: Matcher, left: Tensor, right: Tensor, disparity: Tensor) -> float:
-    """Mean error in columns; further left than `LARGEST` a point may lie outside the right picture."""
+    """Mean error in columns; further left than `LARGEST` a point may lie outside the right image."""
     with torch.no_grad():
         return (matcher(left, right) - disparity)[..., LARGEST:].abs().mean().item()
 

@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
     result = evaluate(segmenter, dataset, "test")
     print("mIoU after four iterations:", result.scores.miou)
 
-    prediction = segmenter.predict(dataset.split("test")[0].picture, probabilities=True)
+    prediction = segmenter.predict(dataset.split("test")[0].image, probabilities=True)
     assert prediction.probabilities is not None
     print("labels", prediction.labels.shape, "probabilities", prediction.probabilities.shape)
 

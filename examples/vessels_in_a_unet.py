@@ -2,7 +2,7 @@
 
 python examples/vessels_in_a_unet.py
 
-As in pictures of the retina, vessels are long and thin. Here only the root at the left border tells the kind: it is
+As in images of the retina, vessels are long and thin. Here only the root at the left border tells the kind: it is
 bright for an artery and dark for a vein. Further right nothing but following the vessel back can tell.
 """
 
@@ -16,19 +16,19 @@ HEIGHT, WIDTH, BATCH, STEPS = 48, 96, 4, 100
 
 
 def draw(count: int, chance: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures [B, 1, H, W] and labels [B, H, W]: 0 tissue, 1 artery, 2 vein. Three vessels, none crosses another."""
+    """Images [B, 1, H, W] and labels [B, H, W]: 0 tissue, 1 artery, 2 vein. Three vessels, none crosses another."""
     column, row = torch.arange(WIDTH), torch.arange(HEIGHT)[:, None]
-    pictures = 0.25 * torch.randn(count, 1, HEIGHT, WIDTH, generator=chance)
+    images = 0.25 * torch.randn(count, 1, HEIGHT, WIDTH, generator=chance)
     labels = torch.zeros(count, HEIGHT, WIDTH, dtype=torch.long)
-    for picture, label in zip(pictures[:, 0], labels, strict=True):
+    for image, label in zip(images[:, 0], labels, strict=True):
         for lane in range(3):
             phase, pace, kind = torch.rand(3, generator=chance).tolist()
             middle = 8 + 16 * lane + 5 * torch.sin(6.3 * phase + column * (0.03 + 0.05 * pace))
             vessel = (row - middle).abs() < 1.5
-            picture[vessel] += 1.0
-            picture[vessel & (column < 8)] += 1.5 if kind < 0.5 else -2.0
+            image[vessel] += 1.0
+            image[vessel & (column < 8)] += 1.5 if kind < 0.5 else -2.0
             label[vessel] = 1 if kind < 0.5 else 2
-    return pictures, labels
+    return images, labels
 
 
 def convolutions(inside: int, outside: int) -> nn.Sequential:
@@ -56,17 +56,17 @@ class UNet(nn.Module):
 
 
 def train(network: nn.Module) -> list[float]:
-    """IoU of artery and of vein on pictures not seen."""
+    """IoU of artery and of vein on images not seen."""
     chance = torch.Generator().manual_seed(1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for _ in range(STEPS):
-        pictures, labels = draw(BATCH, chance)
+        images, labels = draw(BATCH, chance)
         optimizer.zero_grad()
-        functional.cross_entropy(network(pictures), labels).backward()
+        functional.cross_entropy(network(images), labels).backward()
         optimizer.step()
-    pictures, labels = draw(16, torch.Generator().manual_seed(2))
+    images, labels = draw(16, torch.Generator().manual_seed(2))
     with torch.no_grad():
-        found = network.eval()(pictures).argmax(1)
+        found = network.eval()(images).argmax(1)
     pairs = [(found == kind, labels == kind) for kind in (1, 2)]
     return [((one & other).sum() / (one | other).sum()).item() for one, other in pairs]
 

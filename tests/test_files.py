@@ -132,12 +132,12 @@ def test_a_list_of_others_stays(tmp_path):
     path = out / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "aug.txt"
     path.parent.mkdir(parents=True)
     path.write_text("mine\n")
-    with pytest.raises(CrissCrossError, match=r"aug\.txt: lists other pictures than SBD's; move it away"):
+    with pytest.raises(CrissCrossError, match=r"aug\.txt: lists other images than SBD's; move it away"):
         prepare("voc2012aug", root, out)
     assert path.read_text() == "mine\n" and below(out) == {str(path.relative_to(out)): b"mine\n"}
 
 
-def test_annotations_name_pictures_of_their_folder(tmp_path):
+def test_annotations_name_images_of_their_folder(tmp_path):
     (tmp_path / "val2017").mkdir()
     image = {"id": 1, "file_name": "../../secret.jpg", "height": 2, "width": 2}
     content = {"images": [image], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
@@ -170,8 +170,8 @@ class Bright:
     def parameters(self) -> Iterator[torch.Tensor]:
         yield torch.zeros(1)
 
-    def predict(self, picture: np.ndarray, tta: bool) -> SimpleNamespace:
-        return SimpleNamespace(labels=(picture[..., 0] > 99).astype(np.uint8))
+    def predict(self, image: np.ndarray, tta: bool) -> SimpleNamespace:
+        return SimpleNamespace(labels=(image[..., 0] > 99).astype(np.uint8))
 
 
 @pytest.fixture(autouse=True)
@@ -221,8 +221,8 @@ def test_the_same_command_again_replaces_what_it_wrote_and_nobody_changed(tmp_pa
 def test_no_command_replaces_a_file_of_others(tmp_path, capsys, command):
     mine, data = tmp_path / "mine", write_shapes(tmp_path / "data", 2, 1)
     words = {
-        "check": ["data", "check", data, "--picture", mine],
-        "check json": ["data", "check", data, "--picture", tmp_path / "x.png", "--json", mine],
+        "check": ["data", "check", data, "--image", mine],
+        "check json": ["data", "check", data, "--image", tmp_path / "x.png", "--json", mine],
         "report": ["report", tmp_path, "--out", mine],
         "convert": ["convert", "camvid-light", mine],
         "convert folder": ["convert", "camvid-light", tmp_path / "hub"],
@@ -251,7 +251,7 @@ def test_folders_and_pipes_are_refused_before_any_work(tmp_path, capsys, force):
     (tmp_path / "folder").mkdir()
     data = write_shapes(tmp_path / "data", 2, 1)
     for place in (tmp_path / "pipe", tmp_path / "folder"):
-        words = ["data", "check", str(data), "--picture", str(tmp_path / "x.png"), "--json", str(place), *force]
+        words = ["data", "check", str(data), "--image", str(tmp_path / "x.png"), "--json", str(place), *force]
         assert main(words) == 2
         message = f"{place}: cannot be written: it is a folder, pipe or device; name an ordinary file"
         assert capsys.readouterr().err == f"crisscross: {message}\n"

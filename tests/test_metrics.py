@@ -73,7 +73,7 @@ def test_predictions_under_ignored_truth_may_be_anything():
     assert matrix.counts.tolist() == [[0, 0], [0, 1]]
 
 
-def test_pictures_add_up():
+def test_images_add_up():
     generator = torch.Generator().manual_seed(0)
     truth, prediction = (torch.randint(0, 5, (6, 7, 9), generator=generator) for _ in range(2))
     truth[truth == 4] = 255

@@ -96,7 +96,7 @@ def test_tables_and_progress_show_names_as_they_are(monkeypatch, live):
 
 def test_names_of_files_and_classes_reach_the_terminal_as_text(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("red\x1b[31m\n.png").write_bytes(b"no picture")
+    Path("red\x1b[31m\n.png").write_bytes(b"no image")
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save("ok.png")
     assert main(["predict", "camvid-light", ".", "--out", "out", "--cpu"]) == 2
     assert main(["predict", "no\x1b[2J", "ok.png"]) == 2

@@ -137,7 +137,7 @@ def _run(experiment: Experiment, dataset: DataSet, folder: Path, weights: Path |
         "seconds": round(outcome.seconds),
     }
     write_text(done, json.dumps(facts, indent=1) + "\n")
-    # The optimiser's state of a finished run is of no use any more.
+    # The optimizer's state of a finished run is of no use any more.
     (folder / "last.safetensors").unlink()
     return facts
 
@@ -151,7 +151,7 @@ def _write(path: Path, scores: Scores) -> None:
         if not runs:
             continue
         values = {seed: 100 * run["miou"] for seed, run in runs.items()}
-        # The same seed sees the same pictures in the same order: differences of pairs scatter less than means.
+        # The same seed sees the same images in the same order: differences of pairs scatter less than means.
         pairs = [values[seed] - 100 * first[seed]["miou"] for seed in values if seed in first]
         change = ["", ""] if runs is first or not pairs else [f"{mean(pairs):+.2f}", _spread(pairs)]
         cells = [f"{values[seed]:.2f}" if seed in values else "" for seed in seeds]

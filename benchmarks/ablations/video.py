@@ -3,7 +3,7 @@
     python benchmarks/ablations/video.py CAMVID --init camvid-light --out runs/video
     python benchmarks/ablations/video.py CAMVID --budget gpu --backbone-weights FILE --out runs/video
 
-All rows see the same number of clips a step and so the same number of labelled frames (the middle one of each clip);
+All rows see the same number of clips a step and so the same number of labeled frames (the middle one of each clip);
 the frames around it cost time. Each run is an ordinary training run below `--out`; finished ones are kept, so that the
 command can be stopped and typed again, and seeds can be added. The table is written anew after every run.
 """

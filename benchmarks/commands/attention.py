@@ -147,8 +147,8 @@ def _advance(progress: "Progress", what: str) -> None:
 
 
 def _draw(out: Path, results: "Results", caption: str) -> None:
-    """The picture comes last: without matplotlib everything else is there."""
-    from benchmarks.compare.picture import draw
+    """The image comes last: without matplotlib everything else is there."""
+    from benchmarks.compare.image import draw
 
     say("", f"{out / 'attention.json'}, {out / 'attention.md'}")
     try:

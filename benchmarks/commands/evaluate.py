@@ -18,9 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Compare ratios: they come from pieces that take turns in one process."
     parser.add_argument("network", nargs="?", default="camvid-light", help="recipe, run or file (default camvid-light)")
     add_trust(parser)
-    parser.add_argument("--size", default="1024x2048", metavar="HxW", help="of the pictures (default 1024x2048)")
+    parser.add_argument("--size", default="1024x2048", metavar="HxW", help="of the images (default 1024x2048)")
     parser.add_argument("--classes", type=positive, default=19, metavar="N", help="of made-up logits (default 19)")
-    parser.add_argument("--pictures", type=positive, default=2, metavar="N", help="drawn scenes (default 2)")
+    parser.add_argument("--images", type=positive, default=2, metavar="N", help="drawn scenes (default 2)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each piece (default 5)")
     parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
@@ -43,13 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     say(conditions(environment(device, torch.float32)))
-    what = (arguments.network, height, width, arguments.classes, arguments.pictures, arguments.rounds)
+    what = (arguments.network, height, width, arguments.classes, arguments.images, arguments.rounds)
     with Progress(size, 15 * (arguments.rounds + 1)) as progress:
         times = measure(*what, device, lambda: progress.update(progress.done + 1), arguments.trust)
         if progress.done < progress.total:
             # Slow pieces take fewer turns.
             progress.update(progress.total)
-    show(times, f"drawn street scenes of {size} (pictures: {arguments.pictures})")
+    show(times, f"drawn street scenes of {size} (images: {arguments.images})")
     return 0
 
 
@@ -57,8 +57,8 @@ def show(times: "Times", of: str) -> None:
     """Print the pieces, the ratios, the goals and whether labels changed."""
     from benchmarks.compare.evaluate import GOAL, STRETCH
 
-    say("", f"milliseconds per picture, {of}")
-    shared = {"decode": times.decode, "resize, normalise": times.preprocess, "network": times.network}
+    say("", f"milliseconds per image, {of}")
+    shared = {"decode": times.decode, "resize, normalize": times.preprocess, "network": times.network}
     print_table([["", "ms"], *([name, _ms(value)] for name, value in shared.items())])
     for field in times.fields:
         say("", f"{field.name}: logits {' x '.join(map(str, field.coarse))}")

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Measure what `crisscross.optimize` does to a network here: time, memory, agreement."
     parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or checkpoint (default ccnet-r50)")
     add_trust(parser)
-    parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the picture (default 512x1024)")
+    parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the image (default 512x1024)")
     parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each variant (default 5)")
     parser.add_argument("--convolutions", action="store_true", help="time every 3 x 3 convolution too")

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or file (default ccnet-r50)")
     add_trust(parser)
     parser.add_argument("--size", default="512x512", metavar="HxW", help="of the crops (default 512x512)")
-    parser.add_argument("--batch", type=positive, default=2, metavar="N", help="pictures in a step (default 2)")
+    parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images in a step (default 2)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each (default 5)")
     parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")

@@ -1,7 +1,7 @@
-"""Where the time of an evaluation goes, picture by picture, and how its pieces compare with plain code.
+"""Where the time of an evaluation goes, image by image, and how its pieces compare with plain code.
 
 Plain code is what the published systems do after the network: all logits in float32 resized to the network's input
-size, resized once more to the picture's own, argmax; then three float32 histograms a picture.
+size, resized once more to the image's own, argmax; then three float32 histograms an image.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ SEGMENTS, NOISE = "segments", "noise"
 
 @dataclass(frozen=True)
 class Field:
-    """Coarse logits that are turned into labels and counted; seconds are per picture, medians of the rounds.
+    """Coarse logits that are turned into labels and counted; seconds are per image, medians of the rounds.
 
     Attributes:
         name: the network that made them, `segments` or `noise`.
@@ -60,7 +60,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds per picture of what comes before labels: reading a picture and its mask, preprocessing, the network."""
+    """Seconds per image of what comes before labels: reading an image and its mask, preprocessing, the network."""
 
     decode: float
     preprocess: float
@@ -73,7 +73,7 @@ def measure(
     height: int,
     width: int,
     classes: int,
-    pictures: int,
+    images: int,
     rounds: int,
     device: torch.device,
     on_turn: Callable[[], object] = lambda: None,
@@ -83,10 +83,10 @@ def measure(
 
     Args:
         source: the network; a recipe without weights gets random ones.
-        height: of the pictures and of the network's input, in pixels.
+        height: of the images and of the network's input, in pixels.
         width: likewise.
         classes: of the made-up fields; the network has its own.
-        pictures: how many; every piece goes through all of them in a turn.
+        images: how many; every piece goes through all of them in a turn.
         rounds: turns of each piece.
         device: where the network and its labels are computed.
         on_turn: called after each of the (3 + 3 x 4) x (rounds + 1) turns.
@@ -94,34 +94,34 @@ def measure(
     """
     segmenter = network_of(source, trust).to(device).to(memory_format=torch.channels_last).eval()
     align_corners = segmenter.experiment.model.align_corners
-    drawn = [scenes.draw_scene(seed, height, width) for seed in range(pictures)]
-    images = [torch.from_numpy(picture).permute(2, 0, 1) for picture, _ in drawn]
+    drawn = [scenes.draw_scene(seed, height, width) for seed in range(images)]
+    tensors = [torch.from_numpy(image).permute(2, 0, 1) for image, _ in drawn]
     truths = [torch.from_numpy(truth) for _, truth in drawn]
-    xs = [segmenter.preprocess(image, (width, height)) for image in images]
+    xs = [segmenter.preprocess(tensor, (width, height)) for tensor in tensors]
     with torch.inference_mode():
         own = [segmenter.coarse(x).main for x in xs]
     made = {
         source: own,
         SEGMENTS: [segments(truth, classes, seed).to(device) for seed, truth in enumerate(truths)],
-        NOISE: [noise(height, width, classes, seed).to(device) for seed in range(pictures)],
+        NOISE: [noise(height, width, classes, seed).to(device) for seed in range(images)],
     }
     fields = {name: _Field(maps, xs, truths, align_corners) for name, maps in made.items()}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        dataset = scenes_on_disk(Path(folder), height, width, pictures)
+        dataset = scenes_on_disk(Path(folder), height, width, images)
         works: dict[str, Work] = {
             "decode": lambda: [read_pair(pair, dataset) for pair in dataset.split("val")],
-            "preprocess": lambda: [segmenter.preprocess(image, (width, height)) for image in images],
+            "preprocess": lambda: [segmenter.preprocess(tensor, (width, height)) for tensor in tensors],
             "network": lambda: [segmenter.coarse(x) for x in xs],
         }
         for name, field in fields.items():
             works |= {f"{name}: {piece}": work for piece, work in field.works().items()}
-        seconds = {name: value / pictures for name, value in interleave(works, rounds, device, on_turn).items()}
+        seconds = {name: value / images for name, value in interleave(works, rounds, device, on_turn).items()}
         rows = [field.row(name, seconds) for name, field in fields.items()]
     return Times(seconds["decode"], seconds["preprocess"], seconds["network"], rows)
 
 
 class _Field:
-    """Coarse logits [1, K, h, w] of each picture, and what is done with them in both ways."""
+    """Coarse logits [1, K, h, w] of each image, and what is done with them in both ways."""
 
     def __init__(self, maps: list[Tensor], xs: list[Tensor], truths: list[Tensor], align_corners: bool) -> None:
         self.maps, self.xs, self.align_corners = maps, xs, align_corners
@@ -208,14 +208,14 @@ def noise(height: int, width: int, classes: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def scenes_on_disk(folder: Path, height: int, width: int, pictures: int) -> DataSet:
-    """Drawn scenes as PNG files: pictures and index masks."""
+def scenes_on_disk(folder: Path, height: int, width: int, images: int) -> DataSet:
+    """Drawn scenes as PNG files: images and index masks."""
     from PIL import Image
 
     pairs = []
-    for seed in range(pictures):
+    for seed in range(images):
         pair = Pair(str(seed), folder / f"{seed}.png", folder / f"{seed}_labels.png")
-        for path, array in zip((pair.picture, pair.mask), scenes.draw_scene(seed, height, width), strict=True):
+        for path, array in zip((pair.image, pair.mask), scenes.draw_scene(seed, height, width), strict=True):
             Image.fromarray(array).save(path)
         pairs.append(pair)
     return DataSet("drawn", folder, scenes.CLASSES, scenes.PALETTE, {"val": tuple(pairs)})

@@ -63,18 +63,18 @@ def measure_model(
     threads: int = 1,
     on_turn: Callable[[], object] = lambda: None,
 ) -> list[ModelRow]:
-    """Run a network plainly, folded, and with Winograd convolutions, in turns, on one random picture.
+    """Run a network plainly, folded, and with Winograd convolutions, in turns, on one random image.
 
     Args:
         source: a recipe (its shipped weights, else random ones), a run, a checkpoint or a network.
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
         rounds: passes of each variant, after one to warm up.
         threads: torch's threads during the measurement; set back afterwards.
         on_turn: called after each of the 3 x (rounds + 1) passes.
     """
     variants = _variants(source)
-    x = _picture(height, width)
+    x = _image(height, width)
     with _threads(threads), torch.inference_mode():
         works = {name: partial(network, x) for name, network in variants.items()}
         seconds = interleave(works, rounds, CPU, on_turn, always=variants)
@@ -102,7 +102,7 @@ def measure_convolutions(
 ) -> list[ConvolutionRow]:
     """Median seconds of every convolution, in the order of the network's modules; arguments as in `measure_model`."""
     variants = _variants(source)
-    x = _picture(height, width)
+    x = _image(height, width)
     records = {name: _Stopwatch(network) for name, network in variants.items()}
     with _threads(threads), torch.inference_mode():
         for network in variants.values():
@@ -162,7 +162,7 @@ def _variants(source: str | Segmenter) -> dict[str, Segmenter]:
     }
 
 
-def _picture(height: int, width: int) -> Tensor:
+def _image(height: int, width: int) -> Tensor:
     return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 

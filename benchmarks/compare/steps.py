@@ -1,4 +1,4 @@
-"""One way of training a network step by step: its optimiser, its loss and its share of the clock."""
+"""One way of training a network step by step: its optimizer, its loss and its share of the clock."""
 
 import time
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from torch.nn import functional
 from crisscross.config import OptimConfig
 from crisscross.data.samples.loader import Batch
 from crisscross.losses import create_loss, cross_entropy
-from crisscross.measurement.timing import synchronise
+from crisscross.measurement.timing import synchronize
 from crisscross.models import Segmenter
 
-PIECES = ("data", "forward", "loss", "backward", "optimiser")
+PIECES = ("data", "forward", "loss", "backward", "optimizer")
 # Networks that compute the same thing differ by this much in the loss, relatively.
 ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
@@ -31,7 +31,7 @@ class StepRow:
         total: seconds of a whole step, median over the rounds.
         cpu: seconds of processor time of a step, over all threads, median: what other jobs on the machine move less.
         peak: most bytes that one step takes at once, gradients included, above what lives between steps.
-        held: bytes that live between steps: weights, statistics, the optimiser's memory.
+        held: bytes that live between steps: weights, statistics, the optimizer's memory.
         loss: of the first step.
         rounding: how far the loss may be from the plain network's, relatively.
     """
@@ -52,7 +52,7 @@ class StepRow:
 
 
 class Training:
-    """A network with its optimiser and its share of the clock.
+    """A network with its optimizer and its share of the clock.
 
     Args:
         name: how tables call it.
@@ -79,7 +79,7 @@ class Training:
         )
         self.device = next(network.parameters()).device
         experiment = network.experiment
-        self.optimiser = _optimiser(experiment.optim, network)
+        self.optimizer = _optimizer(experiment.optim, network)
         self.loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
         self.seconds: dict[str, list[float]] = {piece: [] for piece in PIECES}
         self.cpu: list[float] = []
@@ -93,23 +93,23 @@ class Training:
         torch.manual_seed(len(self.losses))
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             # The published code resizes within the network, in the network's type.
-            logits = self._logits(batch.pictures)
+            logits = self._logits(batch.images)
         clock.note(self.seconds["forward"])
         value = self._loss(logits, batch.labels)
         del logits
         clock.note(self.seconds["loss"])
         value.backward()
         clock.note(self.seconds["backward"])
-        self.optimiser.step()
+        self.optimizer.step()
         self.losses.append(float(value.detach()))
-        self.optimiser.zero_grad()
-        clock.note(self.seconds["optimiser"])
+        self.optimizer.zero_grad()
+        clock.note(self.seconds["optimizer"])
         self.cpu.append(time.process_time() - cpu)
 
-    def _logits(self, pictures: Tensor) -> Any:
+    def _logits(self, images: Tensor) -> Any:
         if self.plain:
-            return self.network.coarse(pictures)
-        return self.network(pictures.contiguous(memory_format=torch.channels_last), coarse=True)
+            return self.network.coarse(images)
+        return self.network(images.contiguous(memory_format=torch.channels_last), coarse=True)
 
     def _loss(self, logits: Any, labels: Tensor) -> Tensor:
         if not self.plain:
@@ -129,15 +129,15 @@ class Training:
         seconds = {piece: median(values[1:] or values) for piece, values in self.seconds.items()}
         tensors = [*self.network.parameters(), *self.network.buffers()]
         tensors += [
-            value for state in self.optimiser.state.values() for value in state.values() if isinstance(value, Tensor)
+            value for state in self.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
         ]
         held = sum(tensor.nbytes for tensor in tensors)
         rounding = ROUNDING[self.autocast or torch.float32]
         return StepRow(self.name, seconds, total, median(self.cpu[1:]), peak, held, self.losses[0], rounding)
 
 
-def _optimiser(config: OptimConfig, network: Segmenter) -> torch.optim.Optimizer:
-    """The recipe's optimiser with one rate for all weights: this room cannot see the engine's."""
+def _optimizer(config: OptimConfig, network: Segmenter) -> torch.optim.Optimizer:
+    """The recipe's optimizer with one rate for all weights: this room cannot see the engine's."""
     if config.name == "adamw":
         return torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
@@ -148,10 +148,10 @@ class _Clock:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        synchronise(device)
+        synchronize(device)
         self.since = time.perf_counter()
 
     def note(self, into: list[float]) -> None:
-        synchronise(self.device)
+        synchronize(self.device)
         before, self.since = self.since, time.perf_counter()
         into.append(self.since - before)

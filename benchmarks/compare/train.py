@@ -1,7 +1,7 @@
 """A training step, piece by piece, beside the plain network of the published code.
 
 The plain network is built from the same parts with the same weights: contiguous memory, attention as einsum, cat and
-softmax, in-place ReLU, and its loss on logits resized to picture size in float32 for the whole batch.
+softmax, in-place ReLU, and its loss on logits resized to image size in float32 for the whole batch.
 """
 
 import tempfile
@@ -32,8 +32,8 @@ from crisscross.speed.winograd import release_memory
 PLAIN, OURS, LEAN, CHECKPOINTED, WINOGRAD = "plain", "ours", "lean", "checkpointed", "winograd"
 LEAN_WINOGRAD, CHECKPOINTED_WINOGRAD = (f"{memory}+{WINOGRAD}" for memory in (LEAN, CHECKPOINTED))
 PLAIN_BF16, OURS_BF16 = "plain-bf16", "ours-bf16"
-# Pictures on disk; each is four times the crop, as in training.
-PICTURES = 4
+# Images on disk; each is four times the crop, as in training.
+IMAGES = 4
 
 
 def measure(
@@ -52,7 +52,7 @@ def measure(
         source: a recipe (its shipped weights, else random ones), a run, a checkpoint or a network.
         height: of the crops, in pixels.
         width: likewise.
-        batch: pictures in a step.
+        batch: images in a step.
         rounds: turns of each contestant, after one to warm up; one more step is counted byte by byte.
         device: where the networks run.
         on_turn: called after each turn.
@@ -65,7 +65,7 @@ def measure(
         network_of(source) if isinstance(source, str) else deepcopy(source), height, width, batch, rounds
     )
     with tempfile.TemporaryDirectory() as folder:
-        dataset = scenes_on_disk(Path(folder), 2 * height, 2 * width, PICTURES)
+        dataset = scenes_on_disk(Path(folder), 2 * height, 2 * width, IMAGES)
 
         def batches() -> Iterator[Batch]:
             return training_batches(

@@ -1,4 +1,4 @@
-"""CCNet: criss-cross attention for semantic segmentation, from pictures to a measured network.
+"""CCNet: criss-cross attention for semantic segmentation, from images to a measured network.
 
 >>> import crisscross
 >>> segmenter = crisscross.load("camvid-light")

@@ -21,7 +21,7 @@ class ConfusionMatrix:
         self.counts = torch.zeros(classes, classes, dtype=torch.int64)
 
     def update(self, prediction: Tensor, truth: Tensor) -> None:
-        """Add one or more pictures.
+        """Add one or more images.
 
         Args:
             prediction: integers 0..K-1, any shape.
@@ -108,7 +108,7 @@ class StableCounts:
     """Counts for the temporal consistency of labels of consecutive frames.
 
     A pixel is stable where the true label of both frames is the same class; it is consistent where the two predictions
-    agree, be they right or wrong. Nothing is warped: the figure asks what stands still in the picture.
+    agree, be they right or wrong. Nothing is warped: the figure asks what stands still in the image.
 
     Args:
         classes: number of classes K.

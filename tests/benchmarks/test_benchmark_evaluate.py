@@ -70,10 +70,10 @@ def test_a_small_run(monkeypatch):
 
 
 def test_from_the_command_line(capsys):
-    words = ["evaluate", "demo", "--size", "64x96", "--pictures", "1", "--rounds", "1"]
+    words = ["evaluate", "demo", "--size", "64x96", "--images", "1", "--rounds", "1"]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    for text in ("decode", "resize, normalise", "upsample, argmax", "both", "of 6144 labels differ", "goal 3x"):
+    for text in ("decode", "resize, normalize", "upsample, argmax", "both", "of 6144 labels differ", "goal 3x"):
         assert text in printed
 
 

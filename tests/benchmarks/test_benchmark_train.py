@@ -46,7 +46,7 @@ def test_the_plain_attention_is_the_definition() -> None:
 @pytest.mark.slow
 def test_all_contestants_compute_the_same_and_say_where_the_time_goes(monkeypatch) -> None:
     turns: list[int] = []
-    # As with pictures of a usual size: the loss takes one at a time.
+    # As with images of a usual size: the loss takes one at a time.
     monkeypatch.setattr(places, "BAND_BYTES", 2**19)
     rows = measure(segmenter(), 160, 128, 2, 1, CPU, lambda: turns.append(1))
     assert [row.name for row in rows] == subject.contestants(CPU) and len(turns) == len(rows) * 3

@@ -212,8 +212,8 @@ def test_tables_fit_and_files_hold_everything(small_run) -> None:
 
 
 @pytest.mark.slow
-def test_the_picture_or_how_to_get_it(small_run, tmp_path, monkeypatch) -> None:
-    from benchmarks.compare.picture import draw
+def test_the_image_or_how_to_get_it(small_run, tmp_path, monkeypatch) -> None:
+    from benchmarks.compare.image import draw
 
     with monkeypatch.context() as blocked:
         blocked.setitem(sys.modules, "matplotlib.figure", None)

@@ -1,4 +1,4 @@
-"""`crisscross convert`: what it recognises, stores and refuses, and the way back; metadata of MMSegmentation."""
+"""`crisscross convert`: what it recognizes, stores and refuses, and the way back; metadata of MMSegmentation."""
 
 import json
 
@@ -85,7 +85,7 @@ def test_everything_that_the_file_tells_is_stored(checkpoint, mmseg_tensors, tmp
     assert (code, err) == (0, "")
     parameters = sum(value.numel() for key, value in mmseg_tensors.items() if "running" not in key and "num" not in key)
     for words in (
-        "recognised: CCNet of MMSegmentation, resnet50c at output stride 8",
+        "recognized: CCNet of MMSegmentation, resnet50c at output stride 8",
         f"tensors: 365, parameters: {parameters:,}",
         "classes: 3 (road, sky, car)",
         "recurrence: 3, align_corners: true",
@@ -347,7 +347,7 @@ def test_metadata_that_contradict_the_weights_are_refused(published):
         with_metadata(published, {"cfg": "model = dict(backbone=dict(strides=(1, 1, 1, 1)))"}, "f")
     with pytest.raises(CrissCrossError, match=r"^f: unknown key modle"):
         with_metadata(published, {"crisscross": json.dumps({"modle": {}})}, "f")
-    # Colours that are too few are replaced, names are not lost over them.
+    # Colors that are too few are replaced, names are not lost over them.
     found = with_metadata(published, {"CLASSES": ("a", "b"), "PALETTE": [[1, 2, 3]]}, "f")
     assert len(found.data.palette) == 2
 
@@ -365,7 +365,7 @@ def test_metadata_that_contradict_the_weights_are_refused(published):
         7,
     ],
 )
-def test_colours_that_are_none_cost_no_names(published, palette):
+def test_colors_that_are_none_cost_no_names(published, palette):
     found = with_metadata(published, {"CLASSES": np.array(["a", "b"]), "PALETTE": palette}, "f")
     assert found.data.classes == ("a", "b") and len(found.data.palette) == 2
 

@@ -65,7 +65,7 @@ def weights(folder: Path, backbone: str = "mine:Net", **changes: Any) -> Path:
 
 
 def data(folder: Path) -> Path:
-    """Two pictures of two classes, one to train with and one to score."""
+    """Two images of two classes, one to train with and one to score."""
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
         for name in ("a", "b"):

@@ -13,7 +13,7 @@ from crisscross.checkpoints.reading import read_state_dict
 from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import open_dataset
-from crisscross.engine.semantic.predict import find_pictures
+from crisscross.engine.semantic.predict import find_images
 from crisscross.errors import CrissCrossError
 from crisscross.models.backbones import create_backbone
 
@@ -34,7 +34,7 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
-def picture(path: Path, size: tuple[int, int] = (24, 16)) -> Path:
+def image(path: Path, size: tuple[int, int] = (24, 16)) -> Path:
     Image.fromarray(np.full((size[1], size[0], 3), 90, np.uint8)).save(path)
     return path
 
@@ -87,8 +87,8 @@ def test_a_class_count_that_is_not_the_checkpoints(weights):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 300), (300, 3), (33, 31)])
-def test_tiny_and_narrow_pictures_are_labelled_at_their_own_size(weights, tmp_path, size):
-    labels = crisscross.load(weights).predict(picture(tmp_path / "p.png", size)).labels
+def test_tiny_and_narrow_images_are_labeled_at_their_own_size(weights, tmp_path, size):
+    labels = crisscross.load(weights).predict(image(tmp_path / "p.png", size)).labels
     assert labels.shape == (size[1], size[0])
 
 
@@ -96,7 +96,7 @@ def test_tiny_and_narrow_pictures_are_labelled_at_their_own_size(weights, tmp_pa
 def test_an_output_folder_that_cannot_be_written(weights, tmp_path, capsys, monkeypatch, out):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("not a folder")
-    assert main(["predict", str(weights), str(picture(tmp_path / "p.png")), "--out", out]) == 2
+    assert main(["predict", str(weights), str(image(tmp_path / "p.png")), "--out", out]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"crisscross: {out}/labels/p.png: cannot be written: ")
     assert sorted(os.listdir()) == ["file", "p.png"]
@@ -104,37 +104,37 @@ def test_an_output_folder_that_cannot_be_written(weights, tmp_path, capsys, monk
 
 def test_predicting_a_folder_into_itself_does_not_label_the_labels(weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    picture(tmp_path / "p.png")
-    picture(tmp_path / "._p.png")
+    image(tmp_path / "p.png")
+    image(tmp_path / "._p.png")
     (tmp_path / "folder.jpg").mkdir()
     for _ in range(2):
         assert main(["predict", str(weights), ".", "--out", "out"]) == 0
     assert sorted(str(path) for path in Path("out").rglob("*.png")) == [
-        "out/colour/p.png",
+        "out/color/p.png",
         "out/labels/p.png",
         "out/overlay/p.png",
     ]
 
 
 @pytest.mark.parametrize("folder", ["in", "."])
-def test_pictures_are_found_where_the_output_folder_is_their_own_or_above(weights, tmp_path, monkeypatch, folder):
+def test_images_are_found_where_the_output_folder_is_their_own_or_above(weights, tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in" / "more").mkdir(parents=True)
-    picture(tmp_path / "in" / "more" / "p.png")
+    image(tmp_path / "in" / "more" / "p.png")
     for _ in range(2):
         assert main(["predict", str(weights), "in", "--out", folder]) == 0
     found = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.png"))
     own = "more/p.png" if folder == "in" else "in/more/p.png"
-    assert found == sorted(["colour/more/p.png", "labels/more/p.png", "overlay/more/p.png", own])
+    assert found == sorted(["color/more/p.png", "labels/more/p.png", "overlay/more/p.png", own])
     # What is named is not left out.
-    assert list(find_pictures([Path(folder) / "labels"], Path(folder))) == [Path(folder) / "labels/more/p.png"]
+    assert list(find_images([Path(folder) / "labels"], Path(folder))) == [Path(folder) / "labels/more/p.png"]
 
 
-def test_two_pictures_for_one_output_are_refused(tmp_path):
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "a.bmp")
+def test_two_images_for_one_output_are_refused(tmp_path):
+    image(tmp_path / "a.png")
+    image(tmp_path / "a.bmp")
     with pytest.raises(CrissCrossError, match="would both be written as a"):
-        find_pictures([tmp_path])
+        find_images([tmp_path])
 
 
 @pytest.mark.parametrize("option", [["--workers", "-1"], ["--threads", "0"], ["--workers", "two"]])

@@ -108,7 +108,7 @@ FULL = {
             "delta_d": 2.0,
             "variance": 0.5,
             "distance": 2.0,
-            "regularisation": 0.01,
+            "regularization": 0.01,
         },
         "edge_weight": 0.5,
         "edge_reach": 3,
@@ -168,7 +168,7 @@ def test_the_full_example_leaves_no_field_out():
     default = dict(leaves(to_dict(Experiment())))
     full = dict(leaves(FULL))
     assert full.keys() == default.keys()
-    # `baseline` cannot be true beside a recurrence, and CE2P's head labels single pictures.
+    # `baseline` cannot be true beside a recurrence, and CE2P's head labels single images.
     assert {key for key in full if full[key] == default[key]} == {"model.baseline", "model.frames"}
 
 
@@ -416,9 +416,9 @@ def test_a_senseless_value_names_key_rule_and_value(word, message):
     assert set_refusal(word) == message
 
 
-def test_a_palette_holds_colours():
+def test_a_palette_holds_colors():
     assert refusal({"data": {"classes": ["a"], "palette": [[0, 256, 0]]}}) == (
-        "data.palette must be colours of 0..255, got [0, 256, 0]"
+        "data.palette must be colors of 0..255, got [0, 256, 0]"
     )
 
 

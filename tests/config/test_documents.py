@@ -289,7 +289,7 @@ def test_metadata_of_rubbish_is_one_line(meta):
     assert refusal(with_metadata, experiment, meta, "x.pth").startswith("x.pth: ")
 
 
-def test_palettes_of_rubbish_give_default_colours_and_endless_texts_tell_nothing():
+def test_palettes_of_rubbish_give_default_colors_and_endless_texts_tell_nothing():
     experiment = apply_overrides(Experiment(), {"data.classes": ["a", "b"]})
     for palette in ([[[1]], 2], "ab", [["1"]], 7):
         assert len(with_classes(experiment, ["c", "d"], palette, "x").data.palette) == 2

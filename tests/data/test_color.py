@@ -1,40 +1,40 @@
-"""Label maps as colours, checked by hand."""
+"""Label maps as colors, checked by hand."""
 
 import numpy as np
 import pytest
 
-from crisscross.data.color import colourise, overlay
+from crisscross.data.color import colorise, overlay
 
 PALETTE = [(255, 0, 0), (0, 100, 200)]
 
 
-def test_every_label_gets_its_colour_and_the_rest_the_ignore_colour():
-    painted = colourise(np.array([[0, 1], [2, 255]], np.uint8), PALETTE, ignore_colour=(9, 8, 7))
+def test_every_label_gets_its_color_and_the_rest_the_ignore_color():
+    painted = colorise(np.array([[0, 1], [2, 255]], np.uint8), PALETTE, ignore_color=(9, 8, 7))
     assert painted.dtype == np.uint8
     assert painted.tolist() == [[[255, 0, 0], [0, 100, 200]], [[9, 8, 7], [9, 8, 7]]]
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64])
 def test_negative_labels_are_ignored_and_do_not_count_from_the_end(dtype):
-    assert colourise(np.array([[-1, 1]], dtype), PALETTE).tolist() == [[[0, 0, 0], [0, 100, 200]]]
+    assert colorise(np.array([[-1, 1]], dtype), PALETTE).tolist() == [[[0, 0, 0], [0, 100, 200]]]
 
 
-def test_a_palette_of_256_colours_uses_them_all():
+def test_a_palette_of_256_colors_uses_them_all():
     palette = [(index, 255 - index, 3) for index in range(256)]
-    assert colourise(np.array([[0, 255]], np.uint8), palette).tolist() == [[[0, 255, 3], [255, 0, 3]]]
+    assert colorise(np.array([[0, 255]], np.uint8), palette).tolist() == [[[0, 255, 3], [255, 0, 3]]]
 
 
 def test_scores_are_not_labels():
     with pytest.raises(TypeError, match="float32"):
-        colourise(np.zeros((2, 2), np.float32), PALETTE)
+        colorise(np.zeros((2, 2), np.float32), PALETTE)
 
 
 def test_overlay_mixes_by_alpha_and_leaves_ignored_pixels():
-    picture = np.full((1, 3, 3), 100, np.uint8)
+    image = np.full((1, 3, 3), 100, np.uint8)
     labels = np.array([[0, 1, 255]])
-    assert overlay(picture, labels, PALETTE, 0.25).tolist() == [[[139, 75, 75], [75, 100, 125], [100, 100, 100]]]
-    assert overlay(picture, labels, PALETTE, 0).tolist() == picture.tolist()
-    assert overlay(picture, labels, PALETTE, 1).tolist() == [[[255, 0, 0], [0, 100, 200], [100, 100, 100]]]
+    assert overlay(image, labels, PALETTE, 0.25).tolist() == [[[139, 75, 75], [75, 100, 125], [100, 100, 100]]]
+    assert overlay(image, labels, PALETTE, 0).tolist() == image.tolist()
+    assert overlay(image, labels, PALETTE, 1).tolist() == [[[255, 0, 0], [0, 100, 200], [100, 100, 100]]]
 
 
 def test_overlay_refuses_what_cannot_be_laid_over():

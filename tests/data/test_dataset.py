@@ -74,24 +74,22 @@ def test_senseless_values_are_refused(values: dict[str, Any], message: str) -> N
         data_set(**values)
 
 
-def drawn(folder: Path, grey: int) -> tuple[Path, Path]:
-    """An image of one grey and its mask of class 0."""
+def drawn(folder: Path, gray: int) -> tuple[Path, Path]:
+    """An image of one gray and its mask of class 0."""
     folder.mkdir(parents=True)
-    Image.fromarray(np.full((8, 8, 3), grey, np.uint8)).save(folder / "0001.png")
+    Image.fromarray(np.full((8, 8, 3), gray, np.uint8)).save(folder / "0001.png")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "mask.png")
     return folder / "0001.png", folder / "mask.png"
 
 
 def test_two_pairs_of_one_name(tmp_path: Path) -> None:
-    first, second = (Pair("0001", *drawn(tmp_path / city, grey)) for city, grey in (("x", 10), ("y", 200)))
+    first, second = (Pair("0001", *drawn(tmp_path / city, gray)) for city, gray in (("x", 10), ("y", 200)))
     dataset = data_set(splits={"train": (first, second), "val": (second,), "twice": (first, first)})
     with pytest.raises(CrissCrossError) as caught:
         quick_check(dataset, ["train"])
-    told = f"in the split 'train' '0001' is also the name of {first.picture}"
-    assert str(caught.value).startswith(
-        f"{second.picture}: {told}, but predictions are saved by name; make them differ"
-    )
-    assert [problem.file for problem in check(dataset).problems if problem.text.startswith(told)] == [second.picture]
+    told = f"in the split 'train' '0001' is also the name of {first.image}"
+    assert str(caught.value).startswith(f"{second.image}: {told}, but predictions are saved by name; make them differ")
+    assert [problem.file for problem in check(dataset).problems if problem.text.startswith(told)] == [second.image]
     # The same pair again is no clash, and between splits only the images count.
     assert len(dataset.split("val")) == 1 and len(dataset.split("twice")) == 2
     read = open_cache("ram", dataset, (first, second), show=False)
@@ -107,9 +105,9 @@ def test_folders_that_are_called_like_a_split(tmp_path: Path) -> None:
     dataset = data_set(splits=splits)
     texts = [problem.text for problem in check(dataset).problems if "if that is not meant" in problem.text]
     assert [text.split(";")[0] for text in texts] == [
-        "pictures of Val/ are in the split 'train' (1)",
-        "pictures of val/ are in the split 'train' (1)",
-        "pictures of test/ are in the split 'val' (1)",
+        "images of Val/ are in the split 'train' (1)",
+        "images of val/ are in the split 'train' (1)",
+        "images of test/ are in the split 'val' (1)",
     ]
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

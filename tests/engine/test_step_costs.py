@@ -17,7 +17,7 @@ from crisscross.data import DataSet, open_folder
 from crisscross.data.samples.loader import TrainingSamples, training_batches
 from crisscross.engine import train as training
 from crisscross.engine.loop import Numbers, check_finite, read, training_steps
-from crisscross.engine.optimizer import create_optimiser
+from crisscross.engine.optimizer import create_optimizer
 from crisscross.engine.semantic.unseen_classes import SeenClasses
 from crisscross.engine.setup import Machine, trying_convolutions
 from crisscross.engine.train import train
@@ -63,7 +63,7 @@ TERMS = "[{name: cross_entropy}, {name: focal}, {name: dice}, {name: boundary}, 
 def test_a_step_reads_from_the_device_once_and_copies_nothing_to_it(dataset, monkeypatch, words):
     chosen = experiment("data.classes=[ground, disc, square]", *words)
     network, accelerator = Segmenter(chosen), Accelerator(cpu=True)
-    prepared = accelerator.prepare(network, create_optimiser(chosen.optim, network))
+    prepared = accelerator.prepare(network, create_optimizer(chosen.optim, network))
     loss = create_loss(chosen.loss, 255)
     batches = training_batches(TrainingSamples(dataset, dataset.split("train"), chosen), 0)
     batches = iter([next(batches) for _ in range(2 * chosen.train.accumulate)])
@@ -109,7 +109,7 @@ def test_the_modes_of_a_network_are_set_where_one_has_to_change(monkeypatch):
 
 
 @pytest.mark.parametrize("label", ["middle", "last", "every"])
-def test_clips_are_labelled_without_a_copy_to_the_device(label):
+def test_clips_are_labeled_without_a_copy_to_the_device(label):
     words = ("model.frames=3", f"model.label={label}")
     segmenter = create_segmenter(experiment("data.classes=[ground, disc, square]", *words))
     with Operators() as operators:
@@ -126,10 +126,10 @@ def operators_of(count: int, side: int) -> int:
     return operators.counts.total()
 
 
-def test_the_loss_of_a_batch_of_small_pictures_is_one_pass():
-    # 8 x 19 x 64 x 64 float32 are 2.4 MiB: one picture's number of operators, not eight times as many.
+def test_the_loss_of_a_batch_of_small_images_is_one_pass():
+    # 8 x 19 x 64 x 64 float32 are 2.4 MiB: one image's number of operators, not eight times as many.
     assert operators_of(8, 64) == operators_of(1, 64)
-    # Of 256 x 256 a single picture takes more than is worked on at once.
+    # Of 256 x 256 a single image takes more than is worked on at once.
     assert operators_of(2, 256) > 1.5 * operators_of(1, 256)
 
 
@@ -180,7 +180,7 @@ def test_memory_is_pinned_for_a_gpu_alone(dataset, tmp_path, monkeypatch):
     assert pinned == [False, True]
 
 
-def test_classes_are_found_where_pictures_are_read(dataset):
+def test_classes_are_found_where_images_are_read(dataset):
     samples = TrainingSamples(dataset, dataset.split("train"), experiment("augment.scale=null"))
     batches = list(training_batches(samples, 4, workers=1))
     assert len(batches) == 2
@@ -219,7 +219,7 @@ def test_no_step_is_taken_by_a_loss_that_is_not_finite(dataset, tmp_path, monkey
     run = training._Run(chosen, dataset, tmp_path / "run", Machine(cpu=True), None, False)
     samples = TrainingSamples(dataset, dataset.split("train"), run.experiment)
     *_, names = (batch.names for batch, _ in zip(training_batches(samples, 0), range(6), strict=False))
-    with pytest.raises(CrissCrossError, match=f"loss became inf at iteration 3 with the pictures {', '.join(names)};"):
+    with pytest.raises(CrissCrossError, match=f"loss became inf at iteration 3 with the images {', '.join(names)};"):
         run.go(listener)
     assert list(kept) == [1, 2]
     assert all(torch.equal(value, kept[2][name]) for name, value in run.segmenter.named_parameters())

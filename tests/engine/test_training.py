@@ -61,7 +61,7 @@ def whole_run(dataset: DataSet, tmp_path_factory) -> Path:
 
 
 def same_state(first: Path, second: Path) -> list[str]:
-    """Names of tensors (weights and optimiser) that differ in a single bit."""
+    """Names of tensors (weights and optimizer) that differ in a single bit."""
     ours, theirs = native.read(first)[0], native.read(second)[0]
     assert ours.keys() == theirs.keys()
     return [key for key in ours if not torch.equal(ours[key], theirs[key])]
@@ -126,7 +126,7 @@ def test_workers_do_not_change_the_result(whole_run, dataset, tmp_path):
     assert same_state(whole_run / "last.safetensors", tmp_path / "run" / "last.safetensors") == []
 
 
-def test_accumulation_sees_the_same_pictures(dataset, tmp_path, monkeypatch):
+def test_accumulation_sees_the_same_images(dataset, tmp_path, monkeypatch):
     names: list[str] = []
     original = loop._one_pass
 
@@ -204,14 +204,14 @@ def test_a_run_that_ended_before_it_was_saved_begins_anew(whole_run, dataset, tm
     assert same_state(whole_run / "last.safetensors", tmp_path / "last.safetensors") == []
 
 
-def test_a_loss_that_is_not_finite_names_its_pictures(dataset, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_names_its_images(dataset, tmp_path, monkeypatch):
     calls = iter([1.0, 1.0, math.nan])
 
     def broken(config, ignore, align_corners):
         return lambda main, *rest: Losses(main.sum() * 0 + next(calls), {"main": torch.zeros(())})
 
     monkeypatch.setattr("crisscross.engine.train.create_loss", broken)
-    with pytest.raises(CrissCrossError, match=r"loss became nan at iteration 3 with the pictures p\d\d, p\d\d"):
+    with pytest.raises(CrissCrossError, match=r"loss became nan at iteration 3 with the images p\d\d, p\d\d"):
         train(experiment("train.checkpoint_every=2"), dataset, tmp_path / "run")
     assert native.read(tmp_path / "run" / "last.safetensors")[2]["position"]["iteration"] == 2
 
@@ -222,7 +222,7 @@ def test_precision_is_chosen_run_by_run(dataset, tmp_path):
     for precision in ("fp32", "bf16"):
         train(experiment(*short, f"train.precision={precision}"), dataset, tmp_path / precision, Machine(cpu=True))
         losses[precision] = [entry["loss"] for entry in read_log(tmp_path / precision) if "loss" in entry]
-    # The same pictures and weights, rounded to eight bits: near, but not the same.
+    # The same images and weights, rounded to eight bits: near, but not the same.
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
     assert losses["bf16"] != losses["fp32"]
     with pytest.raises(CrissCrossError, match=r"train\.precision=fp16 cannot be had on this device"):
@@ -356,7 +356,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(folder, tmp_path):
 )
 def test_bad_input_is_one_line_and_exit_2(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "README.md").write_text("not a picture")
+    (tmp_path / "README.md").write_text("not an image")
     assert main(words) == 2
     captured = capsys.readouterr().err.strip()
     assert captured.startswith("crisscross: ") and message in captured
@@ -368,7 +368,7 @@ def test_evaluate_and_predict_from_the_command_line(whole_run, folder, tmp_path,
     assert main(["evaluate", str(whole_run), "--data", str(folder), "--split", "val", "--json", str(scores)]) == 0
     facts = json.loads(scores.read_text())
     counted = np.array(facts["confusion"])
-    assert facts["pictures"] == 3 and counted.sum() == 3 * 63 * 80
+    assert facts["images"] == 3 and counted.sum() == 3 * 63 * 80
     # The definition of mIoU, from the counts alone.
     ious = [counted[k, k] / (counted[k].sum() + counted[:, k].sum() - counted[k, k]) for k in range(3)]
     assert facts["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
@@ -377,28 +377,28 @@ def test_evaluate_and_predict_from_the_command_line(whole_run, folder, tmp_path,
     (tmp_path / "in" / "bad.jpg").write_bytes(b"\xff\xd8\xff")
     assert main(["predict", str(whole_run), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
     captured = capsys.readouterr()
-    assert "bad.jpg" in captured.err and "labelled 1 of 2: " in captured.out
+    assert "bad.jpg" in captured.err and "labeled 1 of 2: " in captured.out
     labels = np.asarray(Image.open(tmp_path / "out" / "labels" / "good.png"))
     assert np.array_equal(labels, load(whole_run).predict(tmp_path / "in" / "good.jpg").labels)
     assert np.asarray(Image.open(tmp_path / "out" / "overlay" / "good.png")).shape == (64, 80, 3)
     evaluated = ["evaluate", str(whole_run), "--data", str(folder), "--split", "val", "--optimize"]
     assert main([*evaluated, "--json", str(scores)]) == 0
     assert json.loads(scores.read_text())["miou"] == pytest.approx(facts["miou"], abs=1e-3)
-    picture = str(tmp_path / "in" / "good.jpg")
-    assert main(["predict", "--optimize", str(whole_run), picture, "--out", str(tmp_path / "fast")]) == 0
+    image = str(tmp_path / "in" / "good.jpg")
+    assert main(["predict", "--optimize", str(whole_run), image, "--out", str(tmp_path / "fast")]) == 0
     assert (np.asarray(Image.open(tmp_path / "fast" / "labels" / "good.png")) == labels).mean() > 0.999
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_truncated_picture_is_one_line_from_any_process(whole_run, folder, tmp_path, capsys, workers):
+def test_a_truncated_image_is_one_line_from_any_process(whole_run, folder, tmp_path, capsys, workers):
     data = tmp_path / "data"
     shutil.copytree(folder, data)
-    picture = data / "images" / "p10.png"
-    picture.write_bytes(picture.read_bytes()[:2000])
+    image = data / "images" / "p10.png"
+    image.write_bytes(image.read_bytes()[:2000])
     assert main(["evaluate", str(whole_run), "--data", str(data), "--split", "val", "--workers", workers]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("evaluate")]
     assert len(lines) == 1
-    assert lines[0].startswith(f"crisscross: {picture}: cannot be read")
+    assert lines[0].startswith(f"crisscross: {image}: cannot be read")
 
 
 def test_evaluation_refuses_other_classes(whole_run, folder, tmp_path):

@@ -20,7 +20,7 @@ from crisscross.data import DataSet, open_folder
 from crisscross.engine import train as training
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.norms import settle_norms
-from crisscross.engine.optimizer import create_optimiser, set_rate
+from crisscross.engine.optimizer import create_optimizer, set_rate
 from crisscross.engine.run.lock import LOCK, run_lock
 from crisscross.engine.run.log import read_log
 from crisscross.engine.run.record import git_state
@@ -98,7 +98,7 @@ def test_the_average_is_validated_stored_and_resumed_bit_for_bit(dataset, tmp_pa
     train(experiment(*changes), dataset, tmp_path / "whole")
     stored = native.read(tmp_path / "whole" / "last.safetensors")[0]
     plain = load(tmp_path / "whole" / "last.safetensors").state_dict()
-    live = {key.removeprefix("optimiser/live/"): value for key, value in stored.items() if "/live/" in key}
+    live = {key.removeprefix("optimizer/live/"): value for key, value in stored.items() if "/live/" in key}
     assert live.keys() == plain.keys()
     # What was validated last is what is stored, and it is not what training goes on from.
     assert all(torch.equal(plain[key], value) for key, value in seen[-1].items())
@@ -118,18 +118,18 @@ def test_the_average_is_validated_stored_and_resumed_bit_for_bit(dataset, tmp_pa
 
 def test_by_default_there_is_one_group_of_everything():
     segmenter = network()
-    (group,) = create_optimiser(OptimConfig(), segmenter).param_groups
+    (group,) = create_optimizer(OptimConfig(), segmenter).param_groups
     assert [id(parameter) for parameter in group["params"]] == [id(parameter) for parameter in segmenter.parameters()]
     assert group["weight_decay"] == 5e-4
 
 
 def test_rates_fall_with_depth_and_norms_keep_their_weights():
     segmenter = network()
-    optimiser = create_optimiser(OptimConfig(backbone_factor=0.5, layer_decay=0.8, decay_norms=False), segmenter)
-    set_rate(optimiser, 2.0)
+    optimizer = create_optimizer(OptimConfig(backbone_factor=0.5, layer_decay=0.8, decay_norms=False), segmenter)
+    set_rate(optimizer, 2.0)
     names = {parameter: name for name, parameter in segmenter.named_parameters()}
     found = {
-        names[p]: (group["lr"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]
+        names[p]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]
     }
     assert found.keys() == set(names.values())
     # The stem and its norm, four stages, the heads.
@@ -162,9 +162,9 @@ class Tied(nn.Module):
 @pytest.mark.parametrize(("factor", "decay"), [(0.5, 0.8), (0.1, 1.0), (1.0, 0.5)])
 def test_what_a_backbone_holds_itself_learns_as_its_stem_does(factor, decay):
     segmenter = network(f"model.backbone={__name__}:Tied")
-    optimiser = create_optimiser(OptimConfig(backbone_factor=factor, layer_decay=decay), segmenter)
-    set_rate(optimiser, 2.0)
-    rates = {parameter: group["lr"] for group in optimiser.param_groups for parameter in group["params"]}
+    optimizer = create_optimizer(OptimConfig(backbone_factor=factor, layer_decay=decay), segmenter)
+    set_rate(optimizer, 2.0)
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
     # Stem, the shared stage, the last stage.
     depth = {"token": 3, "scale": 3, "stem": 3, "norm": 3, "once": 2, "down": 1}
     for name, parameter in segmenter.named_parameters():
@@ -191,7 +191,7 @@ def test_the_average_gives_weights_with_two_names_back():
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_resuming_keeps_the_memory_format_of_the_optimisers_state(dataset, tmp_path, monkeypatch, name):
+def test_resuming_keeps_the_memory_format_of_the_optimizers_state(dataset, tmp_path, monkeypatch, name):
     words = (f"optim.name={name}", "optim.lr=1e-3", "train.iterations=2", "train.checkpoint_every=1")
     with pytest.raises(Crash):
         train(experiment(*words), dataset, tmp_path / "run", listener=crash_at(2))
@@ -199,7 +199,7 @@ def test_resuming_keeps_the_memory_format_of_the_optimisers_state(dataset, tmp_p
 
     def look(self, *_):
         for key, parameter in self.segmenter.named_parameters():
-            found.update({(key, k): v.stride() for k, v in self.optimiser.state[parameter].items() if k != "step"})
+            found.update({(key, k): v.stride() for k, v in self.optimizer.state[parameter].items() if k != "step"})
 
     monkeypatch.setattr(training._Run, "_train", look)
     train(experiment(*words), dataset, tmp_path / "run", resume=True)
@@ -243,7 +243,7 @@ def test_frozen_norms_keep_their_statistics_through_validation(dataset, tmp_path
     assert not torch.equal(state["head.reduce.norm.weight"], fresh["head.reduce.norm.weight"])
 
 
-def test_a_single_picture_trains_with_frozen_norms(dataset, tmp_path):
+def test_a_single_image_trains_with_frozen_norms(dataset, tmp_path):
     one = ("augment.crop=[8, 8]", "train.batch=1", "train.iterations=1")
     with pytest.raises(CrissCrossError, match=r"batch of 1 x 3 x 8 x 8: .*or set train\.batch_norm=frozen"):
         train(experiment(*one), dataset, tmp_path / "a")
@@ -254,10 +254,10 @@ def test_a_single_picture_trains_with_frozen_norms(dataset, tmp_path):
     ("wanted", "processes", "gpu", "line"),
     [
         ("auto", 1, True, ""),
-        ("sync", 1, True, "one process has all pictures"),
-        ("sync", 2, False, "torch synchronises it on GPUs only"),
-        ("auto", 2, False, "each process uses the statistics of its own pictures"),
-        ("sync", 2, True, "2 norms (AbsoluteBatchNorm2d) cannot be synchronised"),
+        ("sync", 1, True, "one process has all images"),
+        ("sync", 2, False, "torch synchronizes it on GPUs only"),
+        ("auto", 2, False, "each process uses the statistics of its own images"),
+        ("sync", 2, True, "2 norms (AbsoluteBatchNorm2d) cannot be synchronized"),
     ],
 )
 def test_norms_say_what_they_cannot_do(wanted, processes, gpu, line):
@@ -268,7 +268,7 @@ def test_norms_say_what_they_cannot_do(wanted, processes, gpu, line):
     assert synced == (processes > 1 and gpu)
 
 
-def test_synchronised_norms_are_the_same_function_with_the_same_names():
+def test_synchronized_norms_are_the_same_function_with_the_same_names():
     # timm's EfficientNets hold their activations in their norms.
     plain = network("model.backbone=test_efficientnet", "model.output_stride=32").eval()
     settled, line = settle_norms(deepcopy(plain), "auto", 2, True)
@@ -282,7 +282,7 @@ def test_synchronised_norms_are_the_same_function_with_the_same_names():
     assert len(norms) == 16 and all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
 
 
-def test_synchronising_leaves_frozen_norms_shared_modules_and_hooks_alone():
+def test_synchronizing_leaves_frozen_norms_shared_modules_and_hooks_alone():
     frozen = "model.frozen=[bn1, layer1.0.bn2, layer2]"
     segmenter, called = network("model.output_stride=32", frozen), []
     net = segmenter.backbone.net
@@ -311,7 +311,7 @@ def test_norms_of_ones_own_are_not_replaced_by_others():
     expected = net(x)
     settled, line = settle_norms(net, "sync", 2, True)
     assert torch.equal(settled(x), expected)
-    assert "1 norms (LouderNorm) cannot be synchronised" in line and type(settled[2]) is nn.SyncBatchNorm
+    assert "1 norms (LouderNorm) cannot be synchronized" in line and type(settled[2]) is nn.SyncBatchNorm
 
 
 # --- computing activations a second time ---
@@ -457,11 +457,11 @@ def test_a_batch_without_a_single_label_trains_on(dataset, tmp_path, monkeypatch
 
     original = TrainingSamples.__getitem__
 
-    def unlabelled(self, n):
-        picture, mask, name = original(self, n)
-        return picture, torch.full_like(mask, 255), name
+    def unlabeled(self, n):
+        image, mask, name = original(self, n)
+        return image, torch.full_like(mask, 255), name
 
-    monkeypatch.setattr(TrainingSamples, "__getitem__", unlabelled)
+    monkeypatch.setattr(TrainingSamples, "__getitem__", unlabeled)
     for normaliser in ("all", "valid"):
         out = tmp_path / normaliser
         train(experiment("train.iterations=2", f"loss.normaliser={normaliser}"), dataset, out)
@@ -579,7 +579,7 @@ def test_the_record_tells_how_to_repeat_the_run(dataset, tmp_path):
     start = record["starts"][0]
     assert start["seed"] == 5 and start["versions"]["torch"] == torch.__version__.split("+")[0]
     assert record["experiment"]["data"]["classes"] == ["ground", "disc", "square"]
-    assert record["data"]["pictures"] == {"train": 9, "val": 3}
+    assert record["data"]["images"] == {"train": 9, "val": 3}
     assert start["hardware"]["processes"] == 1 and start["hardware"]["device"] == "cpu"
 
 
@@ -630,14 +630,14 @@ def test_two_ways_of_saving_memory_exclude_each_other(dataset, tmp_path):
         train(experiment("train.memory=lean"), dataset, tmp_path / "run", Machine(recompute=True))
 
 
-def test_lean_steps_say_what_synchronised_norms_keep():
+def test_lean_steps_say_what_synchronized_norms_keep():
     one = network()
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in one.modules())
     config = experiment("train.memory=lean").train
     assert settle_memory(one, config, recompute=False) == ""
     both = nn.SyncBatchNorm.convert_sync_batchnorm(network())
     assert settle_memory(both, config, recompute=False) == (
-        f"train.memory=lean is without effect on {norms} synchronised batch norms; set train.batch_norm=train to save "
+        f"train.memory=lean is without effect on {norms} synchronized batch norms; set train.batch_norm=train to save "
         "their memory, too"
     )
     assert settle_memory(both, experiment().train, recompute=False) == ""
@@ -706,7 +706,7 @@ def test_a_run_under_the_earlier_warm_up_is_not_continued(dataset, tmp_path):
     ours = (run / "last.safetensors").read_bytes()
     tensors, stored, facts = native.read(run / "last.safetensors")
     assert facts.pop("warmup") == "linear, then polynomial"
-    network = Segmenter(stored, initialise=False)
+    network = Segmenter(stored, initialize=False)
     native.fill(network, tensors, "last")
     extra = {key: value for key, value in tensors.items() if key.startswith(native.OPTIMISER)}
     native.save(network, run / "last.safetensors", facts=facts, extra=extra)

@@ -50,7 +50,7 @@ EXPERIMENT = experiment(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Three pictures to validate on, which two processes cannot share evenly, and a split of a single one."""
+    """Three images to validate on, which two processes cannot share evenly, and a split of a single one."""
     root = write_shapes(tmp_path_factory.mktemp("data") / "shapes")
     (root / "single.txt").write_text("p10\n")
     splits = {name: f"{name}.txt" for name in ("train", "val", "single")}
@@ -124,7 +124,7 @@ def test_two_processes_train_the_curve_of_one(folder, alone, tmp_path):
     assert json.loads((out / "run.json").read_text())["starts"][0]["hardware"]["processes"] == 2
     scored = json.loads((tmp_path / "counts.json").read_text())
     assert scored == counts(str(folder))
-    # Each picture has 64 x 80 pixels, one row of which is ignored.
+    # Each image has 64 x 80 pixels, one row of which is ignored.
     sums = {split: sum(map(sum, rows)) for split, rows in scored.items()}
     assert sums == {"val": 3 * 63 * 80, "single": 63 * 80}
     assert min(Counter(row.index(max(row)) for row in scored["val"]).values()) >= 1
@@ -204,7 +204,7 @@ def test_two_processes_go_on_for_one_and_end_when_one_dies(folder, dataset, alon
     (code, _, said), (other_code, _, other_said) = together(folder, out, "--resume", event=event, at=8)
     assert code == 2 and said.splitlines()[-1].startswith("crisscross: another process of this training ended"), said
     assert other_code == (2 if event == "fail" else -9)
-    assert ("the second process found a broken picture" in other_said) == (event == "fail")
+    assert ("the second process found a broken image" in other_said) == (event == "fail")
     assert "Traceback" not in said + other_said
     # From iteration 4 on, the last that was saved, these are theirs.
     assert losses(out) == pytest.approx(losses(alone)[: len(losses(out))], rel=2e-5) and len(losses(out)) >= 7
@@ -218,7 +218,7 @@ def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(folde
     assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
     norms, expected = ([entry["grad_norm"] for entry in read_log(run) if "loss" in entry] for run in (out, alone))
     assert norms == pytest.approx(expected, rel=2e-4) and max(norms) > 0.4 > min(norms)
-    # Names, shapes (the gate has no dimension) and values; `last` has the optimiser's state and the average too.
+    # Names, shapes (the gate has no dimension) and values; `last` has the optimizer's state and the average too.
     for name in ("last", "best"):
         assert_same_weights(alone, out, name)
     assert native.read(out / "last.safetensors")[0]["head.attend.attention.gamma"].shape == ()

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from shapes_data import experiment
-from small_data import draw_labels, draw_picture, write_folder
+from small_data import draw_image, draw_labels, write_folder
 
 from crisscross.data import open_folder
 from crisscross.data.files.cache import DiskCache
 from crisscross.data.files.reading import read_mask
 from crisscross.data.prepare.voc import from_mat
-from crisscross.data.sets.camvid32 import CLASSES, PALETTE, open_camvid32, read_colour_table
+from crisscross.data.sets.camvid32 import CLASSES, PALETTE, open_camvid32, read_color_table
 from crisscross.engine.semantic.predict import predict_big_files
 from crisscross.models import Segmenter
 
@@ -32,13 +32,13 @@ def saved(array: object, version: tuple[int, int] = (1, 0)) -> bytes:
 
 def zipped() -> bytes:
     stream = io.BytesIO()
-    np.savez(stream, a=draw_picture(1))
+    np.savez(stream, a=draw_image(1))
     return stream.getvalue()
 
 
 ARRAYS = [
-    *(saved(draw_picture(1)), saved(draw_labels(1)), saved(draw_picture(1), (2, 0)), saved(draw_picture(1), (3, 0))),
-    *(saved(np.asfortranarray(draw_picture(1))), saved(draw_picture(1).astype(">f8")), saved(np.array([{}, "x"]))),
+    *(saved(draw_image(1)), saved(draw_labels(1)), saved(draw_image(1), (2, 0)), saved(draw_image(1), (3, 0))),
+    *(saved(np.asfortranarray(draw_image(1))), saved(draw_image(1).astype(">f8")), saved(np.array([{}, "x"]))),
     *(saved(np.zeros((3, 0, 3), np.uint8)), saved(np.zeros((), np.uint8)), zipped()),
 ]
 TYPES = ["'|u1'", "'<i8'", "'|O'", "'|S0'", "[('a', '|u1')]", "('|u1', (3,))", "'|V99999999999'", "1", "'x'"]
@@ -56,7 +56,7 @@ HEADERS = st.builds(
 
 def with_header(header: str) -> bytes:
     text = header.encode() + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + draw_picture(1).tobytes()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + draw_image(1).tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_color_tables(tmp_path: Path, lines: list[str], place: int, left_out: in
     path = tmp_path / "label_colors.txt"
     text = "\n".join([*TABLE[:place], *lines, *TABLE[place + left_out :]])
     path.write_bytes(text.encode(encoding, "replace"))
-    colors = read_or_refused(read_colour_table, path, where=path)
+    colors = read_or_refused(read_color_table, path, where=path)
     if colors is not None:
         assert len(set(colors)) == len(CLASSES) == len(colors)
         assert all(0 <= channel <= 255 for color in colors for channel in color)

@@ -51,11 +51,11 @@ def usually(right: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 NAMED = st.one_of(st.just(["a", "b", "c"]), st.lists(st.one_of(WORDS, ODD, st.integers(0, 9)), min_size=2, max_size=4))
-COLOURS = st.lists(st.lists(st.integers(0, 256), min_size=3, max_size=3), min_size=3, max_size=3)
+COLORS = st.lists(st.lists(st.integers(0, 256), min_size=3, max_size=3), min_size=3, max_size=3)
 DESCRIPTIONS = st.fixed_dictionaries(
     {"classes": usually(NAMED)},
     optional={
-        "palette": usually(COLOURS),
+        "palette": usually(COLORS),
         "ignore": usually(st.integers(2, 256)),
         "void": usually(st.lists(st.integers(2, 256), max_size=2)),
         "images": usually(st.one_of(st.just("images"), st.just("./images"), WORDS, ODD)),
@@ -94,7 +94,7 @@ def test_descriptions(root: Path, values: dict[str, Any], flow: bool) -> None:
         [dataset.ignore] * len(dataset.void)
     )
     for split in dataset.splits.values():
-        assert all(pair.picture.is_relative_to(root) for pair in split)
+        assert all(pair.image.is_relative_to(root) for pair in split)
 
 
 @tries(6000)
@@ -133,7 +133,7 @@ def test_lists_of_any_bytes(root: Path, content: bytes) -> None:
     (root / "train.txt").write_bytes(content)
     dataset = opened(root)
     images = {root / "images" / f"{split}_{number}.png" for split in ("train", "val") for number in range(3)}
-    assert dataset is None or {pair.picture for pair in dataset.splits.get("train", ())} <= images
+    assert dataset is None or {pair.image for pair in dataset.splits.get("train", ())} <= images
 
 
 POLYGONS = st.lists(st.lists(st.one_of(st.floats(-300, 300), NUMBERS), min_size=6, max_size=10), min_size=1, max_size=3)
@@ -164,15 +164,15 @@ def used(split: InstanceSplit) -> None:
     check_split(split)
     split.as_coco()
     numbers = {number: place for place, number in enumerate(split.categories, 1)}
-    for picture in split.pictures:
-        if picture.height * picture.width > 10**6:
+    for image in split.images:
+        if image.height * image.width > 10**6:
             continue
-        target = target_of(split, picture, numbers)
-        assert ((target["boxes"] >= 0) & (target["boxes"] <= max(picture.height, picture.width))).all()
-        for entry in split.annotations[picture.number]:
-            assert decode(entry["segmentation"], picture.height, picture.width).shape == (
-                picture.height,
-                picture.width,
+        target = target_of(split, image, numbers)
+        assert ((target["boxes"] >= 0) & (target["boxes"] <= max(image.height, image.width))).all()
+        for entry in split.annotations[image.number]:
+            assert decode(entry["segmentation"], image.height, image.width).shape == (
+                image.height,
+                image.width,
             )
 
 

@@ -13,24 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_files import bmp, exif, png, png_chunk, tiff
 from PIL import Image
-from small_data import draw_labels, draw_picture
+from small_data import draw_image, draw_labels
 
 from crisscross.data.files import decoding
-from crisscross.data.files.reading import read_header, read_mask, read_picture
+from crisscross.data.files.reading import read_header, read_image, read_mask
 
 pytestmark = pytest.mark.slow
 resource = pytest.importorskip("resource")
 
-RGB, GREY = draw_picture(1, 14, 19), draw_labels(1, 14, 19)
+RGB, GREY = draw_image(1, 14, 19), draw_labels(1, 14, 19)
 # A head may announce up to this many pixels here, so that what is allocated for them stays small beside the bound.
 MOST_PIXELS = 1 << 20
 MOST_KILOBYTES = 256 << 10
 
 
-def encoded(picture: np.ndarray, kind: str, mode: str = "", **options: object) -> bytes:
+def encoded(image: np.ndarray, kind: str, mode: str = "", **options: object) -> bytes:
     file = io.BytesIO()
-    image = Image.fromarray(picture)
-    (image.convert(mode) if mode else image).save(file, kind, **options)
+    pixels = Image.fromarray(image)
+    (pixels.convert(mode) if mode else pixels).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -39,7 +39,7 @@ def seeds() -> list[bytes]:
     palette = png_chunk(b"PLTE", bytes(range(256)) * 3)
     turned = Image.Exif()
     turned[0x0112] = 6
-    colours = [(320, 3, list(range(0, 65536, 256)) * 3)]
+    colors = [(320, 3, list(range(0, 65536, 256)) * 3)]
     four = np.dstack([RGB, GREY])
     return [
         png(GREY),
@@ -58,7 +58,7 @@ def seeds() -> list[bytes]:
             for order, planar, tile, packing in (("<", 1, 0, 1), (">", 2, 0, 8), ("<", 1, 16, 32773), (">", 2, 16, 1))
         ),
         tiff(GREY, photometric=0, more=[(274, 3, [6])]),
-        tiff(GREY, photometric=3, more=colours),
+        tiff(GREY, photometric=3, more=colors),
         tiff(RGB.astype(np.uint16) * 256, 16, 2, compression=8),
         tiff(four, 8, 2, extra=(2,), pages=(0, 1)),
         encoded(RGB, "TIFF", compression="tiff_lzw"),
@@ -121,14 +121,14 @@ def mended(content: bytes) -> bytes:
 def check_outcome(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     shapes = []
-    for read in (read_header, read_picture, read_mask):
+    for read in (read_header, read_image, read_mask):
         found = read_or_refused(read, path, where=f"{path}: ")
         if isinstance(found, tuple):
             assert all(isinstance(length, int) and length > 0 for length in found)
         elif found is not None:
             assert found.dtype == np.uint8
             assert found.flags["C_CONTIGUOUS"]
-            assert found.shape[2:] == ((3,) if read is read_picture else ())
+            assert found.shape[2:] == ((3,) if read is read_image else ())
             shapes.append(found.shape[:2])
     assert len(set(shapes)) < 2
 
@@ -136,7 +136,7 @@ def check_outcome(path: Path, content: bytes) -> None:
 def test_seeds_are_read(tmp_path: Path) -> None:
     for number, content in enumerate(SEEDS):
         (tmp_path / "a.png").write_bytes(content)
-        assert read_picture(tmp_path / "a.png").size, number
+        assert read_image(tmp_path / "a.png").size, number
 
 
 def test_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ START = {
     "machine": {"workers": 2},
     "git": {"commit": "0123456789abcdef", "changed": False},
 }
-RECORD = {"experiment": EXPERIMENT, "data": {"name": "folder", "pictures": {"train": 3}}, "starts": [START, START]}
+RECORD = {"experiment": EXPERIMENT, "data": {"name": "folder", "images": {"train": 3}}, "starts": [START, START]}
 
 
 @st.composite

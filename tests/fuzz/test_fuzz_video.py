@@ -78,9 +78,9 @@ def frames_hold(path: Path) -> None:
     with VideoReader(path) as reader:
         last: VideoFrame | None = None
         for frame in reader:
-            assert frame.picture.dtype == np.uint8 and frame.picture.ndim == 3 and frame.picture.shape[2] == 3
-            assert frame.picture.flags["C_CONTIGUOUS"] and frame.aspect > 0 and frame.duration >= 0
-            assert last is None or (frame.pts > last.pts and frame.picture.shape == last.picture.shape)
+            assert frame.image.dtype == np.uint8 and frame.image.ndim == 3 and frame.image.shape[2] == 3
+            assert frame.image.flags["C_CONTIGUOUS"] and frame.aspect > 0 and frame.duration >= 0
+            assert last is None or (frame.pts > last.pts and frame.image.shape == last.image.shape)
             last = frame
         assert all("\n" not in problem.text and len(problem.text) < 300 for problem in reader.problems)
 

@@ -29,7 +29,7 @@ PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 def png(
     values: np.ndarray,
     bits: int = 8,
-    colour: int = 0,
+    color: int = 0,
     before: bytes = b"",
     interlaced: bool = False,
     after: bytes = b"",
@@ -40,7 +40,7 @@ def png(
     if interlaced:
         passes = [values[top::down, left::across] for top, left, down, across in ADAM7]
     rows = [b"\0" + row for part in passes if part.size for row in pack_bits(part.reshape(len(part), -1), bits)]
-    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced)
+    head = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, interlaced)
     pixels = png_chunk(b"IDAT", zlib.compress(b"".join(rows)))
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", head) + before + pixels + after + png_chunk(b"IEND", b"")
 
@@ -142,7 +142,7 @@ def bmp(
     height, width = indices.shape[:2]
     rows = [row + b"\0" * (-len(row) % 4) for row in pack_bits(indices.reshape(height, -1), min(bits, 8))][::-1]
     table = b"".join(bytes([blue, green, red, 0]) for red, green, blue in palette)
-    # Of 108 bytes where colour masks (red, green, blue, alpha) are given, of 40 without.
+    # Of 108 bytes where color masks (red, green, blue, alpha) are given, of 40 without.
     head = struct.pack(
         "<IiiHHIIiiII", 108 if masks else 40, width, height, 1, bits, 3 if masks else 0, 0, 0, 0, len(palette), 0
     )

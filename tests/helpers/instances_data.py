@@ -1,4 +1,4 @@
-"""A small data set in COCO's layout, drawn by formula: ellipses and bars on a slope of grey."""
+"""A small data set in COCO's layout, drawn by formula: ellipses and bars on a slope of gray."""
 
 import json
 from pathlib import Path
@@ -48,12 +48,12 @@ def annotation(number: int, image: int, category: int, shape: object, box: list[
     }
 
 
-def tree_of(pictures: int = 4) -> dict:
-    """Annotations: a disc and a bar in every picture but the last, which has none."""
+def tree_of(count: int = 4) -> dict:
+    """Annotations: a disc and a bar in every image but the last, which has none."""
     images, annotations = [], []
-    for number in range(pictures):
+    for number in range(count):
         images.append({"id": 100 + number, "file_name": f"p{number}.png", "height": HEIGHT, "width": WIDTH})
-        if number == pictures - 1:
+        if number == count - 1:
             continue
         x, y = 24.0 + 6 * number, 30.0
         mask = np.zeros((HEIGHT, WIDTH), bool)

@@ -1,4 +1,4 @@
-"""Whole, sliding and multi-scale labelling written out literally: full tensors, one loop for each published rule."""
+"""Whole, sliding and multi-scale labeling written out literally: full tensors, one loop for each published rule."""
 
 import cv2
 import numpy as np
@@ -52,11 +52,11 @@ def fitted(height, width, scale):
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
-def one_pass(coarse_of, picture, scale, config, mean, std, align_corners, mirror=False, swap=()):
-    """Logits [K, H, W] at the picture's size; picture uint8 [H, W, 3]."""
-    height, width = picture.shape[:2]
+def one_pass(coarse_of, image, scale, config, mean, std, align_corners, mirror=False, swap=()):
+    """Logits [K, H, W] at the image's size; image uint8 [H, W, 3]."""
+    height, width = image.shape[:2]
     size = fitted(height, width, scale or (width, height))
-    shown = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR)
+    shown = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     x = torch.from_numpy(shown).permute(2, 0, 1)[None].float()
     x = (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
     if mirror:
@@ -75,13 +75,13 @@ def one_pass(coarse_of, picture, scale, config, mean, std, align_corners, mirror
     return logits[0]
 
 
-def multi_scale_flip(coarse_of, picture, scale, config, mean, std, align_corners, swap=()):
+def multi_scale_flip(coarse_of, image, scale, config, mean, std, align_corners, swap=()):
     """Mean of the probabilities [K, H, W] over ratios and mirror images; the ratios are those of the test scale."""
-    base = scale or (picture.shape[1], picture.shape[0])
+    base = scale or (image.shape[1], image.shape[0])
     found = []
     for ratio in config.ratios:
         scaled = max(int(base[0] * ratio), 1), max(int(base[1] * ratio), 1)
         for mirror in (False, True) if config.flip else (False,):
-            logits = one_pass(coarse_of, picture, scaled, config, mean, std, align_corners, mirror, swap)
+            logits = one_pass(coarse_of, image, scaled, config, mean, std, align_corners, mirror, swap)
             found.append(torch.softmax(logits.double(), 0))
     return np.mean([one.numpy() for one in found], axis=0)

@@ -1,6 +1,6 @@
 """The published data sets in miniature, drawn by formula, each in its own layout. No file of theirs is copied.
 
-Every writer takes (root, count, height, width), writes `count` pictures for train and for val (and for what else the
+Every writer takes (root, count, height, width), writes `count` images for train and for val (and for what else the
 layout needs), and returns the folder to open. Every mask holds several classes and some ignored pixels.
 """
 
@@ -24,19 +24,19 @@ def draw_labels(index: int, classes: int, height: int, width: int) -> np.ndarray
     return labels
 
 
-def draw_picture(labels: np.ndarray, index: int) -> np.ndarray:
-    """uint8 RGB [H, W, 3]: a colour for each class under a slow wave, so that there is something to learn."""
+def draw_image(labels: np.ndarray, index: int) -> np.ndarray:
+    """uint8 RGB [H, W, 3]: a color for each class under a slow wave, so that there is something to learn."""
     y, x = np.mgrid[: labels.shape[0], : labels.shape[1]]
     wave = (24 * np.sin(x / 9 + index) * np.cos(y / 7))[..., None]
     return (np.array(voc_palette(256))[(labels.astype(int) + 1) % 256] * 0.8 + 24 + wave).clip(0, 255).astype(np.uint8)
 
 
-def save(path: Path, array: np.ndarray, colours: tuple[tuple[int, int, int], ...] = ()) -> None:
+def save(path: Path, array: np.ndarray, colors: tuple[tuple[int, int, int], ...] = ()) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(array)
-    if colours:
-        picture.putpalette([channel for colour in colours for channel in colour])
-    picture.save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
+    image = Image.fromarray(array)
+    if colors:
+        image.putpalette([channel for color in colors for channel in color])
+    image.save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
 
 
 def stored(labels: np.ndarray, values: dict[int, int]) -> np.ndarray:
@@ -55,7 +55,7 @@ def write_cityscapes(root: Path, count: int = 2, height: int = 48, width: int = 
         for number in range(count):
             labels = draw_labels(place * count + number, 19, height, width)
             name = f"{city}_{number:06}_000019"
-            save(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", draw_picture(labels, number))
+            save(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", draw_image(labels, number))
             save(root / kind / split / city / f"{name}_{kind}_labelIds.png", stored(labels, values))
     return root
 
@@ -67,19 +67,19 @@ def write_ade20k(root: Path, count: int = 2, height: int = 48, width: int = 64) 
         for number in range(count):
             labels = draw_labels(17 * (place * count + number), 150, height, width)
             name = f"ADE_{split}_{number + 1:08}"
-            save(root / "images" / folder / f"{name}.jpg", draw_picture(labels, number))
+            save(root / "images" / folder / f"{name}.jpg", draw_image(labels, number))
             save(root / "annotations" / folder / f"{name}.png", stored(labels, values))
     return root
 
 
 def write_voc2012aug(root: Path, count: int = 2, height: int = 48, width: int = 64) -> Path:
-    """VOCdevkit/VOC2012 with palette masks, and as many pictures again with grey masks of SBD."""
+    """VOCdevkit/VOC2012 with palette masks, and as many images again with gray masks of SBD."""
     voc2012 = root / "VOCdevkit" / "VOC2012"
     for place, (split, masks) in enumerate({"train": voc.MASKS, "val": voc.MASKS, "aug": voc.AUGMENTED}.items()):
         names = [f"{2007 + place}_{number:06}" for number in range(count)]
         for number, name in enumerate(names):
             labels = draw_labels(place * count + number, 21, height, width)
-            save(voc2012 / "JPEGImages" / f"{name}.jpg", draw_picture(labels, number))
+            save(voc2012 / "JPEGImages" / f"{name}.jpg", draw_image(labels, number))
             save(voc2012 / masks / f"{name}.png", labels, voc_palette(256) if masks == voc.MASKS else ())
         (voc2012 / voc.LISTS).mkdir(parents=True, exist_ok=True)
         (voc2012 / voc.LISTS / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -87,34 +87,34 @@ def write_voc2012aug(root: Path, count: int = 2, height: int = 48, width: int = 
 
 
 def write_lip(root: Path, count: int = 2, height: int = 48, width: int = 64) -> Path:
-    """Every second picture is greyscale, as some of LIP's are."""
+    """Every second image is grayscale, as some of LIP's are."""
     for place, split in enumerate(lip.SPLITS):
         for number in range(count):
             labels = draw_labels(place * count + number, 20, height, width)
-            picture = draw_picture(labels, number)
+            image = draw_image(labels, number)
             name = f"{100 + number}_{4000 + place}"
-            save(root / f"{split}_images" / f"{name}.jpg", picture[..., 1] if number % 2 else picture)
+            save(root / f"{split}_images" / f"{name}.jpg", image[..., 1] if number % 2 else image)
             save(root / f"{split}_segmentations" / f"{name}.png", labels)
     return root
 
 
 def write_camvid32(root: Path, count: int = 2, height: int = 48, width: int = 64) -> Path:
-    """The release: pictures, colour labels and their table; and the index labels that `data prepare` makes of them."""
-    colours = np.array(camvid32.PALETTE, np.uint8)
+    """The release: images, color labels and their table; and the index labels that `data prepare` makes of them."""
+    colors = np.array(camvid32.PALETTE, np.uint8)
     for place, (sequence, start) in enumerate({"0001TP": 6690, "0016E5": 7959}.items()):
         for number in range(count):
             labels = draw_labels(place * count + number, 32, height, width)
             labels[labels == 255] = camvid32.VOID
             name = f"{sequence}_{start + number * (30, 2)[place]:06}"
-            save(root / camvid32.RELEASE / f"{name}.png", draw_picture(labels, number))
-            save(root / camvid32.COLOURS / f"{name}_L.png", colours[labels])
+            save(root / camvid32.RELEASE / f"{name}.png", draw_image(labels, number))
+            save(root / camvid32.COLORS / f"{name}_L.png", colors[labels])
             save(root / camvid32.INDEX / f"{name}_L.png", labels)
-    # The release has one or two tabulators between colour and name.
+    # The release has one or two tabulators between color and name.
     lines = [
         f"{red} {green} {blue}\t{chr(9) * (number % 2)}{name}"
         for number, (name, (red, green, blue)) in enumerate(zip(camvid32.CLASSES, camvid32.PALETTE, strict=True))
     ]
-    (root / camvid32.COLOUR_TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (root / camvid32.COLOR_TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return root
 
 
@@ -125,6 +125,6 @@ def write_coco_stuff(root: Path, count: int = 2, height: int = 48, width: int = 
         for number in range(count):
             labels = draw_labels(19 * (place * count + number), 171, height, width)
             name = f"{place * 1000 + number + 1:012}"
-            save(root / "images" / folder / f"{name}.jpg", draw_picture(labels, number))
+            save(root / "images" / folder / f"{name}.jpg", draw_image(labels, number))
             save(root / coco_stuff.MASKS / folder / f"{name}.png", stored(labels, values))
     return root

@@ -21,7 +21,7 @@ def experiment(*changes: str) -> Experiment:
 
 
 def write_shapes(root: Path, train: int = 9, val: int = 3) -> Path:
-    """Pictures 80 x 64: a bright disc and a dark square on noise; the classes ground, disc, square."""
+    """Images 80 x 64: a bright disc and a dark square on noise; the classes ground, disc, square."""
     rng = np.random.default_rng(0)
     yy, xx = np.mgrid[0:64, 0:80]
     names = [f"p{index:02}" for index in range(train + val)]
@@ -31,8 +31,8 @@ def write_shapes(root: Path, train: int = 9, val: int = 3) -> Path:
         mask[(yy - cy) ** 2 + (xx - cx) ** 2 < 240] = 1
         mask[10:40, 4:30] = 2
         mask[0] = 255
-        picture = np.choose(mask.clip(0, 2), [110, 220, 20])[..., None] + rng.normal(0, 12, (64, 80, 3))
-        for kind, array in (("images", picture.clip(0, 255).astype(np.uint8)), ("masks", mask)):
+        image = np.choose(mask.clip(0, 2), [110, 220, 20])[..., None] + rng.normal(0, 12, (64, 80, 3))
+        for kind, array in (("images", image.clip(0, 255).astype(np.uint8)), ("masks", mask)):
             (root / kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(root / kind / f"{name}.png")
     (root / "train.txt").write_text("\n".join(names[:train]))

@@ -1,4 +1,4 @@
-"""A small data set, drawn by formula: three classes, every picture different. For the tests of the data room."""
+"""A small data set, drawn by formula: three classes, every image different. For the tests of the data room."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ CLASSES = ("floor", "wall", "door")
 HEIGHT, WIDTH = 24, 32
 
 
-def draw_picture(index: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+def draw_image(index: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     """uint8 RGB [H, W, 3]."""
     y, x = np.mgrid[:height, :width]
     return np.stack([7 * x + 11 * index, 9 * y + 5 * index, 3 * x + 2 * y + 17 * index], axis=2).astype(np.uint8)
@@ -25,14 +25,14 @@ def draw_labels(index: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndar
 
 
 def write_folder(root: Path, splits: Mapping[str, int], height: int = HEIGHT, width: int = WIDTH) -> Path:
-    """images/, masks/, dataset.yaml and a list for every split; the pictures are called SPLIT_0, SPLIT_1 ..."""
+    """images/, masks/, dataset.yaml and a list for every split; the images are called SPLIT_0, SPLIT_1 ..."""
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     index = 0
     for split, count in splits.items():
         names = [f"{split}_{number}" for number in range(count)]
         for name in names:
-            Image.fromarray(draw_picture(index, height, width)).save(root / "images" / f"{name}.png")
+            Image.fromarray(draw_image(index, height, width)).save(root / "images" / f"{name}.png")
             Image.fromarray(draw_labels(index, height, width)).save(root / "masks" / f"{name}.png")
             index += 1
         (root / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ RESULTS = ("output", "gradient of q", "gradient of k", "gradient of v", "gradien
 
 
 def cross(h, w, height, width, axis="both"):
-    """The H + W - 1 positions of a row and a column, the centre once; or those of one line alone."""
+    """The H + W - 1 positions of a row and a column, the center once; or those of one line alone."""
     row = [(h, j) for j in range(width)]
     if axis == "row":
         return row
@@ -32,7 +32,7 @@ def loop(q, k, v, g, axis="both", row_bias=None, column_bias=None):
     rises = {name: np.zeros(bias.shape) for name, bias in biases.items()}
     for b, h, w in np.ndindex(q.shape[0], *q.shape[2:]):
         places = cross(h, w, *q.shape[2:], axis)
-        # Which line a place was reached along, and where in its bias that stands; the centre is in its row if it can.
+        # Which line a place was reached along, and where in its bias that stands; the center is in its row if it can.
         along = [("row", (w, j)) if i == h and axis != "column" else ("column", (h, i)) for i, j in places]
         logits = np.array([q[b, :, h, w] @ k[b, :, i, j] for i, j in places])
         logits += [biases[name][at] if name in biases else 0.0 for name, at in along]

@@ -2,7 +2,7 @@
 
 Arguments: EVENT ITERATION COUNTS WORDS... After that iteration the second process kills itself (`kill`), gets Ctrl-C
 (`interrupt`) or fails (`fail`); with `hold` both write beside the run folder how many numbers they hold of weights,
-gradients, optimiser state and average (`RUN.held0`, `RUN.held1`); `none` lets them be. With a file COUNTS (`-` for
+gradients, optimizer state and average (`RUN.held0`, `RUN.held1`); `none` lets them be. With a file COUNTS (`-` for
 none) a fresh network is first scored on the split `val` and on `single`, and the first process writes the counts. Then
 WORDS is given to `crisscross`.
 """
@@ -45,7 +45,7 @@ def at(iteration: int, event: str) -> None:
         original(self, step, *rest)
         if step.iteration == iteration and os.environ["RANK"] == "1":
             if event == "fail":
-                raise CrissCrossError("the second process found a broken picture")
+                raise CrissCrossError("the second process found a broken image")
             os.kill(os.getpid(), {"kill": signal.SIGKILL, "interrupt": signal.SIGINT}[event])
 
     Journal.step = step
@@ -61,7 +61,7 @@ def hold(iteration: int) -> None:
             held = {
                 "weights": numbers(parameters),
                 "gradients": numbers(parameter.grad for parameter in parameters),
-                "momentum": numbers(self.optimiser.state[parameter]["momentum_buffer"] for parameter in parameters),
+                "momentum": numbers(self.optimizer.state[parameter]["momentum_buffer"] for parameter in parameters),
                 "average": numbers(self.average.tensors[name] for name, _ in self.segmenter.named_parameters()),
             }
             self.folder.with_suffix(f".held{os.environ['RANK']}").write_text(json.dumps(held))

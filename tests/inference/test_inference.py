@@ -1,4 +1,4 @@
-"""What meets a picture before the network and its logits after it, against values worked out apart from the package."""
+"""What meets an image before the network and its logits after it, against values worked out apart from the package."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from crisscross import inference
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
-from crisscross.data.samples.preprocess import fit_size, normalise, resize_to_scale
+from crisscross.data.samples.preprocess import fit_size, normalize, resize_to_scale
 from crisscross.layers.modes import evaluating
 from crisscross.models import Segmenter
 
@@ -52,7 +52,7 @@ def small_segmenter(align_corners=False, **preprocess):
         (1024, 2048, (2049, 1025), (1025, 2049)),  # 2049 / 2048 is the smaller factor: 1024.5 rounds up
         (1024, 2048, (2048, 1024), (1024, 2048)),
         (375, 500, (2048, 512), (512, 683)),  # the short side decides: 512 / 375 = 1.365333
-        (500, 375, (2048, 512), (683, 512)),  # a standing picture: long and short, not width and height
+        (500, 375, (2048, 512), (683, 512)),  # a standing image: long and short, not width and height
         (500, 375, (512, 2048), (683, 512)),
         (100, 1000, (2048, 512), (205, 2048)),  # the long side decides: 204.8 rounds up
         (360, 480, (720, 540), (540, 720)),
@@ -64,52 +64,52 @@ def test_sizes_that_fit_a_scale(height, width, scale, expected):
 
 
 def test_resize_is_bilinear_without_antialiasing_and_stays_uint8():
-    picture = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 9, 13), np.uint8))
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 9, 13), np.uint8))
     for scale in ((26, 18), (6, 5)):
-        resized = resize_to_scale(picture, scale)
+        resized = resize_to_scale(image, scale)
         size = fit_size(9, 13, scale)
         assert resized.dtype == torch.uint8 and tuple(resized.shape) == (3, *size)
         # OpenCV's whole numbers: never a whole value away from the exact one.
-        assert np.abs(resized.numpy() - stretch(picture.numpy(), size)).max() < 1
-    assert resize_to_scale(picture, None) is picture
-    assert resize_to_scale(picture, (13, 9)) is picture
+        assert np.abs(resized.numpy() - stretch(image.numpy(), size)).max() < 1
+    assert resize_to_scale(image, None) is image
+    assert resize_to_scale(image, (13, 9)) is image
 
 
 # --- values ---
 
 
 def test_normalise_by_hand():
-    picture = torch.tensor([[[10, 20]], [[30, 40]], [[50, 60]]], dtype=torch.uint8)
+    image = torch.tensor([[[10, 20]], [[30, 40]], [[50, 60]]], dtype=torch.uint8)
     config = PreprocessConfig(mean=(10, 20, 30), std=(2, 4, 5))
-    found = normalise(picture, config)
+    found = normalize(image, config)
     assert found.dtype == torch.float32 and found.shape == (1, 3, 1, 2)
     assert found.tolist() == [[[[0, 5]], [[2.5, 5]], [[4, 6]]]]
 
 
 def test_bgr_turns_the_channels_before_the_mean():
-    picture = torch.tensor([[[10]], [[30]], [[50]]], dtype=torch.uint8)
+    image = torch.tensor([[[10]], [[30]], [[50]]], dtype=torch.uint8)
     config = PreprocessConfig(mean=(10, 20, 30), std=(2, 4, 5), order="bgr")
     # blue 50, green 30, red 10 meet the first, second and third mean.
-    assert normalise(picture, config).flatten().tolist() == [20, 2.5, -4]
+    assert normalize(image, config).flatten().tolist() == [20, 2.5, -4]
 
 
 def test_normalise_takes_a_batch():
     batch = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).view(2, 3, 2, 2)
-    found = normalise(batch, PreprocessConfig(mean=(100, 100, 100), std=(2, 2, 2)))
+    found = normalize(batch, PreprocessConfig(mean=(100, 100, 100), std=(2, 2, 2)))
     assert torch.equal(found, (batch.double() - 100).div(2).float())
 
 
 def test_published_mean_and_std_are_the_default():
-    picture = torch.full((3, 1, 1), 255, dtype=torch.uint8)
+    image = torch.full((3, 1, 1), 255, dtype=torch.uint8)
     expected = [(255 - 123.675) / 58.395, (255 - 116.28) / 57.12, (255 - 103.53) / 57.375]
-    assert normalise(picture, PreprocessConfig()).flatten().tolist() == pytest.approx(expected, rel=1e-6)
+    assert normalize(image, PreprocessConfig()).flatten().tolist() == pytest.approx(expected, rel=1e-6)
 
 
 # --- whole ---
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_whole_resizes_once_more_to_the_pictures_own_size(align_corners):
+def test_whole_resizes_once_more_to_the_images_own_size(align_corners):
     coarse = torch.randn(1, 4, 36, 37, generator=torch.Generator().manual_seed(0))
     seen = []
 
@@ -130,7 +130,7 @@ def test_whole_resizes_once_more_to_the_pictures_own_size(align_corners):
     assert np.array_equal(logits((36, 37)), coarse[0].numpy())
 
 
-def test_a_picture_smaller_than_the_largest_stride_is_filled_up_and_cut_back():
+def test_a_image_smaller_than_the_largest_stride_is_filled_up_and_cut_back():
     x = torch.rand(1, 3, 5, 40, generator=torch.Generator().manual_seed(0)) + 1
 
     def coarse_of(given):
@@ -143,10 +143,10 @@ def test_a_picture_smaller_than_the_largest_stride_is_filled_up_and_cut_back():
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_logits_go_to_network_input_size_first_and_then_to_the_pictures_own(align_corners):
+def test_logits_go_to_network_input_size_first_and_then_to_the_images_own(align_corners):
     segmenter = small_segmenter(align_corners, scale=(60, 44))
-    picture = np.random.default_rng(1).integers(0, 256, (33, 45, 3), np.uint8)
-    given = torch.from_numpy(picture).permute(2, 0, 1)
+    image = np.random.default_rng(1).integers(0, 256, (33, 45, 3), np.uint8)
+    given = torch.from_numpy(image).permute(2, 0, 1)
     x = segmenter.preprocess(given)
     assert tuple(x.shape) == (1, 3, 44, 60)
     with torch.inference_mode():
@@ -159,24 +159,24 @@ def test_logits_go_to_network_input_size_first_and_then_to_the_pictures_own(alig
     # One resize is something else: this test can tell.
     assert np.abs(found - once).max() > 10 * near
 
-    prediction = segmenter.predict(picture, probabilities=True)
+    prediction = segmenter.predict(image, probabilities=True)
     assert prediction.labels.dtype == np.uint8 and prediction.labels.shape == (33, 45)
     assert len(np.unique(prediction.labels)) > 1
     assert (prediction.labels == twice.argmax(0)).mean() > 0.999
     odds = np.exp(twice) / np.exp(twice).sum(0)
     assert np.abs(prediction.probabilities - odds).max() < 1e-3
-    assert segmenter.predict(picture).probabilities is None
+    assert segmenter.predict(image).probabilities is None
 
 
 def test_predict_works_in_evaluation_mode_and_gives_the_former_mode_back():
     segmenter = small_segmenter().train()
-    picture = np.random.default_rng(2).integers(0, 256, (24, 32, 3), np.uint8)
+    image = np.random.default_rng(2).integers(0, 256, (24, 32, 3), np.uint8)
     before = {key: value.clone() for key, value in segmenter.state_dict().items()}
-    first, second = segmenter.predict(picture), segmenter.predict(picture)
+    first, second = segmenter.predict(image), segmenter.predict(image)
     assert (first.labels == second.labels).all()
     assert segmenter.training and segmenter.backbone.training
     assert all(torch.equal(value, before[key]) for key, value in segmenter.state_dict().items())
-    assert (segmenter.eval().predict(picture).labels == first.labels).all()
+    assert (segmenter.eval().predict(image).labels == first.labels).all()
     assert not segmenter.training
 
 

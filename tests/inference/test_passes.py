@@ -36,17 +36,17 @@ def with_coarse(function, align_corners=False, scale=None, **inference_config):
     return segmenter.eval()
 
 
-def picture_of(height, width, seed=0):
-    """uint8 [H, W, 3], blocks of colour under noise."""
+def image_of(height, width, seed=0):
+    """uint8 [H, W, 3], blocks of color under noise."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3)).repeat(16, 0).repeat(16, 1)
     return (blocks[:height, :width] * 0.8 + rng.integers(0, 50, (height, width, 3))).astype(np.uint8)
 
 
-def expected_logits(segmenter, picture, function=coarse_of):
+def expected_logits(segmenter, image, function=coarse_of):
     experiment = segmenter.experiment
     scale, align_corners = experiment.preprocess.scale, experiment.model.align_corners
-    return one_pass(function, picture, scale, experiment.inference, MEAN, STD, align_corners)
+    return one_pass(function, image, scale, experiment.inference, MEAN, STD, align_corners)
 
 
 def check_labels(labels, values):
@@ -102,17 +102,17 @@ SIZES = [(75, 101), (64, 96), (50, 40), (20, 130), (1, 90), (90, 1), (33, 7)]
 def test_logits_and_labels_are_the_literal_ones(mode, window, stride, scale, align_corners):
     segmenter = with_coarse(coarse_of, align_corners, scale, mode=mode, window=window, stride=stride)
     for height, width in SIZES:
-        picture = picture_of(height, width)
-        expected = expected_logits(segmenter, picture)
-        found = segmenter.logits_at(torch.from_numpy(picture).permute(2, 0, 1))
+        image = image_of(height, width)
+        expected = expected_logits(segmenter, image)
+        found = segmenter.logits_at(torch.from_numpy(image).permute(2, 0, 1))
         assert found.shape == expected.shape == (CLASSES, height, width)
         assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
-        prediction = segmenter.predict(picture, probabilities=True)
+        prediction = segmenter.predict(image, probabilities=True)
         check_labels(prediction.labels, expected)
         assert np.abs(prediction.probabilities - expected.softmax(0).numpy()).max() < 2e-4
         if mode == "slide" and min(height, width) > 60:
             whole = with_coarse(coarse_of, align_corners, scale)
-            assert (expected_logits(whole, picture) - expected).abs().max() > 0.05
+            assert (expected_logits(whole, image) - expected).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -120,37 +120,37 @@ def test_logits_and_labels_are_the_literal_ones(mode, window, stride, scale, ali
 @pytest.mark.parametrize(("height", "width", "scale"), [(75, 101, None), (66, 90, (128, 96)), (1, 40, (80, 64))])
 def test_multi_scale_flip_is_the_literal_one(mode, align_corners, height, width, scale):
     segmenter = with_coarse(coarse_of, align_corners, scale, mode=mode, window=(57, 65), stride=(38, 40))
-    config, picture = segmenter.experiment.inference, picture_of(height, width)
+    config, image = segmenter.experiment.inference, image_of(height, width)
     assert (config.ratios, config.flip) == (RATIOS, True)
     pairs = ((0, 3), (1, 2))
-    expected = multi_scale_flip(coarse_of, picture, scale, config, MEAN, STD, align_corners, pairs)
-    found = segmenter.predict(picture, probabilities=True, tta=True)
+    expected = multi_scale_flip(coarse_of, image, scale, config, MEAN, STD, align_corners, pairs)
+    found = segmenter.predict(image, probabilities=True, tta=True)
     assert np.abs(found.probabilities - expected).max() < 5e-4
     check_labels(found.labels, found.probabilities)
     # Left and right arms not swapped, corners aligned otherwise, or one scale alone: something else.
-    unswapped = multi_scale_flip(coarse_of, picture, scale, config, MEAN, STD, align_corners)
+    unswapped = multi_scale_flip(coarse_of, image, scale, config, MEAN, STD, align_corners)
     assert np.abs(unswapped - expected).max() > 0.02
     if height > 1:
-        other = multi_scale_flip(coarse_of, picture, scale, config, MEAN, STD, not align_corners, pairs)
+        other = multi_scale_flip(coarse_of, image, scale, config, MEAN, STD, not align_corners, pairs)
         assert np.abs(other - expected).max() > 0.01
-    assert np.abs(segmenter.predict(picture, True).probabilities - expected).max() > 0.02
+    assert np.abs(segmenter.predict(image, True).probabilities - expected).max() > 0.02
 
 
-def test_ratios_are_those_of_the_test_scale_not_of_the_picture():
+def test_ratios_are_those_of_the_test_scale_not_of_the_image():
     seen = []
 
     def spy(x):
         seen.append(tuple(x.shape[-2:]))
         return coarse_of(x)
 
-    # 64 x 48 around a picture of 90 x 66: 64 / 90 = 0.711 decides; 66 * 0.711 = 46.9. And 224 / 90 = 2.489.
+    # 64 x 48 around an image of 90 x 66: 64 / 90 = 0.711 decides; 66 * 0.711 = 46.9. And 224 / 90 = 2.489.
     segmenter = with_coarse(spy, scale=(128, 96), ratios=(0.5, 1.75), flip=False)
-    segmenter.predict(picture_of(66, 90), tta=True)
+    segmenter.predict(image_of(66, 90), tta=True)
     assert seen == [(47, 64), (164, 224)]
-    # Without a test scale the picture's own size is the base.
+    # Without a test scale the image's own size is the base.
     seen.clear()
     segmenter = with_coarse(spy, ratios=(0.75, 1.0, 1.25), flip=True)
-    segmenter.predict(picture_of(67, 90), tta=True)
+    segmenter.predict(image_of(67, 90), tta=True)
     # int(67.5) = 67 and int(50.25) = 50; 67 / 90 = 0.744 < 50 / 67: 49.9 rows. int(112.5) and int(83.75).
     assert seen == [(50, 67)] * 2 + [(67, 90)] * 2 + [(83, 111)] * 2
 
@@ -163,7 +163,7 @@ def test_windows_stay_the_same_at_every_ratio():
         return coarse_of(x)
 
     segmenter = with_coarse(spy, mode="slide", window=(48, 56), stride=(40, 40), ratios=(0.5, 2.0), flip=False)
-    segmenter.predict(picture_of(64, 96), tta=True)
+    segmenter.predict(image_of(64, 96), tta=True)
     # 32 x 48 is smaller than a window; 128 x 192 is 3 x 5 of them.
     assert seen == [(32, 48)] + [(48, 56)] * 15
 
@@ -173,10 +173,10 @@ def test_the_mean_is_over_probabilities_not_logits():
         return coarse_of(x) * 3
 
     segmenter = with_coarse(steep, ratios=(0.5, 1.0))
-    picture = picture_of(66, 90)
-    found = segmenter.predict(picture, probabilities=True, tta=True).probabilities
+    image = image_of(66, 90)
+    found = segmenter.predict(image, probabilities=True, tta=True).probabilities
     with torch.inference_mode():
-        passes = segmenter._passes(torch.from_numpy(picture).permute(2, 0, 1), tta=True)
+        passes = segmenter._passes(torch.from_numpy(image).permute(2, 0, 1), tta=True)
         mean_of_logits = torch.stack([inference.logits(one) for one in passes]).mean(0).softmax(0).numpy()
     assert np.abs(found - mean_of_logits).max() > 0.2
     assert (found.argmax(0) != mean_of_logits.argmax(0)).any()
@@ -252,10 +252,10 @@ def test_noise_is_left_to_tiles_and_equal_logits_go_to_the_first_class():
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 10500), (10500, 8)])
-def test_pictures_of_more_than_ten_thousand_pixels_a_side(height, width):
+def test_images_of_more_than_ten_thousand_pixels_a_side(height, width):
     segmenter = with_coarse(coarse_of)
-    picture = picture_of(height, width)
-    check_labels(segmenter.predict(picture).labels, expected_logits(segmenter, picture))
+    image = image_of(height, width)
+    check_labels(segmenter.predict(image).labels, expected_logits(segmenter, image))
 
 
 @pytest.mark.parametrize("classes", [1, 2, 255])
@@ -270,7 +270,7 @@ def test_any_number_of_classes(classes):
 
 
 def peak_of_labels(classes, height, width, ratios, per_stride=8):
-    """Peak bytes of labelling, coarse logits made before it, and of the coarse logits themselves."""
+    """Peak bytes of labeling, coarse logits made before it, and of the coarse logits themselves."""
     passes = []
     for ratio in ratios:
         x = torch.zeros(1, 3, int(height * ratio), int(width * ratio))
@@ -325,11 +325,11 @@ def test_an_optimized_network_works_in_every_mode(mode):
     segmenter = small_segmenter()
     config = InferenceConfig(mode, (64, 64), (48, 48), ratios=(0.75, 1.0))
     segmenter.experiment = replace(segmenter.experiment, inference=config)
-    fast, picture = crisscross.optimize(segmenter), picture_of(90, 120)
+    fast, image = crisscross.optimize(segmenter), image_of(90, 120)
     assert fast.experiment == segmenter.experiment
     for found, expected in (
-        (fast.predict(picture).labels, segmenter.predict(picture).labels),
-        (fast.predict(picture, tta=True).labels, segmenter.predict(picture, tta=True).labels),
-        (fast.predict_big(picture, 64, 32), segmenter.predict_big(picture, 64, 32)),
+        (fast.predict(image).labels, segmenter.predict(image).labels),
+        (fast.predict(image, tta=True).labels, segmenter.predict(image, tta=True).labels),
+        (fast.predict_big(image, 64, 32), segmenter.predict_big(image, 64, 32)),
     ):
         assert (found == expected).mean() > 0.995 and len(np.unique(expected)) > 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_data import CLASSES, draw_labels, draw_picture, write_folder
+from small_data import CLASSES, draw_image, draw_labels, write_folder
 from test_instances import tiny as tiny_instances
 from torch import nn
 from torch.nn import functional
@@ -20,7 +20,7 @@ from crisscross.layers.modes import dtype_of
 from crisscross.models.instances import InstanceSegmenter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-IMAGE = draw_picture(3, 50, 70)
+IMAGE = draw_image(3, 50, 70)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def weights(network, tmp_path_factory):
 
 
 def logits(network: crisscross.Segmenter, image: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-    """As described: normalise, one pass in `dtype`, then resize in float32."""
+    """As described: normalize, one pass in `dtype`, then resize in float32."""
     preprocess = network.experiment.preprocess
     x = (image - np.array(preprocess.mean, np.float32)) / np.array(preprocess.std, np.float32)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_evaluate_in_a_precision(network, weights, tmp_path, capsys, name, dtype
     counts = np.zeros((3, 3), np.int64)
     for index in (1, 2):
         with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-            labels = logits(network, draw_picture(index, 40, 56), torch.float32).argmax(0)
+            labels = logits(network, draw_image(index, 40, 56), torch.float32).argmax(0)
         truth = draw_labels(index, 40, 56)
         np.add.at(counts, (truth[truth != 255], labels[truth != 255]), 1)
     known = json.loads(facts.read_text())

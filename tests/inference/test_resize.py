@@ -1,8 +1,8 @@
-"""How logits are resized: in full float32, by what is made once for each size; and pictures once for each ratio."""
+"""How logits are resized: in full float32, by what is made once for each size; and images once for each ratio."""
 
 import pytest
 import torch
-from test_passes import coarse_of, picture_of, with_coarse
+from test_passes import coarse_of, image_of, with_coarse
 from test_video_network import drawn, network
 from torch.overrides import TorchFunctionMode
 
@@ -83,7 +83,7 @@ def test_what_follows_from_sizes_is_made_once_for_each(tta, mode, monkeypatch):
         former = getattr(room, name)
         monkeypatch.setattr(room, name, lambda *given, former=former: made.append(given) or former(*given))
     segmenter = with_coarse(coarse_of, ratios=(0.5, 1.0), mode=mode, window=(48, 48), stride=(40, 40))
-    first, second = (torch.from_numpy(picture_of(70, 90, seed)).permute(2, 0, 1) for seed in (0, 1))
+    first, second = (torch.from_numpy(image_of(70, 90, seed)).permute(2, 0, 1) for seed in (0, 1))
     labels = segmenter.labels_at(first, tta)
     assert made
     made.clear()
@@ -96,7 +96,7 @@ def test_what_follows_from_sizes_is_made_once_for_each(tta, mode, monkeypatch):
 
 def test_what_is_kept_also_serves_gradients():
     segmenter = with_coarse(coarse_of)
-    segmenter.labels_at(torch.from_numpy(picture_of(66, 82)).permute(2, 0, 1))
+    segmenter.labels_at(torch.from_numpy(image_of(66, 82)).permute(2, 0, 1))
     with torch.inference_mode():
         row, column = (bands(line(5, 10, False), 10, CPU)[0] for _ in range(2))
     coarse = torch.ones(1, 5, 5, requires_grad=True)
@@ -111,7 +111,7 @@ def test_multi_scale_flip_resizes_once_for_each_ratio(monkeypatch):
     former = models.resize_to_scale
     monkeypatch.setattr(models, "resize_to_scale", lambda *given: sizes.append(given[1]) or former(*given))
     segmenter = with_coarse(coarse_of, ratios=(0.5, 0.75, 1.0))
-    segmenter.labels_at(torch.from_numpy(picture_of(40, 60)).permute(2, 0, 1), tta=True)
+    segmenter.labels_at(torch.from_numpy(image_of(40, 60)).permute(2, 0, 1), tta=True)
     assert sizes == [(30, 20), (45, 30), (60, 40)]
 
 

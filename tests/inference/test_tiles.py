@@ -1,4 +1,4 @@
-"""Pictures of any size: blocks cover them once, and their labels are those of one pass."""
+"""Images of any size: blocks cover them once, and their labels are those of one pass."""
 
 import struct
 
@@ -10,7 +10,7 @@ from image_files import png_chunk, write
 from PIL import Image
 from small_data import write_folder
 from test_inference import small_segmenter
-from test_passes import CLASSES, expected_logits, picture_of, with_coarse
+from test_passes import CLASSES, expected_logits, image_of, with_coarse
 
 import crisscross
 from crisscross import inference
@@ -29,7 +29,7 @@ def own_eight(x):
 
 
 def around_corner(x):
-    """Position p sees 3 x 3 pixels around pixel 8 p, so that corners lie on corners in pictures of 8 m + 1 pixels."""
+    """Position p sees 3 x 3 pixels around pixel 8 p, so that corners lie on corners in images of 8 m + 1 pixels."""
     weight = torch.randn(CLASSES, 3, 3, 3, generator=torch.Generator().manual_seed(5)) / 2
     return F.conv2d(x, weight, stride=8, padding=1)
 
@@ -37,7 +37,7 @@ def around_corner(x):
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (64, 96), (300, 1000), (97, 4097), (1023, 65), (129, 161)])
 @pytest.mark.parametrize(("block", "overlap"), [(64, 0), (96, 32), (100, 33), (128, 127)])
-def test_kept_parts_cover_the_picture_once_with_context_around_them(height, width, block, overlap, align_corners):
+def test_kept_parts_cover_the_image_once_with_context_around_them(height, width, block, overlap, align_corners):
     count = np.zeros((height, width), int)
     parts = inference.blocks(height, width, block, overlap, align_corners)
     for part in parts:
@@ -72,10 +72,10 @@ def test_blocks_by_hand():
 def test_blocks_give_the_labels_of_one_pass(function, align_corners, height, width):
     # A small view: with 32 pixels of context nothing may differ but ties.
     segmenter = with_coarse(function, align_corners)
-    picture = picture_of(height, width)
-    labels = segmenter.predict_big(picture, block=128, overlap=64)
+    image = image_of(height, width)
+    labels = segmenter.predict_big(image, block=128, overlap=64)
     assert labels.dtype == np.uint8 and labels.shape == (height, width)
-    logits = expected_logits(segmenter, picture, function)
+    logits = expected_logits(segmenter, image, function)
     best, second = logits.topk(2, 0).values
     clear = (best - second > 1e-4).numpy()
     assert clear.mean() > 0.999
@@ -83,7 +83,7 @@ def test_blocks_give_the_labels_of_one_pass(function, align_corners, height, wid
     assert len(inference.blocks(height, width, 128, 64, align_corners)) > 20
 
 
-def test_each_block_is_a_picture_at_native_size_whatever_the_test_scale():
+def test_each_block_is_a_image_at_native_size_whatever_the_test_scale():
     seen = []
 
     def spy(x):
@@ -92,25 +92,25 @@ def test_each_block_is_a_picture_at_native_size_whatever_the_test_scale():
 
     segmenter = with_coarse(spy, scale=(40, 30), ratios=(0.5, 1.0), flip=False)
     told = []
-    segmenter.predict_big(picture_of(64, 160), 96, 32, done=lambda *numbers: told.append(numbers))
+    segmenter.predict_big(image_of(64, 160), 96, 32, done=lambda *numbers: told.append(numbers))
     assert seen == [(64, 96), (64, 96)] and told == [(1, 2), (2, 2)]
     seen.clear()
-    segmenter.predict_big(picture_of(64, 160), 96, 32, tta=True)
+    segmenter.predict_big(image_of(64, 160), 96, 32, tta=True)
     assert seen == [(32, 48), (64, 96)] * 2
 
 
 def test_memory_mapped_files_in_and_out_and_grey_arrays(tmp_path):
-    segmenter, picture = with_coarse(own_eight), picture_of(96, 200)
-    expected = segmenter.predict_big(picture, 64, 32)
-    np.save(tmp_path / "p.npy", picture)
+    segmenter, image = with_coarse(own_eight), image_of(96, 200)
+    expected = segmenter.predict_big(image, 64, 32)
+    np.save(tmp_path / "p.npy", image)
     mapped = np.load(tmp_path / "p.npy", mmap_mode="r")
     out = np.lib.format.open_memmap(tmp_path / "labels.npy", "w+", np.uint8, (96, 200))
     assert segmenter.predict_big(mapped, 64, 32, out=out) is out
     out.flush()
     assert np.array_equal(np.load(tmp_path / "labels.npy"), expected)
-    grey = picture[..., 0]
+    gray = image[..., 0]
     assert np.array_equal(
-        segmenter.predict_big(grey, 64, 32), segmenter.predict_big(grey[..., None].repeat(3, 2), 64, 32)
+        segmenter.predict_big(gray, 64, 32), segmenter.predict_big(gray[..., None].repeat(3, 2), 64, 32)
     )
 
 
@@ -123,24 +123,24 @@ def test_memory_mapped_files_in_and_out_and_grey_arrays(tmp_path):
         ((np.zeros((4, 4), np.uint8), 64, 0, False, np.zeros((4, 5), np.uint8)), r"out must be uint8 \[4, 4\]"),
     ],
 )
-def test_what_cannot_be_labelled_is_refused(arguments, message):
+def test_what_cannot_be_labeled_is_refused(arguments, message):
     with pytest.raises(CrissCrossError, match=message):
         with_coarse(own_eight).predict_big(*arguments)
 
 
-def test_big_pictures_from_the_command_line(tmp_path, capsys):
+def test_big_images_from_the_command_line(tmp_path, capsys):
     segmenter = small_segmenter()
     crisscross.save(segmenter, tmp_path / "net.safetensors")
-    picture = picture_of(100, 180)
-    np.save(tmp_path / "a.npy", picture)
-    Image.fromarray(picture).save(tmp_path / "b.png")
+    image = image_of(100, 180)
+    np.save(tmp_path / "a.npy", image)
+    Image.fromarray(image).save(tmp_path / "b.png")
     (tmp_path / "c.npy").write_bytes(b"nothing")
     words = ["predict", str(tmp_path / "net.safetensors"), *(str(tmp_path / name) for name in ("a.npy", "b.png"))]
     out = tmp_path / "out"
     assert main([*words, "--out", str(out), "--big", "--block", "64", "--overlap", "32"]) == 0
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png")) == ["labels/a.png", "labels/b.png"]
     # The weights file holds half the digits.
-    expected = crisscross.load(tmp_path / "net.safetensors").predict_big(picture, 64, 32)
+    expected = crisscross.load(tmp_path / "net.safetensors").predict_big(image, 64, 32)
     for name in ("a", "b"):
         assert (np.asarray(Image.open(out / "labels" / f"{name}.png")) == expected).mean() > 0.999
     assert "(labels/)" in capsys.readouterr().out
@@ -161,12 +161,10 @@ def test_a_file_beyond_the_bound_is_read_as_far_as_the_memory_goes(tmp_path, mon
 
     def read(path, most_pixels):
         asked.append(most_pixels)
-        return picture_of(9, 9)
+        return image_of(9, 9)
 
     monkeypatch.setattr(predict, "free_memory", lambda: 2**32)
-    monkeypatch.setattr(
-        predict, "read_picture", lambda path, most_pixels: asked.append(most_pixels) or picture_of(9, 9)
-    )
+    monkeypatch.setattr(predict, "read_image", lambda path, most_pixels: asked.append(most_pixels) or image_of(9, 9))
     (result,) = predict.predict_big_files(small_segmenter(), [path], tmp_path / "out", 64, 32)
     assert (result.error, asked) == (None, [None])
 
@@ -189,7 +187,7 @@ def test_more_pixels_than_pillow_opens(tmp_path):
     """196 million pixels: a file that is mostly a hole, in far less memory than its labels' logits would take."""
     height = width = 14000
     mapped = np.lib.format.open_memmap(tmp_path / "big.npy", "w+", np.uint8, (height, width, 3))
-    mapped[:512, :512] = corner = picture_of(512, 512)
+    mapped[:512, :512] = corner = image_of(512, 512)
     segmenter = with_coarse(own_eight)
     labels = segmenter.predict_big(np.load(tmp_path / "big.npy", mmap_mode="r"))
     assert np.array_equal(labels[:480, :480], segmenter.predict(corner).labels[:480, :480])

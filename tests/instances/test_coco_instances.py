@@ -10,7 +10,7 @@ from PIL import Image
 
 from crisscross.config import InstanceExperiment, from_dict
 from crisscross.data.coco_instances import open_coco_instances
-from crisscross.data.coco_samples import InstanceSamples, mirrored, target_of, whole_pictures
+from crisscross.data.coco_samples import InstanceSamples, mirrored, target_of, whole_images
 from crisscross.data.files.coco_masks import check_text, checked, decode, encode
 from crisscross.errors import CrissCrossError
 
@@ -22,7 +22,7 @@ def split_of(root, annotations, **changes):
 
 
 def inside(polygon, height=HEIGHT, width=WIDTH):
-    """Pixels whose centre lies in a polygon, by the crossing rule: a definition of its own."""
+    """Pixels whose center lies in a polygon, by the crossing rule: a definition of its own."""
     corners = list(zip(polygon[0::2], polygon[1::2], strict=True))
     y, x = np.mgrid[:height, :width] + 0.5
     odd = np.zeros((height, width), bool)
@@ -68,15 +68,15 @@ def test_a_split_of_mixed_shapes(tmp_path):
         ],
     )
     assert (split.classes, split.categories) == (("disc", "bar"), (3, 17))
-    assert len(split) == 4 and [picture.number for picture in split.learnable] == [100, 102]
-    assert split.report == ("1 annotations beyond their picture: clipped",)
+    assert len(split) == 4 and [image.number for image in split.learnable] == [100, 102]
+    assert split.report == ("1 annotations beyond their image: clipped",)
     label = {3: 1, 17: 2}
-    first = target_of(split, split.pictures[0], label)
+    first = target_of(split, split.images[0], label)
     assert first["labels"].tolist() == [1, 2] and first["boxes"].tolist() == [[10, 10, 30, 30], [30, 20, 50, 40]]
     assert np.array_equal(first["masks"][1].numpy(), mask)
     # The crowd alone is nothing to learn from.
-    assert target_of(split, split.pictures[1], label)["boxes"].shape == (0, 4)
-    clipped = target_of(split, split.pictures[2], label)
+    assert target_of(split, split.images[1], label)["boxes"].shape == (0, 4)
+    clipped = target_of(split, split.images[2], label)
     assert clipped["boxes"].tolist() == [[80, 0, 96, 30]]
     assert clipped["masks"].sum() == 16 * 30 and clipped["masks"][0, :30, 80:].all()
 
@@ -95,12 +95,12 @@ def test_annotations_without_area_are_left_out_and_counted(tmp_path):
     )
     assert split.report == (
         "2 annotations with an empty mask: left out",
-        "2 annotations without area inside their picture: left out",
+        "2 annotations without area inside their image: left out",
     )
     assert [entry["id"] for entry in split.annotations[100]] == [5]
     # A sliver counts in evaluation and is not learnt from.
     assert [entry["id"] for entry in split.annotations[101]] == [6]
-    assert [picture.number for picture in split.learnable] == [100]
+    assert [image.number for image in split.learnable] == [100]
 
 
 def test_missing_fields_are_found_from_the_mask(tmp_path):
@@ -113,10 +113,10 @@ def test_missing_fields_are_found_from_the_mask(tmp_path):
 
 def test_mirror_image(tmp_path):
     split = open_coco_instances(write_coco(tmp_path)).split("train")
-    target = target_of(split, split.pictures[0], {3: 1, 17: 2})
-    picture = torch.arange(3 * HEIGHT * WIDTH).reshape(3, HEIGHT, WIDTH).float()
-    turned, there = mirrored(picture, target)
-    assert torch.equal(turned[:, :, 0], picture[:, :, -1])
+    target = target_of(split, split.images[0], {3: 1, 17: 2})
+    image = torch.arange(3 * HEIGHT * WIDTH).reshape(3, HEIGHT, WIDTH).float()
+    turned, there = mirrored(image, target)
+    assert torch.equal(turned[:, :, 0], image[:, :, -1])
     # The bar lies in columns 60 to 83 of 96.
     assert there["boxes"][1].tolist() == [12, 8, 36, 24]
     columns = there["masks"][1].any(0).nonzero().flatten()
@@ -130,8 +130,8 @@ def test_samples_follow_from_seed_and_number(tmp_path):
     one, other = InstanceSamples(split, experiment), InstanceSamples(split, experiment)
     for n in (7, 2):
         assert torch.equal(one[n][0], other[n][0]) and one[n][2] == other[n][2]
-    # Every epoch has each of the three pictures with instances once.
-    names = [one.picture_at(n).name for n in range(30)]
+    # Every epoch has each of the three images with instances once.
+    names = [one.image_at(n).name for n in range(30)]
     assert all(sorted(names[k : k + 3]) == ["p0", "p1", "p2"] for k in range(0, 30, 3)) and len(set(names)) == 3
     assert len({tuple(names[k : k + 3]) for k in range(0, 30, 3)}) > 1
     flipped = [float(one[n][1]["boxes"][1, 0]) == 12 for n in range(400)]
@@ -157,7 +157,7 @@ def set_in(section, place, **values):
         (lambda tree: tree.pop("images"), "has no list 'images'"),
         (lambda tree: tree["images"].clear(), "'images' is empty"),
         (lambda tree: tree["categories"].clear(), "'categories' is empty"),
-        (set_in("annotations", 0, image_id=999), "annotation 0 belongs to picture 999"),
+        (set_in("annotations", 0, image_id=999), "annotation 0 belongs to image 999"),
         (set_in("annotations", 0, category_id=5), "annotation 0 has category 5"),
         (set_in("annotations", 1, id=0), "annotations has the id 0 twice"),
         (set_in("images", 0, height="64"), "images[0] wants height as a whole number, got '64'"),
@@ -165,7 +165,7 @@ def set_in(section, place, **values):
         (set_in("annotations", 0, segmentation=[[1, 2, 3, 4, 5]]), "a polygon must be a list x, y"),
         (set_in("annotations", 0, segmentation=[[1, 2, 3, 4, 5, None]]), "a polygon must be a list x, y"),
         (set_in("annotations", 0, bbox=[1, 2, 3]), "bbox must be [left, top, width, height]"),
-        (set_in("annotations", 1, segmentation={"size": [9, 9], "counts": [81]}), "its picture is [64, 96]"),
+        (set_in("annotations", 1, segmentation={"size": [9, 9], "counts": [81]}), "its image is [64, 96]"),
         (set_in("annotations", 1, segmentation={"size": [64, 96], "counts": [7]}), "do not add up to 64 x 96"),
         (set_in("annotations", 1, segmentation={"size": [64, 96], "counts": 7}), "counts of run lengths must be"),
         (set_in("annotations", 0, iscrowd="0"), "annotation 0: iscrowd must be 0 or 1, got '0'"),
@@ -206,7 +206,7 @@ def test_bad_annotations_are_one_line_that_names_the_file(tmp_path, change, word
 
 
 @pytest.mark.parametrize("far", [100, 1e4, 9.9e5])
-def test_a_corner_beyond_the_picture_is_cut_off(far):
+def test_a_corner_beyond_the_image_is_cut_off(far):
     # Of the rectangle from (5, 5) to (far, 30) 55 columns and 25 rows lie inside.
     entry = annotation(1, 1, 1, [[5, 5, far, 5, far, 30, 5, 30]], [5, 5, 25, 25])
     sound, beyond = checked(entry, 40, 60, "here")
@@ -234,7 +234,7 @@ def test_file_names_in_either_unicode_form(tmp_path):
     (root / "train2017" / "caf\u00e9.png").rename(root / "train2017" / "cafe\u0301.png")
     split = open_coco_instances(root).split("train")
     split.check_files()
-    assert split.pictures[0].path == root / "train2017" / "cafe\u0301.png"
+    assert split.images[0].path == root / "train2017" / "cafe\u0301.png"
 
 
 def test_compressed_run_lengths_are_read_as_pycocotools_writes_them():
@@ -252,7 +252,7 @@ def test_damaged_text_of_run_lengths_names_file_and_annotation(tmp_path, counts)
     shape = {"size": [HEIGHT, WIDTH], "counts": counts}
     split = split_of(tmp_path, [annotation(8, 100, 3, shape, [10, 10, 20, 20])])
     with pytest.raises(CrissCrossError, match=r"instances_train2017.json: annotation 8: damaged run lengths"):
-        target_of(split, split.pictures[0], {3: 1})
+        target_of(split, split.images[0], {3: 1})
 
 
 def test_missing_files_and_folders(tmp_path):
@@ -268,7 +268,7 @@ def test_missing_files_and_folders(tmp_path):
         data.split("test")
     (root / "train2017" / "p1.png").unlink()
     (root / "train2017" / "p2.png").unlink()
-    with pytest.raises(CrissCrossError, match=r"p1.png: no such file, .*2 of 4 pictures are missing"):
+    with pytest.raises(CrissCrossError, match=r"p1.png: no such file, .*2 of 4 images are missing"):
         data.split("train").check_files()
     file = root / "annotations" / "instances_val2017.json"
     file.write_text(file.read_text()[:200])
@@ -276,12 +276,12 @@ def test_missing_files_and_folders(tmp_path):
         data.split("val")
 
 
-def test_pictures_of_another_size_are_named(tmp_path):
+def test_images_of_another_size_are_named(tmp_path):
     root = write_coco(tmp_path)
     Image.new("RGB", (50, 40)).save(root / "train2017" / "p0.png")
     split = open_coco_instances(root).split("train")
     with pytest.raises(CrissCrossError, match=r"p0.png: is 50 x 40, the annotations say 96 x 64"):
-        list(whole_pictures(split.pictures))
+        list(whole_images(split.images))
 
 
 def test_the_tree_comes_back_as_it_was(tmp_path):

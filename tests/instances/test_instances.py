@@ -38,7 +38,7 @@ def tiny(*words):
 
 
 def published(*words):
-    """The published R-50 on small pictures, with torchvision's 90 classes."""
+    """The published R-50 on small images, with torchvision's 90 classes."""
     small = ("preprocess.short=128", "preprocess.long=213", "proposals.test=100", "inference.detections=20")
     classes = torchvision_classes()
     experiment = override(instance_recipe("maskrcnn_r50_fpn_rcca_coco"), [*small, *words])
@@ -54,27 +54,27 @@ def torchvisions():
     return MaskRCNN(body, 91, min_size=128, max_size=213, **options).eval()
 
 
-def found_in(network, picture):
+def found_in(network, image):
     with torch.no_grad():
-        return network.eval()([picture])[0]
+        return network.eval()([image])[0]
 
 
 @pytest.mark.parametrize("attention", ["rcca", "nonlocal", "none"])
 def test_torchvisions_weights_give_its_very_output_at_the_start(torchvisions, attention):
     segmenter = InstanceSegmenter(published(f"model.attention={attention}"))
     assert fill_from_mask_rcnn(segmenter, torchvisions.state_dict(), "torchvision") == []
-    picture = torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(1))
-    wanted, got = found_in(torchvisions, picture), found_in(segmenter, picture)
+    image = torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(1))
+    wanted, got = found_in(torchvisions, image), found_in(segmenter, image)
     assert len(wanted["scores"]) == 20 and wanted["masks"].shape == (20, 1, 96, 128)
     for key in ("boxes", "labels", "scores", "masks"):
         assert torch.equal(wanted[key], got[key]), key
     if attention == "none":
         return
-    # The same picture through an open gate: attention is really on the way.
+    # The same image through an open gate: attention is really on the way.
     stage = segmenter.backbone.body.layer3
     gate = stage.attention.attention.gamma if attention == "rcca" else stage.attention.output.weight
     nn.init.normal_(gate, 0.5, 0.1)
-    assert not torch.equal(found_in(segmenter, picture)["scores"], wanted["scores"])
+    assert not torch.equal(found_in(segmenter, image)["scores"], wanted["scores"])
 
 
 def old_names(state):
@@ -206,15 +206,15 @@ def test_short_sides_are_drawn_in_training_alone():
     torch.manual_seed(0)
     segmenter = InstanceSegmenter(tiny("augment.short=[32, 48]", "preprocess.short=64"))
     target = {"boxes": torch.tensor([[1.0, 1, 20, 20]]), "labels": torch.tensor([1])}
-    picture = torch.rand(3, 64, 96)
+    image = torch.rand(3, 64, 96)
     segmenter.train()
-    drawn = {segmenter.transform([picture], [dict(target)])[0].image_sizes[0] for _ in range(20)}
+    drawn = {segmenter.transform([image], [dict(target)])[0].image_sizes[0] for _ in range(20)}
     assert drawn == {(32, 48), (48, 72)}
     segmenter.eval()
-    assert segmenter.transform([picture])[0].image_sizes == [(64, 96)]
+    assert segmenter.transform([image])[0].image_sizes == [(64, 96)]
 
 
-def test_predict_takes_a_picture_and_gives_instances_in_its_pixels():
+def test_predict_takes_a_image_and_gives_instances_in_its_pixels():
     torch.manual_seed(0)
     segmenter = InstanceSegmenter(tiny("inference.score=0", "inference.detections=7")).train()
     found = segmenter.predict(np.zeros((50, 70, 3), np.uint8))
@@ -246,7 +246,7 @@ def test_recipes_are_published_schedules(name):
 @pytest.mark.parametrize("name", INSTANCE_RECIPES)
 def test_recipes_are_built_and_take_a_step(name):
     torch.manual_seed(0)
-    # Published in all but the size of the picture, which a processor would take minutes for.
+    # Published in all but the size of the image, which a processor would take minutes for.
     experiment = with_classes(override(instance_recipe(name), ["preprocess.short=192", "preprocess.long=320"]))
     segmenter = InstanceSegmenter(experiment).train()
     masks = torch.zeros(1, 96, 128, dtype=torch.uint8)

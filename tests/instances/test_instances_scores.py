@@ -10,7 +10,7 @@ from instances_data import HEIGHT, TINY, WIDTH, annotation, run_lengths, tree_of
 from crisscross.config import InstanceExperiment, override
 from crisscross.data.coco_instances import open_coco_instances
 from crisscross.data.files.coco_masks import decode, encode
-from crisscross.engine.instances.draw import draw, instance_colour, outline
+from crisscross.engine.instances.draw import draw, instance_color, outline
 from crisscross.engine.instances.evaluate import as_coco, average_precision, coco_results, evaluate_instances
 from crisscross.errors import CrissCrossError
 from crisscross.models.instances import Instances, InstanceSegmenter
@@ -36,7 +36,7 @@ def rle(mask):
 
 
 def scored(tmp_path, annotations, found, kind="segm"):
-    """AP of found (picture, category, mask, score, box) against annotations."""
+    """AP of found (image, category, mask, score, box) against annotations."""
     tree = tree_of()
     tree["annotations"] = annotations
     split = open_coco_instances(write_coco(tmp_path, tree)).split("val")
@@ -73,7 +73,7 @@ def test_average_precision_by_hand(tmp_path):
         assert result.classes == {"disc": pytest.approx(wanted, abs=1e-6), "bar": None}
 
 
-def test_crowds_are_ignored_and_empty_pictures_count(tmp_path):
+def test_crowds_are_ignored_and_empty_images_count(tmp_path):
     exact = block(5, 5, 20, 20)
     annotations = [
         annotation(1, 100, 3, rle(exact), [5, 5, 20, 20]),
@@ -83,7 +83,7 @@ def test_crowds_are_ignored_and_empty_pictures_count(tmp_path):
     in_crowd = (100, 3, block(32, 42, 10, 10), 0.9, [42, 32, 10, 10])
     beside = (103, 3, block(32, 42, 10, 10), 0.9, [42, 32, 10, 10])
     assert scored(tmp_path, annotations, [right, in_crowd]).summary["AP"] == pytest.approx(1)
-    # A find in the picture without annotations is a wrong one, and better than the right one: precision 1/2.
+    # A find in the image without annotations is a wrong one, and better than the right one: precision 1/2.
     assert scored(tmp_path, annotations, [right, beside]).summary["AP"] == pytest.approx(0.5)
     assert scored(tmp_path, annotations, []).summary["AP"] == 0
     # Areas are those of masks: a find beyond 32 x 32 in its box alone is still a small one.
@@ -127,11 +127,11 @@ def test_damaged_run_lengths_are_named_in_evaluation(tmp_path):
 
 def test_every_instance_found_exactly_scores_one(segmenter, tmp_path, monkeypatch):
     split = open_coco_instances(write_coco(tmp_path)).split("val")
-    truth = {picture.name: split.annotations[picture.number] for picture in split.pictures}
-    pictures = iter(split.pictures)
+    truth = {image.name: split.annotations[image.number] for image in split.images}
+    images = iter(split.images)
 
     def know(pixels):
-        entries = truth[next(pictures).name]
+        entries = truth[next(images).name]
         boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in (e["bbox"] for e in entries)], np.float32)
         masks = np.array([decode(e["segmentation"], HEIGHT, WIDTH) for e in entries], bool)
         labels = np.array([(3, 17).index(e["category_id"]) for e in entries], np.int64)
@@ -154,23 +154,23 @@ def test_classes_of_other_annotations_are_refused(segmenter, tmp_path):
 
 
 def test_drawing_paints_masks_and_boxes_and_nothing_else():
-    picture = np.full((60, 80, 3), 100, np.uint8)
+    image = np.full((60, 80, 3), 100, np.uint8)
     masks = np.zeros((2, 60, 80), bool)
     masks[0, 30:50, 10:30], masks[1, 30:50, 50:70] = True, True
     boxes = np.array([[10, 30, 30, 50], [50, 30, 70, 50]], np.float32)
     found = Instances(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 1]), masks, ("disc", "bar"))
-    drawn = np.asarray(draw(picture, found))
-    assert drawn.shape == picture.shape and (drawn[55:] == 100).all() and (drawn[:10] == 100).all()
+    drawn = np.asarray(draw(image, found))
+    assert drawn.shape == image.shape and (drawn[55:] == 100).all() and (drawn[:10] == 100).all()
     for number, x in ((0, 20), (1, 60)):
-        wanted = 100 * 0.55 + 0.45 * np.array(instance_colour(number))
+        wanted = 100 * 0.55 + 0.45 * np.array(instance_color(number))
         assert np.abs(drawn[40, x] - wanted).max() <= 1
-    near = [np.abs(np.subtract(instance_colour(n), instance_colour(n + 1))).max() for n in range(30)]
+    near = [np.abs(np.subtract(instance_color(n), instance_color(n + 1))).max() for n in range(30)]
     assert min(near) > 60
     ring = outline(masks[0])
     assert ring.sum() == 4 * 20 - 4 and not ring[31:49, 11:29].any()
     masks[0] = True
-    over = np.asarray(draw(picture, Instances(boxes, found.scores, found.labels, masks, found.classes)))
+    over = np.asarray(draw(image, Instances(boxes, found.scores, found.labels, masks, found.classes)))
     # The smaller mask stays visible within a larger, better one.
     assert np.abs(over[40, 60].astype(int) - over[40, 40]).max() > 30
     nothing = Instances(boxes[:0], np.zeros(0, np.float32), np.zeros(0, np.int64), masks[:0], ())
-    assert (np.asarray(draw(picture, nothing)) == picture).all()
+    assert (np.asarray(draw(image, nothing)) == image).all()

@@ -18,7 +18,7 @@ from crisscross.config import InstanceExperiment, override, to_yaml
 from crisscross.config.instances import InstanceOptimConfig
 from crisscross.data.coco_instances import open_coco_instances
 from crisscross.engine.instances.build import Start, with_data_classes
-from crisscross.engine.instances.optimiser import create_optimiser, learning_rate, scaling_advice
+from crisscross.engine.instances.optimizer import create_optimizer, learning_rate, scaling_advice
 from crisscross.engine.instances.train import train_instances
 from crisscross.engine.setup import Machine
 from crisscross.errors import CrissCrossError
@@ -48,7 +48,7 @@ def run(coco, tmp_path_factory):
 
 def weights(folder):
     tensors = load_file(folder / "last.safetensors")
-    return {key: value for key, value in tensors.items() if not key.startswith("optimiser/")}
+    return {key: value for key, value in tensors.items() if not key.startswith("optimizer/")}
 
 
 def test_a_run_leaves_what_it_says(run):
@@ -56,7 +56,7 @@ def test_a_run_leaves_what_it_says(run):
         *("experiment.yaml", "run.json", "log.jsonl", "log.csv", "last.safetensors", "best.safetensors")
     }
     record = json.loads((run / "run.json").read_text())
-    assert record["data"]["pictures"] == {"train": 4, "val": 4}
+    assert record["data"]["images"] == {"train": 4, "val": 4}
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     terms = ("classifier", "box_reg", "mask", "objectness", "rpn_box_reg")
     for line in lines[:4]:
@@ -157,8 +157,8 @@ def test_the_backbone_has_its_own_rate_and_attention_that_of_the_heads():
         experiment, [f"data.classes={list(data.classes)}", f"data.categories={list(data.categories)}"]
     )
     network = InstanceSegmenter(experiment)
-    optimiser = create_optimiser(experiment.optim, network)
-    factor = {id(p): group["factor"] for group in optimiser.param_groups for p in group["params"]}
+    optimizer = create_optimizer(experiment.optim, network)
+    factor = {id(p): group["factor"] for group in optimizer.param_groups for p in group["params"]}
     body = network.backbone.body
     assert factor[id(body.layer4[0].conv1.weight)] == 0.25
     assert factor[id(body.layer3.attention.attention.gamma)] == 1.0
@@ -174,7 +174,7 @@ def test_the_commands(coco, tmp_path, capsys):
     assert main(["train", str(config), "--data", str(coco), "--out", str(out), *machine]) == 0
     said = capsys.readouterr()
     assert f"crisscross evaluate {out} --data {coco}" in said.out
-    assert "train: 1 of 4 pictures have no instance to learn from: left out" in said.err
+    assert "train: 1 of 4 images have no instance to learn from: left out" in said.err
     scores, saved = tmp_path / "scores.json", tmp_path / "saved"
     words = ["--data", str(coco), *machine, "--json", str(scores), "--save-predictions", str(saved)]
     assert main(["evaluate", str(out), *words]) == 0
@@ -187,15 +187,15 @@ def test_the_commands(coco, tmp_path, capsys):
     assert len(masks) == len(boxes) and set(masks[0]) == {"image_id", "category_id", "segmentation", "score"}
     assert len(list(saved.iterdir())) == 2
     drawn = tmp_path / "drawn"
-    picture = str(coco / "val2017" / "p0.png")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    words = [picture, str(tmp_path / "broken.png"), "--out", str(drawn), "--cpu", "--score", "0"]
+    image = str(coco / "val2017" / "p0.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    words = [image, str(tmp_path / "broken.png"), "--out", str(drawn), "--cpu", "--score", "0"]
     assert main(["predict", str(out), *words]) == 2
-    assert "broken.png: not a picture" in capsys.readouterr().err
+    assert "broken.png: not an image" in capsys.readouterr().err
     with Image.open(drawn / "drawn" / "p0.png") as opened:
         assert opened.size == (WIDTH, HEIGHT)
     (entry,) = json.loads((drawn / "instances.json").read_text())
-    assert entry["file"] == picture and 0 < len(entry["instances"]) <= 10
+    assert entry["file"] == image and 0 < len(entry["instances"]) <= 10
     assert set(entry["instances"][0]) == {"class", "score", "box", "mask"}
 
 
@@ -213,7 +213,7 @@ def test_the_commands(coco, tmp_path, capsys):
         ),
         (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--init", "{nowhere}"], "no such file"),
         (["train", "{yaml}", "--data", "{nowhere}", "--out", "{new}"], "no such folder"),
-        (["predict", "{run}", "{film}", "--out", "{new}"], "networks of instance segmentation take pictures"),
+        (["predict", "{run}", "{film}", "--out", "{new}"], "networks of instance segmentation take images"),
         (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--set", "modle.backbone=x"], "did you mean model?"),
         (["train", "maskrcnn_r50_fpn_rca_coco", "--data", "{coco}", "--out", "{new}"], "did you mean maskrcnn_r50"),
         (["evaluate", "{run}", "--data", "{coco}", "--tta"], "--tta is not there for instance"),
@@ -223,7 +223,7 @@ def test_the_commands(coco, tmp_path, capsys):
         (["predict", "{run}", "{coco}/val2017", "--big", "--out", "{new}"], "--big is not there for instance"),
         (["predict", "camvid-light", "{coco}/val2017", "--score", "0.3", "--out", "{new}"], "--score is for instance"),
         (["convert", "{run}/last.safetensors", "{new}/x.safetensors"], "instance-segmentation experiment"),
-        (["data", "check", "{coco}", "--name", "coco-instances", "--picture", "{new}"], "--picture is not there for"),
+        (["data", "check", "{coco}", "--name", "coco-instances", "--image", "{new}"], "--image is not there for"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(coco, run, tmp_path, capsys, words, said):
@@ -251,7 +251,7 @@ def test_checking_the_data_lists_what_is_wrong(tmp_path, capsys):
     (root / "val2017" / "p2.png").unlink()
     assert main(["data", "check", str(root), "--name", "coco-instances", "--json", str(tmp_path / "found.json")]) == 2
     said = capsys.readouterr().out
-    assert "val: 4 pictures, 3 with something to learn from; 8 instances of 2 classes, 0 crowds" in said
+    assert "val: 4 images, 3 with something to learn from; 8 instances of 2 classes, 0 crowds" in said
     assert "val: 1 annotations with an empty mask: left out" in said and "errors: 4" in said
     problems = json.loads((tmp_path / "found.json").read_text())["problems"]
     for words in ("90: damaged run lengths", "91 covers no pixel", "p1.png: is 9 x 9", "p2.png: no such file"):
@@ -275,7 +275,7 @@ def test_the_two_tasks_do_not_take_each_other(run, tmp_path):
 def test_nothing_to_learn_from_is_said(tmp_path):
     tree = tree_of()
     tree["annotations"] = [annotation(1, 100, 3, [bar(5, 5, 20, 20)], [5, 5, 20, 20], iscrowd=1)]
-    with pytest.raises(CrissCrossError, match="no picture has an instance to learn from"):
+    with pytest.raises(CrissCrossError, match="no image has an instance to learn from"):
         train_instances(tiny(), open_coco_instances(write_coco(tmp_path / "coco", tree)), tmp_path / "run", CPU)
     assert not (tmp_path / "run").exists()
 
@@ -286,7 +286,7 @@ def test_a_missing_pycocotools_names_the_command(coco, tmp_path, monkeypatch):
         train_instances(tiny(), open_coco_instances(coco), tmp_path / "run", CPU)
 
 
-def test_a_picture_that_goes_bad_is_named_and_the_run_saved(tmp_path):
+def test_a_image_that_goes_bad_is_named_and_the_run_saved(tmp_path):
     root = write_coco(tmp_path / "coco")
 
     def break_it(step):

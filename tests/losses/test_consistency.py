@@ -28,7 +28,7 @@ def literally(embedding, labels, config=CONFIG):
             points.setdefault(int(labels[b, y, x]), []).append(embedding[b, :, y, x])
     means = {c: sum(values) / len(values) for c, values in points.items()}
     zero = embedding.sum() * 0
-    variance = distance = regularisation = zero
+    variance = distance = regularization = zero
     for c, values in points.items():
         inner = zero
         for value in values:
@@ -38,12 +38,12 @@ def literally(embedding, labels, config=CONFIG):
             elif d > config.delta_v:
                 inner = inner + (d - config.delta_v) ** 2
         variance = variance + inner / len(values) / len(points)
-        regularisation = regularisation + means[c].square().sum().sqrt() / len(points)
+        regularization = regularization + means[c].square().sum().sqrt() / len(points)
     for a, b in itertools.permutations(points, 2):
         d = (means[a] - means[b]).square().sum().sqrt()
         if d <= 2 * config.delta_d:
             distance = distance + (2 * config.delta_d - d) ** 2 / (len(points) * (len(points) - 1))
-    return variance, distance, regularisation
+    return variance, distance, regularization
 
 
 def drawn(seed=0, size=(2, 3, 4, 5), scale=0.8):
@@ -82,7 +82,7 @@ def test_the_pull_is_zero_then_quadratic_then_linear(d, pulled):
     embedding = torch.tensor([[[[1 - d, 1 + d]]]], dtype=torch.float64)
     parts = found(embedding, torch.zeros(1, 1, 2, dtype=torch.int64))
     assert parts.variance.item() == pytest.approx(pulled, abs=1e-12)
-    assert parts.distance.item() == 0 and parts.regularisation.item() == pytest.approx(1)
+    assert parts.distance.item() == 0 and parts.regularization.item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("d", "pushed"), [(0.0, 9.0), (1.0, 4.0), (3.0, 0.0), (4.0, 0.0)])
@@ -136,10 +136,10 @@ def test_the_training_loss_adds_the_weighted_parts_at_feature_size():
     labels = small.repeat_interleave(8, 1).repeat_interleave(8, 2)
     main = torch.zeros(2, CLASSES, 4, 5)
     losses = create_loss(config, IGNORE)(main, None, labels, embedding)
-    variance, distance, regularisation = (part.item() for part in literally(embedding, small))
+    variance, distance, regularization = (part.item() for part in literally(embedding, small))
     assert losses.parts["variance"].item() == pytest.approx(2 * variance)
     assert losses.parts["distance"].item() == pytest.approx(2 * distance)
-    assert losses.parts["regularisation"].item() == pytest.approx(2 * 0.001 * regularisation)
+    assert losses.parts["regularization"].item() == pytest.approx(2 * 0.001 * regularization)
     assert losses.total.item() == pytest.approx(sum(part.item() for part in losses.parts.values()), rel=1e-6)
     with pytest.raises(CrissCrossError, match=r"^loss\.terms: category_consistent needs an embedding, .*\(model\.he"):
         create_loss(config, IGNORE)(main, None, labels)
@@ -149,7 +149,7 @@ MODEL = {"model": {"backbone": "test_resnet", "channels": 16, "aux_channels": 8}
 
 
 def small(*words):
-    return Segmenter(override(from_dict(Experiment, MODEL), words), initialise=False)
+    return Segmenter(override(from_dict(Experiment, MODEL), words), initialize=False)
 
 
 @pytest.mark.parametrize("words", [[], ["model.recurrence=0", "model.baseline=true"]], ids=["R=2", "R=0"])
@@ -215,7 +215,7 @@ distributed.destroy_process_group()
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
     words = [TERMS, "loss.normaliser=valid"]
     embedding, small_labels = drawn(size=(4, 3, 4, 5))
-    # The pictures of the second process: mostly ignored, with a class that the first does not know.
+    # The images of the second process: mostly ignored, with a class that the first does not know.
     small_labels[2:, 1:] = IGNORE
     labels = small_labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
     main = torch.randn(4, CLASSES, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))

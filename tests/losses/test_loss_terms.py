@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from crisscross.config import Experiment, LossConfig, OhemConfig, override
 from crisscross.config.loss import TERMS
-from crisscross.losses import create_loss, cross_entropy, ohem, pictures
+from crisscross.losses import create_loss, cross_entropy, images, ohem
 from crisscross.losses import upsampling as places
 from crisscross.measurement.memory import peak_memory
 
@@ -72,9 +72,9 @@ def test_dice_by_hand():
     # Class 0: true at pixel 0; class 1: at pixels 1 and 2; class 2 is absent, pixel 3 ignored.
     first = 1 - 2 * 0.5 / (0.25 + 0.01 + 0.04 + 1)
     second = 1 - 2 * (0.8 + 0.2) / (0.0625 + 0.64 + 0.04 + 2)
-    assert pictures.dice(PROBABILITIES, LABELS, IGNORE).item() == pytest.approx((first + second) / 2, abs=1e-12)
+    assert images.dice(PROBABILITIES, LABELS, IGNORE).item() == pytest.approx((first + second) / 2, abs=1e-12)
     perfect = functional.one_hot(torch.tensor([[[0, 1, 1, 2]]])).permute(0, 3, 1, 2).double()
-    assert pictures.dice(perfect, LABELS, IGNORE).item() == pytest.approx(0, abs=1e-12)
+    assert images.dice(perfect, LABELS, IGNORE).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_lovasz_by_hand():
@@ -82,7 +82,7 @@ def test_lovasz_by_hand():
     first = 0.5
     # Class 1, errors 0.8 (true), 0.25 (not), 0.2 (true); losses 1 - 1/2, 1 - 1/3, 1 - 0/3.
     second = 0.8 * 1 / 2 + 0.25 * (2 / 3 - 1 / 2) + 0.2 * (1 - 2 / 3)
-    assert pictures.lovasz(PROBABILITIES, LABELS, IGNORE).item() == pytest.approx((first + second) / 2, abs=1e-12)
+    assert images.lovasz(PROBABILITIES, LABELS, IGNORE).item() == pytest.approx((first + second) / 2, abs=1e-12)
 
 
 def test_lovasz_of_hard_predictions_is_one_minus_iou():
@@ -90,11 +90,11 @@ def test_lovasz_of_hard_predictions_is_one_minus_iou():
     labels, found = (torch.randint(0, 3, (2, 6, 7), generator=generator) for _ in range(2))
     hard = functional.one_hot(found, 3).permute(0, 3, 1, 2).double()
     iou = [((labels == k) & (found == k)).sum() / ((labels == k) | (found == k)).sum() for k in range(3)]
-    assert pictures.lovasz(hard, labels, IGNORE).item() == pytest.approx(1 - sum(iou).item() / 3)
+    assert images.lovasz(hard, labels, IGNORE).item() == pytest.approx(1 - sum(iou).item() / 3)
 
 
 def edges(inside):
-    """Positions of `inside` with a neighbour in their 3 x 3 window that is not, set by set."""
+    """Positions of `inside` with a neighbor in their 3 x 3 window that is not, set by set."""
     height, width = inside.shape
     return {
         (y, x)
@@ -119,7 +119,7 @@ def test_the_boundary_loss_of_hard_predictions_is_one_minus_f1(shift):
         true_edge, found_edge = edges(truth == number), edges(found == number)
         precision, recall = near(found_edge, true_edge) / len(found_edge), near(true_edge, found_edge) / len(true_edge)
         wanted.append(1 - 2 * precision * recall / (precision + recall))
-    assert pictures.boundary(hard, truth[None], IGNORE).item() == pytest.approx(sum(wanted) / 2, abs=1e-6)
+    assert images.boundary(hard, truth[None], IGNORE).item() == pytest.approx(sum(wanted) / 2, abs=1e-6)
     assert (wanted[1] == 0) == (shift < 4)
 
 
@@ -127,7 +127,7 @@ def test_no_edge_is_seen_beside_ignored_pixels():
     truth = torch.zeros(1, 8, 8, dtype=torch.int64)
     truth[:, :, 4:] = IGNORE
     probabilities = torch.full((1, 2, 8, 8), 0.5)
-    assert pictures.boundary(probabilities, truth, IGNORE).item() == 0
+    assert images.boundary(probabilities, truth, IGNORE).item() == 0
 
 
 # --- hard examples ---
@@ -253,7 +253,7 @@ def plain_way(coarse, labels, align_corners, **options):
     ("coarse", "size", "align_corners"), [((16, 24), (128, 192), False), ((13, 21), (97, 161), True)]
 )
 @pytest.mark.parametrize("normaliser", ["all", "valid"])
-@pytest.mark.parametrize("together", [1, 2], ids=["bands", "pictures"])
+@pytest.mark.parametrize("together", [1, 2], ids=["bands", "images"])
 def test_the_published_loss_has_the_gradients_of_the_plain_way_bit_for_bit(
     layout, coarse, size, align_corners, normaliser, together, monkeypatch
 ):
@@ -277,7 +277,7 @@ def test_cross_entropy_from_coarse_logits_takes_less_than_half_of_the_memory(mon
     ours = peak_memory(lambda: torch.autograd.grad(loss(logits, None, labels).total, logits), torch.device("cpu"))
     plain = peak_memory(lambda: torch.autograd.grad(plain_way(logits, labels, False), logits), torch.device("cpu"))
     full = 19 * 256 * 256 * 4
-    # The plain way holds three times all full-size logits; ours once those of one picture, and a few bands.
+    # The plain way holds three times all full-size logits; ours once those of one image, and a few bands.
     assert plain.peak > 5.9 * full and full < ours.peak < 2.5 * full
 
 

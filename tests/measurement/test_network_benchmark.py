@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_data import CLASSES, draw_picture
+from small_data import CLASSES, draw_image
 
 import crisscross
 from crisscross.cli import main
@@ -16,7 +16,7 @@ from crisscross.measurement.network import Way, measure, ways
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-IMAGE = torch.from_numpy(draw_picture(3, 40, 56)).permute(2, 0, 1)
+IMAGE = torch.from_numpy(draw_image(3, 40, 56)).permute(2, 0, 1)
 KINDS = ["plain", "channels-last", "optimize", "attention eager", "attention composite"]
 
 

@@ -62,13 +62,13 @@ def test_every_published_key_has_one_place_in_our_network(depth, blocks, total):
     keys = published_keys(blocks)
     assert len(keys) == total
     tensors = {key: torch.empty(shape, device="meta") for key, shape in keys.items()}
-    assert mmseg.recognises(tensors)
+    assert mmseg.recognizes(tensors)
     converted, experiment = mmseg.convert(tensors)
     assert experiment.model == ModelConfig(backbone=f"resnet{depth}c")
     assert len(experiment.data.classes) == 19
     with torch.device("meta"):
         ours = Segmenter(experiment).state_dict()
-    assert not mmseg.recognises(ours)
+    assert not mmseg.recognizes(ours)
     # One to one: nothing missing, nothing left over, nothing in a place of another shape.
     assert {key: tuple(value.shape) for key, value in converted.items()} == {
         key: tuple(value.shape) for key, value in ours.items()
@@ -205,7 +205,7 @@ def reference():
         made = names["state_dict"]({key: tuple(shape) for key, shape in shapes.items()}, dict(statistics))
     with np.load(REFERENCE / "mmseg_r50_c19_cases.npz") as stored:
         cases = dict(stored)
-    return {key: torch.from_numpy(np.asarray(entry)) for key, entry in made.items()}, cases, names["picture"]
+    return {key: torch.from_numpy(np.asarray(entry)) for key, entry in made.items()}, cases, names["image"]
 
 
 def test_the_key_list_is_theirs(reference):
@@ -214,11 +214,11 @@ def test_the_key_list_is_theirs(reference):
 
 @torch.no_grad()
 def test_the_stored_outputs_are_reproduced(reference):
-    tensors, cases, picture = reference
+    tensors, cases, image = reference
     segmenter = crisscross.load(tensors)
     for height, width, seed in CASES:
         case = f"{height}x{width}x{seed}"
-        given = picture(height, width, seed)
+        given = image(height, width, seed)
         x = segmenter.preprocess(torch.from_numpy(given).permute(2, 0, 1))
         maps = segmenter.backbone(x)
         assert difference(segmenter.head(maps[-1]), cases[f"{case}/decode"]) < 1e-4

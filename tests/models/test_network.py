@@ -208,7 +208,7 @@ def test_auxiliary_logits_are_there_in_training_only():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 40), (33, 8), (65, 97)])
-def test_logits_have_the_size_of_the_picture_whatever_it_is(size):
+def test_logits_have_the_size_of_the_image_whatever_it_is(size):
     assert small().eval()(torch.randn(1, 3, *size)).main.shape == (1, 3, *size)
 
 
@@ -268,13 +268,13 @@ def test_frozen_modules_keep_weights_and_statistics_through_training(name):
     segmenter = small(frozen=frozen).train()
     before = {key: value.clone() for key, value in segmenter.state_dict().items()}
     learning = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[name]
-    optimiser = learning(segmenter.parameters(), lr=0.1, weight_decay=0.1)
+    optimizer = learning(segmenter.parameters(), lr=0.1, weight_decay=0.1)
     for _ in range(2):
         segmenter.eval().train()
         logits = segmenter(torch.randn(2, 3, 32, 32))
         (logits.main.square().mean() + logits.aux.square().mean()).backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
     after = segmenter.state_dict()
     kept = {key for key in before if key.startswith(tuple(f"backbone.net.{module}." for module in frozen))}
     assert len(kept) > 20

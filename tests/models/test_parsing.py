@@ -73,7 +73,7 @@ def segmenter(*changes: str) -> Segmenter:
     return opened(Segmenter(experiment(*changes))).eval()
 
 
-def picture(height: int, width: int, count: int = 1) -> Tensor:
+def image(height: int, width: int, count: int = 1) -> Tensor:
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(height + width))
 
 
@@ -157,7 +157,7 @@ def test_a_closed_gate_is_the_network_without_attention():
     attending, plain = segmenter(), segmenter("model.recurrence=0", "model.baseline=true")
     weights = {key: value for key, value in attending.state_dict().items() if "attend" not in key}
     plain.load_state_dict(weights)
-    x = picture(65, 49)
+    x = image(65, 49)
     with torch.no_grad():
         assert not torch.equal(attending(x).main, plain(x).main)
         attending.head.context.attend.attention.gamma.zero_()
@@ -179,16 +179,16 @@ def test_shapes_on_any_backbone_with_a_map_of_stride_4(backbone, stride, edge_ma
     size, fine = ((64, 48), (16, 12)) if stride == 32 else ((65, 49), (17, 13))
     changes = (f"model.backbone={backbone}", f"model.output_stride={stride}", f"model.edge={edge}")
     network = Segmenter(experiment(*changes)).train()
-    found = network(picture(*size, 2), coarse=True)
+    found = network(image(*size, 2), coarse=True)
     assert isinstance(found, Logits) and found.main.shape == (2, 20, *fine) and found.embedding is None
     if edge:
         assert len(network.head.edge.reduce) == edge_maps
         assert found.aux.shape == (2, 20, *fine) and found.edges.shape == (2, 2, *fine)
-        full = network(picture(*size, 2))
+        full = network(image(*size, 2))
         assert full.main.shape == full.aux.shape == (2, 20, *size) and full.edges.shape == (2, 2, *size)
     else:
         assert found.aux is None and found.edges is None
-    quiet = network.eval()(picture(*size, 2), coarse=True)
+    quiet = network.eval()(image(*size, 2), coarse=True)
     assert quiet.aux is None and quiet.edges is None
 
 
@@ -214,7 +214,7 @@ class FineNet(CoarseNet):
 
 def test_a_backbone_of_ones_own():
     network = Segmenter(experiment(f"model.backbone={__name__}:FineNet")).train()
-    assert network(picture(64, 48, 2), coarse=True).edges.shape == (2, 2, 16, 12)
+    assert network(image(64, 48, 2), coarse=True).edges.shape == (2, 2, 16, 12)
     with pytest.raises(
         CrissCrossError, match=r"needs a feature map of stride 4; .*CoarseNet has strides 8, 16: choose"
     ):
@@ -223,7 +223,7 @@ def test_a_backbone_of_ones_own():
 
 def test_without_edges_the_ordinary_auxiliary_head_serves():
     network = Segmenter(experiment("model.edge=false", "model.aux_channels=8")).train()
-    found = network(picture(64, 48, 2), coarse=True)
+    found = network(image(64, 48, 2), coarse=True)
     # On the last map but one, of stride 16.
     assert found.aux.shape == (2, 20, 4, 3) and found.edges is None
     with pytest.raises(CrissCrossError) as caught:
@@ -333,7 +333,7 @@ def test_the_edge_loss_by_hand():
 
 
 @pytest.mark.parametrize("label", [0, 255])
-def test_pictures_of_one_class_or_of_none_are_no_trouble(label):
+def test_images_of_one_class_or_of_none_are_no_trouble(label):
     labels = torch.full((1, 8, 8), label, dtype=torch.uint8)
     coarse = torch.zeros(1, 2, 2, 2, requires_grad=True)
     found = edge_loss(coarse, labels, 2, 255, False, 1.0)
@@ -346,7 +346,7 @@ def test_pictures_of_one_class_or_of_none_are_no_trouble(label):
 def test_the_whole_loss_is_the_sum_of_its_three_parts():
     network, labels = segmenter().train(), labels_of(2, 65, 49)
     config = replace(network.experiment.loss, edge_weight=0.5, aux_weight=0.25)
-    found = network(picture(65, 49, 2), coarse=True)
+    found = network(image(65, 49, 2), coarse=True)
     given = found.main, found.aux, labels, found.embedding, found.edges
     loss = create_loss(config, 255)(*given)
     assert list(loss.parts) == ["cross_entropy", "aux", "edge"]
@@ -393,8 +393,8 @@ def test_mirrored_passes_swap_left_and_right_in_ce2ps_logits():
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("change", ["inference.mode=whole", "inference.mode=slide"])
-def test_small_pictures_are_filled_up_as_in_training(change, mirror):
-    """Right and below, with the mean colour, of a mirrored picture too; windows one by one."""
+def test_small_images_are_filled_up_as_in_training(change, mirror):
+    """Right and below, with the mean color, of a mirrored image too; windows one by one."""
     windows = ("inference.window=[40, 96]", "inference.stride=[20, 96]")
     network = segmenter("inference.pad_to=[64, 80]", "inference.ratios=[1.0]", change, *windows)
     shown = np.random.default_rng(0).integers(0, 256, (60, 44, 3)).astype(np.uint8)
@@ -403,7 +403,7 @@ def test_small_pictures_are_filled_up_as_in_training(change, mirror):
     network.experiment = replace(network.experiment, inference=config)
 
     def coarse_of(x: Tensor) -> Tensor:
-        """For the literal passes, which know nothing of it: at picture size, so that they resize nothing more."""
+        """For the literal passes, which know nothing of it: at image size, so that they resize nothing more."""
         height, width = x.shape[-2:]
         full = torch.zeros(1, 3, 64, 80)
         full[..., :height, :width] = x
@@ -426,7 +426,7 @@ def test_a_checkpoint_keeps_head_and_weights(tmp_path):
     loaded = crisscross.load(tmp_path / "a.safetensors")
     assert loaded.experiment == network.experiment and isinstance(loaded.head, CE2PHead)
     with torch.no_grad():
-        assert torch.equal(loaded(picture(65, 49)).main, network(picture(65, 49)).main)
+        assert torch.equal(loaded(image(65, 49)).main, network(image(65, 49)).main)
     tensors, _, _ = native.read(tmp_path / "a.safetensors")
     fewer = override(network.experiment, ["data.classes=[a, b]", "data.palette=[]", "data.flip_pairs=[]"])
     with pytest.raises(CrissCrossError, match=r"the file has 20 classes, the configuration 2"):
@@ -443,7 +443,7 @@ def test_no_other_publisher_has_this_network(tmp_path):
 
 def test_a_rewritten_network_agrees():
     network = segmenter()
-    faster, x = optimize(network), picture(64, 48)
+    faster, x = optimize(network), image(64, 48)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in faster.head.modules())
     with torch.no_grad():
         torch.testing.assert_close(faster(x).main, network(x).main, rtol=1e-3, atol=1e-3)
@@ -451,7 +451,7 @@ def test_a_rewritten_network_agrees():
 
 @pytest.mark.parametrize("way", ["lean", "recompute"])
 def test_steps_in_less_memory_have_the_same_gradients(way):
-    x, labels = picture(65, 49, 2), labels_of(2, 65, 49)
+    x, labels = image(65, 49, 2), labels_of(2, 65, 49)
 
     def gradients(change: str) -> list[Tensor]:
         network = segmenter().train()
@@ -470,12 +470,12 @@ def test_steps_in_less_memory_have_the_same_gradients(way):
 
 def test_the_category_consistent_loss_finds_its_embedding():
     network = Segmenter(experiment("loss.terms=[{name: cross_entropy}, {name: category_consistent}]")).train()
-    found = network(picture(64, 48, 2), coarse=True)
+    found = network(image(64, 48, 2), coarse=True)
     assert found.embedding.shape == (2, 16, 4, 3)
     loss = create_loss(network.experiment.loss, 255)
     labels = labels_of(2, 64, 48)
     parts = loss(found.main, found.aux, labels, found.embedding, found.edges).parts
-    assert list(parts) == ["cross_entropy", "variance", "distance", "regularisation", "aux", "edge"]
+    assert list(parts) == ["cross_entropy", "variance", "distance", "regularization", "aux", "edge"]
 
 
 def test_the_tree_goes_round():
@@ -500,9 +500,9 @@ def test_each_recipe_by_hand(name):
     assert (found.model.head, found.model.output_stride) == (("ce2p", 16) if ce2p else ("ccnet", 8))
     assert (found.model.aux_channels, found.loss.aux_weight) == ((0, 1.0) if ce2p else (256, 0.4))
     if name != "lip-light":
-        # 150 epochs of 30,462 pictures.
+        # 150 epochs of 30,462 images.
         assert found.train.iterations == 285_600 and 0 <= 285_600 * 16 - 150 * 30_462 < 1600
         assert found.model.backbone == ("resnet101c" if name.endswith("r101") else "resnet50c")
     with torch.device("meta"):
-        network = Segmenter(crisscross.zoo.with_known_classes(found), initialise=False)
+        network = Segmenter(crisscross.zoo.with_known_classes(found), initialize=False)
     assert network.classes == CLASSES and network.experiment.data.flip_pairs == FLIP_PAIRS

@@ -104,7 +104,7 @@ def test_even_sizes_grow_by_one_when_pooling_rounds_up(ceil_pool, first, last):
         network = segmenter(backbone="resnet50c", ceil_pool=ceil_pool).eval()
         maps = network.backbone(torch.zeros(1, 3, 512, 1024))
         assert [tuple(maps[i].shape[-2:]) for i in (1, 4)] == [first, last]
-        # The strides are the nominal ones, odd sizes stay what they are, and logits have the picture's size.
+        # The strides are the nominal ones, odd sizes stay what they are, and logits have the image's size.
         assert network.backbone.strides == (2, 4, 8, 8, 8)
         assert network.backbone(torch.zeros(1, 3, 769, 769))[-1].shape[-2:] == (97, 97)
         assert network(torch.zeros(1, 3, 512, 1024)).main.shape == (1, 3, 512, 1024)

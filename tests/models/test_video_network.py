@@ -1,4 +1,4 @@
-"""The network for clips: with one frame the one for pictures, with more what a literal clip gives."""
+"""The network for clips: with one frame the one for images, with more what a literal clip gives."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_the_configuration_chooses_the_network():
     assert type(network(1)) is VideoSegmenter
 
 
-def test_one_frame_is_the_network_for_pictures_with_the_same_weights(tmp_path):
+def test_one_frame_is_the_network_for_images_with_the_same_weights(tmp_path):
     flat, clip = network(0), network(1)
     crisscross.save(flat, tmp_path / "flat.safetensors")
     assert start_from(clip, tmp_path / "flat.safetensors") == {"init": str(tmp_path / "flat.safetensors")}
@@ -67,7 +67,7 @@ def test_one_frame_is_the_network_for_pictures_with_the_same_weights(tmp_path):
 
 
 @pytest.mark.parametrize(("label", "places"), [("middle", [1]), ("last", [2]), ("every", [0, 1, 2])])
-def test_clips_are_attended_one_by_one_and_labelled_where_they_should(label, places):
+def test_clips_are_attended_one_by_one_and_labeled_where_they_should(label, places):
     """Literally: features, 3-D attention and classifier of one clip at a time."""
     segmenter = network(3, label)
     head, x = segmenter.head, torch.randn(6, 3, 48, 64)
@@ -86,7 +86,7 @@ def test_clips_are_attended_one_by_one_and_labelled_where_they_should(label, pla
         segmenter(torch.randn(4, 3, 48, 64))
 
 
-def test_neighbours_in_time_are_seen_and_other_clips_are_not():
+def test_neighbors_in_time_are_seen_and_other_clips_are_not():
     segmenter, x = network(3), torch.randn(6, 3, 48, 64)
     other = x.clone()
     other[0] += 1
@@ -110,7 +110,7 @@ def literal_labels(segmenter: VideoSegmenter, frames: list[torch.Tensor]) -> lis
 
 
 @pytest.mark.parametrize("label", ["middle", "last"])
-def test_a_stream_is_labelled_as_its_clips_are_and_each_frame_is_seen_once(label, monkeypatch):
+def test_a_stream_is_labeled_as_its_clips_are_and_each_frame_is_seen_once(label, monkeypatch):
     segmenter, frames, seen = network(3, label), drawn(6), []
     expected = literal_labels(segmenter, frames)
     forward = segmenter.backbone.forward
@@ -142,9 +142,9 @@ def test_windows_scales_and_mirror_images_work_on_clips():
     }
     segmenter, still = network(3, **changes), [drawn(1)[0]] * 4
     found = list(segmenter.label_frames(still, tta=True))
-    # A video that stands still is labelled like its picture, as a clip that stands still.
-    picture = still[0].permute(1, 2, 0).numpy()
-    expected = torch.from_numpy(segmenter.predict(picture, tta=True).labels)
+    # A video that stands still is labeled like its image, as a clip that stands still.
+    image = still[0].permute(1, 2, 0).numpy()
+    expected = torch.from_numpy(segmenter.predict(image, tta=True).labels)
     assert all((labels == expected).float().mean() > 0.999 for labels in found)
 
 
@@ -156,7 +156,7 @@ def test_a_stream_shorter_than_a_clip_or_of_two_sizes_is_refused():
         list(segmenter.label_frames([*drawn(2), *drawn(1, 32, 32)]))
 
 
-def test_the_loss_reads_every_labelled_frame():
+def test_the_loss_reads_every_labeled_frame():
     segmenter = network(3, "every").train()
     logits = segmenter(torch.randn(6, 3, 48, 64), coarse=True)
     assert logits.main.shape[0] == logits.aux.shape[0] == 6
@@ -225,7 +225,7 @@ def test_a_recipe_trains_evaluates_and_predicts_by_the_usual_commands(run, folde
     assert main(["evaluate", str(run), "--data", str(folder), "--split", "val", "--json", str(scores), "--cpu"]) == 0
     assert "temporal consistency" in capsys.readouterr().out
     found = json.loads(scores.read_text())
-    assert found["pictures"] == 4 and found["miou"] > 0.6
+    assert found["images"] == 4 and found["miou"] > 0.6
     assert 0.5 < found["temporal_consistency"]["pixels"] <= 1
     Image.fromarray(draw_frame(0)[0]).save(tmp_path / "still.png")
     assert main(["predict", str(run), str(tmp_path / "still.png"), "--out", str(tmp_path / "out"), "--cpu"]) == 0

@@ -1,4 +1,4 @@
-"""Every row of `BACKENDS` is honoured: by the operators and by the layers, alone, repeated, inserted and compiled."""
+"""Every row of `BACKENDS` is honored: by the operators and by the layers, alone, repeated, inserted and compiled."""
 
 import pytest
 import torch

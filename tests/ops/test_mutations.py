@@ -31,7 +31,7 @@ def broken(mutation):
             q, k = k, q
         if mutation == "no gradient through k":
             k = k.detach()
-        if mutation == "keys of the first picture":
+        if mutation == "keys of the first image":
             k = k[:1].expand_as(k)
         column = torch.einsum("bchw,bciw->bhwi", q, k)
         row = torch.einsum("bchw,bchj->bhwj", q, k)
@@ -76,7 +76,7 @@ MUTATIONS = [
     "column mask on rows",
     "scaled by 1/sqrt(d)",
     "q and k swapped",
-    "keys of the first picture",
+    "keys of the first image",
     "no gradient through k",
     "no gradient through the softmax",
 ]
@@ -226,8 +226,8 @@ BLOCK_FAULTS = [
         "grad_PC[part].t(), attended_PC[part]",
         "attended_PC[part].t(), grad_PC[part]",
     ),
-    ("the first picture is kept for all", "kept.attended[i]", "kept.attended[0]"),
-    ("only the last picture's weights count", "total.addmm_(a, b)", "total.copy_(a @ b)"),
+    ("the first image is kept for all", "kept.attended[i]", "kept.attended[0]"),
+    ("only the last image's weights count", "total.addmm_(a, b)", "total.copy_(a @ b)"),
 ]
 
 

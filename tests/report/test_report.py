@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from crisscross.errors import CrissCrossError
-from crisscross.report import BaselineRow, Curves, PictureRow, Report, render, write_report
+from crisscross.report import BaselineRow, Curves, ImageRow, Report, render, write_report
 from crisscross.report.charts import confusion_chart, curve_chart, percent, shares, smooth, ticks
 from crisscross.report.images import data_uri, error_map, shrink, wrong_pixels
 
@@ -41,7 +41,7 @@ class Structure(HTMLParser):
 
 
 def a_report(**changes) -> Report:
-    row = PictureRow(
+    row = ImageRow(
         "street <1>",
         np.full((4, 6, 3), 120, np.uint8),
         np.array([[0, 0, 1, 1, 255, 255]] * 4, np.uint8),
@@ -127,7 +127,7 @@ def test_ticks_of_a_constant_still_span():
     assert ticks(0, 0) == [0, 1] and ticks(5, 5) == [5, 10]
 
 
-def test_smooth_is_the_mean_of_the_neighbours():
+def test_smooth_is_the_mean_of_the_neighbors():
     assert smooth([1, 2, 6, 3, 3], share=0.4) == pytest.approx([1.5, 3, 11 / 3, 4, 3])
     assert smooth([1, 2, 6], share=0.05) == [1, 2, 6]
 
@@ -152,7 +152,7 @@ def test_the_best_of_every_column_is_marked():
     assert re.findall("<b>(.*?)</b>", page) == ["0.700", "0.750", "0.650"]
 
 
-def test_wrong_pixels_are_counted_among_the_labelled_ones():
+def test_wrong_pixels_are_counted_among_the_labeled_ones():
     truth, prediction = np.array([[0, 1, 255, 1]]), np.array([[0, 0, 1, 1]])
     wrong, share = wrong_pixels(truth, prediction, 2)
     assert wrong.tolist() == [[False, True, False, False]] and share == pytest.approx(1 / 3)
@@ -162,17 +162,17 @@ def test_wrong_pixels_are_counted_among_the_labelled_ones():
     assert "errors, 25.0 %" in Structure(render(a_report())).texts
 
 
-def test_label_colours_survive_the_data_uri():
+def test_label_colors_survive_the_data_uri():
     flat = np.random.default_rng(0).integers(0, 256, (24, 3), np.uint8)[np.arange(96).reshape(8, 12) % 24]
     kind, data = data_uri(flat, False).split(",")
     assert kind == "data:image/png;base64"
     assert (np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")) == flat).all()
 
 
-def test_large_pictures_shrink_and_labels_are_never_mixed():
+def test_large_images_shrink_and_labels_are_never_mixed():
     truth = np.repeat(np.array([[0, 7] * 50], np.uint8), 40, 0).repeat(2, 1)
-    row = shrink(PictureRow("wide", np.zeros((40, 200, 3), np.uint8), truth, truth), widest=100)
-    assert row.picture.shape == (20, 100, 3) and row.truth.tolist() == [[0, 7] * 50] * 20
+    row = shrink(ImageRow("wide", np.zeros((40, 200, 3), np.uint8), truth, truth), widest=100)
+    assert row.image.shape == (20, 100, 3) and row.truth.tolist() == [[0, 7] * 50] * 20
 
 
 def test_a_failed_report_leaves_the_old_one(tmp_path, monkeypatch):
@@ -205,8 +205,8 @@ def test_tables_that_do_not_fit_are_refused(changes, said):
         a_report(**changes)
 
 
-def test_curves_and_pictures_that_do_not_fit_are_refused():
+def test_curves_and_images_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"curves\.loss"):
         Curves([1, 2], [1.0])
     with pytest.raises(ValueError, match="differ in size"):
-        PictureRow("x", np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), int), np.zeros((2, 3), int))
+        ImageRow("x", np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), int), np.zeros((2, 3), int))

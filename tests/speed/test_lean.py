@@ -29,20 +29,20 @@ def network(kind: str) -> nn.Module:
     return ResNet(blocks[kind], **small, **options.get(kind, {}))
 
 
-def picture(size: int = 48) -> Tensor:
+def image(size: int = 48) -> Tensor:
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def trained(net: nn.Module, steps: int = 2) -> list[Tensor]:
     """Gradients of the last step, weights and statistics after all, and the outputs."""
-    found, optimiser = [], torch.optim.SGD(net.parameters(), 0.1, 0.9)
+    found, optimizer = [], torch.optim.SGD(net.parameters(), 0.1, 0.9)
     for step in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.manual_seed(step)
-        out = net(picture())
+        out = net(image())
         out.square().sum().backward()
-        optimiser.step()
+        optimizer.step()
         found.append(out.detach())
     return [*found, *(p.grad for p in net.parameters()), *(p.detach() for p in net.parameters()), *net.buffers()]
 
@@ -73,7 +73,7 @@ def test_under_autocast_the_same_bits() -> None:
     make_lean(lean)
     for net in (plain, lean):
         with torch.autocast("cpu", torch.bfloat16):
-            out = net(picture())
+            out = net(image())
         out.float().square().sum().backward()
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(plain.parameters(), lean.parameters(), strict=True))
 
@@ -91,7 +91,7 @@ def test_the_segmenter_and_its_frozen_norms() -> None:
         make_lean(lean)
         for net in (plain, lean):
             torch.manual_seed(5)
-            main, aux, *_ = net.train()(picture(48))
+            main, aux, *_ = net.train()(image(48))
             (main.square().sum() + aux.square().sum()).backward()
         pairs = zip(plain.named_parameters(), lean.named_parameters(), strict=True)
         assert all(a.grad is b.grad or torch.equal(a.grad, b.grad) for (_, a), (_, b) in pairs)
@@ -154,7 +154,7 @@ def test_gradcheck() -> None:
 def test_backward_can_run_twice() -> None:
     net = network("bottleneck")
     make_lean(net)
-    loss = net(picture()).square().sum()
+    loss = net(image()).square().sum()
     loss.backward(retain_graph=True)
     once = [p.grad.clone() for p in net.parameters()]
     loss.backward()
@@ -187,7 +187,7 @@ def test_only_training_is_touched() -> None:
     lean = deepcopy(net)
     make_lean(lean)
     with torch.no_grad():
-        assert torch.equal(net.eval()(picture()), lean.eval()(picture()))
+        assert torch.equal(net.eval()(image()), lean.eval()(image()))
     assert not rebuild.active()
 
 
@@ -199,9 +199,9 @@ def test_no_map_lives_on_after_its_step() -> None:
     before = len(rebuild._recipes)
     gc.disable()
     try:
-        net(picture()).sum().backward()
+        net(image()).sum().backward()
         assert len(rebuild._recipes) == before
-        net(picture())
+        net(image())
         assert len(rebuild._recipes) == before
     finally:
         gc.enable()
@@ -212,7 +212,7 @@ def test_a_copy_runs_its_own_weights() -> None:
     make_lean(lean)
     copy = deepcopy(lean)
     nn.init.zeros_(copy.layer1[0].conv1.weight)
-    copy(picture()).sum().backward()
+    copy(image()).sum().backward()
     assert copy.layer1[0].conv3.weight.grad is not None and lean.layer1[0].conv3.weight.grad is None
 
 

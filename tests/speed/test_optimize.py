@@ -258,8 +258,8 @@ def test_without_winograd(segmenter):
 
 
 def test_the_copy_predicts(segmenter):
-    picture = torch.randint(0, 256, (150, 170, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
-    labels = [network.predict(picture.numpy()).labels for network in (segmenter, crisscross.optimize(segmenter))]
+    image = torch.randint(0, 256, (150, 170, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    labels = [network.predict(image.numpy()).labels for network in (segmenter, crisscross.optimize(segmenter))]
     assert (labels[0] == labels[1]).mean() > 0.999
 
 
@@ -275,7 +275,7 @@ def test_rows_of_a_measurement(segmenter):
     for row in rows:
         assert row.seconds > 0
         assert row.error < 1e-3 and row.same_labels > 0.999
-        # At least the picture's 64 channels at stride 4.
+        # At least the image's 64 channels at stride 4.
         assert row.peak_bytes > 4 * 64 * 24 * 32
     assert rows[2].weight_bytes > rows[1].weight_bytes
 
@@ -304,7 +304,7 @@ def test_the_command_prints_what_was_measured(capsys):
     assert "--size: '64' is no size" in capsys.readouterr().err
 
 
-def test_an_optimised_network_is_not_saved(segmenter, tmp_path):
+def test_an_optimized_network_is_not_saved(segmenter, tmp_path):
     with pytest.raises(CrissCrossError, match=r"x\.safetensors: a network made by crisscross.optimize"):
         crisscross.save(crisscross.optimize(segmenter), tmp_path / "x.safetensors")
     assert not list(tmp_path.iterdir())

@@ -95,7 +95,7 @@ def test_a_broken_transform_shows(always, matrix):
         assert relative(layer(x), expected) > 10 * ROUNDING
 
 
-def test_every_picture_of_a_batch_is_its_own(always):
+def test_every_image_of_a_batch_is_its_own(always):
     layer = WinogradConv2d(nn.Conv2d(8, 8, 3, padding=2, dilation=2))
     x = torch.randn(3, 8, 21, 10)
     with torch.no_grad():
@@ -117,16 +117,16 @@ def test_results_of_two_calls_share_no_memory(always):
 
 def test_threads_do_not_share_their_memory(always):
     layer = WinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))
-    pictures = [torch.randn(1, 16, 40, 40) for _ in range(4)]
+    images = [torch.randn(1, 16, 40, 40) for _ in range(4)]
     with torch.no_grad():
-        expected = [layer(x) for x in pictures]
-    found: list[list[torch.Tensor]] = [[] for _ in pictures]
+        expected = [layer(x) for x in images]
+    found: list[list[torch.Tensor]] = [[] for _ in images]
 
     def work(index):
         with torch.no_grad():
-            found[index] = [layer(pictures[index]) for _ in range(20)]
+            found[index] = [layer(images[index]) for _ in range(20)]
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(pictures))]
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(images))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -166,7 +166,7 @@ def test_the_plain_way_where_the_fast_one_does_not_fit(fast_calls, case):
     conv = nn.Conv2d(128, 128, 3, padding=1).requires_grad_(False)
     layer, x = WinogradConv2d(conv), torch.randn(1, 128, 32, 32)
     layer(x)
-    assert len(fast_calls) == 1, "the fast way fits this picture"
+    assert len(fast_calls) == 1, "the fast way fits this image"
     if case == "double":
         assert torch.equal(layer.double()(x.double()), conv.double()(x.double()))
     elif case == "gradient":

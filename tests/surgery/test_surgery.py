@@ -154,8 +154,8 @@ def test_timm_vit_with_a_class_token(size):
     def parts(network, x, attend):
         x = network.norm_pre(network._pos_embed(network.patch_embed(x)))
         x = network.blocks[0](x)
-        picture = torch.stack([x[:, 1 + h * width : 1 + (h + 1) * width] for h in range(height)], 1)
-        attended = attend(picture.permute(0, 3, 1, 2))
+        image = torch.stack([x[:, 1 + h * width : 1 + (h + 1) * width] for h in range(height)], 1)
+        attended = attend(image.permute(0, 3, 1, 2))
         x = torch.cat([x[:, :1], *(attended[:, :, h].transpose(1, 2) for h in range(height))], 1)
         return network.forward_head(network.norm(network.blocks[1](x)))
 

@@ -150,7 +150,7 @@ def test_features_that_do_not_fit():
 
 
 class Transformer(nn.Module):
-    """Gives its features with channels last, or as tokens, to be told from a picture in the usual layout."""
+    """Gives its features with channels last, or as tokens, to be told from an image in the usual layout."""
 
     def __init__(self, tokens):
         super().__init__()

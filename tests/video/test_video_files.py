@@ -69,7 +69,7 @@ def test_frames_go_into_a_file_and_come_back_at_their_times(tmp_path, suffix):
     assert [frame.pts * reader.time_base for frame in frames] == [Fraction(time, 1000) for time in STUTTER]
     assert not reader.problems
     for index, frame in enumerate(frames):
-        assert np.abs(frame.picture - draw_frame(index)[0].astype(int)).mean() < 3
+        assert np.abs(frame.image - draw_frame(index)[0].astype(int)).mean() < 3
 
 
 def test_a_time_base_of_film_is_kept_to_the_fraction(tmp_path):
@@ -79,7 +79,7 @@ def test_a_time_base_of_film_is_kept_to_the_fraction(tmp_path):
 
 @pytest.mark.parametrize("frames", [0, 3])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
-def test_a_labelled_film_has_as_many_frames_at_the_same_times(tmp_path, suffix, frames):
+def test_a_labeled_film_has_as_many_frames_at_the_same_times(tmp_path, suffix, frames):
     source, out, told = film(tmp_path / "film.mp4", STUTTER), tmp_path / f"out{suffix}", []
     result = predict_video(
         tiny(frames), source, out, done=lambda found, expected: told.append((found.frames, expected))
@@ -92,32 +92,32 @@ def test_a_labelled_film_has_as_many_frames_at_the_same_times(tmp_path, suffix, 
 def test_what_is_drawn_is_the_overlay_of_the_labels_of_that_very_frame(tmp_path, network):
     source = film(tmp_path / "film.mp4", STUTTER)
     predict_video(network, source, tmp_path / "out.mp4")
-    shown = [frame.picture for frame in read(source)[0]]
+    shown = [frame.image for frame in read(source)[0]]
     errors = np.empty((8, 8))
     for row, drawn in enumerate(read(tmp_path / "out.mp4")[0]):
-        for column, picture in enumerate(shown):
-            expected = overlay(picture, network.predict(picture).labels, network.palette)
-            errors[row, column] = np.abs(drawn.picture - expected.astype(int)).mean()
+        for column, image in enumerate(shown):
+            expected = overlay(image, network.predict(image).labels, network.palette)
+            errors[row, column] = np.abs(drawn.image - expected.astype(int)).mean()
     assert errors.diagonal().max() < 6 and (errors.argmin(1) == range(8)).all()
 
 
 def test_labels_alone(tmp_path, network):
     source = film(tmp_path / "film.mp4", STUTTER)
-    predict_video(network, source, tmp_path / "out.mp4", view="colour")
-    colours = np.array(network.palette)
-    picture = read(tmp_path / "out.mp4")[0][0].picture
-    distance = np.abs(picture[..., None, :] - colours.astype(int)).max(-1).min(-1)
+    predict_video(network, source, tmp_path / "out.mp4", view="color")
+    colors = np.array(network.palette)
+    image = read(tmp_path / "out.mp4")[0][0].image
+    distance = np.abs(image[..., None, :] - colors.astype(int)).max(-1).min(-1)
     assert (distance < 30).mean() > 0.8
 
 
 def test_odd_sides_stay_odd(tmp_path, network):
     predict_video(network, film(tmp_path / "film.mp4", STUTTER[:3], size=(47, 63)), tmp_path / "out.mp4")
-    assert read(tmp_path / "out.mp4")[0][0].picture.shape == (47, 63, 3)
+    assert read(tmp_path / "out.mp4")[0][0].image.shape == (47, 63, 3)
 
 
 @pytest.mark.parametrize("degrees", [90, 180, -90])
 def test_a_film_that_is_stored_lying_is_turned_upright(tmp_path, degrees):
-    """As telephones do. The file's own matrix says where the picture's right hand goes."""
+    """As telephones do. The file's own matrix says where the image's right hand goes."""
     path = tmp_path / "turned.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "10"})
@@ -131,8 +131,8 @@ def test_a_film_that_is_stored_lying_is_turned_upright(tmp_path, degrees):
     right, down = (struct.unpack(">2i", head[place + at : place + at + 2 * 4]) for at in (0, 12))
     expected = {(1, 0): 0, (0, -1): 1, (-1, 0): 2, (0, 1): 3}[right[0] >> 16, right[1] >> 16]
     assert (down[0] >> 16, down[1] >> 16) == (-(right[1] >> 16), right[0] >> 16)
-    picture = read(path)[0][0].picture
-    assert np.abs(picture - np.rot90(draw_frame(0)[0], expected).astype(int)).mean() < 3
+    image = read(path)[0][0].image
+    assert np.abs(image - np.rot90(draw_frame(0)[0], expected).astype(int)).mean() < 3
 
 
 def damaged(path: Path, number: int) -> Path:
@@ -188,7 +188,7 @@ def test_files_that_are_no_films_end_as_one_line(tmp_path, weights, capsys):
         "avi, mpeg, mpegvideo, mpegts, asf, flv, ogg"
     )
     for name, message in {
-        "sound.mp4": "no pictures in motion in it (it holds: audio)",
+        "sound.mp4": "no images in motion in it (it holds: audio)",
         "text.mp4": unreadable,
         "empty.mp4": "empty file (0 bytes)",
         "cut.mp4": unreadable,
@@ -228,7 +228,7 @@ def test_places_that_cannot_be_written(tmp_path, weights, capsys):
         (str(tmp_path / "film.mkv"), "--out", f"{tmp_path}/out"): "would both be written as",
         (str(tmp_path / "film.mkv"), "--out", f"{tmp_path}/out.mp4"): "is one video file, but there are 2 inputs",
         ("--out", f"{tmp_path}/taken/out.mp4"): "taken/out.mp4: cannot be written",
-        ("--out", f"{tmp_path}/out.mp4", "--big"): "--big is for pictures",
+        ("--out", f"{tmp_path}/out.mp4", "--big"): "--big is for images",
     }.items():
         assert main(["predict", str(weights), str(source), *words, "--cpu"]) == 2
         said = capsys.readouterr().err
@@ -269,13 +269,13 @@ def test_no_more_frames_are_held_than_the_clip_needs(tmp_path, frames, most):
     """However long the film: frames are asked for when the next label needs them."""
     asked = 0
 
-    def pictures():
+    def images():
         nonlocal asked
         for index in range(12):
             asked += 1
             yield draw_frame(index)[0]
 
-    for done, _ in enumerate(label_frames(tiny(frames), pictures()), 1):
+    for done, _ in enumerate(label_frames(tiny(frames), images()), 1):
         assert asked - done < most
     assert done == 12
 

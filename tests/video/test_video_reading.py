@@ -179,9 +179,9 @@ def test_frames_are_shown_as_the_display_matrix_says(quarters, tmp_path, name):
     if not any((a, b, c, d)):
         a, d = 1, 1
     for (x, y), color in CORNERS.items():
-        assert np.abs(at_corner(frame.picture, a * x + c * y, b * x + d * y) - color).max() < 25, (x, y)
+        assert np.abs(at_corner(frame.image, a * x + c * y, b * x + d * y) - color).max() < 25, (x, y)
     lying = bool(b)
-    assert frame.picture.shape == ((WIDTH, HEIGHT, 3) if lying else (HEIGHT, WIDTH, 3))
+    assert frame.image.shape == ((WIDTH, HEIGHT, 3) if lying else (HEIGHT, WIDTH, 3))
     assert frame.aspect == (Fraction(1, 2) if lying else 2)
 
 
@@ -214,7 +214,7 @@ BT601, BT709, BT2020 = (254, 0, 0), (255, 24, 0), (255, 10, 0)
 )
 def test_colors_follow_the_matrix_that_is_told_or_else_the_number_of_lines(tmp_path, height, space, color):
     (frame,) = read(stored(tmp_path / "film.mkv", height, space))[0]
-    assert np.abs(frame.picture[height // 2, 8].astype(int) - color).max() <= 2
+    assert np.abs(frame.image[height // 2, 8].astype(int) - color).max() <= 2
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])

@@ -1,7 +1,7 @@
 """Each published row as one uses it: built, filled with a checkpoint in the published layout, trained, evaluated, used.
 
 Checkpoints are made by formula in MMSegmentation's names and shapes; data sets are drawn in their own layouts. The
-default run takes one row of each family at a small size; `-m slow` takes all sixteen, on a real picture at the
+default run takes one row of each family at a small size; `-m slow` takes all sixteen, on a real image at the
 published scale.
 """
 
@@ -21,7 +21,7 @@ from crisscross import zoo
 from crisscross.checkpoints.publishers import mmseg
 from crisscross.cli import main
 from crisscross.config import to_yaml
-from crisscross.data.files.reading import read_picture
+from crisscross.data.files.reading import read_image
 from crisscross.models import Segmenter
 
 CLASSES = {"cityscapes": 19, "ade20k": 150, "voc2012aug": 21}
@@ -50,7 +50,7 @@ def test_the_published_state_dict_fits_one_to_one(name):
     tensors = {key: torch.empty(shape, device="meta") for key, shape in keys.items()}
     renamed = mmseg.convert(tensors)[0]
     with torch.device("meta"):
-        network = Segmenter(zoo.with_known_classes(zoo.recipe(name)), initialise=False).state_dict()
+        network = Segmenter(zoo.with_known_classes(zoo.recipe(name)), initialize=False).state_dict()
     assert {key: entry.shape for key, entry in renamed.items()} == {key: entry.shape for key, entry in network.items()}
     assert len(network) == {50: 365, 101: 671}[row.depth]
 
@@ -70,7 +70,7 @@ def checkpoint(tmp_path):
 
 
 def small_recipe(name, tmp_path):
-    """The published recipe with small pictures, small heads and ten iterations, as a file."""
+    """The published recipe with small images, small heads and ten iterations, as a file."""
     experiment, row = zoo.recipe(name), zoo.PUBLISHED[name]
     scale = tuple(map(int, SMALL[row.data].strip("[]").split(",")))
     experiment = replace(
@@ -119,7 +119,7 @@ def test_evaluate_by_name_with_a_file_at_hand(tmp_path, checkpoint, capsys, monk
     words = ["evaluate", zoo.PUBLISHED[name].older_name, "--data", str(data), "--workers", "0", "--cpu"]
     assert main([*words, "--weights", str(checkpoint(name))]) == 0
     shown = capsys.readouterr().out
-    assert "aeroplane" in shown and "(val: 1 pictures" in shown
+    assert "aeroplane" in shown and "(val: 1 images" in shown
     assert main([*words, "--offline"]) == 2
     assert "downloads are off" in capsys.readouterr().err
 
@@ -135,14 +135,14 @@ def test_a_checkpoint_of_another_data_set_is_refused_in_one_line(checkpoint, cap
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(zoo.PUBLISHED))
-def test_a_real_picture_at_the_published_scale(name, checkpoint):
-    picture = REAL[zoo.PUBLISHED[name].data]
-    if not picture.is_file():
-        pytest.skip("no real pictures beside this checkout (../shared/data)")
+def test_a_real_image_at_the_published_scale(name, checkpoint):
+    image = REAL[zoo.PUBLISHED[name].data]
+    if not image.is_file():
+        pytest.skip("no real images beside this checkout (../shared/data)")
     segmenter = crisscross.load(name, weights=checkpoint(name))
     assert segmenter.experiment == zoo.with_known_classes(zoo.recipe(name))
-    given = read_picture(picture)
+    given = read_image(image)
     labels = segmenter.predict(given).labels
     assert labels.shape == given.shape[:2] and labels.max() < len(segmenter.classes)
-    # Weights by formula know nothing, but they do tell one part of a picture from another.
+    # Weights by formula know nothing, but they do tell one part of an image from another.
     assert len(np.unique(labels)) > 1

@@ -45,13 +45,13 @@ def test_the_gate_of_the_attention_is_open(segmenter):
     assert abs(segmenter.head.attend.attention.gamma.item()) > 0.01
 
 
-def test_drawn_streets_are_recognised(segmenter):
+def test_drawn_streets_are_recognized(segmenter):
     """Far from what it was trained on, and truth is known to the pixel."""
     names = [CAMVID_NAME.get(name, name) for name in scenes.CLASSES]
     hits, pixels = np.zeros(len(names)), np.zeros(len(names))
     for seed in range(3):
-        picture, truth = scenes.draw_scene(1000 + seed, 256, 512)
-        labels = segmenter.predict(picture).labels
+        image, truth = scenes.draw_scene(1000 + seed, 256, 512)
+        labels = segmenter.predict(image).labels
         assert labels.shape == truth.shape
         for index, name in enumerate(names):
             here = truth == index

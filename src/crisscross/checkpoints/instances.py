@@ -92,7 +92,7 @@ def _by_recipe(name: str, weights: str | os.PathLike[str] | None, offline: bool)
         CrissCrossWarning,
         2,
     )
-    return InstanceSegmenter(replace(experiment, model=model, data=data), initialise=True)
+    return InstanceSegmenter(replace(experiment, model=model, data=data), initialize=True)
 
 
 def read_mask_rcnn(path: Path) -> dict[str, Tensor]:

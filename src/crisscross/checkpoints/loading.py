@@ -120,7 +120,7 @@ def _is_inside(file: Path, folder: Path) -> bool:
 
 
 def build(source: str | Experiment, **overrides: Any) -> Segmenter:
-    """A freshly initialised network from a zoo name or an experiment, in training mode; overrides as in `load`.
+    """A freshly initialized network from a zoo name or an experiment, in training mode; overrides as in `load`.
 
     Raises:
         CrissCrossError: no such recipe, or a configuration that cannot be built.
@@ -217,9 +217,9 @@ def network_for(loaded: Loaded, experiment: Experiment) -> Segmenter:
     # Code of the user's own need not know a device without memory.
     if ":" not in experiment.model.backbone:
         with torch.device("meta"):
-            native.fitting(create_segmenter(experiment, initialise=False).state_dict(), loaded.tensors, loaded.name)
+            native.fitting(create_segmenter(experiment, initialize=False).state_dict(), loaded.tensors, loaded.name)
     native.check_finite(loaded.tensors, loaded.name)
-    segmenter = create_segmenter(experiment, initialise=False)
+    segmenter = create_segmenter(experiment, initialize=False)
     native.fill(segmenter, loaded.tensors, loaded.name)
     return segmenter
 
@@ -255,7 +255,7 @@ def with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Expe
             raise CrissCrossError(_unknown_override(name, keys))
         changes[matches[0] if matches else name] = value
     if "data.classes" in changes and "data.palette" not in changes:
-        changes["data.palette"] = [list(colour) for colour in default_palette(len(changes["data.classes"]))]
+        changes["data.palette"] = [list(color) for color in default_palette(len(changes["data.classes"]))]
     if changes.get("model.recurrence") == 0:
         # Asking for no attention in code is explicit enough.
         changes["model.baseline"] = True

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Network = TypeVar("Network", bound=nn.Module)
 
 FORMAT = "crisscross-1"
-# Tensors under this prefix belong to the optimiser, in a file that training can resume from.
-OPTIMISER = "optimiser/"
+# Tensors under this prefix belong to the optimizer, in a file that training can resume from.
+OPTIMISER = "optimizer/"
 # Read by a loss and by nothing else: files without it serve networks with it, and the other way round.
 EMBEDDING = "head.embed."
 # Of a run folder, from the ones that are wanted first.
@@ -72,7 +72,7 @@ def save(
         path: the file to write.
         dtype: store floating-point tensors in this type (e.g. torch.float16); none keeps theirs.
         facts: JSON values to keep beside the experiment (scores, iteration, ...).
-        extra: more tensors, e.g. optimiser state.
+        extra: more tensors, e.g. optimizer state.
 
     Raises:
         CrissCrossError: the file cannot be written, or the network is a copy made by `crisscross.optimize`.

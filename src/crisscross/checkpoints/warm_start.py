@@ -14,7 +14,7 @@ from crisscross.models import Segmenter
 def start_from(segmenter: Segmenter, source: str | os.PathLike[str]) -> dict[str, Any]:
     """Fill a network with the weights of a trained one, before it is trained on.
 
-    A network for clips takes those of one for pictures, whose 1 x 1 projections become 1 x 1 x 1 ones. All else must
+    A network for clips takes those of one for images, whose 1 x 1 projections become 1 x 1 x 1 ones. All else must
     fit.
 
     Args:

@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "train a recipe on your data",
     "report": "compare runs in one table and one plot",
     "evaluate": "score a network on a split",
-    "predict": "label your pictures and videos",
+    "predict": "label your images and videos",
     "data": "list, prepare or check a data set",
     "convert": "read and write other publishers' weights",
     "benchmark": "time and memory of a network on this machine",

@@ -108,7 +108,7 @@ def _print_summary(converted: "Converted", out: Path) -> None:
     stored = segmenter.state_dict().values()
     classes = segmenter.classes
     shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
-    say(f"recognised: CCNet of {publisher}, {model.backbone} at output stride {model.output_stride}")
+    say(f"recognized: CCNet of {publisher}, {model.backbone} at output stride {model.output_stride}")
     say(f"tensors: {len(stored)}, parameters: {sum(p.numel() for p in segmenter.parameters()):,}")
     say(f"classes: {len(classes)} ({shown})")
     say(f"recurrence: {model.recurrence}, align_corners: {str(model.align_corners).lower()}")

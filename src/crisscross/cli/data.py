@@ -54,32 +54,32 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     check = actions.add_parser(
         "check",
         help="read every file, list what is wrong",
-        description="Read every picture and mask of a data set, list what is wrong and count the pixels of each class.",
+        description="Read every image and mask of a data set, list what is wrong and count the pixels of each class.",
         epilog="Exit code 0: no errors (there may be warnings); 2: errors.",
     )
     check.add_argument("root", metavar="DIR", help="the data set's folder")
     check.add_argument(
         "--name",
         default="auto",
-        help="auto (recognise the layout, default), one that `crisscross data list` shows, folder, coco-instances, or "
+        help="auto (recognize the layout, default), one that `crisscross data list` shows, folder, coco-instances, or "
         "package.module:function",
     )
-    check.add_argument("--picture", type=Path, metavar="FILE.png", help="also draw the share of each class")
+    check.add_argument("--image", type=Path, metavar="FILE.png", help="also draw the share of each class")
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
     add_force(check)
     check.set_defaults(run=run)
 
 
 def run_list(arguments: argparse.Namespace) -> int:
-    """Print names, numbers of classes, published numbers of pictures, and whether a preparation is needed."""
+    """Print names, numbers of classes, published numbers of images, and whether a preparation is needed."""
     from crisscross.data.sets.published_sizes import KNOWN
 
-    rows = [["name", "classes", "pictures", "crisscross data prepare"]]
+    rows = [["name", "classes", "images", "crisscross data prepare"]]
     for name, known in KNOWN.items():
-        splits = ", ".join(f"{split} {pictures:,}" for split, pictures in known.splits.items())
+        splits = ", ".join(f"{split} {images:,}" for split, images in known.splits.items())
         rows.append([name, str(known.classes), splits, known.prepare or "not needed"])
     print_table(rows)
-    say("", "Your own pictures: folder (docs/data.md). Where to get these, and their layouts: docs/datasets.md.")
+    say("", "Your own images: folder (docs/data.md). Where to get these, and their layouts: docs/datasets.md.")
     return 0
 
 
@@ -112,18 +112,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name == "coco-instances":
         return instances.check(arguments)
     from crisscross.data import open_dataset
-    from crisscross.data.check.checks import check, write_share_picture
+    from crisscross.data.check.checks import check, write_share_image
     from crisscross.files import claim, write_text
     from crisscross.progress import Progress
 
     dataset = open_dataset(arguments.name, arguments.root)
-    files = [file for pairs in dataset.splits.values() for pair in pairs for file in (pair.picture, pair.mask)]
-    claim(filter(None, (arguments.picture, arguments.json)), files, arguments.force)
+    files = [file for pairs in dataset.splits.values() for pair in pairs for file in (pair.image, pair.mask)]
+    claim(filter(None, (arguments.image, arguments.json)), files, arguments.force)
     with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
         report = check(dataset, lambda done, total: progress.update(done))
-    if arguments.picture and any(int(counts.sum()) for counts in report.pixels.values()):
-        write_share_picture(report, dataset, arguments.picture)
-        say(f"class shares drawn: {arguments.picture}")
+    if arguments.image and any(int(counts.sum()) for counts in report.pixels.values()):
+        write_share_image(report, dataset, arguments.image)
+        say(f"class shares drawn: {arguments.image}")
     print_report(report, dataset)
     if arguments.json:
         facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()
@@ -139,8 +139,8 @@ def print_report(report: "CheckReport", dataset: "DataSet") -> None:
         say(dataset.note)
     sizes = [f"{width} x {height} ({count})" for (width, height), count in report.sizes.items()]
     more = f" and {len(sizes) - SHOWN_SIZES} more" if len(sizes) > SHOWN_SIZES else ""
-    say(f"picture sizes (pictures): {', '.join(sizes[:SHOWN_SIZES]) or 'none readable'}{more}", "")
-    print_table([["share of labelled pixels", *report.pairs], *_share_rows(report, dataset)])
+    say(f"image sizes (images): {', '.join(sizes[:SHOWN_SIZES]) or 'none readable'}{more}", "")
+    print_table([["share of labeled pixels", *report.pairs], *_share_rows(report, dataset)])
     say()
     for problem in report.problems[:SHOWN_PROBLEMS]:
         say(problem)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from crisscross.data import DataSet
     from crisscross.engine.semantic.evaluate import Evaluation
     from crisscross.models import Segmenter
-    from crisscross.report import PictureRow, Report
+    from crisscross.report import ImageRow, Report
 
 SCENES = {"train": 480, "val": 24, "test": 60}
 HEIGHT, WIDTH = 128, 256
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     write_report(out / "report.html", report)
     for name, (_, result, seconds) in runs.items():
         miou = _score(result.scores.miou)
-        say(f"{name}: held-out mIoU {miou} on {result.pictures} scenes, trained in {seconds:.0f} s")
+        say(f"{name}: held-out mIoU {miou} on {result.images} scenes, trained in {seconds:.0f} s")
     say(f"report: {out / 'report.html'}  predictions: {out / 'predictions'}  ({time.monotonic() - began:.0f} s in all)")
     return 0
 
@@ -88,7 +88,7 @@ def _train_and_score(
     segmenter = load(folder / LAST, trust=folder)
     result = evaluate(segmenter, dataset, "test")
     if name == "demo":
-        predict_files(segmenter, [pair.picture for pair in dataset.split("test")[:SHOWN]], out / "predictions")
+        predict_files(segmenter, [pair.image for pair in dataset.split("test")[:SHOWN]], out / "predictions")
     return segmenter, result, outcome.seconds
 
 
@@ -110,7 +110,7 @@ def _report(
         title="CCNet on scenes drawn by formula",
         summary=(
             f"A small CCNet ({model.backbone}, R = {model.recurrence}) trained from scratch on "
-            f"{SCENES['train']} scenes in {seconds:.0f} s and scored on {result.pictures} others."
+            f"{SCENES['train']} scenes in {seconds:.0f} s and scored on {result.images} others."
         ),
         headline=[
             ("held-out mIoU", _score(scores.miou)),
@@ -136,14 +136,14 @@ def _score(value: float | None) -> str:
     return "absent" if value is None else f"{value:.3f}"
 
 
-def _rows(segmenter: "Segmenter", dataset: "DataSet") -> list["PictureRow"]:
+def _rows(segmenter: "Segmenter", dataset: "DataSet") -> list["ImageRow"]:
     from crisscross.data.files.reading import read_pair
-    from crisscross.report import PictureRow
+    from crisscross.report import ImageRow
 
     rows = []
     for pair in dataset.split("test")[:SHOWN]:
-        picture, mask = read_pair(pair, dataset)
-        rows.append(PictureRow(pair.name, picture, mask, segmenter.predict(picture).labels))
+        image, mask = read_pair(pair, dataset)
+        rows.append(ImageRow(pair.name, image, mask, segmenter.predict(image).labels))
     return rows
 
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--save-predictions", type=Path, metavar="DIR", help="also write every prediction, as its benchmark wants it"
     )
     parser.add_argument(
-        "--workers", type=workers, default=2, metavar="N", help="processes that read pictures (default 2)"
+        "--workers", type=workers, default=2, metavar="N", help="processes that read images (default 2)"
     )
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")
@@ -98,7 +98,7 @@ def _saver(dataset: "DataSet", split: str, arguments: argparse.Namespace) -> "Sa
     folder: Path | None = arguments.save_predictions
     pairs = dataset.split(split)
     targets = [] if folder is None else [prediction_path(dataset, pair, folder) for pair in pairs]
-    files = [file for pair in pairs for file in (pair.picture, pair.mask)]
+    files = [file for pair in pairs for file in (pair.image, pair.mask)]
     claim([*targets, *filter(None, [arguments.json])], [*network_files(arguments), *files], arguments.force)
     if folder is None:
         return None
@@ -110,7 +110,7 @@ def facts(result: "Evaluation", classes: tuple[str, ...]) -> dict[str, object]:
     scores = result.scores
     return {
         "split": result.split,
-        "pictures": result.pictures,
+        "images": result.images,
         "miou": scores.miou,
         "pixel_accuracy": scores.pixel_accuracy,
         "mean_accuracy": scores.mean_accuracy,
@@ -157,14 +157,14 @@ def print_evaluation(result: "Evaluation", classes: tuple[str, ...]) -> None:
     scores = result.scores
     shown = {"mIoU": scores.miou, "pixel accuracy": scores.pixel_accuracy, "mean accuracy": scores.mean_accuracy}
     text = "  ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in shown.items())
-    say(f"{text}  ({result.split}: {result.pictures} pictures, {result.seconds:.1f} s)")
+    say(f"{text}  ({result.split}: {result.images} images, {result.seconds:.1f} s)")
     if result.consistency:
         pixels, mean, _ = result.consistency
         say(f"temporal consistency {pixels:.4f}  mean over classes {mean:.4f}  (docs/video.md)")
     say()
     print_table(published_row(result))
     say(
-        "mIoU in percent; memory: the most at one moment, in one process; fps: pictures / seconds of preprocessing, "
+        "mIoU in percent; memory: the most at one moment, in one process; fps: images / seconds of preprocessing, "
         "network and labels,",
-        "one picture at a time, without reading files and counting",
+        "one image at a time, without reading files and counting",
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NOT_IN_TRAIN = ("cache", "recompute", "compile", "shard")
 NOT_IN_EVALUATE = ("name", "tta", "optimize", "precision")
 NOT_IN_PREDICT = ("optimize", "tta", "big", "block", "overlap", "precision")
-NOT_IN_CHECK = ("picture",)
+NOT_IN_CHECK = ("image",)
 # How many problems of a data set are printed.
 PROBLEMS = 50
 # Options that mean something here alone.
@@ -154,7 +154,7 @@ def facts(result: "InstanceEvaluation") -> dict[str, Any]:
     return {
         "task": "instances",
         "split": result.split,
-        "pictures": result.pictures,
+        "images": result.images,
         "box": plain(result.box),
         "mask": plain(result.mask),
         "seconds": round(result.seconds, 2),
@@ -177,8 +177,8 @@ def print_evaluation(result: "InstanceEvaluation") -> None:
     print_table(rows)
     fps = "-" if result.fps is None else f"{result.fps:.2f}"
     say(
-        f"AP in percent, as COCO counts it ({result.split}: {result.pictures} pictures, {result.seconds:.1f} s, "
-        f"{fps} pictures/s); APs, APm, APl: below 32 x 32 pixels, up to 96 x 96, above"
+        f"AP in percent, as COCO counts it ({result.split}: {result.images} images, {result.seconds:.1f} s, "
+        f"{fps} images/s); APs, APm, APl: below 32 x 32 pixels, up to 96 x 96, above"
     )
 
 
@@ -191,28 +191,28 @@ def predict(arguments: argparse.Namespace) -> int:
     """Run `crisscross predict`."""
     _refuse(arguments, NOT_IN_PREDICT, "is not there for instance segmentation")
     from crisscross.engine.instances.predict import KINDS, LIST, SCORE, predict_instance_files
-    from crisscross.engine.semantic.predict import Labelled, find_pictures, outputs
+    from crisscross.engine.semantic.predict import Labeled, find_images, outputs
     from crisscross.files import claim
     from crisscross.progress import Progress
 
     score = SCORE if arguments.score is None else arguments.score
-    pictures = find_pictures(arguments.paths, arguments.out, KINDS)
-    targets = [*outputs(pictures, arguments.out, KINDS), arguments.out / LIST]
-    claim(targets, [*network_files(arguments), *pictures], arguments.force)
+    images = find_images(arguments.paths, arguments.out, KINDS)
+    targets = [*outputs(images, arguments.out, KINDS), arguments.out / LIST]
+    claim(targets, [*network_files(arguments), *images], arguments.force)
     import torch
 
     from crisscross.checkpoints.instances import load_instances
 
     device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
     segmenter = load_instances(arguments.network, device, weights=arguments.weights, offline=arguments.offline)
-    with Progress("predict", len(pictures)) as progress:
+    with Progress("predict", len(images)) as progress:
 
-        def show(labelled: Labelled, done: int) -> None:
-            if labelled.error:
-                progress.say(f"crisscross: {labelled.error}")
+        def show(labeled: Labeled, done: int) -> None:
+            if labeled.error:
+                progress.say(f"crisscross: {labeled.error}")
             progress.update(done)
 
-        results = predict_instance_files(segmenter, pictures, arguments.out, score, show)
+        results = predict_instance_files(segmenter, images, arguments.out, score, show)
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
         say(f"{len(results) - failed} of {len(results)} done: {arguments.out} (drawn/, instances.json)")
@@ -239,7 +239,7 @@ def check(arguments: argparse.Namespace) -> int:
         entries = [entry for found in split.annotations.values() for entry in found]
         crowds = sum(entry["iscrowd"] for entry in entries)
         say(
-            f"{name}: {len(split)} pictures, {len(split.learnable)} with something to learn from; "
+            f"{name}: {len(split)} images, {len(split.learnable)} with something to learn from; "
             f"{len(entries) - crowds} instances of {len(split.classes)} classes, {crowds} crowds"
         )
         for line in split.report:

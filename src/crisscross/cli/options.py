@@ -97,7 +97,7 @@ def share(text: str) -> float:
 
 
 def side(text: str) -> int:
-    """A side of a picture or map in pixels; 0 where the text is none, or beyond `MOST_PIXELS`."""
+    """A side of an image or map in pixels; 0 where the text is none, or beyond `MOST_PIXELS`."""
     value = int(text) if text.isascii() and text.isdecimal() and len(text) <= 5 else 0
     return value if value <= MOST_PIXELS else 0
 

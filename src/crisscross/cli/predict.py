@@ -1,4 +1,4 @@
-"""`crisscross predict`: label pictures and videos; writes index, colour and overlay PNGs, and videos."""
+"""`crisscross predict`: label images and videos; writes index, color and overlay PNGs, and videos."""
 
 import argparse
 from pathlib import Path
@@ -20,9 +20,9 @@ from crisscross.terminal import say
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Label pictures (writes index, colour and overlay PNGs) and video files (writes NAME.mp4)."
+    parser.description = "Label images (writes index, color and overlay PNGs) and video files (writes NAME.mp4)."
     add_network(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures, folders of them, video files")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of them, video files")
     parser.add_argument(
         "--out",
         type=Path,
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--big",
         action="store_true",
-        help="pictures of any size (also .npy files), block by block; writes labels/ alone",
+        help="images of any size (also .npy files), block by block; writes labels/ alone",
     )
     parser.add_argument("--block", type=positive, metavar="N", help="with --big: side of a block (default 1024)")
     parser.add_argument("--overlap", type=count, metavar="N", help="with --big: pixels shared by blocks (default 256)")
@@ -51,40 +51,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    pictures, videos = predict_video.parted(arguments)
+    images, videos = predict_video.parted(arguments)
     if instances.is_instance_network(arguments.network):
         if videos:
-            raise CrissCrossError(f"{next(iter(videos))}: a video; networks of instance segmentation take pictures")
+            raise CrissCrossError(f"{next(iter(videos))}: a video; networks of instance segmentation take images")
         return instances.predict(arguments)
     instances.refuse_instance_options(arguments)
-    from crisscross.engine.semantic.predict import KINDS, find_pictures, outputs
+    from crisscross.engine.semantic.predict import KINDS, find_images, outputs
     from crisscross.files import claim
 
     sides = _block_and_overlap(arguments)
-    found = find_pictures(pictures, arguments.out)
+    found = find_images(images, arguments.out)
     targets = outputs(found, arguments.out, KINDS[:1] if arguments.big else KINDS)
     claim([*videos.values(), *targets], [*network_files(arguments), *videos, *found], arguments.force)
     codes = []
     if videos:
         codes.append(predict_video.run(arguments, videos))
-    if pictures:
-        codes.append(_run_pictures(arguments, pictures, len(found), sides))
+    if images:
+        codes.append(_run_images(arguments, images, len(found), sides))
     return max(codes)
 
 
-def _run_pictures(arguments: argparse.Namespace, paths: list[str], count: int, sides: tuple[int, int]) -> int:
-    from crisscross.engine.semantic.predict import KINDS, Labelled, predict_big_files, predict_files
+def _run_images(arguments: argparse.Namespace, paths: list[str], count: int, sides: tuple[int, int]) -> int:
+    from crisscross.engine.semantic.predict import KINDS, Labeled, predict_big_files, predict_files
     from crisscross.progress import Progress
 
     segmenter = predict_video.load_network(arguments)
     finished = 0
     with Progress("predict", count) as progress:
 
-        def show(labelled: Labelled) -> None:
+        def show(labeled: Labeled) -> None:
             nonlocal finished
             finished += 1
-            if labelled.error:
-                progress.say(f"crisscross: {labelled.error}")
+            if labeled.error:
+                progress.say(f"crisscross: {labeled.error}")
             progress.update(finished)
 
         def show_block(done: int, total: int) -> None:
@@ -99,7 +99,7 @@ def _run_pictures(arguments: argparse.Namespace, paths: list[str], count: int, s
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
         kinds = ", ".join(f"{kind}/" for kind in (KINDS[:1] if arguments.big else KINDS))
-        say(f"labelled {len(results) - failed} of {len(results)}: {arguments.out} ({kinds})")
+        say(f"labeled {len(results) - failed} of {len(results)}: {arguments.out} ({kinds})")
     if failed:
         say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)
     return 2 if failed else 0
@@ -109,7 +109,7 @@ def _block_and_overlap(arguments: argparse.Namespace) -> tuple[int, int]:
     if not arguments.big:
         for name in ("block", "overlap"):
             if getattr(arguments, name) is not None:
-                raise CrissCrossError(f"--{name} is for --big, which labels a picture block by block")
+                raise CrissCrossError(f"--{name} is for --big, which labels an image block by block")
     from crisscross.inference import BLOCK, OVERLAP
 
     block = arguments.block or BLOCK

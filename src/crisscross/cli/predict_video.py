@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is for videos alone."""
     parser.add_argument(
-        "--view", choices=("overlay", "colour"), help="of a video: labels over the frames (default), or labels alone"
+        "--view", choices=("overlay", "color"), help="of a video: labels over the frames (default), or labels alone"
     )
 
 
 def parted(arguments: argparse.Namespace) -> tuple[list[str], dict[Path, Path]]:
-    """Pictures and folders, and videos with the file that each becomes.
+    """Images and folders, and videos with the file that each becomes.
 
     Raises:
         CrissCrossError: a missing video, two that would become one file, or options that do not go together.
@@ -31,14 +31,14 @@ def parted(arguments: argparse.Namespace) -> tuple[list[str], dict[Path, Path]]:
     from crisscross.video.writing import OUTPUT_SUFFIXES, known_suffixes
 
     videos = [Path(path) for path in arguments.paths if is_video_file(Path(path)) and not Path(path).is_dir()]
-    pictures = [path for path in arguments.paths if Path(path) not in videos]
+    images = [path for path in arguments.paths if Path(path) not in videos]
     out: Path = arguments.out
     if not videos:
         if arguments.view is not None:
-            raise CrissCrossError("--view is for video files; of pictures all views are written")
-        return pictures, {}
+            raise CrissCrossError("--view is for video files; of images all views are written")
+        return images, {}
     if arguments.big:
-        raise CrissCrossError(f"{videos[0]}: --big is for pictures; frames of a video are labelled whole")
+        raise CrissCrossError(f"{videos[0]}: --big is for images; frames of a video are labeled whole")
     is_file = out.suffix.lower() in OUTPUT_SUFFIXES and not out.is_dir()
     if is_file and len(arguments.paths) > 1:
         raise CrissCrossError(
@@ -59,7 +59,7 @@ def parted(arguments: argparse.Namespace) -> tuple[list[str], dict[Path, Path]]:
         if taken:
             raise CrissCrossError(f"{taken[0]} and {video} would both be written as {target}; predict them apart")
         targets[video] = target
-    return pictures, targets
+    return images, targets
 
 
 def load_network(arguments: argparse.Namespace) -> "Segmenter":

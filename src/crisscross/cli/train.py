@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="start from a trained network; for instances: a run or file of a Mask R-CNN in torchvision's names",
     )
     parser.add_argument(
-        "--workers", type=workers, default=2, metavar="N", help="processes that read pictures (default 2)"
+        "--workers", type=workers, default=2, metavar="N", help="processes that read images (default 2)"
     )
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads for the network")
@@ -50,7 +50,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         help="also send all numbers to this tracker of accelerate's (wandb, mlflow, ...); can be given again",
     )
     parser.add_argument(
-        "--cache", default="", metavar="ram|disk[:DIR]", help="keep decoded training pictures in memory or on disk"
+        "--cache", default="", metavar="ram|disk[:DIR]", help="keep decoded training images in memory or on disk"
     )
     parser.add_argument(
         "--recompute",
@@ -61,7 +61,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard",
         action="store_true",
-        help="spread weights, gradients and optimiser state over the processes: less memory in each",
+        help="spread weights, gradients and optimizer state over the processes: less memory in each",
     )
 
 

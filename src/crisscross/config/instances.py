@@ -22,7 +22,7 @@ from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
 
 TASK = "instances"
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-# The pictures of one step that the published learning rate of 0.02 is for.
+# The images of one step that the published learning rate of 0.02 is for.
 PUBLISHED_BATCH, PUBLISHED_RATE = 16, 0.02
 
 
@@ -38,7 +38,7 @@ class InstanceModelConfig:
     `trainable_layers` counts the stages of the ResNet that learn, from the last one (5: the stem too); batch norms
     keep their statistics and scales, whose epsilon is `norm_eps` (torchvision's COCO weights want 0). `channels` is the
     width of the pyramid and of the mask head, `box_features` that of the box head, `mask_layers` the 3 x 3 convolutions
-    of the mask head, `anchors` the sides of the anchors on the five levels, in pixels of the resized picture.
+    of the mask head, `anchors` the sides of the anchors on the five levels, in pixels of the resized image.
     """
 
     backbone: str = "resnet50"
@@ -70,7 +70,7 @@ class InstanceModelConfig:
 
 @dataclass(frozen=True)
 class InstanceDataConfig:
-    """COCO's layout: `annotations/instances_SPLIT2017.json` and the pictures in `SPLIT2017/`.
+    """COCO's layout: `annotations/instances_SPLIT2017.json` and the images in `SPLIT2017/`.
 
     `classes` are the names of the network's outputs after the background and `categories` the numbers that the
     annotations give them; both are filled in from the data when training starts and are stored with the weights.
@@ -97,7 +97,7 @@ class InstanceDataConfig:
 
 @dataclass(frozen=True)
 class InstancePreprocessConfig:
-    """The short side of a picture becomes `short` pixels, unless the long one would exceed `long`.
+    """The short side of an image becomes `short` pixels, unless the long one would exceed `long`.
 
     `mean` and `std` are on the 0..255 scale, RGB.
     """
@@ -129,7 +129,7 @@ class InstanceAugmentConfig:
 
 @dataclass(frozen=True)
 class ProposalConfig:
-    """How many boxes are looked at, in each picture.
+    """How many boxes are looked at, in each image.
 
     `train` and `test` proposals go from the region proposal network to the heads; `anchors` and `boxes` are the samples
     that its loss and the heads' losses are taken from.
@@ -148,7 +148,7 @@ class ProposalConfig:
 class InstanceOptimConfig:
     """SGD (as published) or AdamW; the learning rate is multiplied by `gamma` at every iteration in `steps`.
 
-    During the first `warmup` iterations the rate rises linearly from a thousandth. `lr` is for `train.batch` pictures
+    During the first `warmup` iterations the rate rises linearly from a thousandth. `lr` is for `train.batch` images
     as it stands: nothing scales it. The backbone trains at `backbone_factor` times it. `clip` is the largest allowed
     norm of all gradients together (0 = no limit).
     """
@@ -173,7 +173,7 @@ class InstanceOptimConfig:
 
 @dataclass(frozen=True)
 class InstanceTrainConfig:
-    """Length and rhythm of training, as in `TrainConfig`: `batch` pictures a step over all processes."""
+    """Length and rhythm of training, as in `TrainConfig`: `batch` images a step over all processes."""
 
     iterations: int = 90_000
     batch: int = PUBLISHED_BATCH
@@ -191,7 +191,7 @@ class InstanceTrainConfig:
 
 @dataclass(frozen=True)
 class InstanceInferenceConfig:
-    """What is kept of a picture: at most `detections` boxes that score `score` or more and overlap by up to `nms`."""
+    """What is kept of an image: at most `detections` boxes that score `score` or more and overlap by up to `nms`."""
 
     score: float = 0.05
     nms: float = 0.5

@@ -61,7 +61,7 @@ class LossTerm:
 class OhemConfig:
     """Hard pixels are those whose true class gets at most `threshold`, and at least `keep` of them.
 
-    `keep` counts pixels: of one process's batch for `ohem`, of each picture for `ohem_pixels`.
+    `keep` counts pixels: of one process's batch for `ohem`, of each image for `ohem_pixels`.
     """
 
     threshold: float = 0.7
@@ -83,11 +83,11 @@ class ConsistencyConfig:
     delta_d: float = 1.5
     variance: float = 1.0
     distance: float = 1.0
-    regularisation: float = 0.001
+    regularization: float = 0.001
 
     def __post_init__(self) -> None:
         between(self, "loss.consistency", 1, MOST_TIMES, "dimensions")
-        numbers = ("delta_v", "delta_d", "variance", "distance", "regularisation")
+        numbers = ("delta_v", "delta_d", "variance", "distance", "regularization")
         between(self, "loss.consistency", 0, MOST_WEIGHT, *numbers)
         fits = self.delta_d > self.delta_v
         require(fits, "loss.consistency.delta_d", f"above loss.consistency.delta_v ({self.delta_v})", self.delta_d)

@@ -7,9 +7,9 @@ import unicodedata
 
 from crisscross.errors import CrissCrossError, shown
 
-# Iterations and counts of steps, pixels of a side, factors of a loss, times that a picture is enlarged.
+# Iterations and counts of steps, pixels of a side, factors of a loss, times that an image is enlarged.
 MOST_STEPS, MOST_PIXELS, MOST_WEIGHT, MOST_RATIO = 10**9, 32_768, 1e6, 100.0
-# Channels of a layer, boxes of a picture, small numbers of things that are done again.
+# Channels of a layer, boxes of an image, small numbers of things that are done again.
 MOST_CHANNELS, MOST_BOXES, MOST_TIMES = 16_384, 1_000_000, 1000
 # Characters of a text.
 MOST_TEXT = 1000

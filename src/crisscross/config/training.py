@@ -1,4 +1,4 @@
-"""How training goes: the optimiser, its schedule, length and rhythm."""
+"""How training goes: the optimizer, its schedule, length and rhythm."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 # Far beyond what any network trains with; the next sizes are no float32 any more.
 LARGEST_RATE = 1e6
-# Pictures of one step.
+# Images of one step.
 LARGEST_BATCH = 65_536
 
 
 def check_optim(optim: "OptimConfig | InstanceOptimConfig") -> None:
-    """The rules of an optimiser and its rate, of whatever is trained."""
+    """The rules of an optimizer and its rate, of whatever is trained."""
     rate = optim.lr
     require(rate > 0, "optim.lr", "above 0", rate)
     require(rate <= LARGEST_RATE, "optim.lr", f"at most {LARGEST_RATE:g}", rate)
@@ -85,12 +85,12 @@ class OptimConfig:
 class TrainConfig:
     """Length and rhythm of training.
 
-    `batch` is the number of pictures in one optimiser step over all processes; `accumulate` splits it into that
+    `batch` is the number of images in one optimizer step over all processes; `accumulate` splits it into that
     many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end); a
     validation saves a checkpoint, too.
 
     `ema` is the decay of an average of the weights that is validated and stored in their place (0 = none; 0.999 looks
-    back about 1000 iterations). `batch_norm`: `train` takes the statistics of each process's own pictures, `sync` those
+    back about 1000 iterations). `batch_norm`: `train` takes the statistics of each process's own images, `sync` those
     of all processes on GPUs, `auto` is `sync` on several GPUs and `train` elsewhere, `frozen` uses the stored ones and
     keeps them. `early_stop` ends training after that many validations in a row without a better one (0 = never).
     `max_skipped` is the number of fp16 steps in a row that may be skipped for overflowing gradients. `deterministic`

@@ -86,9 +86,7 @@ class ModelConfig:
         require(self.channels >= self.reduction, "model.channels", "at least model.reduction", self.channels)
         below_one(self, "model", "dropout")
         if self.head == "ce2p":
-            require(
-                self.frames == 0, "model.frames", "0 with model.head=ce2p, which labels single pictures", self.frames
-            )
+            require(self.frames == 0, "model.frames", "0 with model.head=ce2p, which labels single images", self.frames)
         if self.head == "ce2p" and self.edge:
             rule = "0 with model.head=ce2p and model.edge=true (they have an auxiliary output of their own)"
             require(self.aux_channels == 0, "model.aux_channels", rule, self.aux_channels)
@@ -98,10 +96,10 @@ class ModelConfig:
 class DataConfig:
     """The data set: how it is opened, and what its labels mean.
 
-    `name` is a key of `crisscross.data.OPENERS` or `package.module:function`; `auto` recognises the layout.
+    `name` is a key of `crisscross.data.OPENERS` or `package.module:function`; `auto` recognizes the layout.
     `classes` and `palette` (RGB, 0..255) are filled in from the data set when training starts and are stored with
     the weights. `ignore` is the label value that counts nowhere. `flip_pairs` are classes that change places when a
-    picture is mirrored (left and right arm); they come from the data set too.
+    image is mirrored (left and right arm); they come from the data set too.
     """
 
     name: str = "auto"
@@ -123,8 +121,8 @@ class DataConfig:
         if self.palette:
             fits = len(self.palette) == len(self.classes)
             require(fits, "data.palette", f"as long as data.classes ({len(self.classes)})", len(self.palette))
-        for colour in self.palette:
-            require(all(0 <= part <= 255 for part in colour), "data.palette", "colours of 0..255", list(colour))
+        for color in self.palette:
+            require(all(0 <= part <= 255 for part in color), "data.palette", "colors of 0..255", list(color))
         for pair in self.flip_pairs:
             fits = min(pair) >= 0 and (not self.classes or max(pair) < len(self.classes))
             require(fits, "data.flip_pairs", "pairs of class numbers", list(pair))
@@ -135,10 +133,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """What happens to a picture before the network; it travels with the weights.
+    """What happens to an image before the network; it travels with the weights.
 
     `mean` and `std` are on the 0..255 scale, in `order`. `scale` (width, height) is the test scale of the
-    published systems: the picture is resized, keeping its shape, to fit it; none keeps the native size. `resize` is
+    published systems: the image is resized, keeping its shape, to fit it; none keeps the native size. `resize` is
     how images and masks are resized, in training, too: in whole numbers as OpenCV does it (`opencv`), or by torch and
     torchvision (`torch`), which is for runs that began before there was a choice.
     """
@@ -158,12 +156,12 @@ class PreprocessConfig:
 class AugmentConfig:
     """Chance in training, as published: resize, crop, flip, photometric distortion, pad.
 
-    `scale` (width, height) times a ratio drawn from `ratio` bounds the resized picture; none means the picture's own
+    `scale` (width, height) times a ratio drawn from `ratio` bounds the resized image; none means the image's own
     size. `crop` is (height, width). `max_share`: a crop is drawn again, up to ten times, while one class covers more.
-    `pad` fills what a small picture lacks of the crop: `mean` after normalisation (0, the mean colour), `black` before
-    it, as MMSegmentation 1.x does for Pascal VOC alone. With chance `rotation_chance` a picture is turned by an angle
+    `pad` fills what a small image lacks of the crop: `mean` after normalization (0, the mean color), `black` before
+    it, as MMSegmentation 1.x does for Pascal VOC alone. With chance `rotation_chance` an image is turned by an angle
     drawn from -`rotation` to `rotation` degrees before it is cropped; it grows until nothing is cut off, and the new
-    corners have the mean colour and no label.
+    corners have the mean color and no label.
     """
 
     scale: tuple[int, int] | None = None
@@ -190,12 +188,12 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How a whole picture is labelled.
+    """How a whole image is labeled.
 
     `whole`: in one pass. `slide`: by windows of `window` (height, width) every `stride` pixels; where windows overlap,
     their logits are averaged. `ratios` and `flip` are those of multi-scale + flip testing, asked for with `--tta`: each
-    ratio multiplies `preprocess.scale` (the picture's own size where that is none); `flip` adds its mirror image.
-    `pad_to` (height, width): a smaller picture or window is filled up with the mean colour, right and below, as
+    ratio multiplies `preprocess.scale` (the image's own size where that is none); `flip` adds its mirror image.
+    `pad_to` (height, width): a smaller image or window is filled up with the mean color, right and below, as
     training fills its crops, and the result is cut back; none leaves it as it is.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures and masks: opening data sets, reading, chance, batches, predictions as the evaluators take them."""
+"""Images and masks: opening data sets, reading, chance, batches, predictions as the evaluators take them."""
 
 import os
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
     """Open the data set at `root`.
 
     Args:
-        name: a key of `OPENERS`; `auto` (recognise the layout); or `package.module:function`, called with the folder
+        name: a key of `OPENERS`; `auto` (recognize the layout); or `package.module:function`, called with the folder
             and returning a `DataSet`.
         root: the data set's folder.
 
@@ -58,7 +58,7 @@ def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
         CrissCrossError: unknown name, missing folder, or a layout that is not the named one.
     """
     if name == "auto":
-        name = _recognise(existing_folder(root))
+        name = _recognize(existing_folder(root))
     if name in OPENERS:
         return OPENERS[name](root)
     if ":" not in name:
@@ -70,7 +70,7 @@ def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
     return dataset
 
 
-def _recognise(root: Path) -> str:
+def _recognize(root: Path) -> str:
     for name, is_layout in LAYOUTS.items():
         if is_layout(root):
             return name

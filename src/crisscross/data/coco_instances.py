@@ -1,4 +1,4 @@
-"""Instances in COCO's layout: `annotations/instances_SPLIT2017.json` and the pictures in `SPLIT2017/`."""
+"""Instances in COCO's layout: `annotations/instances_SPLIT2017.json` and the images in `SPLIT2017/`."""
 
 import os
 from collections import Counter
@@ -21,8 +21,8 @@ NARROW = 1.0
 MOST_CLASSES = 10_000
 
 
-class InstancePicture(NamedTuple):
-    """One picture: its number in the annotations, its file, and its size as the annotations have it."""
+class InstanceImage(NamedTuple):
+    """One image: its number in the annotations, its file, and its size as the annotations have it."""
 
     number: int
     name: str
@@ -33,47 +33,45 @@ class InstancePicture(NamedTuple):
 
 @dataclass(frozen=True)
 class InstanceSplit:
-    """The pictures of one split with their annotations, as COCO has them, by the number of the picture.
+    """The images of one split with their annotations, as COCO has them, by the number of the image.
 
-    `file` is the json file; `report` says in short lines what was left out or lies beyond its picture.
+    `file` is the json file; `report` says in short lines what was left out or lies beyond its image.
     """
 
     name: str
     file: Path
-    pictures: tuple[InstancePicture, ...]
+    images: tuple[InstanceImage, ...]
     annotations: Mapping[int, tuple[dict[str, Any], ...]]
     classes: tuple[str, ...]
     categories: tuple[int, ...]
     report: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     @cached_property
-    def learnable(self) -> tuple[InstancePicture, ...]:
-        """The pictures with something to learn from: an instance that is no crowd and wider than one pixel."""
-        return tuple(picture for picture in self.pictures if any(map(is_example, self.annotations[picture.number])))
+    def learnable(self) -> tuple[InstanceImage, ...]:
+        """The images with something to learn from: an instance that is no crowd and wider than one pixel."""
+        return tuple(image for image in self.images if any(map(is_example, self.annotations[image.number])))
 
     def check_files(self) -> None:
-        """Refuse a split whose pictures are not all there.
+        """Refuse a split whose images are not all there.
 
         Raises:
             CrissCrossError: some are missing; the first is named.
         """
-        folders = {picture.path.parent for picture in self.pictures}
+        folders = {image.path.parent for image in self.images}
         there = {folder: set(os.listdir(folder)) for folder in folders if folder.is_dir()}
-        missing = [p.path for p in self.pictures if p.path.name not in there.get(p.path.parent, ())]
+        missing = [p.path for p in self.images if p.path.name not in there.get(p.path.parent, ())]
         if missing:
             raise CrissCrossError(
-                f"{missing[0]}: no such file, but {self.file.name} lists it ({len(missing)} of {len(self)} pictures "
+                f"{missing[0]}: no such file, but {self.file.name} lists it ({len(missing)} of {len(self)} images "
                 "are missing); fetch them or take them out of the annotations"
             )
 
     def as_coco(self) -> dict[str, Any]:
         """The annotations as one dictionary of COCO's."""
-        images = [
-            {"id": p.number, "file_name": p.path.name, "height": p.height, "width": p.width} for p in self.pictures
-        ]
+        images = [{"id": p.number, "file_name": p.path.name, "height": p.height, "width": p.width} for p in self.images]
         categories = [{"id": n, "name": name} for n, name in zip(self.categories, self.classes, strict=True)]
         annotations = [annotation for found in self.annotations.values() for annotation in found]
         return {"images": images, "annotations": annotations, "categories": categories}
@@ -93,7 +91,7 @@ class InstanceData:
     splits: dict[str, InstanceSplit] = field(default_factory=dict)
 
     def split(self, name: str) -> InstanceSplit:
-        """The pictures and annotations of one split.
+        """The images and annotations of one split.
 
         Raises:
             CrissCrossError: it is not there, or its annotations cannot be read.
@@ -132,45 +130,45 @@ def _read_split(root: Path, split: str) -> InstanceSplit:
     if file is None:
         raise CrissCrossError(f"{root}: no split {split!r}: {FILES[0].format(split=split)} is not there")
     if folder is None:
-        raise CrissCrossError(f"{root}: no folder {split}2017 with the pictures of {file.name}")
+        raise CrissCrossError(f"{root}: no folder {split}2017 with the images of {file.name}")
     tree = read_tree(file)
     categories = {entry["id"]: entry["name"] for entry in entries(file, tree, "categories", id=int, name=str)}
     if not categories:
         raise CrissCrossError(f"{file}: 'categories' is empty; there is nothing to learn")
     check_class_names(categories.values(), f"{file}: 'categories'", most=MOST_CLASSES)
-    pictures = {
-        number: InstancePicture(number, Path(name).stem, either_form(folder / name), height, width)
+    images = {
+        number: InstanceImage(number, Path(name).stem, either_form(folder / name), height, width)
         for number, name, height, width in read_images(file, tree)
     }
-    if not pictures:
+    if not images:
         raise CrissCrossError(f"{file}: 'images' is empty")
-    annotations, report = _read_annotations(file, tree, pictures, categories)
+    annotations, report = _read_annotations(file, tree, images, categories)
     order = sorted(categories)
     return InstanceSplit(
-        split, file, tuple(pictures.values()), annotations, tuple(categories[n] for n in order), tuple(order), report
+        split, file, tuple(images.values()), annotations, tuple(categories[n] for n in order), tuple(order), report
     )
 
 
 def _read_annotations(
-    file: Path, tree: Any, pictures: dict[int, InstancePicture], categories: dict[int, str]
+    file: Path, tree: Any, images: dict[int, InstanceImage], categories: dict[int, str]
 ) -> tuple[dict[int, tuple[dict[str, Any], ...]], tuple[str, ...]]:
-    """Sound annotations by picture, and a line for every kind of thing that is not."""
-    found: dict[int, list[dict[str, Any]]] = {number: [] for number in pictures}
+    """Sound annotations by image, and a line for every kind of thing that is not."""
+    found: dict[int, list[dict[str, Any]]] = {number: [] for number in images}
     dropped: Counter[str] = Counter()
     for entry in entries(file, tree, "annotations", id=int, image_id=int, category_id=int):
         where = f"{file}: annotation {entry['id']}"
-        if entry["image_id"] not in pictures:
-            raise CrissCrossError(f"{where} belongs to picture {entry['image_id']}, which 'images' does not list")
+        if entry["image_id"] not in images:
+            raise CrissCrossError(f"{where} belongs to image {entry['image_id']}, which 'images' does not list")
         if entry["category_id"] not in categories:
             raise CrissCrossError(f"{where} has category {entry['category_id']}, which 'categories' does not list")
-        picture = pictures[entry["image_id"]]
+        image = images[entry["image_id"]]
         try:
-            sound, beyond = checked(entry, picture.height, picture.width, where)
+            sound, beyond = checked(entry, image.height, image.width, where)
         except Drop as reason:
             dropped[f"{reason}: left out"] += 1
             continue
         if beyond:
-            dropped["beyond their picture: clipped"] += 1
-        found[picture.number].append(sound)
+            dropped["beyond their image: clipped"] += 1
+        found[image.number].append(sound)
     report = tuple(f"{count} annotations {what}" for what, count in sorted(dropped.items()))
     return {number: tuple(mine) for number, mine in found.items()}, report

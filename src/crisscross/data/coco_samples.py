@@ -1,4 +1,4 @@
-"""Pictures with their instances as tensors, for training and evaluation."""
+"""Images with their instances as tensors, for training and evaluation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from crisscross.config.instances import InstanceExperiment
-from crisscross.data.coco_instances import InstancePicture, InstanceSplit, is_example
+from crisscross.data.coco_instances import InstanceImage, InstanceSplit, is_example
 from crisscross.data.files.coco_masks import decode
-from crisscross.data.files.reading import read_picture
+from crisscross.data.files.reading import read_image
 from crisscross.data.samples.loader import Samples, guarded_items, seed_for
 from crisscross.errors import CrissCrossError
 
@@ -20,84 +20,84 @@ Target = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class InstanceBatch:
-    """`pictures` float32 [3, H, W] in 0..1 each, `targets` as torchvision wants them, `names` of the pictures.
+    """`images` float32 [3, H, W] in 0..1 each, `targets` as torchvision wants them, `names` of the images.
 
     A target holds `boxes` float32 [N, 4] (left, top, right, bottom), `labels` int64 [N] from 1 and `masks` uint8
     [N, H, W].
     """
 
-    pictures: list[Tensor]
+    images: list[Tensor]
     targets: list[Target]
     names: list[str]
 
     def pin_memory(self) -> "InstanceBatch":
         """The same batch in page-locked memory."""
         targets = [{key: value.pin_memory() for key, value in target.items()} for target in self.targets]
-        return InstanceBatch([picture.pin_memory() for picture in self.pictures], targets, self.names)
+        return InstanceBatch([image.pin_memory() for image in self.images], targets, self.names)
 
     def to(self, device: torch.device) -> "InstanceBatch":
         """The same batch on `device`."""
         targets = [
             {key: value.to(device, non_blocking=True) for key, value in target.items()} for target in self.targets
         ]
-        pictures = [picture.to(device, non_blocking=True) for picture in self.pictures]
-        return InstanceBatch(pictures, targets, self.names)
+        images = [image.to(device, non_blocking=True) for image in self.images]
+        return InstanceBatch(images, targets, self.names)
 
 
 class InstanceSamples(Samples):
     """The endless stream of training samples; item n follows from (seed, n) alone, as in `TrainingSamples`."""
 
     def __init__(self, split: InstanceSplit, experiment: InstanceExperiment) -> None:
-        self.split, self.pictures = split, split.learnable
+        self.split, self.images = split, split.learnable
         self.experiment: InstanceExperiment = experiment
         self.label = {number: place for place, number in enumerate(experiment.data.categories, 1)}
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
 
-    def picture_at(self, n: int) -> InstancePicture:
-        """The picture behind sample n."""
-        epoch, place = divmod(n, len(self.pictures))
+    def image_at(self, n: int) -> InstanceImage:
+        """The image behind sample n."""
+        epoch, place = divmod(n, len(self.images))
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(seed_for(self.experiment.train.seed, 0, epoch))
-            self.epoch, self.order = epoch, torch.randperm(len(self.pictures), generator=generator)
-        return self.pictures[int(self.order[place])]
+            self.epoch, self.order = epoch, torch.randperm(len(self.images), generator=generator)
+        return self.images[int(self.order[place])]
 
     def __getitem__(self, n: int) -> tuple[Tensor, Target, str]:
-        picture = self.picture_at(n)
+        image = self.image_at(n)
         generator = torch.Generator().manual_seed(seed_for(self.experiment.train.seed, 1, n))
-        pixels, target = read_sized(picture), target_of(self.split, picture, self.label)
+        pixels, target = read_sized(image), target_of(self.split, image, self.label)
         tensor = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
         if float(torch.rand((), generator=generator)) < self.experiment.augment.flip:
             tensor, target = mirrored(tensor, target)
-        return tensor.contiguous(), target, picture.name
+        return tensor.contiguous(), target, image.name
 
 
-def read_sized(picture: InstancePicture) -> np.ndarray:
+def read_sized(image: InstanceImage) -> np.ndarray:
     """RGB uint8 [H, W, 3], of the size that the annotations give.
 
     Raises:
         CrissCrossError: unreadable, or of another size.
     """
-    pixels = read_picture(picture.path)
-    if pixels.shape[:2] != (picture.height, picture.width):
+    pixels = read_image(image.path)
+    if pixels.shape[:2] != (image.height, image.width):
         raise CrissCrossError(
-            f"{picture.path}: is {pixels.shape[1]} x {pixels.shape[0]}, "
-            f"the annotations say {picture.width} x {picture.height}"
+            f"{image.path}: is {pixels.shape[1]} x {pixels.shape[0]}, "
+            f"the annotations say {image.width} x {image.height}"
         )
     return pixels
 
 
-def target_of(split: InstanceSplit, picture: InstancePicture, label: dict[int, int]) -> Target:
+def target_of(split: InstanceSplit, image: InstanceImage, label: dict[int, int]) -> Target:
     """Boxes, labels and masks to learn from: crowds, slivers and empty masks are left out; there may be none.
 
     Raises:
         CrissCrossError: a damaged mask; file and annotation are named.
     """
     boxes, labels, masks = [], [], []
-    for annotation in split.annotations[picture.number]:
+    for annotation in split.annotations[image.number]:
         if not is_example(annotation):
             continue
         try:
-            mask = decode(annotation["segmentation"], picture.height, picture.width)
+            mask = decode(annotation["segmentation"], image.height, image.width)
         except CrissCrossError as error:
             raise CrissCrossError(f"{split.file}: annotation {annotation['id']}: {error}") from error
         if mask.any():
@@ -105,7 +105,7 @@ def target_of(split: InstanceSplit, picture: InstancePicture, label: dict[int, i
             boxes.append([left, top, left + width, top + height])
             labels.append(label[annotation["category_id"]])
             masks.append(torch.from_numpy(mask))
-    empty = torch.zeros(0, picture.height, picture.width, dtype=torch.uint8)
+    empty = torch.zeros(0, image.height, image.width, dtype=torch.uint8)
     return {
         "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         "labels": torch.tensor(labels, dtype=torch.int64),
@@ -113,12 +113,12 @@ def target_of(split: InstanceSplit, picture: InstancePicture, label: dict[int, i
     }
 
 
-def mirrored(picture: Tensor, target: Target) -> tuple[Tensor, Target]:
-    """Picture [3, H, W] and target, left and right exchanged."""
-    width = picture.shape[-1]
+def mirrored(image: Tensor, target: Target) -> tuple[Tensor, Target]:
+    """Image [3, H, W] and target, left and right exchanged."""
+    width = image.shape[-1]
     left, top, right, bottom = target["boxes"].unbind(1)
     boxes = torch.stack([width - right, top, width - left, bottom], 1)
-    return picture.flip(-1), {**target, "boxes": boxes, "masks": target["masks"].flip(-1)}
+    return image.flip(-1), {**target, "boxes": boxes, "masks": target["masks"].flip(-1)}
 
 
 def collate(samples: list[tuple[Tensor, Target, str] | CrissCrossError]) -> InstanceBatch | CrissCrossError:
@@ -127,25 +127,25 @@ def collate(samples: list[tuple[Tensor, Target, str] | CrissCrossError]) -> Inst
     for sample in samples:
         if isinstance(sample, CrissCrossError):
             return sample
-    pictures, targets, names = zip(*whole, strict=True)
-    return InstanceBatch(list(pictures), list(targets), list(names))
+    images, targets, names = zip(*whole, strict=True)
+    return InstanceBatch(list(images), list(targets), list(names))
 
 
 class _Whole(Dataset):
-    def __init__(self, pictures: tuple[InstancePicture, ...]) -> None:
-        self.pictures = pictures
+    def __init__(self, images: tuple[InstanceImage, ...]) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(read_sized(self.pictures[index]))
+        return torch.from_numpy(read_sized(self.images[index]))
 
 
-def whole_pictures(pictures: tuple[InstancePicture, ...], workers: int = 0) -> Iterator[Tensor]:
-    """Pictures uint8 [H, W, 3] in order, read by `workers` processes.
+def whole_images(images: tuple[InstanceImage, ...], workers: int = 0) -> Iterator[Tensor]:
+    """Images uint8 [H, W, 3] in order, read by `workers` processes.
 
     Raises:
         CrissCrossError: one cannot be read, or has another size than the annotations say; when its turn comes.
     """
-    return guarded_items(_Whole(pictures), workers)
+    return guarded_items(_Whole(images), workers)

@@ -1,20 +1,20 @@
-"""Label maps as colours, for pictures that people look at."""
+"""Label maps as colors, for images that people look at."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-Colour = Sequence[int]
+Color = Sequence[int]
 
 
-def colourise(labels: np.ndarray, palette: Sequence[Colour], ignore_colour: Colour = (0, 0, 0)) -> np.ndarray:
-    """Paints every label in its palette colour.
+def colorise(labels: np.ndarray, palette: Sequence[Color], ignore_color: Color = (0, 0, 0)) -> np.ndarray:
+    """Paints every label in its palette color.
 
     Args:
         labels: integers [H, W] (any leading shape works). A label outside 0..len(palette)-1, such as 255, is ignored.
         palette: one (red, green, blue) in 0..255 for each class.
-        ignore_colour: what the ignored labels get.
+        ignore_color: what the ignored labels get.
 
     Returns:
         uint8 [H, W, 3].
@@ -25,18 +25,18 @@ def colourise(labels: np.ndarray, palette: Sequence[Colour], ignore_colour: Colo
     labels = np.asarray(labels)
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels must be integers, got {labels.dtype}")
-    table = np.array([*map(tuple, palette), tuple(ignore_colour)], dtype=np.uint8)
+    table = np.array([*map(tuple, palette), tuple(ignore_color)], dtype=np.uint8)
     return table[np.where(_known(labels, palette), labels, len(palette)).astype(np.intp)]
 
 
-def overlay(picture: np.ndarray, labels: np.ndarray, palette: Sequence[Colour], alpha: float = 0.5) -> np.ndarray:
-    """Lays the palette colours over a picture; ignored pixels keep the picture as it is.
+def overlay(image: np.ndarray, labels: np.ndarray, palette: Sequence[Color], alpha: float = 0.5) -> np.ndarray:
+    """Lays the palette colors over an image; ignored pixels keep the image as it is.
 
     Args:
-        picture: uint8 RGB [H, W, 3].
+        image: uint8 RGB [H, W, 3].
         labels: integers [H, W].
         palette: one (red, green, blue) in 0..255 for each class.
-        alpha: share of the label colour, 0 (picture only) to 1 (labels only).
+        alpha: share of the label color, 0 (image only) to 1 (labels only).
 
     Returns:
         uint8 [H, W, 3].
@@ -44,49 +44,49 @@ def overlay(picture: np.ndarray, labels: np.ndarray, palette: Sequence[Colour], 
     Raises:
         ValueError: the two sizes differ, or alpha lies outside 0..1.
     """
-    if picture.shape != (*labels.shape, 3):
-        raise ValueError(f"picture {picture.shape} and labels {labels.shape} must be [H, W, 3] and [H, W] of one size")
+    if image.shape != (*labels.shape, 3):
+        raise ValueError(f"image {image.shape} and labels {labels.shape} must be [H, W, 3] and [H, W] of one size")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in 0..1, got {alpha}")
-    mixed = picture * (1 - alpha) + colourise(labels, palette) * alpha
-    return np.where(_known(labels, palette)[..., None], np.rint(mixed).astype(np.uint8), picture)
+    mixed = image * (1 - alpha) + colorise(labels, palette) * alpha
+    return np.where(_known(labels, palette)[..., None], np.rint(mixed).astype(np.uint8), image)
 
 
-def _known(labels: np.ndarray, palette: Sequence[Colour]) -> np.ndarray:
-    """True where a label has a palette colour: bool, same shape as the labels."""
+def _known(labels: np.ndarray, palette: Sequence[Color]) -> np.ndarray:
+    """True where a label has a palette color: bool, same shape as the labels."""
     return (labels >= 0) & (labels < len(palette))
 
 
-def labels_of_colours(
-    colours: np.ndarray, palette: Sequence[Colour], others: Mapping[tuple[int, int, int], int] | None = None
+def labels_of_colors(
+    colors: np.ndarray, palette: Sequence[Color], others: Mapping[tuple[int, int, int], int] | None = None
 ) -> np.ndarray:
-    """Class numbers of a colour mask: the reverse of `colourise`.
+    """Class numbers of a color mask: the reverse of `colorise`.
 
     Args:
-        colours: uint8 RGB [H, W, 3].
-        palette: one (red, green, blue) in 0..255 for each class; of equal colours the first class counts.
-        others: further colours and what they become, such as the border of Pascal VOC.
+        colors: uint8 RGB [H, W, 3].
+        palette: one (red, green, blue) in 0..255 for each class; of equal colors the first class counts.
+        others: further colors and what they become, such as the border of Pascal VOC.
 
     Returns:
-        int16 [H, W]: class numbers, the numbers of `others`, and -1 where a colour is in neither.
+        int16 [H, W]: class numbers, the numbers of `others`, and -1 where a color is in neither.
     """
     table = dict(others or {})
     for number, (red, green, blue) in reversed(list(enumerate(palette))):
         table[red, green, blue] = number
-    packed = colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    packed = colors.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     found, places = np.unique(packed, return_inverse=True)
     numbers = [table.get((int(c) >> 16, int(c) >> 8 & 255, int(c) & 255), -1) for c in found]
     return np.array(numbers, np.int16)[places].reshape(packed.shape)
 
 
-def index_picture(labels: np.ndarray, palette: Sequence[Colour] | None = None) -> Any:
-    """A PIL picture whose pixel values are the labels uint8 [H, W]: with these colours, or grey without any."""
+def index_image(labels: np.ndarray, palette: Sequence[Color] | None = None) -> Any:
+    """A PIL image whose pixel values are the labels uint8 [H, W]: with these colors, or gray without any."""
     from PIL import Image
 
-    picture = Image.fromarray(labels)
+    image = Image.fromarray(labels)
     if palette is not None:
-        # Pillow stores as few bits as the palette needs: a label beyond its end would become another. Grey stands in.
+        # Pillow stores as few bits as the palette needs: a label beyond its end would become another. Gray stands in.
         needed = int(labels.max(initial=0)) + 1
-        colours = [*palette, *((value, value, value) for value in range(len(palette), needed))]
-        picture.putpalette([channel for colour in colours for channel in colour])
-    return picture
+        colors = [*palette, *((value, value, value) for value in range(len(palette), needed))]
+        image.putpalette([channel for color in colors for channel in color])
+    return image

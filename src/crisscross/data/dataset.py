@@ -13,10 +13,10 @@ from crisscross.errors import CrissCrossError
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture and its mask on disk; `name` is unique within a split: saved predictions and messages go by it."""
+    """One image and its mask on disk; `name` is unique within a split: saved predictions and messages go by it."""
 
     name: str
-    picture: Path
+    image: Path
     mask: Path
 
 
@@ -24,14 +24,14 @@ class Pair:
 class DataSet:
     """Pairs by split, and what their labels mean.
 
-    `palette` holds one RGB colour (0..255) per class. Mask values are class numbers 0..K-1; `ignore` and every value in
+    `palette` holds one RGB color (0..255) per class. Mask values are class numbers 0..K-1; `ignore` and every value in
     `void` mean "counts nowhere" and are read as `ignore`. Where masks hold other numbers, `labels` maps each stored
-    value to its class (or to `ignore`). `flip_pairs` are classes that change places when a picture is mirrored.
-    `video`: the pictures are frames of videos, and their names are the video's and the frame's number; see `clips.py`.
+    value to its class (or to `ignore`). `flip_pairs` are classes that change places when an image is mirrored.
+    `video`: the images are frames of videos, and their names are the video's and the frame's number; see `clips.py`.
 
     Raises:
         CrissCrossError: class names that are no text or not unique; a number of classes outside 1..255; a palette that
-            is not one colour of 0..255 for each; an `ignore`, `void` or stored value outside 0..255; an
+            is not one color of 0..255 for each; an `ignore`, `void` or stored value outside 0..255; an
             `ignore` that is a class; `labels` or `flip_pairs` beyond the classes.
     """
 
@@ -51,7 +51,7 @@ class DataSet:
         where = f"{self.root}: the data set {self.name!r}"
         check_class_names(self.classes, f"{where}: `classes`")
         count = len(self.classes)
-        if len(self.palette) != count or not all(map(_is_colour, self.palette)):
+        if len(self.palette) != count or not all(map(_is_color, self.palette)):
             raise CrissCrossError(
                 f"{where}: palette must hold one (red, green, blue) of 0..255 for each of {count} classes"
             )
@@ -87,10 +87,10 @@ class DataSet:
             )
         if not self.splits[name]:
             reason = f" ({self.note})" if self.note else ""
-            advice = f"; list its picture names in {name}.txt" if self.note and self.name == "folder" else ""
+            advice = f"; list its image names in {name}.txt" if self.note and self.name == "folder" else ""
             raise CrissCrossError(f"{self.root}: the split {name!r} is empty{reason}{advice}")
         for pair, text in name_clashes(name, self.splits[name]):
-            raise CrissCrossError(f"{pair.picture}: {text}")
+            raise CrissCrossError(f"{pair.image}: {text}")
         return self.splits[name]
 
 
@@ -101,7 +101,7 @@ def name_clashes(split: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str]
         if (other := seen.setdefault(pair.name, pair)) != pair:
             yield (
                 pair,
-                f"in the split {split!r} {pair.name!r} is also the name of {other.picture}, but predictions are saved "
+                f"in the split {split!r} {pair.name!r} is also the name of {other.image}, but predictions are saved "
                 "by name; make them differ, by the folder perhaps",
             )
 
@@ -134,7 +134,7 @@ def _is_byte(value: Any) -> bool:
     return type(value) is not bool and isinstance(value, Integral) and 0 <= int(value) <= 255
 
 
-def _is_colour(value: Any) -> bool:
+def _is_color(value: Any) -> bool:
     return isinstance(value, Sequence) and len(value) == 3 and all(map(_is_byte, value))
 
 

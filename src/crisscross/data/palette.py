@@ -1,25 +1,25 @@
-"""Colours of classes: by the rule of Pascal VOC, or from a compact text; and names where there are none."""
+"""Colors of classes: by the rule of Pascal VOC, or from a compact text; and names where there are none."""
 
 Palette = tuple[tuple[int, int, int], ...]
 
 
 def voc_palette(count: int) -> Palette:
-    """The first `count` RGB colours (0..255) of the bit-spreading rule of the Pascal VOC development kit, black first.
+    """The first `count` RGB colors (0..255) of the bit-spreading rule of the Pascal VOC development kit, black first.
 
     Bits 0, 1, 2 of a number go to the highest bit of red, green, blue, bits 3, 4, 5 to the next one, and so on.
     """
-    colours = []
+    colors = []
     for index in range(count):
         channels = [0, 0, 0]
         for bit in range(8):
             for channel in range(3):
                 channels[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
-        colours.append((channels[0], channels[1], channels[2]))
-    return tuple(colours)
+        colors.append((channels[0], channels[1], channels[2]))
+    return tuple(colors)
 
 
 def default_palette(classes: int) -> Palette:
-    """Colours for classes that come without any: Pascal VOC's without its black first one."""
+    """Colors for classes that come without any: Pascal VOC's without its black first one."""
     return voc_palette(classes + 1)[1:]
 
 
@@ -29,5 +29,5 @@ def default_names(classes: int) -> tuple[str, ...]:
 
 
 def hex_palette(text: str) -> Palette:
-    """RGB colours of blank-separated six-digit hexadecimal numbers: `ff8000 000000` is orange and black."""
+    """RGB colors of blank-separated six-digit hexadecimal numbers: `ff8000 000000` is orange and black."""
     return tuple((number >> 16, number >> 8 & 255, number & 255) for number in (int(word, 16) for word in text.split()))

@@ -20,13 +20,13 @@ from crisscross.errors import CrissCrossError
 from crisscross.losses import Losses, TrainingLoss
 
 
-class NoPictures(CrissCrossError):
-    """The next pictures cannot be had; the network stands as the last finished step left it."""
+class NoImages(CrissCrossError):
+    """The next images cannot be had; the network stands as the last finished step left it."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One finished iteration: `iteration` counts from 1, `loss` is the mean over its pictures, `lr` is what it used.
+    """One finished iteration: `iteration` counts from 1, `loss` is the mean over its images, `lr` is what it used.
 
     `parts` are the loss's terms by name, weighted: their sum is the loss.
 
@@ -44,21 +44,21 @@ class Step:
 
 def training_steps(
     network: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
     loss: TrainingLoss,
     experiment: Experiment,
     accelerator: Accelerator,
     start: int = 0,
 ) -> Iterator[Step]:
-    """Train from iteration `start` to the end, yielding after each optimiser step.
+    """Train from iteration `start` to the end, yielding after each optimizer step.
 
     Every iteration seeds torch's generator (dropout) by (seed, iteration, process), so that a resumed run repeats what
     an uninterrupted one does.
 
     Raises:
-        NoPictures: a picture cannot be read, or a process that reads them died.
-        CrissCrossError: the loss is not finite (the pictures of the batch are named), or too many steps in a row were
+        NoImages: an image cannot be read, or a process that reads them died.
+        CrissCrossError: the loss is not finite (the images of the batch are named), or too many steps in a row were
             skipped.
     """
     train, scaled, skipped = experiment.train, accelerator.scaler is not None, 0
@@ -66,11 +66,11 @@ def training_steps(
     statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()] if scaled else []
     for iteration in range(start, train.iterations):
         rate = learning_rate(experiment.optim, iteration, train.iterations)
-        set_rate(optimiser, rate)
-        # All of them before anything changes: where the pictures end, the network stands at the end of a step.
+        set_rate(optimizer, rate)
+        # All of them before anything changes: where the images end, the network stands at the end of a step.
         passes = fetch(batches, train.accumulate)
         torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         found, former = [], [buffer.clone() for buffer in statistics]
         for place, batch in enumerate(passes, 1):
             # Gradients travel between processes once an iteration. Crops have one size, so that a search pays.
@@ -82,8 +82,8 @@ def training_steps(
         numbers = read(found, clip(accelerator, network, experiment.optim.clip), accelerator)
         if not scaled:
             check_finite(numbers, iteration, passes, experiment.optim.clip)
-        optimiser.step()
-        left_out = scaled and bool(optimiser.step_was_skipped)  # type: ignore[attr-defined]
+        optimizer.step()
+        left_out = scaled and bool(optimizer.step_was_skipped)  # type: ignore[attr-defined]
         skipped = skipped + 1 if left_out else 0
         if not math.isfinite(numbers.loss):
             # What overflowed went through the norms too.
@@ -100,7 +100,7 @@ def _one_pass(
     """Forward and backward with a batch on the device; what it adds to the iteration's loss, without a gradient."""
     with _clear_errors(batch):
         with accelerator.autocast():
-            logits = network(batch.pictures.contiguous(memory_format=torch.channels_last), coarse=True)
+            logits = network(batch.images.contiguous(memory_format=torch.channels_last), coarse=True)
         terms = loss(logits.main, logits.aux, batch.labels, logits.embedding, logits.edges)
         value = terms.total / accumulate
         accelerator.backward(value)
@@ -111,12 +111,12 @@ def fetch(batches: Iterator[Any], count: int) -> list[Any]:
     """The next `count` batches.
 
     Raises:
-        NoPictures: there are none to be had.
+        NoImages: there are none to be had.
     """
     try:
         return [next(batches) for _ in range(count)]
     except CrissCrossError as error:
-        raise NoPictures(str(error)) from error
+        raise NoImages(str(error)) from error
 
 
 def clip(accelerator: Accelerator, network: nn.Module, limit: float) -> Tensor | None:
@@ -169,13 +169,13 @@ def check_finite(numbers: Numbers, iteration: int, batches: Sequence[Any], limit
         limit: `optim.clip`.
 
     Raises:
-        CrissCrossError: naming the pictures, where they are this process's.
+        CrissCrossError: naming the images, where they are this process's.
     """
     at = f"at iteration {iteration + 1}"
     cures = "try a smaller optim.lr, a longer optim.warmup or train.precision=fp32"
     for value, batch in zip(numbers.passes, batches, strict=True):
         if not math.isfinite(value):
-            raise CrissCrossError(f"the loss became {value} {at} with the pictures {', '.join(batch.names)}; {cures}")
+            raise CrissCrossError(f"the loss became {value} {at} with the images {', '.join(batch.names)}; {cures}")
     if not math.isfinite(numbers.loss):
         raise CrissCrossError(f"the loss of another process became {numbers.loss} {at}; its own message says more")
     if numbers.norm is not None and not math.isfinite(numbers.norm):
@@ -196,7 +196,7 @@ def too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
 @contextmanager
 def _clear_errors(batch: Batch) -> Iterator[None]:
     """Say what to change where torch only says what went wrong."""
-    size = " x ".join(map(str, batch.pictures.shape))
+    size = " x ".join(map(str, batch.images.shape))
     try:
         yield
     except (RuntimeError, ValueError, MemoryError) as error:
@@ -236,15 +236,15 @@ def freeze_unread(network: nn.Module, loss: TrainingLoss, experiment: Experiment
     Raises:
         CrissCrossError: as `training_steps`.
     """
-    # Found by one step on blank pictures of the training's own size. DistributedDataParallel would find them too
+    # Found by one step on blank images of the training's own size. DistributedDataParallel would find them too
     # (`find_unused_parameters`), but by a walk through the whole graph in every step.
     train, model = experiment.train, experiment.model
     samples = train.batch // train.accumulate // accelerator.num_processes
-    labelled = len(places_of(model.frames, model.label)) if model.frames else 1
+    labeled = len(places_of(model.frames, model.label)) if model.frames else 1
     size = experiment.augment.crop
-    pictures = torch.zeros(samples * max(model.frames, 1), 3, *size)
-    labels = torch.zeros(samples * labelled, *size, dtype=torch.uint8)
-    batch = Batch(pictures, labels, [], frozenset({0})).to(accelerator.device)
+    images = torch.zeros(samples * max(model.frames, 1), 3, *size)
+    labels = torch.zeros(samples * labeled, *size, dtype=torch.uint8)
+    batch = Batch(images, labels, [], frozenset({0})).to(accelerator.device)
     former = [buffer.clone() for buffer in network.buffers()]
     network.train()
     _one_pass(network, batch, loss, accelerator, accumulate=1)

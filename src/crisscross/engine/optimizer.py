@@ -1,4 +1,4 @@
-"""The optimiser, and which learning rate and weight decay each parameter gets."""
+"""The optimizer, and which learning rate and weight decay each parameter gets."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ FACTOR = "factor"
 NORMS = (nn.modules.batchnorm._NormBase, AbsoluteBatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
 
-def create_optimiser(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
+def create_optimizer(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW, over all parameters that are not frozen; by default one rate and decay for all."""
     groups = parameter_groups(config, network)
     if config.name == "adamw":
@@ -22,9 +22,9 @@ def create_optimiser(config: OptimConfig, network: nn.Module) -> torch.optim.Opt
     return torch.optim.SGD(groups, config.lr, config.momentum, weight_decay=config.weight_decay)
 
 
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group its share of the schedule's learning rate."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = rate * group.get(FACTOR, 1.0)
 
 
@@ -59,7 +59,7 @@ def backbone_stages(net: nn.Module) -> list[list[nn.Parameter]]:
     """All parameters of a backbone by its children, from stem to last stage.
 
     Those of a child that is a norm alone belong to the child before it, those that the backbone holds itself (position
-    tables, tokens) to the stem: they come in with the picture.
+    tables, tokens) to the stem: they come in with the image.
     """
     stages: list[list[nn.Parameter]] = []
     for child in net.children():

@@ -27,10 +27,10 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 class Machine:
     """What a recipe never mentions, because the result does not depend on it.
 
-    `workers` processes read pictures; `cpu` forbids an accelerator; `tensorboard` adds its files; `track` names more of
+    `workers` processes read images; `cpu` forbids an accelerator; `tensorboard` adds its files; `track` names more of
     accelerate's trackers; `recompute` trades time for memory in the backward pass; `compile` runs the network through
-    torch.compile; `cache` keeps decoded training pictures: `ram`, `disk` or `disk:FOLDER`; `shard` spreads weights,
-    gradients and optimiser state over the processes.
+    torch.compile; `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`; `shard` spreads weights,
+    gradients and optimizer state over the processes.
     """
 
     workers: int = 0
@@ -148,7 +148,7 @@ def _repeating() -> Iterator[None]:
 def trying_convolutions(wanted: bool) -> Iterator[None]:
     """Inside, cuDNN tries for each new shape which algorithm is the fastest, or does not; afterwards it is as before.
 
-    That pays where shapes come again and again, and costs time and memory where pictures have many sizes.
+    That pays where shapes come again and again, and costs time and memory where images have many sizes.
     """
     former = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = wanted

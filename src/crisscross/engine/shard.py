@@ -1,4 +1,4 @@
-"""Sharded training: each process holds its part of weights, gradients and optimiser state (torch's `fully_shard`).
+"""Sharded training: each process holds its part of weights, gradients and optimizer state (torch's `fully_shard`).
 
 Who needs the weights as a whole (validation, files) is lent them in a second network, filled for as long as it is used.
 Apart from `local` and `part_of`, all processes must call these together.
@@ -43,13 +43,13 @@ def shard(network: Segmenter, device: torch.device) -> None:
     """Leave this process its part of every parameter; in use, a stage or head at a time is whole.
 
     The network, the same in all processes, is changed in place and keeps its names. Parameters without dimensions get
-    one. Optimisers have to be made afterwards.
+    one. Optimizers have to be made afterwards.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
-    mirror = type(network)(network.experiment, initialise=False)
+    mirror = type(network)(network.experiment, initialize=False)
     units = list(_units(mirror))
     _empty(mirror)
     mirror.to(device)
@@ -81,7 +81,7 @@ def _units(network: Segmenter) -> Iterator[str]:
     ]
     network.train()
     with torch.no_grad():
-        # Two pictures or clips: of one picture, norms after a global pooling could not make statistics.
+        # Two images or clips: of one image, norms after a global pooling could not make statistics.
         count = 2 * max(network.experiment.model.frames, 1)
         network(torch.zeros(count, 3, PROBE_SIZE, PROBE_SIZE), coarse=True)
     network.eval()
@@ -165,12 +165,12 @@ def take(network: Segmenter, full: Segmenter) -> None:
     _copy_buffers(full, network)
 
 
-def whole_states(network: Segmenter, optimiser: torch.optim.Optimizer, keep: bool = True) -> dict[str, Tensor]:
-    """The optimiser's tensors by parameter and name, such as `head.fuse.conv.weight/momentum_buffer`; none without
+def whole_states(network: Segmenter, optimizer: torch.optim.Optimizer, keep: bool = True) -> dict[str, Tensor]:
+    """The optimizer's tensors by parameter and name, such as `head.fuse.conv.weight/momentum_buffer`; none without
     `keep`. Those of a sharded network are on the CPU."""
     shards, found = _shards(network), {}
     for name, parameter in network.named_parameters():
-        for key, value in optimiser.state.get(parameter, {}).items():
+        for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 full = value if shards is None else _full(value, shards.shapes[name]).cpu()
                 if keep:

@@ -17,8 +17,8 @@ from crisscross.data.files.cache import check_cache, open_cache
 from crisscross.data.samples.clips import check_clips, training_samples
 from crisscross.data.samples.loader import check_share, training_batches
 from crisscross.engine.average import WeightAverage
-from crisscross.engine.loop import NoPictures, Step, freeze_unread, training_steps
-from crisscross.engine.optimizer import create_optimiser
+from crisscross.engine.loop import NoImages, Step, freeze_unread, training_steps
+from crisscross.engine.optimizer import create_optimizer
 from crisscross.engine.processes import asked_to_stop, ending_together
 from crisscross.engine.run.interrupt import Interrupt, Interrupted
 from crisscross.engine.run.journal import Journal
@@ -89,7 +89,7 @@ def train(
     Raises:
         CrissCrossError: bad data, a folder in use, an experiment that differs from the resumed one, a loss that is
             not finite, weights that are not (they are not written), a full disk, or another process of the same
-            training that ended. Where pictures cannot be read any more, the run is saved first.
+            training that ended. Where images cannot be read any more, the run is saved first.
         Exception: whatever a validation raises; the run was saved before it.
     """
     with algorithms(experiment.train), run_lock(folder), ending_together(folder):
@@ -146,24 +146,24 @@ class _Run:
             shard(self.segmenter, self.accelerator.device)
         elif self.accelerator.num_processes > 1:
             freeze_unread(self.segmenter, self.loss, self.experiment, self.accelerator)
-        self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
+        self.optimizer = create_optimizer(self.experiment.optim, self.segmenter)
         self.average = WeightAverage(self.segmenter, train.ema) if train.ema else None
         # Before any state is loaded: preparing would move AdamW's step counts to the device.
         self.prepared = self._prepared()
         self.position, self.seen = Position(), SeenClasses(self.experiment.data.classes)
         if resume:
-            self.position, self.facts = load_state(folder, self.segmenter, self.optimiser, self.average)
+            self.position, self.facts = load_state(folder, self.segmenter, self.optimizer, self.average)
             check_warmup(folder, self.experiment, self.position.iteration, self.facts)
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
 
     def _prepared(self) -> tuple[Any, Any]:
-        """Network and optimiser as the loop uses them."""
+        """Network and optimizer as the loop uses them."""
         if not self.sharded:
-            return self.accelerator.prepare(self.segmenter, self.optimiser)
+            return self.accelerator.prepare(self.segmenter, self.optimizer)
         # For its types alone: shards need nobody who brings gradients together.
         network = self.accelerator.prepare_model(self.segmenter, device_placement=False, evaluation_mode=True)
-        return network, self.accelerator.prepare(self.optimiser)
+        return network, self.accelerator.prepare(self.optimizer)
 
     def go(self, listener: Callable[[Step], None]) -> Outcome:
         """Run to the end or to an interruption; either way the folder is complete."""
@@ -222,7 +222,7 @@ class _Run:
         if self._waited_enough():
             return
         accelerator, start = self.accelerator, self.position.iteration
-        network, optimiser = self.prepared
+        network, optimizer = self.prepared
         pairs = self.dataset.split(self.experiment.data.train_split)
         read = open_cache(self.machine.cache, self.dataset, pairs, accelerator.is_main_process)
         samples = training_samples(self.dataset, pairs, self.experiment, read)
@@ -231,8 +231,8 @@ class _Run:
         batches = training_batches(samples, start, *share, self.machine.workers, pin=on_gpu)
         watched = self.seen.watch(batches)
         try:
-            yield from training_steps(network, optimiser, watched, self.loss, self.experiment, accelerator, start)
-        except NoPictures as error:
+            yield from training_steps(network, optimizer, watched, self.loss, self.experiment, accelerator, start)
+        except NoImages as error:
             # Of several processes, others may be amid a step.
             if accelerator.num_processes > 1:
                 raise
@@ -293,4 +293,4 @@ class _Run:
         if self.accelerator.scaler is not None:
             self.facts["scaler"] = self.accelerator.scaler.state_dict()
         first = self.accelerator.is_main_process
-        save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts, self.average, first)
+        save_state(self.folder, self.segmenter, self.optimizer, self.position, self.facts, self.average, first)

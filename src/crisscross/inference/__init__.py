@@ -1,4 +1,4 @@
-"""How a whole picture is labelled, for any function that gives coarse logits."""
+"""How a whole image is labeled, for any function that gives coarse logits."""
 
 from crisscross.inference.passes import CoarseOf, Pass, run_pass, window_starts
 from crisscross.inference.pixels import labels, logits, probabilities

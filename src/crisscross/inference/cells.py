@@ -1,4 +1,4 @@
-"""Exact labels of one pass with little arithmetic: most of a picture lies inside its segments.
+"""Exact labels of one pass with little arithmetic: most of an image lies inside its segments.
 
 Bilinear interpolation gives means with weights of at least 0 that sum to 1. Where one class has the largest logit at
 all coarse positions that a cell of pixels rests on, it has the largest one at every pixel of the cell. Elsewhere a
@@ -19,7 +19,7 @@ from crisscross.inference.resize import cells
 
 # Values looked at at once.
 CHUNK = 2**18
-# With more of its cells undecided than this, a picture is cheaper to compute in full.
+# With more of its cells undecided than this, an image is cheaper to compute in full.
 WORTHWHILE = 0.6
 # Candidates are interpolated together: cells with up to 2 of them, with up to 4, with up to 8, with more.
 CANDIDATES = (2, 4, 8)
@@ -54,14 +54,14 @@ def cell_labels(one: Pass) -> Tensor | None:
     return torch.from_numpy(_keep(_keep(flat, rows.valid, 0), columns.valid, 1))
 
 
-def _keep(picture: np.ndarray, valid: np.ndarray, axis: int) -> np.ndarray:
+def _keep(image: np.ndarray, valid: np.ndarray, axis: int) -> np.ndarray:
     """The valid lines, copied in as few pieces as there are gaps: much faster than one by one."""
     flags = valid.ravel()
     if flags.all():
-        return picture
+        return image
     cuts = np.flatnonzero(flags[1:] != flags[:-1]) + 1
     # Every cell begins with a valid line, so every second piece is one to keep.
-    return np.concatenate(np.split(picture, cuts, axis)[::2], axis)
+    return np.concatenate(np.split(image, cuts, axis)[::2], axis)
 
 
 def _decide(

@@ -1,4 +1,4 @@
-"""One pass over a picture, whole or by windows: the network's coarse logits, and how rows and columns come of them."""
+"""One pass over an image, whole or by windows: the network's coarse logits, and how rows and columns come of them."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -11,7 +11,7 @@ from torch.nn import functional
 from crisscross.config import InferenceConfig
 from crisscross.inference.resize import KEPT, Axis, line, merge
 
-# From a normalised picture [1, 3, H, W] to logits [1, K, h, w] of any resolution.
+# From a normalized image [1, 3, H, W] to logits [1, K, h, w] of any resolution.
 CoarseOf = Callable[[Tensor], Tensor]
 
 # The largest output stride there is.
@@ -19,7 +19,7 @@ SMALLEST = 32
 
 
 class Pass(NamedTuple):
-    """Logits at the picture's own size are ROWS @ coarse[k] @ COLUMNS^T for every class k.
+    """Logits at the image's own size are ROWS @ coarse[k] @ COLUMNS^T for every class k.
 
     `coarse` float32 [K, h, w]; of windows, all maps side by side.
     """
@@ -43,19 +43,19 @@ def run_pass(
     mirrored: bool = False,
     flip_pairs: Sequence[tuple[int, int]] = (),
 ) -> Pass:
-    """Run the network once over the whole picture, or once for each window.
+    """Run the network once over the whole image, or once for each window.
 
     The result is that of the published systems: logits are resized to the network's input size (that of the window),
-    those of overlapping windows averaged, and all resized once more to the picture's own size, bilinear each time.
+    those of overlapping windows averaged, and all resized once more to the image's own size, bilinear each time.
 
     Args:
         coarse_of: the network, up to its coarse logits.
-        x: normalised picture [1, 3, H, W], at the size that the network shall see.
-        size: (height, width) of the picture before its resize.
+        x: normalized image [1, 3, H, W], at the size that the network shall see.
+        size: (height, width) of the image before its resize.
         config: `mode`, for windows `window` and `stride`, and `pad_to`.
         align_corners: as the network was trained.
         mirrored: show the mirror image and mirror the result back.
-        flip_pairs: classes that change places when a picture is mirrored.
+        flip_pairs: classes that change places when an image is mirrored.
     """
     height, width = x.shape[-2:]
     shown = x.flip(-1) if mirrored else x
@@ -86,7 +86,7 @@ def _axis(
     align_corners: bool,
     mirrored: bool = False,
 ) -> Axis:
-    """From the coarse maps of all windows to the picture's own size, by way of the `length` that the network saw."""
+    """From the coarse maps of all windows to the image's own size, by way of the `length` that the network saw."""
     axis = _windows(small, window, least, starts, length, align_corners).then(line(length, size, align_corners))
     return axis.mirrored() if mirrored else axis
 
@@ -99,7 +99,7 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
 
 def _coarse(coarse_of: CoarseOf, least: tuple[int, int], x: Tensor) -> Tensor:
     """Coarse logits float32 [K, h, w]. What lacks of `least` (height, width), and of the stride that deep networks
-    cannot take less than, is filled with mean colour at the right and at the bottom, and cut off in `_windows`."""
+    cannot take less than, is filled with mean color at the right and at the bottom, and cut off in `_windows`."""
     missing = [_filled(length, floor) - length for length, floor in zip(x.shape[-2:], least, strict=True)]
     return coarse_of(functional.pad(x, [0, missing[1], 0, missing[0]]) if any(missing) else x)[0].float().contiguous()
 

@@ -1,4 +1,4 @@
-"""From passes to labels, logits or probabilities at the picture's own size, a few megabytes at a time."""
+"""From passes to labels, logits or probabilities at the image's own size, a few megabytes at a time."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""A picture too large for one pass, cut into overlapping blocks of which each one's inside is kept."""
+"""An image too large for one pass, cut into overlapping blocks of which each one's inside is kept."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ BLOCK, OVERLAP = 1024, 256
 
 
 class Block(NamedTuple):
-    """What is shown to the network (`read`, rows and columns of the picture), and which part of the picture its labels
+    """What is shown to the network (`read`, rows and columns of the image), and which part of the image its labels
     are kept for (`keep`; the same part counted from the block's own corner is `inside`)."""
 
     read: tuple[slice, slice]
@@ -24,12 +24,12 @@ class _Span(NamedTuple):
 
 
 def blocks(height: int, width: int, block: int, overlap: int, align_corners: bool) -> list[Block]:
-    """Blocks whose kept parts cover the picture exactly once, row by row.
+    """Blocks whose kept parts cover the image exactly once, row by row.
 
-    Two neighbours share at least `overlap` pixels and are parted in the middle of what they share, so that a label
-    knows at least overlap / 2 pixels around it, except at the picture's edge. Blocks begin at multiples of the largest
+    Two neighbors share at least `overlap` pixels and are parted in the middle of what they share, so that a label
+    knows at least overlap / 2 pixels around it, except at the image's edge. Blocks begin at multiples of the largest
     output stride, 32, and `block` and `overlap` are rounded up to such (one pixel more for a network that aligns
-    corners): the network's grid lies in every block where it lies in the whole picture. The last block of a row or
+    corners): the network's grid lies in every block where it lies in the whole image. The last block of a row or
     column is up to 31 pixels longer.
 
     Raises:

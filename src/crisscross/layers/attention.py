@@ -90,7 +90,7 @@ class CrissCrossAttention(GatedAttention):
     """One pass of criss-cross attention with a gated residual (paper, section 3.2): x + gamma * attention(x).
 
     Query and key are 1 x 1 convolutions to `channels // reduction`, the value one to `channels`, all with bias and
-    torch's default initialisation; the scalar gate `gamma` starts at 0, so that the layer starts as the identity.
+    torch's default initialization; the scalar gate `gamma` starts at 0, so that the layer starts as the identity.
     An input in channels-last memory format saves the layer two copies; the output has the input's format. Projections
     that were hooked, parametrised or replaced (pruning, spectral norm, LoRA) are called as modules; `memory` is without
     effect then.

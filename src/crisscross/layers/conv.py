@@ -1,4 +1,4 @@
-"""Convolution, batch norm and activation, initialised as the published heads are."""
+"""Convolution, batch norm and activation, initialized as the published heads are."""
 
 from torch import Tensor, nn
 

@@ -43,7 +43,7 @@ class Surveyed(NamedTuple):
 
 
 def filled_up(x: Tensor, facts: Surveyed) -> Tensor:
-    """Normalised images [B, 3, H, W] with zeros at the right and at the bottom, of a size that the network takes."""
+    """Normalized images [B, 3, H, W] with zeros at the right and at the bottom, of a size that the network takes."""
     if facts.multiple == facts.least == 1:
         return x
     return functional.pad(x, [0, _missing(x.shape[-1], facts), 0, _missing(x.shape[-2], facts)])

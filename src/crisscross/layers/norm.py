@@ -10,7 +10,7 @@ class AbsoluteBatchNorm2d(nn.Module):
 
     y = (x - mean) / sqrt(variance + eps) * (|weight| + eps) + bias, with the names and shapes of `nn.BatchNorm2d`'s
     tensors. It is no subclass of it, because `SyncBatchNorm.convert_sync_batchnorm` would make an ordinary norm of such
-    a one in silence; in training the statistics are therefore those of each process's own pictures.
+    a one in silence; in training the statistics are therefore those of each process's own images.
 
     Args:
         channels: C of the input [B, C, H, W].

@@ -11,7 +11,7 @@ def is_plain(module: nn.Module, *kinds: type[nn.Module], own_hooks: int = 0) -> 
     False where somebody put another class in its place (LoRA, parametrizations), replaced its `forward` (offloading,
     layerwise casting), listens to it (hooks of every kind, also torch's global ones), or gave it weights of another
     kind of tensor (quantised, distributed). It has to be called then. Weights on another device are for the one who
-    reads them to refuse: torch's own convolution takes those on `meta` and gives uninitialised memory.
+    reads them to refuse: torch's own convolution takes those on `meta` and gives uninitialized memory.
 
     Args:
         module: what would be called.

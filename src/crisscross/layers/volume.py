@@ -13,7 +13,7 @@ class CrissCrossAttention3d(GatedAttention):
 
     A position attends to its row, its column and its place in the other frames. Query and key are 1 x 1 x 1
     convolutions to `channels // reduction`, the value one to `channels`, all with bias and torch's default
-    initialisation; the scalar gate `gamma` starts at 0, so that the layer starts as the identity. An input in
+    initialization; the scalar gate `gamma` starts at 0, so that the layer starts as the identity. An input in
     channels-last memory format (`torch.channels_last_3d`) saves the layer two copies; the output has the input's
     format. Parameters have the names of `CrissCrossAttention`'s; its weights fit with one more dimension of 1.
 

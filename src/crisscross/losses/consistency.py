@@ -15,7 +15,7 @@ class Consistency(NamedTuple):
 
     variance: Tensor
     distance: Tensor
-    regularisation: Tensor
+    regularization: Tensor
 
 
 def category_consistency(
@@ -28,7 +28,7 @@ def category_consistency(
 
         variance       = 1/|C| sum_c 1/N_c sum_i pull(|h_i - mu_c|)
         distance       = 1/(|C| (|C| - 1)) sum_{a != b} push(|mu_a - mu_b|), 0 for a single class
-        regularisation = 1/|C| sum_c |mu_c|
+        regularization = 1/|C| sum_c |mu_c|
 
     pull(d) is 0 up to delta_v, (d - delta_v)^2 up to delta_d, and d - delta_d + (delta_d - delta_v)^2 beyond; push(d)
     is (2 delta_d - d)^2 up to 2 delta_d, and 0 beyond. Where several processes train together, the batch is that of
@@ -66,8 +66,8 @@ def category_consistency(
     pushed = (2 * config.delta_d - apart).clamp(min=0).square().where(others, 0)
     distance = pushed.sum() / (number * (number - 1)).clamp(min=1)
 
-    regularisation = torch.linalg.vector_norm(means, dim=1).where(present, 0).sum() / number.clamp(min=1)
-    return Consistency(variance, distance, regularisation)
+    regularization = torch.linalg.vector_norm(means, dim=1).where(present, 0).sum() / number.clamp(min=1)
+    return Consistency(variance, distance, regularization)
 
 
 def _pull(distance: Tensor, config: ConsistencyConfig) -> Tensor:

@@ -15,7 +15,7 @@ NO_EDGE, EDGE, IGNORE = 0, 1, 255
 def edge_labels(labels: Tensor, reach: int, ignore: int) -> Tensor:
     """Edges of a label map: uint8 [B, H, W] of 0 (no edge), 1 (edge) and 255 (ignored).
 
-    A pixel is an edge where a pixel of another class lies within `reach` rows and columns of it (8 neighbours for
+    A pixel is an edge where a pixel of another class lies within `reach` rows and columns of it (8 neighbors for
     1): a band of 2 * reach pixels along every border of two classes. Ignored pixels stay ignored and make no edges.
 
     Args:

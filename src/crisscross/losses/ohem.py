@@ -13,13 +13,13 @@ from torch.nn import functional
 from crisscross.config import OhemConfig
 from crisscross.losses.upsampling import at_least_float32, nearest, resize
 
-# The authors look for their threshold on a picture this many times smaller.
+# The authors look for their threshold on an image this many times smaller.
 SHRINK = 8
 
 
 class TrueProbabilities(NamedTuple):
     """Probabilities of the true class: of all pixels [B, H, W] (2 where ignored) and of the valid ones of the small
-    picture [n]; -1 where they are NaN."""
+    image [n]; -1 where they are NaN."""
 
     pixels: Tensor
     small: Tensor
@@ -27,7 +27,7 @@ class TrueProbabilities(NamedTuple):
 
 @torch.no_grad()
 def true_probabilities(coarse: Tensor, labels: Tensor, ignore: int, align_corners: bool) -> TrueProbabilities:
-    """What both forms choose by, one picture at a time: from logits [B, K, h, w] and labels [B, H, W]."""
+    """What both forms choose by, one image at a time: from logits [B, K, h, w] and labels [B, H, W]."""
     height, width = labels.shape[-2:]
     # As scipy.ndimage.zoom, which the authors call: sizes are rounded to even, corners lie on corners.
     size = max(round(height / SHRINK), 1), max(round(width / SHRINK), 1)
@@ -51,7 +51,7 @@ def _of_label(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
 def hard_by_authors(found: TrueProbabilities, config: OhemConfig) -> Tensor:
     """The authors' choice, bool [B, H, W]: p <= threshold.
 
-    The threshold is the greater of `config.threshold` and the (keep // 64)-th smallest probability in the pictures
+    The threshold is the greater of `config.threshold` and the (keep // 64)-th smallest probability in the images
     shrunk by 8; all valid pixels count where those hold no more than keep // 64.
     """
     keep = config.keep // SHRINK**2

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from crisscross.errors import CrissCrossError
-from crisscross.losses import pictures
+from crisscross.losses import images
 from crisscross.losses.consistency import category_consistency
 from crisscross.losses.cross_entropy import summed_cross_entropy, summed_focal
 from crisscross.losses.inputs import LossInputs
@@ -57,18 +57,18 @@ def _only(inputs: LossInputs, hard: Tensor) -> LossInputs:
 
 
 def dice(inputs: LossInputs) -> Tensor:
-    """See `pictures.dice`."""
-    return pictures.dice(inputs.probabilities, inputs.labels, inputs.ignore)
+    """See `images.dice`."""
+    return images.dice(inputs.probabilities, inputs.labels, inputs.ignore)
 
 
 def lovasz(inputs: LossInputs) -> Tensor:
-    """See `pictures.lovasz`."""
-    return pictures.lovasz(inputs.probabilities, inputs.labels, inputs.ignore)
+    """See `images.lovasz`."""
+    return images.lovasz(inputs.probabilities, inputs.labels, inputs.ignore)
 
 
 def boundary(inputs: LossInputs) -> Tensor:
-    """See `pictures.boundary`."""
-    return pictures.boundary(inputs.probabilities, inputs.labels, inputs.ignore)
+    """See `images.boundary`."""
+    return images.boundary(inputs.probabilities, inputs.labels, inputs.ignore)
 
 
 def category_consistent(inputs: LossInputs) -> dict[str, Tensor]:
@@ -85,5 +85,5 @@ def category_consistent(inputs: LossInputs) -> dict[str, Tensor]:
     config, size = inputs.config.consistency, inputs.embedding.shape[-2:]
     small = nearest(inputs.labels, size, inputs.align_corners)
     found = category_consistency(inputs.embedding, small, inputs.logits.shape[1], inputs.ignore, config)
-    factors = (config.variance, config.distance, config.regularisation)
+    factors = (config.variance, config.distance, config.regularization)
     return {name: factor * value for name, factor, value in zip(found._fields, factors, found, strict=True)}

@@ -39,8 +39,8 @@ class TrainingLoss:
         CrissCrossError: a term cannot be imported.
         ValueError: `config.class_weights` is still `auto`.
 
-    Losses of single pixels and the auxiliary head's hold the full-size logits of one picture, or of a few small ones,
-    at a time; terms that need whole pictures hold those of the whole batch.
+    Losses of single pixels and the auxiliary head's hold the full-size logits of one image, or of a few small ones,
+    at a time; terms that need whole images hold those of the whole batch.
     """
 
     def __init__(self, config: LossConfig, ignore: int, align_corners: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Where things lie: logits at picture size, labels at feature size, sums over pixels in little memory."""
+"""Where things lie: logits at image size, labels at feature size, sums over pixels in little memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# (logits [n, K, rows, W] of some rows of some pictures, their labels [n, rows, W]) -> the summed loss of these pixels.
+# (logits [n, K, rows, W] of some rows of some images, their labels [n, rows, W]) -> the summed loss of these pixels.
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 
 # Bytes of logits that are worked on at once: what a processor's cache holds, and what keeps an accelerator busy.
@@ -28,7 +28,7 @@ def resize(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
 def nearest(labels: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     """The label at each feature's place: [B, H, W] -> [B, *size].
 
-    A feature lies where `resize` takes it to lie: at the centre of its share of the picture, or, with `align_corners`,
+    A feature lies where `resize` takes it to lie: at the center of its share of the image, or, with `align_corners`,
     on a grid from corner to corner. Half-way between two pixels the later one counts.
     """
     rows, columns = (
@@ -49,8 +49,8 @@ def _places(pixels: int, features: int, align_corners: bool, device: torch.devic
 def pixel_loss(coarse: Tensor, labels: Tensor, align_corners: bool, loss: PixelLoss) -> Tensor:
     """The sum over all pixels of a loss of single pixels, from coarse logits.
 
-    The logits of as many pictures as `BAND_BYTES` hold, at least one, are brought to picture size at a time, in float32
-    at least, and the loss sees a band of a large picture's rows at a time; gradients are taken on the spot and kept
+    The logits of as many images as `BAND_BYTES` hold, at least one, are brought to image size at a time, in float32
+    at least, and the loss sees a band of a large image's rows at a time; gradients are taken on the spot and kept
     for the coarse logits alone. Those are the gradients of the plain way.
 
     Args:
@@ -72,8 +72,8 @@ class _PixelLoss(torch.autograd.Function):
         whole = at_least_float32(coarse.detach())
         total = whole.new_zeros(())
         gradient = torch.empty_like(whole) if wanted else None
-        for pictures in _steps(len(whole), _fitting(whole, size)):
-            piece = whole[pictures].requires_grad_(wanted)
+        for images in _steps(len(whole), _fitting(whole, size)):
+            piece = whole[images].requires_grad_(wanted)
             with torch.set_grad_enabled(wanted):
                 logits = resize(piece, size, align_corners)
             # The resize keeps only sizes for its backward: its result makes room for its own gradient, band by band.
@@ -81,12 +81,12 @@ class _PixelLoss(torch.autograd.Function):
             for rows in _bands(logits):
                 band = room[:, :, rows].contiguous().requires_grad_(wanted)
                 with torch.set_grad_enabled(wanted):
-                    value = loss(band, labels[pictures, rows])
+                    value = loss(band, labels[images, rows])
                 total += value.detach()
                 if wanted:
                     (room[:, :, rows],) = torch.autograd.grad(value, band)
             if gradient is not None:
-                (gradient[pictures],) = torch.autograd.grad(logits, piece, room)
+                (gradient[images],) = torch.autograd.grad(logits, piece, room)
         ctx.dtype = coarse.dtype
         if gradient is not None:
             ctx.save_for_backward(gradient)
@@ -104,16 +104,16 @@ def _limit(tensor: Tensor) -> int:
 
 
 def _fitting(coarse: Tensor, size: Sequence[int]) -> int:
-    """How many pictures are worked on at once."""
+    """How many images are worked on at once."""
     return max(1, _limit(coarse) // (coarse.shape[1] * size[0] * size[1] * coarse.element_size()))
 
 
 def _bands(logits: Tensor) -> Iterator[slice]:
-    """Rows of so many pictures at once."""
-    pictures, channels, height, width = logits.shape
+    """Rows of so many images at once."""
+    images, channels, height, width = logits.shape
     # Whole vectors of a processor, so that bands round as the whole does.
-    rows = _limit(logits) // (pictures * channels * width * logits.element_size()) // 16 * 16
-    return _steps(height, height if pictures > 1 else max(16, rows))
+    rows = _limit(logits) // (images * channels * width * logits.element_size()) // 16 * 16
+    return _steps(height, height if images > 1 else max(16, rows))
 
 
 def _steps(length: int, step: int) -> Iterator[slice]:

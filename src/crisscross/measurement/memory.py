@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from crisscross.measurement.timing import synchronise
+from crisscross.measurement.timing import synchronize
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> Usage:
     """
     if device.type != "cuda":
         return _of_cpu(work)
-    synchronise(device)
+    synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     held = work()
-    synchronise(device)
+    synchronize(device)
     usage = Usage(torch.cuda.max_memory_allocated(device) - before, torch.cuda.memory_allocated(device) - before)
     del held
     return usage

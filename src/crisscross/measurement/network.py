@@ -165,7 +165,7 @@ def _attention(network: nn.Module) -> list[GatedAttention]:
 
 def _compiled(network: Segmenter) -> Segmenter:
     network = deepcopy(network)
-    network.picture_logits = torch.compile(network.picture_logits)  # type: ignore[method-assign]
+    network.image_logits = torch.compile(network.image_logits)  # type: ignore[method-assign]
     return network
 
 

@@ -15,7 +15,7 @@ SHORTEST_TURN = 0.02
 SLOW, TURNS_OF_SLOW = 1.0, 3
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has finished what it was given; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -23,11 +23,11 @@ def synchronise(device: torch.device) -> None:
 
 def seconds(work: Work, device: torch.device, repeats: int = 1, clock: Clock = time.perf_counter) -> float:
     """Seconds of one call of `work` by a clock, the mean over `repeats` calls in a row."""
-    synchronise(device)
+    synchronize(device)
     start = clock()
     for _ in range(repeats):
         work()
-    synchronise(device)
+    synchronize(device)
     return (clock() - start) / repeats
 
 

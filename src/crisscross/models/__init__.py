@@ -1,4 +1,4 @@
-"""Whole systems: pictures in, labels out."""
+"""Whole systems: images in, labels out."""
 
 from crisscross.models.segmenter import Logits, Prediction, Segmenter
 from crisscross.models.video import VideoSegmenter, create_segmenter

@@ -2,11 +2,11 @@
 
 A backbone has `channels` and `strides`, both fine to coarse, and its forward takes [B, 3, H, W] and returns a tuple of
 that many feature maps [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])]. With `ceil_pool` the maps after a
-ResNet's max-pooling are those of a picture one stride larger where a size is even: 1024 gives 257 and 129, not 256 and
+ResNet's max-pooling are those of an image one stride larger where a size is even: 1024 gives 257 and 129, not 256 and
 128. Networks without padding in some convolutions (Inception) give maps that are one or two smaller.
 
 Many networks take no sides but multiples of 32 (or of their windows): they see the image filled up at the right and at
-the bottom with the mean color, which is 0 after normalisation, and what their maps have beyond the image is cut off.
+the bottom with the mean color, which is 0 after normalization, and what their maps have beyond the image is cut off.
 """
 
 from collections.abc import Iterable, Mapping
@@ -70,7 +70,7 @@ class Backbone(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps, fine to coarse, of a normalised picture [B, 3, H, W]."""
+        """Feature maps, fine to coarse, of a normalized image [B, 3, H, W]."""
         return own_part(self.net(filled_up(x, self.facts)), x.shape[-2:], self.facts)
 
 

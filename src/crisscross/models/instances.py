@@ -26,7 +26,7 @@ from crisscross.layers.nonlocal_block import NonLocalBlock
 STAGE = "layer3"
 # The stages of the ResNet, from the one that learns first.
 LEARNING = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")
-# Part of a picture that a pixel of a mask must be covered with.
+# Part of an image that a pixel of a mask must be covered with.
 HALF = 0.5
 
 
@@ -47,9 +47,9 @@ class AttendedStage(nn.Sequential):
 
 @dataclass(frozen=True)
 class Instances:
-    """The instances found in one picture, best first.
+    """The instances found in one image, best first.
 
-    `boxes` float32 [N, 4] (left, top, right, bottom in pixels of the picture), `scores` float32 [N] in 0..1, `labels`
+    `boxes` float32 [N, 4] (left, top, right, bottom in pixels of the image), `scores` float32 [N] in 0..1, `labels`
     int64 [N] (index into `classes`), `masks` bool [N, H, W].
     """
 
@@ -69,12 +69,12 @@ class InstanceSegmenter(MaskRCNN):
     """Mask R-CNN with the experiment that it was made from.
 
     Its tensors have torchvision's names, beside those of `backbone.body.layer3.attention`. In training mode
-    `segmenter(pictures, targets)` gives the losses by name, in evaluation mode the instances; pictures are float32
+    `segmenter(images, targets)` gives the losses by name, in evaluation mode the instances; images are float32
     [3, H, W] in 0..1, as torchvision has them.
 
     Args:
         experiment: with the classes of the data.
-        initialise: fill in torchvision's own pretrained weights, which are downloaded, where `model.pretrained` asks.
+        initialize: fill in torchvision's own pretrained weights, which are downloaded, where `model.pretrained` asks.
 
     Raises:
         CrissCrossError: no classes, or the pretrained weights cannot be had.
@@ -83,7 +83,7 @@ class InstanceSegmenter(MaskRCNN):
     # What `checkpoints.native` asks of a network.
     rewritten = False
 
-    def __init__(self, experiment: InstanceExperiment, initialise: bool = False) -> None:
+    def __init__(self, experiment: InstanceExperiment, initialize: bool = False) -> None:
         classes = 1 + len(experiment.data.classes)
         if classes == 1:
             raise CrissCrossError("data.classes is empty; classes come from the data set when training starts")
@@ -112,8 +112,8 @@ class InstanceSegmenter(MaskRCNN):
         )
         self.transform = Transform(experiment.augment.short, preprocess.short, preprocess.long, mean, std)
         self.experiment = experiment
-        if initialise:
-            initialise_from_torchvision(self)
+        if initialize:
+            initialize_from_torchvision(self)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -121,15 +121,15 @@ class InstanceSegmenter(MaskRCNN):
         return self.experiment.data.classes
 
     @torch.no_grad()
-    def predict(self, picture: np.ndarray) -> Instances:
-        """The instances of an RGB picture uint8 [H, W, 3]; its mode is left as it was.
+    def predict(self, image: np.ndarray) -> Instances:
+        """The instances of an RGB image uint8 [H, W, 3]; its mode is left as it was.
 
         Raises:
             CrissCrossError: the weights are of half precision, in which boxes would be off by pixels.
         """
         if (dtype := dtype_of(self)) not in (torch.float32, torch.float64):
             raise CrissCrossError(f"Mask R-CNN predicts in float32 or float64, its weights are {dtype}: use .float()")
-        tensor = torch.from_numpy(np.ascontiguousarray(picture)).to(device_of(self)).permute(2, 0, 1)
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device_of(self)).permute(2, 0, 1)
         with evaluating(self):
             (found,) = self([(tensor.float() / 255).to(dtype)])
         masks = (found["masks"][:, 0] > HALF).cpu().numpy()
@@ -166,7 +166,7 @@ def _attention(model: InstanceModelConfig, channels: int) -> nn.Module:
 
 
 class Transform(GeneralizedRCNNTransform):
-    """torchvision's normalising and resizing, with short sides of their own to draw from in training (or none)."""
+    """torchvision's normalizing and resizing, with short sides of their own to draw from in training (or none)."""
 
     def __init__(self, sides: Sequence[int], *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -177,7 +177,7 @@ class Transform(GeneralizedRCNNTransform):
         return int(super().torch_choice(self.sides))
 
     def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
-        """Pictures as one tensor; in training in the memory format in which convolutions are faster."""
+        """Images as one tensor; in training in the memory format in which convolutions are faster."""
         batch = super().batch_images(images, size_divisible)
         return batch.contiguous(memory_format=torch.channels_last) if self.training else batch
 
@@ -190,7 +190,7 @@ def torchvision_classes() -> tuple[str, ...]:
     return tuple(f"unused {number}" if name == "N/A" else name for number, name in enumerate(names, 1))
 
 
-def initialise_from_torchvision(segmenter: InstanceSegmenter) -> None:
+def initialize_from_torchvision(segmenter: InstanceSegmenter) -> None:
     """Fill in what `model.pretrained` names; torchvision downloads it once.
 
     Raises:

@@ -1,4 +1,4 @@
-"""CCNet as one module: backbone, head, auxiliary head, and what a picture needs before and after them."""
+"""CCNet as one module: backbone, head, auxiliary head, and what an image needs before and after them."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from crisscross import inference
 from crisscross.config import Experiment
-from crisscross.data.files.reading import read_picture
+from crisscross.data.files.reading import read_image
 from crisscross.data.palette import default_palette
-from crisscross.data.samples.preprocess import normalise, resize_to_scale
+from crisscross.data.samples.preprocess import normalize, resize_to_scale
 from crisscross.errors import CrissCrossError
 from crisscross.layers.modes import device_of, dtype_of, evaluating, lay_out
 from crisscross.models.backbones import create_backbone
@@ -37,7 +37,7 @@ class Logits(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Labels uint8 [H, W] at the picture's own size; `probabilities` float32 [K, H, W] when asked for."""
+    """Labels uint8 [H, W] at the image's own size; `probabilities` float32 [K, H, W] when asked for."""
 
     labels: np.ndarray
     probabilities: np.ndarray | None = None
@@ -48,7 +48,7 @@ class Segmenter(nn.Module):
 
     Args:
         experiment: the whole configuration; `experiment.data.classes` must be filled in.
-        initialise: fetch the backbone's pretrained weights where the experiment asks for them; pass False when all
+        initialize: fetch the backbone's pretrained weights where the experiment asks for them; pass False when all
             weights are filled in afterwards.
 
     Raises:
@@ -58,7 +58,7 @@ class Segmenter(nn.Module):
     # A copy made by `crisscross.optimize`: it predicts, but its weights fit no other network.
     rewritten = False
 
-    def __init__(self, experiment: Experiment, initialise: bool = True) -> None:
+    def __init__(self, experiment: Experiment, initialize: bool = True) -> None:
         super().__init__()
         model, classes = experiment.model, len(experiment.data.classes)
         if not classes:
@@ -67,7 +67,7 @@ class Segmenter(nn.Module):
         self.backbone = create_backbone(
             model.backbone,
             model.output_stride,
-            model.pretrained and initialise,
+            model.pretrained and initialize,
             contract_dilation=model.contract_dilation,
             pool_shortcut=model.pool_shortcut,
             ceil_pool=model.ceil_pool,
@@ -105,7 +105,7 @@ class Segmenter(nn.Module):
 
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
-        """One RGB colour (0..255) per class: the experiment's, default ones where it has none."""
+        """One RGB color (0..255) per class: the experiment's, default ones where it has none."""
         return self.experiment.data.palette or default_palette(len(self.classes))
 
     def coarse(self, x: Tensor) -> Logits:
@@ -121,9 +121,9 @@ class Segmenter(nn.Module):
         return Logits(self.head(features[-1]), aux)
 
     def forward(self, x: Tensor, coarse: bool = False) -> Logits:
-        """Logits at picture size of a normalised float tensor [B, 3, H, W]; with `coarse` those of the method `coarse`.
+        """Logits at image size of a normalized float tensor [B, 3, H, W]; with `coarse` those of the method `coarse`.
 
-        Training asks for coarse ones: its loss brings them to picture size piece by piece, see `crisscross.losses`.
+        Training asks for coarse ones: its loss brings them to image size piece by piece, see `crisscross.losses`.
         """
         found = self.coarse(x)
         if coarse:
@@ -135,30 +135,30 @@ class Segmenter(nn.Module):
         align_corners = self.experiment.model.align_corners
         return functional.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=align_corners)
 
-    def preprocess(self, picture: Tensor, scale: tuple[int, int] | None = None) -> Tensor:
-        """uint8 RGB [3, H, W] -> the normalised float tensor [1, 3, h, w] on this network's device; of [T, 3, H, W] T.
+    def preprocess(self, image: Tensor, scale: tuple[int, int] | None = None) -> Tensor:
+        """uint8 RGB [3, H, W] -> the normalized float tensor [1, 3, h, w] on this network's device; of [T, 3, H, W] T.
 
         It has the network's dtype. `scale` (width, height) takes the place of the stored `preprocess.scale`.
         """
         device, config = device_of(self), self.experiment.preprocess
-        moved = picture.to(device, non_blocking=True)
-        return normalise(resize_to_scale(moved, scale or config.scale, config.resize), config, device).to(
+        moved = image.to(device, non_blocking=True)
+        return normalize(resize_to_scale(moved, scale or config.scale, config.resize), config, device).to(
             dtype_of(self)
         )
 
     @torch.inference_mode()
-    def logits_at(self, picture: Tensor) -> Tensor:
-        """Logits float32 [K, H, W] of one uint8 RGB picture [3, H, W] at its own size, by the stored inference mode."""
-        return inference.logits(*self._passes(picture))
+    def logits_at(self, image: Tensor) -> Tensor:
+        """Logits float32 [K, H, W] of one uint8 RGB image [3, H, W] at its own size, by the stored inference mode."""
+        return inference.logits(*self._passes(image))
 
     @torch.inference_mode()
-    def labels_at(self, picture: Tensor, tta: bool = False) -> Tensor:
-        """Labels uint8 [H, W] of one uint8 RGB picture [3, H, W] at its own size; neither logits nor probabilities of
+    def labels_at(self, image: Tensor, tta: bool = False) -> Tensor:
+        """Labels uint8 [H, W] of one uint8 RGB image [3, H, W] at its own size; neither logits nor probabilities of
         all classes at all pixels are ever held.
 
         `tta`: multi-scale + flip, as `experiment.inference` has it.
         """
-        return inference.labels(self._passes(picture, tta)).cpu()
+        return inference.labels(self._passes(image, tta)).cpu()
 
     def label_frames(self, frames: Iterable[Tensor], tta: bool = False) -> Iterator[Tensor]:
         """Labels uint8 [H, W] of each frame of a video, in order; nothing is held but what the next labels need.
@@ -170,27 +170,27 @@ class Segmenter(nn.Module):
                 labels = self.labels_at(frame, tta)
             yield labels
 
-    def picture_logits(self, x: Tensor) -> Tensor:
-        """Coarse logits [1, K, h, w] of one normalised picture [1, 3, H, W]."""
+    def image_logits(self, x: Tensor) -> Tensor:
+        """Coarse logits [1, K, h, w] of one normalized image [1, 3, H, W]."""
         return self.coarse(x).main
 
     def _passes(
         self,
-        picture: Tensor,
+        image: Tensor,
         tta: bool = False,
         native: bool = False,
         logits_of: inference.CoarseOf | None = None,
     ) -> list[inference.Pass]:
-        """The passes over one picture; `native` shows it at its own size whatever `preprocess.scale` says.
+        """The passes over one image; `native` shows it at its own size whatever `preprocess.scale` says.
 
-        `logits_of` takes the place of `picture_logits`.
+        `logits_of` takes the place of `image_logits`.
         """
-        experiment, size = self.experiment, (picture.shape[-2], picture.shape[-1])
+        experiment, size = self.experiment, (image.shape[-2], image.shape[-1])
         config, own = experiment.inference, (size[1], size[0])
         base = own if native else experiment.preprocess.scale or own
-        coarse_of, pairs = logits_of or self.picture_logits, experiment.data.flip_pairs
+        coarse_of, pairs = logits_of or self.image_logits, experiment.data.flip_pairs
         # Once, whatever the number of passes.
-        moved = picture.to(device_of(self), non_blocking=True)
+        moved = image.to(device_of(self), non_blocking=True)
         passes = []
         for ratio in config.ratios if tta else (1.0,):
             x = self.preprocess(moved, (max(int(base[0] * ratio), 1), max(int(base[1] * ratio), 1)))
@@ -201,19 +201,19 @@ class Segmenter(nn.Module):
         return passes
 
     def predict(
-        self, picture: "str | os.PathLike[str] | np.ndarray | Any", probabilities: bool = False, tta: bool = False
+        self, image: "str | os.PathLike[str] | np.ndarray | Any", probabilities: bool = False, tta: bool = False
     ) -> Prediction:
-        """Label every pixel of one picture at its own size, by the stored `experiment.inference`.
+        """Label every pixel of one image at its own size, by the stored `experiment.inference`.
 
         Args:
-            picture: a path, a PIL picture, or a uint8 array [H, W, 3] (RGB) or [H, W] (grey).
+            image: a path, a PIL image, or a uint8 array [H, W, 3] (RGB) or [H, W] (gray).
             probabilities: also return the softmax [K, H, W], with `tta` its mean over the passes.
             tta: multi-scale + flip testing: one pass for every ratio and its mirror image.
 
         Raises:
-            CrissCrossError: the picture cannot be read, or is of a kind that is refused (the message says why).
+            CrissCrossError: the image cannot be read, or is of a kind that is refused (the message says why).
         """
-        given = torch.from_numpy(read_picture(picture)).permute(2, 0, 1)
+        given = torch.from_numpy(read_image(image)).permute(2, 0, 1)
         with evaluating(self), torch.inference_mode():
             passes = self._passes(given, tta)
             labels = inference.labels(passes).cpu().numpy()
@@ -221,22 +221,22 @@ class Segmenter(nn.Module):
 
     def predict_big(
         self,
-        picture: np.ndarray,
+        image: np.ndarray,
         block: int = inference.BLOCK,
         overlap: int = inference.OVERLAP,
         tta: bool = False,
         out: np.ndarray | None = None,
         done: Callable[[int, int], object] = lambda finished, total: None,
     ) -> np.ndarray:
-        """Labels of a picture of any size, block by block, in memory that does not grow with it.
+        """Labels of an image of any size, block by block, in memory that does not grow with it.
 
-        Each block is labelled as a picture of its own, at native resolution: `preprocess.scale` is not applied. Where
+        Each block is labeled as an image of its own, at native resolution: `preprocess.scale` is not applied. Where
         blocks overlap, each keeps its own side of the middle; see `crisscross.inference.blocks`.
 
         Args:
-            picture: uint8 [H, W, 3] (RGB) or [H, W] (grey); a memory-mapped file is read block by block.
+            image: uint8 [H, W, 3] (RGB) or [H, W] (gray); a memory-mapped file is read block by block.
             block: side of a block in pixels, rounded up to a multiple of 32.
-            overlap: least number of pixels that neighbours share, rounded up likewise.
+            overlap: least number of pixels that neighbors share, rounded up likewise.
             tta: multi-scale + flip in each block.
             out: uint8 [H, W] to write into, such as a memory-mapped file; a new array by default.
             done: told how many blocks are finished, and of how many.
@@ -245,19 +245,19 @@ class Segmenter(nn.Module):
             Labels uint8 [H, W]: `out`, or the new array.
 
         Raises:
-            CrissCrossError: no such picture array, an `out` of another kind, or an overlap that is not below `block`.
+            CrissCrossError: no such image array, an `out` of another kind, or an overlap that is not below `block`.
         """
-        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
-            kind = f"{picture.dtype} {list(picture.shape)}"
-            raise CrissCrossError(f"a big picture must be a uint8 array [H, W, 3] or [H, W], got {kind}")
-        height, width = picture.shape[:2]
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+            kind = f"{image.dtype} {list(image.shape)}"
+            raise CrissCrossError(f"a big image must be a uint8 array [H, W, 3] or [H, W], got {kind}")
+        height, width = image.shape[:2]
         labels = np.empty((height, width), np.uint8) if out is None else out
         if labels.shape != (height, width) or labels.dtype != np.uint8:
             raise CrissCrossError(f"out must be uint8 {[height, width]}, got {labels.dtype} {list(labels.shape)}")
         parts = inference.blocks(height, width, block, overlap, self.experiment.model.align_corners)
         with evaluating(self), torch.inference_mode():
             for finished, part in enumerate(parts, 1):
-                given = torch.from_numpy(read_picture(np.array(picture[part.read]))).permute(2, 0, 1)
+                given = torch.from_numpy(read_image(np.array(image[part.read]))).permute(2, 0, 1)
                 found = inference.labels(self._passes(given, tta, native=True)).cpu().numpy()
                 labels[part.keep] = found[part.inside]
                 done(finished, len(parts))

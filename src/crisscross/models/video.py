@@ -1,6 +1,6 @@
 """CCNet over clips: the 2-D backbone on every frame, 3-D criss-cross attention over all of them (paper, TPAMI).
 
-Everything else is the network for pictures: heads, losses, inference, files.
+Everything else is the network for images: heads, losses, inference, files.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,28 +50,28 @@ class Seen(NamedTuple):
 class Frame:
     """A frame in a stream, uint8 [3, H, W], and what was seen of it by number of the pass (and window)."""
 
-    picture: Tensor
+    image: Tensor
     seen: dict[int, Seen] = field(default_factory=dict)
 
 
 class VideoSegmenter(Segmenter):
-    """A `Segmenter` for clips of `model.frames` frames, of which `model.label` are labelled: middle, last or every.
+    """A `Segmenter` for clips of `model.frames` frames, of which `model.label` are labeled: middle, last or every.
 
     In training it takes clips [B * T, 3, H, W], the frames of one behind those of the other (or [B, T, 3, H, W]), and
-    gives logits of the labelled frames in the same order. A single picture is labelled as a clip that stands still;
+    gives logits of the labeled frames in the same order. A single image is labeled as a clip that stands still;
     `label_frames` labels a video.
 
     Args:
         experiment: with `model.frames` of 1 or more; `model.recurrence` is R of the 3-D attention, where three passes
             reach every position of the clip.
-        initialise: as in `Segmenter`.
+        initialize: as in `Segmenter`.
     """
 
     # The configuration refuses any other head for clips.
     head: CrissCrossHead
 
-    def __init__(self, experiment: Experiment, initialise: bool = True) -> None:
-        super().__init__(experiment, initialise)
+    def __init__(self, experiment: Experiment, initialize: bool = True) -> None:
+        super().__init__(experiment, initialize)
         model = experiment.model
         if model.recurrence:
             what = (model.channels, model.recurrence, model.reduction, model.attention_memory)
@@ -83,7 +83,7 @@ class VideoSegmenter(Segmenter):
         return self.experiment.model.frames
 
     def coarse(self, x: Tensor) -> Logits:
-        """As `Segmenter.coarse`, for the labelled frames of clips.
+        """As `Segmenter.coarse`, for the labeled frames of clips.
 
         Raises:
             ValueError: the number of frames is no multiple of T.
@@ -95,16 +95,16 @@ class VideoSegmenter(Segmenter):
         maps = self.backbone(x)
         places = places_of(self.frames, self.experiment.model.label)
         # They lie side by side. A list of them would have to be copied to a GPU, which waits for it.
-        labelled = torch.arange(len(x), device=x.device).view(-1, self.frames)[:, places[0] : places[-1] + 1].flatten()
-        features, attended = maps[-1][labelled], self.head.attended(maps[-1])[labelled]
-        aux = self.aux_head(maps[-2][labelled]) if self.training and self.aux_head is not None else None
+        labeled = torch.arange(len(x), device=x.device).view(-1, self.frames)[:, places[0] : places[-1] + 1].flatten()
+        features, attended = maps[-1][labeled], self.head.attended(maps[-1])[labeled]
+        aux = self.aux_head(maps[-2][labeled]) if self.training and self.aux_head is not None else None
         main = self.head.logits(features, attended)
         embed = self.head.embed if self.training else None
         embedding = None if embed is None else embed(attended)
         return Logits(main, aux, embedding)
 
-    def picture_logits(self, x: Tensor) -> Tensor:
-        """Coarse logits [1, K, h, w] of one picture [1, 3, H, W], as a clip that stands still."""
+    def image_logits(self, x: Tensor) -> Tensor:
+        """Coarse logits [1, K, h, w] of one image [1, 3, H, W], as a clip that stands still."""
         seen = self._see(x)
         return self._attend([seen] * self.frames, places_of(self.frames, self.experiment.model.label)[:1])
 
@@ -122,12 +122,12 @@ class VideoSegmenter(Segmenter):
             yield from self._window_labels(window, places, tta)
 
     def _window_labels(self, window: Sequence[Frame], places: Sequence[int], tta: bool) -> Iterator[Tensor]:
-        sizes = {tuple(frame.picture.shape) for frame in window}
+        sizes = {tuple(frame.image.shape) for frame in window}
         if len(sizes) > 1:
             raise CrissCrossError(f"the frames of a clip must have one size, got {' and '.join(map(str, sizes))}")
-        # What was seen of a frame in an earlier window is kept, and its picture not needed again.
+        # What was seen of a frame in an earlier window is kept, and its image not needed again.
         fresh = [frame for frame in {id(frame): frame for frame in window}.values() if not frame.seen] or [window[-1]]
-        clip = torch.stack([frame.picture for frame in fresh])
+        clip = torch.stack([frame.image for frame in fresh])
         made: dict[int, Tensor] = {}
         for number in range(len(places)):
             calls = count()
@@ -158,7 +158,7 @@ class VideoSegmenter(Segmenter):
         return self.head.logits(features, attended[places[0] : places[-1] + 1])
 
 
-def create_segmenter(experiment: Experiment, initialise: bool = True) -> Segmenter:
-    """The network of an experiment: for pictures, or for clips where `model.frames` is set; see `Segmenter`."""
+def create_segmenter(experiment: Experiment, initialize: bool = True) -> Segmenter:
+    """The network of an experiment: for images, or for clips where `model.frames` is set; see `Segmenter`."""
     kind = VideoSegmenter if experiment.model.frames else Segmenter
-    return kind(experiment, initialise)
+    return kind(experiment, initialize)

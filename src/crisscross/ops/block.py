@@ -4,7 +4,7 @@ The value projection comes after the attention instead of before it: the weights
 attention(x W') = attention(x) W', bias included, at the same cost. The input is then its own value, there is no v to
 store, and gate and value projection become one matrix. Backward needs x and, to be faster, what attention gave.
 
-Shape suffixes: as in lines.py; P positions (H x W of one or more pictures), E the 2 D channels of q and k together.
+Shape suffixes: as in lines.py; P positions (H x W of one or more images), E the 2 D channels of q and k together.
 """
 
 from typing import NamedTuple
@@ -39,8 +39,8 @@ class Kept(NamedTuple):
     attended: Tensor | None
     stats: Tensor
 
-    def part(self, pictures: slice) -> "Kept":
-        return Kept(*(None if x is None else x[pictures] for x in self))  # type: ignore[arg-type]
+    def part(self, images: slice) -> "Kept":
+        return Kept(*(None if x is None else x[images] for x in self))  # type: ignore[arg-type]
 
 
 class Grads(NamedTuple):
@@ -93,7 +93,7 @@ class LayerFunction(NamedTuple):
             ),
         )
         way = self._backward_fused if fused else self._backward_lean if kept.qk is None else self._backward_fast
-        # One picture after the other bounds the memory; a GPU takes all at once.
+        # One image after the other bounds the memory; a GPU takes all at once.
         batch = x_BHWC.shape[0]
         for part in [slice(0, batch)] if fused else [slice(i, i + 1) for i in range(batch)]:
             grads_part = grads._replace(x=grads.x[part])

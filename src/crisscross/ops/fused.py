@@ -178,9 +178,9 @@ def _passes(axis: str, rows: int, frames: int) -> list[_Pass]:
 
 
 def _in_rows(frames: int, *tensors: Tensor) -> list[Tensor]:
-    """The tensors [B, H, W, channels] with neighbouring channels next to each other: themselves, or copies.
+    """The tensors [B, H, W, channels] with neighboring channels next to each other: themselves, or copies.
 
-    With several frames pictures follow each other like rows, and rows like positions.
+    With several frames images follow each other like rows, and rows like positions.
     """
 
     def is_right(x: Tensor) -> bool:
@@ -191,9 +191,9 @@ def _in_rows(frames: int, *tensors: Tensor) -> list[Tensor]:
 
 
 def _strides(x: Tensor, columns: bool) -> tuple[int, int, int]:
-    """Strides of [B, H, W, ...]: of a picture, from line to line, along a line."""
-    picture, down, right = x.stride()[:3]
-    return (picture, right, down) if columns else (picture, down, right)
+    """Strides of [B, H, W, ...]: of an image, from line to line, along a line."""
+    image, down, right = x.stride()[:3]
+    return (image, right, down) if columns else (image, down, right)
 
 
 def _power_of_two(size: int, low: int, high: int) -> int:

@@ -30,15 +30,15 @@ def _jit(function: Callable[..., Any]) -> Any:
     return triton.jit(function, do_not_specialize=["outer", "length"])
 
 
-# The kernels. Tensors come as pointers with three strides each (of a picture, from line to line, along a line) and
+# The kernels. Tensors come as pointers with three strides each (of an image, from line to line, along a line) and
 # channels next to each other; those that we make ourselves are contiguous and need none. All offsets of positions are
 # 64-bit: B H W C may exceed 2^31.
 
 
 @_jit
-def _line_of(pointer, strides, picture, line):
-    """Where a line of a picture starts."""
-    return pointer + picture * strides[0] + line * strides[1]
+def _line_of(pointer, strides, image, line):
+    """Where a line of an image starts."""
+    return pointer + image * strides[0] + line * strides[1]
 
 
 @_jit
@@ -52,13 +52,13 @@ def _tile(start, along, m, length, c, WIDTH: tl.constexpr, BLOCK_WIDTH: tl.const
 
 
 @_jit
-def _place(picture, line, m, outer, length, COLUMNS: tl.constexpr):
+def _place(image, line, m, outer, length, COLUMNS: tl.constexpr):
     """Where positions m of a line stand in a contiguous [B, H, W]."""
     if COLUMNS:
         inside = m.to(tl.int64) * outer + line
     else:
         inside = line * length + m
-    return picture * outer * length + inside
+    return image * outer * length + inside
 
 
 @_jit
@@ -72,7 +72,7 @@ def _hide(logits_MN, m, n, length, SKIP_SELF: tl.constexpr):
 
 @_jit
 def _my_share(outer, length, BLOCK: tl.constexpr, CHANNEL_BLOCKS: tl.constexpr):
-    """What this program owns: a picture, one of its lines, positions m of the line and a block of channels."""
+    """What this program owns: an image, one of its lines, positions m of the line and a block of channels."""
     program = tl.program_id(0)
     channel_block = program % CHANNEL_BLOCKS
     program = program // CHANNEL_BLOCKS
@@ -110,13 +110,13 @@ def attend_line(
     BLOCK_C: tl.constexpr,
 ):
     """The softmax of a line; if GO_ON, of one that another launch began; if not LAST, for another to go on from."""
-    picture, line, m, channel_block = _my_share(outer, length, BLOCK, tl.cdiv(C, BLOCK_C))
+    image, line, m, channel_block = _my_share(outer, length, BLOCK, tl.cdiv(C, BLOCK_C))
     d = tl.arange(0, BLOCK_D)
     c = channel_block * BLOCK_C + tl.arange(0, BLOCK_C)
-    k = _line_of(k, k_strides, picture, line)
-    v = _line_of(v, v_strides, picture, line)
-    q_MD = _tile(_line_of(q, q_strides, picture, line), q_strides[2], m, length, d, D, BLOCK_D)
-    place_M = _place(picture, line, m, outer, length, COLUMNS)
+    k = _line_of(k, k_strides, image, line)
+    v = _line_of(v, v_strides, image, line)
+    q_MD = _tile(_line_of(q, q_strides, image, line), q_strides[2], m, length, d, D, BLOCK_D)
+    place_M = _place(image, line, m, outer, length, COLUMNS)
     out_MC = out + place_M[:, None] * C + c[None, :]
     own_MC = (m < length)[:, None] & (c < C)[None, :]
     # `top` is the largest logit so far, `mass` and `sum` those of exp(logit - top) and of exp(logit - top) v.
@@ -173,22 +173,22 @@ def values_line(
     BLOCK_C: tl.constexpr,
 ):
     """Adds the values' gradient of a line to grad_v: M are keys, N queries."""
-    picture, line, m, channel_block = _my_share(outer, length, BLOCK, tl.cdiv(C, BLOCK_C))
+    image, line, m, channel_block = _my_share(outer, length, BLOCK, tl.cdiv(C, BLOCK_C))
     d = tl.arange(0, BLOCK_D)
     c = channel_block * BLOCK_C + tl.arange(0, BLOCK_C)
-    q = _line_of(q, q_strides, picture, line)
-    grad = _line_of(grad, grad_strides, picture, line)
-    k_MD = _tile(_line_of(k, k_strides, picture, line), k_strides[2], m, length, d, D, BLOCK_D)
+    q = _line_of(q, q_strides, image, line)
+    grad = _line_of(grad, grad_strides, image, line)
+    k_MD = _tile(_line_of(k, k_strides, image, line), k_strides[2], m, length, d, D, BLOCK_D)
     sum_MC = tl.zeros([BLOCK, BLOCK_C], tl.float32)
     for start in range(0, length, BLOCK):
         n = start + tl.arange(0, BLOCK)
         q_ND = _tile(q, q_strides[2], n, length, d, D, BLOCK_D)
-        lse_N = tl.load(lse + _place(picture, line, n, outer, length, COLUMNS), mask=n < length, other=0.0)
+        lse_N = tl.load(lse + _place(image, line, n, outer, length, COLUMNS), mask=n < length, other=0.0)
         logits_MN = _hide(tl.dot(k_MD, tl.trans(q_ND), input_precision=PRECISION), m, n, length, SKIP_SELF)
         weights_MN = tl.exp(logits_MN - lse_N[None, :])
         grad_NC = _tile(grad, grad_strides[2], n, length, c, C, BLOCK_C)
         sum_MC = tl.dot(weights_MN.to(grad_NC.dtype), grad_NC, sum_MC, input_precision=PRECISION)
-    start_MC = _line_of(grad_v, grad_v_strides, picture, line) + m.to(tl.int64)[:, None] * grad_v_strides[2]
+    start_MC = _line_of(grad_v, grad_v_strides, image, line) + m.to(tl.int64)[:, None] * grad_v_strides[2]
     own_MC = (m < length)[:, None] & (c < C)[None, :]
     sum_MC += tl.load(start_MC + c[None, :], mask=own_MC, other=0.0).to(tl.float32)
     tl.store(start_MC + c[None, :], sum_MC.to(grad_v.dtype.element_ty), mask=own_MC)
@@ -225,13 +225,13 @@ def logits_line(
 
     M are those that get the gradient, N those on the other side of the logit. Queries come with grad, keys with v.
     """
-    picture, line, m, _ = _my_share(outer, length, BLOCK, 1)
+    image, line, m, _ = _my_share(outer, length, BLOCK, 1)
     d = tl.arange(0, BLOCK_D)
-    own_wide = _line_of(own_wide, own_wide_strides, picture, line)
-    other = _line_of(other, other_strides, picture, line)
-    other_wide = _line_of(other_wide, other_wide_strides, picture, line)
-    own_MD = _tile(_line_of(own, own_strides, picture, line), own_strides[2], m, length, d, D, BLOCK_D)
-    place_M = _place(picture, line, m, outer, length, COLUMNS)
+    own_wide = _line_of(own_wide, own_wide_strides, image, line)
+    other = _line_of(other, other_strides, image, line)
+    other_wide = _line_of(other_wide, other_wide_strides, image, line)
+    own_MD = _tile(_line_of(own, own_strides, image, line), own_strides[2], m, length, d, D, BLOCK_D)
+    place_M = _place(image, line, m, outer, length, COLUMNS)
     lse_M = tl.load(lse + place_M, mask=m < length, other=0.0)
     delta_M = tl.load(delta + place_M, mask=m < length, other=0.0)
     sum_MD = tl.zeros([BLOCK, BLOCK_D], tl.float32)
@@ -246,7 +246,7 @@ def logits_line(
         other_ND = _tile(other, other_strides[2], n, length, d, D, BLOCK_D)
         logits_MN = _hide(tl.dot(own_MD, tl.trans(other_ND), input_precision=PRECISION), m, n, length, SKIP_SELF)
         if OF_KEYS:
-            place_N = _place(picture, line, n, outer, length, COLUMNS)
+            place_N = _place(image, line, n, outer, length, COLUMNS)
             lse_N = tl.load(lse + place_N, mask=n < length, other=0.0)
             delta_N = tl.load(delta + place_N, mask=n < length, other=0.0)
             slope_MN = tl.exp(logits_MN - lse_N[None, :]) * (slope_MN - delta_N[None, :])

@@ -75,7 +75,7 @@ def empty_statistics(v_BHWC: Tensor) -> Tensor:
 def attended_rows(
     q_HWD: Tensor, k_HWD: Tensor, v_HWC: Tensor, store_HWC: Tensor, stats_SHW: Tensor, reach: Reach, in_place: bool
 ) -> Iterator[tuple[slice, Tensor]]:
-    """The attended values of one picture or clip, some rows after the other: (which rows, [N, W, C]).
+    """The attended values of one image or clip, some rows after the other: (which rows, [N, W, C]).
 
     `store_HWC` holds what the other lines give until a row is due. With `in_place` it receives the result as well;
     without, the rows come in a buffer that the next step overwrites, and their place in the store is free. `stats_SHW`
@@ -141,7 +141,7 @@ def _attend(
 ) -> None:
     """Write a chunk's attended values into `out` and its statistics; the logits are used up.
 
-    If `begun`, other lines have left their share, normalised by their own sum, and their statistics: one softmax joins
+    If `begun`, other lines have left their share, normalized by their own sum, and their statistics: one softmax joins
     them.
     """
     top_NL, total_NL = stats_SNL

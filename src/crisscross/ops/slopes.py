@@ -70,7 +70,7 @@ def _differentiate_frame(
 
 
 class _Branch(NamedTuple):
-    """The rows of a picture, or its columns: every tensor but the biases is [lines, positions, ...].
+    """The rows of an image, or its columns: every tensor but the biases is [lines, positions, ...].
 
     `given` are the output's gradient, q, k, v, largest logits and sums of exponentials; `grads` those of q, k and v;
     `mean` [lines, positions] collects the mean gain. Values are v, or v times the transpose of `project`.

@@ -4,13 +4,13 @@
 """
 
 from crisscross.report.comparison import RunRow, render_comparison, write_comparison
-from crisscross.report.facts import BaselineRow, Curves, PictureRow, Report
+from crisscross.report.facts import BaselineRow, Curves, ImageRow, Report
 from crisscross.report.page import render, write_report
 
 __all__ = [
     "BaselineRow",
     "Curves",
-    "PictureRow",
+    "ImageRow",
     "Report",
     "RunRow",
     "render",

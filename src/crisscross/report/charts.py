@@ -75,7 +75,7 @@ def curve_chart(
 def curves_chart(
     curves: Sequence[tuple[str, Sequence[float], Sequence[Score]]], label: str, unit_range: bool = False
 ) -> str:
-    """Several curves over the iterations in one chart, each in a colour of its own; see `curve_colour`.
+    """Several curves over the iterations in one chart, each in a color of its own; see `curve_color`.
 
     Args:
         curves: name, iterations and values of each; values that are None, NaN or infinite are left out.
@@ -95,17 +95,17 @@ def curves_chart(
     parts = [_axes(x_ticks, y_ticks)]
     for place, name, points in kept:
         spots = [(_along(a, x_ticks, LEFT, WIDTH - RIGHT), _along(b, y_ticks, HEIGHT - BOTTOM, TOP)) for a, b in points]
-        colour = curve_colour(place)
-        drawn = path(_thinned(spots), "curve", style=f"stroke:{colour}")
+        color = curve_color(place)
+        drawn = path(_thinned(spots), "curve", style=f"stroke:{color}")
         parts.append(tag("g", hint(name) + drawn, class_="run"))
         if unit_range:
             said = [f"{name}, iteration {a:g}: {b:.3f}" for a, b in points]
-            parts += [_dot(spot, words, style=f"fill:{colour}") for spot, words in zip(spots, said, strict=True)]
+            parts += [_dot(spot, words, style=f"fill:{color}") for spot, words in zip(spots, said, strict=True)]
     return drawing("".join(parts), WIDTH, HEIGHT, f"{label} of {len(kept)} runs", "chart")
 
 
-def curve_colour(place: int) -> str:
-    """The colour of the curve at this place: far from its neighbours' for as many as there are."""
+def curve_color(place: int) -> str:
+    """The color of the curve at this place: far from its neighbors' for as many as there are."""
     return f"hsl({(215 + place * 137.5) % 360:.0f} 65% 50%)"
 
 
@@ -148,7 +148,7 @@ def _thinned(points: Sequence[Point], most: int = 600) -> Sequence[Point]:
 def bar_chart(
     classes: Sequence[str], palette: Sequence[Sequence[int]], iou: Sequence[Score], accuracy: Sequence[Score]
 ) -> str:
-    """IoU of every class as a bar in its colour, its accuracy as a notch; a class without pixels says `absent`."""
+    """IoU of every class as a bar in its color, its accuracy as a notch; a class without pixels says `absent`."""
     names = max((len(name) for name in classes), default=0)
     left, width, row = 16 + 7.6 * min(names, 22), 450.0, 27.0
     span = width - left - 56
@@ -156,7 +156,7 @@ def bar_chart(
     for value in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = left + value * span
         parts += [line(x, 4, x, height - 22, "grid"), text(f"{value:g}", x, height - 6, "middle")]
-    for index, (name, colour, score, reached) in enumerate(zip(classes, palette, iou, accuracy, strict=True)):
+    for index, (name, color, score, reached) in enumerate(zip(classes, palette, iou, accuracy, strict=True)):
         y = 4 + row * index
         parts.append(text(_short(name, 22), left - 10, y + 18, "end", "label"))
         if score is None:
@@ -164,7 +164,7 @@ def bar_chart(
             continue
         said = f"{name}: IoU {score:.3f}" + ("" if reached is None else f", accuracy {reached:.3f}")
         bar = {"x": left, "y": y + 4, "width": span * score, "height": row - 9, "rx": 2}
-        parts.append(tag("rect", hint(said), **bar, fill=rgb(colour), class_="bar"))
+        parts.append(tag("rect", hint(said), **bar, fill=rgb(color), class_="bar"))
         if reached is not None:
             parts.append(line(left + span * reached, y + 2, left + span * reached, y + row - 3, "notch"))
         parts.append(text(f"{score:.2f}", width - 4, y + 18, "end", "value"))
@@ -187,7 +187,7 @@ def percent(share: float) -> str:
 def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """The confusion matrix as a heat map: rows truth, columns prediction, per cent of the row.
 
-    Beyond 40 classes the cells hold colour alone; a pointer that rests on one still reads the numbers.
+    Beyond 40 classes the cells hold color alone; a pointer that rests on one still reads the numbers.
     """
     cell = 46.0 if len(classes) <= 12 else 36.0 if len(classes) <= 40 else 12.0
     size = f"font-size:{min(14, cell):g}px"

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from crisscross.files import write_text
-from crisscross.report.charts import curve_colour, curves_chart
+from crisscross.report.charts import curve_color, curves_chart
 from crisscross.report.facts import Curves, Score
 from crisscross.report.style import CSS
 
@@ -101,7 +101,7 @@ def render_comparison(runs: Sequence[RunRow]) -> str:
     losses = [(run.name, run.curves.iteration, run.curves.loss) for run in runs]
     scores = [(run.name, run.curves.val_iteration, run.curves.val_miou) for run in runs]
     legend = "".join(
-        f'<li><i style="background:{curve_colour(place)}"></i>{escape(run.name)}</li>' for place, run in enumerate(runs)
+        f'<li><i style="background:{curve_color(place)}"></i>{escape(run.name)}</li>' for place, run in enumerate(runs)
     )
     charts = (
         f"<section><h3>Validation mIoU</h3>{curves_chart(scores, 'Validation mIoU', unit_range=True)}</section>"

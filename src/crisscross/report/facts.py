@@ -47,26 +47,26 @@ class Curves:
 
 
 @dataclass(frozen=True, eq=False)
-class PictureRow:
-    """One picture of the report.
+class ImageRow:
+    """One image of the report.
 
     Attributes:
         name: shown beneath it.
-        picture: uint8 RGB [H, W, 3].
+        image: uint8 RGB [H, W, 3].
         truth: integer labels [H, W]; 255 is ignored.
         prediction: integer labels [H, W].
     """
 
     name: str
-    picture: np.ndarray
+    image: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
 
     def __post_init__(self) -> None:
-        size = self.picture.shape[:2]
-        if self.picture.shape != (*size, 3) or self.truth.shape != size or self.prediction.shape != size:
-            shapes = self.picture.shape, self.truth.shape, self.prediction.shape
-            raise ValueError(f"picture {self.name!r}: picture, truth and prediction differ in size: {shapes}")
+        size = self.image.shape[:2]
+        if self.image.shape != (*size, 3) or self.truth.shape != size or self.prediction.shape != size:
+            shapes = self.image.shape, self.truth.shape, self.prediction.shape
+            raise ValueError(f"image {self.name!r}: image, truth and prediction differ in size: {shapes}")
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Report:
     Attributes:
         title, summary: the heading, and a sentence or two beneath it.
         headline: the few numbers that matter, as (label, text): ("held-out mIoU", "0.84").
-        classes, palette: C names and C colours (red, green, blue) in 0..255.
+        classes, palette: C names and C colors (red, green, blue) in 0..255.
         iou, accuracy: C scores in 0..1; None for a class that does not occur.
         confusion: C x C pixel counts, rows truth, columns prediction.
-        rows: pictures with truth and prediction.
+        rows: images with truth and prediction.
         curves: loss, learning rate and validation score.
         baseline: networks compared with one another; may be empty.
         experiment_yaml, command: how to repeat the run; may be empty.
@@ -108,7 +108,7 @@ class Report:
     confusion: Sequence[Sequence[int]]
     headline: Sequence[tuple[str, str]] = ()
     curves: Curves = field(default_factory=Curves)
-    rows: Sequence[PictureRow] = ()
+    rows: Sequence[ImageRow] = ()
     baseline: Sequence[BaselineRow] = ()
     experiment_yaml: str = ""
     command: str = ""

@@ -1,4 +1,4 @@
-"""Pictures of a report: shrunk, coloured and written into the page as data URIs."""
+"""Images of a report: shrunk, colored and written into the page as data URIs."""
 
 import base64
 import io
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crisscross.data.color import colourise
-from crisscross.report.facts import PictureRow
+from crisscross.data.color import colorise
+from crisscross.report.facts import ImageRow
 
 WIDEST = 768
 IGNORE = 255
 
 
-def data_uri(picture: np.ndarray, photographic: bool) -> str:
-    """uint8 RGB [H, W, 3] as a data URI: JPEG for a photograph, PNG for flat colours."""
+def data_uri(pixels: np.ndarray, photographic: bool) -> str:
+    """uint8 RGB [H, W, 3] as a data URI: JPEG for a photograph, PNG for flat colors."""
     from PIL import Image
 
     stream = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(picture))
+    image = Image.fromarray(np.ascontiguousarray(pixels))
     if photographic:
         image.save(stream, "JPEG", quality=90, subsampling=0)
     else:
@@ -27,8 +27,8 @@ def data_uri(picture: np.ndarray, photographic: bool) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
-def shrink(row: PictureRow, widest: int = WIDEST) -> PictureRow:
-    """At most `widest` pixels wide: the picture by area means, the labels by their nearest pixel."""
+def shrink(row: ImageRow, widest: int = WIDEST) -> ImageRow:
+    """At most `widest` pixels wide: the image by area means, the labels by their nearest pixel."""
     height, width = row.truth.shape
     if width <= widest:
         return row
@@ -36,32 +36,32 @@ def shrink(row: PictureRow, widest: int = WIDEST) -> PictureRow:
 
     size = widest, max(1, round(height * widest / width))
     y, x = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in ((size[1], height), (size[0], width)))
-    picture = np.asarray(Image.fromarray(row.picture).resize(size, Image.Resampling.BOX))
-    return PictureRow(row.name, picture, row.truth[np.ix_(y, x)], row.prediction[np.ix_(y, x)])
+    image = np.asarray(Image.fromarray(row.image).resize(size, Image.Resampling.BOX))
+    return ImageRow(row.name, image, row.truth[np.ix_(y, x)], row.prediction[np.ix_(y, x)])
 
 
 def wrong_pixels(truth: np.ndarray, prediction: np.ndarray, classes: int) -> tuple[np.ndarray, float | None]:
-    """Where the prediction errs: bool [H, W], and its share of the labelled pixels (None if there are none)."""
-    labelled = (truth >= 0) & (truth < classes)
-    wrong = labelled & (truth != prediction)
-    return wrong, float(wrong.sum() / labelled.sum()) if labelled.any() else None
+    """Where the prediction errs: bool [H, W], and its share of the labeled pixels (None if there are none)."""
+    labeled = (truth >= 0) & (truth < classes)
+    wrong = labeled & (truth != prediction)
+    return wrong, float(wrong.sum() / labeled.sum()) if labeled.any() else None
 
 
-def error_map(picture: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Wrong pixels in red over the picture, grey and dimmed: uint8 [H, W, 3]."""
-    grey = (picture.astype(np.float32).mean(-1, keepdims=True) * 0.45).astype(np.uint8)
-    return np.where(wrong[..., None], np.array([255, 64, 52], np.uint8), np.repeat(grey, 3, -1))
+def error_map(image: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Wrong pixels in red over the image, gray and dimmed: uint8 [H, W, 3]."""
+    gray = (image.astype(np.float32).mean(-1, keepdims=True) * 0.45).astype(np.uint8)
+    return np.where(wrong[..., None], np.array([255, 64, 52], np.uint8), np.repeat(gray, 3, -1))
 
 
-def panels(row: PictureRow, palette: Sequence[Sequence[int]], ignore: Sequence[int]) -> list[tuple[str, str]]:
+def panels(row: ImageRow, palette: Sequence[Sequence[int]], ignore: Sequence[int]) -> list[tuple[str, str]]:
     """The four panels of a row: (caption, data URI). The share of errors is counted before shrinking."""
     _, share = wrong_pixels(row.truth, row.prediction, len(palette))
     caption = "errors" if share is None else f"errors, {100 * share:.1f} %"
     small = shrink(row)
     wrong, _ = wrong_pixels(small.truth, small.prediction, len(palette))
     return [
-        ("picture", data_uri(small.picture, True)),
-        ("truth", data_uri(colourise(small.truth, palette, ignore), False)),
-        ("prediction", data_uri(colourise(small.prediction, palette, ignore), False)),
-        (caption, data_uri(error_map(small.picture, wrong), True)),
+        ("image", data_uri(small.image, True)),
+        ("truth", data_uri(colorise(small.truth, palette, ignore), False)),
+        ("prediction", data_uri(colorise(small.prediction, palette, ignore), False)),
+        (caption, data_uri(error_map(small.image, wrong), True)),
     ]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from crisscross.files import write_text
 from crisscross.report.charts import bar_chart, confusion_chart, curve_chart
-from crisscross.report.facts import BaselineRow, Curves, PictureRow, Report, Score
+from crisscross.report.facts import BaselineRow, Curves, ImageRow, Report, Score
 from crisscross.report.images import panels
 from crisscross.report.style import CSS
 from crisscross.report.svg import rgb
 
-IGNORE_COLOUR = (0, 0, 0)
+IGNORE_COLOR = (0, 0, 0)
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -26,13 +26,13 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def render(report: Report) -> str:
-    """The report as HTML: no script, no style sheet, font or picture from elsewhere."""
+    """The report as HTML: no script, no style sheet, font or image from elsewhere."""
     parts = [
         _opening(report),
         _training(report.curves),
         _classes(report),
         _confusion(report),
-        _pictures(report),
+        _images(report),
         _baseline(report.baseline, report.classes),
         _repeat(report),
     ]
@@ -85,19 +85,19 @@ def _confusion(report: Report) -> str:
     return f'<h2>Confusion</h2><p class="note">{note}</p><div class="scroll">{chart}</div>'
 
 
-def _pictures(report: Report) -> str:
+def _images(report: Report) -> str:
     if not report.rows:
         return ""
-    named = [*zip(report.palette, report.classes, strict=True), (IGNORE_COLOUR, "ignored")]
-    legend = "".join(f'<li><i style="background:{rgb(colour)}"></i>{escape(name)}</li>' for colour, name in named)
-    rows = "\n".join(_picture_row(row, report.palette) for row in report.rows)
+    named = [*zip(report.palette, report.classes, strict=True), (IGNORE_COLOR, "ignored")]
+    legend = "".join(f'<li><i style="background:{rgb(color)}"></i>{escape(name)}</li>' for color, name in named)
+    rows = "\n".join(_image_row(row, report.palette) for row in report.rows)
     note = "The last panel of a row shows the wrong pixels in red; ignored pixels are never wrong."
-    return f'<h2>Pictures</h2><p class="note">{note}</p><ul class="legend">{legend}</ul>{rows}'
+    return f'<h2>Images</h2><p class="note">{note}</p><ul class="legend">{legend}</ul>{rows}'
 
 
-def _picture_row(row: PictureRow, palette: Sequence[Sequence[int]]) -> str:
+def _image_row(row: ImageRow, palette: Sequence[Sequence[int]]) -> str:
     figures = []
-    for caption, uri in panels(row, palette, IGNORE_COLOUR):
+    for caption, uri in panels(row, palette, IGNORE_COLOR):
         kind = "flat" if uri.startswith("data:image/png") else "photo"
         image = f'<img class="{kind}" src="{uri}" alt="{escape(row.name)}: {caption}">'
         figures.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")

@@ -41,6 +41,6 @@ def drawing(body: str, width: float, height: float, label: str, class_: str) -> 
     return tag("svg", body, viewBox=box, role="img", aria_label=label, class_=class_, style=limit)
 
 
-def rgb(colour: Sequence[int]) -> str:
+def rgb(color: Sequence[int]) -> str:
     """`#rrggbb`."""
-    return "#" + "".join(f"{int(channel):02x}" for channel in colour)
+    return "#" + "".join(f"{int(channel):02x}" for channel in color)

@@ -27,11 +27,11 @@ def settle_memory(segmenter: Segmenter, train: TrainConfig, recompute: bool) -> 
         make_lean(segmenter)
     if train.winograd:
         train_by_winograd(segmenter)
-    synchronised = sum(isinstance(module, nn.SyncBatchNorm) for module in segmenter.modules())
-    if train.memory == "fast" or not synchronised:
+    synchronized = sum(isinstance(module, nn.SyncBatchNorm) for module in segmenter.modules())
+    if train.memory == "fast" or not synchronized:
         return ""
     return (
-        f"train.memory={train.memory} is without effect on {synchronised} synchronised batch norms; "
+        f"train.memory={train.memory} is without effect on {synchronized} synchronized batch norms; "
         "set train.batch_norm=train to save their memory, too"
     )
 

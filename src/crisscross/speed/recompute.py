@@ -82,7 +82,7 @@ def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContex
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Inside, batch norms normalise by the batch as ever and leave their running statistics alone."""
+    """Inside, batch norms normalize by the batch as ever and leave their running statistics alone."""
     norms = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS)]
     former = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, _, count in former:

@@ -1,6 +1,6 @@
 """The same network, rewritten for inference: folded batch norms, channels-last memory, fewer multiplications.
 
-Any network gains whose batch norms and 3 x 3 convolutions can be recognised; CCNet is one of them.
+Any network gains whose batch norms and 3 x 3 convolutions can be recognized; CCNet is one of them.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from crisscross.speed.winograd import WORTHWHILE, WinogradConv2d, gain, why_not
 from crisscross.speed.winograd_train import train_by_torch
 
 Network = TypeVar("Network", bound=nn.Module)
-# A picture on which every tile is full and every fixed cost small.
+# An image on which every tile is full and every fixed cost small.
 LARGE = 1024
 # A module, and the names in it of one part and of the part that reads what it gives.
 Pair = tuple[nn.Module, str, str]
@@ -69,7 +69,7 @@ def fold_batch_norms(network: nn.Module) -> int:
 
 
 def use_winograd(network: nn.Module) -> int:
-    """Replace, in place, the convolutions that gain on a large picture; returns the number replaced."""
+    """Replace, in place, the convolutions that gain on a large image; returns the number replaced."""
     made: dict[int, WinogradConv2d] = {}
     for name, module in list(network.named_modules(remove_duplicate=False)):
         if not name or not isinstance(module, nn.Conv2d) or not is_plain(module, nn.Conv2d) or why_not(module):

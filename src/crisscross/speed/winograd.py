@@ -82,7 +82,7 @@ _memory = threading.local()
 
 
 def _scratch(*shapes: tuple[int, ...]) -> list[Tensor]:
-    """Uninitialised float32 tensors, in memory that a thread keeps for the next call: fresh pages are slow."""
+    """Uninitialized float32 tensors, in memory that a thread keeps for the next call: fresh pages are slow."""
     sizes = [-(-math.prod(shape) // 16) * 16 for shape in shapes]
     kept = getattr(_memory, "values", None)
     if kept is None or len(kept) < sum(sizes):
@@ -148,7 +148,7 @@ class Tiled:
             for first in range(0, grid.down, rows):
                 last = min(first + rows, grid.down)
                 self._chunk(x_HWC, first, out_HWD[first * places : last * places], grid)
-        # Tiles that stick out of the picture are cut off.
+        # Tiles that stick out of the image are cut off.
         return out_BHWD[:, : grid.height, : grid.width].contiguous()
 
     def _chunk(self, x_HWC: Tensor, first: int, out_HWD: Tensor, grid: _Grid) -> None:
@@ -177,7 +177,7 @@ class WinogradConv2d(Tiled, nn.Conv2d):
     """An `nn.Conv2d` for inference: the same weights, [B, C, H, W] -> [B, D, H', W'] in channels-last memory.
 
     What the fast way cannot do or would lose by is left to `nn.Conv2d`: another type than float32, another device than
-    the CPU, autocast, gradients, small pictures, tracing for export or compilation. Transformed weights take four times
+    the CPU, autocast, gradients, small images, tracing for export or compilation. Transformed weights take four times
     the memory of the convolution's own, and come beside them.
 
     Args:
@@ -232,7 +232,7 @@ class WinogradConv2d(Tiled, nn.Conv2d):
 
 
 def _fill_strip(strip_HWC: Tensor, x_HWC: Tensor, top: int, left: int) -> None:
-    """Input rows from `top` on, with zeros around the picture; `left` zeros stand before each row."""
+    """Input rows from `top` on, with zeros around the image; `left` zeros stand before each row."""
     height, width = x_HWC.shape[:2]
     begin = max(0, -top)
     end = max(begin, min(len(strip_HWC), height - top))

@@ -57,8 +57,8 @@ class InsertedAttention(RecurrentCrissCrossAttention):
         if self.layout == "nhwc":
             return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         prefix, tokens = x[:, : self.prefix_tokens], x[:, self.prefix_tokens :]
-        picture = tokens.unflatten(1, self._grid(tokens.shape[1])).permute(0, 3, 1, 2)
-        attended = super().forward(picture).permute(0, 2, 3, 1).flatten(1, 2)
+        image = tokens.unflatten(1, self._grid(tokens.shape[1])).permute(0, 3, 1, 2)
+        attended = super().forward(image).permute(0, 2, 3, 1).flatten(1, 2)
         return attended if self.prefix_tokens == 0 else torch.cat([prefix, attended], 1)
 
     def check(self, x: Tensor) -> None:

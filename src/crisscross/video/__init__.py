@@ -7,22 +7,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crisscross.video.labelling import VIEWS, VideoResult, label_frames, predict_video
+    from crisscross.video.labeling import VIEWS, VideoResult, label_frames, predict_video
     from crisscross.video.reading import VIDEO_SUFFIXES, Problem, VideoFrame, VideoReader, is_video_file
     from crisscross.video.writing import OUTPUT_SUFFIXES, VideoWriter
 
 _MODULES = {
     "OUTPUT_SUFFIXES": "writing",
     "VIDEO_SUFFIXES": "reading",
-    "VIEWS": "labelling",
+    "VIEWS": "labeling",
     "Problem": "reading",
     "VideoFrame": "reading",
     "VideoReader": "reading",
-    "VideoResult": "labelling",
+    "VideoResult": "labeling",
     "VideoWriter": "writing",
     "is_video_file": "reading",
-    "label_frames": "labelling",
-    "predict_video": "labelling",
+    "label_frames": "labeling",
+    "predict_video": "labeling",
 }
 
 __all__ = [

@@ -67,7 +67,7 @@ class VideoFrame(NamedTuple):
     """A frame uint8 RGB [H, W, 3], as it is to be shown, and when: `pts` in units of the reader's `time_base` seconds,
     for `duration` such units (0 where the file does not tell). `aspect` is the width of a pixel / its height."""
 
-    picture: np.ndarray
+    image: np.ndarray
     pts: int
     duration: int
     aspect: Fraction = Fraction(1)
@@ -104,7 +104,7 @@ class Placing(NamedTuple):
 
 
 class VideoReader:
-    """The first picture stream of a video file. Use it in a `with` statement and iterate over it once.
+    """The first image stream of a video file. Use it in a `with` statement and iterate over it once.
 
     Args:
         path: the file.
@@ -117,7 +117,7 @@ class VideoReader:
         problems: what could not be read so far. The frames concerned are left out; the others go on.
 
     Raises:
-        CrissCrossError: PyAV is not installed, no such file, or one without readable pictures in motion.
+        CrissCrossError: PyAV is not installed, no such file, or one without readable images in motion.
     """
 
     def __init__(self, path: Path) -> None:
@@ -151,15 +151,15 @@ class VideoReader:
 
     def _video_stream(self) -> Any:
         streams = self.container.streams.video
-        # The cover picture of a sound file is such a stream, too.
+        # The cover image of a sound file is such a stream, too.
         moving = [stream for stream in streams if not stream.disposition & self.av.stream.Disposition.attached_pic]
         if not moving:
             kinds = ", ".join(sorted({stream.type for stream in self.container.streams})) or "nothing"
             self.container.close()
-            raise CrissCrossError(f"{self.path}: no pictures in motion in it (it holds: {kinds})")
+            raise CrissCrossError(f"{self.path}: no images in motion in it (it holds: {kinds})")
         if moving[0].codec_context is None:
             self.container.close()
-            raise CrissCrossError(f"{self.path}: its pictures are coded in a way that PyAV here cannot decode")
+            raise CrissCrossError(f"{self.path}: its images are coded in a way that PyAV here cannot decode")
         return moving[0]
 
     def _length(self) -> float | None:

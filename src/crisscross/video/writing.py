@@ -45,7 +45,7 @@ class VideoWriter:
         time_base: what the times of the frames count, as `VideoReader.time_base`.
         rate: frames a second on average, which players show and encoders plan by.
 
-    H.264 (VP9 in .webm) at good quality, 4:2:0, or 4:4:4 where a side is odd; colours by BT.709. MP4 and MOV keep times
+    H.264 (VP9 in .webm) at good quality, 4:2:0, or 4:4:4 where a side is odd; colors by BT.709. MP4 and MOV keep times
     exactly, Matroska and WebM to the millisecond.
     """
 
@@ -64,13 +64,13 @@ class VideoWriter:
         """
         if not self.sized:
             self._settle(frame)
-        picture = self.av.VideoFrame.from_ndarray(frame.picture, format="rgb24")
-        coded = picture.reformat(format=self.stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
+        image = self.av.VideoFrame.from_ndarray(frame.image, format="rgb24")
+        coded = image.reformat(format=self.stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
         coded.pts, coded.time_base, coded.duration = frame.pts, self.time_base, frame.duration
         self._mux(coded)
 
     def _settle(self, frame: VideoFrame) -> None:
-        height, width = frame.picture.shape[:2]
+        height, width = frame.image.shape[:2]
         context = self.stream.codec_context
         context.width, context.height = width, height
         context.pix_fmt = "yuv444p" if height % 2 or width % 2 else "yuv420p"

@@ -9,7 +9,7 @@ from crisscross.data import OPENERS
 
 
 class Known(NamedTuple):
-    """Class names, colours and flip pairs, as in `DataSet`."""
+    """Class names, colors and flip pairs, as in `DataSet`."""
 
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]

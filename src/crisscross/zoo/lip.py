@@ -3,8 +3,8 @@
 Known from outside: 473 x 473 input, 20 classes, rotation of up to 30 degrees with chance 0.6 and ratios 0.75 to 1.25
 (configurations for LIP that MMSegmentation once had), criss-cross attention in the place of CE2P's context module and
 the scores below (reviews of the paper). From memory of CE2P's code: output stride 16, 150 epochs, SGD 7e-3 falling to
-0, weight decay 5e-4, corners aligned, leaky ReLU in the head, equal weights of its three losses, no colour distortion,
-the picture fitted into a square with its shape kept, in training and in use. The batch of 16 is ours.
+0, weight decay 5e-4, corners aligned, leaky ReLU in the head, equal weights of its three losses, no color distortion,
+the image fitted into a square with its shape kept, in training and in use. The batch of 16 is ours.
 """
 
 from copy import deepcopy
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from crisscross.zoo.published import Row
 
-TRAIN_PICTURES, EPOCHS, BATCH = 30_462, 150, 16
+TRAIN_IMAGES, EPOCHS, BATCH = 30_462, 150, 16
 # Rounded up to hundreds.
-ITERATIONS = -(-TRAIN_PICTURES * EPOCHS // BATCH // 100) * 100
-EPOCH = TRAIN_PICTURES // BATCH
+ITERATIONS = -(-TRAIN_IMAGES * EPOCHS // BATCH // 100) * 100
+EPOCH = TRAIN_IMAGES // BATCH
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def _row(depth: int, **model: object) -> Row:
         "model": {"backbone": f"resnet{depth}c", "pretrained": True, "align_corners": True, **model},
         "data": {"name": "lip"},
         "preprocess": {"scale": square},
-        # A person fills a small part of the picture: no crop is too much of one class.
+        # A person fills a small part of the image: no crop is too much of one class.
         "augment": {
             "scale": square,
             "ratio": [0.75, 1.25],
@@ -48,11 +48,11 @@ def _row(depth: int, **model: object) -> Row:
             "rotation": 30.0,
             "rotation_chance": 0.6,
         },
-        # What lacks of the square is ignored and would otherwise thin the loss of narrow pictures.
+        # What lacks of the square is ignored and would otherwise thin the loss of narrow images.
         "loss": {"normaliser": "valid"},
         "optim": {"lr": 7e-3, "eta_min": 0.0},
         "train": {"iterations": ITERATIONS, "batch": BATCH, "validate_every": 10 * EPOCH, "checkpoint_every": EPOCH},
-        # As in training: the network has hardly seen narrow pictures without the rest of the square.
+        # As in training: the network has hardly seen narrow images without the rest of the square.
         "inference": {"ratios": [0.75, 1.0, 1.25], "pad_to": square},
     }
 
@@ -64,7 +64,7 @@ def _ce2p(depth: int) -> Row:
 
 
 def _light() -> Row:
-    """Five epochs on small pictures with a small backbone, every stage of which learns."""
+    """Five epochs on small images with a small backbone, every stage of which learns."""
     row = deepcopy(_ce2p(50))
     row["model"] |= {"backbone": "tf_efficientnet_lite0", "channels": 128, "activation": "relu"}
     row["preprocess"] = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0], "scale": [320, 320]}

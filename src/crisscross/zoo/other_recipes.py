@@ -1,12 +1,12 @@
 """Recipes beyond the published family: the strongest public CCNet, and a backbone of today.
 
 `cityscapes-r101d-ohem` is PaddleSeg's: network, OHEM 0.7 / 10000, 0.4 of the auxiliary loss, 769 x 769, 60000
-iterations, SGD 0.01 down to 1e-4 and their scores are read in its configuration and page; eight pictures a step,
+iterations, SGD 0.01 down to 1e-4 and their scores are read in its configuration and page; eight images a step,
 weight decay 4e-5, ratios and distortion are from memory. Its backbone's weights are distilled there; here they are
-timm's, with timm's mean and std. Hard pixels are counted in pictures shrunk by 8, as the authors do; theirs in whole
+timm's, with timm's mean and std. Hard pixels are counted in images shrunk by 8, as the authors do; theirs in whole
 ones.
 
-`ccnet-convnext-tiny`: the optimiser is the one that ConvNeXt's own segmentation networks use, from memory.
+`ccnet-convnext-tiny`: the optimizer is the one that ConvNeXt's own segmentation networks use, from memory.
 """
 
 from crisscross.zoo.published import Row

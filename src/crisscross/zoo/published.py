@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 BASE_URL = "https://download.openmmlab.com/mmsegmentation/v0.5/ccnet"
 
-# Where a crop is 769 x 769, pictures are labelled by sliding windows and corners are aligned.
+# Where a crop is 769 x 769, images are labeled by sliding windows and corners are aligned.
 ALIGNED: Row = {"model": {"align_corners": True}, "inference": {"mode": "slide"}}
 
 
@@ -20,7 +20,7 @@ class Published:
     """One row of the published tables.
 
     `miou` and `miou_tta` (multi-scale + flip) are percent on the validation split, `memory` is GB of training memory on
-    each GPU, `fps` pictures a second in inference; None where the tables have a dash. `older_name` is the name of the
+    each GPU, `fps` images a second in inference; None where the tables have a dash. `older_name` is the name of the
     checkpoint, `digest` the first eight characters of its SHA-256.
     """
 
@@ -101,10 +101,10 @@ ALIASES = {entry.older_name: entry.name for entry in PUBLISHED.values()}
 
 
 def published_recipe(entry: Published) -> Row:
-    """What differs from the defaults of `crisscross.config`, which are the published optimiser, loss and distortion.
+    """What differs from the defaults of `crisscross.config`, which are the published optimizer, loss and distortion.
 
     Padding and schedule are those of the configurations as they stand today (1.x); version 0.x padded Pascal VOC's
-    pictures after normalisation: `--set augment.pad=mean`.
+    images after normalization: `--set augment.pad=mean`.
     """
     family = next(family for family in FAMILIES if (family.data, family.crop) == (entry.data, entry.crop))
     every = entry.iterations // 10

@@ -22,7 +22,7 @@ LITE_MODEL: Row = {
     "aux_channels": 64,
 }
 
-# For anybody's pictures on a modest machine.
+# For anybody's images on a modest machine.
 CCNET_LIGHT: Row = {
     "model": LITE_MODEL,
     "preprocess": LITE_PREPROCESS,
@@ -36,7 +36,7 @@ CCNET_LIGHT: Row = {
 # classes of crisscross.data.sets.camvid in their order.
 CAMVID_WEIGHTS = [0.9, 0.75, 3.6, 0.65, 1.7, 1.15, 3.3, 3.4, 1.5, 4.5, 6.7]
 
-# The pictures are enlarged half again, so that stride 16 is a finer grid on the small originals; the early stages
+# The images are enlarged half again, so that stride 16 is a finer grid on the small originals; the early stages
 # keep their ImageNet weights, which saves a third of each step.
 CAMVID_LIGHT: Row = {
     "model": LITE_MODEL,
@@ -48,7 +48,7 @@ CAMVID_LIGHT: Row = {
     "train": {"iterations": 900, "batch": 8, "validate_every": 300, "checkpoint_every": 50},
 }
 
-# The CCNet of the published tables at output stride 8 on CamVid's pictures.
+# The CCNet of the published tables at output stride 8 on CamVid's images.
 CAMVID_R50: Row = {
     "model": {"backbone": "resnet50c", "pretrained": True},
     "data": {"name": "camvid"},
@@ -63,7 +63,7 @@ CCNET3D_R50_CAMVID: Row = {
     "model": {**CAMVID_R50["model"], "recurrence": 3, "frames": 5, "label": "middle"},
 }
 
-# camvid-light over clips of three frames, at the pictures' own size.
+# camvid-light over clips of three frames, at the images' own size.
 CCNET3D_LIGHT: Row = {
     "model": {**LITE_MODEL, "recurrence": 3, "frames": 3, "label": "middle"},
     "data": {"name": "camvid"},
@@ -74,7 +74,7 @@ CCNET3D_LIGHT: Row = {
     "train": {"iterations": 900, "batch": 4, "validate_every": 300, "checkpoint_every": 50},
 }
 
-# The scenes vary in light and colour already, so nothing is distorted.
+# The scenes vary in light and color already, so nothing is distorted.
 DEMO: Row = {
     "model": {"backbone": "test_resnet", "output_stride": 8, "channels": 64, "aux_channels": 32},
     "data": {"name": "folder"},

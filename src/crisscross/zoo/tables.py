@@ -100,7 +100,7 @@ def entry_text(name: str) -> str:
     if row:
         lines += [
             f"# published: mIoU {row.miou:.2f}, ms+flip {row.miou_tta:.2f} ({TITLES[row.data]}), "
-            f"memory {_number(row.memory, 1)} GB a GPU, {_number(row.fps, 2)} pictures/s; four V100",
+            f"memory {_number(row.memory, 1)} GB a GPU, {_number(row.fps, 2)} images/s; four V100",
             f"# checkpoint: {row.url}",
             f"# older name: {row.older_name}",
         ]
@@ -183,7 +183,7 @@ The older name of a checkpoint (`ccnet_r50-d8_512x1024_40k_cityscapes`) works ev
 progress, goes on where it stopped, is checked by size and hash, and is kept in
 `~/.cache/crisscross-seg/checkpoints` (`CRISSCROSS_CACHE` names another folder). `--offline` or
 `CRISSCROSS_OFFLINE=1` forbids it. How the files of other publishers are read: [checkpoints.md](checkpoints.md);
-what the data sets must look like: [datasets.md](datasets.md); whole pictures, sliding windows, several scales:
+what the data sets must look like: [datasets.md](datasets.md); whole images, sliding windows, several scales:
 [inference.md](inference.md).
 
 ## Published by MMSegmentation
@@ -197,20 +197,20 @@ scores of one recipe scatter by about a point between seeds (R-101 lies below R-
 RECIPE_NOTES = """\
 All sixteen: output stride 8, R = 2, auxiliary head with weight 0.4; SGD 0.01, momentum 0.9, weight decay 5e-4 on
 everything, polynomial 0.9 down to 1e-4 at the last iteration; cross-entropy over all pixels, ignored ones in the
-divisor; random scale 0.5 to 2, crop (a class covers at most 75%), flip, photometric distortion; synchronised batch
-norm over GPUs. Cityscapes 8 pictures a step, the others 16. At 769 x 769 corners are aligned and pictures are
-labelled by 769 windows every 513 pixels; elsewhere in one pass. Test scale 2048 x 1024, 2049 x 1025 or 2048 x 512;
+divisor; random scale 0.5 to 2, crop (a class covers at most 75%), flip, photometric distortion; synchronized batch
+norm over GPUs. Cityscapes 8 images a step, the others 16. At 769 x 769 corners are aligned and images are
+labeled by 769 windows every 513 pixels; elsewhere in one pass. Test scale 2048 x 1024, 2049 x 1025 or 2048 x 512;
 `--tta` takes 0.5 to 1.75 times *that*, with flips, as the version that produced the table did. (MMSegmentation 1.x
-takes the ratios of each picture's own size, which gives other numbers.) Small pictures of Pascal VOC are padded
-black before normalisation, as the present configurations do; the weights of 2020 were trained with the mean
-colour: `--set augment.pad=mean`. The backbones start from timm's `resnet50c` and `resnet101c` (ImageNet).
+takes the ratios of each image's own size, which gives other numbers.) Small images of Pascal VOC are padded
+black before normalization, as the present configurations do; the weights of 2020 were trained with the mean
+color: `--set augment.pad=mean`. The backbones start from timm's `resnet50c` and `resnet101c` (ImageNet).
 
 ## Ours
 """
 
 OUR_NOTES = """\
 `camvid-light` ships with the package. `ccnet-r50`, `ccnet-r101` and `ccnet-light` are starting points for your own
-pictures: the networks of the tables and one fit for a CPU. The `-baseline` recipes leave the attention out.
+images: the networks of the tables and one fit for a CPU. The `-baseline` recipes leave the attention out.
 `cityscapes-r101d-ohem` is the recipe of the best CCNet that anybody published for Cityscapes val, `ccnet-convnext-tiny`
 a start from a backbone of today; neither was trained by us. `reported` is what others say, `measured` what we found.
 """
@@ -219,7 +219,7 @@ LIP_NOTES = f"""\
 ## Human parsing: LIP
 
 The published columns are the paper's (ResNet-101, CE2P with criss-cross attention as its context module; CE2P itself
-has mIoU {CE2P_MIOU:.2f} there). Nothing is measured on LIP: its 40,000 pictures were not at hand. The head, its losses
+has mIoU {CE2P_MIOU:.2f} there). Nothing is measured on LIP: its 40,000 images were not at hand. The head, its losses
 and where each setting comes from: [parsing.md](parsing.md).
 """
 

@@ -38,7 +38,7 @@ def segmenter():
 @pytest.fixture(scope="module")
 def folder(segmenter, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("hub") / "my-ccnet"
-    crisscross.save_pretrained(segmenter, path, facts=FACTS, licence="cc-by-4.0")
+    crisscross.save_pretrained(segmenter, path, facts=FACTS, license="cc-by-4.0")
     return path
 
 
@@ -182,7 +182,7 @@ def test_offline_without_a_cache_is_one_line(tmp_path):
     assert done.stdout.startswith("me/ccnet: no such folder here, and no connection"), done.stderr
 
 
-def test_classes_without_colours_get_the_default_ones(segmenter, tmp_path):
+def test_classes_without_colors_get_the_default_ones(segmenter, tmp_path):
     data = DataConfig(classes=("a", "b"))
     plain = crisscross.Segmenter(replace(segmenter.experiment, data=data)).eval()
     assert plain.palette == ((128, 0, 0), (0, 128, 0))
@@ -192,7 +192,7 @@ def test_classes_without_colours_get_the_default_ones(segmenter, tmp_path):
     assert loaded.palette == plain.palette and loaded.experiment == plain.experiment
 
 
-def test_an_optimised_network_is_not_saved(segmenter, tmp_path):
+def test_an_optimized_network_is_not_saved(segmenter, tmp_path):
     with pytest.raises(CrissCrossError, match="save the original"):
         crisscross.save_pretrained(crisscross.optimize(segmenter), tmp_path / "x")
     assert not (tmp_path / "x").exists()

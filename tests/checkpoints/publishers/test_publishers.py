@@ -129,10 +129,10 @@ def test_what_belongs_to_the_authors_weights(authors_tensors):
     assert experiment.model.align_corners and experiment.model.recurrence == 2
     segmenter = crisscross.load(authors_tensors)
     # Red comes in first and reaches the network last, minus the mean of red.
-    picture = torch.zeros(3, 2, 2, dtype=torch.uint8)
-    picture[0] = 255
+    image = torch.zeros(3, 2, 2, dtype=torch.uint8)
+    image[0] = 255
     expected = [-104.00698793, -116.66876762, 255 - 122.67891434]
-    assert segmenter.preprocess(picture)[0, :, 0, 0].tolist() == pytest.approx(expected, abs=1e-4)
+    assert segmenter.preprocess(image)[0, :, 0, 0].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 # --- SSSegmentation ---
@@ -269,8 +269,8 @@ def test_paddlesegs_weights_give_its_logits():
     assert difference(segmenter.aux_head(maps[-2]), aux) < 1e-4
     for wrong in ({"pooled": True}, {"act": torch.relu}, {"after": leaky}):
         assert difference(paddle_forward(tensors, x, **wrong)[0], main) > 0.001, wrong
-    picture = torch.tensor([0, 255, 51], dtype=torch.uint8).view(3, 1, 1)
-    assert segmenter.preprocess(picture).flatten().tolist() == pytest.approx([-1, 1, -0.6], abs=1e-6)
+    image = torch.tensor([0, 255, 51], dtype=torch.uint8).view(3, 1, 1)
+    assert segmenter.preprocess(image).flatten().tolist() == pytest.approx([-1, 1, -0.6], abs=1e-6)
 
 
 # --- all of them: one to one, at full size, there and back ---
@@ -291,7 +291,7 @@ FULL_SIZE = [
 def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
     shapes = keys(blocks, classes=classes)
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    word = publishers.recognise(tensors)
+    word = publishers.recognize(tensors)
     assert word is not None and publishers.PUBLISHERS[word] is publisher
     converted, experiment = publisher.convert(tensors)
     assert (experiment.model.backbone, experiment.model.channels) == (backbone, 512)
@@ -304,7 +304,7 @@ def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
     # And back: their names, their shapes, gamma's included.
     if word in publishers.WRITTEN:
         assert {key: tuple(entry.shape) for key, entry in publisher.back(ours).items()} == shapes
-    assert publishers.recognise(ours) is None
+    assert publishers.recognize(ours) is None
     assert publishers.why_not(word, experiment) is None
 
 

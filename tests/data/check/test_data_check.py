@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_data import CLASSES, HEIGHT, WIDTH, draw_labels, draw_picture, write_folder
+from small_data import CLASSES, HEIGHT, WIDTH, draw_image, draw_labels, write_folder
 
 from crisscross.cli import data as command
 from crisscross.data import DataSet, open_folder
-from crisscross.data.check.checks import CheckReport, check, quick_check, write_share_picture
+from crisscross.data.check.checks import CheckReport, check, quick_check, write_share_image
 from crisscross.errors import CrissCrossError
 
 
@@ -27,7 +27,7 @@ def mask_of(root: Path, name: str) -> Path:
     return root / "masks" / f"{name}.png"
 
 
-def picture_of(root: Path, name: str) -> Path:
+def image_of(root: Path, name: str) -> Path:
     return root / "images" / f"{name}.png"
 
 
@@ -65,8 +65,8 @@ def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
-def no_picture(file: Path) -> None:
-    file.write_text("not a picture")
+def no_image(file: Path) -> None:
+    file.write_text("not an image")
 
 
 def turned(file: Path) -> None:
@@ -74,11 +74,11 @@ def turned(file: Path) -> None:
 
 
 def transparent(file: Path) -> None:
-    Image.fromarray(np.dstack([draw_picture(0), draw_labels(0)])).save(file)
+    Image.fromarray(np.dstack([draw_image(0), draw_labels(0)])).save(file)
 
 
-def coloured(file: Path) -> None:
-    Image.fromarray(draw_picture(0)).save(file)
+def colored(file: Path) -> None:
+    Image.fromarray(draw_image(0)).save(file)
 
 
 def foreign(file: Path) -> None:
@@ -93,13 +93,13 @@ OUTSIDE = "label 200 at 5 pixels, but there are 3 classes (0..2, ignore 255)"
 @pytest.mark.parametrize(
     ("of", "fault", "text"),
     [
-        (picture_of, empty, "empty file (0 bytes)"),
-        (picture_of, no_picture, "not a picture"),
+        (image_of, empty, "empty file (0 bytes)"),
+        (image_of, no_image, "not an image"),
         (mask_of, empty, "empty file (0 bytes)"),
-        (mask_of, no_picture, "not a picture"),
-        (mask_of, turned, f"the mask is {HEIGHT} x {WIDTH}, its picture {WIDTH} x {HEIGHT}"),
-        (mask_of, transparent, "a colour mask (mode RGBA); masks must be index or palette pictures"),
-        (mask_of, coloured, "a colour mask (mode RGB); masks must be index or palette pictures"),
+        (mask_of, no_image, "not an image"),
+        (mask_of, turned, f"the mask is {HEIGHT} x {WIDTH}, its image {WIDTH} x {HEIGHT}"),
+        (mask_of, transparent, "a color mask (mode RGBA); masks must be index or palette images"),
+        (mask_of, colored, "a color mask (mode RGB); masks must be index or palette images"),
         (mask_of, foreign, OUTSIDE),
     ],
 )
@@ -115,17 +115,17 @@ def test_one_fault(root: Path, of: Callable[[Path, str], Path], fault: Callable[
     assert message.endswith(f"; `crisscross data check {root}` lists all")
 
 
-def test_a_picture_without_mask(root: Path) -> None:
+def test_a_image_without_mask(root: Path) -> None:
     mask_of(root, "val_1").unlink()
     dataset = open_folder(root)
-    text = f"picture without mask; looked for {mask_of(root, 'val_1')}"
-    assert found(check(dataset), "error") == [(picture_of(root, "val_1"), text)]
-    assert quick_refusal(dataset).startswith(f"{picture_of(root, 'val_1')}: {text}; ")
+    text = f"image without mask; looked for {mask_of(root, 'val_1')}"
+    assert found(check(dataset), "error") == [(image_of(root, "val_1"), text)]
+    assert quick_refusal(dataset).startswith(f"{image_of(root, 'val_1')}: {text}; ")
     quick_check(dataset, ["train"])
 
 
-def test_only_reading_in_full_finds_a_truncated_picture(root: Path) -> None:
-    file = picture_of(root, "train_0")
+def test_only_reading_in_full_finds_a_truncated_image(root: Path) -> None:
+    file = image_of(root, "train_0")
     file.write_bytes(file.read_bytes()[:-40])
     dataset = open_folder(root)
     ((where, what),) = found(check(dataset), "error")
@@ -152,25 +152,25 @@ def test_many_foreign_labels_are_told_in_one_line(root: Path) -> None:
 
 def test_the_quick_look_counts_further_problems(root: Path) -> None:
     for name in ("train_1", "train_3", "val_0"):
-        empty(picture_of(root, name))
+        empty(image_of(root, name))
     message = quick_refusal(open_folder(root))
-    assert message.startswith(f"{picture_of(root, 'train_1')}: empty file (0 bytes) (and 2 more in this quick look); ")
+    assert message.startswith(f"{image_of(root, 'train_1')}: empty file (0 bytes) (and 2 more in this quick look); ")
     assert "(and 1 more" in quick_refusal(open_folder(root), ("train",))
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
 @pytest.mark.parametrize("suffix", ["jpg", "tif", "png"])
 def test_sizes_are_compared_after_exif_rotation(root: Path, orientation: int, suffix: str) -> None:
-    picture_of(root, "train_0").unlink()
+    image_of(root, "train_0").unlink()
     exif = Image.Exif()
     exif[0x0112] = orientation
     sides = (WIDTH, HEIGHT) if orientation == 6 else (HEIGHT, WIDTH)
-    Image.fromarray(draw_picture(0, *sides)).save(root / "images" / f"train_0.{suffix}", exif=exif)
+    Image.fromarray(draw_image(0, *sides)).save(root / "images" / f"train_0.{suffix}", exif=exif)
     dataset = open_folder(root)
     quick_check(dataset, ["train"])
     assert check(dataset).problems == ()
     Image.fromarray(draw_labels(0, WIDTH, HEIGHT)).save(mask_of(root, "train_0"))
-    text = f"the mask is {HEIGHT} x {WIDTH}, its picture {WIDTH} x {HEIGHT}"
+    text = f"the mask is {HEIGHT} x {WIDTH}, its image {WIDTH} x {HEIGHT}"
     assert found(check(dataset), "error") == [(mask_of(root, "train_0"), text)]
     assert text in quick_refusal(dataset, ("train",))
 
@@ -178,8 +178,8 @@ def test_sizes_are_compared_after_exif_rotation(root: Path, orientation: int, su
 def test_exif_behind_the_pixels_of_a_png(root: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    file = picture_of(root, "train_0")
-    Image.fromarray(draw_picture(0, WIDTH, HEIGHT)).save(file, exif=exif)
+    file = image_of(root, "train_0")
+    Image.fromarray(draw_image(0, WIDTH, HEIGHT)).save(file, exif=exif)
     content = file.read_bytes()
     start = content.index(b"eXIf") - 4
     length = int.from_bytes(content[start : start + 4], "big") + 12
@@ -194,20 +194,20 @@ def add_to(root: Path, split: str, name: str) -> None:
         file.write(f"{name}\n")
 
 
-def test_a_picture_in_two_splits(root: Path) -> None:
+def test_a_image_in_two_splits(root: Path) -> None:
     add_to(root, "val", "train_1")
     dataset = open_folder(root)
-    expected = (picture_of(root, "train_1"), "in both splits 'train' and 'val'")
+    expected = (image_of(root, "train_1"), "in both splits 'train' and 'val'")
     assert found(check(dataset), "error") == [expected]
     assert quick_refusal(dataset).startswith(f"{expected[0]}: {expected[1]}; ")
     quick_check(dataset, ["train"])
     quick_check(dataset, ["train", "train"])
 
 
-def test_the_same_picture_under_another_name(root: Path) -> None:
-    shutil.copy(picture_of(root, "train_1"), picture_of(root, "val_1"))
-    text = f"the same picture as {picture_of(root, 'train_1')}, which is in split 'train', this one in 'val'"
-    assert found(check(open_folder(root)), "error") == [(picture_of(root, "val_1"), text)]
+def test_the_same_image_under_another_name(root: Path) -> None:
+    shutil.copy(image_of(root, "train_1"), image_of(root, "val_1"))
+    text = f"the same image as {image_of(root, 'train_1')}, which is in split 'train', this one in 'val'"
+    assert found(check(open_folder(root)), "error") == [(image_of(root, "val_1"), text)]
 
 
 def test_one_name_in_two_splits_is_a_duplicate_only_with_the_same_content(root: Path) -> None:
@@ -217,22 +217,22 @@ def test_one_name_in_two_splits_is_a_duplicate_only_with_the_same_content(root: 
     quick_check(replace(dataset, splits={"train": train, "val": renamed}), ["train", "val"])
     other_name = (replace(train[0], name="zero"),)
     message = quick_refusal(replace(dataset, splits={"train": train, "val": other_name}))
-    assert message.startswith(f"{picture_of(root, 'train_0')}: in both splits 'train' and 'val'")
-    shutil.copy(picture_of(root, "train_0"), picture_of(root, "val_0"))
+    assert message.startswith(f"{image_of(root, 'train_0')}: in both splits 'train' and 'val'")
+    shutil.copy(image_of(root, "train_0"), image_of(root, "val_0"))
     message = quick_refusal(replace(dataset, splits={"train": train, "val": renamed}))
-    assert message.startswith(f"{picture_of(root, 'val_0')}: the same picture as {picture_of(root, 'train_0')}, ")
+    assert message.startswith(f"{image_of(root, 'val_0')}: the same image as {image_of(root, 'train_0')}, ")
 
 
-def test_a_picture_twice_in_one_split_is_a_warning(root: Path) -> None:
+def test_a_image_twice_in_one_split_is_a_warning(root: Path) -> None:
     add_to(root, "train", "train_1")
-    shutil.copy(picture_of(root, "train_2"), picture_of(root, "train_3"))
+    shutil.copy(image_of(root, "train_2"), image_of(root, "train_3"))
     dataset = open_folder(root)
     quick_check(dataset, ["train", "val"])
     report = check(dataset)
     assert report.errors == 0
     assert found(report, "warning") == [
-        (picture_of(root, "train_1"), "twice in split 'train'"),
-        (picture_of(root, "train_3"), f"the same picture as {picture_of(root, 'train_2')}, both in split 'train'"),
+        (image_of(root, "train_1"), "twice in split 'train'"),
+        (image_of(root, "train_3"), f"the same image as {image_of(root, 'train_2')}, both in split 'train'"),
     ]
 
 
@@ -253,18 +253,18 @@ def test_a_split_that_contains_others_is_a_warning_and_hides_no_leak(root: Path)
     # The empty mask is in two splits and told once; errors stand before warnings.
     assert found(report, "error") == [
         (mask_of(root, "train_3"), "empty file (0 bytes)"),
-        (picture_of(root, "train_0"), "in both splits 'train' and 'val'"),
+        (image_of(root, "train_0"), "in both splits 'train' and 'val'"),
     ]
     assert [problem.severity for problem in report.problems] == ["error", "error", "warning", "warning"]
 
 
-def test_pictures_in_no_split_and_masks_without_picture(root: Path) -> None:
+def test_images_in_no_split_and_masks_without_image(root: Path) -> None:
     (root / "train.txt").write_text("train_0\n")
     (root / "masks" / "deep").mkdir()
     shutil.copy(mask_of(root, "train_0"), root / "masks" / "deep" / "orphan.png")
     assert found(check(open_folder(root)), "warning") == [
-        (root / "images", "3 pictures in no split: train_1.png, train_2.png, train_3.png"),
-        (root / "masks", "1 mask without picture: deep/orphan.png"),
+        (root / "images", "3 images in no split: train_1.png, train_2.png, train_3.png"),
+        (root / "masks", "1 mask without image: deep/orphan.png"),
     ]
 
 
@@ -299,24 +299,24 @@ def test_the_quick_look_samples_masks_from_the_first_to_the_last(tmp_path: Path)
         assert quick_refusal(open_folder(root), ("train",)).startswith(f"{mask_of(root, name)}: label 9 at 1 pixels")
         Image.fromarray(draw_labels(1, 4, 6)).save(mask_of(root, name))
     # Between two samples only the head of a file is looked at, which tells its mode.
-    Image.fromarray(np.dstack([draw_picture(0, 4, 6), draw_labels(0, 4, 6)])).save(mask_of(root, "train_1"))
+    Image.fromarray(np.dstack([draw_image(0, 4, 6), draw_labels(0, 4, 6)])).save(mask_of(root, "train_1"))
     assert quick_refusal(open_folder(root), ("train",)).startswith(
-        f"{mask_of(root, 'train_1')}: a colour mask (mode RGBA)"
+        f"{mask_of(root, 'train_1')}: a color mask (mode RGBA)"
     )
 
 
-def test_the_picture_shows_each_share_in_its_colour(root: Path, tmp_path: Path) -> None:
-    colours = [[200, 30, 30], [20, 160, 60], [40, 60, 210]]
-    (root / "dataset.yaml").write_text(f"classes: [{', '.join(CLASSES)}]\npalette: {colours}\n")
+def test_the_image_shows_each_share_in_its_color(root: Path, tmp_path: Path) -> None:
+    colors = [[200, 30, 30], [20, 160, 60], [40, 60, 210]]
+    (root / "dataset.yaml").write_text(f"classes: [{', '.join(CLASSES)}]\npalette: {colors}\n")
     for name, rows in (("train_0", [12, 20]), ("train_1", [12, 20]), ("val_0", [4, 20]), ("val_1", [2, 4])):
         labels = np.searchsorted(rows, np.arange(HEIGHT), side="right").astype(np.uint8)
         Image.fromarray(np.repeat(labels[:, None], WIDTH, axis=1)).save(mask_of(root, name))
     dataset = open_folder(root)
     report = check(dataset)
     file = tmp_path / "shares.png"
-    write_share_picture(report, dataset, file)
+    write_share_image(report, dataset, file)
     pixels = np.asarray(Image.open(file).convert("RGB"))
-    areas = [int((pixels == colour).all(axis=2).sum()) for colour in colours]
+    areas = [int((pixels == color).all(axis=2).sum()) for color in colors]
     # Two bars a class, as long as the shares are large; an edge of one pixel has a shade of its own.
     expected = [float(report.shares("train")[index] + report.shares("val")[index]) for index in range(3)]
     assert np.allclose(np.array(areas) / sum(areas), np.array(expected) / sum(expected), atol=0.01)
@@ -331,11 +331,11 @@ def run(*words: object) -> int:
 
 
 def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(root, "--picture", tmp_path / "p.png", "--json", tmp_path / "r.json", "--name", "folder") == 0
+    assert run(root, "--image", tmp_path / "p.png", "--json", tmp_path / "r.json", "--name", "folder") == 0
     first, *lines = capsys.readouterr().out.splitlines()
     assert first == f"class shares drawn: {tmp_path / 'p.png'}"
     assert lines[0] == f"{root}: folder, 3 classes, pairs: train 4, val 2"
-    assert lines[1] == "picture sizes (pictures): 32 x 24 (6)"
+    assert lines[1] == "image sizes (images): 32 x 24 (6)"
     assert lines[-1] == "errors: 0, warnings: 0"
     report = check(open_folder(root))
     shares = [f"{report.shares(split)[1]:.2%}" for split in ("train", "val")]
@@ -343,7 +343,7 @@ def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     facts = json.loads((tmp_path / "r.json").read_text())
     assert facts["pixels"]["val"] == report.pixels["val"].tolist()
     assert (facts["classes"], facts["problems"]) == (list(CLASSES), [])
-    assert facts["sizes"] == [{"width": WIDTH, "height": HEIGHT, "pictures": 6}]
+    assert facts["sizes"] == [{"width": WIDTH, "height": HEIGHT, "images": 6}]
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -12,7 +12,7 @@ from small_data import write_folder
 from crisscross.cli import main
 from crisscross.data import DataSet, open_dataset
 from crisscross.data.check.checks import check, quick_check
-from crisscross.data.color import colourise, labels_of_colours
+from crisscross.data.color import colorise, labels_of_colors
 from crisscross.data.files.reading import read_mask, read_pair
 from crisscross.data.palette import default_palette
 from crisscross.data.sets import camvid32, voc
@@ -87,17 +87,17 @@ def test_ade20k_read_without_its_rule(tmp_path: Path) -> None:
     says(open_dataset("auto", root), "val", "label 150 at", "ADE20K stores 0 for `other`", "data.name=ade20k")
 
 
-def test_colour_masks_of_voc_and_the_way_out(tmp_path: Path) -> None:
+def test_color_masks_of_voc_and_the_way_out(tmp_path: Path) -> None:
     dataset = open_dataset("auto", write_voc(tmp_path))
     pair = dataset.split("val")[0]
     labels = read_mask(pair.mask)
-    colours = colourise(labels, voc.PALETTE, (224, 224, 192))
-    save(pair.mask, colours)
-    says(dataset, "val", "a colour mask (mode RGB)", "Pascal VOC colour map", "labels_of_colours")
+    colors = colorise(labels, voc.PALETTE, (224, 224, 192))
+    save(pair.mask, colors)
+    says(dataset, "val", "a color mask (mode RGB)", "Pascal VOC color map", "labels_of_colors")
     # What the line tells to call does it.
-    assert np.array_equal(labels_of_colours(colours, voc.PALETTE, {(224, 224, 192): 255}), labels)
-    colours[0, 0] = (1, 2, 3)
-    assert labels_of_colours(colours, voc.PALETTE)[0, 0] == -1
+    assert np.array_equal(labels_of_colors(colors, voc.PALETTE, {(224, 224, 192): 255}), labels)
+    colors[0, 0] = (1, 2, 3)
+    assert labels_of_colors(colors, voc.PALETTE)[0, 0] == -1
 
 
 def test_numbers_that_coco_never_used(tmp_path: Path) -> None:
@@ -172,10 +172,10 @@ def test_a_clip_with_other_codes(tmp_path: Path) -> None:
     assert "codes.txt: must list the 32 CamVid classes" in refusal(open_dataset, "auto", tmp_path)
 
 
-def test_a_colour_table_is_no_class_map() -> None:
+def test_a_color_table_is_no_class_map() -> None:
     palette = default_palette(30)
     labels = np.arange(30, dtype=np.uint8).reshape(5, 6)
-    assert np.array_equal(labels_of_colours(colourise(labels, palette), palette), labels)
+    assert np.array_equal(labels_of_colors(colorise(labels, palette), palette), labels)
 
 
 @pytest.mark.parametrize(
@@ -183,12 +183,12 @@ def test_a_colour_table_is_no_class_map() -> None:
 )
 def test_the_command_check_on_every_layout(tmp_path: Path, writer, capsys: pytest.CaptureFixture[str]) -> None:
     root = writer(tmp_path / "data", 1)
-    assert main(["data", "check", str(root), "--picture", str(tmp_path / "shares.png")]) == 0
+    assert main(["data", "check", str(root), "--image", str(tmp_path / "shares.png")]) == 0
     assert "errors: 0" in capsys.readouterr().out
     assert (tmp_path / "shares.png").is_file()
 
 
-def test_other_kinds_of_labels_are_no_masks_without_picture(tmp_path: Path) -> None:
+def test_other_kinds_of_labels_are_no_masks_without_image(tmp_path: Path) -> None:
     city = write_cityscapes(tmp_path / "city")
     for path in list(city.rglob("*_labelIds.png")):
         path.with_name(path.name.replace("labelIds", "color")).write_bytes(path.read_bytes())
@@ -196,10 +196,10 @@ def test_other_kinds_of_labels_are_no_masks_without_picture(tmp_path: Path) -> N
     for path in (devkit / voc.MASKS).glob("2007_*.png"):
         (devkit / voc.AUGMENTED / path.name).write_bytes(path.read_bytes())
     for root in (city, tmp_path / "voc"):
-        assert "without picture" not in str(check(open_dataset("auto", root)).problems)
-    # What is about no picture at all is still told.
+        assert "without image" not in str(check(open_dataset("auto", root)).problems)
+    # What is about no image at all is still told.
     name = "frankfurt_000077_000019_gtFine_labelIds.png"
     save(city / "gtFine" / "val" / "frankfurt" / name, np.zeros((4, 4), np.uint8))
-    assert f"1 mask without picture: val/frankfurt/{name}" in str(check(open_dataset("auto", city)).problems)
+    assert f"1 mask without image: val/frankfurt/{name}" in str(check(open_dataset("auto", city)).problems)
     save(devkit / voc.AUGMENTED / "2020_000001.png", np.zeros((4, 4), np.uint8))
-    assert "1 mask without picture: 2020_000001.png" in str(check(open_dataset("auto", tmp_path / "voc")).problems)
+    assert "1 mask without image: 2020_000001.png" in str(check(open_dataset("auto", tmp_path / "voc")).problems)

@@ -1,4 +1,4 @@
-"""Where pictures come from must not matter: files, a cache in memory or on disk."""
+"""Where images come from must not matter: files, a cache in memory or on disk."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ def test_caches_that_cannot_be_had_say_so(dataset, tmp_path, monkeypatch):
     with pytest.raises(CrissCrossError, match="--cache must be ram, disk or disk:DIR, got 'rom'"):
         train(experiment(), dataset, tmp_path / "run", Machine(cache="rom"))
     monkeypatch.setattr(caches, "free_memory", lambda: 5 * 64 * 80 * 4 - 1)
-    with pytest.raises(CrissCrossError, match=r"5 pictures take .* GB are free; use --cache disk"):
+    with pytest.raises(CrissCrossError, match=r"5 images take .* GB are free; use --cache disk"):
         open_cache("ram", dataset, dataset.split("train"))
     monkeypatch.setattr(caches, "free_memory", lambda: 5 * 64 * 80 * 4)
     assert open_cache("ram", dataset, dataset.split("train"))
@@ -110,7 +110,7 @@ def test_a_killed_worker_is_one_line_and_the_run_is_saved(dataset, tmp_path):
     words = ("train.iterations=200",)
     began = time.monotonic()
     try:
-        with pytest.raises(CrissCrossError, match=r"a process that reads pictures was killed by SIGKILL") as caught:
+        with pytest.raises(CrissCrossError, match=r"a process that reads images was killed by SIGKILL") as caught:
             train(experiment(*words), dataset, out, Machine(workers=1), listener=listener)
     finally:
         stop.set()
@@ -122,7 +122,7 @@ def test_a_killed_worker_is_one_line_and_the_run_is_saved(dataset, tmp_path):
     assert [entry["iteration"] for entry in read_log(out)][-1] == saved
 
 
-def test_a_picture_that_breaks_during_training_saves_the_run_exactly(dataset, tmp_path, monkeypatch):
+def test_a_image_that_breaks_during_training_saves_the_run_exactly(dataset, tmp_path, monkeypatch):
     original = TrainingSamples.__getitem__
     whole = tmp_path / "whole"
     train(experiment("train.accumulate=2"), dataset, whole)

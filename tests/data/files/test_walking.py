@@ -10,9 +10,9 @@ from small_data import write_folder
 
 from crisscross.data import open_folder
 from crisscross.data.check.checks import check
-from crisscross.data.files.folders import either_form, pictures_in
+from crisscross.data.files.folders import either_form, images_in
 from crisscross.data.sets.cityscapes import open_cityscapes
-from crisscross.engine.semantic.predict import find_pictures
+from crisscross.engine.semantic.predict import find_images
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
 NFC = "caf\u00e9"
@@ -29,7 +29,7 @@ def below(folder: Path) -> list[str]:
     """The names found, and no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return [path.relative_to(folder).as_posix() for path in pictures_in(folder, deep=True)]
+        return [path.relative_to(folder).as_posix() for path in images_in(folder, deep=True)]
 
 
 def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
     (top / "more").symlink_to(far)
     (top / "d.png").symlink_to(tmp_path / "store" / "0815")
     assert below(top) == ["a.png", "d.png", "more/b.png", "more/deep/c.JPG"]
-    assert [path.name for path in pictures_in(top)] == ["a.png", "d.png"]
+    assert [path.name for path in images_in(top)] == ["a.png", "d.png"]
 
 
 def test_a_folder_by_two_paths_is_there_twice_and_loops_end(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_maze_of_links_is_refused(tmp_path: Path) -> None:
             (tmp_path / f"{number}" / way).symlink_to(tmp_path / f"{number + 1}")
     touch(tmp_path / "30" / "a.png")
     with pytest.raises(CrissCrossError, match="symbolic links lead to this folder by more than 64 paths"):
-        pictures_in(tmp_path / "0", deep=True)
+        images_in(tmp_path / "0", deep=True)
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_pipes_and_devices_are_named_and_left_out(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "b.png")
     (tmp_path / "c.png").symlink_to("/dev/zero")
     with pytest.warns(CrissCrossWarning, match=r"b\.png: a pipe or a device, not a file: left out \(and 1 more\)"):
-        assert [path.name for path in pictures_in(tmp_path)] == ["a.png"]
+        assert [path.name for path in images_in(tmp_path)] == ["a.png"]
 
 
 def test_a_link_to_nothing_stays_to_be_told(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     # The tests may run as root, who may read everything.
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.warns(CrissCrossWarning, match="closed: left out, it cannot be read: Permission denied"):
-        assert [path.name for path in pictures_in(tmp_path, deep=True)] == ["a.png"]
+        assert [path.name for path in images_in(tmp_path, deep=True)] == ["a.png"]
 
 
 def test_everyone_walks_alike(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_everyone_walks_alike(tmp_path: Path) -> None:
     dataset = open_folder(root)
     assert [pair.name for pair in dataset.split("train")] == ["linked/x", "train_0"]
     assert dataset.split("train")[0].mask == root / "masks" / "linked" / "x.png"
-    found = find_pictures([root / "images"])
+    found = find_images([root / "images"])
     assert [str(target) for target in found.values()] == ["linked/x", "train_0", "train_1", "val_0"]
     for kind, end in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds")):
         touch(tmp_path / "city" / kind / "val" / "aachen" / f"aachen_000000_000019_{end}.png")
@@ -142,7 +142,7 @@ def test_pairs_and_lists_in_either_unicode_form(tmp_path: Path, image: str, mask
     (root / "train.txt").write_text(f"{listed}.png\ntrain_1\n", encoding="utf-8")
     dataset = open_folder(root)
     pair = dataset.split("train")[0]
-    assert (pair.picture, pair.mask) == (root / "images" / f"{image}.png", root / "masks" / f"{mask}.png")
+    assert (pair.image, pair.mask) == (root / "images" / f"{image}.png", root / "masks" / f"{mask}.png")
     assert check(dataset).errors == 0
 
 

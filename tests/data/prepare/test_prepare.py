@@ -127,7 +127,7 @@ def test_another_folder_for_the_results(tmp_path: Path) -> None:
     ]
 
 
-def test_colour_labels_of_camvid(tmp_path: Path) -> None:
+def test_color_labels_of_camvid(tmp_path: Path) -> None:
     write_camvid32(tmp_path)
     wanted = {path.name: read_mask(path) for path in (tmp_path / camvid32.INDEX).iterdir()}
     for path in (tmp_path / camvid32.INDEX).iterdir():
@@ -142,21 +142,21 @@ def test_colour_labels_of_camvid(tmp_path: Path) -> None:
     assert open_dataset("auto", tmp_path).name == "camvid32"
 
 
-def test_stray_and_foreign_colours_of_camvid(tmp_path: Path) -> None:
+def test_stray_and_foreign_colors_of_camvid(tmp_path: Path) -> None:
     write_camvid32(tmp_path, 1)
-    victim = tmp_path / camvid32.COLOURS / "0001TP_006690_L.png"
-    with Image.open(victim) as picture:
-        colours = np.array(picture)
-    colours[40, 10:14] = (1, 2, 3)
-    save(victim, colours)
+    victim = tmp_path / camvid32.COLORS / "0001TP_006690_L.png"
+    with Image.open(victim) as image:
+        colors = np.array(image)
+    colors[40, 10:14] = (1, 2, 3)
+    save(victim, colors)
     for path in (tmp_path / camvid32.INDEX).iterdir():
         path.unlink()
     (line,) = prepare("camvid32", tmp_path).lines
-    assert line == "4 pixels with a colour that label_colors.txt does not hold became Void"
+    assert line == "4 pixels with a color that label_colors.txt does not hold became Void"
     assert (read_mask(tmp_path / camvid32.INDEX / victim.name)[40, 10:14] == camvid32.VOID).all()
-    save(victim, np.full_like(colours, 77))
+    save(victim, np.full_like(colors, 77))
     (tmp_path / camvid32.INDEX / victim.name).unlink()
-    assert f"{victim}: 3072 pixels have colours that label_colors.txt does not hold, such as 77 77 77" == refusal(
+    assert f"{victim}: 3072 pixels have colors that label_colors.txt does not hold, such as 77 77 77" == refusal(
         "camvid32", tmp_path
     )
 
@@ -195,7 +195,7 @@ def test_labels_of_sbd(tmp_path: Path, inside: str) -> None:
     root = voc_with_sbd(tmp_path)
     done = prepare("voc2012aug", root / inside, None, 2)
     (line,) = done.lines
-    assert line == "warning: train of voc2012aug: 5 = 2 + 3 pictures; the published ones are 10,582 = 1,464 + 9,118"
+    assert line == "warning: train of voc2012aug: 5 = 2 + 3 images; the published ones are 10,582 = 1,464 + 9,118"
     dataset = open_dataset("auto", root)
     assert [pair.name for pair in dataset.split("train")] == [
         *("2007_000000", "2007_000001"),
@@ -203,9 +203,9 @@ def test_labels_of_sbd(tmp_path: Path, inside: str) -> None:
     ]
     for pair in dataset.split("train")[2:]:
         assert np.array_equal(read_pair(pair, dataset)[1], draw_labels(sum(map(ord, pair.name)), 21, 48, 64))
-        with Image.open(pair.mask) as picture:
-            assert picture.mode == "P" and picture.getpalette()[3:6] == [128, 0, 0]
-    # VOC's own pictures have VOC's own labels there too, not SBD's.
+        with Image.open(pair.mask) as image:
+            assert image.mode == "P" and image.getpalette()[3:6] == [128, 0, 0]
+    # VOC's own images have VOC's own labels there too, not SBD's.
     folder = root / "VOCdevkit/VOC2012"
     for name in ("2007_000000", "2007_000001"):
         assert np.array_equal(
@@ -219,7 +219,7 @@ def test_the_published_counts_are_told_without_a_warning(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(preparing, "TRAIN", 2)
     monkeypatch.setattr(preparing, "AUG", 3)
-    assert prepare("voc2012aug", voc_with_sbd(tmp_path)).lines == ("train of voc2012aug: 5 = 2 + 3 pictures",)
+    assert prepare("voc2012aug", voc_with_sbd(tmp_path)).lines == ("train of voc2012aug: 5 = 2 + 3 images",)
 
 
 def test_what_can_be_wrong_with_sbd(tmp_path: Path) -> None:
@@ -279,21 +279,19 @@ def test_what_cannot_be_prepared(tmp_path: Path, name: str, message: str) -> Non
     assert message in refusal(name, tmp_path)
 
 
-def test_a_table_of_colours_that_is_missing_or_wrong(tmp_path: Path) -> None:
-    table = write_camvid32(tmp_path, 1) / camvid32.COLOUR_TABLE
+def test_a_table_of_colors_that_is_missing_or_wrong(tmp_path: Path) -> None:
+    table = write_camvid32(tmp_path, 1) / camvid32.COLOR_TABLE
     lines = table.read_text()
     table.write_text(lines.replace("Wall", "Wand"))
-    assert f"{table}: no colour for Wall" == refusal("camvid32", tmp_path)
+    assert f"{table}: no color for Wall" == refusal("camvid32", tmp_path)
     table.write_text("64 128 Animal\n")
     assert "line 1: must be `red green blue name`, got '64 128 Animal'" in refusal("camvid32", tmp_path)
     first = lines.splitlines()[0]
     for line in ("256 0 0 Moon", "1 2 3 Animal", f"{' '.join(first.split()[:3])} Moon"):
         table.write_text(f"{first}\n{line}\n")
-        assert f"line 2: name and colour must be new, the colour of 0..255, got {line!r}" in refusal(
-            "camvid32", tmp_path
-        )
+        assert f"line 2: name and color must be new, the color of 0..255, got {line!r}" in refusal("camvid32", tmp_path)
     table.unlink()
-    assert "label_colors.txt: no such file; it comes with the colour labels" in refusal("camvid32", tmp_path)
+    assert "label_colors.txt: no such file; it comes with the color labels" in refusal("camvid32", tmp_path)
 
 
 def test_a_wrong_label_id_in_another_process_is_one_line(tmp_path: Path) -> None:
@@ -315,7 +313,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(words) == 0
     assert capsys.readouterr().out.startswith("0 files written, 4 were there already\n")
     assert main(["data", "prepare", "lip", str(tmp_path)]) == 2
-    assert main(["data", "check", str(tmp_path), "--picture", str(tmp_path / "shares.png")]) == 0
+    assert main(["data", "check", str(tmp_path), "--image", str(tmp_path / "shares.png")]) == 0
 
 
 def test_the_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:

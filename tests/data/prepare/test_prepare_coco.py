@@ -33,7 +33,7 @@ def runs_of(covered: np.ndarray) -> list[int]:
 
 
 def write_coco(root: Path) -> Path:
-    """One picture: stuff in compressed run lengths below polygons, a crowd in plain run lengths and a small polygon."""
+    """One image: stuff in compressed run lengths below polygons, a crowd in plain run lengths and a small polygon."""
     mask = pytest.importorskip("pycocotools.mask")
     height, width = SIZE
     y, x = np.mgrid[:height, :width]
@@ -118,7 +118,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "needs the package pycocotools: pip install crisscross-seg[prepare]" in refusal("coco-stuff", root)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real COCO pictures beside this repository (../shared/data/coco100)")
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real COCO images beside this repository (../shared/data/coco100)")
 def test_real_annotations_as_pycocotools_itself_decodes_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,7 +60,7 @@ def test_runs_are_in_order_of_time_and_bear_a_step_that_is_a_little_off():
     assert names_of(runs(video, named("v0", "v30", "v60", "v106", "x"))) == [["v0", "v30", "v60"], ["v106"], ["x"]]
 
 
-def test_single_pictures_are_runs_of_their_own(dataset):
+def test_single_images_are_runs_of_their_own(dataset):
     still = replace(dataset, video=False)
     assert all(len(run) == 1 for run in runs(still, still.split("train")))
     assert names_of(runs(still, still.split("train"))) == [[pair.name] for pair in still.split("train")]
@@ -115,7 +115,7 @@ def test_a_sequence_shorter_than_a_clip_is_one_line(dataset):
         training_clips(dataset, dataset.split("train"), 5, "middle")
 
 
-def test_clips_of_single_pictures_are_refused(dataset):
+def test_clips_of_single_images_are_refused(dataset):
     still = replace(dataset, video=False)
     with pytest.raises(CrissCrossError, match=r"say `video: true` in dataset\.yaml"):
         training_clips(still, still.split("train"), 3, "middle")
@@ -135,8 +135,8 @@ def test_training_clips_stay_in_their_split_and_their_run(dataset):
     assert [clip.name for clip in every][:3] == ["a_000 a_030", "a_030 a_060", "a_150 a_180"]
 
 
-@pytest.mark.parametrize(("label", "labelled"), [("middle", [1]), ("last", [2]), ("every", [0, 1, 2])])
-def test_all_frames_of_a_clip_get_the_same_chance(dataset, label, labelled):
+@pytest.mark.parametrize(("label", "labeled"), [("middle", [1]), ("last", [2]), ("every", [0, 1, 2])])
+def test_all_frames_of_a_clip_get_the_same_chance(dataset, label, labeled):
     """Frame t is frame 0 with every value t higher, its labels t higher: so must be what comes out of the chance."""
     y, x = np.mgrid[:48, :64]
     base, classes = np.stack([2 * x + 20, 3 * y + 20, x + y + 20], 2).astype(np.uint8), ((x // 8 + y // 8) % 2)
@@ -150,41 +150,41 @@ def test_all_frames_of_a_clip_get_the_same_chance(dataset, label, labelled):
     crops = set()
     for n in range(8):
         x, mask, _ = samples[n]
-        assert x.shape == (3, 3, 32, 40) and mask.shape == (len(labelled), 32, 40)
+        assert x.shape == (3, 3, 32, 40) and mask.shape == (len(labeled), 32, 40)
         times = [int(pair.name[-3:]) // 30 for pair in samples.clips[samples.place_at(n, len(samples.clips))].pairs]
         std = torch.tensor(given.preprocess.std)[:, None, None]
         valid = mask[0] != 255
         for place, t in enumerate(times):
             # Resizing cuts off: the difference is one value of 255 more or less at most.
             assert ((x[place] - x[0]) * std)[:, valid].sub(t - times[0]).abs().max() < 1.01
-        for row, place in enumerate(labelled):
-            assert torch.equal(mask[row][valid].int() - 2 * times[place], mask[0][valid].int() - 2 * times[labelled[0]])
+        for row, place in enumerate(labeled):
+            assert torch.equal(mask[row][valid].int() - 2 * times[place], mask[0][valid].int() - 2 * times[labeled[0]])
         crops.add(float(x[0].sum()))
     assert len(crops) == 8
 
 
-def test_colours_are_distorted_alike(dataset):
-    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+def test_colors_are_distorted_alike(dataset):
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     labels = np.indices((48, 64)).sum(0).astype(np.uint8) % 2
-    samples = ClipSamples(dataset, dataset.split("train"), experiment("model.frames=3"), lambda p, d: (picture, labels))
-    plain = TrainingSamples(dataset, dataset.split("train"), experiment(), lambda p, d: (picture, labels))
+    samples = ClipSamples(dataset, dataset.split("train"), experiment("model.frames=3"), lambda p, d: (image, labels))
+    plain = TrainingSamples(dataset, dataset.split("train"), experiment(), lambda p, d: (image, labels))
     for n in range(6):
         clip, single = samples[n][0], plain[n][0]
         assert torch.equal(clip[0], clip[1]) and torch.equal(clip[0], clip[2])
-        # A clip of one picture over and over is what the picture alone becomes.
+        # A clip of one image over and over is what the image alone becomes.
         assert torch.equal(clip[0], single)
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 @pytest.mark.parametrize("frames", [0, 3])
-def test_corners_of_rotated_samples_have_the_mean_colour_of_the_experiment(dataset, frames, order):
+def test_corners_of_rotated_samples_have_the_mean_color_of_the_experiment(dataset, frames, order):
     words = ("augment.rotation=40", "augment.rotation_chance=1", "augment.crop=[200, 200]", "augment.ratio=[1, 1]")
     normal = ("preprocess.mean=[10, 200, 30]", "preprocess.std=[50, 50, 50]", f"preprocess.order={order}")
     tree = experiment(f"model.frames={frames}", "augment.distortion=false", "augment.max_share=1", *words, *normal)
     for n in range(4):
-        picture, labels, _ = training_samples(dataset, dataset.split("train"), tree, read_pair)[n]
+        image, labels, _ = training_samples(dataset, dataset.split("train"), tree, read_pair)[n]
         assert labels[..., 0, 0].eq(dataset.ignore).all() and not labels.eq(dataset.ignore).all()
-        assert picture[..., 0, 0].abs().max() == 0
+        assert image[..., 0, 0].abs().max() == 0
 
 
 def test_batches_hold_one_clip_behind_the_other(dataset):
@@ -193,9 +193,9 @@ def test_batches_hold_one_clip_behind_the_other(dataset):
     )
     samples = training_samples(dataset, dataset.split("train"), given, read_pair)
     batches = list(training_batches(samples, 0))
-    assert [tuple(batch.pictures.shape) for batch in batches] == [(6, 3, 32, 40)] * 2
+    assert [tuple(batch.images.shape) for batch in batches] == [(6, 3, 32, 40)] * 2
     assert [tuple(batch.labels.shape) for batch in batches] == [(6, 32, 40)] * 2
-    assert torch.equal(batches[1].pictures[3:], samples[3][0])
+    assert torch.equal(batches[1].images[3:], samples[3][0])
     assert isinstance(training_samples(dataset, dataset.split("train"), experiment(), read_pair), TrainingSamples)
 
 

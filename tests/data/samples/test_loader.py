@@ -41,9 +41,7 @@ def samples(dataset: DataSet, **changes: object) -> TrainingSamples:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return (
-        one.names == other.names and torch.equal(one.pictures, other.pictures) and torch.equal(one.labels, other.labels)
-    )
+    return one.names == other.names and torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
 
 
 def equal(one: tuple[Tensor, Tensor, str], other: tuple[Tensor, Tensor, str]) -> bool:
@@ -76,7 +74,7 @@ def test_another_seed_gives_another_order_and_other_chances(dataset: DataSet) ->
     assert not any(equal(one[n], other[n]) for n in range(4))
 
 
-def test_the_same_picture_looks_different_in_another_epoch(dataset: DataSet) -> None:
+def test_the_same_image_looks_different_in_another_epoch(dataset: DataSet) -> None:
     stream = samples(dataset)
     first = {stream[n][2]: stream[n] for n in range(PAIRS)}
     second = {stream[n][2]: stream[n] for n in range(PAIRS, 2 * PAIRS)}
@@ -90,13 +88,13 @@ def test_every_epoch_visits_every_pair_once_in_its_own_order(dataset: DataSet) -
     assert len({tuple(names) for names in epochs}) == 6
 
 
-def test_shapes_padding_and_normalisation(dataset: DataSet) -> None:
+def test_shapes_padding_and_normalization(dataset: DataSet) -> None:
     stream = samples(dataset, augment__crop=(64, 80), augment__ratio=(1, 1), augment__distortion=False, augment__flip=0)
-    picture, labels, name = stream[0]
-    assert (picture.shape, picture.dtype) == ((3, 64, 80), torch.float32)
+    image, labels, name = stream[0]
+    assert (image.shape, image.dtype) == ((3, 64, 80), torch.float32)
     assert (labels.shape, labels.dtype) == ((64, 80), torch.uint8)
-    assert picture[:, 24:].abs().sum() == 0
-    assert picture[:, :, 32:].abs().sum() == 0
+    assert image[:, 24:].abs().sum() == 0
+    assert image[:, :, 32:].abs().sum() == 0
     assert labels[24:].eq(255).all()
     assert labels[:, 32:].eq(255).all()
     place = [pair.name for pair in stream.pairs].index(name)
@@ -106,7 +104,7 @@ def test_shapes_padding_and_normalisation(dataset: DataSet) -> None:
     preprocess = stream.experiment.preprocess
     for channel in range(3):
         expected = (stored[channel].float() - preprocess.mean[channel]) / preprocess.std[channel]
-        assert torch.allclose(picture[channel, :24, :32], expected, atol=1e-5)
+        assert torch.allclose(image[channel, :24, :32], expected, atol=1e-5)
 
 
 def test_workers_change_nothing(dataset: DataSet) -> None:
@@ -117,9 +115,9 @@ def test_workers_change_nothing(dataset: DataSet) -> None:
 
 
 def joined(batches: list[Batch]) -> Batch:
-    pictures, labels = (torch.cat([getattr(batch, part) for batch in batches]) for part in ("pictures", "labels"))
+    images, labels = (torch.cat([getattr(batch, part) for batch in batches]) for part in ("images", "labels"))
     found = frozenset().union(*(batch.found for batch in batches))
-    return Batch(pictures, labels, [name for batch in batches for name in batch.names], found)
+    return Batch(images, labels, [name for batch in batches for name in batch.names], found)
 
 
 @pytest.mark.parametrize("processes", [2, 4])

@@ -175,13 +175,13 @@ def test_processes_that_read_do_so_in_one_thread_beside_a_program_that_uses_open
         # Large enough for OpenCV to start its threads.
         cv2.resize(np.zeros((1000, 1000, 3), np.uint8), (2000, 2000))
         samples = TrainingSamples(dataset, dataset.split("train"), override(Experiment(), (*words, *plain)), read)
-        seen = [batch.pictures.unique().tolist() for batch in training_batches(samples, 0, workers=1)]
+        seen = [batch.images.unique().tolist() for batch in training_batches(samples, 0, workers=1)]
     finally:
         cv2.setNumThreads(threads)
     assert seen == [[1.0], [1.0]]
 
 
-def test_pictures_before_the_network_are_opencvs():
+def test_images_before_the_network_are_opencvs():
     image = draw(45, 60)
     given = torch.from_numpy(image).permute(2, 0, 1)
     # (90, 67) fits 45 x 60 with the factor 67 / 45.
@@ -195,19 +195,19 @@ def test_pictures_before_the_network_are_opencvs():
 
 
 @pytest.mark.parametrize("frames", [0, 2])
-def test_training_resizes_pictures_and_masks_as_opencv(frames):
-    image = draw(45, 60)
-    picture = torch.from_numpy(image).permute(2, 0, 1)
-    mask = picture[2]
+def test_training_resizes_images_and_masks_as_opencv(frames):
+    drawn = draw(45, 60)
+    image = torch.from_numpy(drawn).permute(2, 0, 1)
+    mask = image[2]
     if frames:
-        picture, mask = torch.stack([picture, picture.flip(0)]), torch.stack([mask, 255 - mask])
-    given = Image(picture), Mask(mask)
+        image, mask = torch.stack([image, image.flip(0)]), torch.stack([mask, 255 - mask])
+    given = Image(image), Mask(mask)
     # 60 * 0.87 and 45 * 0.87 count as 52 and 39.
     config = AugmentConfig(ratio=(0.87, 0.87))
     resized, labels = random_resize(*given, config, torch.Generator())
     assert isinstance(resized, Image) and isinstance(labels, Mask)
-    expected = cv2.resize(image, (52, 39), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
-    expected_mask = cv2.resize(image[..., 2], (52, 39), interpolation=cv2.INTER_NEAREST)
+    expected = cv2.resize(drawn, (52, 39), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
+    expected_mask = cv2.resize(drawn[..., 2], (52, 39), interpolation=cv2.INTER_NEAREST)
     first = (resized[0], labels[0]) if frames else (resized, labels)
     assert np.array_equal(first[0].numpy(), expected) and np.array_equal(first[1].numpy(), expected_mask)
     if frames:

@@ -1,4 +1,4 @@
-"""Chance in training: every draw has the published range and moves picture and mask together."""
+"""Chance in training: every draw has the published range and moves image and mask together."""
 
 import colorsys
 import math
@@ -34,7 +34,7 @@ def is_share(hits: int, draws: int, probability: float) -> bool:
 
 
 def marked(height: int, width: int) -> tuple[Image, Mask]:
-    """A picture whose first channel is its mask, so that it shows whether the two moved together."""
+    """An image whose first channel is its mask, so that it shows whether the two moved together."""
     mask = (torch.arange(height * width) % 251).to(torch.uint8).reshape(height, width)
     return Image(torch.stack([mask, mask // 2, mask // 3])), Mask(mask)
 
@@ -80,11 +80,11 @@ def test_fit_size_by_hand(size: tuple[int, int], scale: tuple[int, int], expecte
 
 
 def test_resize_ratios_fill_their_range() -> None:
-    picture, mask = marked(100, 160)
+    image, mask = marked(100, 160)
     generator = seeded()
     heights = []
     for _ in range(400):
-        resized, labels = random_resize(picture, mask, AugmentConfig(), generator)
+        resized, labels = random_resize(image, mask, AugmentConfig(), generator)
         assert resized.shape[-2:] == labels.shape
         assert abs(labels.shape[1] - labels.shape[0] * 1.6) <= 2
         heights.append(labels.shape[0])
@@ -103,21 +103,21 @@ def test_the_scaled_target_is_cut_to_whole_numbers_not_rounded() -> None:
     assert resized.shape[-2:] == (11, 22)
 
 
-def test_resizing_interpolates_pictures_and_not_masks() -> None:
+def test_resizing_interpolates_images_and_not_masks() -> None:
     mask = Mask(torch.zeros(20, 20, dtype=torch.uint8))
     mask[:, 10:] = 200
-    picture = Image(mask.as_subclass(Tensor).expand(3, 20, 20).contiguous())
-    resized, labels = random_resize(picture, mask, AugmentConfig(ratio=(1.7, 1.7)), seeded())
+    image = Image(mask.as_subclass(Tensor).expand(3, 20, 20).contiguous())
+    resized, labels = random_resize(image, mask, AugmentConfig(ratio=(1.7, 1.7)), seeded())
     assert set(labels.unique().tolist()) == {0, 200}
     assert len(resized.unique()) > 2
 
 
 def test_crop_offsets_are_uniform_over_the_whole_margin() -> None:
-    picture, mask = marked(9, 13)
+    image, mask = marked(9, 13)
     config = AugmentConfig(crop=(5, 10), max_share=1.0)
     generator, counts = seeded(), np.zeros((5, 4), int)
     for _ in range(4000):
-        cropped, labels = random_crop(picture, mask, config, 255, generator)
+        cropped, labels = random_crop(image, mask, config, 255, generator)
         assert labels.shape == (5, 10)
         assert torch.equal(cropped[0].as_subclass(Tensor), labels.as_subclass(Tensor))
         top, left = divmod(int(labels[0, 0]), 13)
@@ -126,9 +126,9 @@ def test_crop_offsets_are_uniform_over_the_whole_margin() -> None:
     assert float(((counts - 200) ** 2 / 200).sum()) < 60
 
 
-def test_a_picture_smaller_than_the_crop_stays_whole() -> None:
-    picture, mask = marked(4, 20)
-    cropped, labels = random_crop(picture, mask, AugmentConfig(crop=(8, 6), max_share=1.0), 255, seeded())
+def test_a_image_smaller_than_the_crop_stays_whole() -> None:
+    image, mask = marked(4, 20)
+    cropped, labels = random_crop(image, mask, AugmentConfig(crop=(8, 6), max_share=1.0), 255, seeded())
     assert labels.shape == (4, 6)
     assert cropped.shape == (3, 4, 6)
 
@@ -150,9 +150,9 @@ def tops(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def crop_of(labels: Tensor, max_share: float = 0.75) -> Mask:
     """A crop of 4 rows and the full width."""
-    picture = Image(labels.expand(3, *labels.shape).contiguous())
+    image = Image(labels.expand(3, *labels.shape).contiguous())
     config = AugmentConfig(crop=(4, labels.shape[1]), max_share=max_share)
-    return random_crop(picture, Mask(labels), config, 255, seeded())[1]
+    return random_crop(image, Mask(labels), config, 255, seeded())[1]
 
 
 def test_one_class_alone_is_drawn_again_ten_times_and_the_last_draw_is_kept(tops: list[int]) -> None:
@@ -201,10 +201,10 @@ def test_share_one_switches_the_rule_off(tops: list[int]) -> None:
 
 
 def test_flip_moves_both_or_neither() -> None:
-    picture, mask = marked(3, 5)
+    image, mask = marked(3, 5)
     generator, flipped = seeded(), 0
     for _ in range(2000):
-        turned, labels = random_flip(picture, mask, 0.25, generator)
+        turned, labels = random_flip(image, mask, 0.25, generator)
         assert torch.equal(turned[0].as_subclass(Tensor), labels.as_subclass(Tensor))
         assert labels.tolist() in (mask.tolist(), mask.flip(-1).tolist())
         flipped += labels.tolist() != mask.tolist()
@@ -215,51 +215,51 @@ def test_a_mirrored_mask_exchanges_both_classes_of_each_pair() -> None:
     # The greater number first in one pair, as either may be; 3 and 255 are in none.
     rows = [[1, 1, 2, 4, 6, 3], [255, 6, 6, 0, 4, 2]]
     mask = Mask(torch.tensor(rows, dtype=torch.uint8))
-    picture = Image(mask.as_subclass(Tensor).expand(3, 2, 6).contiguous())
-    turned, labels = random_flip(picture, mask, 1.0, seeded(), ((1, 2), (6, 4)))
+    image = Image(mask.as_subclass(Tensor).expand(3, 2, 6).contiguous())
+    turned, labels = random_flip(image, mask, 1.0, seeded(), ((1, 2), (6, 4)))
     assert labels.tolist() == [[3, 4, 6, 1, 2, 2], [1, 6, 0, 4, 4, 255]]
     assert labels.dtype == torch.uint8
     assert turned.tolist() == [[row[::-1] for row in rows]] * 3
-    # A picture that is not mirrored keeps its classes.
-    assert random_flip(picture, mask, 0.0, seeded(), ((1, 2), (6, 4)))[1].tolist() == rows
+    # An image that is not mirrored keeps its classes.
+    assert random_flip(image, mask, 0.0, seeded(), ((1, 2), (6, 4)))[1].tolist() == rows
 
 
 def test_padding_is_right_and_below() -> None:
-    picture, mask = torch.randn(3, 4, 5), torch.ones(4, 5, dtype=torch.uint8)
-    padded, labels = pad(picture, mask, (6, 9), 77)
-    assert torch.equal(padded[:, :4, :5], picture)
+    image, mask = torch.randn(3, 4, 5), torch.ones(4, 5, dtype=torch.uint8)
+    padded, labels = pad(image, mask, (6, 9), 77)
+    assert torch.equal(padded[:, :4, :5], image)
     assert torch.equal(labels[:4, :5], mask)
-    assert (padded.abs().sum().item(), labels.shape) == (pytest.approx(picture.abs().sum().item()), (6, 9))
+    assert (padded.abs().sum().item(), labels.shape) == (pytest.approx(image.abs().sum().item()), (6, 9))
     assert labels.long().sum() == 20 + 77 * (54 - 20)
     assert type(padded) is Tensor
     assert type(labels) is Tensor
-    same, _ = pad(picture, mask, (3, 5), 77)
-    assert torch.equal(same, picture)
+    same, _ = pad(image, mask, (3, 5), 77)
+    assert torch.equal(same, image)
 
 
 def test_a_sample_follows_from_its_seed() -> None:
-    picture, mask = (part.as_subclass(Tensor) for part in marked(40, 60))
+    image, mask = (part.as_subclass(Tensor) for part in marked(40, 60))
     config = AugmentConfig(crop=(16, 24))
-    before = picture.clone()
-    samples = [augment(picture, mask, config, 255, seeded(seed)) for seed in (5, 5, 6)]
+    before = image.clone()
+    samples = [augment(image, mask, config, 255, seeded(seed)) for seed in (5, 5, 6)]
     assert torch.equal(samples[0][0], samples[1][0])
     assert torch.equal(samples[0][1], samples[1][1])
     assert not torch.equal(samples[0][1], samples[2][1])
-    assert torch.equal(picture, before)
+    assert torch.equal(image, before)
     assert (samples[0][0].dtype, samples[0][1].dtype) == (torch.uint8, torch.uint8)
 
 
 def test_switches_of_the_configuration() -> None:
-    picture, mask = (part.as_subclass(Tensor) for part in marked(16, 24))
+    image, mask = (part.as_subclass(Tensor) for part in marked(16, 24))
     config = AugmentConfig(ratio=(1, 1), crop=(16, 24), flip=0, distortion=False)
     for seed in range(5):
-        plain, labels = augment(picture, mask, config, 255, seeded(seed))
-        assert torch.equal(plain, picture)
+        plain, labels = augment(image, mask, config, 255, seeded(seed))
+        assert torch.equal(plain, image)
         assert torch.equal(labels, mask)
 
 
-def colours() -> Tensor:
-    """float32 [3, 1, N] in 0..255: random ones, greys, and the corners and edges of the colour cube."""
+def colors() -> Tensor:
+    """float32 [3, 1, N] in 0..255: random ones, grays, and the corners and edges of the color cube."""
     values = torch.tensor([0.0, 1.0, 127.0, 254.0, 255.0])
     grid = torch.cartesian_prod(values, values, values)
     return torch.cat([grid, torch.rand(300, 3, generator=seeded()) * 255]).T[:, None].contiguous()
@@ -267,7 +267,7 @@ def colours() -> Tensor:
 
 @pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 1.2, 1.5])
 def test_saturation_against_colorsys(factor: float) -> None:
-    before, after = colours(), scale_saturation(colours(), factor)
+    before, after = colors(), scale_saturation(colors(), factor)
     for pixel, found in zip(before[:, 0].T.tolist(), after[:, 0].T.tolist(), strict=True):
         hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in pixel))
         expected = colorsys.hsv_to_rgb(hue, min(saturation * factor, 1), value)
@@ -276,7 +276,7 @@ def test_saturation_against_colorsys(factor: float) -> None:
 
 @pytest.mark.parametrize("degrees", [-36, -2, 0, 10, 34, 180])
 def test_hue_against_colorsys(degrees: float) -> None:
-    before, after = colours(), turn_hue(colours(), degrees)
+    before, after = colors(), turn_hue(colors(), degrees)
     for pixel, found in zip(before[:, 0].T.tolist(), after[:, 0].T.tolist(), strict=True):
         hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in pixel))
         expected = colorsys.hsv_to_rgb((hue + degrees / 360) % 1, saturation, value)
@@ -302,8 +302,8 @@ def test_ranges_of_brightness_and_contrast(
     monkeypatch: pytest.MonkeyPatch, coins: tuple[bool, ...], low: int, high: int
 ) -> None:
     with_coins(monkeypatch, *coins)
-    generator, grey = seeded(), torch.full((3, 1, 1), 100, dtype=torch.uint8)
-    found = torch.stack([photometric_distortion(grey, generator)[:, 0, 0] for _ in range(1500)]).int()
+    generator, gray = seeded(), torch.full((3, 1, 1), 100, dtype=torch.uint8)
+    found = torch.stack([photometric_distortion(gray, generator)[:, 0, 0] for _ in range(1500)]).int()
     assert torch.equal(found[:, 0], found[:, 2])
     assert low <= found.min() <= low + 1
     assert high - 1 <= found.max() <= high
@@ -313,11 +313,11 @@ def test_ranges_of_brightness_and_contrast(
 def test_values_are_clipped_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     with_coins(monkeypatch, True, True, True, False, False)
     monkeypatch.setattr(distortion, "uniform", lambda low, high, generator: {-32.0: 32.0, 0.5: 0.5}[low])
-    picture = torch.tensor([250, 100, 0], dtype=torch.uint8).view(3, 1, 1)
-    # min(250 + 32, 255) / 2 = 127.5, rounded to the even neighbour; without the clip it would be 141.
-    assert photometric_distortion(picture, seeded()).flatten().tolist() == [128, 66, 16]
+    image = torch.tensor([250, 100, 0], dtype=torch.uint8).view(3, 1, 1)
+    # min(250 + 32, 255) / 2 = 127.5, rounded to the even neighbor; without the clip it would be 141.
+    assert photometric_distortion(image, seeded()).flatten().tolist() == [128, 66, 16]
     monkeypatch.setattr(distortion, "uniform", lambda low, high, generator: {-32.0: -32.0, 0.5: 1.5}[low])
-    assert photometric_distortion(picture, seeded()).flatten().tolist() == [255, 102, 0]
+    assert photometric_distortion(image, seeded()).flatten().tolist() == [255, 102, 0]
 
 
 def test_every_operation_has_chance_one_half_and_its_range(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,11 +343,11 @@ def test_every_operation_has_chance_one_half_and_its_range(monkeypatch: pytest.M
     monkeypatch.setattr(distortion, "uniform", spied)
     monkeypatch.setattr(distortion, "scale_saturation", saturation)
     monkeypatch.setattr(distortion, "turn_hue", hue)
-    generator, picture = seeded(), torch.zeros(3, 1, 1, dtype=torch.uint8)
+    generator, image = seeded(), torch.zeros(3, 1, 1, dtype=torch.uint8)
     runs = []
     for _ in range(3000):
         events.clear()
-        photometric_distortion(picture, generator)
+        photometric_distortion(image, generator)
         runs.append(dict(events))
         assert [name for name, _ in events if name != "contrast"] == [
             name for name in ("brightness", "saturation", "hue") if name in runs[-1]
@@ -369,7 +369,7 @@ def test_every_operation_has_chance_one_half_and_its_range(monkeypatch: pytest.M
 
 
 def turned_by_hand(mask: np.ndarray, degrees: float, ignore: int, tall: int, wide: int) -> np.ndarray:
-    """Nearest label at each pixel of a frame [tall, wide] round the turned picture, by the inverse rotation."""
+    """Nearest label at each pixel of a frame [tall, wide] round the turned image, by the inverse rotation."""
     height, width = mask.shape
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     # The frame holds all of it, with at most two pixels to spare.
@@ -396,21 +396,21 @@ def drawn_angle(seed: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_rotation_turns_picture_and_mask_together(seed: int) -> None:
+def test_rotation_turns_image_and_mask_together(seed: int) -> None:
     labels = np.zeros((40, 24), np.uint8)
     labels[5:20, 3:9], labels[22:38, 12:22] = 7, 19
     mask = Mask(torch.from_numpy(labels))
-    picture = Image(mask.as_subclass(Tensor).expand(3, 40, 24) * 10)
-    shown, turned = transforms.random_rotation(picture, mask, ROTATION, 255, seeded(seed), (123.675, 116.28, 103.53))
+    image = Image(mask.as_subclass(Tensor).expand(3, 40, 24) * 10)
+    shown, turned = transforms.random_rotation(image, mask, ROTATION, 255, seeded(seed), (123.675, 116.28, 103.53))
     expected = turned_by_hand(labels, drawn_angle(seed), 255, *turned.shape)
     # Where the nearest pixel is a matter of rounding, another one may be taken.
     assert shown.shape == (3, *expected.shape)
     assert (turned.numpy() == expected).mean() > 0.99
     assert set(turned.unique().tolist()) == {0, 7, 19, 255}
-    # All of the picture is still there, and nothing more has a label.
+    # All of the image is still there, and nothing more has a label.
     assert abs(int((turned != 255).sum()) - 40 * 24) < 40
     assert turned[0, 0] == 255 and shown[:, 0, 0].tolist() == [124, 116, 104]
-    # Away from borders of labels the picture shows its own label's colour.
+    # Away from borders of labels the image shows its own label's color.
     same = np.ones(expected.shape, bool)
     for dy, dx in np.ndindex(5, 5):
         same &= np.roll(turned.numpy(), (dy - 2, dx - 2), (0, 1)) == turned.numpy()
@@ -422,11 +422,11 @@ def test_rotation_turns_picture_and_mask_together(seed: int) -> None:
 def test_angles_fill_their_range_with_their_chance() -> None:
     """The size of the result tells the angle's size, the place of a corner its direction."""
     mask = Mask(torch.ones(100, 100, dtype=torch.uint8))
-    picture = Image(mask.as_subclass(Tensor).expand(3, 100, 100).contiguous())
+    image = Image(mask.as_subclass(Tensor).expand(3, 100, 100).contiguous())
     config, generator = AugmentConfig(rotation=30.0, rotation_chance=0.6), seeded(3)
     sizes, left = [], 0
     for _ in range(300):
-        _, turned = transforms.random_rotation(picture, mask, config, 255, generator)
+        _, turned = transforms.random_rotation(image, mask, config, 255, generator)
         sizes.append(turned.shape[0])
         # Turned to the left, the highest corner is the one that was right.
         columns = (turned[: turned.shape[0] // 20] == 1).any(0).nonzero().flatten().float()
@@ -439,17 +439,17 @@ def test_angles_fill_their_range_with_their_chance() -> None:
 
 
 def test_without_rotation_nothing_is_drawn() -> None:
-    picture, mask = marked(10, 12)
+    image, mask = marked(10, 12)
     generator = seeded()
-    same, labels = transforms.random_rotation(picture, mask, AugmentConfig(), 255, generator)
-    assert same is picture and labels is mask
+    same, labels = transforms.random_rotation(image, mask, AugmentConfig(), 255, generator)
+    assert same is image and labels is mask
     assert uniform(0, 1, generator) == uniform(0, 1, seeded())
 
 
 def test_rotated_samples_keep_their_kinds_and_size() -> None:
-    picture, mask = marked(60, 50)
+    image, mask = marked(60, 50)
     config = AugmentConfig(ratio=(1, 1), crop=(64, 64), rotation=30.0, rotation_chance=1.0, max_share=1.0)
-    shown, labels = augment(picture.as_subclass(Tensor), mask.as_subclass(Tensor), config, 255, seeded(1))
+    shown, labels = augment(image.as_subclass(Tensor), mask.as_subclass(Tensor), config, 255, seeded(1))
     assert (shown.dtype, labels.dtype) == (torch.uint8, torch.uint8)
     assert max(labels.shape) <= 64 and shown.shape[-2:] == labels.shape
     assert type(shown) is Tensor and type(labels) is Tensor

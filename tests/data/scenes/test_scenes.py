@@ -1,4 +1,4 @@
-"""The drawn streets: the same everywhere, complete, and not to be told by colour alone."""
+"""The drawn streets: the same everywhere, complete, and not to be told by color alone."""
 
 import zlib
 
@@ -18,8 +18,8 @@ def scenes():
 
 
 def test_a_scene_is_the_same_bytes_on_every_machine():
-    picture, labels = draw_scene(7)
-    assert (zlib.crc32(picture.tobytes()), zlib.crc32(labels.tobytes())) == (3121921197, 1622234753)
+    image, labels = draw_scene(7)
+    assert (zlib.crc32(image.tobytes()), zlib.crc32(labels.tobytes())) == (3121921197, 1622234753)
 
 
 def test_seeds_differ(scenes):
@@ -27,8 +27,8 @@ def test_seeds_differ(scenes):
 
 
 def test_kinds_sizes_and_labels_are_legal(scenes):
-    for picture, labels in scenes:
-        assert picture.shape == (128, 256, 3) and picture.dtype == np.uint8
+    for image, labels in scenes:
+        assert image.shape == (128, 256, 3) and image.dtype == np.uint8
         assert labels.shape == (128, 256) and labels.dtype == np.uint8
         assert set(np.unique(labels)) <= {*range(len(CLASSES)), IGNORE}
     assert len(PALETTE) == len(CLASSES) == len(set(PALETTE))
@@ -49,44 +49,44 @@ def test_ignored_pixels_are_few_and_rim_poles_and_persons_only(scenes):
 
 
 def test_no_scene_is_black_or_burnt_out(scenes):
-    means = np.array([picture.mean() for picture, _ in scenes])
+    means = np.array([image.mean() for image, _ in scenes])
     assert means.min() > 35 and means.max() < 190 and means.std() > 10
 
 
-def colours(scenes, name):
-    """How often each of 8 x 8 x 8 colours occurs in a class: shares that sum to 1."""
-    pixels = np.concatenate([picture[labels == CLASSES.index(name)] for picture, labels in scenes])
+def colors(scenes, name):
+    """How often each of 8 x 8 x 8 colors occurs in a class: shares that sum to 1."""
+    pixels = np.concatenate([image[labels == CLASSES.index(name)] for image, labels in scenes])
     return np.bincount((pixels // 32).astype(int) @ (64, 8, 1), minlength=512) / len(pixels)
 
 
 def common(scenes, one, other):
-    return float(np.minimum(colours(scenes, one), colours(scenes, other)).sum())
+    return float(np.minimum(colors(scenes, one), colors(scenes, other)).sum())
 
 
 @pytest.mark.parametrize(("one", "other"), [("road", "sidewalk"), ("building", "car")])
-def test_pairs_that_only_context_tells_apart_share_their_colours(scenes, one, other):
+def test_pairs_that_only_context_tells_apart_share_their_colors(scenes, one, other):
     assert common(scenes, one, other) > 0.65
-    assert common(scenes, "sky", "tree") < 0.25, "the measure must tell different colours apart"
+    assert common(scenes, "sky", "tree") < 0.25, "the measure must tell different colors apart"
 
 
 def test_road_and_sidewalk_share_their_texture(scenes):
-    """The steps between neighbouring pixels are as large on the one as on the other."""
+    """The steps between neighboring pixels are as large on the one as on the other."""
     steps = {}
     for name in ("road", "sidewalk", "tree"):
         found = []
-        for picture, labels in scenes:
+        for image, labels in scenes:
             inside = (labels[:, 1:] == CLASSES.index(name)) & (labels[:, :-1] == CLASSES.index(name))
-            found.append(abs(np.diff(picture[..., 1].astype(int), axis=1))[inside])
+            found.append(abs(np.diff(image[..., 1].astype(int), axis=1))[inside])
         steps[name] = np.concatenate(found).mean()
     assert 0.7 < steps["road"] / steps["sidewalk"] < 1.4, steps
 
 
-def test_the_best_guess_from_a_pixel_s_colour_is_poor(scenes):
-    """A table colour -> class, drawn up from half of the scenes and tried on the other half."""
+def test_the_best_guess_from_a_pixel_s_color_is_poor(scenes):
+    """A table color -> class, drawn up from half of the scenes and tried on the other half."""
     votes = np.zeros((512, len(CLASSES)), int)
     right = total = 0
-    for index, (picture, labels) in enumerate(scenes):
-        code, known = (picture // 32).astype(int) @ (64, 8, 1), labels != IGNORE
+    for index, (image, labels) in enumerate(scenes):
+        code, known = (image // 32).astype(int) @ (64, 8, 1), labels != IGNORE
         if index < len(scenes) // 2:
             np.add.at(votes, (code[known], labels[known]), 1)
         else:
@@ -104,8 +104,8 @@ def test_a_scene_is_the_same_street_at_twice_the_size():
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 97), (100, 60)])
 def test_odd_sizes_are_drawn(size):
-    picture, labels = draw_scene(1, *size)
-    assert picture.shape == (*size, 3) and labels.shape == size
+    image, labels = draw_scene(1, *size)
+    assert image.shape == (*size, 3) and labels.shape == size
 
 
 def test_a_scene_too_small_is_refused():
@@ -133,7 +133,7 @@ def test_the_folder_holds_what_was_drawn(tmp_path):
     description = yaml.safe_load((root / "dataset.yaml").read_text(encoding="utf-8"))
     assert description == {
         "classes": list(CLASSES),
-        "palette": [list(colour) for colour in PALETTE],
+        "palette": [list(color) for color in PALETTE],
         "ignore": 255,
         "splits": {"train": "train.txt", "val": "val.txt", "test": "test.txt"},
     }
@@ -141,9 +141,9 @@ def test_the_folder_holds_what_was_drawn(tmp_path):
         names = (root / f"{split}.txt").read_text(encoding="utf-8").split()
         assert len(names) == counts[split]
         for name, seed in zip(names, seeds, strict=True):
-            picture, labels = draw_scene(seed, 32, 64)
+            image, labels = draw_scene(seed, 32, 64)
             mask = Image.open(root / "masks" / f"{name}.png")
             assert mask.mode == "P" and mask.getpalette()[:3] == list(PALETTE[0])
             assert (np.asarray(mask) == labels).all()
-            assert (np.asarray(Image.open(root / "images" / f"{name}.png")) == picture).all()
+            assert (np.asarray(Image.open(root / "images" / f"{name}.png")) == image).all()
     assert len(list((root / "images").iterdir())) == len(list((root / "masks").iterdir())) == 4

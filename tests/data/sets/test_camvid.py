@@ -27,14 +27,14 @@ def draw_camvid(root: Path, splits: tuple[str, ...] = ("train", "val", "test")) 
     return root
 
 
-def test_the_layout_is_recognised_and_paired(tmp_path: Path) -> None:
+def test_the_layout_is_recognized_and_paired(tmp_path: Path) -> None:
     dataset = open_dataset("auto", draw_camvid(tmp_path))
     assert (dataset.name, dataset.classes, dataset.palette) == ("camvid", CLASSES, PALETTE)
     assert {split: [pair.name for pair in pairs] for split, pairs in dataset.splits.items()} == {
         split: [f"{split}_a", f"{split}_b"] for split in ("train", "val", "test")
     }
     pair = dataset.split("val")[0]
-    assert (pair.picture, pair.mask) == (tmp_path / "val" / "val_a.jpg", tmp_path / "valannot" / "val_a.png")
+    assert (pair.image, pair.mask) == (tmp_path / "val" / "val_a.jpg", tmp_path / "valannot" / "val_a.png")
 
 
 def test_11_is_ignored_and_the_classes_stay(tmp_path: Path) -> None:
@@ -61,10 +61,10 @@ def test_the_real_data_set() -> None:
     assert len({pair.name for pairs in dataset.splits.values() for pair in pairs}) == 701
     for pair in dataset.split("val")[::25]:
         with Image.open(pair.mask) as annotation:
-            colours = np.reshape(annotation.getpalette(), (-1, 3))[: len(PALETTE)]
-        assert colours.tolist() == [list(colour) for colour in PALETTE]
-        picture, mask = read_pair(pair, dataset)
-        assert picture.shape == (360, 480, 3)
+            colors = np.reshape(annotation.getpalette(), (-1, 3))[: len(PALETTE)]
+        assert colors.tolist() == [list(color) for color in PALETTE]
+        image, mask = read_pair(pair, dataset)
+        assert image.shape == (360, 480, 3)
         assert set(np.unique(mask)) <= {*range(11), 255}
         # Sky is class 0 and lies above the road, class 3: the numbers mean what the names say.
         rows = [np.flatnonzero(mask == index).mean() // 480 for index in (0, 3)]

@@ -31,7 +31,7 @@ def test_a_plain_folder(root: Path) -> None:
     assert list(dataset.splits) == ["train", "val"]
     assert names(dataset, "val") == ["val_0", "val_1"]
     pair = dataset.split("train")[1]
-    assert (pair.picture, pair.mask) == (root / "images" / "train_1.png", root / "masks" / "train_1.png")
+    assert (pair.image, pair.mask) == (root / "images" / "train_1.png", root / "masks" / "train_1.png")
 
 
 def test_every_key(root: Path) -> None:
@@ -60,7 +60,7 @@ def test_every_key(root: Path) -> None:
         ("classes: [a]", "`classes` must name at least two classes, got ['a']"),
         ("classes: [yes, no]", "`classes` must be names, got True; put quotes around it"),
         ("classes: [a, [b], c]", "`classes` must be names, got ['b']; put quotes around it"),
-        ("classes: [road: grey, sky]", "`classes` must be names, got {'road': 'grey'}; put quotes around it"),
+        ("classes: [road: gray, sky]", "`classes` must be names, got {'road': 'gray'}; put quotes around it"),
         ("classes: [1.10, 2.50]", "`classes` must be names, got 1.1; put quotes around it"),
         ("classes: [a, ~]", "`classes` must be names, got None; put quotes around it"),
         ('classes: [a, "b\\nc"]', "`classes` must be names, got 'b\\nc'"),
@@ -70,9 +70,9 @@ def test_every_key(root: Path) -> None:
         ("classes: [a, b]\nvoid: [1]", "void holds 1, which is a class (0..1)"),
         ("classes: [a, b]\nmasks: ''", "masks must be the name of a folder, got ''"),
         ("classes: [a, b]\nsplits: {train: null}", "splits must map split names to list files"),
-        ("classes: [a, b]\npalette: [[1, 2, 3]]", "palette has 1 colours for 2 classes"),
+        ("classes: [a, b]\npalette: [[1, 2, 3]]", "palette has 1 colors for 2 classes"),
         ("classes: [a, b]\npalette: [[1, 2]]", "palette must be a list of [red, green, blue], got [[1, 2]]"),
-        ("classes: [a, b]\npalette: [[0, 0, 0], [1, 2, 256]]", "palette colours lie in 0..255, got [1, 2, 256]"),
+        ("classes: [a, b]\npalette: [[0, 0, 0], [1, 2, 256]]", "palette colors lie in 0..255, got [1, 2, 256]"),
         ("classes: [a, b]\nignore: 1", "ignore must be a whole number 2..255, got 1"),
         ("classes: [a, b]\nignore: 256", "ignore must be a whole number 2..255, got 256"),
         ("classes: [a, b]\nignore: true", "ignore must be a whole number 2..255, got True"),
@@ -119,7 +119,7 @@ def test_lists_with_suffix_blank_lines_and_a_byte_order_mark(root: Path) -> None
 
 def test_a_name_with_dots_is_not_cut_down_to_another_name(root: Path) -> None:
     (root / "val.txt").write_text("val_0\nval_1.v2\n", encoding="utf-8")
-    with pytest.raises(CrissCrossError, match=r"no picture named 'val_1\.v2'"):
+    with pytest.raises(CrissCrossError, match=r"no image named 'val_1\.v2'"):
         open_folder(root)
 
 
@@ -127,7 +127,7 @@ def test_an_unknown_name_is_told_with_its_line(root: Path) -> None:
     (root / "val.txt").write_text("val_0\n\nval_7\n", encoding="utf-8")
     with pytest.raises(CrissCrossError) as caught:
         open_folder(root)
-    assert str(caught.value) == f"{root / 'val.txt'}, line 3: no picture named 'val_7'"
+    assert str(caught.value) == f"{root / 'val.txt'}, line 3: no image named 'val_7'"
 
 
 def test_a_list_that_is_missing_or_no_text(root: Path) -> None:
@@ -147,7 +147,7 @@ def without_lists(root: Path, count: int) -> Path:
     write_folder(root, {"train": 0})
     (root / "train.txt").unlink()
     for number in range(count):
-        (root / "images" / f"picture_{number}.png").touch()
+        (root / "images" / f"image_{number}.png").touch()
     return root
 
 
@@ -156,9 +156,9 @@ def test_without_lists_about_every_fifth_is_held_out_and_stays_there(tmp_path: P
     before = open_folder(root)
     # Within five standard deviations of 400 draws with chance 1/5.
     assert abs(len(before.split("val")) - 80) < 5 * 8
-    assert before.note == f"no split lists: {len(before.split('val'))} of 400 pictures held out as val by name"
-    # The rule is part of what a result means: these very pictures, today as ever.
-    assert names(before, "val")[:3] == ["picture_107", "picture_122", "picture_123"]
+    assert before.note == f"no split lists: {len(before.split('val'))} of 400 images held out as val by name"
+    # The rule is part of what a result means: these very images, today as ever.
+    assert names(before, "val")[:3] == ["image_107", "image_122", "image_123"]
     for number in range(203):
         (root / "images" / f"another_{number}.png").touch()
     after = open_folder(root)
@@ -171,7 +171,7 @@ def test_without_lists_about_every_fifth_is_held_out_and_stays_there(tmp_path: P
 def test_an_empty_held_out_split_says_what_to_do(tmp_path: Path) -> None:
     dataset = open_folder(without_lists(tmp_path / "set", 1))
     empty = next(split for split, pairs in dataset.splits.items() if not pairs)
-    message = rf"'{empty}' is empty \(no split lists: .*list its picture names in {empty}\.txt"
+    message = rf"'{empty}' is empty \(no split lists: .*list its image names in {empty}\.txt"
     with pytest.raises(CrissCrossError, match=message):
         dataset.split(empty)
     with pytest.raises(CrissCrossError, match="no split 'trian'; this data set has train, val"):
@@ -186,7 +186,7 @@ def test_sub_folders_hidden_files_and_other_suffixes(root: Path) -> None:
         (root / folder / "notes.txt").touch()
     (root / "val.txt").write_text("day/one/a.b\n", encoding="utf-8")
     (pair,) = open_folder(root).split("val")
-    assert (pair.name, pair.picture) == ("day/one/a.b", root / "images" / "day" / "one" / "a.b.jpg")
+    assert (pair.name, pair.image) == ("day/one/a.b", root / "images" / "day" / "one" / "a.b.jpg")
     assert pair.mask == root / "masks" / "day" / "one" / "a.b.png"
     (root / "val.txt").unlink()
     (root / "train.txt").unlink()
@@ -196,13 +196,13 @@ def test_sub_folders_hidden_files_and_other_suffixes(root: Path) -> None:
     )
 
 
-def test_two_pictures_of_one_name_are_not_mixed_up(root: Path) -> None:
+def test_two_images_of_one_name_are_not_mixed_up(root: Path) -> None:
     (root / "images" / "val_0.jpg").touch()
     with pytest.raises(CrissCrossError, match=r"val_0\.png: val_0\.jpg has the same name"):
         open_folder(root)
 
 
-def test_a_picture_without_mask_keeps_the_place_where_it_should_be(root: Path) -> None:
+def test_a_image_without_mask_keeps_the_place_where_it_should_be(root: Path) -> None:
     (root / "masks" / "val_0.png").unlink()
     assert open_folder(root).split("val")[0].mask == root / "masks" / "val_0.png"
 

@@ -34,8 +34,8 @@ def train(data: Path, out: Path, *changes: str, recipe: str = "lip-light") -> in
 
 
 def mode(path: Path) -> str:
-    with Image.open(path) as picture:
-        return picture.mode
+    with Image.open(path) as image:
+        return image.mode
 
 
 @pytest.fixture(scope="module")
@@ -63,33 +63,33 @@ def test_evaluation_agrees_with_a_count_of_single_pixels(run, folder, tmp_path, 
     assert command("evaluate", run, *words, "--save-predictions", tmp_path / "saved") == 0
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "a.json").read_text())
-    right, labelled, hits, truths, guesses = 0, 0, [0] * 20, [0] * 20, [0] * 20
+    right, labeled, hits, truths, guesses = 0, 0, [0] * 20, [0] * 20, [0] * 20
     for mask in sorted((folder / "val_segmentations").iterdir()):
         (saved,) = (tmp_path / "saved").rglob(mask.name)
         for truth, guess in zip(Image.open(mask).tobytes(), Image.open(saved).tobytes(), strict=True):
             if truth != 255:
-                labelled, right = labelled + 1, right + (truth == guess)
+                labeled, right = labeled + 1, right + (truth == guess)
                 truths[truth] += 1
                 guesses[guess] += 1
                 hits[truth] += truth == guess
     ious = [h / (t + g - h) for h, t, g in zip(hits, truths, guesses, strict=True) if t + g]
     recalls = [h / t for h, t in zip(hits, truths, strict=True) if t]
-    assert found["pictures"] == 2 and found["split"] == "val"
-    assert found["pixel_accuracy"] == pytest.approx(right / labelled, abs=1e-12)
+    assert found["images"] == 2 and found["split"] == "val"
+    assert found["pixel_accuracy"] == pytest.approx(right / labeled, abs=1e-12)
     assert found["mean_accuracy"] == pytest.approx(sum(recalls) / len(recalls), abs=1e-12)
     assert found["miou"] == pytest.approx(sum(ious) / len(ious), abs=1e-12)
     for name, value in (("mIoU", "miou"), ("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy")):
         assert f"{name} {found[value]:.4f}" in printed
 
 
-def test_predictions_are_drawn_in_lips_colours(run, folder, tmp_path):
-    grey = folder / "val_images" / "101_4001.jpg"
-    assert mode(grey) == "L"
-    assert command("predict", run, grey, "--out", tmp_path, "--cpu") == 0
+def test_predictions_are_drawn_in_lips_colors(run, folder, tmp_path):
+    gray = folder / "val_images" / "101_4001.jpg"
+    assert mode(gray) == "L"
+    assert command("predict", run, gray, "--out", tmp_path, "--cpu") == 0
     labels = np.asarray(Image.open(tmp_path / "labels" / "101_4001.png"))
-    colours = np.asarray(Image.open(tmp_path / "colour" / "101_4001.png"))
+    colors = np.asarray(Image.open(tmp_path / "color" / "101_4001.png"))
     assert labels.shape == (48, 64) and labels.max() < 20
-    assert (colours == np.array(PALETTE, np.uint8)[labels]).all()
+    assert (colors == np.array(PALETTE, np.uint8)[labels]).all()
 
 
 @pytest.mark.parametrize("recipe", [name for name in LIP if name != "lip-light"])
@@ -126,13 +126,13 @@ def no_masks(root: Path) -> None:
     (root / "train_segmentations").rmdir()
 
 
-def colour_mask(root: Path) -> None:
+def color_mask(root: Path) -> None:
     save(
         root / "train_segmentations" / "100_4000.png", np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     )
 
 
-def cut_picture(root: Path) -> None:
+def cut_image(root: Path) -> None:
     path = root / "train_images" / "100_4000.jpg"
     path.write_bytes(path.read_bytes()[:300])
 
@@ -140,12 +140,12 @@ def cut_picture(root: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (smaller_mask, "100_4000.png: the mask is 63 x 48, its picture 64 x 48"),
+        (smaller_mask, "100_4000.png: the mask is 63 x 48, its image 64 x 48"),
         (label_20, "100_4000.png: label 20 at 6 pixels, but"),
-        (missing_mask, "100_4000.jpg: picture without mask; looked for"),
+        (missing_mask, "100_4000.jpg: image without mask; looked for"),
         (no_masks, "train_segmentations: no such folder; unpack the single-person LIP into"),
-        (colour_mask, "100_4000.png: a colour mask (mode RGB); masks must be index or palette pictures"),
-        (cut_picture, "100_4000.jpg: "),
+        (color_mask, "100_4000.png: a color mask (mode RGB); masks must be index or palette images"),
+        (cut_image, "100_4000.jpg: "),
     ],
 )
 def test_bad_input_is_one_clear_line(damage, message, tmp_path, capsys):
@@ -161,7 +161,7 @@ def test_bad_input_is_one_clear_line(damage, message, tmp_path, capsys):
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real samples beside this repository (../shared/data)")
 def test_the_real_samples_train_and_evaluate(tmp_path, capsys):
-    # The picture of val is greyscale.
+    # The image of val is grayscale.
     assert mode(next((REAL / "val_images").iterdir())) == "L"
     assert command("data", "check", REAL) == 0
     assert "lip" in capsys.readouterr().out

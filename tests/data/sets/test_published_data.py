@@ -125,7 +125,7 @@ def refusal(function: Callable, *arguments: object) -> str:
         ),
     ],
 )
-def test_names_and_colours_by_hand(module, count: int, entries: dict) -> None:
+def test_names_and_colors_by_hand(module, count: int, entries: dict) -> None:
     assert len(module.CLASSES) == len(module.PALETTE) == len(set(module.CLASSES)) == count
     assert not [name for name in module.CLASSES if name != name.strip()]
     for number, entry in entries.items():
@@ -148,7 +148,7 @@ def test_the_table_of_cityscapes_is_the_official_one() -> None:
 
 
 def test_stored_values_of_coco_stuff() -> None:
-    # COCO's own numbers: 1 person, 13 stop sign (12 was never labelled), 90 toothbrush, 92 banner, 182 wood.
+    # COCO's own numbers: 1 person, 13 stop sign (12 was never labeled), 90 toothbrush, 92 banner, 182 wood.
     numbers = {"person": 1, "fire hydrant": 11, "stop sign": 13, "toothbrush": 90, "banner": 92, "wood": 182}
     assert {name: coco_stuff.STORED[coco_stuff.CLASSES.index(name)] + 1 for name in numbers} == numbers
     assert len(coco_stuff.LABELS) == 172
@@ -166,7 +166,7 @@ def test_the_32_labels_of_camvid_fall_into_11() -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_layouts_are_recognised_and_read_back(tmp_path: Path, name: str) -> None:
+def test_layouts_are_recognized_and_read_back(tmp_path: Path, name: str) -> None:
     dataset = open_dataset("auto", WRITERS[name](tmp_path))
     assert dataset.name == name and name in OPENERS
     classes = len(dataset.classes)
@@ -179,16 +179,16 @@ def test_layouts_are_recognised_and_read_back(tmp_path: Path, name: str) -> None
     }
     for split, numbers in places.items():
         for pair, number in zip(dataset.splits[split], numbers, strict=True):
-            picture, mask = read_pair(pair, dataset)
+            image, mask = read_pair(pair, dataset)
             expected = draw_labels(step * number, classes, 48, 64)
             if name == "camvid32":
                 expected[expected == 30] = 255
-            assert picture.shape == (48, 64, 3)
+            assert image.shape == (48, 64, 3)
             assert np.array_equal(mask, expected)
     quick_check(dataset, places)
     report = check(dataset)
     assert report.errors == 0 and "(Void)" not in str(report.problems)
-    # Three of 48 rows; one block of CamVid's Void in each of the two pictures, one of them below those rows.
+    # Three of 48 rows; one block of CamVid's Void in each of the two images, one of them below those rows.
     void = {"camvid32": (64 + 64) / (2 * 48 * 64)}.get(name, 0)
     assert report.ignored_share("train") == pytest.approx(3 / 48 + void)
 
@@ -259,7 +259,7 @@ def test_voc_alone_beside_its_augmented_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["{}", "/JPEGImages/{}.jpg /SegmentationClassAug/{}.png"])
-def test_lists_of_all_augmented_pictures_as_others_hand_out(tmp_path: Path, line: str) -> None:
+def test_lists_of_all_augmented_images_as_others_hand_out(tmp_path: Path, line: str) -> None:
     root = write_voc2012aug(tmp_path)
     wanted = open_dataset("auto", root).split("train")
     lists = root / "VOCdevkit" / "VOC2012" / voc.LISTS
@@ -280,7 +280,7 @@ def test_the_eleven_classes_of_the_full_resolution_labels(tmp_path: Path) -> Non
         assert np.array_equal(masks[1] == 255, np.isin(masks[0], (14, 255)))
 
 
-def test_lists_of_lip_and_camvid_choose_the_pictures(tmp_path: Path) -> None:
+def test_lists_of_lip_and_camvid_choose_the_images(tmp_path: Path) -> None:
     write_lip(tmp_path / "lip")
     (tmp_path / "lip" / "train_id.txt").write_text("101_4000\n")
     assert [pair.name for pair in open_dataset("lip", tmp_path / "lip").split("train")] == ["101_4000"]
@@ -288,22 +288,22 @@ def test_lists_of_lip_and_camvid_choose_the_pictures(tmp_path: Path) -> None:
     (tmp_path / "camvid" / "train.txt").write_text("0016E5_007961.png\n")
     assert {s: len(p) for s, p in open_dataset("camvid32", tmp_path / "camvid").splits.items()} == {"train": 1}
     (tmp_path / "camvid" / "train.txt").write_text("nobody.png\n")
-    assert "no picture named 'nobody'" in refusal(open_dataset, "camvid32", tmp_path / "camvid")
+    assert "no image named 'nobody'" in refusal(open_dataset, "camvid32", tmp_path / "camvid")
 
 
 def test_flipping_swaps_left_and_right() -> None:
     y, x = np.mgrid[:4, :20]
     mask = torch.from_numpy(np.where(y == 3, 255, x).astype(np.uint8))
     config = AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=1.0, distortion=False, max_share=1)
-    picture = mask[None].expand(3, -1, -1).contiguous()
-    flipped, labels = augment(picture, mask, config, 255, torch.Generator(), lip.FLIP_PAIRS)
+    image = mask[None].expand(3, -1, -1).contiguous()
+    flipped, labels = augment(image, mask, config, 255, torch.Generator(), lip.FLIP_PAIRS)
     assert labels[0].tolist() == [18, 19, 16, 17, 14, 15, *range(13, -1, -1)]
     assert labels[3].tolist() == [255] * 20
     assert flipped[0, 0].tolist() == list(range(19, -1, -1))
     # No flip, no swap; and without pairs the labels only move.
     assert torch.equal(
         augment(
-            picture,
+            image,
             mask,
             AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=0.0, distortion=False, max_share=1),
             255,
@@ -312,7 +312,7 @@ def test_flipping_swaps_left_and_right() -> None:
         )[1],
         mask,
     )
-    assert torch.equal(augment(picture, mask, config, 255, torch.Generator())[1], mask.flip(1))
+    assert torch.equal(augment(image, mask, config, 255, torch.Generator())[1], mask.flip(1))
 
 
 def experiment(**changes: object) -> Experiment:
@@ -334,14 +334,14 @@ def test_training_samples_take_the_pairs_of_the_data_set(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("pad", "value"), [("mean", 0.0), ("black", -123.675 / 58.395)])
-def test_padding_before_and_after_normalisation(tmp_path: Path, pad: str, value: float) -> None:
+def test_padding_before_and_after_normalization(tmp_path: Path, pad: str, value: float) -> None:
     dataset = open_dataset("lip", write_lip(tmp_path))
     chosen = experiment(**{"augment.pad": pad, "augment.crop": [60, 70], "augment.flip": 0.0})
-    picture, labels, _ = TrainingSamples(dataset, dataset.split("train"), chosen)[0]
-    assert picture.shape == (3, 60, 70)
+    image, labels, _ = TrainingSamples(dataset, dataset.split("train"), chosen)[0]
+    assert image.shape == (3, 60, 70)
     outside = torch.ones(60, 70, dtype=torch.bool)
     outside[:48, :64] = False
-    assert torch.allclose(picture[0][outside], torch.tensor(value), atol=1e-6)
+    assert torch.allclose(image[0][outside], torch.tensor(value), atol=1e-6)
     assert (labels[outside] == 255).all()
     assert not (labels[~outside] == 255).all()
 
@@ -388,6 +388,6 @@ def test_a_real_voc_mask(tmp_path: Path) -> None:
     pair = dataset.split("val")[0]
     # A dog on a chair, and the border.
     assert set(np.unique(read_pair(pair, dataset)[1])) == {0, 9, 12, 255}
-    with Image.open(pair.mask) as picture:
-        stored = np.reshape(picture.getpalette(), (-1, 3))
-    assert stored[:21].tolist() == [list(colour) for colour in voc.PALETTE]
+    with Image.open(pair.mask) as image:
+        stored = np.reshape(image.getpalette(), (-1, 3))
+    assert stored[:21].tolist() == [list(color) for color in voc.PALETTE]

@@ -93,11 +93,11 @@ def test_files_and_numbers(tmp_path: Path, writer, split: str, file: str, first:
     labels[:, 1:] = len(dataset.classes) - 1
     written = write_prediction(dataset, dataset.split(split)[0], labels, tmp_path / "out")
     assert written == tmp_path / "out" / file
-    with Image.open(written) as picture:
-        assert picture.mode == ("P" if dataset.name == "voc2012aug" else "L")
-        stored = np.asarray(picture)
-        if picture.mode == "P":
-            assert picture.getpalette()[15 * 3 : 16 * 3] == [192, 128, 128]
+    with Image.open(written) as image:
+        assert image.mode == ("P" if dataset.name == "voc2012aug" else "L")
+        stored = np.asarray(image)
+        if image.mode == "P":
+            assert image.getpalette()[15 * 3 : 16 * 3] == [192, 128, 128]
     assert (stored[:, 0] == first).all() and (stored[:, 1:] == last).all()
 
 

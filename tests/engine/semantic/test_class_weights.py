@@ -20,7 +20,7 @@ EXPERIMENT = {
     "augment": {"crop": [32, 32]},
     "train": {"iterations": 2, "batch": 2, "validate_every": 0, "accumulate": 2},
 }
-# Two pictures of 32 x 32: class -> number of rows.
+# Two images of 32 x 32: class -> number of rows.
 ROWS = [{0: 16, 1: 8, 255: 8}, {0: 8, 2: 2, 255: 22}]
 
 
@@ -31,9 +31,9 @@ def dataset(tmp_path):
         (root / folder).mkdir(parents=True)
     for index, rows in enumerate(ROWS):
         mask = np.repeat(np.repeat(list(rows), list(rows.values()))[:, None], 32, axis=1).astype(np.uint8)
-        picture = (mask[..., None] * 60 + np.arange(32)[None, :, None]).astype(np.uint8).repeat(3, axis=2)
+        image = (mask[..., None] * 60 + np.arange(32)[None, :, None]).astype(np.uint8).repeat(3, axis=2)
         Image.fromarray(mask).save(root / "masks" / f"p{index}.png")
-        Image.fromarray(picture).save(root / "images" / f"p{index}.png")
+        Image.fromarray(image).save(root / "images" / f"p{index}.png")
     (root / "train.txt").write_text("p0\np1\n")
     (root / "dataset.yaml").write_text("classes: [sky, road, bird, ghost]\n")
     return open_folder(root)
@@ -49,7 +49,7 @@ def experiment(*words):
 
 
 def test_median_frequency_by_hand(dataset):
-    # Shares among valid pixels: sky 24/34, road 8/24 of the picture that shows it, bird 2/10.
+    # Shares among valid pixels: sky 24/34, road 8/24 of the image that shows it, bird 2/10.
     shares = [24 / 34, 8 / 24, 2 / 10]
     wanted = [shares[1] / share for share in shares]
     assert median_frequency_weights(without_ghost(dataset), "train") == pytest.approx(wanted, rel=1e-3)
@@ -92,7 +92,7 @@ def test_every_line_of_the_log_has_the_parts_and_they_add_up(dataset, tmp_path):
     terms = "loss.terms=[{name: ohem}, {name: dice, weight: 0.5}, {name: category_consistent}]"
     seen = []
     train(experiment(terms), without_ghost(dataset), tmp_path / "run", listener=seen.append)
-    names = ["ohem", "dice", "variance", "distance", "regularisation", "aux"]
+    names = ["ohem", "dice", "variance", "distance", "regularization", "aux"]
     lines = [entry for entry in read_log(tmp_path / "run") if "loss" in entry]
     assert len(lines) == len(seen) == 2
     for line, step in zip(lines, seen, strict=True):

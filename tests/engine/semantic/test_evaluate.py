@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_data import draw_labels, draw_picture, write_folder
+from small_data import draw_image, draw_labels, write_folder
 from test_camvid import draw_camvid
 
 import crisscross
@@ -28,13 +28,13 @@ from crisscross.data.samples import loader
 from crisscross.data.sets.camvid import CLASSES as CAMVID
 from crisscross.engine.semantic import evaluate as room
 from crisscross.engine.semantic.evaluate import WAITING, Evaluation, check_classes, evaluate
-from crisscross.engine.semantic.labelling import labelled_pairs
+from crisscross.engine.semantic.labeling import labeled_pairs
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.metrics import ConfusionMatrix, scores
 from crisscross.models import Segmenter
 
-PICTURES = 7
+IMAGES = 7
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_classes_of_network_and_data_by_name(network, data, fits):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    return open_folder(write_folder(tmp_path_factory.mktemp("data") / "small", {"train": 1, "val": PICTURES}, 40, 56))
+    return open_folder(write_folder(tmp_path_factory.mktemp("data") / "small", {"train": 1, "val": IMAGES}, 40, 56))
 
 
 @pytest.fixture
@@ -76,10 +76,10 @@ def segmenter(dataset):
 
 
 def plain_counts(label, classes=3):
-    """One pixel after the other over the split `val`, drawn anew; its first picture is number 1."""
+    """One pixel after the other over the split `val`, drawn anew; its first image is number 1."""
     counts = np.zeros((classes, classes), np.int64)
-    for index in range(1, PICTURES + 1):
-        truth, found = draw_labels(index, 40, 56), label(draw_picture(index, 40, 56))
+    for index in range(1, IMAGES + 1):
+        truth, found = draw_labels(index, 40, 56), label(draw_image(index, 40, 56))
         for t, p in zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True):
             if t != 255:
                 counts[t, p] += 1
@@ -95,18 +95,18 @@ def test_counts_are_those_of_a_plain_loop(segmenter, dataset, workers, tta):
     )
     assert segmenter.training
     segmenter.eval()
-    expected = plain_counts(lambda picture: segmenter.predict(picture, tta=tta).labels)
+    expected = plain_counts(lambda image: segmenter.predict(image, tta=tta).labels)
     assert result.counts.dtype == torch.int64 and np.array_equal(result.counts, expected)
     assert (expected > 0).sum() > 4
     assert list(saved) == [pair.name for pair in dataset.split("val")]
-    assert all(np.array_equal(saved[f"val_{n}"], segmenter.predict(draw_picture(n + 1, 40, 56), tta=tta).labels)
-               for n in range(PICTURES))  # fmt: skip
-    assert (result.pictures, result.tta, result.on_gpu) == (PICTURES, tta, False)
+    assert all(np.array_equal(saved[f"val_{n}"], segmenter.predict(draw_image(n + 1, 40, 56), tta=tta).labels)
+               for n in range(IMAGES))  # fmt: skip
+    assert (result.images, result.tta, result.on_gpu) == (IMAGES, tta, False)
     assert 0 < 1 / result.fps < result.seconds
     assert result.memory > 50 * 2**20
 
 
-def test_several_processes_count_every_picture_once(segmenter, dataset, monkeypatch):
+def test_several_processes_count_every_image_once(segmenter, dataset, monkeypatch):
     alone = evaluate(segmenter, dataset, "val").counts
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda counts: None)
     parts = []
@@ -131,7 +131,7 @@ def test_an_absent_class_and_one_that_is_only_predicted(segmenter, dataset):
     labels = torch.from_numpy(np.where(truth == 2, 0, truth).astype(np.uint8))
     labels[truth == 2] = 0
     labels[5, 5] = 3
-    segmenter.labels_at = lambda picture, tta: labels
+    segmenter.labels_at = lambda image, tta: labels
     result = evaluate(segmenter, wider, "val")
     assert result.scores.iou[2] == 0 and result.scores.iou[3] == 0 and result.scores.accuracy[3] is None
     labels[5, 5] = 0
@@ -146,13 +146,13 @@ def test_an_absent_class_and_one_that_is_only_predicted(segmenter, dataset):
 def test_counting_goes_on_beside_the_network_but_never_far_behind(segmenter, dataset):
     started, saved, ahead, release = [], [], [], threading.Event()
 
-    def label(picture, tta):
+    def label(image, tta):
         started.append(1)
         if len(started) == WAITING + 1:
-            # The first picture is not saved yet, and still the network goes on.
+            # The first image is not saved yet, and still the network goes on.
             assert not saved
             release.set()
-        return torch.zeros(picture.shape[1:], dtype=torch.uint8)
+        return torch.zeros(image.shape[1:], dtype=torch.uint8)
 
     def save(pair, labels):
         assert release.wait(20)
@@ -163,11 +163,11 @@ def test_counting_goes_on_beside_the_network_but_never_far_behind(segmenter, dat
 
     segmenter.labels_at = label
     evaluate(segmenter, dataset, "val", save=save)
-    assert len(saved) == PICTURES and max(ahead) == WAITING + 1
+    assert len(saved) == IMAGES and max(ahead) == WAITING + 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("at", [1, PICTURES])
+@pytest.mark.parametrize("at", [1, IMAGES])
 def test_an_error_while_saving_stops_the_work_with_its_own_line(segmenter, dataset, workers, at):
     calls = []
 
@@ -184,7 +184,7 @@ def test_an_error_while_saving_stops_the_work_with_its_own_line(segmenter, datas
 
 
 def test_a_label_out_of_range_stops_the_work(segmenter, dataset):
-    segmenter.labels_at = lambda picture, tta: torch.full(picture.shape[1:], 3, dtype=torch.uint8)
+    segmenter.labels_at = lambda image, tta: torch.full(image.shape[1:], 3, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"prediction holds 3, outside 0\.\.2"):
         evaluate(segmenter, dataset, "val")
 
@@ -207,7 +207,7 @@ def test_ctrl_c_comes_through_and_leaves_nothing_behind(segmenter, dataset, work
 
 
 def test_after_ctrl_c_what_waits_is_dropped(segmenter, dataset, monkeypatch):
-    """Only the picture that is being saved is finished."""
+    """Only the image that is being saved is finished."""
     started, saved, dropped = [], [], threading.Event()
     original = ThreadPoolExecutor.shutdown
 
@@ -216,9 +216,9 @@ def test_after_ctrl_c_what_waits_is_dropped(segmenter, dataset, monkeypatch):
         dropped.set()
         original(self, wait=wait)
 
-    def label(picture, tta):
+    def label(image, tta):
         started.append(1)
-        return torch.zeros(picture.shape[1:], dtype=torch.uint8)
+        return torch.zeros(image.shape[1:], dtype=torch.uint8)
 
     def save(pair, labels):
         while len(started) < WAITING + 1:
@@ -243,7 +243,7 @@ def test_stopping_by_request(segmenter, dataset):
     calls = []
     with pytest.raises(room.Interrupted):
         evaluate(segmenter, dataset, "val", interrupted=lambda: len(calls) > 1, save=lambda *_: calls.append(1))
-    assert len(calls) < PICTURES
+    assert len(calls) < IMAGES
 
 
 def test_validation_has_the_precision_of_training(dataset, tmp_path, monkeypatch):
@@ -299,7 +299,7 @@ def test_bytes_out_of_range_are_refused(prediction, truth, words):
 
 
 @pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
-def test_pictures_for_a_gpu_are_read_into_page_locked_memory(dataset, device, pinned, monkeypatch):
+def test_images_for_a_gpu_are_read_into_page_locked_memory(dataset, device, pinned, monkeypatch):
     asked, real = [], loader.DataLoader
 
     def noted(*given, pin_memory=False, **named):
@@ -311,8 +311,8 @@ def test_pictures_for_a_gpu_are_read_into_page_locked_memory(dataset, device, pi
     network = types.SimpleNamespace(
         parameters=lambda: iter([weight]), label_frames=lambda frames, tta: (frame[0] for frame in frames)
     )
-    found = list(labelled_pairs(network, dataset, [(pair,) for pair in dataset.split("val")], 0, False))
-    assert len(found) == PICTURES and asked == [pinned]
+    found = list(labeled_pairs(network, dataset, [(pair,) for pair in dataset.split("val")], 0, False))
+    assert len(found) == IMAGES and asked == [pinned]
 
 
 def test_the_row_of_the_published_tables():
@@ -326,7 +326,7 @@ def test_the_row_of_the_published_tables():
     assert published_row(replace(result, on_gpu=False))[0][3] == "memory, GiB resident"
 
 
-def test_the_first_pictures_warm_up():
+def test_the_first_images_warm_up():
     assert room._fps([9, 9, 9, 9, 9, 0.5, 0.25, 0.25]) == 3
     assert room._fps([0.5, 0.5]) == 2 and room._fps([]) is None
 
@@ -359,9 +359,9 @@ def test_the_shipped_network_from_the_command_line(tmp_path, capsys, monkeypatch
         np.add.at(counts, (truth[truth != 11], saved[truth != 11]), 1)
     assert np.array_equal(known["confusion"], counts)
     assert written == [("camvid", "test_a"), ("camvid", "test_b")]
-    assert (known["split"], known["pictures"], known["tta"]) == ("test", 2, False)
+    assert (known["split"], known["images"], known["tta"]) == ("test", 2, False)
     assert known["fps"] > 0 and known["memory_bytes"] > 2**26 and known["memory_kind"] == "resident"
-    assert "mIoU (ms+flip)" in printed and "pictures / seconds of preprocessing, network and labels" in printed
+    assert "mIoU (ms+flip)" in printed and "images / seconds of preprocessing, network and labels" in printed
     assert CAMVID[0] in printed and f"{100 * known['miou']:.2f}" in printed
 
 

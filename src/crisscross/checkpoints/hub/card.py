@@ -17,36 +17,36 @@ TITLES = {
 }
 
 
-def model_card(segmenter: Segmenter, name: str, facts: Mapping[str, Any], licence: str | None) -> str:
+def model_card(segmenter: Segmenter, name: str, facts: Mapping[str, Any], license: str | None) -> str:
     """Markdown with YAML front matter, as the Hugging Face Hub reads it.
 
     Args:
         segmenter: the network.
         name: the repository or folder, for the title and the line that loads it.
         facts: scores and origin, as stored beside the weights; only those that are known are written.
-        licence: the Hub's word for the licence of the weights; none where nobody said.
+        license: the Hub's word for the license of the weights; none where nobody said.
     """
     parts = [
-        _front_matter(licence),
+        _front_matter(license),
         f"# {name}",
         _summary(segmenter, facts),
         _usage(name),
         _scores(facts),
         _input(segmenter.experiment),
         _classes(segmenter),
-        "## Licence\n\n"
-        + (f"`{licence}`." if licence else "Not stated when these weights were saved; ask their author."),
+        "## License\n\n"
+        + (f"`{license}`." if license else "Not stated when these weights were saved; ask their author."),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(licence: str | None) -> str:
+def _front_matter(license: str | None) -> str:
     import yaml
 
     values: dict[str, Any] = {"library_name": LIBRARY, "pipeline_tag": "image-segmentation"}
     values["tags"] = ["semantic-segmentation", "ccnet", "criss-cross-attention"]
-    if licence:
-        values["license"] = licence
+    if license:
+        values["license"] = license
     return f"---\n{yaml.safe_dump(values, sort_keys=False, default_flow_style=None)}---"
 
 
@@ -68,7 +68,7 @@ def _usage(name: str) -> str:
     return (
         f"## Use\n\n```sh\npip install {LIBRARY}\n```\n\n```python\nimport crisscross\n\n"
         f'segmenter = crisscross.from_pretrained("{name}")\n'
-        'labels = segmenter.predict("picture.jpg").labels  # uint8 [H, W]\n```'
+        'labels = segmenter.predict("image.jpg").labels  # uint8 [H, W]\n```'
     )
 
 
@@ -92,14 +92,14 @@ def _input(experiment: Experiment) -> str:
     if inference.mode == "slide":
         how = f"by windows of {list(inference.window)} every {list(inference.stride)} pixels (height, width)"
     return (
-        f"## Pictures\n\nThey are read {size}; {values.order.upper()} values of 0..255 minus {list(values.mean)}, over "
-        f"{list(values.std)}; labelled {how}. All of it is done by `predict`."
+        f"## Images\n\nThey are read {size}; {values.order.upper()} values of 0..255 minus {list(values.mean)}, over "
+        f"{list(values.std)}; labeled {how}. All of it is done by `predict`."
     )
 
 
 def _classes(segmenter: Segmenter) -> str:
     rows = [
-        f"| {index} | {name.replace('|', chr(92) + '|')} | {', '.join(map(str, colour))} |"
-        for index, (name, colour) in enumerate(zip(segmenter.classes, segmenter.palette, strict=True))
+        f"| {index} | {name.replace('|', chr(92) + '|')} | {', '.join(map(str, color))} |"
+        for index, (name, color) in enumerate(zip(segmenter.classes, segmenter.palette, strict=True))
     ]
-    return "## Classes\n\n| label | class | colour (RGB) |\n|---|---|---|\n" + "\n".join(rows)
+    return "## Classes\n\n| label | class | color (RGB) |\n|---|---|---|\n" + "\n".join(rows)

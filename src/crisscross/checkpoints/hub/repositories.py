@@ -29,7 +29,7 @@ def save_pretrained(
     *,
     name: str | None = None,
     facts: dict[str, Any] | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
     """Write a network as a folder: `model.safetensors`, `config.json` to read, and a model card, `README.md`.
@@ -41,7 +41,7 @@ def save_pretrained(
         folder: made where it is missing; older files of these names are replaced.
         name: of the repository, for the card; else the folder's.
         facts: scores and the like (`{"val_miou": 0.79}`), stored and shown.
-        licence: the Hub's word for the licence of the weights, e.g. `cc-by-nc-4.0`.
+        license: the Hub's word for the license of the weights, e.g. `cc-by-nc-4.0`.
         dtype: stores floating-point tensors in this type, e.g. torch.float16.
 
     Raises:
@@ -51,7 +51,7 @@ def save_pretrained(
     native.save(segmenter, path / native.HUB_WEIGHTS, dtype, facts)
     config = {"format": native.FORMAT, "experiment": to_dict(segmenter.experiment), "facts": facts}
     write_text(path / CONFIG, json.dumps(config, indent=1) + "\n")
-    write_text(path / CARD, model_card(segmenter, name or path.resolve().name, facts, licence))
+    write_text(path / CARD, model_card(segmenter, name or path.resolve().name, facts, license))
 
 
 def from_pretrained(
@@ -97,7 +97,7 @@ def push_to_hub(
     *,
     private: bool = False,
     facts: dict[str, Any] | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     dtype: torch.dtype | None = None,
     message: str = "Upload CCNet",
 ) -> str:
@@ -109,7 +109,7 @@ def push_to_hub(
         segmenter: the network.
         repo_id: `user/repository`.
         private: decides for a new repository alone.
-        facts: as in `save_pretrained`, like `licence` and `dtype`.
+        facts: as in `save_pretrained`, like `license` and `dtype`.
         message: of the commit.
 
     Raises:
@@ -122,7 +122,7 @@ def push_to_hub(
         api = HfApi()
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
-            save_pretrained(segmenter, folder, name=repo_id, facts=facts, licence=licence, dtype=dtype)
+            save_pretrained(segmenter, folder, name=repo_id, facts=facts, license=license, dtype=dtype)
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
         return str(address)
 

@@ -45,7 +45,7 @@ EXPERIMENT = Experiment(
         norm="absolute",
         aux_bias=True,
     ),
-    # Minus the mean colour, blue first, and no division.
+    # Minus the mean color, blue first, and no division.
     preprocess=PreprocessConfig(
         mean=(104.00698793, 116.66876762, 122.67891434),
         std=(1.0, 1.0, 1.0),
@@ -55,7 +55,7 @@ EXPERIMENT = Experiment(
 )
 
 
-def recognises(tensors: Mapping[str, Tensor]) -> bool:
+def recognizes(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a state dict is the authors' CCNet, or the greater part of one."""
     return "head.cca.query_conv.weight" in tensors or any(key.startswith("head.conva.0.") for key in tensors)
 

@@ -16,7 +16,7 @@ Config = dict[str, Any]
 
 
 def with_metadata(experiment: Experiment, meta: Mapping[str, Any], source: str) -> Experiment:
-    """`experiment` with classes, colours and what the configuration text tells.
+    """`experiment` with classes, colors and what the configuration text tells.
 
     Known are `CLASSES`, `PALETTE` and `config` (MMSegmentation 0.x), `dataset_meta` and `cfg` (1.x), and `crisscross`,
     a whole experiment of ours. The text is parsed, never run; what it does not say stays as published.
@@ -44,7 +44,7 @@ def with_metadata(experiment: Experiment, meta: Mapping[str, Any], source: str) 
 
 
 def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str) -> Experiment:
-    """`experiment` with these class names and colours; default colours where they do not fit.
+    """`experiment` with these class names and colors; default colors where they do not fit.
 
     Raises:
         CrissCrossError: the weights have another number of classes, or two have one name.
@@ -56,16 +56,16 @@ def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str
     needed = len(experiment.data.classes)
     if len(names) != needed:
         raise CrissCrossError(f"{source}: {len(names)} class names for weights with {needed} classes")
-    colours = _colours(palette)
-    colours = colours if len(colours) == needed else default_palette(needed)
+    colors = _colors(palette)
+    colors = colors if len(colors) == needed else default_palette(needed)
     try:
-        data = replace(experiment.data, classes=names, palette=colours)
+        data = replace(experiment.data, classes=names, palette=colors)
     except CrissCrossError as error:
         raise CrissCrossError(f"{source}: {error}") from error
     return replace(experiment, data=data)
 
 
-def _colours(palette: Any) -> tuple[tuple[int, int, int], ...]:
+def _colors(palette: Any) -> tuple[tuple[int, int, int], ...]:
     """Red, green and blue of each class; none at all where it is something else."""
     try:
         return tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
@@ -123,7 +123,7 @@ def _inference(inference: InferenceConfig, test: Config) -> InferenceConfig:
 
 
 def _test_scale(pipeline: Any) -> tuple[int, int] | None:
-    """(width, height) that pictures are resized to fit before they are tested."""
+    """(width, height) that images are resized to fit before they are tested."""
     for step in pipeline if isinstance(pipeline, list) else []:
         scale = step.get("img_scale", step.get("scale")) if isinstance(step, dict) else None
         if isinstance(scale, tuple) and len(scale) == 2:

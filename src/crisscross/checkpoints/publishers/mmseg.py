@@ -36,11 +36,11 @@ NAMES = Names(
 # Blocks in layer 3 -> the timm network of that depth.
 BACKBONES = {6: "resnet50c", 23: "resnet101c"}
 EXPERIMENT = Experiment("mmseg ccnet")
-# Buffers of the input's normalisation, and MMCV 0.x's copies of weights averaged over time.
+# Buffers of the input's normalization, and MMCV 0.x's copies of weights averaged over time.
 IGNORED = ("data_preprocessor.", "ema_")
 
 
-def recognises(tensors: Mapping[str, Tensor]) -> bool:
+def recognizes(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a state dict is MMSegmentation's CCNet, or the greater part of one."""
     return any(key.startswith("decode_head.cca.") for key in tensors)
 

@@ -60,7 +60,7 @@ EXPERIMENT = Experiment(
 )
 
 
-def recognises(tensors: Mapping[str, Tensor]) -> bool:
+def recognizes(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a state dict is PaddleSeg's CCNet, or the greater part of one."""
     return "head.cca.q_conv.weight" in tensors or any(key.startswith("head.conva._conv.") for key in tensors)
 

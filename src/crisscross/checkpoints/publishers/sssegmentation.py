@@ -37,7 +37,7 @@ NAMES = Names(
 EXPERIMENT = Experiment("sssegmentation ccnet")
 
 
-def recognises(tensors: Mapping[str, Tensor]) -> bool:
+def recognizes(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a state dict is SSSegmentation's CCNet, or the greater part of one."""
     return any(key.startswith(("conv_before_cca.", "conv_after_cca.")) for key in tensors)
 

@@ -22,9 +22,9 @@ WRITTEN = ("mmseg", "authors")
 KINDS = ("head", "pool_shortcut", "ceil_pool", "activation", "norm", "aux_bias", "fuse_bias", "contract_dilation")
 
 
-def recognise(tensors: Mapping[str, Tensor]) -> str | None:
+def recognize(tensors: Mapping[str, Tensor]) -> str | None:
     """The word for the publisher of a state dict, or None."""
-    return next((word for word, publisher in PUBLISHERS.items() if publisher.recognises(tensors)), None)
+    return next((word for word, publisher in PUBLISHERS.items() if publisher.recognizes(tensors)), None)
 
 
 def convert(tensors: Mapping[str, Tensor], source: str) -> tuple[str, dict[str, Tensor], Experiment]:
@@ -33,7 +33,7 @@ def convert(tensors: Mapping[str, Tensor], source: str) -> tuple[str, dict[str, 
     Raises:
         CrissCrossError: nobody's names, ours without their experiment, or too few tensors to tell the configuration.
     """
-    word = recognise(tensors)
+    word = recognize(tensors)
     if word is None:
         if "head.classify.weight" in tensors:
             raise CrissCrossError(

@@ -9,13 +9,13 @@ from typing import TypeVar
 import numpy as np
 
 from crisscross.data.check.pairs import examine, look, read_labels
-from crisscross.data.check.report import CheckReport, Problem, write_share_picture
+from crisscross.data.check.report import CheckReport, Problem, write_share_image
 from crisscross.data.check.splits import duplicates, leaks, loose_files, strays, suspects
 from crisscross.data.dataset import DataSet, name_clashes
 from crisscross.data.files.threads import each
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
-__all__ = ["CheckReport", "Problem", "check", "quick_check", "write_share_picture"]
+__all__ = ["CheckReport", "Problem", "check", "quick_check", "write_share_image"]
 
 QUICK_SAMPLE = 20
 
@@ -28,8 +28,8 @@ def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
     Folders that are called like a split and lie in another are worth a `CrissCrossWarning`.
 
     Raises:
-        CrissCrossError: a split is missing, empty or has a name twice; a mask is missing or a colour picture; a file is
-            empty or no picture; sizes differ; a picture is in two of the splits; a label lies outside the classes.
+        CrissCrossError: a split is missing, empty or has a name twice; a mask is missing or a color image; a file is
+            empty or no image; sizes differ; an image is in two of the splits; a label lies outside the classes.
     """
     places = [(split, pair) for split in dict.fromkeys(splits) for pair in dataset.split(split)]
     for stray in strays(dataset):
@@ -38,7 +38,7 @@ def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
     problems = [problem for found in each(look, pairs) for problem in found]
     problems += [problem for problem in duplicates(places, suspects(places), set()) if problem.severity == "error"]
     broken = {problem.file for problem in problems}
-    sample = [pair for pair in _spread(pairs, QUICK_SAMPLE) if not broken & {pair.picture, pair.mask}]
+    sample = [pair for pair in _spread(pairs, QUICK_SAMPLE) if not broken & {pair.image, pair.mask}]
     problems += [problem for found in each(partial(read_labels, dataset), sample) for problem in found[1]]
     if problems:
         more = f" (and {len(problems) - 1} more in this quick look)" if len(problems) > 1 else ""
@@ -48,7 +48,7 @@ def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
 
 
 def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) -> CheckReport:
-    """Read every picture and mask of a data set in full and report everything that is wrong; raises for nothing.
+    """Read every image and mask of a data set in full and report everything that is wrong; raises for nothing.
 
     Args:
         dataset: what `open_dataset` returned.
@@ -84,7 +84,7 @@ def _odd_splits(dataset: DataSet) -> Iterator[Problem]:
         if not pairs:
             yield Problem("error", dataset.root, f"the split {split!r} is empty")
         for pair, text in name_clashes(split, pairs):
-            yield Problem("error", pair.picture, text)
+            yield Problem("error", pair.image, text)
 
 
 def _absent_classes(dataset: DataSet, pixels: dict[str, np.ndarray]) -> Iterator[Problem]:

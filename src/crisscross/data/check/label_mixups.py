@@ -1,4 +1,4 @@
-"""What to do about masks whose numbers or colours are not those of the data set: the usual mix-ups by name."""
+"""What to do about masks whose numbers or colors are not those of the data set: the usual mix-ups by name."""
 
 from collections.abc import Collection
 
@@ -38,17 +38,17 @@ def label_advice(dataset: DataSet, values: Collection[int]) -> str:
     return ""
 
 
-def colour_advice(dataset: DataSet) -> str:
-    """How the colour masks of a data set become class numbers, as the rest of a sentence."""
+def color_advice(dataset: DataSet) -> str:
+    """How the color masks of a data set become class numbers, as the rest of a sentence."""
     if dataset.name.startswith("voc2012"):
         return (
-            "; its colours are those of the Pascal VOC colour map (background 0 0 0, aeroplane 128 0 0, bicycle "
-            "0 128 0 ...): crisscross.data.color.labels_of_colours(mask, crisscross.data.sets.voc.PALETTE, "
+            "; its colors are those of the Pascal VOC color map (background 0 0 0, aeroplane 128 0 0, bicycle "
+            "0 128 0 ...): crisscross.data.color.labels_of_colors(mask, crisscross.data.sets.voc.PALETTE, "
             "{(224, 224, 192): 255}) gives the class numbers"
         )
     if dataset.name == "cityscapes":
         return "; *_color.png are for the eye, the labels are *_labelIds.png and *_labelTrainIds.png"
-    return "; crisscross.data.color.labels_of_colours turns colours into class numbers" if dataset.palette else ""
+    return "; crisscross.data.color.labels_of_colors turns colors into class numbers" if dataset.palette else ""
 
 
 def _ranges(values: Collection[int]) -> str:

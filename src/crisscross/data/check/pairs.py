@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.check.label_mixups import colour_advice, label_advice, legal_values
+from crisscross.data.check.label_mixups import color_advice, label_advice, legal_values
 from crisscross.data.check.report import Problem, few
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import open_file
@@ -15,8 +15,8 @@ from crisscross.data.files.reading import (
     illegal_labels,
     label_table,
     read_header,
+    read_image,
     read_mask,
-    read_picture,
 )
 from crisscross.errors import CrissCrossError
 
@@ -35,10 +35,10 @@ def examine(dataset: DataSet, pair: Pair) -> Facts:
     """Read one pair in full."""
     problems, size = [], None
     try:
-        height, width = read_picture(pair.picture).shape[:2]
+        height, width = read_image(pair.image).shape[:2]
         size = (width, height)
     except CrissCrossError as error:
-        problems.append(_problem(pair.picture, error))
+        problems.append(_problem(pair.image, error))
     mask, found = read_labels(dataset, pair)
     problems += found
     if size and mask is not None and mask.shape[::-1] != size:
@@ -48,7 +48,7 @@ def examine(dataset: DataSet, pair: Pair) -> Facts:
         stored = np.bincount(mask.ravel(), minlength=256)
         stored[[value for value, _ in illegal_labels(mask, dataset)]] = 0
         np.add.at(counts, label_table(dataset), stored)
-    return Facts(problems, counts, size, digest(pair.picture))
+    return Facts(problems, counts, size, digest(pair.image))
 
 
 def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[Problem]]:
@@ -56,7 +56,7 @@ def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[P
     if not pair.mask.is_file():
         return None, [_missing_mask(pair)]
     try:
-        mask = read_mask(pair.mask, colour_advice(dataset))
+        mask = read_mask(pair.mask, color_advice(dataset))
     except CrissCrossError as error:
         return None, [_problem(pair.mask, error)]
     illegal = illegal_labels(mask, dataset)
@@ -70,7 +70,7 @@ def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[P
 def look(pair: Pair) -> list[Problem]:
     """What the heads of a pair's two files tell."""
     problems, sizes = [], []
-    for file in (pair.picture, pair.mask):
+    for file in (pair.image, pair.mask):
         if file == pair.mask and not file.is_file():
             problems.append(_missing_mask(pair))
             continue
@@ -87,19 +87,19 @@ def _confirmed(pair: Pair, size: tuple[int, int], mask_size: tuple[int, int]) ->
     """The problem of sizes that differ; where a rotation told behind the pixels may explain it, the file is read."""
     if size == mask_size[::-1]:
         try:
-            height, width = read_picture(pair.picture).shape[:2]
+            height, width = read_image(pair.image).shape[:2]
             size = (width, height)
         except CrissCrossError as error:
-            return [_problem(pair.picture, error)]
+            return [_problem(pair.image, error)]
     return [] if size == mask_size else [_size_problem(pair, size, mask_size)]
 
 
 def _missing_mask(pair: Pair) -> Problem:
-    return Problem("error", pair.picture, f"picture without mask; looked for {pair.mask}")
+    return Problem("error", pair.image, f"image without mask; looked for {pair.mask}")
 
 
 def _size_problem(pair: Pair, size: Sequence[int], mask_size: Sequence[int]) -> Problem:
-    text = f"the mask is {mask_size[0]} x {mask_size[1]}, its picture {size[0]} x {size[1]}"
+    text = f"the mask is {mask_size[0]} x {mask_size[1]}, its image {size[0]} x {size[1]}"
     return Problem("error", pair.mask, text)
 
 

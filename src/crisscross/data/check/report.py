@@ -1,4 +1,4 @@
-"""What a check of a data set found: as facts, as a dictionary for JSON and as a picture of the class shares."""
+"""What a check of a data set found: as facts, as a dictionary for JSON and as an image of the class shares."""
 
 import os
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class CheckReport:
         pairs: pairs in each split.
         pixels: int64 [K] for each split, the pixels of every class.
         ignored: ignored pixels in each split. Pixels with a label outside the classes are in neither count.
-        sizes: (width, height) of the readable pictures and how many have it, the most frequent first.
+        sizes: (width, height) of the readable images and how many have it, the most frequent first.
     """
 
     problems: tuple[Problem, ...]
@@ -52,7 +52,7 @@ class CheckReport:
         return sum(problem.severity == "error" for problem in self.problems)
 
     def shares(self, split: str) -> np.ndarray:
-        """float64 [K], 0..1: each class's share of the split's labelled pixels; all 0 where none is labelled."""
+        """float64 [K], 0..1: each class's share of the split's labeled pixels; all 0 where none is labeled."""
         return self.pixels[split] / max(int(self.pixels[split].sum()), 1)
 
     def ignored_share(self, split: str) -> float:
@@ -69,7 +69,7 @@ class CheckReport:
             "pairs": self.pairs,
             "pixels": {split: counts.tolist() for split, counts in self.pixels.items()},
             "ignored": self.ignored,
-            "sizes": [{"width": w, "height": h, "pictures": count} for (w, h), count in self.sizes.items()],
+            "sizes": [{"width": w, "height": h, "images": count} for (w, h), count in self.sizes.items()],
         }
 
 
@@ -79,18 +79,18 @@ def few(texts: Sequence[str]) -> str:
     return ", ".join(texts[:NAMED]) + more
 
 
-def write_share_picture(report: CheckReport, dataset: DataSet, path: str | os.PathLike[str]) -> None:
-    """Write a PNG with one bar per class and split: the class's share of the labelled pixels, in its palette colour.
+def write_share_image(report: CheckReport, dataset: DataSet, path: str | os.PathLike[str]) -> None:
+    """Write a PNG with one bar per class and split: the class's share of the labeled pixels, in its palette color.
 
     Raises:
         CrissCrossError: the file cannot be written.
     """
-    picture = _draw_shares(report, dataset)
-    write_atomically(path, lambda temporary: picture.save(temporary, format="PNG", optimize=True))
+    image = _draw_shares(report, dataset)
+    write_atomically(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
 
 
 def _draw_shares(report: CheckReport, dataset: DataSet) -> Any:
-    """The picture: a title, one line of facts and a block of bars for every class, one bar a split."""
+    """The image: a title, one line of facts and a block of bars for every class, one bar a split."""
     from PIL import Image, ImageDraw, ImageFont
 
     small, plain, large = (ImageFont.load_default(size) for size in (12, 15, 20))
@@ -98,9 +98,9 @@ def _draw_shares(report: CheckReport, dataset: DataSet) -> Any:
     facts = [f"{split} {report.pairs[split]} pairs, {report.ignored_share(split):.1%} ignored" for split in splits]
     names = [_shortened(name, plain, 240) for name in dataset.classes]
     block, top = len(splits) * BAR + GAP, MARGIN + 64
-    picture = Image.new("RGB", (WIDTH, top + block * len(names) + MARGIN - GAP), "white")
-    draw = ImageDraw.Draw(picture)
-    draw.text((MARGIN, MARGIN - 4), f"{dataset.name}: share of the labelled pixels", INK, large)
+    image = Image.new("RGB", (WIDTH, top + block * len(names) + MARGIN - GAP), "white")
+    draw = ImageDraw.Draw(image)
+    draw.text((MARGIN, MARGIN - 4), f"{dataset.name}: share of the labeled pixels", INK, large)
     draw.text((MARGIN, MARGIN + 26), _shortened("   |   ".join(facts), small, WIDTH - 2 * MARGIN), FAINT, small)
     left = MARGIN + 16 + max(int(plain.getlength(name)) for name in names)
     start = left + 10 + max((int(small.getlength(split)) for split in splits), default=0)
@@ -112,16 +112,16 @@ def _draw_shares(report: CheckReport, dataset: DataSet) -> Any:
         draw.text((MARGIN, y + (block - GAP) / 2), name, INK, plain, anchor="lm")
         for split, share, length in zip(splits, shares[index], lengths[index], strict=True):
             draw.text((left, y + BAR / 2), split, FAINT, small, anchor="lm")
-            colour = dataset.palette[index]
-            draw.rectangle((start, y + 2, start + int(length), y + BAR - 2), tuple(colour), _outline(colour))
+            color = dataset.palette[index]
+            draw.rectangle((start, y + 2, start + int(length), y + BAR - 2), tuple(color), _outline(color))
             draw.text((start + int(length) + 8, y + BAR / 2), _percent(share), INK, small, anchor="lm")
             y += BAR
-    return picture
+    return image
 
 
-def _outline(colour: Sequence[int]) -> tuple[int, ...]:
+def _outline(color: Sequence[int]) -> tuple[int, ...]:
     """A darker shade, so that pale bars stand out from the paper."""
-    return tuple(int(channel * 0.7) for channel in colour)
+    return tuple(int(channel * 0.7) for channel in color)
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Decoded pictures kept, in memory or on a disk that is near: for pictures that are slow to fetch or to decode."""
+"""Decoded images kept, in memory or on a disk that is near: for images that are slow to fetch or to decode."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, user_cache, write_atomically
 from crisscross.progress import Progress
 
-# Picture and mask together, a pixel.
+# Image and mask together, a pixel.
 BYTES = 4
 
 
@@ -59,7 +59,7 @@ class RamCache:
         needed, free = sum(decoded_size(pair) for pair in pairs), free_memory()
         if free is not None and needed > free:
             raise CrissCrossError(
-                f"--cache ram: {len(pairs)} pictures take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+                f"--cache ram: {len(pairs)} images take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
                 "use --cache disk"
             )
         self.kept: dict[Pair, tuple[np.ndarray, np.ndarray]] = {}
@@ -70,12 +70,12 @@ class RamCache:
 
     def __call__(self, pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
         """Copies: what follows may write into them."""
-        picture, mask = self.kept[pair]
-        return picture.copy(), mask.copy()
+        image, mask = self.kept[pair]
+        return image.copy(), mask.copy()
 
 
 class DiskCache:
-    """One file for each pair, written when it is first read. A changed picture, mask or meaning of labels is read anew.
+    """One file for each pair, written when it is first read. A changed image, mask or meaning of labels is read anew.
 
     Several trainings may share the folder.
     """
@@ -96,9 +96,9 @@ class DiskCache:
             if both.ndim == 3 and both.shape[2] == BYTES and both.dtype == np.uint8:
                 # Copies: a mapped file keeps one more file open.
                 return np.array(both[..., :3]), np.array(both[..., 3])
-        picture, mask = read_pair(pair, dataset)
-        write_atomically(path, lambda temporary: _write(temporary, np.dstack([picture, mask])))
-        return picture, mask
+        image, mask = read_pair(pair, dataset)
+        write_atomically(path, lambda temporary: _write(temporary, np.dstack([image, mask])))
+        return image, mask
 
 
 def _write(path: Path, array: np.ndarray) -> None:
@@ -109,23 +109,23 @@ def _write(path: Path, array: np.ndarray) -> None:
 
 def _key(pair: Pair, dataset: DataSet) -> str:
     """A name for what `read_pair` makes of these files as they are now."""
-    states = [(file, file.stat()) for file in (pair.picture, pair.mask)]
+    states = [(file, file.stat()) for file in (pair.image, pair.mask)]
     files = [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
     meaning = [label_table(dataset).tolist(), dataset.ignore, len(dataset.classes), sorted(dataset.labels or ())]
     return hashlib.blake2b(json.dumps([files, meaning]).encode(), digest_size=16).hexdigest()
 
 
 def _folder(given: str) -> Path:
-    return Path(given) if given else user_cache("pictures")
+    return Path(given) if given else user_cache("images")
 
 
 def decoded_size(pair: Pair) -> int:
     """Bytes that a pair takes when decoded.
 
     Raises:
-        CrissCrossError: the picture's head cannot be read.
+        CrissCrossError: the image's head cannot be read.
     """
-    width, height = read_header(pair.picture)
+    width, height = read_header(pair.image)
     return width * height * BYTES
 
 

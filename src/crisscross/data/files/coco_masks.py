@@ -34,18 +34,18 @@ def import_coco() -> Any:
 
 
 def checked(entry: dict[str, Any], height: int, width: int, where: str) -> tuple[dict[str, Any], bool]:
-    """An annotation with every field that evaluation wants, and whether it reached beyond its picture.
+    """An annotation with every field that evaluation wants, and whether it reached beyond its image.
 
-    Polygons lose those of less than three corners; the box is clipped to the picture.
+    Polygons lose those of less than three corners; the box is clipped to the image.
 
     Args:
         entry: as the file has it.
-        height: of its picture, in pixels.
+        height: of its image, in pixels.
         width: likewise.
         where: how to call it in errors.
 
     Raises:
-        Drop: no mask, or no area inside the picture.
+        Drop: no mask, or no area inside the image.
         CrissCrossError: a field of another kind than COCO's, or a number that no image has.
     """
     shape, beyond = checked_shape(entry.get("segmentation"), height, width, where)
@@ -62,7 +62,7 @@ def checked(entry: dict[str, Any], height: int, width: int, where: str) -> tuple
     right, bottom = min(left + wide, width), min(top + high, height)
     left, top = max(left, 0.0), max(top, 0.0)
     if right <= left or bottom <= top:
-        raise Drop("without area inside their picture")
+        raise Drop("without area inside their image")
     sound = {
         **{name: entry[name] for name in ("id", "image_id", "category_id")},
         **{"segmentation": shape, "iscrowd": int(crowd or 0), "bbox": [left, top, right - left, bottom - top]},
@@ -72,7 +72,7 @@ def checked(entry: dict[str, Any], height: int, width: int, where: str) -> tuple
 
 
 def checked_shape(shape: Any, height: int, width: int, where: str) -> tuple[Any, bool]:
-    """A `segmentation` that pycocotools can take, and whether it reaches beyond its picture. Polygons lose those of
+    """A `segmentation` that pycocotools can take, and whether it reaches beyond its image. Polygons lose those of
     less than three corners; whether a text of run lengths is whole is checked when it is decoded.
 
     Raises:
@@ -105,7 +105,7 @@ def _polygons(shape: list[Any], height: int, width: int, where: str) -> tuple[li
             beyond = True
             if (far := max(right, bottom, -left, -top)) > FARTHEST:
                 raise CrissCrossError(
-                    f"{where}: a polygon has a corner {far:g} pixels away, its picture is {width} x {height}; mend or "
+                    f"{where}: a polygon has a corner {far:g} pixels away, its image is {width} x {height}; mend or "
                     "remove this annotation"
                 )
         # No outline is longer than as many times across as there are corners.
@@ -121,7 +121,7 @@ def _polygons(shape: list[Any], height: int, width: int, where: str) -> tuple[li
 
 
 def _outline(x: list[float], y: list[float]) -> float:
-    """Steps along a closed polygon, each to one of the eight neighbours."""
+    """Steps along a closed polygon, each to one of the eight neighbors."""
     places = np.array([x, y], np.float64)
     return float(np.abs(places - np.roll(places, 1, axis=1)).max(0).sum())
 
@@ -129,7 +129,7 @@ def _outline(x: list[float], y: list[float]) -> float:
 def _run_lengths(shape: dict[str, Any], height: int, width: int, where: str) -> dict[str, Any]:
     size, counts = shape.get("size"), shape.get("counts")
     if size != [height, width]:
-        raise CrissCrossError(f"{where}: run lengths of size {size!r:.60}, but its picture is [{height}, {width}]")
+        raise CrissCrossError(f"{where}: run lengths of size {size!r:.60}, but its image is [{height}, {width}]")
     if isinstance(counts, list):
         if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != height * width:
             raise CrissCrossError(f"{where}: its run lengths do not add up to {height} x {width} pixels")
@@ -143,7 +143,7 @@ def _box_of(shape: Any, height: int, width: int) -> list[float]:
 
 
 def to_rle(shape: Any, height: int, width: int) -> dict[str, Any]:
-    """Polygons or run lengths as one compressed mask of pycocotools; what lies outside the picture is cut off.
+    """Polygons or run lengths as one compressed mask of pycocotools; what lies outside the image is cut off.
 
     Raises:
         CrissCrossError: damaged run lengths.
@@ -174,7 +174,7 @@ def check_shape(shape: Any, where: str) -> None:
 
 
 def check_text(counts: str, pixels: int) -> None:
-    """Refuse compressed run lengths that do not cover a picture: pycocotools would write past its end or leave a rest.
+    """Refuse compressed run lengths that do not cover an image: pycocotools would write past its end or leave a rest.
 
     Each number is written in pieces of five bits from character 48 on, the sixth bit tells that more follow, and from
     the fourth number on it is the difference from the last but one.

@@ -47,11 +47,11 @@ def check_png(file: BinaryIO) -> None:
 def check_png_rows(file: BinaryIO) -> None:
     """Unpack the pixels of a whole PNG once more to count them: decoders leave missing rows black, without a word."""
     file.seek(16)
-    width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", file.read(13))
+    width, height, bits, color, _, _, interlaced = struct.unpack(">IIBBBBB", file.read(13))
     needed = 0
     for left, top, across, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-max(width - left, 0) // across), -(-max(height - top, 0) // down)
-        needed += rows * (1 + (columns * bits * PNG_CHANNELS[colour] + 7) // 8) if columns else 0
+        needed += rows * (1 + (columns * bits * PNG_CHANNELS[color] + 7) // 8) if columns else 0
     unpacker = zlib.decompressobj()
     place, found = file.seek(8), 0
     while found < needed and len(head := file.read(8)) == 8:
@@ -142,7 +142,7 @@ def _exactly(file: BinaryIO, count: int) -> bytes:
 
 
 def check_jpeg(content: bytes) -> int:
-    """Follow the markers to the end of the image; decoders go on where one is missing, and paint what they lack grey.
+    """Follow the markers to the end of the image; decoders go on where one is missing, and paint what they lack gray.
 
     A JPEG holds no checksum: a changed bit amid the coded pixels is seen only where it makes or breaks a marker.
 

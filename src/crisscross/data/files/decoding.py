@@ -55,11 +55,11 @@ def opened(path: Path, decode: bool, most_pixels: int | None = MOST_PIXELS) -> I
     with one_line_errors(str(path)), open_file(path) as file:
         if path.stat().st_size == 0:
             raise CrissCrossError(f"{path}: empty file (0 bytes)")
-        picture, samples = _open(file, str(path), most_pixels)
-        with picture:
+        image, samples = _open(file, str(path), most_pixels)
+        with image:
             if decode:
-                _decode(file, picture)
-            yield picture, samples
+                _decode(file, image)
+            yield image, samples
 
 
 def _open(file: BinaryIO, name: str, most_pixels: int | None) -> tuple[Any, Samples]:
@@ -80,7 +80,7 @@ def _open(file: BinaryIO, name: str, most_pixels: int | None) -> tuple[Any, Samp
     kind = next((kind for signature, kind in SIGNATURES.items() if start.startswith(signature)), None)
     if kind is None or (kind == "WebP" and start[8:] != b"WEBP"):
         accepted = ", ".join(dict.fromkeys(SIGNATURES.values()))
-        raise CrissCrossError(f"{name}: not a picture: its content is none of {accepted}")
+        raise CrissCrossError(f"{name}: not an image: its content is none of {accepted}")
     file.seek(0)
     # These two are asked first: Pillow makes room for a WebP, and reads all tags of a TIFF, when it opens one.
     if kind == "WebP":
@@ -99,16 +99,16 @@ def _open(file: BinaryIO, name: str, most_pixels: int | None) -> tuple[Any, Samp
     create, ask = plugins[kind]
     file.seek(0)
     try:
-        picture = create(file)
+        image = create(file)
     except SyntaxError as error:
         # Pillow's word for what it does not know.
         raise ValueError(f"{error}: {kind} of a kind that is not read; save it as 8-bit PNG") from error
-    check_size(picture.width, picture.height, most_pixels)
+    check_size(image.width, image.height, most_pixels)
     if ask:
         place = file.tell()
-        samples = ask(file, picture)
+        samples = ask(file, image)
         file.seek(place)
-    return picture, samples
+    return image, samples
 
 
 def check_size(width: int, height: int, most_pixels: int | None) -> None:
@@ -126,32 +126,32 @@ def check_size(width: int, height: int, most_pixels: int | None) -> None:
         )
 
 
-def _decode(file: BinaryIO, picture: Any) -> None:
+def _decode(file: BinaryIO, image: Any) -> None:
     place = file.tell()
-    if picture.format == "PNG":
+    if image.format == "PNG":
         check_png(file)
-    elif picture.format == "JPEG":
+    elif image.format == "JPEG":
         file.seek(0)
         content = file.read()
         end = check_jpeg(content)
     file.seek(place)
-    picture.load()
-    if picture.format == "PNG" and (picture.info.get("interlace") or not any(_last_row(picture).tobytes())):
+    image.load()
+    if image.format == "PNG" and (image.info.get("interlace") or not any(_last_row(image).tobytes())):
         check_png_rows(file)
-    if picture.format == "JPEG" and _ends_grey(picture):
-        # The decoder paints grey what is missing. Whether it is, more bits tell: then they become pixels.
-        longer = type(picture)(io.BytesIO(content[:end] + FILLING + content[end:]))
-        if longer.tobytes() != picture.tobytes():
+    if image.format == "JPEG" and _ends_grey(image):
+        # The decoder paints gray what is missing. Whether it is, more bits tell: then they become pixels.
+        longer = type(image)(io.BytesIO(content[:end] + FILLING + content[end:]))
+        if longer.tobytes() != image.tobytes():
             raise ValueError("cut off: its coded pixels end before its last rows")
 
 
-def _last_row(picture: Any) -> Any:
-    return picture.crop((0, picture.height - 1, picture.width, picture.height))
+def _last_row(image: Any) -> Any:
+    return image.crop((0, image.height - 1, image.width, image.height))
 
 
-def _ends_grey(picture: Any) -> bool:
+def _ends_grey(image: Any) -> bool:
     """Whether the last pixel is what decoders make of missing ones: 128 in all bands, in inverted ones 127."""
-    last = _last_row(picture).getpixel((picture.width - 1, 0))
+    last = _last_row(image).getpixel((image.width - 1, 0))
     return set(last if isinstance(last, tuple) else (last,)) <= {127, 128}
 
 
@@ -169,7 +169,7 @@ def one_line_errors(name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CrissCrossError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
-        raise CrissCrossError(f"{name}: not a picture") from error
+        raise CrissCrossError(f"{name}: not an image") from error
     # Damaged files make PIL's decoders fail in all these ways.
     except (
         *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, ArithmeticError),

@@ -1,4 +1,4 @@
-"""What the openers share: folders that must be there, lists of names, pictures of a folder."""
+"""What the openers share: folders that must be there, lists of names, images of a folder."""
 
 import os
 import unicodedata
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from crisscross.config.documents import JSON_BYTES, read_text
-from crisscross.data.files.reading import is_picture_file
+from crisscross.data.files.reading import is_image_file
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
 # Symbolic links that lead to one folder by more paths than this are a maze, not a data set.
@@ -55,7 +55,7 @@ def read_names(path: Path, fix: str) -> tuple[str, ...]:
     return tuple(line.split()[0] for line in read_lines(needed_file(path, fix)) if line)
 
 
-def pictures_in(folder: Path, suffix: str = "", deep: bool = False) -> list[Path]:
+def images_in(folder: Path, suffix: str = "", deep: bool = False) -> list[Path]:
     """Image files of a folder (with `deep` those of the folders below) whose name ends with `suffix`, in order.
 
     Symbolic links to files and folders are followed, a link back to a folder above it is not; hidden files and folders
@@ -68,7 +68,7 @@ def pictures_in(folder: Path, suffix: str = "", deep: bool = False) -> list[Path
     found: list[Path] = []
     odd: list[Path] = []
     for path, kind in _walk(folder, deep):
-        if is_picture_file(path) and path.name.endswith(suffix):
+        if is_image_file(path) and path.name.endswith(suffix):
             (odd if kind == "device" else found).append(path)
     if odd:
         more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""

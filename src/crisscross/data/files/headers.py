@@ -24,7 +24,7 @@ TIFF_JPEG = 7
 # Rare, and nothing in them tells of damage.
 BMP_RUN_LENGTHS = (1, 2)
 FLOATS = 3
-FLOATING_POINT = "floating-point picture; save it as 8-bit RGB"
+FLOATING_POINT = "floating-point image; save it as 8-bit RGB"
 MOST_IN_A_TILE = 1 << 26
 WHITE_IS_0, BLACK_IS_0, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 
@@ -33,7 +33,7 @@ WHITE_IS_0, BLACK_IS_0, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 class Samples:
     """What the stored numbers are, and what the decoder makes of them.
 
-    - `largest`: the largest number a sample can hold; grey of fewer than 8 bits (9 to 15) is scaled to 8 (16) bits.
+    - `largest`: the largest number a sample can hold; gray of fewer than 8 bits (9 to 15) is scaled to 8 (16) bits.
     - `inverted`: the decoder gives `largest` - the stored number, because 0 is white.
     - `lossy`: name of a compression that changes numbers; empty where they are kept.
     - `no_alpha`: the fourth band is no transparency, whatever the decoder says.
@@ -49,27 +49,27 @@ class Samples:
     turn: int = 1
 
 
-def png_samples(file: BinaryIO, picture: Any) -> Samples:
-    """Of a PNG. Its transparent grey is scaled as the grey itself is."""
+def png_samples(file: BinaryIO, image: Any) -> Samples:
+    """Of a PNG. Its transparent gray is scaled as the gray itself is."""
     file.seek(12)
     head = file.read(14)
     if not head.startswith(b"IHDR"):
         raise ValueError("a PNG that does not begin with its head (IHDR); save it as PNG again")
-    bits, colour = head[12], head[13]
-    if getattr(picture, "is_animated", False):
+    bits, color = head[12], head[13]
+    if getattr(image, "is_animated", False):
         raise ValueError("an animation; save the frame that is meant")
-    transparent = picture.info.get("transparency")
-    if bits == 16 and colour == 2 and transparent is not None:
-        raise ValueError("16-bit colour with a transparent colour (tRNS); save it with an alpha channel or 8 bits")
-    largest = 2**bits - 1 if colour != 3 else 255
-    if isinstance(transparent, int) and colour == 0 and bits < 8:
-        picture.info["transparency"] = (transparent & largest) * 255 // largest
+    transparent = image.info.get("transparency")
+    if bits == 16 and color == 2 and transparent is not None:
+        raise ValueError("16-bit color with a transparent color (tRNS); save it with an alpha channel or 8 bits")
+    largest = 2**bits - 1 if color != 3 else 255
+    if isinstance(transparent, int) and color == 0 and bits < 8:
+        image.info["transparency"] = (transparent & largest) * 255 // largest
     return Samples(largest)
 
 
-def jpeg_samples(file: BinaryIO, picture: Any) -> Samples:
+def jpeg_samples(file: BinaryIO, image: Any) -> Samples:
     """Of a JPEG."""
-    if picture.mode == "CMYK" and "adobe" not in picture.info:
+    if image.mode == "CMYK" and "adobe" not in image.info:
         raise ValueError("a CMYK JPEG without Adobe's marker: nothing says whether 0 is ink; save it as RGB")
     return Samples(lossy="JPEG")
 
@@ -92,20 +92,20 @@ def webp_head(file: BinaryIO) -> tuple[Samples, int, int]:
     return Samples(lossy="lossy WebP" if b"VP8 " in kinds else ""), width, height
 
 
-def bmp_samples(file: BinaryIO, picture: Any) -> Samples:
+def bmp_samples(file: BinaryIO, image: Any) -> Samples:
     """Of a BMP."""
     file.seek(14)
     head = file.read(20)
     bits = struct.unpack_from("<H", head, 10 if head[0] == 12 else 14)[0]
     if head[0] != 12 and head[16] in BMP_RUN_LENGTHS:
         raise ValueError("a BMP compressed by run lengths; save it as PNG")
-    # Pillow takes grey palettes for grey of 8 bits (black and white: of 1 bit), whatever the file has.
-    if (picture.mode == "L" and bits != 8) or (picture.mode == "1" and bits != 1):
-        raise ValueError(f"a BMP of {bits} bits with a grey palette; save it as PNG")
-    return Samples(1 if picture.mode == "1" else 255)
+    # Pillow takes gray palettes for gray of 8 bits (black and white: of 1 bit), whatever the file has.
+    if (image.mode == "L" and bits != 8) or (image.mode == "1" and bits != 1):
+        raise ValueError(f"a BMP of {bits} bits with a gray palette; save it as PNG")
+    return Samples(1 if image.mode == "1" else 255)
 
 
-def ppm_samples(file: BinaryIO, picture: Any) -> Samples:
+def ppm_samples(file: BinaryIO, image: Any) -> Samples:
     """Of a PPM, PGM or PBM."""
     file.seek(0)
     words = re.sub(rb"#[^\r\n]*", b" ", file.read(NEEDED_PPM)).split()
@@ -226,14 +226,14 @@ def _warn_of_bands(folder: str, bands: int) -> None:
     warnings.warn(text, CrissCrossWarning, stacklevel=2)
 
 
-def orientation(picture: Any) -> int:
-    """How a picture is to be turned, 1 (not at all) to 8, by its EXIF data; 1 where they are damaged.
+def orientation(image: Any) -> int:
+    """How an image is to be turned, 1 (not at all) to 8, by its EXIF data; 1 where they are damaged.
 
     Of a PNG all is known after decoding. For a TIFF it is 1: Pillow turns it by itself.
     """
-    exif = picture.info.get("exif", b"")
+    exif = image.info.get("exif", b"")
     try:
-        if not exif and (text := picture.info.get("Raw profile type exif")):
+        if not exif and (text := image.info.get("Raw profile type exif")):
             exif = bytes.fromhex("".join(text.split("\n")[3:]))
         exif = exif.removeprefix(b"Exif\0\0")
         found = small_value(next(tiff_directories(io.BytesIO(exif), inside=False), {}), EXIF_ORIENTATION, exif[:2], 1)

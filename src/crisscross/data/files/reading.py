@@ -1,4 +1,4 @@
-"""From files (or PIL pictures, or arrays) to uint8 arrays, with one clear line for everything that cannot be read."""
+"""From files (or PIL images, or arrays) to uint8 arrays, with one clear line for everything that cannot be read."""
 
 import math
 import os
@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.data.check.label_mixups import colour_advice, label_advice, legal_values
+from crisscross.data.check.label_mixups import color_advice, label_advice, legal_values
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import MOST_PIXELS, one_line_errors, open_file, opened
 from crisscross.data.files.headers import FLOATING_POINT, Samples, orientation, tag_samples
 from crisscross.errors import CrissCrossError, shown
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-COLOUR_MASK = "a colour mask"
+COLOR_MASK = "a color mask"
 LARGEST_16_BIT = 65535
 
 
-def is_picture_file(path: Path) -> bool:
-    """Whether the name is that of a picture. Hidden files, such as the `._name.jpg` of a Mac, are not meant."""
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+def is_image_file(path: Path) -> bool:
+    """Whether the name is that of an image. Hidden files, such as the `._name.jpg` of a Mac, are not meant."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def open_array(path: Path) -> np.ndarray:
@@ -51,12 +51,12 @@ def open_array(path: Path) -> np.ndarray:
         raise CrissCrossError(f"{path}: not a readable array file: {reason}") from error
 
 
-def read_picture(
+def read_image(
     source: "str | os.PathLike[str] | np.ndarray | Any", most_pixels: int | None = MOST_PIXELS
 ) -> np.ndarray:
-    """RGB uint8 [H, W, 3] of a path, a PIL picture or an array.
+    """RGB uint8 [H, W, 3] of a path, a PIL image or an array.
 
-    Grey and palette pictures become RGB, transparency is laid over black, EXIF rotation is applied, of 16 bits the
+    Gray and palette images become RGB, transparency is laid over black, EXIF rotation is applied, of 16 bits the
     upper 8 are read; docs/data.md lists what is accepted. A file of more than `most_pixels` pixels is not decoded.
 
     Raises:
@@ -66,46 +66,46 @@ def read_picture(
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, (str, os.PathLike)):
-        with opened(Path(source), decode=True, most_pixels=most_pixels) as (picture, samples):
-            return _to_rgb(_upright(picture), samples)
+        with opened(Path(source), decode=True, most_pixels=most_pixels) as (image, samples):
+            return _to_rgb(_upright(image), samples)
     if hasattr(source, "convert"):
         from PIL import ImageOps
 
-        with one_line_errors("picture"):
+        with one_line_errors("image"):
             # Pillow decodes some TIFF files wrongly, whoever opens them.
-            given = tag_samples(source.tag_v2, "picture") if hasattr(source, "tag_v2") else None
+            given = tag_samples(source.tag_v2, "image") if hasattr(source, "tag_v2") else None
             return _to_rgb(ImageOps.exif_transpose(source), given)
-    raise CrissCrossError(f"a picture must be a path, a PIL picture or a uint8 array, got {type(source).__name__}")
+    raise CrissCrossError(f"an image must be a path, a PIL image or a uint8 array, got {type(source).__name__}")
 
 
 def read_mask(path: str | os.PathLike[str], advice: str = "") -> np.ndarray:
-    """Class numbers uint8 [H, W] of an index, grey or palette picture, values as stored.
+    """Class numbers uint8 [H, W] of an index, gray or palette image, values as stored.
 
-    `advice` ends the line about a colour mask.
+    `advice` ends the line about a color mask.
 
     Raises:
-        CrissCrossError: missing, empty, damaged or unreadable file; a colour mask; one that was compressed with loss or
+        CrissCrossError: missing, empty, damaged or unreadable file; a color mask; one that was compressed with loss or
             is to be turned by its EXIF data; values above 255.
     """
-    with opened(Path(path), decode=True) as (picture, samples):
-        if problem := mask_problem(picture, samples):
-            raise CrissCrossError(f"{path}: {problem}{advice if problem.startswith(COLOUR_MASK) else ''}")
-        values = np.asarray(picture)
-        if picture.mode in ("P", "L", "1"):
+    with opened(Path(path), decode=True) as (image, samples):
+        if problem := mask_problem(image, samples):
+            raise CrissCrossError(f"{path}: {problem}{advice if problem.startswith(COLOR_MASK) else ''}")
+        values = np.asarray(image)
+        if image.mode in ("P", "L", "1"):
             # Mode 1 holds 0 and 1 here, not 0 and 255.
-            return _stored(values.astype(np.uint8), samples, 1 if picture.mode == "1" else 255)
-        if picture.mode.startswith("I"):
+            return _stored(values.astype(np.uint8), samples, 1 if image.mode == "1" else 255)
+        if image.mode.startswith("I"):
             values = _stored(values, samples, max(samples.largest, LARGEST_16_BIT))
             if illegal := {int(values.min()), int(values.max())}.difference(range(256)):
                 raise CrissCrossError(f"{path}: 16-bit mask with value {max(illegal)}; masks hold class numbers 0..255")
             return values.astype(np.uint8)
         if bool((values == values[..., :1]).all()):
             return _stored(np.ascontiguousarray(values[..., 0]), samples, 255)
-        raise CrissCrossError(f"{path}: {colour_mask(picture.mode)}{advice}")
+        raise CrissCrossError(f"{path}: {color_mask(image.mode)}{advice}")
 
 
 def _stored(values: np.ndarray, samples: Samples, top: int) -> np.ndarray:
-    """Grey as stored of grey as decoded, which was scaled to 0..`top` and perhaps turned round."""
+    """Gray as stored of gray as decoded, which was scaled to 0..`top` and perhaps turned round."""
     if samples.inverted:
         values = top - values
     if samples.largest == top:
@@ -114,59 +114,58 @@ def _stored(values: np.ndarray, samples: Samples, top: int) -> np.ndarray:
     return table.astype(values.dtype)[values]
 
 
-def mask_problem(picture: Any, samples: Samples) -> str:
+def mask_problem(image: Any, samples: Samples) -> str:
     """Why an opened file can be no mask, as far as its head tells; empty where it can.
 
-    RGB may be grey, which only the pixels tell.
+    RGB may be gray, which only the pixels tell.
     """
     if samples.lossy:
         return (
             f"a mask compressed with loss ({samples.lossy}): it invents classes beside every edge; write it again from "
             "its source as PNG (converting this file keeps the damage)"
         )
-    if samples.turn != 1 or orientation(picture) != 1:
+    if samples.turn != 1 or orientation(image) != 1:
         return "its EXIF data say that it is to be turned, which masks are not; save it upright, without EXIF data"
-    if picture.mode == "RGB" and samples.largest > 255:
-        return "16-bit colours; masks must be index or palette pictures holding class numbers 0..255"
-    if picture.mode in ("1", "L", "P", "RGB") and not samples.extra:
+    if image.mode == "RGB" and samples.largest > 255:
+        return "16-bit colors; masks must be index or palette images holding class numbers 0..255"
+    if image.mode in ("1", "L", "P", "RGB") and not samples.extra:
         return ""
-    return "" if picture.mode.startswith("I") else colour_mask(picture.mode)
+    return "" if image.mode.startswith("I") else color_mask(image.mode)
 
 
-def colour_mask(mode: str) -> str:
+def color_mask(mode: str) -> str:
     """What to say of a mask in a PIL mode that holds no class numbers."""
-    return f"{COLOUR_MASK} (mode {mode}); masks must be index or palette pictures holding class numbers 0..255"
+    return f"{COLOR_MASK} (mode {mode}); masks must be index or palette images holding class numbers 0..255"
 
 
 def read_header(
     path: str | os.PathLike[str], mask: bool = False, most_pixels: int | None = MOST_PIXELS
 ) -> tuple[int, int]:
-    """Width and height of a picture (after EXIF rotation) or mask, without decoding it.
+    """Width and height of an image (after EXIF rotation) or mask, without decoding it.
 
     The head of a file tells: a PNG may hold its EXIF data behind the pixels.
 
     Raises:
         CrissCrossError: missing, empty or unreadable file, or one of a kind that is not accepted.
     """
-    with opened(Path(path), decode=False, most_pixels=most_pixels) as (picture, samples):
-        if mask and (problem := mask_problem(picture, samples)):
+    with opened(Path(path), decode=False, most_pixels=most_pixels) as (image, samples):
+        if mask and (problem := mask_problem(image, samples)):
             raise CrissCrossError(f"{path}: {problem}")
         # Some versions of Pillow give the size of a TIFF as it is after turning.
-        width, height = (picture.tag_v2[256], picture.tag_v2[257]) if picture.format == "TIFF" else picture.size
-        return (height, width) if max(samples.turn, orientation(picture)) >= 5 else (width, height)
+        width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
+        return (height, width) if max(samples.turn, orientation(image)) >= 5 else (width, height)
 
 
 def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
-    """Picture uint8 [H, W, 3] and mask uint8 [H, W] of one pair: class numbers, and `dataset.ignore` where none counts.
+    """Image uint8 [H, W, 3] and mask uint8 [H, W] of one pair: class numbers, and `dataset.ignore` where none counts.
 
     Raises:
         CrissCrossError: unreadable file, sizes that differ, or a label outside the classes.
     """
-    picture, mask = read_picture(pair.picture), read_mask(pair.mask, colour_advice(dataset))
-    if picture.shape[:2] != mask.shape:
+    image, mask = read_image(pair.image), read_mask(pair.mask, color_advice(dataset))
+    if image.shape[:2] != mask.shape:
         raise CrissCrossError(
-            f"{pair.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, "
-            f"its picture {picture.shape[1]} x {picture.shape[0]}"
+            f"{pair.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, its image {image.shape[1]} x {image.shape[0]}"
         )
     table = label_table(dataset)
     mapped = table[mask]
@@ -174,7 +173,7 @@ def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
         value, count = illegal[0]
         advice = label_advice(dataset, [value for value, _ in illegal])
         raise CrissCrossError(f"{pair.mask}: label {value} at {count} pixels, but {legal_values(dataset)}{advice}")
-    return picture, mapped
+    return image, mapped
 
 
 def label_table(dataset: DataSet) -> np.ndarray:
@@ -197,59 +196,59 @@ def illegal_labels(mask: np.ndarray, dataset: DataSet) -> list[tuple[int, int]]:
     return [(int(value), int(counts[value])) for value in np.flatnonzero(counts) if int(value) not in legal]
 
 
-def _upright(picture: Any) -> Any:
-    """A decoded picture, turned as its EXIF data say."""
+def _upright(image: Any) -> Any:
+    """A decoded image, turned as its EXIF data say."""
     from PIL.Image import Transpose
 
-    turn = orientation(picture)
+    turn = orientation(image)
     if turn == 1:
-        return picture
+        return image
 
     turns = (
         *(Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM, Transpose.TRANSPOSE),
         *(Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90),
     )
-    return picture.transpose(turns[turn - 2])
+    return image.transpose(turns[turn - 2])
 
 
-def _to_rgb(picture: Any, samples: Samples | None) -> np.ndarray:
-    """RGB of a decoded picture; `samples` is None for one that did not come from a file of ours."""
+def _to_rgb(image: Any, samples: Samples | None) -> np.ndarray:
+    """RGB of a decoded image; `samples` is None for one that did not come from a file of ours."""
     from PIL import Image
 
-    transparent = picture.info.get("transparency")
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture)
+    transparent = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
         if samples and samples.largest > LARGEST_16_BIT:
-            raise ValueError("a grey picture of 32 bits; save it as 8-bit grey or RGB")
+            raise ValueError("a gray image of 32 bits; save it as 8-bit gray or RGB")
         # Mode I in memory may hold 8-bit values or, from older Pillow, a 16-bit file.
-        if samples or picture.mode != "I" or values.max(initial=0) > 255:
+        if samples or image.mode != "I" or values.max(initial=0) > 255:
             values = values // 256
         if isinstance(transparent, int):
-            values = np.where(np.asarray(picture) == transparent, 0, values)
+            values = np.where(np.asarray(image) == transparent, 0, values)
         return np.repeat(values.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    if picture.mode == "F":
+    if image.mode == "F":
         raise ValueError(FLOATING_POINT)
-    if samples and picture.mode == "P" and picture.getextrema()[1] >= len(picture.getpalette() or ()) // 3:
+    if samples and image.mode == "P" and image.getextrema()[1] >= len(image.getpalette() or ()) // 3:
         raise ValueError("damaged: it holds numbers beyond its palette")
-    if picture.mode == "La":
-        picture = picture.convert("LA")
-    alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa") and not (samples and samples.no_alpha)
+    if image.mode == "La":
+        image = image.convert("LA")
+    alpha = image.mode in ("RGBA", "LA", "PA", "RGBa") and not (samples and samples.no_alpha)
     # Writers of 32-bit BMP leave the fourth byte 0: no alpha, not nothing to be seen.
-    if alpha and picture.format == "BMP" and not picture.getchannel("A").getextrema()[1]:
+    if alpha and image.format == "BMP" and not image.getchannel("A").getextrema()[1]:
         alpha = False
     if alpha or transparent is not None:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     # An image more would be a third more memory: nothing else holds the former ones any more.
-    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
-    return np.array(picture)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    return np.array(image)
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.uint8:
-        raise CrissCrossError(f"a picture array must be uint8 (0..255), got {array.dtype}")
+        raise CrissCrossError(f"an image array must be uint8 (0..255), got {array.dtype}")
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        raise CrissCrossError(f"a picture array must be [H, W, 3] or [H, W], got {list(array.shape)}")
+        raise CrissCrossError(f"an image array must be [H, W, 3] or [H, W], got {list(array.shape)}")
     return np.ascontiguousarray(array)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.files.folders import pictures_in
+from crisscross.data.files.folders import images_in
 from crisscross.data.files.reading import read_mask
 from crisscross.data.prepare.work import Job, Plan, write_mask
 from crisscross.data.sets.cityscapes import COARSE, FINE, LABEL_IDS_END, TRAIN_ID_OF, TRAIN_IDS_END
@@ -23,7 +23,7 @@ def cityscapes_jobs(root: Path, out: Path) -> Plan:
         path
         for kind in (FINE, COARSE)
         if (root / kind).is_dir()
-        for path in pictures_in(root / kind, f"_{kind}_{LABEL_IDS_END}", deep=True)
+        for path in images_in(root / kind, f"_{kind}_{LABEL_IDS_END}", deep=True)
     ]
     if not files:
         raise CrissCrossError(

@@ -22,7 +22,7 @@ Annotation = dict[str, Any]
 
 
 def coco_stuff_jobs(root: Path, out: Path) -> Plan:
-    """A map for every picture of `annotations/{stuff,instances}_{train,val}2017.json`.
+    """A map for every image of `annotations/{stuff,instances}_{train,val}2017.json`.
 
     Raises:
         CrissCrossError: a file or the package pycocotools is missing, or a file is no COCO JSON.
@@ -56,7 +56,7 @@ def _split_jobs(root: Path, out: Path, split: str) -> list[Job]:
 
 
 def paint(size: tuple[int, int], annotations: list[Annotation], target: Path) -> int:
-    """Write the map of one picture: annotations in their order, later ones over earlier ones, crowds included.
+    """Write the map of one image: annotations in their order, later ones over earlier ones, crowds included.
 
     Raises:
         CrissCrossError: an annotation that cannot be decoded.

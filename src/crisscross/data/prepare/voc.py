@@ -24,7 +24,7 @@ PALETTE = voc_palette(256)
 def voc_jobs(root: Path, out: Path) -> Plan:
     """SBD's `cls/*.mat` -> palette PNGs in SegmentationClassAug, VOC's own train masks beside them, and `aug.txt`.
 
-    aug.txt lists the pictures of SBD's train.txt and val.txt that are in neither VOC's train.txt nor its val.txt.
+    aug.txt lists the images of SBD's train.txt and val.txt that are in neither VOC's train.txt nor its val.txt.
 
     Raises:
         CrissCrossError: VOC, SBD or one of their lists is missing, a list names a file elsewhere, or an `aug.txt` of
@@ -48,7 +48,7 @@ def voc_jobs(root: Path, out: Path) -> Plan:
     ]
     listed = output_path(target / LISTS, "aug.txt")
     _refuse_other_list(listed, augmented)
-    line = f"train of voc2012aug: {len(train) + len(augmented):,} = {len(train):,} + {len(augmented):,} pictures"
+    line = f"train of voc2012aug: {len(train) + len(augmented):,} = {len(train):,} + {len(augmented):,} images"
     if (len(train), len(augmented)) != (TRAIN, AUG):
         line = f"warning: {line}; the published ones are {TRAIN + AUG:,} = {TRAIN:,} + {AUG:,}"
     return Plan(unique_targets(jobs), partial(write_text, listed, "\n".join(augmented) + "\n"), (line,))
@@ -56,7 +56,7 @@ def voc_jobs(root: Path, out: Path) -> Plan:
 
 def _refuse_other_list(path: Path, names: Sequence[str]) -> None:
     if path.is_file() and set(read_names(path, "")) != set(names):
-        raise CrissCrossError(f"{path}: lists other pictures than SBD's; move it away and type the same again")
+        raise CrissCrossError(f"{path}: lists other images than SBD's; move it away and type the same again")
 
 
 def _sbd(root: Path, voc: Path) -> Path:

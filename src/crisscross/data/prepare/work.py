@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.color import Colour, index_picture
+from crisscross.data.color import Color, index_image
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_atomically
 from crisscross.progress import Progress
@@ -118,14 +118,14 @@ def _end_with_the_first() -> None:
         os._exit(1)
 
 
-def write_mask(path: Path, labels: np.ndarray, palette: Sequence[Colour] | None = None) -> None:
-    """Write uint8 [H, W] as an index PNG, with colours where a palette is given.
+def write_mask(path: Path, labels: np.ndarray, palette: Sequence[Color] | None = None) -> None:
+    """Write uint8 [H, W] as an index PNG, with colors where a palette is given.
 
     Raises:
         CrissCrossError: the file cannot be written.
     """
-    picture = index_picture(labels, palette)
-    write_atomically(path, partial(picture.save, format="PNG"))
+    image = index_image(labels, palette)
+    write_atomically(path, partial(image.save, format="PNG"))
 
 
 def needed_package(name: str, purpose: str) -> None:
@@ -144,5 +144,5 @@ def needed_package(name: str, purpose: str) -> None:
 
 
 def unique_targets(jobs: Iterable[Job]) -> list[Job]:
-    """The jobs, each target once: lists may name a picture twice."""
+    """The jobs, each target once: lists may name an image twice."""
     return list({job.target: job for job in jobs}.values())

@@ -1,4 +1,4 @@
-"""Clips: consecutive labelled frames of one video, found by the names of the pictures.
+"""Clips: consecutive labeled frames of one video, found by the names of the images.
 
 A clip never leaves its split: the frame before the first one of a split belongs to another, and would leak.
 """
@@ -25,7 +25,7 @@ GAP = 1.5
 
 
 def frame_of(name: str) -> tuple[str, int] | None:
-    """Video and frame number that a picture's name tells: `0001TP_006690` -> (`0001TP_`, 6690); None without a number
+    """Video and frame number that an image's name tells: `0001TP_006690` -> (`0001TP_`, 6690); None without a number
     at its end."""
     found = re.fullmatch(r"(.*?)(\d+)", name, re.DOTALL)
     return (found[1], int(found[2])) if found else None
@@ -35,8 +35,8 @@ def runs(dataset: DataSet, pairs: Iterable[Pair]) -> list[tuple[Pair, ...]]:
     """The pairs as runs of consecutive frames, each in order of time.
 
     Consecutive are the frames of one video whose numbers differ by at most 1.5 times the usual (most frequent) step of
-    that video among these pairs. In a data set that does not say that its pictures are frames of videos, and for names
-    without a number, every picture is a run of its own.
+    that video among these pairs. In a data set that does not say that its images are frames of videos, and for names
+    without a number, every image is a run of its own.
     """
     videos: dict[str, list[tuple[int, Pair]]] = {}
     alone = []
@@ -61,7 +61,7 @@ def _cut(frames: list[tuple[int, Pair]]) -> Iterator[tuple[Pair, ...]]:
 
 
 def places_of(length: int, label: str) -> tuple[int, ...]:
-    """Which frames of a clip are labelled: of an even number of frames the middle is the later of the two."""
+    """Which frames of a clip are labeled: of an even number of frames the middle is the later of the two."""
     return {"middle": (length // 2,), "last": (length - 1,)}.get(label, tuple(range(length)))
 
 
@@ -70,7 +70,7 @@ def windows(items: Iterable[Item], length: int, label: str) -> Iterator[tuple[tu
 
     With `middle` and `last` there is one clip for each item; what a clip lacks before the first or after the last
     item is filled by repeating that item. With `every` one clip follows the other, and the last one begins earlier
-    where less than a whole clip is left: it labels only what none has labelled. At most `length` items are held.
+    where less than a whole clip is left: it labels only what none has labeled. At most `length` items are held.
 
     Raises:
         CrissCrossError: there are fewer items than a clip has.
@@ -117,14 +117,14 @@ def _frames(count: int) -> str:
 
 @dataclass(frozen=True)
 class Clip:
-    """Consecutive frames of one run, and the places of those that are labelled."""
+    """Consecutive frames of one run, and the places of those that are labeled."""
 
     pairs: tuple[Pair, ...]
     places: tuple[int, ...]
 
     @property
     def name(self) -> str:
-        """The names of its labelled frames."""
+        """The names of its labeled frames."""
         return " ".join(self.pairs[place].name for place in self.places)
 
 
@@ -133,7 +133,7 @@ def training_clips(dataset: DataSet, pairs: Sequence[Pair], length: int, label: 
     stretches of `length` frames, which overlap.
 
     Raises:
-        CrissCrossError: the pictures are not known to be frames of videos, or a run is shorter than a clip.
+        CrissCrossError: the images are not known to be frames of videos, or a run is shorter than a clip.
     """
     if length > 1:
         check_video(dataset)
@@ -152,7 +152,7 @@ def check_clips(dataset: DataSet, split: str, length: int) -> None:
     """Refuse a split that clips of `length` frames cannot be taken from; 0 and 1 frames are there in any.
 
     Raises:
-        CrissCrossError: the pictures are not known to be frames of videos, or a run is shorter than a clip.
+        CrissCrossError: the images are not known to be frames of videos, or a run is shorter than a clip.
     """
     if length > 1:
         check_video(dataset)
@@ -161,14 +161,14 @@ def check_clips(dataset: DataSet, split: str, length: int) -> None:
 
 
 def check_video(dataset: DataSet) -> None:
-    """Refuse a data set that does not say that its pictures are frames of videos.
+    """Refuse a data set that does not say that its images are frames of videos.
 
     Raises:
         CrissCrossError: it does not.
     """
     if not dataset.video:
         raise CrissCrossError(
-            f"{dataset.root}: clips need consecutive frames, and {dataset.name} holds single pictures; where names are "
+            f"{dataset.root}: clips need consecutive frames, and {dataset.name} holds single images; where names are "
             "VIDEO_NUMBER, say `video: true` in dataset.yaml; otherwise set model.frames=1"
         )
 
@@ -187,9 +187,9 @@ def check_length(dataset: DataSet, run: Sequence[Pair], length: int) -> None:
 
 
 class ClipSamples(TrainingSamples):
-    """`TrainingSamples` of clips: sample n is a clip, and all its frames get the same resize, crop, flip and colours.
+    """`TrainingSamples` of clips: sample n is a clip, and all its frames get the same resize, crop, flip and colors.
 
-    A sample's pictures are float32 [T, 3, H, W], its labels uint8 [L, H, W] for the L labelled frames. `train.batch`
+    A sample's images are float32 [T, 3, H, W], its labels uint8 [L, H, W] for the L labeled frames. `train.batch`
     counts clips.
     """
 
@@ -204,19 +204,19 @@ class ClipSamples(TrainingSamples):
         clip = self.clips[self.place_at(n, len(self.clips))]
         # Frames that are repeated at the end of a video are read once.
         read = {pair: tuple(map(torch.from_numpy, self.read(pair, self.dataset))) for pair in dict.fromkeys(clip.pairs)}
-        picture = self._stacked([read[pair][0].permute(2, 0, 1) for pair in clip.pairs], clip)
+        image = self._stacked([read[pair][0].permute(2, 0, 1) for pair in clip.pairs], clip)
         mask = torch.stack([read[clip.pairs[place]][1] for place in clip.places])
-        return (*self.augmented(picture, mask, n), clip.name)
+        return (*self.augmented(image, mask, n), clip.name)
 
-    def _stacked(self, pictures: list[Tensor], clip: Clip) -> Tensor:
-        for pair, picture in zip(clip.pairs, pictures, strict=True):
-            if picture.shape != pictures[0].shape:
-                sizes = " and ".join(f"{one.shape[2]} x {one.shape[1]}" for one in (pictures[0], picture))
-                raise CrissCrossError(f"{pair.picture}: the frames of a clip must have one size, got {sizes}")
-        return torch.stack(pictures)
+    def _stacked(self, images: list[Tensor], clip: Clip) -> Tensor:
+        for pair, image in zip(clip.pairs, images, strict=True):
+            if image.shape != images[0].shape:
+                sizes = " and ".join(f"{one.shape[2]} x {one.shape[1]}" for one in (images[0], image))
+                raise CrissCrossError(f"{pair.image}: the frames of a clip must have one size, got {sizes}")
+        return torch.stack(images)
 
 
 def training_samples(dataset: DataSet, pairs: tuple[Pair, ...], experiment: Experiment, read: Read) -> TrainingSamples:
-    """The stream of training samples that a network takes: pictures, or clips where `model.frames` is set."""
+    """The stream of training samples that a network takes: images, or clips where `model.frames` is set."""
     kind = ClipSamples if experiment.model.frames else TrainingSamples
     return kind(dataset, pairs, experiment, read)

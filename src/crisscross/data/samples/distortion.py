@@ -1,6 +1,6 @@
 """Photometric distortion with the published ranges and order.
 
-Saturation and hue are those of the HSV colour space. With V the largest channel and S the saturation, scaling S by f
+Saturation and hue are those of the HSV color space. With V the largest channel and S the saturation, scaling S by f
 moves each channel c to V - (V - c) f; turning the hue needs the full way there and back.
 """
 
@@ -16,18 +16,18 @@ SATURATION = (0.5, 1.5)
 HUE_STEPS, HUE_DEGREES = 18, 2.0
 
 
-def photometric_distortion(picture: Tensor, generator: Generator) -> Tensor:
+def photometric_distortion(image: Tensor, generator: Generator) -> Tensor:
     """Each of brightness, contrast, saturation and hue with chance 1/2; contrast comes early or late at random.
 
     Args:
-        picture: uint8 RGB [3, H, W].
+        image: uint8 RGB [3, H, W].
         generator: source of every draw.
 
     Returns:
         uint8 [3, H, W]; values are clipped to 0..255 after every step and rounded once, at the end (the published code
         cuts to whole numbers after every step).
     """
-    x = picture.float()
+    x = image.float()
     if chance(0.5, generator):
         x = (x + uniform(-BRIGHTNESS, BRIGHTNESS, generator)).clamp_(0, 255)
     contrast_first = chance(0.5, generator)
@@ -61,7 +61,7 @@ def turn_hue(x: Tensor, degrees: float) -> Tensor:
         torch.where(high == green, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
     sextant = sextant + degrees / 60
-    # Channel n falls below the largest by chroma times a trapezoid of the distance round the colour circle.
+    # Channel n falls below the largest by chroma times a trapezoid of the distance round the color circle.
     return torch.stack([high - chroma * _trapezoid((sextant + n) % 6) for n in (5, 3, 1)])
 
 

@@ -19,12 +19,12 @@ from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.open_files import allow_open_files
 from crisscross.data.files.reading import read_pair
 from crisscross.data.samples.opencv_resize import agreeing_opencv
-from crisscross.data.samples.preprocess import normalise
+from crisscross.data.samples.preprocess import normalize
 from crisscross.errors import CrissCrossError
 
 # Makes a batch of a list of samples, among which errors may be.
 Collate = Callable[[list[Any]], Any]
-# Picture uint8 [H, W, 3] and mask uint8 [H, W] of a pair: `read_pair`, or a cache before it.
+# Image uint8 [H, W, 3] and mask uint8 [H, W] of a pair: `read_pair`, or a cache before it.
 Read = Callable[[Pair, DataSet], tuple[np.ndarray, np.ndarray]]
 
 
@@ -36,25 +36,25 @@ def seed_for(*words: int) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """`pictures` float32 [B, 3, H, W] normalised, `labels` uint8 [B, H, W], `names` of the pictures.
+    """`images` float32 [B, 3, H, W] normalized, `labels` uint8 [B, H, W], `names` of the images.
 
-    Of clips, the T frames of one lie behind those of the other, and so do the labels of its labelled frames. `found`
+    Of clips, the T frames of one lie behind those of the other, and so do the labels of its labeled frames. `found`
     are the values that occur in `labels`, the ignored one among them.
     """
 
-    pictures: Tensor
+    images: Tensor
     labels: Tensor
     names: list[str]
     found: frozenset[int]
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from where copies to a GPU run beside other work."""
-        return replace(self, pictures=self.pictures.pin_memory(), labels=self.labels.pin_memory())
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
-        pictures, labels = (tensor.to(device, non_blocking=True) for tensor in (self.pictures, self.labels))
-        return replace(self, pictures=pictures, labels=labels)
+        images, labels = (tensor.to(device, non_blocking=True) for tensor in (self.images, self.labels))
+        return replace(self, images=images, labels=labels)
 
 
 class Samples(Dataset):
@@ -94,11 +94,11 @@ class TrainingSamples(Samples):
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor, str]:
         pair = self.pair_at(n)
-        picture, mask = (torch.from_numpy(array) for array in self.read(pair, self.dataset))
-        picture, labels = self.augmented(picture.permute(2, 0, 1), mask, n)
-        return picture[0], labels, pair.name
+        image, mask = (torch.from_numpy(array) for array in self.read(pair, self.dataset))
+        image, labels = self.augmented(image.permute(2, 0, 1), mask, n)
+        return image[0], labels, pair.name
 
-    def augmented(self, picture: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    def augmented(self, image: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """uint8 [3, H, W] or a clip's [T, 3, H, W], and its labels, as sample n has them: float32 [1 or T, 3, H, W]."""
         from crisscross.data.samples.transforms import augment, pad
 
@@ -106,12 +106,12 @@ class TrainingSamples(Samples):
         generator = torch.Generator().manual_seed(seed_for(experiment.train.seed, 1, n))
         flip_pairs = experiment.data.flip_pairs or self.dataset.flip_pairs
         mean, order = experiment.preprocess.mean, experiment.preprocess.order
-        colour = mean if order == "rgb" else mean[::-1]
-        picture, mask = augment(
-            *(picture, mask, experiment.augment, ignore, generator, flip_pairs, colour),
+        color = mean if order == "rgb" else mean[::-1]
+        image, mask = augment(
+            *(image, mask, experiment.augment, ignore, generator, flip_pairs, color),
             rule=experiment.preprocess.resize,
         )
-        return pad(normalise(picture, experiment.preprocess), mask, experiment.augment.crop, ignore)
+        return pad(normalize(image, experiment.preprocess), mask, experiment.augment.crop, ignore)
 
 
 def check_share(train: TrainConfig | InstanceTrainConfig, processes: int) -> None:
@@ -162,10 +162,10 @@ def training_batches(
     yield from _raise_errors(loader)
 
 
-def evaluation_pictures(
+def evaluation_images(
     dataset: DataSet, pairs: tuple[Pair, ...], workers: int = 0, pin: bool = False
 ) -> Iterator[tuple[Tensor, Tensor, str]]:
-    """Whole pictures uint8 [3, H, W], their masks uint8 [H, W] and names, in order, untouched.
+    """Whole images uint8 [3, H, W], their masks uint8 [H, W] and names, in order, untouched.
 
     `pin`: in page-locked memory, from where copies to a GPU run beside other work.
 
@@ -235,7 +235,7 @@ def _raise_errors(loader: DataLoader) -> Iterator:
 def _started(loader: DataLoader) -> Iterator:
     """The loader's iterator, which tells of a dead worker when it is asked for an item and at no other time.
 
-    torch's own signal handler would raise in the middle of whatever runs, such as half an optimiser step.
+    torch's own signal handler would raise in the middle of whatever runs, such as half an optimizer step.
     """
     if loader.num_workers:
         allow_open_files(loader.num_workers)
@@ -262,18 +262,18 @@ def _explained(error: Exception, items: Iterator) -> Exception:
     codes = [worker.exitcode for worker in workers if worker.exitcode]
     how = f"was killed by {signal.Signals(-codes[0]).name}" if codes and codes[0] < 0 else "ended unexpectedly"
     memory = "; perhaps memory is short, of the machine or of /dev/shm: lower --workers"
-    return CrissCrossError(f"a process that reads pictures {how}{memory}")
+    return CrissCrossError(f"a process that reads images {how}{memory}")
 
 
 def _collate(samples: list[tuple[Tensor, Tensor, str] | CrissCrossError]) -> Batch | CrissCrossError:
-    pictures, labels, names = [], [], []
+    images, labels, names = [], [], []
     for sample in samples:
         if isinstance(sample, CrissCrossError):
             return sample
-        pictures.append(sample[0])
+        images.append(sample[0])
         labels.append(sample[1])
         names.append(sample[2])
-    stacked = torch.stack(pictures), torch.stack(labels)
+    stacked = torch.stack(images), torch.stack(labels)
     if stacked[0].dim() == 5:
         stacked = stacked[0].flatten(0, 1), stacked[1].flatten(0, 1)
     # Here, because here is a process that reads: the one that trains has other things to do.
@@ -288,7 +288,7 @@ def _start_worker(worker: int) -> None:
 
 
 class EvaluationSamples(Dataset):
-    """Whole pictures uint8 [3, H, W] with masks uint8 [H, W], untouched."""
+    """Whole images uint8 [3, H, W] with masks uint8 [H, W], untouched."""
 
     def __init__(self, dataset: DataSet, pairs: tuple[Pair, ...]) -> None:
         self.dataset, self.pairs = dataset, pairs
@@ -297,5 +297,5 @@ class EvaluationSamples(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
-        picture, mask = (torch.from_numpy(array) for array in read_pair(self.pairs[index], self.dataset))
-        return picture.permute(2, 0, 1), mask, self.pairs[index].name
+        image, mask = (torch.from_numpy(array) for array in read_pair(self.pairs[index], self.dataset))
+        return image.permute(2, 0, 1), mask, self.pairs[index].name

@@ -37,7 +37,7 @@ class Taps(NamedTuple):
 def taps(old: int, new: int, clamp: bool) -> Taps:
     """Where the outputs of one axis lie among its inputs; OpenCV computes the places in float64 and keeps float32.
 
-    With `clamp` an output outside the centres of the inputs has the weight 2048 on the outermost one; without, it has
+    With `clamp` an output outside the centers of the inputs has the weight 2048 on the outermost one; without, it has
     two weights on it, which are cut off one by one.
     """
     place = ((np.arange(new) + 0.5) * (1 / (new / old)) - 0.5).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What every picture meets before the network, in training and in use."""
+"""What every image meets before the network, in training and in use."""
 
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ from crisscross.data.samples.opencv_resize import resize
 
 
 def fit_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a picture resized to fit `scale`, keeping its shape (the published rule).
+    """(height, width) of an image resized to fit `scale`, keeping its shape (the published rule).
 
     factor = min(max(scale) / long side, min(scale) / short side); each side is int(side * factor + 0.5).
     """
@@ -19,26 +19,26 @@ def fit_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, int]
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
-def resize_to_scale(picture: Tensor, scale: tuple[int, int] | None, rule: str = "opencv") -> Tensor:
+def resize_to_scale(image: Tensor, scale: tuple[int, int] | None, rule: str = "opencv") -> Tensor:
     """Resize uint8 [3, H, W] or [B, 3, H, W] to fit `scale` (width, height), bilinear, not antialiased as published.
 
     `rule` is that of `preprocess.resize`.
     """
     if scale is None:
-        return picture
-    size = fit_size(picture.shape[-2], picture.shape[-1], scale)
-    if size == tuple(picture.shape[-2:]):
-        return picture
+        return image
+    size = fit_size(image.shape[-2], image.shape[-1], scale)
+    if size == tuple(image.shape[-2:]):
+        return image
     if rule == "opencv":
-        return resize(picture, size)
-    batch = picture.view(-1, *picture.shape[-3:]).float()
+        return resize(image, size)
+    batch = image.view(-1, *image.shape[-3:]).float()
     resized = functional.interpolate(batch, size, mode="bilinear", align_corners=False)
-    return resized.round_().clamp_(0, 255).to(torch.uint8).view(*picture.shape[:-2], *size)
+    return resized.round_().clamp_(0, 255).to(torch.uint8).view(*image.shape[:-2], *size)
 
 
-def normalise(picture: Tensor, config: PreprocessConfig, device: torch.device | str = "cpu") -> Tensor:
+def normalize(image: Tensor, config: PreprocessConfig, device: torch.device | str = "cpu") -> Tensor:
     """uint8 RGB [3, H, W] or [B, 3, H, W] -> float32 [B, 3, H, W] on `device`: channel order, minus mean, over std."""
-    batch = picture if picture.dim() == 4 else picture[None]
+    batch = image if image.dim() == 4 else image[None]
     batch = batch.to(device, non_blocking=True).float()
     if config.order == "bgr":
         batch = batch.flip(1)

@@ -1,6 +1,6 @@
 """Chance in training, as published. Every draw comes from the generator that is passed in.
 
-Pictures are uint8 [3, H, W] RGB and masks uint8 [H, W], as torchvision tv_tensors, and move together. The frames of a
+Images are uint8 [3, H, W] RGB and masks uint8 [H, W], as torchvision tv_tensors, and move together. The frames of a
 clip, [T, 3, H, W], and the masks of any of them, [L, H, W], all move by the same draws.
 """
 
@@ -23,29 +23,29 @@ CROP_REDRAWS = 10
 
 
 def random_resize(
-    picture: Image, mask: Mask, config: AugmentConfig, generator: Generator, rule: str = "opencv"
+    image: Image, mask: Mask, config: AugmentConfig, generator: Generator, rule: str = "opencv"
 ) -> tuple[Image, Mask]:
-    """Resize to fit `config.scale` (or the picture's own size) times a ratio; bilinear picture, nearest mask.
+    """Resize to fit `config.scale` (or the image's own size) times a ratio; bilinear image, nearest mask.
 
     `rule` is that of `preprocess.resize`.
     """
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     base = config.scale or (width, height)
     ratio = uniform(*config.ratio, generator)
     size = fit_size(height, width, (int(base[0] * ratio), int(base[1] * ratio)))
     if rule == "opencv":
         return (
-            Image(resize(picture.as_subclass(Tensor), size)),
+            Image(resize(image.as_subclass(Tensor), size)),
             Mask(resize(mask.as_subclass(Tensor), size, mask=True)),
         )
     return (
-        moves.resize(picture, list(size), interpolation=InterpolationMode.BILINEAR, antialias=False),
+        moves.resize(image, list(size), interpolation=InterpolationMode.BILINEAR, antialias=False),
         moves.resize(mask, list(size), interpolation=InterpolationMode.NEAREST),
     )
 
 
 def random_rotation(
-    picture: Image,
+    image: Image,
     mask: Mask,
     config: AugmentConfig,
     ignore: int,
@@ -54,21 +54,21 @@ def random_rotation(
 ) -> tuple[Image, Mask]:
     """With chance `config.rotation_chance` turn by up to `config.rotation` degrees either way, positive to the left.
 
-    Bilinear picture, nearest mask. Both grow to hold all of the turned picture; the corners get the colour `fill` (RGB,
+    Bilinear image, nearest mask. Both grow to hold all of the turned image; the corners get the color `fill` (RGB,
     0..255, rounded) and the label `ignore`. With a rotation of 0 nothing is drawn from the generator.
     """
     if not (config.rotation and chance(config.rotation_chance, generator)):
-        return picture, mask
+        return image, mask
     angle = uniform(-config.rotation, config.rotation, generator)
-    colour = [float(round(value)) for value in fill]
+    color = [float(round(value)) for value in fill]
     return (
-        moves.rotate(picture, angle, InterpolationMode.BILINEAR, expand=True, fill=colour),
+        moves.rotate(image, angle, InterpolationMode.BILINEAR, expand=True, fill=color),
         moves.rotate(mask, angle, InterpolationMode.NEAREST, expand=True, fill=ignore),
     )
 
 
 def random_crop(
-    picture: Image, mask: Mask, config: AugmentConfig, ignore: int, generator: Generator
+    image: Image, mask: Mask, config: AugmentConfig, ignore: int, generator: Generator
 ) -> tuple[Image, Mask]:
     """Cut out at most `config.crop`; draw again, up to ten times, while one class holds `max_share` or more.
 
@@ -84,7 +84,7 @@ def random_crop(
         ):
             break
     place = (top, left, crop_height, crop_width)
-    return moves.crop(picture, *place), moves.crop(mask, *place)
+    return moves.crop(image, *place), moves.crop(mask, *place)
 
 
 def _is_mixed(mask: Tensor, config: AugmentConfig, ignore: int) -> bool:
@@ -94,7 +94,7 @@ def _is_mixed(mask: Tensor, config: AugmentConfig, ignore: int) -> bool:
 
 
 def random_flip(
-    picture: Image,
+    image: Image,
     mask: Mask,
     probability: float,
     generator: Generator,
@@ -102,28 +102,28 @@ def random_flip(
 ) -> tuple[Image, Mask]:
     """Mirror left and right with this probability; the classes of each of `flip_pairs` then change places."""
     if not chance(probability, generator):
-        return picture, mask
-    picture, mask = moves.horizontal_flip(picture), moves.horizontal_flip(mask)
+        return image, mask
+    image, mask = moves.horizontal_flip(image), moves.horizontal_flip(mask)
     if not flip_pairs:
-        return picture, mask
+        return image, mask
     partner = torch.arange(256, dtype=torch.uint8)
     for left, right in flip_pairs:
         partner[left], partner[right] = right, left
-    return picture, Mask(partner[mask.as_subclass(Tensor).long()])
+    return image, Mask(partner[mask.as_subclass(Tensor).long()])
 
 
-def pad(picture: Tensor, mask: Tensor, size: tuple[int, int], ignore: int) -> tuple[Tensor, Tensor]:
-    """Pad a picture [3, H, W] with 0 and its mask with `ignore`, right and below.
+def pad(image: Tensor, mask: Tensor, size: tuple[int, int], ignore: int) -> tuple[Tensor, Tensor]:
+    """Pad an image [3, H, W] with 0 and its mask with `ignore`, right and below.
 
-    0 is black in a picture of bytes and the mean colour in a normalised one.
+    0 is black in an image of bytes and the mean color in a normalized one.
     """
     missing = [0, 0, max(size[1] - mask.shape[-1], 0), max(size[0] - mask.shape[-2], 0)]
-    padded = moves.pad(Image(picture), missing, fill=0), moves.pad(Mask(mask), missing, fill=ignore)
+    padded = moves.pad(Image(image), missing, fill=0), moves.pad(Mask(mask), missing, fill=ignore)
     return padded[0].as_subclass(Tensor), padded[1].as_subclass(Tensor)
 
 
 def augment(
-    picture: Tensor,
+    image: Tensor,
     mask: Tensor,
     config: AugmentConfig,
     ignore: int,
@@ -136,15 +136,15 @@ def augment(
 
     A clip's [T, 3, H, W] and [L, H, W] get one draw for all frames.
 
-    `flip_pairs` are classes that change places in a mirrored picture, `fill` is the colour (RGB, 0..255) beside a
-    rotated one, `rule` that of `preprocess.resize`. With `config.pad` black, what the picture lacks of the crop is
+    `flip_pairs` are classes that change places in a mirrored image, `fill` is the color (RGB, 0..255) beside a
+    rotated one, `rule` that of `preprocess.resize`. With `config.pad` black, what the image lacks of the crop is
     added at the end, in black.
     """
-    picture, mask = random_resize(Image(picture), Mask(mask), config, generator, rule)
-    picture, mask = random_rotation(picture, mask, config, ignore, generator, fill)
-    picture, mask = random_crop(picture, mask, config, ignore, generator)
-    picture, mask = random_flip(picture, mask, config.flip, generator, flip_pairs)
-    plain = picture.as_subclass(Tensor)
+    image, mask = random_resize(Image(image), Mask(mask), config, generator, rule)
+    image, mask = random_rotation(image, mask, config, ignore, generator, fill)
+    image, mask = random_crop(image, mask, config, ignore, generator)
+    image, mask = random_flip(image, mask, config.flip, generator, flip_pairs)
+    plain = image.as_subclass(Tensor)
     if config.distortion:
         # Every pixel by itself: the distortion wants its channels first and asks for no more.
         plain = photometric_distortion(plain.movedim(-3, 0), generator).movedim(0, -3)

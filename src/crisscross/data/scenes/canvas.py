@@ -1,7 +1,7 @@
 """The canvas of a drawn street: the camera, the classes, the paints.
 
-World lengths are metres: `side` to the right of the camera, `depth` ahead of it, heights above the ground. Picture
-lengths are picture heights: x from the left edge, y down from the top, so a scene looks the same at every size.
+World lengths are meters: `side` to the right of the camera, `depth` ahead of it, heights above the ground. Image
+lengths are image heights: x from the left edge, y down from the top, so a scene looks the same at every size.
 
 Pixels are made with + - * / and comparisons of uniform random numbers alone. IEEE arithmetic rounds those the same
 way everywhere, so a seed gives the same bytes on every machine; sines, powers and normal deviates would not.
@@ -24,7 +24,7 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 )
 ROAD, SIDEWALK, BUILDING, SKY, TREE, CAR, POLE, PERSON = range(len(CLASSES))
 
-# Walls and vehicles are coated from one table, and posts may look like bark: the colour alone names none of them.
+# Walls and vehicles are coated from one table, and posts may look like bark: the color alone names none of them.
 COATS = ((188, 176, 152), (162, 88, 70), (138, 140, 144), (206, 206, 204), (112, 132, 156), (172, 146, 96),
          (92, 94, 98))  # fmt: skip
 BARKS = ((98, 84, 70), (112, 112, 110), (76, 76, 72), (124, 106, 84))
@@ -35,10 +35,10 @@ SKINS = ((224, 186, 160), (186, 138, 106), (118, 82, 62))
 PLATES = ((196, 44, 40), (40, 84, 168), (226, 226, 222), (232, 190, 50))
 
 
-def pick(rng: np.random.Generator, colours: tuple[tuple[int, int, int], ...], spread: float = 0.14) -> np.ndarray:
-    """One colour of a table, every channel scaled by up to `spread` either way: float32 [3] in 0..1."""
-    colour = np.array(colours[int(rng.random() * len(colours))], np.float32) / 255
-    return colour * (1 + spread * (2 * rng.random(3, dtype=np.float32) - 1)) * between(rng, 0.8, 1.15)
+def pick(rng: np.random.Generator, colors: tuple[tuple[int, int, int], ...], spread: float = 0.14) -> np.ndarray:
+    """One color of a table, every channel scaled by up to `spread` either way: float32 [3] in 0..1."""
+    color = np.array(colors[int(rng.random() * len(colors))], np.float32) / 255
+    return color * (1 + spread * (2 * rng.random(3, dtype=np.float32) - 1)) * between(rng, 0.8, 1.15)
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
@@ -60,16 +60,16 @@ class Canvas:
     """A scene while it is painted, back to front.
 
     Attributes:
-        picture: float32 RGB [3, H, W], about 0..1; planes, because numpy is quick on those.
+        image: float32 RGB [3, H, W], about 0..1; planes, because numpy is quick on those.
         labels: uint8 [H, W].
         sky: float32 RGB [3, H, W], the bare sky; panes of glass mirror it.
         fine, coarse: value noise [H, W] in -1..1, the texture of everything.
-        horizon, vanishing: y and x of the vanishing point, in picture heights.
-        camera: height of the camera, metres.
-        air: float32 [3], the colour into which far things fade.
+        horizon, vanishing: y and x of the vanishing point, in image heights.
+        camera: height of the camera, meters.
+        air: float32 [3], the color into which far things fade.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     labels: np.ndarray
     sky: np.ndarray
     fine: np.ndarray
@@ -85,13 +85,13 @@ class Canvas:
         return self.vanishing + side / depth
 
     def window(self, left: float, right: float, top: float, bottom: float) -> "Window":
-        """The part of the picture between these x and y; empty where it lies outside."""
+        """The part of the image between these x and y; empty where it lies outside."""
         height, width = self.labels.shape
         rows, columns = _clip(top * height, bottom * height, height), _clip(left * height, right * height, width)
         return Window(self, rows, columns)
 
     def standing(self, side: float, depth: float, half_width: float, height: float) -> "Window":
-        """The part that holds an upright thing of this half width and height (metres) whose foot is there."""
+        """The part that holds an upright thing of this half width and height (meters) whose foot is there."""
         x, foot = self.column(side, depth), self.horizon + self.camera / depth
         return self.window(x - half_width / depth, x + half_width / depth, foot - height / depth, foot)
 
@@ -119,24 +119,24 @@ class Window:
         """This rectangle of a plane [..., H, W] as large as the canvas."""
         return plane[..., self.rows, self.columns]
 
-    def metres(self, side: float, depth: float) -> tuple[np.ndarray, np.ndarray]:
-        """At this depth: metres to the right of `side` [1, w], and metres above the ground [h, 1]."""
+    def meters(self, side: float, depth: float) -> tuple[np.ndarray, np.ndarray]:
+        """At this depth: meters to the right of `side` [1, w], and meters above the ground [h, 1]."""
         canvas = self.canvas
         return (self.x - canvas.vanishing) * depth - side, canvas.camera - (self.y - canvas.horizon) * depth
 
-    def paint(self, mask: np.ndarray, colour: np.ndarray, label: int | None, depth: float | np.ndarray) -> None:
-        """Paints the mask [h, w] in a colour [3] or [3, h, w], faded with depth; label None keeps the label."""
+    def paint(self, mask: np.ndarray, color: np.ndarray, label: int | None, depth: float | np.ndarray) -> None:
+        """Paints the mask [h, w] in a color [3] or [3, h, w], faded with depth; label None keeps the label."""
         air = self.canvas.air[:, None, None]
-        colour = colour[:, None, None] if colour.ndim == 1 else colour
-        tint = air + (1 - depth / (depth + 90.0)) * (colour - air)
-        np.copyto(self.of(self.canvas.picture), tint, where=mask)
+        color = color[:, None, None] if color.ndim == 1 else color
+        tint = air + (1 - depth / (depth + 90.0)) * (color - air)
+        np.copyto(self.of(self.canvas.image), tint, where=mask)
         if label is not None:
             np.copyto(self.of(self.canvas.labels), np.uint8(label), where=mask)
 
-    def worn(self, colour: np.ndarray, shade: np.ndarray | float = 1.0) -> np.ndarray:
+    def worn(self, color: np.ndarray, shade: np.ndarray | float = 1.0) -> np.ndarray:
         """A coat of paint with dirt and light on it: [3, h, w]. Walls and vehicles wear alike."""
         dirt = 1 + 0.10 * self.of(self.canvas.coarse) + 0.07 * self.of(self.canvas.fine)
-        return colour[:, None, None] * (dirt * shade)
+        return color[:, None, None] * (dirt * shade)
 
     def glass(self, strength: float) -> np.ndarray:
         """What a pane shows: the sky behind the painter, mirrored left to right: [3, h, w]."""
@@ -144,5 +144,5 @@ class Window:
 
     def darken(self, mask: np.ndarray, amount: float) -> None:
         """A cast shadow: the labels stay."""
-        region = self.of(self.canvas.picture)
+        region = self.of(self.canvas.image)
         np.multiply(region, 1 - amount, out=region, where=mask)

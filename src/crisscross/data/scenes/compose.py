@@ -16,14 +16,14 @@ Thing = tuple[float, Callable[[Canvas], None]]
 
 
 def draw_scene(seed: int, height: int = 128, width: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a street by formula: the same picture for a seed on every machine.
+    """Draws a street by formula: the same image for a seed on every machine.
 
     Road and sidewalk share their pavements, houses and vehicles their coats, panes of glass mirror the sky, and many a
-    post is as thin and grey as a trunk: what a pixel is, its row and its column tell.
+    post is as thin and gray as a trunk: what a pixel is, its row and its column tell.
 
     Args:
         seed: which scene, 0 or more.
-        height, width: pixels, at least 32 each; made for pictures about twice as wide as high.
+        height, width: pixels, at least 32 each; made for images about twice as wide as high.
 
     Returns:
         RGB uint8 [H, W, 3], and labels uint8 [H, W]: an index into `CLASSES`, or 255 (ignore) on the one-pixel rim
@@ -50,7 +50,7 @@ def _empty_canvas(rng: np.random.Generator, shape: tuple[int, int]) -> Canvas:
     horizon = between(rng, 0.36, 0.48)
     sky = paint_sky(rng, shape, horizon, coarse)
     return Canvas(
-        picture=np.empty((3, height, width), np.float32),
+        image=np.empty((3, height, width), np.float32),
         labels=np.empty(shape, np.uint8),
         sky=sky,
         fine=fine,
@@ -64,7 +64,7 @@ def _empty_canvas(rng: np.random.Generator, shape: tuple[int, int]) -> Canvas:
 
 
 def _population(rng: np.random.Generator, street: Street) -> Iterator[Thing]:
-    """Vehicles on the road, trees, poles and persons on the sidewalks: (depth in metres, painter)."""
+    """Vehicles on the road, trees, poles and persons on the sidewalks: (depth in meters, painter)."""
     yield from _vehicles(rng, street)
     for draw, least, chances, near, far, places in (
         (draw_tree, 1, 3, 7.0, 24.0, (0.2, 0.4)),
@@ -115,13 +115,13 @@ def _rimmed(labels: np.ndarray) -> np.ndarray:
 
 
 def _develop(canvas: Canvas) -> np.ndarray:
-    """Uneven light, a colour cast, a soft lens and a noisy sensor: uint8 [H, W, 3]."""
+    """Uneven light, a color cast, a soft lens and a noisy sensor: uint8 [H, W, 3]."""
     rng, shape = canvas.rng, canvas.labels.shape
     light = between(rng, 0.68, 1.1) * (1 + 0.18 * value_noise(rng, shape, shape[0] / 2))
     cast = 1 + 0.12 * (2 * rng.random(3, dtype=np.float32) - 1)
-    picture = canvas.picture * light * cast[:, None, None]
-    picture[:, 1:-1] = 0.7 * picture[:, 1:-1] + 0.15 * (picture[:, :-2] + picture[:, 2:])
-    picture[..., 1:-1] = 0.7 * picture[..., 1:-1] + 0.15 * (picture[..., :-2] + picture[..., 2:])
-    picture += (rng.random(picture.shape, dtype=np.float32) - np.float32(0.5)) * between(rng, 0.02, 0.06)
-    pixels = (np.clip(picture, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    image = canvas.image * light * cast[:, None, None]
+    image[:, 1:-1] = 0.7 * image[:, 1:-1] + 0.15 * (image[:, :-2] + image[:, 2:])
+    image[..., 1:-1] = 0.7 * image[..., 1:-1] + 0.15 * (image[..., :-2] + image[..., 2:])
+    image += (rng.random(image.shape, dtype=np.float32) - np.float32(0.5)) * between(rng, 0.02, 0.06)
+    pixels = (np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))

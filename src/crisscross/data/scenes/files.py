@@ -1,4 +1,4 @@
-"""Scenes as a plain folder: the layout that people bring their own pictures in."""
+"""Scenes as a plain folder: the layout that people bring their own images in."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ SEEDS_APART = 1_000_000
 
 
 def scene_seeds(counts: Mapping[str, int], seed: int = 0) -> dict[str, range]:
-    """The scenes of every split: neighbouring, disjoint ranges; another `seed` shares none of them.
+    """The scenes of every split: neighboring, disjoint ranges; another `seed` shares none of them.
 
     Raises:
         ValueError: more than a million scenes, or a negative count.
@@ -46,14 +46,14 @@ def write_scenes(root: Path, counts: Mapping[str, int], seed: int = 0, height: i
         (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
-def _write_pair(root: Path, name: str, picture: np.ndarray, labels: np.ndarray) -> None:
+def _write_pair(root: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:
     from PIL import Image
 
-    Image.fromarray(picture).save(root / "images" / f"{name}.png")
+    Image.fromarray(image).save(root / "images" / f"{name}.png")
     mask = Image.fromarray(labels)
     # A palette makes it mode P; all 256 entries, because with fewer the PNG has no room for the value 255.
-    colours = [*PALETTE, *[(0, 0, 0)] * (256 - len(PALETTE))]
-    mask.putpalette([channel for colour in colours for channel in colour])
+    colors = [*PALETTE, *[(0, 0, 0)] * (256 - len(PALETTE))]
+    mask.putpalette([channel for color in colors for channel in color])
     mask.save(root / "masks" / f"{name}.png")
 
 
@@ -62,7 +62,7 @@ def _write_description(root: Path, counts: Mapping[str, int]) -> None:
 
     description = {
         "classes": list(CLASSES),
-        "palette": [list(colour) for colour in PALETTE],
+        "palette": [list(color) for color in PALETTE],
         "ignore": IGNORE,
         "splits": {split: f"{split}.txt" for split in counts},
     }

@@ -22,7 +22,7 @@ from crisscross.data.scenes.canvas import (
 
 @dataclass(frozen=True)
 class Street:
-    """Where the kerbs and the house fronts lie, metres right of the camera, and how deep the street is."""
+    """Where the kerbs and the house fronts lie, meters right of the camera, and how deep the street is."""
 
     left_wall: float
     left_kerb: float
@@ -104,7 +104,7 @@ def _mark_lanes(window: Window, street: Street, side: np.ndarray, depth: np.ndar
 
 
 def paint_row(canvas: Canvas, wall: float, end: float) -> None:
-    """Houses side by side, with a hedge of trees here and there, in the vertical plane `wall` metres to the right."""
+    """Houses side by side, with a hedge of trees here and there, in the vertical plane `wall` meters to the right."""
     x, right_edge = canvas.vanishing, canvas.labels.shape[1] / canvas.labels.shape[0]
     window = canvas.window(x, right_edge, 0, 1) if wall > 0 else canvas.window(0, x, 0, 1)
     away = (window.x - x) * (1.0 if wall > 0 else -1.0)
@@ -114,7 +114,7 @@ def paint_row(canvas: Canvas, wall: float, end: float) -> None:
     while near < end:
         far = min(near + between(canvas.rng, 5, 12), end)
         columns = np.flatnonzero((depth[0] >= near) & (depth[0] < far))
-        # A lot too far to fill a column is drawn all the same: chance must not depend on the size of the picture.
+        # A lot too far to fill a column is drawn all the same: chance must not depend on the size of the image.
         run = slice(columns[0], columns[-1] + 1) if columns.size else slice(0, 0)
         start = window.columns.start
         part = Window(canvas, window.rows, slice(start + run.start, start + run.stop))
@@ -126,13 +126,13 @@ def paint_end(canvas: Canvas, street: Street) -> None:
     """What closes the view: a house across, a wood, or nothing but sky."""
     left, right = (canvas.column(wall, street.end) for wall in (street.left_wall, street.right_wall))
     window = canvas.window(left, right, 0, canvas.horizon + canvas.camera / street.end)
-    along, up = np.broadcast_arrays(*window.metres(street.left_wall, street.end))
+    along, up = np.broadcast_arrays(*window.meters(street.left_wall, street.end))
     if canvas.rng.random() < 0.75:
         _paint_lot(window, along, up, np.full_like(along, street.end), between(canvas.rng, 0.75, 1.05))
 
 
 def _paint_lot(window: Window, along: np.ndarray, up: np.ndarray, depth: np.ndarray, light: float) -> None:
-    """One lot of the row; `along` [1, w] and `up` [h, w] in metres."""
+    """One lot of the row; `along` [1, w] and `up` [h, w] in meters."""
     if window.canvas.rng.random() < 0.2:
         _paint_wood(window, up, depth, light)
     else:
@@ -168,7 +168,7 @@ def _paint_house(window: Window, along: np.ndarray, up: np.ndarray, depth: np.nd
 
 def base_layers(canvas: Canvas, street: Street) -> None:
     """Everything that does not stand on the street, back to front."""
-    canvas.picture[:] = canvas.sky
+    canvas.image[:] = canvas.sky
     canvas.labels[:] = SKY
     paint_ground(canvas, street)
     paint_end(canvas, street)

@@ -1,4 +1,4 @@
-"""Upright things of a drawn street: trees, poles, persons. Each is `draw(canvas, side, depth)`, in metres."""
+"""Upright things of a drawn street: trees, poles, persons. Each is `draw(canvas, side, depth)`, in meters."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def draw_tree(canvas: Canvas, side: float, depth: float) -> None:
     rng, height = canvas.rng, between(canvas.rng, 4.0, 7.5)
     radius, thickness = between(rng, 1.1, 1.9), between(rng, 0.10, 0.17)
     window = canvas.standing(side, depth, 2 * radius, height + radius)
-    right, up = window.metres(side, depth)
+    right, up = window.meters(side, depth)
     trunk = (abs(right) < thickness) & (up > 0) & (up < height - radius)
     window.paint(trunk, window.worn(pick(rng, BARKS)), TREE, depth)
     crown = np.zeros(trunk.shape, bool)
@@ -37,17 +37,17 @@ def draw_tree(canvas: Canvas, side: float, depth: float) -> None:
 
 
 def draw_pole(canvas: Canvas, side: float, depth: float) -> None:
-    """A street lamp, a traffic sign or a traffic light; never thinner than 1/25 of the picture height."""
+    """A street lamp, a traffic sign or a traffic light; never thinner than 1/25 of the image height."""
     rng, kind, toward_road = canvas.rng, canvas.rng.random(), -1.0 if side > 0 else 1.0
     height = between(rng, 4.5, 7.0) if kind < 0.4 else between(rng, 2.9, 3.6)
     window = canvas.standing(side, depth, 2.2, height)
-    right, up = window.metres(side, depth)
-    half, colour = max(0.12, 0.02 * depth), window.worn(pick(rng, POSTS))
-    window.paint((abs(right) < half) & (up > 0), colour, POLE, depth)
+    right, up = window.meters(side, depth)
+    half, color = max(0.12, 0.02 * depth), window.worn(pick(rng, POSTS))
+    window.paint((abs(right) < half) & (up > 0), color, POLE, depth)
     if kind < 0.4:
         arm = (toward_road * right > 0) & (toward_road * right < 1.3) & (up > height - 2 * half)
         head = (abs(toward_road * right - 1.4) < 0.45) & (up > height - 3 * half)
-        window.paint(arm | head, colour, POLE, depth)
+        window.paint(arm | head, color, POLE, depth)
     elif kind < 0.75:
         radius = max(0.38, 0.035 * depth)
         away = np.maximum(abs(right), abs(up - height + radius)) if kind < 0.5 else None
@@ -58,15 +58,15 @@ def draw_pole(canvas: Canvas, side: float, depth: float) -> None:
         box, lit = max(0.22, 0.022 * depth), int(rng.random() * 3)
         window.paint((abs(right) < box) & (up > height - 5 * box), np.full(3, 0.1, np.float32), POLE, depth)
         lamp = up - height + box * (0.9 + 1.6 * lit)
-        colours = np.array([[0.95, 0.15, 0.1], [1.0, 0.7, 0.1], [0.15, 0.85, 0.4]], np.float32)
-        window.paint(right * right + lamp * lamp < 0.5 * box * box, colours[lit], POLE, depth)
+        colors = np.array([[0.95, 0.15, 0.1], [1.0, 0.7, 0.1], [0.15, 0.85, 0.4]], np.float32)
+        window.paint(right * right + lamp * lamp < 0.5 * box * box, colors[lit], POLE, depth)
 
 
 def draw_person(canvas: Canvas, side: float, depth: float) -> None:
     """Head, coat and two striding legs."""
     rng, height = canvas.rng, between(canvas.rng, 1.6, 1.9)
     window = canvas.standing(side, depth, 0.6, height)
-    right, up = window.metres(side, depth)
+    right, up = window.meters(side, depth)
     stride, hem = between(rng, 0.02, 0.22), between(rng, 0.7, 0.95)
     spread = 0.1 + stride * np.maximum(hem - up, 0)
     legs = (up > 0) & (up < hem) & (abs(abs(right) - spread) < 0.12)

@@ -13,7 +13,7 @@ HEAD_LAMPS = np.array([0.93, 0.91, 0.8], np.float32)
 
 @dataclass(frozen=True)
 class Body:
-    """Length, width and height in metres, and whether it is a box van rather than a car."""
+    """Length, width and height in meters, and whether it is a box van rather than a car."""
 
     length: float
     width: float
@@ -32,29 +32,29 @@ def choose_body(rng: np.random.Generator) -> Body:
 
 def draw_vehicle(canvas: Canvas, side: float, depth: float, body: Body) -> None:
     """A vehicle that points along the street: its near end at this depth, and the side that the camera sees."""
-    colour, half = pick(canvas.rng, COATS), body.width / 2
+    color, half = pick(canvas.rng, COATS), body.width / 2
     far = depth + body.length
     ground = canvas.standing(side, depth, half + 0.25, 0.5)
-    right, up = ground.metres(side, depth)
+    right, up = ground.meters(side, depth)
     ground.darken((abs(right) < half + 0.1) & (up < 0.25), 0.55)
     inner = side - half if side > 0 else side + half
     if inner * side > 0:
-        _draw_flank(canvas, inner, depth, far, colour, body)
-    _draw_end(canvas, side, depth, colour, body)
+        _draw_flank(canvas, inner, depth, far, color, body)
+    _draw_end(canvas, side, depth, color, body)
 
 
 def draw_crossing(canvas: Canvas, side: float, depth: float, body: Body) -> None:
     """A vehicle that crosses the street, seen from its side."""
     half, leftward = body.length / 2, canvas.rng.random() < 0.5
     window = canvas.standing(side, depth, half + 0.2, body.height)
-    right, up = window.metres(side, depth)
+    right, up = window.meters(side, depth)
     window.darken((abs(right) < half) & (up < 0.2), 0.5)
     along = 0.5 + right / body.length
     _paint_side(window, 1 - along if leftward else along, up / body.height, depth, pick(canvas.rng, COATS), body, 1.0)
 
 
-def _draw_flank(canvas: Canvas, plane: float, near: float, far: float, colour: np.ndarray, body: Body) -> None:
-    """The long side, in the vertical plane `plane` metres right of the camera, from depth `near` to `far`."""
+def _draw_flank(canvas: Canvas, plane: float, near: float, far: float, color: np.ndarray, body: Body) -> None:
+    """The long side, in the vertical plane `plane` meters right of the camera, from depth `near` to `far`."""
     left, right = sorted((canvas.column(plane, near), canvas.column(plane, far)))
     top = min(canvas.horizon + (canvas.camera - body.height) / depth for depth in (near, far))
     window = canvas.window(left, right, top, canvas.horizon + canvas.camera / near)
@@ -63,7 +63,7 @@ def _draw_flank(canvas: Canvas, plane: float, near: float, far: float, colour: n
     depth = np.clip(depth, near, far).astype(np.float32)
     up = canvas.camera - (window.y - canvas.horizon) * depth
     window.darken((up > -0.2) & (up < 0.2), 0.5)
-    _paint_side(window, (depth - near) / (far - near), up / body.height, depth, colour, body, 0.8)
+    _paint_side(window, (depth - near) / (far - near), up / body.height, depth, color, body, 0.8)
 
 
 def _paint_side(
@@ -71,7 +71,7 @@ def _paint_side(
     along: np.ndarray,
     up: np.ndarray,
     depth: np.ndarray | float,
-    colour: np.ndarray,
+    color: np.ndarray,
     body: Body,
     light: float,
 ) -> None:
@@ -80,7 +80,7 @@ def _paint_side(
     slope = np.clip(np.minimum((along - 0.06) / 0.14, (0.78 - along) / 0.2), 0, 1)
     roof = 0.99 if body.box else 0.58 + 0.41 * slope
     shell = inside & (up < roof)
-    window.paint(shell, window.worn(colour, light * (0.72 + 0.32 * np.clip(up, 0, 1))), CAR, depth)
+    window.paint(shell, window.worn(color, light * (0.72 + 0.32 * np.clip(up, 0, 1))), CAR, depth)
     if body.box:
         pane = shell & (up > 0.55) & (up < 0.88) & (along > 0.78) & (along < 0.95)
     else:
@@ -93,15 +93,15 @@ def _paint_side(
         window.paint(wheel & (up > 0) & (along > 0) & (along < 1), TYRE, CAR, depth)
 
 
-def _draw_end(canvas: Canvas, side: float, depth: float, colour: np.ndarray, body: Body) -> None:
+def _draw_end(canvas: Canvas, side: float, depth: float, color: np.ndarray, body: Body) -> None:
     """The near end, square to the camera: shell, pane, lamps, plate and tyres."""
     rng, half = canvas.rng, body.width / 2
     window = canvas.standing(side, depth, half, body.height)
-    right, up = window.metres(side, depth)
+    right, up = window.meters(side, depth)
     across, up = abs(right) / half, up / body.height
     taper = 1.0 if body.box else 1 - 0.62 * np.clip(up - 0.58, 0, 1)
     shell = (across < taper) & (up > 0.14) & (up < 1)
-    window.paint(shell, window.worn(colour, 0.7 + 0.35 * np.clip(up, 0, 1)), CAR, depth)
+    window.paint(shell, window.worn(color, 0.7 + 0.35 * np.clip(up, 0, 1)), CAR, depth)
     tyres = (up > 0) & (up < 0.2) & (across > 0.6) & (across < 0.95)
     window.paint(tyres, TYRE, CAR, depth)
     if not body.box or rng.random() < 0.35:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.files.folders import absent, needed_folder, pictures_in
+from crisscross.data.files.folders import absent, images_in, needed_folder
 from crisscross.data.palette import hex_palette
 from crisscross.errors import CrissCrossError
 
@@ -52,13 +52,13 @@ def is_ade20k(root: Path) -> bool:
 
 
 def open_ade20k(root: str | os.PathLike[str]) -> DataSet:
-    """Open ADE20K (Zhou et al. 2017): train 20,210, val 2,000 pictures.
+    """Open ADE20K (Zhou et al. 2017): train 20,210, val 2,000 images.
 
-    Reads `images/{training,validation}` and `annotations/{training,validation}`; pictures that lie directly in
+    Reads `images/{training,validation}` and `annotations/{training,validation}`; images that lie directly in
     `images/` and `annotations/` are one split, `val`.
 
     Raises:
-        CrissCrossError: a missing folder, or no pictures.
+        CrissCrossError: a missing folder, or no images.
     """
     root = existing_folder(root)
     if (root / "ADEChallengeData2016").is_dir():
@@ -70,7 +70,7 @@ def open_ade20k(root: str | os.PathLike[str]) -> DataSet:
     if not _has_splits(root):
         splits = {"val": _pairs(root / "images", root / "annotations")}
         if not splits["val"]:
-            raise CrissCrossError(f"{root / 'images'}: neither training/ and validation/ nor pictures are here; {fix}")
+            raise CrissCrossError(f"{root / 'images'}: neither training/ and validation/ nor images are here; {fix}")
     else:
         splits = {
             split: _pairs(root / "images" / folder, needed_folder(root / "annotations" / folder, fix))
@@ -86,4 +86,4 @@ def _has_splits(root: Path) -> bool:
 
 
 def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
-    return tuple(Pair(path.stem, path, masks / f"{path.stem}.png") for path in pictures_in(images))
+    return tuple(Pair(path.stem, path, masks / f"{path.stem}.png") for path in images_in(images))

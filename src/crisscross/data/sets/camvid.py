@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.files.folders import either_form, pictures_in
+from crisscross.data.files.folders import either_form, images_in
 from crisscross.data.sets.camvid32 import TO_11, camvid32_splits, is_camvid32
 from crisscross.errors import CrissCrossError
 
@@ -34,7 +34,7 @@ PALETTE = (
     (64, 64, 0),
     (0, 128, 192),
 )
-# The annotation's own value for "unlabelled".
+# The annotation's own value for "unlabeled".
 VOID = 11
 SPLITS = ("train", "val", "test")
 
@@ -66,4 +66,4 @@ def open_camvid(root: str | os.PathLike[str]) -> DataSet:
 
 def _pairs(root: Path, split: str) -> tuple[Pair, ...]:
     masks = root / f"{split}annot"
-    return tuple(Pair(path.stem, path, either_form(masks / f"{path.stem}.png")) for path in pictures_in(root / split))
+    return tuple(Pair(path.stem, path, either_form(masks / f"{path.stem}.png")) for path in images_in(root / split))

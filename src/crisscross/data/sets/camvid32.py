@@ -1,10 +1,10 @@
-"""CamVid at full resolution with all 32 labels: the original release, or pictures with index labels and `codes.txt`."""
+"""CamVid at full resolution with all 32 labels: the original release, or images with index labels and `codes.txt`."""
 
 import os
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.files.folders import needed_file, needed_folder, pictures_in, read_lines, read_names
+from crisscross.data.files.folders import images_in, needed_file, needed_folder, read_lines, read_names
 from crisscross.data.palette import Palette, hex_palette
 from crisscross.errors import CrissCrossError
 
@@ -21,7 +21,7 @@ PALETTE = hex_palette(
 # Void keeps its number, so that class numbers are those of codes.txt; its pixels count nowhere.
 VOID = CLASSES.index("Void")
 # The 11 classes of Badrinarayanan et al.: what each of them gathers. OtherMoving counts nowhere: in their labels of
-# sequence 0006R0 its pixels are unlabelled (other published groupings call it car).
+# sequence 0006R0 its pixels are unlabeled (other published groupings call it car).
 GROUPS = {
     "sky": ("Sky",),
     "building": ("Archway", "Bridge", "Building", "Tunnel", "Wall"),
@@ -39,8 +39,8 @@ TO_11 = {number: 255 for number in (VOID, CLASSES.index("OtherMoving"))} | {
     CLASSES.index(name): number for number, names in enumerate(GROUPS.values()) for name in names
 }
 
-RELEASE, COLOURS, INDEX = "701_StillsRaw_full", "LabeledApproved_full", "LabeledIndex_full"
-COLOUR_TABLE, CODES = "label_colors.txt", "codes.txt"
+RELEASE, COLORS, INDEX = "701_StillsRaw_full", "LabeledApproved_full", "LabeledIndex_full"
+COLOR_TABLE, CODES = "label_colors.txt", "codes.txt"
 SPLITS = ("train", "val", "test")
 
 
@@ -50,9 +50,9 @@ def is_camvid32(root: Path) -> bool:
 
 
 def open_camvid32(root: str | os.PathLike[str]) -> DataSet:
-    """Open CamVid at 960 x 720 (Brostow et al. 2009): train 367, val 101, test 233 pictures.
+    """Open CamVid at 960 x 720 (Brostow et al. 2009): train 367, val 101, test 233 images.
 
-    Either `701_StillsRaw_full/` with index labels in `LabeledIndex_full/` (made from the release's colour labels by
+    Either `701_StillsRaw_full/` with index labels in `LabeledIndex_full/` (made from the release's color labels by
     `crisscross data prepare camvid32`), or `images/`, `labels/*_P.png` and `codes.txt`. Lists `train.txt`, `val.txt`
     and `test.txt` choose the splits; without any, the splits are those of Badrinarayanan et al., by frame number.
 
@@ -71,18 +71,18 @@ def camvid32_splits(root: Path) -> dict[str, tuple[Pair, ...]]:
     """
     if (root / CODES).is_file() and not (root / RELEASE).is_dir():
         _check_codes(root / CODES)
-        images, masks, end = root / "images", root / "labels", "_P.png"
-        fix = f"pictures lie in images/, their index labels in labels/ as NAME{end}"
+        folder, masks, end = root / "images", root / "labels", "_P.png"
+        fix = f"images lie in images/, their index labels in labels/ as NAME{end}"
     else:
-        images, masks, end = root / RELEASE, root / INDEX, "_L.png"
-        needed_folder(images, f"unpack 701_StillsRaw_full.zip and LabeledApproved_full.zip into {root}")
-        fix = f"it is made from {COLOURS}/: type `crisscross data prepare camvid32 {root}`"
-    pictures = pictures_in(needed_folder(images, fix))
+        folder, masks, end = root / RELEASE, root / INDEX, "_L.png"
+        needed_folder(folder, f"unpack 701_StillsRaw_full.zip and LabeledApproved_full.zip into {root}")
+        fix = f"it is made from {COLORS}/: type `crisscross data prepare camvid32 {root}`"
+    images = images_in(needed_folder(folder, fix))
     needed_folder(masks, fix)
     pairs: dict[str, Pair] = {}
-    for path in pictures:
+    for path in images:
         if path.stem in pairs:
-            other = pairs[path.stem].picture.name
+            other = pairs[path.stem].image.name
             raise CrissCrossError(f"{path}: {other} has the same name; rename or remove one of them")
         pairs[path.stem] = Pair(path.stem, path, masks / f"{path.stem}{end}")
     named = {split: _names(root / f"{split}.txt", pairs) for split in SPLITS if (root / f"{split}.txt").is_file()}
@@ -102,7 +102,7 @@ def split_of(name: str) -> str:
 def _names(path: Path, pairs: dict[str, Pair]) -> list[str]:
     names = [Path(name).stem for name in read_names(path, "")]
     if unknown := [name for name in names if name not in pairs]:
-        raise CrissCrossError(f"{path}: no picture named {unknown[0]!r}")
+        raise CrissCrossError(f"{path}: no image named {unknown[0]!r}")
     return names
 
 
@@ -112,28 +112,28 @@ def _check_codes(path: Path) -> None:
         raise CrissCrossError(f"{path}: must list the 32 CamVid classes from Animal to Wall, one a line")
 
 
-def read_colour_table(path: Path) -> Palette:
-    """The colours of CLASSES in `label_colors.txt`, whose lines are `red green blue name`.
+def read_color_table(path: Path) -> Palette:
+    """The colors of CLASSES in `label_colors.txt`, whose lines are `red green blue name`.
 
     Raises:
-        CrissCrossError: missing, not such lines, a name or a colour twice, or a class without a colour.
+        CrissCrossError: missing, not such lines, a name or a color twice, or a class without a color.
     """
-    needed_file(path, "it comes with the colour labels of CamVid: 32 lines such as `64 128 64 Animal`")
-    colours: dict[str, tuple[int, int, int]] = {}
+    needed_file(path, "it comes with the color labels of CamVid: 32 lines such as `64 128 64 Animal`")
+    colors: dict[str, tuple[int, int, int]] = {}
     for number, line in enumerate(read_lines(path), 1):
         words = line.split()
         if not words:
             continue
         try:
             red, green, blue = map(int, words[:3])
-            name, colour = words[3], (red, green, blue)
+            name, color = words[3], (red, green, blue)
         except (ValueError, IndexError) as error:
             raise CrissCrossError(f"{path}, line {number}: must be `red green blue name`, got {line!r:.80}") from error
-        if name in colours or colour in colours.values() or min(colour) < 0 or max(colour) > 255:
+        if name in colors or color in colors.values() or min(color) < 0 or max(color) > 255:
             raise CrissCrossError(
-                f"{path}, line {number}: name and colour must be new, the colour of 0..255, got {line!r:.80}"
+                f"{path}, line {number}: name and color must be new, the color of 0..255, got {line!r:.80}"
             )
-        colours[name] = colour
-    if lacking := [name for name in CLASSES if name not in colours]:
-        raise CrissCrossError(f"{path}: no colour for {', '.join(lacking[:4])}")
-    return tuple(colours[name] for name in CLASSES)
+        colors[name] = color
+    if lacking := [name for name in CLASSES if name not in colors]:
+        raise CrissCrossError(f"{path}: no color for {', '.join(lacking[:4])}")
+    return tuple(colors[name] for name in CLASSES)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.files.folders import absent, needed_folder, pictures_in
+from crisscross.data.files.folders import absent, images_in, needed_folder
 from crisscross.data.palette import hex_palette
 
 THINGS = (
@@ -31,7 +31,7 @@ STUFF = (
     *("wall-wood", "water-other", "waterdrops", "window-blind", "window-other", "wood"),
 )
 CLASSES = (*THINGS, *STUFF)
-# MMSegmentation's. Some classes share a colour: person and bicycle are the first.
+# MMSegmentation's. Some classes share a color: person and bicycle are the first.
 PALETTE = hex_palette(
     "00c040 00c040 004060 80c0c0 004040 00c0e0 00c0c0 80c040 00c060 80c040 8020c0 0000e0 000040 00a0c0 800060 8000c0 "
     "0020c0 8080e0 0000c0 80a0c0 808000 800020 802000 800080 408020 00a000 000000 c080a0 002000 008080 4080a0 80a000 "
@@ -45,7 +45,7 @@ PALETTE = hex_palette(
     "00c020 40e040 400040 80c0a0 406040 4080c0 00c0a0 c0e040 408040 80c020 c020c0 4040c0 004020 40a0c0 c04040 8040a0 "
     "4020c0 c0c0c0 0040a0 c0a0c0 c0c000 804060 c02040 c04080 40c060 40a040 404000"
 )
-# Of COCO's numbers 1..182 these eleven things were never labelled; stored values are one less.
+# Of COCO's numbers 1..182 these eleven things were never labeled; stored values are one less.
 NEVER_LABELLED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 STORED = tuple(number - 1 for number in range(1, 183) if number not in NEVER_LABELLED)
 UNLABELLED = 255
@@ -60,9 +60,9 @@ def is_coco_stuff(root: Path) -> bool:
 
 
 def open_coco_stuff(root: str | os.PathLike[str]) -> DataSet:
-    """Open COCO-Stuff 164k (Caesar et al. 2018): train 118,287, val 5,000 pictures.
+    """Open COCO-Stuff 164k (Caesar et al. 2018): train 118,287, val 5,000 images.
 
-    Pictures lie in `images/train2017` (or `train2017`), masks in `stuffthingmaps/train2017` or, as the publishers
+    Images lie in `images/train2017` (or `train2017`), masks in `stuffthingmaps/train2017` or, as the publishers
     unpack them, in `annotations/train2017`; `val2017` likewise.
 
     Raises:
@@ -85,7 +85,7 @@ def open_coco_stuff(root: str | os.PathLike[str]) -> DataSet:
 
 
 def _images(root: Path) -> Path | None:
-    """The folder that holds the pictures of the splits, or None."""
+    """The folder that holds the images of the splits, or None."""
     for folder in (root / "images", root):
         if any((folder / split).is_dir() for split in SPLITS.values()):
             return folder
@@ -93,4 +93,4 @@ def _images(root: Path) -> Path | None:
 
 
 def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
-    return tuple(Pair(path.stem, path, masks / f"{path.stem}.png") for path in pictures_in(images))
+    return tuple(Pair(path.stem, path, masks / f"{path.stem}.png") for path in images_in(images))

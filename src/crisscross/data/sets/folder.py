@@ -8,14 +8,14 @@ from typing import Any
 from crisscross.config import hint
 from crisscross.config.documents import read_yaml
 from crisscross.data.dataset import DataSet, Pair, check_class_names, existing_folder, is_line
-from crisscross.data.files.folders import name_key, needed_file, needed_folder, pictures_in, read_lines
-from crisscross.data.files.reading import is_picture_file
+from crisscross.data.files.folders import images_in, name_key, needed_file, needed_folder, read_lines
+from crisscross.data.files.reading import is_image_file
 from crisscross.data.palette import default_palette
 from crisscross.errors import CrissCrossError, shown_name
 
 DESCRIPTION = "dataset.yaml"
 KEYS = ["classes", "palette", "ignore", "void", "images", "masks", "splits", "video"]
-# Without split lists this share of the pictures, chosen by name, is held out.
+# Without split lists this share of the images, chosen by name, is held out.
 HELD_OUT, HELD_OUT_NOTE = 5, "no split lists"
 
 
@@ -23,8 +23,8 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
     """Open a plain folder described by its `dataset.yaml`.
 
     Keys: `classes` (names, required), `palette` (RGB triples), `ignore` (default 255), `void` (more ignored values),
-    `images` and `masks` (folder names), `video` (true where names are VIDEO_NUMBER and the pictures frames of videos),
-    `splits` (split name -> text file with one picture name a line). Lists called
+    `images` and `masks` (folder names), `video` (true where names are VIDEO_NUMBER and the images frames of videos),
+    `splits` (split name -> text file with one image name a line). Lists called
     `train.txt`, `val.txt` and `test.txt` are found without being named. Without a `train` list, `train` is what no
     other list holds; without a `val` list either, about a fifth, chosen by a checksum of the names, is `val`.
 
@@ -46,7 +46,7 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
         raise CrissCrossError(f"{root / DESCRIPTION}: video must be true or false, got {video!r:.80}")
     if video and note.startswith(HELD_OUT_NOTE):
         raise CrissCrossError(
-            f"{root}: frames of videos need train.txt and val.txt: single frames held out would be neighbours of those "
+            f"{root}: frames of videos need train.txt and val.txt: single frames held out would be neighbors of those "
             "that are trained on"
         )
     return DataSet("folder", root, classes, palette, splits, ignore, void, note, video=video)
@@ -93,22 +93,22 @@ def _palette(given: Any, classes: int, path: Path) -> tuple[tuple[int, int, int]
         return default_palette(classes)
     try:
         palette = tuple((red, green, blue) for red, green, blue in given)
-        if any(type(channel) is not int for colour in palette for channel in colour):
+        if any(type(channel) is not int for color in palette for channel in color):
             raise TypeError("not whole numbers")
     except (TypeError, ValueError) as error:
         raise CrissCrossError(f"{path}: palette must be a list of [red, green, blue], got {given!r:.80}") from error
     if len(palette) != classes:
-        raise CrissCrossError(f"{path}: palette has {len(palette)} colours for {classes} classes")
-    for colour in palette:
-        if min(colour) < 0 or max(colour) > 255:
-            raise CrissCrossError(f"{path}: palette colours lie in 0..255, got {list(colour)}")
+        raise CrissCrossError(f"{path}: palette has {len(palette)} colors for {classes} classes")
+    for color in palette:
+        if min(color) < 0 or max(color) > 255:
+            raise CrissCrossError(f"{path}: palette colors lie in 0..255, got {list(color)}")
     return palette
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
+def _images(folder: Path) -> dict[str, Path]:
     """Image files by the key of their name, see `name_key`."""
     found: dict[str, Path] = {}
-    for path in pictures_in(needed_folder(folder, f"another one can be named in {DESCRIPTION}"), deep=True):
+    for path in images_in(needed_folder(folder, f"another one can be named in {DESCRIPTION}"), deep=True):
         key = name_key(_stem(folder, path))
         if key in found:
             forms = " but for NFC/NFD" if _stem(folder, found[key]) != _stem(folder, path) else ""
@@ -123,7 +123,7 @@ def _stem(folder: Path, path: Path) -> str:
 
 def _pairs(root: Path, images: str, masks: str) -> dict[str, Pair]:
     """Every image with its mask, or the place where that should be, by the key of its name."""
-    mask_of, image_of, pairs = _pictures(root / masks), _pictures(root / images), {}
+    mask_of, image_of, pairs = _images(root / masks), _images(root / images), {}
     if (root / images).samefile(root / masks):
         raise CrissCrossError(f"{root / DESCRIPTION}: images and masks must be two folders, both are {masks!r:.80}")
     for key, path in image_of.items():
@@ -150,13 +150,13 @@ def _without_train_list(
     splits = {name: _listed(root / path, pairs) for name, path in given.items()}
     listed = {pair.name for split in splits.values() for pair in split}
     free = {pair.name: pair for pair in pairs.values() if pair.name not in listed}
-    note = f"no list train.txt: train is the {len(free)} pictures that no other list holds"
+    note = f"no list train.txt: train is the {len(free)} images that no other list holds"
     if "val" not in given:
         order = sorted(free, key=_checksum)
         held_out = {name for name in order if _checksum(name) % HELD_OUT == 0} or set(order[: len(order) > 1])
         splits["val"] = tuple(pair for name, pair in free.items() if name in held_out)
         free = {name: pair for name, pair in free.items() if name not in held_out}
-        note = f"{HELD_OUT_NOTE}: {len(held_out)} of {len(pairs)} pictures held out as val by name"
+        note = f"{HELD_OUT_NOTE}: {len(held_out)} of {len(pairs)} images held out as val by name"
     return {"train": tuple(free.values()), **splits}, note
 
 
@@ -170,8 +170,8 @@ def _listed(path: Path, pairs: dict[str, Pair]) -> tuple[Pair, ...]:
         if not name:
             continue
         key = name_key(name)
-        pair = pairs.get(key) or (pairs.get(key.rsplit(".", 1)[0]) if is_picture_file(Path(name)) else None)
+        pair = pairs.get(key) or (pairs.get(key.rsplit(".", 1)[0]) if is_image_file(Path(name)) else None)
         if pair is None:
-            raise CrissCrossError(f"{path}, line {number}: no picture named {name!r:.200}")
+            raise CrissCrossError(f"{path}, line {number}: no image named {name!r:.200}")
         chosen.append(pair)
     return tuple(chosen)

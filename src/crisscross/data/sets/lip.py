@@ -1,10 +1,10 @@
-"""Look Into Person: people cut out of pictures, 20 classes of body parts and clothes."""
+"""Look Into Person: people cut out of images, 20 classes of body parts and clothes."""
 
 import os
 from pathlib import Path
 
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.files.folders import absent, either_form, needed_folder, pictures_in, read_names
+from crisscross.data.files.folders import absent, either_form, images_in, needed_folder, read_names
 from crisscross.data.palette import hex_palette
 from crisscross.files import joined
 
@@ -29,8 +29,8 @@ def is_lip(root: Path) -> bool:
 def open_lip(root: str | os.PathLike[str]) -> DataSet:
     """Open LIP (Gong et al. 2017): `SPLIT_images/*.jpg`, `SPLIT_segmentations/*.png`; train 30,462, val 10,000.
 
-    A list `SPLIT_id.txt` chooses the pictures and their order; without it all are taken. Every value is a class,
-    background included; 255 is ignored. Left and right change places in mirrored pictures.
+    A list `SPLIT_id.txt` chooses the images and their order; without it all are taken. Every value is a class,
+    background included; 255 is ignored. Left and right change places in mirrored images.
 
     Raises:
         CrissCrossError: a missing folder.
@@ -46,11 +46,11 @@ def open_lip(root: str | os.PathLike[str]) -> DataSet:
 
 
 def _pairs(root: Path, split: str, fix: str) -> tuple[Pair, ...]:
-    images, masks = root / f"{split}_images", needed_folder(root / f"{split}_segmentations", fix)
+    folder, masks = root / f"{split}_images", needed_folder(root / f"{split}_segmentations", fix)
     listed = root / f"{split}_id.txt"
     if listed.is_file():
         names = [name.removesuffix(".jpg") for name in read_names(listed, fix)]
-        pictures = [either_form(joined(images, f"{name}.jpg")) for name in names]
+        images = [either_form(joined(folder, f"{name}.jpg")) for name in names]
     else:
-        pictures = pictures_in(images)
-    return tuple(Pair(path.stem, path, either_form(masks / f"{path.stem}.png")) for path in pictures)
+        images = images_in(folder)
+    return tuple(Pair(path.stem, path, either_form(masks / f"{path.stem}.png")) for path in images)

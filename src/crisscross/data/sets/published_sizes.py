@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Known:
-    """Classes, pictures in each split, and what has to be typed before training (empty: nothing)."""
+    """Classes, images in each split, and what has to be typed before training (empty: nothing)."""
 
     classes: int
     splits: dict[str, int]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.color import index_picture
+from crisscross.data.color import index_image
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.palette import voc_palette
 from crisscross.data.sets.cityscapes import LABEL_IDS
@@ -17,19 +17,19 @@ VOC_RESULTS = Path("results", "VOC2012", "Segmentation", "comp6_val_cls")
 
 
 def write_prediction(dataset: DataSet, pair: Pair, labels: np.ndarray, folder: Path) -> Path:
-    """Write the prediction of one picture below `folder`.
+    """Write the prediction of one image below `folder`.
 
     - `cityscapes` and `cityscapes-coarse`: label ids in `CITY_SEQUENCE_FRAME_pred_labelIds.png`; cityscapesscripts and
       the server look for `CITY_SEQUENCE_FRAME*.png` in all folders below the one they are given.
     - `ade20k`: class numbers + 1 in `NAME.png`, as the scene parsing benchmark counts (0 is `other`).
     - `voc2012` and `voc2012aug`: a palette PNG in `results/VOC2012/Segmentation/comp6_val_cls/`, where the development
-      kit looks for it (comp6: trained on more than VOC's own pictures).
+      kit looks for it (comp6: trained on more than VOC's own images).
     - all others: class numbers in `NAME.png`.
 
     Args:
         dataset: what the pair belongs to.
         pair: whose prediction it is.
-        labels: uint8 [H, W], class numbers at the picture's own size.
+        labels: uint8 [H, W], class numbers at the image's own size.
         folder: made where it is missing.
 
     Returns:
@@ -48,8 +48,8 @@ def write_prediction(dataset: DataSet, pair: Pair, labels: np.ndarray, folder: P
         labels = np.array(LABEL_IDS, np.uint8)[labels]
     elif dataset.name == "ade20k":
         labels = labels + np.uint8(1)
-    picture = index_picture(labels, VOC_PALETTE if dataset.name.startswith("voc2012") else None)
-    write_atomically(path, partial(picture.save, format="PNG"))
+    image = index_image(labels, VOC_PALETTE if dataset.name.startswith("voc2012") else None)
+    write_atomically(path, partial(image.save, format="PNG"))
     return path
 
 

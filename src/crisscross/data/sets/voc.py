@@ -47,7 +47,7 @@ def is_voc_aug(root: Path) -> bool:
 
 
 def open_voc2012(root: str | os.PathLike[str]) -> DataSet:
-    """Open Pascal VOC 2012 (Everingham et al. 2010): train 1,464, val 1,449, trainval 2,913 pictures.
+    """Open Pascal VOC 2012 (Everingham et al. 2010): train 1,464, val 1,449, trainval 2,913 images.
 
     Raises:
         CrissCrossError: a missing folder or list, or a name that leads out of the folder.
@@ -60,7 +60,7 @@ def open_voc2012(root: str | os.PathLike[str]) -> DataSet:
 
 
 def open_voc2012aug(root: str | os.PathLike[str]) -> DataSet:
-    """Open Pascal VOC 2012 with the labels of SBD (Hariharan et al. 2011): train 10,582, val 1,449 pictures.
+    """Open Pascal VOC 2012 with the labels of SBD (Hariharan et al. 2011): train 10,582, val 1,449 images.
 
     `train` is train.txt (1,464, with VOC's own labels) followed by aug.txt (9,118, SegmentationClassAug). Where aug.txt
     is missing, what a list trainaug.txt or train_aug.txt, as others hand out, holds beyond train.txt serves.
@@ -75,17 +75,17 @@ def open_voc2012aug(root: str | os.PathLike[str]) -> DataSet:
     own = {pair.name for pair in train}
     lists = [root / LISTS / f"{name}.txt" for name in ("aug", "trainaug", "train_aug")]
     found = next((path for path in lists if path.is_file()), lists[0])
-    # Some lists name the picture's file in place of the picture.
+    # Some lists name the image's file in place of the image.
     names = [name for name in (Path(word).stem for word in read_names(found, fix)) if name not in own]
     splits = {"train": train + _pairs(root, names, AUGMENTED), "val": _listed(root, "val")}
     return DataSet("voc2012aug", root, CLASSES, PALETTE, splits)
 
 
 def _listed(root: Path, split: str) -> tuple[Pair, ...]:
-    fix = "it belongs to VOCtrainval_11-May-2012.tar and lists the names of the pictures, one a line"
+    fix = "it belongs to VOCtrainval_11-May-2012.tar and lists the names of the images, one a line"
     return _pairs(root, read_names(root / LISTS / f"{split}.txt", fix), MASKS)
 
 
 def _pairs(root: Path, names: Iterable[str], masks: str) -> tuple[Pair, ...]:
-    pictures, labels = root / "JPEGImages", root / masks
-    return tuple(Pair(name, joined(pictures, f"{name}.jpg"), joined(labels, f"{name}.png")) for name in names)
+    images, labels = root / "JPEGImages", root / masks
+    return tuple(Pair(name, joined(images, f"{name}.jpg"), joined(labels, f"{name}.png")) for name in names)

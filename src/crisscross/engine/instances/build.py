@@ -65,7 +65,7 @@ def build_network(
         CrissCrossError: the weights cannot be had, or do not fit.
     """
     local = start.whole or start.backbone
-    segmenter = InstanceSegmenter(experiment, initialise=not resume and local is None)
+    segmenter = InstanceSegmenter(experiment, initialize=not resume and local is None)
     if resume or local is None:
         return segmenter, {}, ""
     line = ""

@@ -11,8 +11,8 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from crisscross.data.coco_instances import InstancePicture, InstanceSplit
-from crisscross.data.coco_samples import whole_pictures
+from crisscross.data.coco_instances import InstanceImage, InstanceSplit
+from crisscross.data.coco_samples import whole_images
 from crisscross.data.files.coco_masks import check_shape, encode, import_coco
 from crisscross.engine.run.interrupt import Interrupted
 from crisscross.errors import CrissCrossError
@@ -37,11 +37,11 @@ class Precision:
 class InstanceEvaluation:
     """Scores of one split: `box` and `mask` precision, `results` with box and mask in one, see `coco_results`.
 
-    `seconds` is the whole time; `fps` is pictures a second from pixels to masks at the picture's size.
+    `seconds` is the whole time; `fps` is images a second from pixels to masks at the image's size.
     """
 
     split: str
-    pictures: int
+    images: int
     box: Precision
     mask: Precision
     seconds: float
@@ -73,27 +73,27 @@ def evaluate_instances(
     interrupted: Callable[[], bool] = lambda: False,
     title: str = "evaluate",
 ) -> InstanceEvaluation:
-    """Find the instances of every picture of a split and score them; several processes share the pictures.
+    """Find the instances of every image of a split and score them; several processes share the images.
 
-    Crowds are ignored regions and pictures without annotations count, as in pycocotools.
+    Crowds are ignored regions and images without annotations count, as in pycocotools.
 
     Raises:
-        CrissCrossError: classes that do not fit, an unreadable picture, or damaged annotations.
+        CrissCrossError: classes that do not fit, an unreadable image, or damaged annotations.
         Interrupted: `interrupted` said so.
     """
     check_categories(segmenter, split)
     truth = as_coco(split.as_coco(), split)
     state, began = PartialState(), time.perf_counter()
-    mine = split.pictures[state.process_index :: state.num_processes]
+    mine = split.images[state.process_index :: state.num_processes]
     stop = interrupted if state.num_processes == 1 else lambda: False
     results, times = [], []
     with Progress(title, len(mine), show=state.is_main_process) as progress:
-        pixels = whole_pictures(mine, workers)
-        for done, (picture, array) in enumerate(zip(mine, pixels, strict=True), 1):
+        pixels = whole_images(mine, workers)
+        for done, (image, array) in enumerate(zip(mine, pixels, strict=True), 1):
             before = time.perf_counter()
             found = segmenter.predict(array.numpy())
             times.append(time.perf_counter() - before)
-            results += as_results(found, picture, segmenter.experiment.data.categories)
+            results += as_results(found, image, segmenter.experiment.data.categories)
             progress.update(done)
             if stop():
                 raise Interrupted
@@ -104,14 +104,14 @@ def evaluate_instances(
     return InstanceEvaluation(split.name, len(split), box, mask, time.perf_counter() - began, fps, results)
 
 
-def as_results(found: Instances, picture: InstancePicture, categories: tuple[int, ...]) -> list[Result]:
+def as_results(found: Instances, image: InstanceImage, categories: tuple[int, ...]) -> list[Result]:
     """Instances as entries of COCO results files, with box and mask in one."""
     entries = []
     for box, score, label, mask in zip(found.boxes, found.scores, found.labels, found.masks, strict=True):
         left, top, right, bottom = (float(side) for side in box)
         entries.append(
             {
-                "image_id": picture.number,
+                "image_id": image.number,
                 "category_id": categories[int(label)],
                 "bbox": [round(value, 2) for value in (left, top, right - left, bottom - top)],
                 "score": round(float(score), 5),

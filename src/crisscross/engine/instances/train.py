@@ -18,8 +18,8 @@ from crisscross.data.samples.loader import check_share, training_batches
 from crisscross.engine.instances.build import Start, build_network, with_data_classes
 from crisscross.engine.instances.evaluate import InstanceEvaluation, evaluate_instances
 from crisscross.engine.instances.loop import training_steps
-from crisscross.engine.instances.optimiser import create_optimiser, scaling_advice
-from crisscross.engine.loop import NoPictures, Step
+from crisscross.engine.instances.optimizer import create_optimizer, scaling_advice
+from crisscross.engine.loop import NoImages, Step
 from crisscross.engine.processes import asked_to_stop, ending_together
 from crisscross.engine.run.interrupt import Interrupt, Interrupted
 from crisscross.engine.run.journal import Journal
@@ -128,11 +128,11 @@ class _Run:
         self.facts |= facts
         self.lines += [line] if line else []
         lay_out(self.segmenter.to(self.accelerator.device), torch.channels_last)
-        self.optimiser = create_optimiser(self.experiment.optim, self.segmenter)
-        self.prepared = self.accelerator.prepare(self.segmenter, self.optimiser)
+        self.optimizer = create_optimizer(self.experiment.optim, self.segmenter)
+        self.prepared = self.accelerator.prepare(self.segmenter, self.optimizer)
         self.position = InstancePosition()
         if resume:
-            state = load_instance_state(folder, self.segmenter, self.optimiser, InstancePosition)
+            state = load_instance_state(folder, self.segmenter, self.optimizer, InstancePosition)
             self.position, self.facts = state
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
@@ -143,12 +143,10 @@ class _Run:
             split.check_files()
             self.lines += [f"{split.name}: {line}" for line in split.report]
         if not self.split.learnable:
-            raise CrissCrossError(f"{self.split.file}: no picture has an instance to learn from")
+            raise CrissCrossError(f"{self.split.file}: no image has an instance to learn from")
         left_out = len(self.split) - len(self.split.learnable)
         if left_out:
-            self.lines.append(
-                f"train: {left_out} of {len(self.split)} pictures have no instance to learn from: left out"
-            )
+            self.lines.append(f"train: {left_out} of {len(self.split)} images have no instance to learn from: left out")
         if not self.validates:
             self.lines.append(f"no split {experiment.data.val_split!r}: nothing is validated")
 
@@ -203,9 +201,9 @@ class _Run:
             collate,
             accelerator.device.type == "cuda",
         )
-        network, optimiser = self.prepared
+        network, optimizer = self.prepared
         try:
-            for step in training_steps(network, optimiser, batches, self.experiment, accelerator, start):
+            for step in training_steps(network, optimizer, batches, self.experiment, accelerator, start):
                 self._record(step)
                 listener(step)
                 validated = self._validate_if_due()
@@ -215,7 +213,7 @@ class _Run:
                     self._save()
                 if stop:
                     break
-        except NoPictures as error:
+        except NoImages as error:
             if accelerator.num_processes > 1:
                 raise
             self._save()
@@ -267,4 +265,4 @@ class _Run:
         if self.accelerator.scaler is not None:
             self.facts["scaler"] = self.accelerator.scaler.state_dict()
         first = self.accelerator.is_main_process
-        save_state(self.folder, self.segmenter, self.optimiser, self.position, self.facts, write=first)
+        save_state(self.folder, self.segmenter, self.optimizer, self.position, self.facts, write=first)

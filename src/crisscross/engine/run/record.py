@@ -43,10 +43,10 @@ def write_record(
         CrissCrossError: the file cannot be written.
     """
     before = read_record(folder).get("starts", []) if start else []
-    splits = {name: len(pictures) for name, pictures in dataset.splits.items()}
+    splits = {name: len(images) for name, images in dataset.splits.items()}
     facts = {
         "experiment": to_dict(experiment),
-        "data": {"name": dataset.name, "root": str(dataset.root), "pictures": splits},
+        "data": {"name": dataset.name, "root": str(dataset.root), "images": splits},
         "starts": [*before, _start(experiment, machine, start)],
     }
     write_text(folder / RECORD, json.dumps(facts, indent=1) + "\n")

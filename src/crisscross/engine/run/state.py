@@ -1,4 +1,4 @@
-"""Training state on disk: one file, replaced atomically, holds weights, optimiser and position."""
+"""Training state on disk: one file, replaced atomically, holds weights, optimizer and position."""
 
 import math
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ class Position:
 def save_state(
     folder: Path,
     segmenter: "Segmenter | InstanceSegmenter",
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     position: Any,
     facts: dict[str, Any],
     average: WeightAverage | None = None,
@@ -59,7 +59,7 @@ def save_state(
 ) -> None:
     """Write `last.safetensors`. Sampler and random state follow from (seed, iteration) and need no storing.
 
-    With an average its tensors are the file's weights, and the network's own stand beside the optimiser's. The file of
+    With an average its tensors are the file's weights, and the network's own stand beside the optimizer's. The file of
     a sharded run is that of a plain one: all processes call this, and one is told to `write`.
 
     Raises:
@@ -67,7 +67,7 @@ def save_state(
             written; the file that was there stays.
     """
     _check_weights(folder / LAST, segmenter, position.iteration)
-    states = whole_states(segmenter, optimiser, write)
+    states = whole_states(segmenter, optimizer, write)
     extra = {f"{native.OPTIMISER}{name}": value for name, value in states.items()}
     if average is not None:
         with whole(segmenter, write) as full:
@@ -109,9 +109,9 @@ def after_saving(folder: Path, iteration: int) -> Iterator[None]:
 
 
 def load_state(
-    folder: Path, segmenter: Segmenter, optimiser: torch.optim.Optimizer, average: WeightAverage | None = None
+    folder: Path, segmenter: Segmenter, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
 ) -> tuple[Position, dict[str, Any]]:
-    """Read `last.safetensors` back into network, optimiser and average.
+    """Read `last.safetensors` back into network, optimizer and average.
 
     Raises:
         CrissCrossError: unreadable, or no training state in it.
@@ -126,7 +126,7 @@ def load_state(
             live = {key.removeprefix(LIVE): value for key, value in tensors.items() if key.startswith(LIVE)}
             native.fill(full, live, str(path))
         take(segmenter, full)
-    fill_optimiser(segmenter, optimiser, tensors)
+    fill_optimizer(segmenter, optimizer, tensors)
     return position, facts
 
 
@@ -148,25 +148,25 @@ def take_position(path: Path, facts: dict[str, Any], kind: type[Place]) -> Place
 
 
 def load_instance_state(
-    folder: Path, segmenter: "InstanceSegmenter", optimiser: torch.optim.Optimizer, kind: type[Place]
+    folder: Path, segmenter: "InstanceSegmenter", optimizer: torch.optim.Optimizer, kind: type[Place]
 ) -> tuple[Place, dict[str, Any]]:
     """`load_state` for instances, whose position is a `kind`."""
     path = folder / LAST
     tensors, (_, facts) = native.read_tensors(path), native.read_header_as(InstanceExperiment, path)
     position = take_position(path, facts, kind)
     native.fill(segmenter, tensors, str(path))
-    fill_optimiser(segmenter, optimiser, tensors)
+    fill_optimizer(segmenter, optimizer, tensors)
     return position, facts
 
 
-def fill_optimiser(network: torch.nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give the optimiser of a network its stored state."""
+def fill_optimizer(network: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give the optimizer of a network its stored state."""
     for name, parameter in network.named_parameters():
         prefix = f"{native.OPTIMISER}{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
             # AdamW keeps its step count on the CPU.
-            optimiser.state[parameter] = {k: v if k == "step" else part_of(v, parameter) for k, v in state.items()}
+            optimizer.state[parameter] = {k: v if k == "step" else part_of(v, parameter) for k, v in state.items()}
 
 
 def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) -> None:

@@ -40,7 +40,7 @@ def build_network(
         CrissCrossError: the backbone cannot be built, or the weights do not fit it.
     """
     facts: dict[str, Any] = {}
-    segmenter = create_segmenter(experiment, initialise=not resume and weights is None and init is None)
+    segmenter = create_segmenter(experiment, initialize=not resume and weights is None and init is None)
     if weights is not None and not resume:
         load_backbone_weights(segmenter.backbone, read_backbone_weights(weights), str(weights))
         facts["backbone_weights"] = {"file": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}

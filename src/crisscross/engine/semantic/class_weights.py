@@ -44,7 +44,7 @@ def with_class_weights(experiment: Experiment, dataset: DataSet, earlier: Experi
 def median_frequency_weights(dataset: DataSet, split: str) -> tuple[float, ...]:
     """Median frequency balancing (Eigen and Fergus 2015): median(f) / f_c for each class, to four digits.
 
-    f_c is the share of class c among the valid pixels of the pictures that show it.
+    f_c is the share of class c among the valid pixels of the images that show it.
 
     Raises:
         CrissCrossError: a mask cannot be read, or a class has no pixel in the split.

@@ -1,6 +1,6 @@
-"""Score a network on one split: integer counts at the pictures' native size.
+"""Score a network on one split: integer counts at the images' native size.
 
-Three things go on at once: worker processes read the next pictures, the network labels this one, and a thread counts
+Three things go on at once: worker processes read the next images, the network labels this one, and a thread counts
 (and saves) the last ones.
 """
 
@@ -21,16 +21,16 @@ from crisscross.data.files.folders import name_key
 from crisscross.data.palette import default_names
 from crisscross.data.samples.clips import check_clips, runs
 from crisscross.engine.run.interrupt import Interrupted
-from crisscross.engine.semantic.labelling import LabelledPair, labelled_pairs
+from crisscross.engine.semantic.labeling import LabeledPair, labeled_pairs
 from crisscross.errors import CrissCrossError
 from crisscross.layers.modes import device_of, evaluating
 from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
 
-# Labelled pictures that may wait for the thread that counts.
+# Labeled images that may wait for the thread that counts.
 WAITING = 3
-# The first pictures are slower than the others (caches, the choice of algorithms) and are left out of the speed where
+# The first images are slower than the others (caches, the choice of algorithms) and are left out of the speed where
 # more follow; MMSegmentation's benchmark leaves out as many.
 WARM_UP = 5
 
@@ -41,14 +41,14 @@ Save = Callable[[Pair, np.ndarray], object]
 class Evaluation:
     """Scores of one split with the int64 counts [K, K] (rows truth, columns prediction) that they follow from.
 
-    `seconds` is the whole time. `fps` is pictures a second of preprocessing, network and labels, one picture at a
+    `seconds` is the whole time. `fps` is images a second of preprocessing, network and labels, one image at a
     time in this process, after the first `WARM_UP`. `memory` is the most bytes that this process held: allocated on its
     GPU, or resident on a CPU (None where the system does not tell); `on_gpu` says which. `tta`: multi-scale + flip.
     `consistency` is the temporal one over all pairs of consecutive frames, None where there are none.
     """
 
     split: str
-    pictures: int
+    images: int
     scores: Scores
     counts: Tensor
     seconds: float
@@ -98,16 +98,16 @@ def evaluate(
     tta: bool = False,
     save: Save | None = None,
 ) -> Evaluation:
-    """Label every picture of a split and count.
+    """Label every image of a split and count.
 
-    Several processes share the pictures, whole runs of consecutive frames each; each picture is counted exactly once.
+    Several processes share the images, whole runs of consecutive frames each; each image is counted exactly once.
 
     Args:
         segmenter: the network; its mode is left as it was.
         dataset: data set with the network's classes.
         split: name of the split.
-        workers: processes that read pictures.
-        interrupted: asked after every picture of a single process; several have to finish together.
+        workers: processes that read images.
+        interrupted: asked after every image of a single process; several have to finish together.
         title: shown beside the progress.
         tta: multi-scale + flip, as `experiment.inference` has it.
         save: called with every pair and its labels uint8 [H, W], one after the other in a thread of its own.
@@ -130,7 +130,7 @@ def evaluate(
     stop = interrupted if state.num_processes == 1 else lambda: False
     began = time.perf_counter()
     with evaluating(segmenter), tally.progress:
-        times = _label_and_count(labelled_pairs(segmenter, dataset, mine, workers, tta), tally, stop)
+        times = _label_and_count(labeled_pairs(segmenter, dataset, mine, workers, tta), tally, stop)
     total = ConfusionMatrix(len(dataset.classes), dataset.ignore)
     total.counts = _sum_over_processes(tally.matrix.counts, state)
     stable = StableCounts(len(dataset.classes), dataset.ignore)
@@ -145,15 +145,15 @@ def evaluate(
 
 
 class _Tally:
-    """What is counted, and saved, picture by picture, in a thread beside the network."""
+    """What is counted, and saved, image by image, in a thread beside the network."""
 
     def __init__(self, dataset: DataSet, save: Save | None, progress: Progress) -> None:
         self.matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
         self.stable = StableCounts(len(dataset.classes), dataset.ignore)
         self.save, self.progress = save, progress
-        self.last: LabelledPair | None = None
+        self.last: LabeledPair | None = None
 
-    def count(self, one: LabelledPair, done: int) -> None:
+    def count(self, one: LabeledPair, done: int) -> None:
         self.matrix.update(one.labels, one.mask)
         if self.last is not None and not one.begins:
             self.stable.update((self.last.labels, one.labels), (self.last.mask, one.mask))
@@ -163,8 +163,8 @@ class _Tally:
         self.progress.update(done, mIoU=_percent(self.matrix.scores().miou))
 
 
-def _label_and_count(pairs: Iterator[LabelledPair], tally: _Tally, interrupted: Callable[[], bool]) -> list[float]:
-    """Fill `tally`; returns the seconds that each picture took from preprocessing to labels."""
+def _label_and_count(pairs: Iterator[LabeledPair], tally: _Tally, interrupted: Callable[[], bool]) -> list[float]:
+    """Fill `tally`; returns the seconds that each image took from preprocessing to labels."""
     times = []
     with _Aside() as aside:
         for done, one in enumerate(pairs, 1):

@@ -1,4 +1,4 @@
-"""Label files: index picture, colour picture and overlay for each; of very large ones the index picture alone."""
+"""Label files: index image, color image and overlay for each; of very large ones the index image alone."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,45 +9,45 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.data.color import colourise, index_picture, overlay
+from crisscross.data.color import colorise, index_image, overlay
 from crisscross.data.files.cache import free_memory
 from crisscross.data.files.decoding import BYTES_A_PIXEL
-from crisscross.data.files.folders import pictures_in
-from crisscross.data.files.reading import PICTURE_SUFFIXES, open_array, read_header, read_picture
+from crisscross.data.files.folders import images_in
+from crisscross.data.files.reading import IMAGE_SUFFIXES, open_array, read_header, read_image
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path, write_atomically
 from crisscross.models import Segmenter
 
-KINDS = ("labels", "colour", "overlay")
+KINDS = ("labels", "color", "overlay")
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """One finished picture: where it came from, what was written, or the line that says why not."""
+class Labeled:
+    """One finished image: where it came from, what was written, or the line that says why not."""
 
     source: Path
     written: tuple[Path, ...] = ()
     error: str | None = None
 
 
-def find_pictures(
+def find_images(
     paths: Iterable[str | os.PathLike[str]], out: Path | None = None, kinds: Sequence[str] = KINDS
 ) -> dict[Path, Path]:
-    """Pictures of files and folders -> where their outputs go, without suffix.
+    """Images of files and folders -> where their outputs go, without suffix.
 
     Folders are searched through, but for `out` in them; where `out` is such a folder or lies above it, but for the
     folders of `kinds` in `out`.
 
     Raises:
-        CrissCrossError: a missing path, a folder without pictures, or two pictures whose outputs would be one file.
+        CrissCrossError: a missing path, a folder without images, or two images whose outputs would be one file.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
             skipped = _skipped(path.resolve(), out.resolve(), kinds) if out is not None else set()
-            inside = [entry for entry in pictures_in(path, deep=True) if skipped.isdisjoint(entry.resolve().parents)]
+            inside = [entry for entry in images_in(path, deep=True) if skipped.isdisjoint(entry.resolve().parents)]
             if not inside:
-                raise CrissCrossError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
+                raise CrissCrossError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
             found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}
         elif path.exists():
             found[path] = Path(path.stem)
@@ -61,13 +61,13 @@ def find_pictures(
     return found
 
 
-def outputs(pictures: Mapping[Path, Path], out: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
-    """The files that `find_pictures`' pictures become.
+def outputs(images: Mapping[Path, Path], out: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
+    """The files that `find_images`' images become.
 
     Raises:
         CrissCrossError: a link leads out of the folder.
     """
-    return [output_path(out, f"{kind}/{target}.png") for target in pictures.values() for kind in kinds]
+    return [output_path(out, f"{kind}/{target}.png") for target in images.values() for kind in kinds]
 
 
 def _skipped(folder: Path, out: Path, kinds: Sequence[str]) -> set[Path]:
@@ -83,28 +83,28 @@ def predict_files(
     segmenter: Segmenter,
     paths: Iterable[str | os.PathLike[str]],
     out: Path,
-    done: Callable[[Labelled], None] = lambda labelled: None,
+    done: Callable[[Labeled], None] = lambda labeled: None,
     tta: bool = False,
-) -> list[Labelled]:
-    """Label pictures and write `out/labels/NAME.png` (index), `out/colour/NAME.png` and `out/overlay/NAME.png`.
+) -> list[Labeled]:
+    """Label images and write `out/labels/NAME.png` (index), `out/color/NAME.png` and `out/overlay/NAME.png`.
 
-    A picture that cannot be read is reported in its `Labelled.error`; the others go on. `tta`: multi-scale + flip.
+    An image that cannot be read is reported in its `Labeled.error`; the others go on. `tta`: multi-scale + flip.
 
     Raises:
-        CrissCrossError: see `find_pictures`; or the output folder cannot be written.
+        CrissCrossError: see `find_images`; or the output folder cannot be written.
     """
 
-    def write(source: Path, target: Path) -> Labelled:
+    def write(source: Path, target: Path) -> Labeled:
         try:
-            picture = read_picture(source)
+            image = read_image(source)
         except CrissCrossError as error:
-            return Labelled(source, error=str(error))
-        labels = segmenter.predict(picture, tta=tta).labels
+            return Labeled(source, error=str(error))
+        labels = segmenter.predict(image, tta=tta).labels
         written = tuple(outputs({source: target}, out))
-        pictures = (index_picture(labels, segmenter.palette), *map(_rgb, _drawn(picture, labels, segmenter)))
-        for path, content in zip(written, pictures, strict=True):
+        images = (index_image(labels, segmenter.palette), *map(_rgb, _drawn(image, labels, segmenter)))
+        for path, content in zip(written, images, strict=True):
             _write(path, content)
-        return Labelled(source, written)
+        return Labeled(source, written)
 
     return _each(paths, out, write, done)
 
@@ -115,25 +115,25 @@ def predict_big_files(
     out: Path,
     block: int,
     overlap: int,
-    done: Callable[[Labelled], None] = lambda labelled: None,
+    done: Callable[[Labeled], None] = lambda labeled: None,
     on_block: Callable[[int, int], object] = lambda finished, total: None,
     tta: bool = False,
-) -> list[Labelled]:
-    """Label very large pictures by `Segmenter.predict_big` and write `out/labels/NAME.png` alone.
+) -> list[Labeled]:
+    """Label very large images by `Segmenter.predict_big` and write `out/labels/NAME.png` alone.
 
     A source may also be an array file `.npy`, uint8 [H, W, 3] or [H, W], which is read block by block. `on_block` is
-    told how many blocks of a picture are finished, and of how many; all else as in `predict_files`.
+    told how many blocks of an image are finished, and of how many; all else as in `predict_files`.
     """
 
-    def write(source: Path, target: Path) -> Labelled:
+    def write(source: Path, target: Path) -> Labeled:
         try:
             labels = segmenter.predict_big(_read_big(source), block, overlap, tta, done=on_block)
         except CrissCrossError as error:
             line = str(error)
-            return Labelled(source, error=line if str(source) in line else f"{source}: {line}")
+            return Labeled(source, error=line if str(source) in line else f"{source}: {line}")
         (path,) = outputs({source: target}, out, KINDS[:1])
-        _write(path, index_picture(labels, segmenter.palette))
-        return Labelled(source, (path,))
+        _write(path, index_image(labels, segmenter.palette))
+        return Labeled(source, (path,))
 
     return _each(paths, out, write, done)
 
@@ -141,11 +141,11 @@ def predict_big_files(
 def _each(
     paths: Iterable[str | os.PathLike[str]],
     out: Path,
-    write: Callable[[Path, Path], Labelled],
-    done: Callable[[Labelled], None],
-) -> list[Labelled]:
+    write: Callable[[Path, Path], Labeled],
+    done: Callable[[Labeled], None],
+) -> list[Labeled]:
     results = []
-    for source, target in find_pictures(paths, out).items():
+    for source, target in find_images(paths, out).items():
         results.append(write(source, target))
         done(results[-1])
     return results
@@ -160,16 +160,16 @@ def _read_big(source: Path) -> np.ndarray:
                 f"{source}: {width} x {height} pixels take {needed / 2**30:.1f} GiB to decode, {free / 2**30:.1f} are "
                 "free; save it as an array file (.npy), which is read block by block"
             )
-        return read_picture(source, most_pixels=None)
+        return read_image(source, most_pixels=None)
     return open_array(source)
 
 
-def _write(path: Path, picture: Any) -> None:
-    write_atomically(path, partial(picture.save, format="PNG", compress_level=3))
+def _write(path: Path, image: Any) -> None:
+    write_atomically(path, partial(image.save, format="PNG", compress_level=3))
 
 
-def _drawn(picture: np.ndarray, labels: np.ndarray, segmenter: Segmenter) -> tuple[np.ndarray, np.ndarray]:
-    return colourise(labels, segmenter.palette), overlay(picture, labels, segmenter.palette)
+def _drawn(image: np.ndarray, labels: np.ndarray, segmenter: Segmenter) -> tuple[np.ndarray, np.ndarray]:
+    return colorise(labels, segmenter.palette), overlay(image, labels, segmenter.palette)
 
 
 def _rgb(array: np.ndarray) -> Any:

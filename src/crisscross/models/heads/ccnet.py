@@ -15,7 +15,7 @@ def activations(name: str) -> tuple[str, str]:
 
 
 def classifier(channels: int, classes: int) -> nn.Conv2d:
-    """A 1 x 1 convolution to `classes`, initialised as the published classifiers are."""
+    """A 1 x 1 convolution to `classes`, initialized as the published classifiers are."""
     layer = nn.Conv2d(channels, classes, 1)
     nn.init.normal_(layer.weight, std=0.01)
     assert layer.bias is not None

@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crisscross.data.color import colourise, overlay
-from crisscross.data.files.reading import read_picture
+from crisscross.data.color import colorise, overlay
+from crisscross.data.files.reading import read_image
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
 from crisscross.video.reading import Problem, VideoFrame, VideoReader
 from crisscross.video.writing import VideoWriter, check_suffix
 
-VIEWS = ("overlay", "colour")
+VIEWS = ("overlay", "color")
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """A finished video: `frames` were labelled in `elapsed` seconds; `seconds` is the time that they fill on a screen.
+    """A finished video: `frames` were labeled in `elapsed` seconds; `seconds` is the time that they fill on a screen.
 
     `problems`: what of the source could not be read.
     """
@@ -55,19 +55,19 @@ def label_frames(
     Args:
         segmenter: any network; one for clips looks at the frames around each, and its labels come later by as many
             frames as it looks ahead.
-        frames: whatever `Segmenter.predict` takes: uint8 arrays [H, W, 3], PIL pictures, paths. They are asked for one
+        frames: whatever `Segmenter.predict` takes: uint8 arrays [H, W, 3], PIL images, paths. They are asked for one
             by one and none is kept longer than it is needed.
         tta: multi-scale + flip.
 
     Raises:
         CrissCrossError: a frame cannot be read, or there are fewer than a network for clips needs.
     """
-    for labels in segmenter.label_frames(map(_tensor, map(read_picture, frames)), tta):
+    for labels in segmenter.label_frames(map(_tensor, map(read_image, frames)), tta):
         yield labels.numpy()
 
 
-def _tensor(picture: np.ndarray) -> Tensor:
-    return torch.from_numpy(picture).permute(2, 0, 1)
+def _tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def predict_video(
@@ -87,7 +87,7 @@ def predict_video(
         segmenter: any network.
         source: the video.
         out: the file to write, `.mp4`, `.m4v`, `.mov`, `.mkv` or `.webm`.
-        view: `overlay` (labels over the frames) or `colour` (labels alone).
+        view: `overlay` (labels over the frames) or `color` (labels alone).
         tta: multi-scale + flip.
         done: told after every frame: the result so far, and the number of frames expected (0 = unknown).
 
@@ -130,13 +130,13 @@ def _drawn(segmenter: Segmenter, frames: Iterable[VideoFrame], view: str, tta: b
     """The frames with their labels drawn; a network for clips holds some while it looks ahead."""
     waiting: deque[VideoFrame] = deque()
 
-    def pictures() -> Iterator[np.ndarray]:
+    def images() -> Iterator[np.ndarray]:
         for frame in frames:
             waiting.append(frame)
-            yield frame.picture
+            yield frame.image
 
-    for labels in label_frames(segmenter, pictures(), tta):
+    for labels in label_frames(segmenter, images(), tta):
         frame = waiting.popleft()
         palette = segmenter.palette
-        drawn = colourise(labels, palette) if view == "colour" else overlay(frame.picture, labels, palette)
-        yield frame._replace(picture=drawn)
+        drawn = colorise(labels, palette) if view == "color" else overlay(frame.image, labels, palette)
+        yield frame._replace(image=drawn)

@@ -20,7 +20,7 @@ def learning_rate(config: InstanceOptimConfig, iteration: int) -> float:
     return config.lr * config.gamma**passed * (COLD + (1 - COLD) * rise)
 
 
-def create_optimiser(config: InstanceOptimConfig, network: InstanceSegmenter) -> torch.optim.Optimizer:
+def create_optimizer(config: InstanceOptimConfig, network: InstanceSegmenter) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW over everything that learns; the ResNet's own stages at their share of the rate."""
     body = {id(p) for name, p in network.backbone.body.named_parameters() if ".attention." not in name}
     groups: list[dict[str, Any]] = []
@@ -33,12 +33,12 @@ def create_optimiser(config: InstanceOptimConfig, network: InstanceSegmenter) ->
 
 
 def scaling_advice(experiment: InstanceExperiment) -> str:
-    """A line where the published rate meets another number of pictures than its own, else ""."""
+    """A line where the published rate meets another number of images than its own, else ""."""
     optim, batch = experiment.optim, experiment.train.batch
     if optim.name != "sgd" or optim.lr != PUBLISHED_RATE or batch == PUBLISHED_BATCH:
         return ""
     scaled = PUBLISHED_RATE * batch / PUBLISHED_BATCH
     return (
-        f"optim.lr={optim.lr:g} is published for {PUBLISHED_BATCH} pictures a step, train.batch is {batch}: the linear "
+        f"optim.lr={optim.lr:g} is published for {PUBLISHED_BATCH} images a step, train.batch is {batch}: the linear "
         f"rule would give --set optim.lr={scaled:g}; nothing is scaled by itself"
     )

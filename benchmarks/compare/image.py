@@ -1,4 +1,4 @@
-"""Time and memory against size as a picture. Needs matplotlib, which is imported when a picture is drawn."""
+"""Time and memory against size as an image. Needs matplotlib, which is imported when an image is drawn."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 
 INK, FAINT, RULE = "#202124", "#6b7078", "#e3e5e8"
-# Name -> (colour, marker, dashes). Told apart without colour as well: by marker and dash.
+# Name -> (color, marker, dashes). Told apart without color as well: by marker and dash.
 LINES: dict[str, tuple[str, str, tuple[float, ...]]] = {
     FAST: ("#0b62c4", "o", ()),
     LEAN: ("#12897b", "s", (4, 1.5)),
@@ -44,7 +44,7 @@ def draw(results: Results, path: Path, caption: str) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise CrissCrossError(
-            "the picture needs matplotlib: pip install 'crisscross-seg[benchmark]'; all else is done"
+            "the image needs matplotlib: pip install 'crisscross-seg[benchmark]'; all else is done"
         ) from error
     if any(row.name == NON_LOCAL and row.note for rows in results.values() for row in rows):
         caption += "; no non-local block where it needs more than the memory limit"
@@ -75,9 +75,9 @@ def _points(sizes: Sequence[Size], results: Results, name: str, field: str, fact
 
 
 def _line(panel: Any, name: str, points: Sequence[tuple[int, float]]) -> None:
-    colour, marker, dashes = LINES[name]
+    color, marker, dashes = LINES[name]
     (line,) = panel.plot(
-        [x for x, _ in points], [y for _, y in points], color=colour, marker=marker, linewidth=1.8, markersize=5.5,
+        [x for x, _ in points], [y for _, y in points], color=color, marker=marker, linewidth=1.8, markersize=5.5,
         label=name,
     )  # fmt: skip
     if dashes:

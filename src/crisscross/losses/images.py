@@ -1,7 +1,7 @@
-"""Losses that need whole pictures: Dice, Lovasz-softmax and a boundary loss.
+"""Losses that need whole images: Dice, Lovasz-softmax and a boundary loss.
 
 Each takes probabilities [B, K, H, W] and labels [B, H, W] with `ignore` where nothing counts, and gives a scalar
-between 0 and 1; without any valid pixel it is 0. Several processes each judge their own pictures.
+between 0 and 1; without any valid pixel it is 0. Several processes each judge their own images.
 """
 
 import torch
@@ -69,7 +69,7 @@ def boundary(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
 
     An edge is what the maximum over a 3 x 3 window adds to 1 - p (to 1 - t); near it is the maximum of the edge over
     5 x 5. Precision is the share of found edges near true ones, recall that of true edges near found ones. The mean is
-    over the classes of each picture that have a true edge. Edges whose window holds an ignored pixel do not count.
+    over the classes of each image that have a true edge. Edges whose window holds an ignored pixel do not count.
     """
     truth = _one_hot(probabilities, labels, ignore)
     hidden = (labels == ignore)[:, None].to(truth.dtype)
