@@ -101,7 +101,7 @@ def test_bad_input(arguments: list[str], words: str, capsys) -> None:
 
 
 def test_a_lean_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    """Through the whole engine: the same bits after three iterations."""
+    """Through the whole engine: the same up to rounding after three iterations."""
     dataset = open_folder(write_folder(tmp_path / "data", {"train": 4}, 48, 48))
     short = {"augment": {"crop": [48, 48]}, "train": {"iterations": 3, "batch": 4, "validate_every": 0}}
     found = {}
@@ -110,4 +110,5 @@ def test_a_lean_run_ends_with_the_same_weights(tmp_path: Path) -> None:
         train(experiment, dataset, tmp_path / memory, Machine(cpu=True))
         found[memory] = native.read(tmp_path / memory / "last.safetensors")[0]
     assert found["fast"].keys() == found["lean"].keys()
-    assert all(torch.equal(tensor, found["lean"][name]) for name, tensor in found["fast"].items())
+    for name, tensor in found["fast"].items():
+        torch.testing.assert_close(found["lean"][name], tensor, rtol=1e-4, atol=1e-6, msg=name)

@@ -52,7 +52,6 @@ FULL = {
         "dropout": 0.25,
         "aux_channels": 0,
         "align_corners": True,
-        "attention_memory": "lean",
         "contract_dilation": False,
         "pool_shortcut": False,
         "ceil_pool": True,

@@ -260,7 +260,7 @@ def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, 
     "words",
     [
         ["--set", "optim.name=adamw", "--set", "optim.lr=1e-3"],
-        ["--recompute"],
+        ["--set", "train.memory=recompute"],
         ["--set", "train.memory=lean"],
         ["--set", "loss.terms=[{name: cross_entropy}, {name: category_consistent, weight: 0.1}]"],
         # Its `blocks` are never called as one module.

@@ -10,7 +10,7 @@ from small_data import CLASSES, draw_image
 import crisscross
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, ModelConfig, PreprocessConfig
-from crisscross.layers.attention import GatedAttention
+from crisscross.layers import CrissCrossAttention
 from crisscross.measurement import network as subject
 from crisscross.measurement.network import Way, measure, ways
 
@@ -32,7 +32,7 @@ def segmenter(recurrence: int = 2, **options: object) -> crisscross.Segmenter:
     )
     made = crisscross.Segmenter(Experiment(model=model, data=DataConfig(classes=CLASSES), **options))
     for module in made.modules():
-        if isinstance(module, GatedAttention):
+        if isinstance(module, CrissCrossAttention):
             torch.nn.init.constant_(module.gamma, 0.5)
     torch.nn.init.normal_(made.head.classify.weight)
     return made

@@ -16,7 +16,7 @@ from crisscross import CrissCrossError
 from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.models import Segmenter
 from crisscross.speed.rewrite import fold_batch_norms, optimize
-from crisscross.speed.winograd import WinogradConv2d
+from crisscross.speed.winograd_layers import WinogradConv2d
 
 
 def relative(found, expected):

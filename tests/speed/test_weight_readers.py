@@ -10,8 +10,7 @@ from torch import Tensor, nn
 import crisscross
 from crisscross.speed.lean import make_lean
 from crisscross.speed.recompute import recompute_backbone
-from crisscross.speed.winograd import WinogradConv2d
-from crisscross.speed.winograd_train import train_by_winograd
+from crisscross.speed.winograd_layers import WinogradConv2d, train_by_winograd
 
 
 def gradients(network: nn.Module, x: Tensor) -> list[Tensor]:

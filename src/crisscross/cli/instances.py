@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from crisscross.engine.instances.evaluate import InstanceEvaluation, Precision
 
 # Options of the commands that mean something for semantic segmentation alone.
-NOT_IN_TRAIN = ("cache", "recompute", "compile", "shard")
+NOT_IN_TRAIN = ("cache", "compile", "shard")
 NOT_IN_EVALUATE = ("name", "tta", "optimize", "precision")
 NOT_IN_PREDICT = ("optimize", "tta", "big", "block", "overlap", "precision")
 NOT_IN_CHECK = ("image",)

@@ -52,11 +52,6 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache", default="", metavar="ram|disk[:DIR]", help="keep decoded training images in memory or on disk"
     )
-    parser.add_argument(
-        "--recompute",
-        action="store_true",
-        help="compute activations a second time instead of keeping them: less memory",
-    )
     parser.add_argument("--compile", action="store_true", help="run the network through torch.compile")
     parser.add_argument(
         "--shard",
@@ -84,7 +79,6 @@ def resume_command(arguments: argparse.Namespace) -> str:
     words += ["--tensorboard"] if arguments.tensorboard else []
     words += [word for name in arguments.track for word in ("--track", name)]
     words += ["--cache", arguments.cache] if arguments.cache else []
-    words += ["--recompute"] if arguments.recompute else []
     words += ["--compile"] if arguments.compile else []
     words += ["--shard"] if arguments.shard else []
     return shlex.join(words)
@@ -115,7 +109,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.cpu,
         arguments.tensorboard,
         tuple(arguments.track),
-        arguments.recompute,
         arguments.compile,
         arguments.cache,
         arguments.shard,

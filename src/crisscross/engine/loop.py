@@ -208,10 +208,10 @@ def _clear_errors(batch: Batch) -> Iterator[None]:
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
             raise CrissCrossError(
                 f"out of memory with a batch of {size}; lower train.batch or augment.crop, raise train.accumulate, "
-                "or add --recompute"
+                "or set train.memory=recompute"
             ) from error
         if "changes its input in place" in str(error):
-            raise CrissCrossError(f"--recompute cannot be used with this backbone: {error}") from error
+            raise CrissCrossError(f"train.memory=recompute cannot be used with this backbone: {error}") from error
         if "mixed torch.Tensor and DTensor" in str(error):
             raise CrissCrossError(
                 "--shard cannot be used with this backbone: it uses weights of a part without calling the part"

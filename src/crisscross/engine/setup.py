@@ -28,7 +28,7 @@ class Machine:
     """What a recipe never mentions, because the result does not depend on it.
 
     `workers` processes read images; `cpu` forbids an accelerator; `tensorboard` adds its files; `track` names more of
-    accelerate's trackers; `recompute` trades time for memory in the backward pass; `compile` runs the network through
+    accelerate's trackers; `compile` runs the network through
     torch.compile; `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`; `shard` spreads weights,
     gradients and optimizer state over the processes.
     """
@@ -37,7 +37,6 @@ class Machine:
     cpu: bool = False
     tensorboard: bool = False
     track: tuple[str, ...] = ()
-    recompute: bool = False
     compile: bool = False
     cache: str = ""
     shard: bool = False

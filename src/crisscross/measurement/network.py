@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from crisscross import __version__, zoo
 from crisscross.checkpoints import build, load
 from crisscross.errors import CrissCrossError
-from crisscross.layers.attention import GatedAttention
+from crisscross.layers import CrissCrossAttention
 from crisscross.layers.modes import PRECISIONS, computing_in, device_of, evaluating
 from crisscross.layers.precision import check_precision
 from crisscross.measurement.memory import peak_memory
@@ -159,8 +159,8 @@ def conditions(about: dict[str, Any]) -> str:
     return ", ".join(filter(None, [about["device"], threads, about.get("dtype"), f"PyTorch {about['torch']}"]))
 
 
-def _attention(network: nn.Module) -> list[GatedAttention]:
-    return [module for module in network.modules() if isinstance(module, GatedAttention)]
+def _attention(network: nn.Module) -> list[CrissCrossAttention]:
+    return [module for module in network.modules() if isinstance(module, CrissCrossAttention)]
 
 
 def _compiled(network: Segmenter) -> Segmenter:

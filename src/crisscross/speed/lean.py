@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from crisscross.layers.norm import AbsoluteBatchNorm2d
 from crisscross.layers.plain_modules import is_plain
-from crisscross.speed import rebuild
-from crisscross.speed.rebuild import Recipe
+from crisscross.speed import recipes
+from crisscross.speed.recipes import Recipe
 
 # A sum is made of the one before it, and that of another: so many in a row are made again and held together.
 LONGEST_CHAIN = 6
@@ -50,7 +50,7 @@ def _enter(network: Any, inputs: Any) -> None:
     if torch.compiler.is_compiling():
         return
     use = torch.is_grad_enabled() and network.training
-    context = rebuild.rebuilding() if use else nullcontext()
+    context = recipes.rebuilding() if use else nullcontext()
     context.__enter__()
     network.__dict__.setdefault("_lean_contexts", []).append(context)
 
@@ -61,7 +61,7 @@ def _leave(network: Any, inputs: Any, output: Any) -> None:
 
 
 def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    if not rebuild.active() or output.grad_fn is None or not is_plain(norm, *NORMS, own_hooks=1):
+    if not recipes.active() or output.grad_fn is None or not is_plain(norm, *NORMS, own_hooks=1):
         return
     (x,) = inputs
     scale = norm.scale() if isinstance(norm, AbsoluteBatchNorm2d) else norm.weight
@@ -82,14 +82,14 @@ def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         # `functional.batch_norm` of torch 2.11 refuses an epsilon of 0.
         return torch.batch_norm(z, scale, shift, mean, variance, False, 0.0, eps, torch.backends.cudnn.enabled)
 
-    rebuild.write(output, Recipe(output, make, rebuild.recipe_of(x) or x))
+    recipes.write(output, Recipe(output, make, recipes.recipe_of(x) or x))
 
 
 def _before_activation(activation: Any, inputs: tuple[Tensor]) -> None:
-    if not rebuild.active() or not is_plain(activation, *ACTIVATIONS, own_hooks=1):
+    if not recipes.active() or not is_plain(activation, *ACTIVATIONS, own_hooks=1):
         return
     (x,) = inputs
-    source = rebuild.recipe_of(x)
+    source = recipes.recipe_of(x)
     if source is None or source.length > LONGEST_CHAIN:
         return
     slope = activation.negative_slope if isinstance(activation, nn.LeakyReLU) else None
@@ -100,7 +100,7 @@ def _before_activation(activation: Any, inputs: tuple[Tensor]) -> None:
     recipe = Recipe(x, make, source, length=source.length)
     # The activation is about to overwrite x, and keeps what it gives.
     recipe.version += 1
-    rebuild.write(x, recipe)
+    recipes.write(x, recipe)
 
 
 def _parts(module: Any) -> tuple[str, ...]:
@@ -124,14 +124,14 @@ def _residual_forward(block: Any, x: Tensor) -> Tensor:
             branch = part(branch)
     if block.downsample is not None:
         shortcut = block.downsample(x)
-    source = rebuild.recipe_of(branch) if rebuild.active() else None
+    source = recipes.recipe_of(branch) if recipes.active() else None
     branch += shortcut
     if source is not None:
-        other = rebuild.recipe_of(shortcut) or shortcut
+        other = recipes.recipe_of(shortcut) or shortcut
         length = 1 + (other.length if isinstance(other, Recipe) else 0)
 
         def make(a: Tensor, owned: bool, b: Tensor) -> Tensor:
             return (a if owned else a.clone()).add_(b)
 
-        rebuild.write(branch, Recipe(branch, make, source, other, length=length))
+        recipes.write(branch, Recipe(branch, make, source, other, length=length))
     return (block.act3 if hasattr(block, "act3") else block.act2)(branch)

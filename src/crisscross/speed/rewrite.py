@@ -14,12 +14,9 @@ from crisscross.layers.modes import lay_out
 from crisscross.layers.norm import AbsoluteBatchNorm2d
 from crisscross.layers.plain_modules import is_plain
 from crisscross.models import Segmenter
-from crisscross.speed.winograd import WORTHWHILE, WinogradConv2d, gain, why_not
-from crisscross.speed.winograd_train import train_by_torch
+from crisscross.speed.winograd_layers import train_by_torch, use_winograd
 
 Network = TypeVar("Network", bound=nn.Module)
-# An image on which every tile is full and every fixed cost small.
-LARGE = 1024
 # A module, and the names in it of one part and of the part that reads what it gives.
 Pair = tuple[nn.Module, str, str]
 
@@ -66,19 +63,6 @@ def fold_batch_norms(network: nn.Module) -> int:
             root.set_submodule(norm_name, nn.Sequential(*norm.children()))
             folded += 1
     return folded
-
-
-def use_winograd(network: nn.Module) -> int:
-    """Replace, in place, the convolutions that gain on a large image; returns the number replaced."""
-    made: dict[int, WinogradConv2d] = {}
-    for name, module in list(network.named_modules(remove_duplicate=False)):
-        if not name or not isinstance(module, nn.Conv2d) or not is_plain(module, nn.Conv2d) or why_not(module):
-            continue
-        if gain(module, LARGE, LARGE) >= WORTHWHILE:
-            if id(module) not in made:
-                made[id(module)] = WinogradConv2d(module)
-            network.set_submodule(name, made[id(module)])
-    return len(made)
 
 
 class _Tracer(fx.Tracer):

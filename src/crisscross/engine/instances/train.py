@@ -84,7 +84,7 @@ def train_instances(
         experiment: the recipe; classes are filled in from the data.
         data: opened data.
         folder: where the run is written.
-        machine: workers and device; `cache`, `compile` and `recompute` do not apply.
+        machine: workers and device; `cache` and `compile` do not apply.
         start: local weights instead of torchvision's own.
         resume: continue the run in `folder` to the same weights as if it had never stopped.
         listener: called with every finished `Step`.

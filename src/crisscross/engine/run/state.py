@@ -190,7 +190,9 @@ def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) ->
         if others and not read_record(folder):
             raise CrissCrossError(f"{others[0]}: is there already, and no training wrote it; choose another --out")
         return
-    if changed := sorted(differences(experiment, stored_experiment_as(type(experiment), folder))):
+    changed = differences(experiment, stored_experiment_as(type(experiment), folder))
+    # What a step keeps changes no result: a run may go on where there is less memory.
+    if changed := sorted(key for key in changed if key != "train.memory"):
         raise CrissCrossError(
             f"{folder}: cannot resume with another experiment; it differs in {', '.join(changed)}; "
             f"continue with `crisscross train {folder / 'experiment.yaml'} --data {data} --out {folder} --resume`"

@@ -15,7 +15,7 @@ from crisscross.engine.setup import Machine
 from crisscross.layers.modes import lay_out
 from crisscross.models import Segmenter, create_segmenter
 from crisscross.models.backbones import load_backbone_weights
-from crisscross.speed.memory import settle_memory
+from crisscross.speed.memory import apply_memory
 
 
 def build_network(
@@ -32,7 +32,7 @@ def build_network(
         experiment: with the classes of the data.
         weights: a local file of backbone weights, or None for timm's own.
         resume: all weights are filled in afterwards, so none are fetched.
-        machine: whether to compile, and what to keep for the backward pass.
+        machine: whether to compile.
         accelerator: device and processes.
         init: a trained network whose weights are the start, as in `crisscross.checkpoints.warm_start`.
 
@@ -49,7 +49,7 @@ def build_network(
     on_gpu = accelerator.device.type == "cuda"
     network, line = settle_norms(segmenter, experiment.train.batch_norm, accelerator.num_processes, on_gpu)
     assert isinstance(network, Segmenter)
-    lines = (line, settle_memory(network, experiment.train, machine.recompute))
+    lines = (line, apply_memory(network, experiment.train))
     network = network.to(accelerator.device)
     lay_out(network, torch.channels_last)
     if machine.compile:

@@ -168,7 +168,7 @@ def test_what_cannot_be_is_refused():
         CrissCrossAttention3d(4)
     with pytest.raises(ValueError, match="recurrence must be at least 1, got 0"):
         RecurrentCrissCrossAttention3d(16, 0)
-    with pytest.raises(ValueError, match="memory must be one of auto, fast, lean, got 'less'"):
+    with pytest.raises(ValueError, match="memory must be one of fast, lean, got 'less'"):
         RecurrentCrissCrossAttention3d(16, memory="less")
     with pytest.raises(ValueError, match="unknown backend 'cuda'"):
         CrissCrossAttention3d(16, backend="cuda")
