@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from coarse_networks import CLASSES, expected_logits, image_of, small_segmenter, with_coarse
 from image_files import png_chunk, write
 from PIL import Image
 from small_data import write_folder
-from test_inference import small_segmenter
-from test_passes import CLASSES, expected_logits, image_of, with_coarse
 
 import crisscross
 from crisscross import inference

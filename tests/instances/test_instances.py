@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from instances_data import TINY
+from instances_data import tiny, with_classes
 from torch import nn
 from torchvision.models import resnet
 from torchvision.models.detection import MaskRCNN
@@ -27,14 +27,6 @@ from crisscross.models.instances import (
 from crisscross.zoo import INSTANCE_RECIPES, instance_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def with_classes(experiment, classes=("disc", "bar"), categories=(3, 17)):
-    return replace(experiment, data=replace(experiment.data, classes=classes, categories=categories))
-
-
-def tiny(*words):
-    return with_classes(override(InstanceExperiment(), [*TINY, *words]))
 
 
 def published(*words):
