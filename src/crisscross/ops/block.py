@@ -102,7 +102,7 @@ class LayerFunction(NamedTuple):
                     self._backward_lean(*inputs)
                 else:
                     self._backward_fast(*inputs, False)
-        biases = slopes.cast_biases(grads.row_bias, grads.column_bias, self.reach)
+        biases = slopes.cast_biases(grads[2:], self.reach)
         return Grads(grads.x, Weights(*(total.to(x_BHWC.dtype) for total in weights)), *biases)
 
     def _project(self, x: Tensor) -> Tensor:

@@ -5,9 +5,8 @@ from torch import Tensor
 
 from crisscross.ops.block import Weights
 from crisscross.ops.dispatch import BACKENDS, choose
-from crisscross.ops.lines import Reach
+from crisscross.ops.lines import AXES, Reach
 
-AXES = ("both", "row", "column")
 MEMORY = ("fast", "lean")
 
 
@@ -29,11 +28,11 @@ def criss_cross_attention(
         k: keys [B, D, H, W], same dtype and device.
         v: values [B, C, H, W], same dtype and device.
         backend: `auto` (the best that can run; never fails), `fused` (Triton, on a GPU), `eager`, `composite` (plain
-            operations; taken for export), `reference` (the definition) or the name of a row put into `BACKENDS`.
+            operations; used for export), `reference` (the definition) or the name of a row added to `BACKENDS`.
         axis: `both`; `row` or `column` attend along that line alone, itself included (axial attention).
         scale: multiplies the logits, 1 / sqrt(D) for instance; None, as published, leaves them.
-        row_bias: [W, W], added to the logits along a row at [asking column, answering column]; -inf hides.
-        column_bias: [H, H], along a column at [asking row, answering row]; see `relative_position_bias`.
+        row_bias: [W, W], added to the logits along a row at [column of the query, column of the key]; -inf masks.
+        column_bias: [H, H], along a column at [row of the query, row of the key]; see `relative_position_bias`.
 
     Returns:
         [B, C, H, W] in the dtype of the inputs. Under autocast the inputs are brought to the autocast dtype; logits and

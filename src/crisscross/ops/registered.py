@@ -21,14 +21,18 @@ from crisscross.ops.lines import Reach, without_autocast
 
 
 def _autograd(
-    operator: Any, gradients: Callable[..., list[Tensor]], plain: Callable[..., Tensor], tensors: int, keeps_output: bool
+    operator: Any,
+    gradients: Callable[..., list[Tensor]],
+    plain: Callable[..., Tensor],
+    tensors: int,
+    keeps_output: bool,
 ) -> None:
     """Give an operator its derivative, and that one a derivative of its own.
 
     Args:
         operator: takes `tensors` tensors (some may be None), then options; its first output is the result, the others
             are for backward.
-        gradients: (gradient of the result, tensors, what is kept, options) -> gradients of those tensors that are given.
+        gradients: (gradient of the result, tensors, what is kept, options) -> gradients of the tensors that are given.
         plain: (tensors, options) -> the result as a plain expression, whose derivatives torch finds.
         tensors: how many there are.
         keeps_output: `gradients` needs the result, too.
@@ -113,7 +117,7 @@ def attention_backward(
         grad_q, grad_k = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k))
         biases = slopes.zero_biases(reach, stats.dtype)
         slopes.backward(grad, q, k, v, stats, reach, slopes.Grads(grad_q, grad_k, grad_v, *biases))
-        return _given(grad_q, grad_k, grad_v, *slopes.cast_biases(*biases, reach))
+        return _given(grad_q, grad_k, grad_v, *slopes.cast_biases(biases, reach))
 
 
 @attention_backward.register_fake

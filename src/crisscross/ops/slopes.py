@@ -3,7 +3,7 @@
 Shape suffixes: as in lines.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from crisscross.ops.lines import Reach
 
 
 class Grads(NamedTuple):
-    """Where gradients are added up: q, k, v [B, H, W, channels], row bias and column bias (None where there is none)."""
+    """Where gradients are added up: q, k, v [B, H, W, channels], row bias and column bias (or None)."""
 
     q: Tensor
     k: Tensor
@@ -29,9 +29,9 @@ def zero_biases(reach: Reach, dtype: torch.dtype) -> list[Tensor | None]:
     return [None if bias is None else torch.zeros_like(bias, dtype=dtype) for bias in biases]
 
 
-def cast_biases(grad_row_bias: Tensor | None, grad_column_bias: Tensor | None, reach: Reach) -> list[Tensor | None]:
-    """Gradients of the biases in the dtypes of the biases."""
-    pairs = (grad_row_bias, reach.row_bias), (grad_column_bias, reach.column_bias)
+def cast_biases(grads: Iterable[Tensor | None], reach: Reach) -> list[Tensor | None]:
+    """Gradients of row and column bias in the dtypes of the biases."""
+    pairs = zip(grads, (reach.row_bias, reach.column_bias), strict=True)
     return [None if grad is None or bias is None else grad.to(bias.dtype) for grad, bias in pairs]
 
 

@@ -4,9 +4,9 @@ A tile of 6 x 6 inputs gives 4 x 4 outputs by 36 products a channel pair instead
 arXiv:1509.09308). A convolution of dilation d is d * d convolutions of dilation 1, each on every d-th row and column
 (its phases), so that dilated layers gain as much.
 
-Shape suffixes: B batch, H height, W width, C channels in, D channels out, K a position in the 3 x 3 kernel (9), P one in
-a 6 x 6 tile (36, row by row), Q one in a 4 x 4 tile (16), X all weights of one K, T tiles of one chunk, N values of one P
-or Q in a chunk (tiles times channels).
+Shape suffixes: B batch, H height, W width, C channels in, D channels out, K a position in the 3 x 3 kernel (9), X the
+weights of one K, P a position in a 6 x 6 tile (36, row by row), Q one in a 4 x 4 tile (16), T tiles of one chunk, N the
+values of one P or Q in a chunk (tiles times channels).
 """
 
 import math
