@@ -130,7 +130,7 @@ def test_a_card_that_emulates_is_refused(card, precision, instead):
     with pytest.raises(CrissCrossError) as caught:
         check_precision(precision, GPU)
     assert str(caught.value) == (
-        f"train.precision={precision} cannot be had on this device: Tesla T4 has compute capability 7.5, {precision} "
+        f"train.precision={precision} is not available on this device: Tesla T4 has compute capability 7.5, {precision} "
         f"needs 8.0; set train.precision={instead}"
     )
     check_precision(instead, GPU)
@@ -157,7 +157,7 @@ def test_a_cpu_takes_bf16_and_neither_fp16_nor_tf32():
     for precision in ("fp32", "bf16"):
         check_precision(precision, CPU)
     for precision in ("fp16", "tf32"):
-        with pytest.raises(CrissCrossError, match=rf"{precision} cannot be had on this device: a CPU computes in fp32"):
+        with pytest.raises(CrissCrossError, match=rf"{precision} is not available on this device: a CPU computes in fp32"):
             check_precision(precision, CPU)
 
 
@@ -179,7 +179,7 @@ def test_training_asks_before_it_begins(card, dataset, tmp_path, monkeypatch):
         create_accelerator(precision, Machine(), tmp_path)
         assert told["mixed_precision"] == mixed
     monkeypatch.undo()
-    with pytest.raises(CrissCrossError, match=r"train\.precision=tf32 cannot be had on this device"):
+    with pytest.raises(CrissCrossError, match=r"train\.precision=tf32 is not available on this device"):
         training.train(experiment("train.precision=tf32"), dataset, tmp_path / "run", Machine(cpu=True))
 
 

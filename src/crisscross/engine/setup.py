@@ -99,7 +99,7 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     """accelerate's view of device, processes, precision and trackers.
 
     Raises:
-        CrissCrossError: the precision cannot be had on this device, a tracker is not installed, or accelerate is set up
+        CrissCrossError: the precision is not available on this device, a tracker is not installed, or accelerate is set up
             to split the network itself.
     """
     check_trackers(machine.trackers)
@@ -116,7 +116,7 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     try:
         accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=trackers, project_dir=folder)
     except (ValueError, RuntimeError) as error:
-        raise CrissCrossError(f"train.precision={precision} cannot be had on this device: {error}") from error
+        raise CrissCrossError(f"train.precision={precision} is not available on this device: {error}") from error
     # accelerate itself falls back on float32, or emulates, without a word.
     check_precision(precision, accelerator.device)
     return accelerator

@@ -1,4 +1,4 @@
-"""What feature maps a network gives, and what sizes of images it takes."""
+"""The feature maps of a network and the image sizes that it accepts, found by trying it."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,17 +10,17 @@ from torch.nn import functional
 from crisscross.errors import CrissCrossError
 from crisscross.layers.modes import evaluating
 
-# Odd at every stride up to 32: a network that gives maps of ceil(side / stride) here does so everywhere.
+# Odd at every stride up to 32: a network with maps of ceil(side / stride) for this size has such maps for every size.
 ODD = 33, 67
-# Different odd multiples of what a network may need multiples of.
+# Different odd multiples of the number that sides may have to be multiples of.
 TIMES = 3, 5
 LARGEST_STRIDE = 32
 
 
 class Told(NamedTuple):
-    """What a network says of itself: channels and strides of its maps, and the side of the images it was made for.
+    """What a network declares: channels and strides of its maps, and the side of the images that it was made for.
 
-    `fixed`: it may take no others.
+    `fixed`: it may accept no other size.
     """
 
     channels: Sequence[int]
@@ -32,7 +32,7 @@ class Told(NamedTuple):
 class Surveyed(NamedTuple):
     """Channels and strides of the maps, fine to coarse, of images whose sides are multiples of `multiple`.
 
-    With 1 any side will do, of `least` at least. Some networks have the channels as the last axis.
+    Sides have to be at least `least`. `channels_last`: the maps are [B, h, w, C].
     """
 
     channels: tuple[int, ...]
@@ -43,7 +43,7 @@ class Surveyed(NamedTuple):
 
 
 def filled_up(x: Tensor, facts: Surveyed) -> Tensor:
-    """Normalized images [B, 3, H, W] with zeros at the right and at the bottom, of a size that the network takes."""
+    """Normalized images [B, 3, H, W], padded with zeros at the right and bottom to a size that is accepted."""
     if facts.multiple == facts.least == 1:
         return x
     return functional.pad(x, [0, _missing(x.shape[-1], facts), 0, _missing(x.shape[-2], facts)])
@@ -55,7 +55,7 @@ def _missing(length: int, facts: Surveyed) -> int:
 
 
 def own_part(maps: Iterable[Tensor], size: Sequence[int], facts: Surveyed) -> tuple[Tensor, ...]:
-    """Of the maps [B, C, h, w] of images filled up, what belongs to their own `size` (height, width)."""
+    """The parts of the maps [B, C, h, w] of padded images that belong to the original `size` (height, width)."""
     maps = tuple(y.permute(0, 3, 1, 2) for y in maps) if facts.channels_last else tuple(maps)
     if facts.multiple == facts.least == 1:
         return maps
@@ -64,7 +64,7 @@ def own_part(maps: Iterable[Tensor], size: Sequence[int], facts: Surveyed) -> tu
 
 
 def _first(x: Tensor, rows: int, columns: int) -> Tensor:
-    """The first rows and columns. With sizes left free, an exported slice would settle whether these are all."""
+    """The first rows and columns. Under export with free sizes, a slice would specialize on whether these are all."""
     if torch.compiler.is_exporting():
         for axis, count in ((-2, rows), (-1, columns)):
             x = x.index_select(axis, torch.arange(count, device=x.device))
@@ -78,10 +78,10 @@ def survey(net: nn.Module, name: str, told: Told | None = None) -> Surveyed:
     Args:
         net: module that maps [B, 3, H, W] to a list or tuple of feature maps.
         name: used in messages.
-        told: what it says of itself; the strides are measured otherwise.
+        told: what it declares; without it, the strides are measured.
 
     Raises:
-        CrissCrossError: it takes no images, those of one size alone, or gives something else.
+        CrissCrossError: it accepts no images, or one size alone, or returns something else.
     """
     with evaluating(net), torch.no_grad():
         return _surveyed(net, name, told)
@@ -90,7 +90,7 @@ def survey(net: nn.Module, name: str, told: Told | None = None) -> Surveyed:
 def _surveyed(net: nn.Module, name: str, told: Told | None) -> Surveyed:
     odd = _look(net, name, told, ODD)
     if told and isinstance(odd, _Maps) and odd.fit(told.strides):
-        # Tables of relative positions may serve smaller images, too, and no larger ones.
+        # Tables of relative positions may fit smaller images and no larger ones.
         if told.fixed and isinstance(_look(net, name, told, (told.side, 2 * told.side)), str):
             raise CrissCrossError(
                 f"backbone {name} takes no images beyond {told.side} x {told.side}; choose another backbone"
@@ -110,7 +110,7 @@ def _surveyed(net: nn.Module, name: str, told: Told | None) -> Surveyed:
         if rough is None and maps.grow(strides):
             rough = maps.facts(strides)._replace(least=1 if isinstance(odd, _Maps) else size[0])
     if rough:
-        # Convolutions without padding lose the border: maps that are a little smaller than said.
+        # Convolutions without padding lose the border: the maps are a little smaller than declared.
         return rough
     if told and isinstance(_look(net, name, told, (told.side, told.side)), _Maps):
         only = f"takes images of {told.side} x {told.side} alone"
@@ -119,10 +119,10 @@ def _surveyed(net: nn.Module, name: str, told: Told | None) -> Surveyed:
 
 
 def _sizes(told: Told | None) -> list[tuple[int, tuple[int, int]]]:
-    """What sides may have to be multiples of, and a size that tells."""
+    """Numbers that sides may have to be multiples of, each with an image size that shows it."""
     stride = max(told.strides) if told else LARGEST_STRIDE
     sizes = [(multiple, (TIMES[0] * multiple, TIMES[1] * multiple)) for multiple in (stride, 2 * stride)]
-    # Attention in windows wants whole ones along each side of every map.
+    # Window attention needs whole windows along each side of every map.
     return [*sizes, (told.side, (told.side, 2 * told.side))] if told else sizes
 
 
@@ -139,22 +139,22 @@ class _Maps(NamedTuple):
         return self.sides == [(-(-self.size[0] // stride), -(-self.size[1] // stride)) for stride in strides]
 
     def grow(self, strides: Sequence[int]) -> bool:
-        """Whether the difference between both sides of every map is that of the image over the stride."""
+        """Whether the sides of every map differ by the difference of the image's sides over the stride."""
         more = self.size[1] - self.size[0]
         return [wide - tall for tall, wide in self.sides] == [more // stride for stride in strides]
 
     def strides(self) -> list[int]:
-        """The powers of two, or else the least numbers, that make the maps' sides of the image's."""
+        """The stride of each map: the smallest power of two, or else the smallest number, that explains its size."""
         alone = [self._replace(sides=[sides]) for sides in self.sides]
         return [next((s for s in _powers_first(self.size[0]) if one.fit([s])), one.rough_stride()) for one in alone]
 
     def rough_stride(self) -> int:
-        """The stride of the only map where none makes its sides exactly."""
+        """The stride of a single map whose size no number explains exactly."""
         ((tall, wide),) = self.sides
         return max(round((self.size[1] - self.size[0]) / max(wide - tall, 1)), 1)
 
     def facts(self, strides: Sequence[int]) -> Surveyed:
-        """What is known of the network, if any size will do."""
+        """The facts of the network if it accepts any size."""
         return Surveyed(self.channels, tuple(strides), channels_last=self.channels_last)
 
 
@@ -163,7 +163,7 @@ def _powers_first(most: int) -> list[int]:
 
 
 def _look(net: nn.Module, name: str, told: Told | None, size: tuple[int, int]) -> _Maps | str:
-    """The maps of an image of this size, or why there are none."""
+    """The maps of an image of this size, or the reason why there are none."""
     try:
         maps = list(net(torch.zeros(1, 3, *size)))
     except Exception as error:

@@ -1,7 +1,7 @@
-"""Training in less memory: what a batch norm and an activation give is made again in backward, not kept.
+"""Training in less memory: results of batch norms and activations are computed again in backward, not kept.
 
-`make_lean` leaves modules, names and weights as they are and adds hooks. No result changes: what is made again has the
-same bits on a CPU, and no convolution is repeated.
+`make_lean` leaves modules, names and weights as they are and adds hooks. What is computed again has the same bits on a
+CPU, and no convolution is repeated.
 """
 
 import sys
@@ -18,18 +18,18 @@ from crisscross.layers.plain_modules import is_plain
 from crisscross.speed import recipes
 from crisscross.speed.recipes import Recipe
 
-# A sum is made of the one before it, and that of another: so many in a row are made again and held together.
+# A residual sum is made from the sum before it: this many in a row are computed again and held together.
 LONGEST_CHAIN = 6
 NORMS = (nn.BatchNorm2d, AbsoluteBatchNorm2d)
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 
 
 def make_lean(network: nn.Module) -> int:
-    """Let training keep less; returns the number of batch norms whose results are made again instead of kept.
+    """Let training keep less; returns the number of batch norms whose results are computed again instead of kept.
 
     Args:
-        network: any network; changed in place. What is not understood is left as it is: of norms, all but those in
-            `NORMS`, such as `nn.SyncBatchNorm`, whose results depend on other processes.
+        network: any network; changed in place. Unknown modules are left as they are, among them norms that are not
+            in `NORMS`, such as `nn.SyncBatchNorm`, whose results depend on other processes.
     """
     count = 0
     for module in network.modules():
@@ -71,9 +71,9 @@ def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         mean, inverse = (getattr(output.grad_fn, f"_saved_result{index}", None) for index in (1, 2))
         if mean is None or inverse is None or not mean.numel():
             return
-        # As results of the norm they would hold its graph.
+        # Attached, they would hold the graph of the norm.
         mean, inverse = mean.detach(), inverse.detach()
-        # With a variance of 1 and no epsilon, the very arithmetic of the norm.
+        # With a variance of 1 and no epsilon, this is the arithmetic of the norm itself.
         variance, scale, eps = torch.ones_like(mean), scale * inverse, 0.0
     else:
         mean, variance, scale, eps = norm.running_mean.clone(), norm.running_var.clone(), scale.clone(), norm.eps
@@ -82,7 +82,7 @@ def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         # `functional.batch_norm` of torch 2.11 refuses an epsilon of 0.
         return torch.batch_norm(z, scale, shift, mean, variance, False, 0.0, eps, torch.backends.cudnn.enabled)
 
-    recipes.write(output, Recipe(output, make, recipes.recipe_of(x) or x))
+    recipes.record(output, Recipe(output, make, recipes.recipe_of(x) or x))
 
 
 def _before_activation(activation: Any, inputs: tuple[Tensor]) -> None:
@@ -98,13 +98,13 @@ def _before_activation(activation: Any, inputs: tuple[Tensor]) -> None:
         return functional.relu(z, owned) if slope is None else functional.leaky_relu(z, slope, owned)
 
     recipe = Recipe(x, make, source, length=source.length)
-    # The activation is about to overwrite x, and keeps what it gives.
+    # The activation is about to overwrite x, and keeps its result.
     recipe.version += 1
-    recipes.write(x, recipe)
+    recipes.record(x, recipe)
 
 
 def _parts(module: Any) -> tuple[str, ...]:
-    """The names of what a residual block of timm's ResNet calls between its input and the sum, in order."""
+    """The submodules that a residual block of timm's ResNet calls between its input and the sum, in order."""
     resnet = sys.modules.get("timm.models.resnet")
     if resnet is None:
         return ()
@@ -116,7 +116,7 @@ def _parts(module: Any) -> tuple[str, ...]:
 
 
 def _residual_forward(block: Any, x: Tensor) -> Tensor:
-    """What the block does anyway, its sum with a recipe."""
+    """The forward of the block, with a recipe for its sum."""
     branch, shortcut = x, x
     for name in block.lean_parts:
         part = getattr(block, name)
@@ -133,5 +133,5 @@ def _residual_forward(block: Any, x: Tensor) -> Tensor:
         def make(a: Tensor, owned: bool, b: Tensor) -> Tensor:
             return (a if owned else a.clone()).add_(b)
 
-        recipes.write(branch, Recipe(branch, make, source, other, length=length))
+        recipes.record(branch, Recipe(branch, make, source, other, length=length))
     return (block.act3 if hasattr(block, "act3") else block.act2)(branch)
