@@ -56,7 +56,7 @@ def measure(
         rounds: turns of each contestant, after one to warm up; one more step is counted byte by byte.
         device: where the networks run.
         on_turn: called after each turn.
-        names: who takes part beside the plain network; by default all of `contestants(device)`.
+        names: which take part beside the plain network; by default all of `contestants(device)`.
 
     Raises:
         CrissCrossError: the loss is more than the cross-entropy that the plain network has.
@@ -87,7 +87,7 @@ def measure(
 
 
 def contestants(device: torch.device) -> list[str]:
-    """The names of who takes part."""
+    """The names of all contestants on this device."""
     if device.type == "cpu":
         return [PLAIN, OURS, LEAN, LEAN_WINOGRAD, RECOMPUTE, RECOMPUTE_WINOGRAD]
     return [PLAIN, PLAIN_BF16, OURS, OURS_BF16, LEAN, RECOMPUTE]

@@ -130,8 +130,8 @@ def test_a_card_that_emulates_is_refused(card, precision, instead):
     with pytest.raises(CrissCrossError) as caught:
         check_precision(precision, GPU)
     assert str(caught.value) == (
-        f"train.precision={precision} is not available on this device: Tesla T4 has compute capability 7.5, {precision} "
-        f"needs 8.0; set train.precision={instead}"
+        f"train.precision={precision} is not available on this device: Tesla T4 has compute capability 7.5, "
+        f"{precision} needs 8.0; set train.precision={instead}"
     )
     check_precision(instead, GPU)
     check_precision("fp32", GPU)
@@ -157,7 +157,7 @@ def test_a_cpu_takes_bf16_and_neither_fp16_nor_tf32():
     for precision in ("fp32", "bf16"):
         check_precision(precision, CPU)
     for precision in ("fp16", "tf32"):
-        with pytest.raises(CrissCrossError, match=rf"{precision} is not available on this device: a CPU computes in fp32"):
+        with pytest.raises(CrissCrossError, match=rf"{precision} is not available on this device: a CPU comp"):
             check_precision(precision, CPU)
 
 

@@ -1,4 +1,4 @@
-"""`crisscross benchmark`: time and memory of a network on this machine, in every way that it can run in here."""
+"""`crisscross benchmark`: time and memory of a network on this machine, in every variant that runs here."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ MIB = 2**20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "Label an image with a network in each way, precision and attention backend that is available."
-    parser.epilog = "Compare ratios: they come from ways that take turns in one process."
+    parser.epilog = "Compare ratios: they come from variants that take turns in one process."
     add_network(parser)
     parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the image (default 512x1024)")
     parser.add_argument(
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crisscross import zoo
     from crisscross.data.scenes import draw_scene
-    from crisscross.measurement.network import conditions, environment, measure, network_of, ways
+    from crisscross.measurement.network import conditions, environment, measure, network_of, variants_of
     from crisscross.progress import Progress
 
     device = choose_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if scale := network.experiment.preprocess.scale:
         say(f"the network sees every image at {scale[1]}x{scale[0]}: preprocess.scale")
     image = torch.from_numpy(draw_scene(0, height, width)[0]).permute(2, 0, 1)
-    entries = ways(network, arguments.compile)
+    entries = variants_of(network, arguments.compile)
     with Progress(f"{height}x{width}", len(entries) * (arguments.rounds + 3)) as progress:
         rows, reasons = measure(entries, image, arguments.rounds, lambda: progress.update(progress.done + 1))
         progress.update(progress.total)
@@ -83,5 +83,5 @@ def table(rows: "list[NetworkRow]") -> list[list[str]]:
     for row in rows:
         times = [f"{1000 * row.seconds:.1f}", f"{rows[0].seconds / row.seconds:.2f}"]
         sizes = [f"{row.peak_bytes / MIB:.1f}", f"{row.weight_bytes / MIB:.1f}"]
-        found.append([row.way, row.precision, *times, *sizes, f"{row.same_labels:.3%}"])
+        found.append([row.variant, row.precision, *times, *sizes, f"{row.same_labels:.3%}"])
     return found

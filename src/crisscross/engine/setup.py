@@ -99,8 +99,8 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     """accelerate's view of device, processes, precision and trackers.
 
     Raises:
-        CrissCrossError: the precision is not available on this device, a tracker is not installed, or accelerate is set up
-            to split the network itself.
+        CrissCrossError: the precision is not available on this device, a tracker is not installed, or accelerate is set
+            up to split the network itself.
     """
     check_trackers(machine.trackers)
     for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):

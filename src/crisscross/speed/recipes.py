@@ -65,7 +65,7 @@ class Recipe:
     def _made(self) -> Tensor:
         for source, version in zip(self.sources, self.versions, strict=True):
             if isinstance(source, Tensor) and source._version != version:
-                raise RuntimeError("a tensor that backward needs to compute another one was modified in place after forward")
+                raise RuntimeError("a tensor that backward computes from was modified in place after forward")
         first, *others = self.sources
         taken = first.take() if isinstance(first, Recipe) else first
         owned = isinstance(first, Recipe) and first.value is None
