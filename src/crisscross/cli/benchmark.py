@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def table(rows: "list[NetworkRow]") -> list[list[str]]:
-    """Head and one line a way; the first is what the others are compared with."""
+    """Head and one line per variant; the first is what the others are compared with."""
     found = [["", "precision", "ms an image", "speed-up", "MiB an image", "MiB of weights", "same labels"]]
     for row in rows:
         times = [f"{1000 * row.seconds:.1f}", f"{rows[0].seconds / row.seconds:.2f}"]
