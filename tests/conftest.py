@@ -16,6 +16,10 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Beginnings of environment variables. Others are set by packages when they are imported, such as OpenCV's own path.
+VARIABLES = ("ACCELERATE_", "COLUMNS", "CRISSCROSS_", "HF_", "HOME", "NO_COLOR", "OMP_", "PYTHON", "TERM", "XDG_")
+
+
 def process_settings() -> dict[str, object]:
     """What belongs to the whole process: a test that leaves it changed changes the tests after it."""
     return {
@@ -27,7 +31,7 @@ def process_settings() -> dict[str, object]:
         "torch.backends.cudnn.benchmark": torch.backends.cudnn.benchmark,
         "the handler of SIGINT": signal.getsignal(signal.SIGINT),
         "the current folder": os.getcwd(),
-        **{f"os.environ[{key!r}]": value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"},
+        **{f"os.environ[{key!r}]": value for key, value in os.environ.items() if key.startswith(VARIABLES)},
     }
 
 

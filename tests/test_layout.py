@@ -141,5 +141,7 @@ def test_the_check_of_sizes_catches(size: int, exceptions: dict[str, int], said:
 
 
 def test_a_function_is_counted_from_def_to_its_last_line() -> None:
-    source = "def f():\n    def g(\n        a,\n    ): return a\n    return g\n\nclass C:\n    async def h():\n        pass\n"
+    source = (
+        "def f():\n    def g(\n        a,\n    ): return a\n    return g\nclass C:\n    def h(self):\n        pass\n"
+    )
     assert dict(function_lengths("m", source)) == {"m:f": 5, "m:g": 3, "m:h": 2}
