@@ -348,14 +348,14 @@ def test_a_kill_between_the_note_and_the_file_asks_for_no_force(tmp_path, monkey
 
 
 HALF = """
-import sys, time
+import sys
 from pathlib import Path
 from crisscross.files import write_atomically
 
 def write(path):
     path.write_bytes(b"half")
     print("writing", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 
 write_atomically(Path(sys.argv[1]), write)
 """
@@ -363,7 +363,8 @@ write_atomically(Path(sys.argv[1]), write)
 
 def test_the_next_command_removes_what_a_killed_one_left(tmp_path):
     target = tmp_path / "out" / "x.png"
-    with subprocess.Popen([sys.executable, "-c", HALF, str(target)], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", HALF, str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "writing\n"
         (half,) = target.parent.iterdir()
         # Another one at work there is left alone.
