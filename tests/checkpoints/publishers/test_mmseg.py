@@ -147,7 +147,7 @@ def reference():
         made = names["state_dict"]({key: tuple(shape) for key, shape in shapes.items()}, dict(statistics))
     with np.load(REFERENCE / "mmseg_r50_c19_cases.npz") as stored:
         cases = dict(stored)
-    return {key: torch.from_numpy(np.asarray(entry)) for key, entry in made.items()}, cases, names["image"]
+    return {key: torch.from_numpy(np.asarray(entry)) for key, entry in made.items()}, cases, names["picture"]
 
 
 def test_the_key_list_is_theirs(reference):
