@@ -82,7 +82,7 @@ def test_blocks_give_the_labels_of_one_pass(function, align_corners, height, wid
     assert len(inference.blocks(height, width, 128, 64, align_corners)) > 20
 
 
-def test_each_block_is_a_image_at_native_size_whatever_the_test_scale():
+def test_each_block_is_an_image_at_native_size_whatever_the_test_scale():
     seen = []
 
     def spy(x):

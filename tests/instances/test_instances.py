@@ -206,7 +206,7 @@ def test_short_sides_are_drawn_in_training_alone():
     assert segmenter.transform([image])[0].image_sizes == [(64, 96)]
 
 
-def test_predict_takes_a_image_and_gives_instances_in_its_pixels():
+def test_predict_takes_an_image_and_gives_instances_in_its_pixels():
     torch.manual_seed(0)
     segmenter = InstanceSegmenter(tiny("inference.score=0", "inference.detections=7")).train()
     found = segmenter.predict(np.zeros((50, 70, 3), np.uint8))

@@ -253,7 +253,7 @@ def test_without_the_library_there_is_one_line(tmp_path, weights, monkeypatch, c
     monkeypatch.setitem(sys.modules, "av", None)
     assert main(["predict", str(weights), str(source), "--out", str(tmp_path / "out.mp4"), "--cpu"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("crisscross: video files need PyAV: pip install 'crisscross-seg[video]'")
+    assert said.startswith("crisscross: reading and writing video files needs av: run `pip install '.[video]'`")
     assert said.count("\n") == 1
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 import crisscross
 from crisscross.checkpoints import native
-from crisscross.checkpoints.publishers import mmseg
+from crisscross.checkpoints.publishers.table import MMSEG
 from crisscross.config import ModelConfig
 from crisscross.errors import CrissCrossError
 from crisscross.models import Segmenter
@@ -34,13 +34,13 @@ def test_every_published_key_has_one_place_in_our_network(depth, blocks, total):
     keys = mmseg_keys(blocks)
     assert len(keys) == total
     tensors = {key: torch.empty(shape, device="meta") for key, shape in keys.items()}
-    assert mmseg.recognizes(tensors)
-    converted, experiment = mmseg.convert(tensors)
+    assert MMSEG.recognizes(tensors)
+    converted, experiment = MMSEG.convert(tensors)
     assert experiment.model == ModelConfig(backbone=f"resnet{depth}c")
     assert len(experiment.data.classes) == 19
     with torch.device("meta"):
         ours = Segmenter(experiment).state_dict()
-    assert not mmseg.recognizes(ours)
+    assert not MMSEG.recognizes(ours)
     # One to one: nothing missing, nothing left over, nothing in a place of another shape.
     assert {key: tuple(value.shape) for key, value in converted.items()} == {
         key: tuple(value.shape) for key, value in ours.items()
@@ -56,11 +56,11 @@ def test_a_depth_that_was_never_published_is_refused():
 def test_shapes_tell_classes_and_widths():
     shapes = mmseg_keys((3, 4, 6, 3), classes=7, channels=64, aux_channels=24)
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    _, experiment = mmseg.convert(tensors)
+    _, experiment = MMSEG.convert(tensors)
     assert experiment.model == ModelConfig("resnet50c", channels=64, aux_channels=24)
     assert len(experiment.data.classes) == len(experiment.data.palette) == 7
     without = {key: value for key, value in tensors.items() if not key.startswith("auxiliary_head.")}
-    assert mmseg.convert(without)[1].model.aux_channels == 0
+    assert MMSEG.convert(without)[1].model.aux_channels == 0
 
 
 # --- their forward pass, written out: every tensor by its key ---
@@ -108,7 +108,7 @@ def test_the_same_weights_give_the_logits_of_their_forward_pass(formula_tensors,
         },
     ):
         for tensors in (wrong, formula_tensors):
-            renamed = {mmseg.NAMES.ours(key): tensors[key] for key in wrong}
+            renamed = {MMSEG.names.ours(key): tensors[key] for key in wrong}
             assert not loaded.load_state_dict(renamed, strict=False).unexpected_keys
             assert (difference(loaded.head(ours[-1]), decode) > 1e-3) == (tensors is wrong), list(wrong)
 
@@ -125,10 +125,10 @@ def test_what_does_not_fit_is_named(formula_tensors, loaded):
     without = {key: entry for key, entry in formula_tensors.items() if key != "decode_head.conv_cat.bn.bias"}
     with pytest.raises(CrissCrossError, match=r"state dict: head\.fuse\.norm\.bias is missing"):
         crisscross.load(without)
-    more, _ = mmseg.convert(formula_tensors | {"decode_head.mystery": torch.zeros(1)})
+    more, _ = MMSEG.convert(formula_tensors | {"decode_head.mystery": torch.zeros(1)})
     with pytest.raises(CrissCrossError, match=r"a file: head\.mystery has no place in this configuration"):
         native.fill(loaded, more, "a file")
-    with pytest.raises(CrissCrossError, match=r"weights of no system known here \(it holds a, \.\.\.\)"):
+    with pytest.raises(CrissCrossError, match=r"weights of no known system \(it holds a, \.\.\.\)"):
         crisscross.load({"a": torch.zeros(1)})
 
 
@@ -147,7 +147,7 @@ def reference():
         made = names["state_dict"]({key: tuple(shape) for key, shape in shapes.items()}, dict(statistics))
     with np.load(REFERENCE / "mmseg_r50_c19_cases.npz") as stored:
         cases = dict(stored)
-    return {key: torch.from_numpy(np.asarray(entry)) for key, entry in made.items()}, cases, names["image"]
+    return {key: torch.from_numpy(np.asarray(entry)) for key, entry in made.items()}, cases, names["picture"]
 
 
 def test_the_key_list_is_theirs(reference):
