@@ -114,21 +114,3 @@ def parse_size(text: str, least: int = 1, option: str = "--size") -> tuple[int, 
     if min(side(height), side(width)) < least:
         raise CrissCrossError(f"{option} must be at least {least}x{least}, got {shown(text)}")
     return side(height), side(width)
-
-
-def choose_device(name: str) -> "torch.device":
-    """The device of that name.
-
-    Raises:
-        CrissCrossError: it is neither cpu nor cuda, or there is no such GPU.
-    """
-    import torch
-
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not (index.isascii() and index.isdecimal() and len(index) <= 4)):
-        raise CrissCrossError(f"--device: unknown {name}; known: cpu, cuda, cuda:1 ...")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise CrissCrossError("--device cuda: PyTorch finds no GPU here; leave the option out to measure on the CPU")
-    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        raise CrissCrossError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
-    return torch.device(name)

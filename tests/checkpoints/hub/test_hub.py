@@ -138,12 +138,12 @@ def hub_error(name, text="some\nlong reason"):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("LocalEntryNotFoundError", "no such folder here, and no connection to the Hugging Face Hub, and nothing in"),
+        ("LocalEntryNotFoundError", "no such folder, no connection to the Hub, and no copy in"),
         (
             "RepositoryNotFoundError",
-            "no such folder here, and no such repository on the Hugging Face Hub, or a private",
+            "no such folder, and no such repository on the Hub, or a private",
         ),
-        ("GatedRepoError", "no such folder here, and no such repository on the Hugging Face Hub, or a private"),
+        ("GatedRepoError", "no such folder, and no such repository on the Hub, or a private"),
         ("RevisionNotFoundError", "the repository has no such revision"),
         ("RemoteEntryNotFoundError", "the repository has no model.safetensors; it is not one of ours"),
         ("HfHubHTTPError", "the Hub: some long reason"),
@@ -165,7 +165,7 @@ def test_what_the_hub_refuses_is_one_line(name, message, monkeypatch, segmenter)
 def test_names_that_are_neither_folder_nor_repository(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(
-        CrissCrossError, match=r"^a/b/c: no such folder here, and no name of a repository \(user/name\)$"
+        CrissCrossError, match=r"^a/b/c: no such folder, and not the name of a repository \(user/name\)$"
     ):
         crisscross.from_pretrained("a/b/c")
     with pytest.raises(CrissCrossError, match=r"no model\.safetensors in this folder"):
@@ -179,7 +179,7 @@ def test_offline_without_a_cache_is_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", f"import crisscross\n{ask}"], env=os.environ | settings, capture_output=True, text=True
     )
-    assert done.stdout.startswith("me/ccnet: no such folder here, and no connection"), done.stderr
+    assert done.stdout.startswith("me/ccnet: no such folder, no connection"), done.stderr
 
 
 def test_classes_without_colors_get_the_default_ones(segmenter, tmp_path):
