@@ -187,12 +187,12 @@ def test_predict_replaces_no_input_and_nothing_of_others(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     original = draw(Path("labels/p0.png"))
     assert predict("labels/p0.png", "--out", ".") == 2
-    assert "labels/p0.png: is an input; choose another place" in capsys.readouterr().err
+    assert "labels/p0.png: is an input; write to another place" in capsys.readouterr().err
     assert below(tmp_path) == {"labels/p0.png": original}
     # The last of the three outputs is in the way: none is written.
     overlay = draw(Path("out/overlay/p0.png"))
     assert predict("labels/p0.png", "--out", "out") == 2
-    assert "overlay/p0.png: is there already, and nothing tells that crisscross wrote it" in capsys.readouterr().err
+    assert "overlay/p0.png: exists, and there is no record that crisscross wrote it" in capsys.readouterr().err
     assert below(tmp_path) == {"labels/p0.png": original, "out/overlay/p0.png": overlay}
     assert predict("labels/p0.png", "--out", "out", "--force") == 0
     assert Path("out/overlay/p0.png").read_bytes() != overlay and Path("labels/p0.png").read_bytes() == original
@@ -211,7 +211,7 @@ def test_the_same_command_again_replaces_what_it_wrote_and_nobody_changed(tmp_pa
     # Somebody corrects labels by hand.
     corrected = draw(out / "labels" / "p0.png", 7)
     assert predict(tmp_path / "in", "--out", out) == 2
-    assert "labels/p0.png: is there already" in capsys.readouterr().err
+    assert "labels/p0.png: exists" in capsys.readouterr().err
     assert below(out) == first | {"labels/p0.png": corrected}
 
 
@@ -300,7 +300,7 @@ def test_notes_are_small_and_rubbish_in_them_is_left_aside(tmp_path):
     files.claim([path])
     with notes.open("ab") as file:
         file.write(b"\xff")
-    with pytest.raises(CrissCrossError, match="a: is there already"):
+    with pytest.raises(CrissCrossError, match="a: exists"):
         files.claim([path])
     files.claim([path], force=True)
 
@@ -312,7 +312,7 @@ def test_without_a_cache_folder_nothing_is_noted_and_nothing_replaced(tmp_path, 
     monkeypatch.setattr(files, "user_cache", none)
     files.claim([tmp_path / "a"])
     files.write_text(tmp_path / "a", "x")
-    with pytest.raises(CrissCrossError, match="a: is there already"):
+    with pytest.raises(CrissCrossError, match="a: exists"):
         files.claim([tmp_path / "a"])
 
 
@@ -344,7 +344,7 @@ def test_a_kill_between_the_note_and_the_file_asks_for_no_force(tmp_path, monkey
     files.claim([path])
     files.write_text(path, "third")
     path.write_text("somebody else's")
-    with pytest.raises(CrissCrossError, match="a: is there already, and nothing tells"):
+    with pytest.raises(CrissCrossError, match="a: exists, and there is no record"):
         files.claim([path])
 
 
