@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, TextIO
+from typing import Any
 
 from crisscross import __version__
 from crisscross.errors import CrissCrossError, CrissCrossWarning
@@ -105,13 +105,9 @@ def _check_folder() -> None:
 
 
 def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *ignored: Any, **also_ignored: Any
 ) -> None:
-    ours = issubclass(category, CrissCrossWarning)
-    text = f"crisscross: warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno)
-    say(*([text] if ours else text.splitlines()), error=True)
+    if issubclass(category, CrissCrossWarning):
+        say(f"crisscross: warning: {message}", error=True)
+    else:
+        say(*warnings.formatwarning(message, category, filename, lineno).splitlines(), error=True)

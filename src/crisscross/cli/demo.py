@@ -25,14 +25,11 @@ SHOWN = 6
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = (
-        "Draw street scenes, train a small CCNet on them, score it and write a report. It needs no data and no internet "
+        "Draw street scenes, train a small CCNet on them, score it and write a report. Needs no data and no internet "
         "connection."
     )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="the folder to write (default runs/demo)"
-    )
-    parser.add_argument(
-        "--baseline", action="store_true", help="also train the network without attention, for comparison"
     )
     parser.add_argument(
         "--set",
@@ -56,12 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"drawing {sum(SCENES.values())} street scenes into {out / 'data'}")
     write_scenes(out / "data", SCENES, height=HEIGHT, width=WIDTH)
     dataset = open_dataset("folder", out / "data")
-    names = ["demo", "demo-baseline"] if arguments.baseline else ["demo"]
-    runs = {name: _train_and_score(name, dataset, out, arguments.set) for name in names}
-    write_text(out / "report.html", render(_report(runs, dataset, out, arguments.set)))
-    for name, (_, result, seconds) in runs.items():
-        miou = _score(result.scores.miou)
-        say(f"{name}: held-out mIoU {miou} on {result.images} scenes, trained in {seconds:.0f} s")
+    segmenter, result, seconds = _train_and_score(dataset, out, arguments.set)
+    write_text(out / "report.html", render(_report(segmenter, result, seconds, dataset, out, arguments.set)))
+    say(f"held-out mIoU {_score(result.scores.miou)} on {result.images} scenes, trained in {seconds:.0f} s")
     seconds = time.monotonic() - began
     say(f"report: {out / 'report.html'}  predictions: {out / 'predictions'}  ({seconds:.0f} s in total)")
     return 0
@@ -75,10 +69,8 @@ def _claim(out: Path, force: bool) -> None:
     claim([description, out / "report.html"], force=force)
 
 
-def _train_and_score(
-    name: str, dataset: "DataSet", out: Path, changes: list[str]
-) -> tuple["Segmenter", "Evaluation", float]:
-    """Train a recipe from the start, score its last weights on the held-out scenes and write a few predictions."""
+def _train_and_score(dataset: "DataSet", out: Path, changes: list[str]) -> tuple["Segmenter", "Evaluation", float]:
+    """Train from the start, score the last weights on the held-out scenes and write a few predictions."""
     from crisscross import zoo
     from crisscross.checkpoints import load
     from crisscross.config import override
@@ -88,35 +80,29 @@ def _train_and_score(
     from crisscross.engine.setup import Machine
     from crisscross.engine.train import train
 
-    folder = out / name
+    folder = out / "demo"
     for stale in (BEST, LAST):
         (folder / stale).unlink(missing_ok=True)
-    say(f"training {name}")
+    say("training")
     # One process prepares the next batch while this one computes.
-    outcome = train(override(zoo.recipe(name), changes), dataset, folder, Machine(workers=1))
+    outcome = train(override(zoo.recipe("demo"), changes), dataset, folder, Machine(workers=1))
     if not outcome.finished:
         raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start over")
     segmenter = load(folder / LAST, trust=folder)
     result = evaluate(segmenter, dataset, "test")
-    if name == "demo":
-        predict_files(segmenter, [pair.image for pair in dataset.split("test")[:SHOWN]], out / "predictions")
+    predict_files(segmenter, [pair.image for pair in dataset.split("test")[:SHOWN]], out / "predictions")
     return segmenter, result, outcome.seconds
 
 
 def _report(
-    runs: dict[str, tuple["Segmenter", "Evaluation", float]], dataset: "DataSet", out: Path, changes: list[str]
+    segmenter: "Segmenter", result: "Evaluation", seconds: float, dataset: "DataSet", out: Path, changes: list[str]
 ) -> "Report":
     from crisscross.config import to_yaml
     from crisscross.engine.run.log import read_log
     from crisscross.engine.run.record import hardware, versions
-    from crisscross.report import BaselineRow, Curves, Report
+    from crisscross.report import Curves, Report
 
-    segmenter, result, seconds = runs["demo"]
     scores, model = result.scores, segmenter.experiment.model
-    compared = [
-        BaselineRow(f"{name} (R = {run.experiment.model.recurrence})", entry.scores.miou, entry.scores.iou, spent)
-        for name, (run, entry, spent) in runs.items()
-    ]
     parameters = sum(parameter.numel() for parameter in segmenter.parameters())
     return Report(
         title="CCNet on scenes drawn by formula",
@@ -137,7 +123,6 @@ def _report(
         accuracy=scores.accuracy,
         confusion=result.counts.tolist(),
         rows=_rows(segmenter, dataset),
-        baseline=compared if len(compared) > 1 else (),
         experiment_yaml=to_yaml(segmenter.experiment),
         command=" ".join(["crisscross demo", *(f"--set {word}" for word in changes)]),
         versions=versions() | {name: str(value) for name, value in hardware().items()},
