@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from forward_passes import filled
+from published_layouts import R50, authors_keys, mmseg_keys, with_both_signs
 from safetensors import safe_open
 from safetensors.torch import save as library_save
 from safetensors.torch import save_file
-from test_mmseg import published_keys
-from test_publishers import R50, authors_keys, with_both_signs
 
 import crisscross
 from crisscross.checkpoints import native
@@ -46,7 +45,7 @@ test_pipeline = [
 
 @pytest.fixture(scope="module")
 def mmseg_tensors():
-    return filled(published_keys(R50, classes=3, **WIDTHS))
+    return filled(mmseg_keys(R50, classes=3, **WIDTHS))
 
 
 @pytest.fixture(scope="module")
@@ -396,7 +395,7 @@ def test_the_experiment_of_our_own_files_is_taken_whole(published):
 
 
 def test_a_recipe_that_contradicts_the_file_is_said(tmp_path):
-    tensors = filled(published_keys(R50, 19, **WIDTHS))
+    tensors = filled(mmseg_keys(R50, 19, **WIDTHS))
     text = "model = dict(decode_head=dict(recurrence=3, align_corners=True), test_cfg=dict(mode='slide'))"
     torch.save({"meta": {"config": text}, "state_dict": tensors}, tmp_path / "slide.pth")
     loaded = read_source(tmp_path / "slide.pth")

@@ -73,9 +73,9 @@ def test_each_recipe_by_hand(name):
     assert (model.channels, model.reduction, model.dropout, model.aux_channels) == (512, 8, 0.1, 256)
     # Optimizer, loss and distortion are those of all rows; PyTorch's own mean would divide by valid pixels.
     assert experiment.optim == OptimConfig("sgd", 0.01, 0.9, 5e-4, 0.9, 1e-4, 0)
-    assert (experiment.loss.normaliser, experiment.loss.aux_weight) == ("all", 0.4)
+    assert (experiment.loss.normalizer, experiment.loss.aux_weight) == ("all", 0.4)
     assert experiment.augment.distortion and experiment.augment.flip == 0.5
-    assert (experiment.augment.ratio, experiment.augment.max_share) == ((0.5, 2.0), 0.75)
+    assert (experiment.augment.ratio, experiment.augment.max_fraction) == ((0.5, 2.0), 0.75)
     assert experiment.augment.crop == row.crop
     assert experiment.augment.scale == experiment.preprocess.scale
     expected = {

@@ -14,6 +14,7 @@ from crisscross.checkpoints.reading import head_of, other_kind
 from crisscross.checkpoints.writing import TYPES, write_safetensors
 from crisscross.config import Experiment, apply_overrides, from_dict, to_dict
 from crisscross.config.documents import parse_json
+from crisscross.config.migrate import migrate
 from crisscross.config.parse import Tree, flatten, task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
@@ -170,7 +171,7 @@ def read_header_as(
     if header.get("format") != FORMAT:
         written = repr(header.get("format"))[:40]
         raise CrissCrossError(f"{path}: written by another version ({written}); this one reads {FORMAT}")
-    values = parse_json(header["experiment"], f"{path}: its experiment")
+    values = migrate(parse_json(header["experiment"], f"{path}: its experiment"))
     facts = parse_json(header.get("facts", "{}"), f"{path}: its facts")
     try:
         experiment = from_dict(kind, values)

@@ -7,7 +7,16 @@ the publisher's own arithmetic gives.
 import pytest
 import torch
 from forward_passes import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys
-from test_mmseg import published_keys as mmseg_keys
+from published_layouts import (
+    R50,
+    R101,
+    authors_keys,
+    classifier_keys,
+    mmseg_keys,
+    projection_keys,
+    resnet,
+    with_both_signs,
+)
 from torch.nn import functional
 
 import crisscross
@@ -23,7 +32,6 @@ from crisscross.checkpoints.publishers.table import (
 from crisscross.config import Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.models import Segmenter
 
-R50, R101 = (3, 4, 6, 3), (3, 4, 23, 3)
 STRIDES, DILATIONS = (1, 2, 1, 1), (1, 1, 2, 4)
 
 
@@ -31,37 +39,7 @@ def leaky(x):
     return torch.where(x > 0, x, 0.01 * x)
 
 
-def classifier_keys(prefix, outer, inner):
-    return {f"{prefix}.weight": (outer, inner, 1, 1), f"{prefix}.bias": (outer,)}
-
-
-def projection_keys(names, channels):
-    query, key, value = names
-    keys = classifier_keys(query, channels // 8, channels) | classifier_keys(key, channels // 8, channels)
-    return keys | classifier_keys(value, channels, channels)
-
-
 # --- the authors' repository ---
-
-
-def without_counter(prefix, channels):
-    return norm_keys(prefix, channels, counter=False)
-
-
-def authors_keys(blocks, classes=19, channels=512, aux_channels=512):
-    keys = {}
-    for index, (outer, inner) in enumerate(((64, 3), (64, 64), (128, 64)), 1):
-        keys |= {f"conv{index}.weight": (outer, inner, 3, 3), **dict(without_counter(f"bn{index}", outer))}
-    parts = [(f"conv{number}", f"bn{number}") for number in (1, 2, 3)]
-    shortcut = ("downsample.0", "downsample.1")
-    keys |= dict(bottleneck_keys(blocks, 128, "layer{}.{}".format, parts, shortcut, without_counter))
-    for name, inner in (("conva", 2048), ("convb", channels), ("bottleneck", 2048 + channels)):
-        keys |= {f"head.{name}.0.weight": (channels, inner, 3, 3)}
-        keys |= dict(without_counter(f"head.{name}.1", channels))
-    keys |= projection_keys([f"head.cca.{name}_conv" for name in ("query", "key", "value")], channels)
-    keys |= {"head.cca.gamma": (1,)} | classifier_keys("head.bottleneck.3", classes, channels)
-    keys |= {"dsn.0.weight": (aux_channels, 1024, 3, 3), "dsn.0.bias": (aux_channels,)}
-    return keys | dict(without_counter("dsn.1", aux_channels)) | classifier_keys("dsn.3", classes, aux_channels)
 
 
 def absolute_norm(tensors, key, x):
@@ -97,14 +75,6 @@ def authors_forward(tensors, x, ceil=True, contract=False, scale=absolute_norm, 
     main = conv(tensors, "head.bottleneck.3", act(scale(tensors, "head.bottleneck.1", joined)))
     aux = act(scale(tensors, "dsn.1", conv(tensors, "dsn.0", maps[2])))
     return main, conv(tensors, "dsn.3", aux)
-
-
-def with_both_signs(tensors):
-    """In-place norms are trained without a sign: every third scale is negative."""
-    for key, entry in tensors.items():
-        if key.endswith(".weight") and entry.dim() == 1:
-            entry[::3] *= -1
-    return tensors
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +146,6 @@ def sss_forward(tensors, third, fourth):
 
 @torch.no_grad()
 def test_sssegmentations_weights_give_its_logits():
-    from test_mmseg import resnet
-
     tensors = filled(sss_keys(R50, classes=7, channels=32, aux_channels=16))
     segmenter = crisscross.load({"model": tensors, "cur_epoch": 60, "optimizer": {}})
     x = torch.randn(1, 3, 33, 41, generator=torch.Generator().manual_seed(0))

@@ -120,7 +120,7 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     "augment.scale": (["none", *SIDES[0]], SIDES[1]),
     "augment.ratio": (["[0.01, 100]", "[1, 1]"], ["[0, 1]", "[2, 1]", "[0.5, 101]", "[0.001, 1]", "[1]", "[.nan, 1]"]),
     "augment.crop": SIDES,
-    "augment.max_share": (["0.01", "1"], ["0", "-1", "1.01"]),
+    "augment.max_fraction": (["0.01", "1"], ["0", "-1", "1.01"]),
     "augment.flip": CHANCE,
     "augment.rotation": (["0", "180"], ["-1", "181"]),
     "augment.rotation_chance": CHANCE,

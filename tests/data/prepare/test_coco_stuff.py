@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from paths import SHARED
+from preparing import files_below, hide_package, refusal
 from published_data import save
-from test_prepare import files_below, hide_package, refusal
 
 from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_mask, read_pair
