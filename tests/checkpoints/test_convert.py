@@ -112,7 +112,7 @@ def test_class_names_from_the_command_line(checkpoint, tmp_path, capsys):
 
 def test_a_data_set_without_names_of_its_own(checkpoint, tmp_path, capsys):
     code, _, err = run(capsys, checkpoint, tmp_path / "x.safetensors", "--classes", "folder")
-    assert code == 2 and "no data set 'folder' with classes of its own; those are " in err and "camvid" in err
+    assert code == 2 and "no data set 'folder' with known classes; known: " in err and "camvid" in err
     assert known_classes("camvid") == (camvid.CLASSES, camvid.PALETTE, ())
 
 
@@ -371,7 +371,7 @@ def test_colors_that_are_none_cost_no_names(published, palette):
 
 def test_class_names_and_experiments_that_are_none(published):
     for names in (5, "ab"):
-        with pytest.raises(CrissCrossError, match=r"^f: its class names are no list, but (5|'ab')$"):
+        with pytest.raises(CrissCrossError, match=r"^f: its class names are not a list, but (5|'ab')$"):
             with_metadata(published, {"CLASSES": names}, "f")
     with pytest.raises(CrissCrossError, match=r"^f: its experiment: not valid JSON: .* nested"):
         with_metadata(published, {"crisscross": "[" * 100_000}, "f")
