@@ -273,7 +273,7 @@ def test_weights_that_are_no_numbers(mmseg_tensors, bad):
 def test_tensors_that_are_no_plain_numbers(mmseg_tensors):
     weight = mmseg_tensors["decode_head.conv_seg.weight"]
     for odd in (weight.to_sparse(), weight.to("meta"), weight.to(torch.complex64)):
-        with pytest.raises(CrissCrossError, match=r"^state dict: head\.classify\.weight is sparse, quantised, complex"):
+        with pytest.raises(CrissCrossError, match=r"^state dict: head\.classify\.weight is sparse, quantized, complex"):
             crisscross.load(mmseg_tensors | {"decode_head.conv_seg.weight": odd})
 
 

@@ -17,7 +17,7 @@ import crisscross
 from crisscross import models
 from crisscross.checkpoints import instances, loading, native
 from crisscross.checkpoints.reading import read_content, read_state_dict
-from crisscross.checkpoints.safe_pickle import DEPTH, Excessive, scan
+from crisscross.checkpoints.safe_pickle import DEPTH, Refused, scan
 from crisscross.errors import CrissCrossError
 from crisscross.models.instances import InstanceSegmenter
 
@@ -98,7 +98,7 @@ def test_what_checkpoints_are_made_of_is_scanned_without_complaint(tmp_path):
     for protocol in range(6):
         scan(io.BytesIO(pickle.dumps(meta, protocol=protocol)))
     scan(io.BytesIO(pickle.dumps(np.arange(5), protocol=2)))
-    with pytest.raises(Excessive):
+    with pytest.raises(Refused):
         scan(io.BytesIO(pickle.dumps([[[[nested]]]])))
 
 

@@ -274,7 +274,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     for key, value in tensors.items():
         if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
             raise CrissCrossError(
-                f"{source}: {key} is sparse, quantised, complex or without content, not plain numbers"
+                f"{source}: {key} is sparse, quantized, complex or without content, not plain numbers"
             )
         if value.dtype not in TYPES:
             raise CrissCrossError(f"{source}: {key} holds {value.dtype}, not plain numbers")
