@@ -1,4 +1,4 @@
-"""The report of a run: whole, self-contained, and honest about what is absent."""
+"""The report of a run: valid, self-contained, and clear about absent classes."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ VOID = {"meta", "img"}
 
 
 class Structure(HTMLParser):
-    """Notes the tags that are opened and closed, the texts, and every address."""
+    """Records the tags that are opened and closed, the texts, and every address."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def test_counts_beyond_32_bits_keep_their_fractions():
 
 
 @pytest.mark.parametrize(("share", "shown"), [(0, ""), (0.004, "<1"), (0.006, "1"), (0.25, "25"), (1, "100")])
-def test_traces_are_told_from_nothing(share, shown):
+def test_small_fractions_are_not_shown_as_zero(share, shown):
     assert percent(share) == shown
 
 
@@ -129,14 +129,14 @@ def test_smooth_is_the_mean_of_the_neighbors():
     assert smooth([1, 2, 6], fraction=0.05) == [1, 2, 6]
 
 
-def test_points_that_are_no_numbers_are_left_out():
+def test_points_that_are_not_finite_are_left_out():
     chart = curve_chart([("run", [1, 2, 3, 4], [1.0, float("nan"), float("inf"), 0.5])], "Loss")
     assert "over 2 points, from 1 to 0.5" in chart and "nan" not in chart
     assert "Nothing was recorded" in curve_chart([("run", [1], [None])], "mIoU")
     assert "circle" in curve_chart([("run", [5], [0.3])], "mIoU", scores=True)
 
 
-def test_a_bare_report_leaves_out_what_it_does_not_know():
+def test_empty_parts_of_a_report_are_left_out():
     page = render(a_report(curves=Curves(), rows=[], headline=[], experiment_yaml="", command="", versions={}))
     headings = re.findall("<h2>(.*?)</h2>", page)
     assert headings == ["Classes", "Confusion"]
