@@ -30,8 +30,8 @@ segmenter = crisscross.load("ccnet_r50-d8_4xb2-40k_cityscapes-512x1024")
 
 The older name of a checkpoint (`ccnet_r50-d8_512x1024_40k_cityscapes`) works everywhere, too. Downloads resume where
 they stopped, are checked by SHA-256, and are kept in `~/.cache/crisscross-seg/checkpoints` (or the folder
-`CRISSCROSS_CACHE`). `--offline` or `CRISSCROSS_OFFLINE=1` forbids them. See [checkpoints.md](checkpoints.md) for files of
-other publishers, [datasets.md](datasets.md) for the layouts of data sets, and [inference.md](inference.md) for whole
+`CRISSCROSS_CACHE`). `--offline` or `CRISSCROSS_OFFLINE=1` forbids them. See [checkpoints.md](checkpoints.md) for files
+of other publishers, [datasets.md](datasets.md) for the layouts of data sets, and [inference.md](inference.md) for whole
 images, sliding windows and several scales.
 
 ## Published by MMSegmentation
