@@ -131,7 +131,7 @@ def _read(path: Path) -> Any:
         raise
     except Refused as error:
         raise CrissCrossError(f"{path}: refused: {error}; {ELSEWHERE}") from error
-    # A damaged file can make the reader fail in any way.
+    # A damaged file can raise any exception.
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise CrissCrossError(f"{path}: not a readable checkpoint (truncated or of another kind): {reason}") from error

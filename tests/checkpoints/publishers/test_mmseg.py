@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_named(formula_tensors, loaded):
     with pytest.raises(CrissCrossError, match=r"state dict: head\.fuse\.norm\.bias is missing"):
         crisscross.load(without)
     more, _ = MMSEG.convert(formula_tensors | {"decode_head.mystery": torch.zeros(1)})
-    with pytest.raises(CrissCrossError, match=r"a file: head\.mystery has no place in this configuration"):
+    with pytest.raises(CrissCrossError, match=r"a file: head\.mystery does not belong to this configuration"):
         native.fill(loaded, more, "a file")
     with pytest.raises(CrissCrossError, match=r"weights of no known system \(it holds a, \.\.\.\)"):
         crisscross.load({"a": torch.zeros(1)})
