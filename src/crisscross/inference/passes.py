@@ -92,8 +92,8 @@ def joined(
     view: View,
     maps: Sequence[Array],
     size: tuple[int, int],
-    least: tuple[int, int],
     align_corners: bool,
+    least: tuple[int, int] = (SMALLEST, SMALLEST),
     flip_pairs: Sequence[tuple[int, int]] = (),
 ) -> Pass:
     """The pass of a view whose windows have the coarse logits `maps`, each [K, h, w].
@@ -102,8 +102,8 @@ def joined(
         view: from `views`.
         maps: in the order of `View.windows`.
         size: (height, width) of the image before its resize.
-        least: as in `View.windows`.
         align_corners: as the network was trained.
+        least: as in `View.windows`.
         flip_pairs: classes that change places when an image is mirrored.
     """
     small, count = maps[0].shape[-2:], len(view.lefts)

@@ -87,10 +87,11 @@ def _tiles(passes: Sequence[Pass], softmax: bool) -> Iterator[tuple[slice, slice
     across = [bands(one.columns, width, device) for one in passes]
     for rows in zip(*down, strict=True):
         for columns in zip(*across, strict=True):
-            total = None
+            total: Array = None
             for one, row_band, column_band in zip(passes, rows, columns, strict=True):
                 values = arrays.resize_logits(one.coarse, row_band, column_band)
                 values = arrays.softmax(values) if softmax else values
                 total = values if total is None else arrays.add(total, values)
-            mean = total if len(passes) == 1 else total / len(passes)
-            yield slice(rows[0].start, rows[0].stop), slice(columns[0].start, columns[0].stop), mean
+            if len(passes) > 1:
+                total /= len(passes)
+            yield slice(rows[0].start, rows[0].stop), slice(columns[0].start, columns[0].stop), total

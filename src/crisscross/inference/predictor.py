@@ -222,27 +222,15 @@ class Predictor:
 
     def _passes(self, clip: Sequence[Frame], places: Sequence[int]) -> list[list[Pass]]:
         """For each view the passes over the frames at some places of a clip."""
-        passes, card = [], self.card
+        card, size, passes = self.card, clip[0].size, []
         for number, view in enumerate(clip[0].views):
-            maps = [
-                self.stages.decode(parts, places) for parts in zip(*(one.encoded[number] for one in clip), strict=True)
-            ]
+            windows_of_frames = zip(*(frame.encoded[number] for frame in clip), strict=True)
+            maps = [self.stages.decode(parts, places) for parts in windows_of_frames]
             if card.frames == 1:
                 # No other clip needs it.
                 clip[0].encoded[number] = []
-            passes.append(
-                [
-                    joined(
-                        view,
-                        [of_all[n] for of_all in maps],
-                        clip[0].size,
-                        self._least,
-                        card.align_corners,
-                        card.flip_pairs,
-                    )
-                    for n in range(len(places))
-                ]
-            )
+            each = ([logits[n] for logits in maps] for n in range(len(places)))
+            passes.append([joined(view, one, size, card.align_corners, self._least, card.flip_pairs) for one in each])
         return passes
 
     @property
@@ -268,7 +256,7 @@ def predictor_of(network: Any) -> Predictor:
     return found
 
 
-def _planes(image: Image) -> Array:
+def _planes(image: Any) -> Array:
     """uint8 RGB [3, H, W]; a tensor as it is."""
     if not is_tensor(image):
         return read_image(image).transpose(2, 0, 1)

@@ -125,7 +125,7 @@ class Segmenter(nn.Module):
         align_corners = self.experiment.model.align_corners
         return functional.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=align_corners)
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Any:
         """Coarse logits [1, K, h, w] of one normalized image [1, 3, H, W], brought to this network's dtype."""
         return self.coarse(x.to(dtype_of(self))).main
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import PartialState
-from torch import Tensor
 
 from crisscross.data import DataSet, Pair
 from crisscross.data.files.folders import name_key
@@ -50,7 +49,7 @@ class Evaluation:
     split: str
     images: int
     scores: Scores
-    counts: Tensor
+    counts: np.ndarray
     seconds: float
     tta: bool = False
     fps: float | None = None
@@ -214,12 +213,12 @@ def _fps(times: list[float]) -> float | None:
     return len(timed) / sum(timed) if timed else None
 
 
-def _sum_over_processes(counts: Tensor, state: PartialState) -> Tensor:
+def _sum_over_processes(counts: np.ndarray, state: PartialState) -> np.ndarray:
     if state.num_processes == 1:
         return counts
-    moved = counts.to(state.device)
+    moved = torch.from_numpy(counts).to(state.device)
     torch.distributed.all_reduce(moved)
-    return moved.cpu()
+    return moved.cpu().numpy()
 
 
 def _percent(value: float | None) -> str:
