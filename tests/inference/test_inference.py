@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from coarse_networks import run_pass, small_segmenter
 
-from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
+from crisscross.config import InferenceConfig, PreprocessConfig
 from crisscross.data.samples.preprocess import fit_size, normalize
 from crisscross.inference import pixels
 from crisscross.inference.arrays import resize_image
-from crisscross.inference.passes import joined, views
 from crisscross.layers.modes import evaluating
-from crisscross.models import Segmenter
 
 
 def line(old, new, align_corners):
@@ -32,24 +31,6 @@ def stretch(values, size, align_corners=False):
     """Bilinear resize of [..., H, W], without antialiasing, in float64."""
     values = np.asarray(values, np.float64)
     return line(values.shape[-2], size[0], align_corners) @ values @ line(values.shape[-1], size[1], align_corners).T
-
-
-def small_segmenter(align_corners=False, **preprocess):
-    torch.manual_seed(0)
-    model = ModelConfig("test_resnet", 8, channels=16, aux_channels=8, align_corners=align_corners)
-    data = DataConfig(classes=("floor", "wall", "door"))
-    segmenter = Segmenter(Experiment(model=model, data=data, preprocess=PreprocessConfig(**preprocess))).eval()
-    torch.nn.init.constant_(segmenter.head.attend.attention.gamma, 0.7)
-    # A fresh classifier is close to 0: make its logits, and so the labels, differ.
-    torch.nn.init.normal_(segmenter.head.classify.weight)
-    return segmenter
-
-
-def run_pass(coarse_of, x, size, config, align_corners, mirrored=False):
-    """One pass over a normalized image x to the size (height, width) of the image before its resize."""
-    (view,) = views(tuple(x.shape[-2:]), config)
-    view = view._replace(mirrored=mirrored)
-    return joined(view, [coarse_of(part)[0] for part in view.windows(x, (32, 32))], size, align_corners)
 
 
 # --- sizes ---

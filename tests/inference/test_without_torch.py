@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from filter_bank import PLACES, SHIFTS, STRIDE, WEIGHT, every_mode
+from fresh_python import BLOCK, run_python
 from paths import TESTS
 from torch.nn import functional
 
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.inference import Card, Predictor
 from crisscross.models import Logits, Segmenter
-from test_light_import import BLOCK, run_python
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BLOCKED = ("torch", "torchvision", "accelerate", "timm", "safetensors")

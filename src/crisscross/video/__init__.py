@@ -1,4 +1,4 @@
-"""Video files: frames in, labels out, one by one. Files need PyAV: `pip install 'crisscross-seg[video]'`.
+"""Video files: frames in, labels out, one by one. Files need PyAV: `pip install '.[video]'`.
 
 A module is imported when one of its names is used, so that asking for a suffix imports nothing heavy.
 """
