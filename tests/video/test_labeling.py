@@ -17,7 +17,7 @@ from crisscross.config import Experiment, apply_overrides
 from crisscross.data.color import overlay
 from crisscross.errors import CrissCrossError
 from crisscross.models import create_segmenter
-from crisscross.video import VideoFrame, VideoReader, VideoWriter, label_frames, predict_video
+from crisscross.video import VideoFrame, VideoReader, VideoWriter, predict_video
 
 av = pytest.importorskip("av")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -268,7 +268,7 @@ def test_no_more_frames_are_held_than_the_clip_needs(tmp_path, frames, most):
             asked += 1
             yield draw_frame(index)[0]
 
-    for done, _ in enumerate(label_frames(tiny(frames), images()), 1):
+    for done, _ in enumerate(tiny(frames).predictor.label_frames(images()), 1):
         assert asked - done < most
     assert done == 12
 
