@@ -296,6 +296,7 @@ def test_a_tree_refuses_what_a_dictionary_holds_as_it_does_words():
         ("train.iterations=100000000000000000000000", "at most 20 are read"),
         ("loss.ohem={threshold: 0, keep: 0}", "above 0 where loss.ohem.keep is 0"),
         ("data.classes=[[[[a]]]]", r"data.classes\[0\] must be text"),
+        ('name="a\u202eb"', r"name must be text of one line, without control characters, got 'a..202eb'"),
         (f"name='{'x' * 3000}'", r"name must be text of one line, without control characters, got 'x{99} \.\.\."),
     ],
 )
@@ -364,7 +365,7 @@ def test_every_number_of_the_command_line_has_its_legal_range():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["attention", "--sizes", "64x99999"], "'64x99999' is no size"),
+        (["attention", "--sizes", "64x99999"], "'64x99999' is not a size"),
         (["attention", "--sizes", "1x" + "9" * 5000], "is no size; write height x width"),
         (["model", "--size", "0x5"], "is no size"),
         (["clips", "--size", "5x45x99999"], "is no clip"),

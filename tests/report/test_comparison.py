@@ -1,4 +1,4 @@
-"""`crisscross report`: what the table says follows from the run folders."""
+"""`crisscross report`: tables and page of several run folders."""
 
 import json
 from html.parser import HTMLParser
@@ -15,7 +15,7 @@ from crisscross.report.comparison import RunRow, by_class, differing, overview
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two runs: one with two validations, and one that never validated and left out a step."""
+    """Two runs: one with two validations, and one without validations that skipped a step."""
     folders = [tmp_path / "a" / "run", tmp_path / "b" / "run"]
     logs = (
         [
@@ -43,7 +43,7 @@ def test_the_tables_follow_from_the_folders(runs):
     rows = [read_run(folder, name) for folder, name in zip(runs, short_names(runs), strict=True)]
     assert overview(rows)[1:] == [
         ["a/run", "0.6000", "1", "0.5000", "1.0000", "2", "1:02:05", "0"],
-        ["b/run", "-", "-", "-", "3.0000", "2", "0:00:02", "1"],
+        ["b/run", "-", "-", "-", "3.0000", "2", "0:02", "1"],
     ]
     assert by_class(rows)[1:] == [["sky", "0.9000", "-"], ["<b>", "-", "-"], ["road", "0.3000", "-"]]
     found = {row[0]: row[1:] for row in differing(rows)[1:]}
@@ -59,7 +59,7 @@ def test_values_are_shown_as_the_command_line_takes_them():
     assert differing(rows)[1] == ["a", "true", "[{name: dice, weight: 0.5}]", "null", "9.9"]
 
 
-def test_the_page_is_whole_and_needs_nothing_else(runs):
+def test_the_page_is_self_contained(runs):
     page = render_comparison([read_run(folder, name) for folder, name in zip(runs, "xy", strict=True)])
     opened = []
 

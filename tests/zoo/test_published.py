@@ -18,7 +18,7 @@ from published_layouts import mmseg_keys
 
 import crisscross
 from crisscross import zoo
-from crisscross.checkpoints.publishers import mmseg
+from crisscross.checkpoints.publishers.table import MMSEG
 from crisscross.cli import main
 from crisscross.config import to_yaml
 from crisscross.data.files.reading import read_image
@@ -48,7 +48,7 @@ def test_the_published_state_dict_fits_one_to_one(name):
     row = zoo.PUBLISHED[name]
     keys = mmseg_keys(BLOCKS[row.depth], CLASSES[row.data])
     tensors = {key: torch.empty(shape, device="meta") for key, shape in keys.items()}
-    renamed = mmseg.convert(tensors)[0]
+    renamed = MMSEG.convert(tensors)[0]
     with torch.device("meta"):
         network = Segmenter(zoo.with_known_classes(zoo.recipe(name)), initialize=False).state_dict()
     assert {key: entry.shape for key, entry in renamed.items()} == {key: entry.shape for key, entry in network.items()}

@@ -1,4 +1,4 @@
-"""`crisscross report`: several runs in one table and one plot."""
+"""`crisscross report`: compare training runs."""
 
 import argparse
 from pathlib import Path
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = __doc__
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, finished or not")
+    parser.description = (
+        "Compare training runs: print tables of scores and differences, and write a page with the curves."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, finished or not")
     parser.add_argument(
-        "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="the page; default report.html"
+        "--out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE.html",
+        help="the page to write (default report.html)",
     )
     add_force(parser)
     parser.set_defaults(run=run)
@@ -30,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrissCrossError: a folder holds no run, or the page cannot be written.
     """
-    from crisscross.files import claim
-    from crisscross.report.comparison import by_class, differing, overview, write_comparison
+    from crisscross.files import claim, write_text
+    from crisscross.report.comparison import by_class, differing, overview, render_comparison
 
     claim([arguments.out], force=arguments.force)
     folders = list(dict.fromkeys(arguments.runs))
@@ -41,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         if rows:
             print_table(rows)
             say()
-    write_comparison(arguments.out, runs)
+    write_text(arguments.out, render_comparison(runs))
     say(f"curves: {arguments.out}")
     return 0
 

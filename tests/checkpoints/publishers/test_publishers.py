@@ -1,4 +1,4 @@
-"""Weights of the authors, SSSegmentation and PaddleSeg: their names, their forward passes written out, and back.
+"""Weights of the authors, SSSegmentation and PaddleSeg: names, forward passes written out, and conversion back.
 
 State dicts have each publisher's own names and shapes and are filled by formula; `crisscross.load` must give what
 the publisher's own arithmetic gives.
@@ -20,8 +20,15 @@ from published_layouts import (
 from torch.nn import functional
 
 import crisscross
-from crisscross.checkpoints.publishers import authors, mmseg, paddleseg, sssegmentation
-from crisscross.checkpoints.publishers import table as publishers
+from crisscross.checkpoints.publishers.table import (
+    AUTHORS,
+    KINDS,
+    MMSEG,
+    PADDLESEG,
+    PUBLISHERS,
+    SSSEGMENTATION,
+    from_publisher,
+)
 from crisscross.config import Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.models import Segmenter
 
@@ -30,9 +37,6 @@ STRIDES, DILATIONS = (1, 2, 1, 1), (1, 1, 2, 4)
 
 def leaky(x):
     return torch.where(x > 0, x, 0.01 * x)
-
-
-# --- the authors' repository ---
 
 
 def absolute_norm(tensors, key, x):
@@ -92,8 +96,8 @@ def test_the_authors_weights_give_the_authors_logits(authors_tensors):
     assert difference(authors_forward(authors_tensors, x, ceil=False)[0], main) > 0.01
 
 
-def test_what_belongs_to_the_authors_weights(authors_tensors):
-    experiment = authors.convert(authors_tensors)[1]
+def test_the_experiment_of_the_authors_weights(authors_tensors):
+    experiment = AUTHORS.convert(authors_tensors)[1]
     assert experiment.preprocess == PreprocessConfig((104.00698793, 116.66876762, 122.67891434), (1, 1, 1), "bgr")
     assert experiment.inference == InferenceConfig(mode="slide", window=(769, 769), stride=(513, 513))
     assert experiment.model.align_corners and experiment.model.recurrence == 2
@@ -103,9 +107,6 @@ def test_what_belongs_to_the_authors_weights(authors_tensors):
     image[0] = 255
     expected = [-104.00698793, -116.66876762, 255 - 122.67891434]
     assert segmenter.preprocess(image)[0, :, 0, 0].tolist() == pytest.approx(expected, abs=1e-4)
-
-
-# --- SSSegmentation ---
 
 
 def sequence_keys(prefix, outer, inner):
@@ -148,9 +149,6 @@ def test_sssegmentations_weights_give_its_logits():
     maps = segmenter.backbone(x)
     assert difference(segmenter.head(maps[-1]), main) < 1e-4
     assert difference(segmenter.aux_head(maps[-2]), aux) < 1e-4
-
-
-# --- PaddleSeg ---
 
 
 def paddle_norm_keys(prefix, channels):
@@ -241,27 +239,24 @@ def test_paddlesegs_weights_give_its_logits():
     assert segmenter.preprocess(image).flatten().tolist() == pytest.approx([-1, 1, -0.6], abs=1e-6)
 
 
-# --- all of them: one to one, at full size, there and back ---
-
 FULL_SIZE = [
-    (authors, authors_keys, R50, "resnet50s", 150),
-    (authors, authors_keys, R101, "resnet101s", 19),
-    (sssegmentation, sss_keys, R50, "resnet50c", 21),
-    (sssegmentation, sss_keys, R101, "resnet101c", 150),
-    (paddleseg, paddle_keys, R50, "resnet50d", 21),
-    (paddleseg, paddle_keys, R101, "resnet101d", 19),
-    (mmseg, mmseg_keys, R50, "resnet50c", 150),
-    (mmseg, mmseg_keys, R101, "resnet101c", 21),
+    (AUTHORS, authors_keys, R50, "resnet50s", 150),
+    (AUTHORS, authors_keys, R101, "resnet101s", 19),
+    (SSSEGMENTATION, sss_keys, R50, "resnet50c", 21),
+    (SSSEGMENTATION, sss_keys, R101, "resnet101c", 150),
+    (PADDLESEG, paddle_keys, R50, "resnet50d", 21),
+    (PADDLESEG, paddle_keys, R101, "resnet101d", 19),
+    (MMSEG, mmseg_keys, R50, "resnet50c", 150),
+    (MMSEG, mmseg_keys, R101, "resnet101c", 21),
 ]
 
 
 @pytest.mark.parametrize(("publisher", "keys", "blocks", "backbone", "classes"), FULL_SIZE)
-def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
+def test_every_tensor_maps_one_to_one(publisher, keys, blocks, backbone, classes):
     shapes = keys(blocks, classes=classes)
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    word = publishers.recognize(tensors)
-    assert word is not None and publishers.PUBLISHERS[word] is publisher
-    converted, experiment = publisher.convert(tensors)
+    word, converted, experiment = from_publisher(tensors, "x.pth")
+    assert PUBLISHERS[word] is publisher
     assert (experiment.model.backbone, experiment.model.channels) == (backbone, 512)
     assert len(experiment.data.classes) == classes
     with torch.device("meta"):
@@ -270,27 +265,24 @@ def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
         key: tuple(entry.shape) for key, entry in ours.items()
     }
     # And back: their names, their shapes, gamma's included.
-    if word in publishers.WRITTEN:
+    if publisher.written:
         assert {key: tuple(entry.shape) for key, entry in publisher.back(ours).items()} == shapes
-    assert publishers.recognize(ours) is None
-    assert publishers.why_not(word, experiment) is None
+    assert not any(other.recognizes(ours) for other in PUBLISHERS.values())
+    assert publisher.why_not(experiment) is None
 
 
 def test_a_network_of_one_publisher_is_not_anothers():
-    experiments = {word: publisher.EXPERIMENT for word, publisher in publishers.PUBLISHERS.items()}
-    experiments["authors"] = Experiment(model=ModelConfig("resnet101s", **kinds(authors)))
-    assert publishers.why_not("mmseg", Experiment()) is None
-    assert publishers.why_not("mmseg", experiments["authors"]) == (
-        "model.backbone=resnet101s (theirs: resnet50c, resnet101c)"
-    )
+    theirs = Experiment(model=ModelConfig("resnet101s", **kinds(AUTHORS)))
+    assert MMSEG.why_not(Experiment()) is None
+    assert MMSEG.why_not(theirs) == "model.backbone=resnet101s (theirs: resnet50c, resnet101c)"
     leaky_one = Experiment(model=ModelConfig(activation="leaky_relu"))
-    assert publishers.why_not("mmseg", leaky_one) == "model.activation=leaky_relu (theirs: relu)"
-    assert publishers.why_not("authors", experiments["authors"]) is None
+    assert MMSEG.why_not(leaky_one) == "model.activation=leaky_relu (theirs: relu)"
+    assert AUTHORS.why_not(theirs) is None
     plain = Experiment(model=ModelConfig("resnet101s"))
-    assert publishers.why_not("authors", plain) == "model.ceil_pool=False (theirs: True)"
+    assert AUTHORS.why_not(plain) == "model.ceil_pool=False (theirs: True)"
     without = Experiment(model=ModelConfig(recurrence=0, baseline=True))
-    assert publishers.why_not("mmseg", without) == "model.recurrence=0"
+    assert MMSEG.why_not(without) == "model.recurrence=0"
 
 
 def kinds(publisher):
-    return {field: getattr(publisher.EXPERIMENT.model, field) for field in publishers.KINDS}
+    return {field: getattr(publisher.experiment.model, field) for field in KINDS}
