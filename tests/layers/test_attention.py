@@ -113,7 +113,7 @@ def kept(made, x):
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_lean_keeps_two_numbers_a_position_and_fast_keeps_what_it_says(channels_last):
+def test_lean_keeps_two_numbers_per_position_and_fast_what_is_documented(channels_last):
     x = torch.randn(2, 16, 12, 10, requires_grad=True)
     if channels_last:
         x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()

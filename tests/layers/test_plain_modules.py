@@ -142,7 +142,7 @@ def test_torchs_global_hooks_are_heard(kind):
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_a_plain_layer_takes_the_short_way_also_when_compiled(kind, monkeypatch):
+def test_a_plain_layer_calls_the_block_also_when_compiled(kind, monkeypatch):
     made, x = layer(kind)
     calls, block = [], attention.criss_cross_block
     monkeypatch.setattr(attention, "criss_cross_block", lambda *a, **k: (calls.append(1), block(*a, **k))[1])

@@ -59,7 +59,7 @@ def test_both_products_are_set_and_come_back():
 
 
 @pytest.mark.parametrize("wanted", ["highest", "high", "medium"])
-def test_what_the_process_has_set_by_the_older_name_can_be_told_inside_and_afterwards(wanted):
+def test_the_older_name_can_be_read_inside_and_afterwards(wanted):
     settings = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.cudnn.rnn
     former = [setting.fp32_precision for setting in settings]
     try:
@@ -161,7 +161,7 @@ def test_a_cpu_takes_bf16_and_neither_fp16_nor_tf32():
             check_precision(precision, CPU)
 
 
-def test_training_asks_before_it_begins(card, dataset, tmp_path, monkeypatch):
+def test_training_checks_the_precision_before_it_begins(card, dataset, tmp_path, monkeypatch):
     card(6, 1)
     told = {}
 

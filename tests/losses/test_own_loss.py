@@ -180,7 +180,7 @@ def test_a_training_with_a_term_of_a_user_resumes_bit_for_bit(mine, dataset, tmp
     assert (tmp_path / "whole/last.safetensors").stat().st_size == (tmp_path / "run/last.safetensors").stat().st_size
 
 
-def test_a_term_that_is_not_there_is_said_before_anything_is_written(dataset, tmp_path):
+def test_a_missing_term_is_reported_before_anything_is_written(dataset, tmp_path):
     for name, reason in (
         ("nowhere:term", "No module named 'nowhere'"),
         ("math:term", "module 'math' has no"),

@@ -129,7 +129,7 @@ def test_the_boundary_loss_of_hard_predictions_is_one_minus_f1(shift):
     assert (wanted[1] == 0) == (shift < 4)
 
 
-def test_no_edge_is_seen_beside_ignored_pixels():
+def test_no_edge_beside_ignored_pixels():
     truth = torch.zeros(1, 8, 8, dtype=torch.int64)
     truth[:, :, 4:] = IGNORE
     probabilities = torch.full((1, 2, 8, 8), 0.5)
@@ -260,7 +260,7 @@ def plain_way(coarse, labels, align_corners, **options):
 )
 @pytest.mark.parametrize("normalizer", ["all", "valid"])
 @pytest.mark.parametrize("together", [1, 2], ids=["bands", "images"])
-def test_the_published_loss_has_the_gradients_of_the_plain_way_bit_for_bit(
+def test_the_published_loss_has_the_gradients_of_full_size_logits_bit_for_bit(
     layout, coarse, size, align_corners, normalizer, together, monkeypatch
 ):
     logits, labels = drawn(classes=19, coarse=coarse, size=size, dtype=torch.float32)
@@ -296,7 +296,7 @@ def test_the_networks_own_logits_are_left_alone():
 
 @pytest.mark.parametrize(("pixels", "features"), [(512, 64), (769, 97), (37, 5), (8, 1), (3, 7)])
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_labels_are_read_where_features_lie(pixels, features, align_corners):
+def test_nearest_labels_lie_at_the_features(pixels, features, align_corners):
     labels = torch.arange(pixels).expand(1, pixels, pixels)
     found = resampling.nearest_labels(labels, (1, features), align_corners)[0, 0].tolist()
     if align_corners:

@@ -39,7 +39,7 @@ def segmenter(recurrence: int = 2, **options: object) -> crisscross.Segmenter:
     return made
 
 
-def test_each_way_runs_in_each_precision_and_labels_as_predict_does():
+def test_each_variant_runs_in_each_precision_and_labels_as_predict_does():
     net = segmenter()
     rows, reasons = measure(variants_of(net), IMAGE, 1)
     assert [(row.variant, row.precision) for row in rows] == [(kind, p) for p in ("fp32", "bf16") for kind in KINDS]
@@ -96,7 +96,7 @@ def test_differing_labels_are_counted():
     assert [row.same_labels for row in rows] == [1.0, 17 / 20] and reasons == []
 
 
-def test_a_way_sets_its_backend_and_its_precision_and_no_other_way_keeps_them():
+def test_a_variant_sets_its_backend_and_its_precision_and_no_other_keeps_them():
     net = Made()
     trio = [Variant("a", "fp32", net), Variant("b", "fp32", net, "eager"), Variant("c", "bf16", net, "composite")]
     for way in (*trio, trio[0]):

@@ -307,7 +307,7 @@ def test_the_interpreter_takes_the_cpu_but_not_bfloat16(monkeypatch):
     assert "bfloat16" in fused.why_not(*some(dtype=torch.bfloat16))
 
 
-def test_without_triton_the_module_imports_and_says_why_it_cannot_run():
+def test_without_triton_the_module_imports_and_names_the_reason():
     code = (
         "import sys, torch; sys.modules['triton'] = None\n"
         "from crisscross.ops import fused\n"

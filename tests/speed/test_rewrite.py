@@ -173,7 +173,7 @@ def segmenter():
 
 
 @pytest.mark.parametrize("size", [(192, 256), (203, 317)])
-def test_a_whole_network_says_the_same(segmenter, fast_calls, size):
+def test_a_whole_network_has_the_same_results(segmenter, fast_calls, size):
     fast = crisscross.optimize(segmenter)
     assert isinstance(fast, Segmenter)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())

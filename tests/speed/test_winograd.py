@@ -164,7 +164,7 @@ def test_what_winograd_refuses(conv, word):
 
 
 @pytest.mark.parametrize("case", ["double", "gradient", "autocast", "small", "unbatched", "trace"])
-def test_the_plain_way_where_the_fast_one_does_not_fit(fast_calls, case):
+def test_torchs_convolution_where_winograd_does_not_fit(fast_calls, case):
     conv = nn.Conv2d(128, 128, 3, padding=1).requires_grad_(False)
     layer, x = WinogradConv2d(conv), torch.randn(1, 128, 32, 32)
     layer(x)

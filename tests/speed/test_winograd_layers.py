@@ -36,7 +36,7 @@ def test_output_and_gradients(dilation: int, bias: bool, height: int, width: int
         assert (rounded - exact).abs().max() < 1e-5 * scale
 
 
-def test_the_first_layer_asks_for_no_gradient_of_the_image(fast_calls: list[int]) -> None:
+def test_the_first_layer_computes_no_gradient_of_the_image(fast_calls: list[int]) -> None:
     conv = nn.Conv2d(160, 160, 3, padding=1)
     train_by_winograd(conv)
     conv(torch.randn(1, 160, 40, 40)).sum().backward()

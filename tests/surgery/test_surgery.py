@@ -5,7 +5,7 @@ from collections import OrderedDict, namedtuple
 
 import pytest
 import torch
-from strangers import TAKE, Nested, draw_norms, literally, open_gates, residual_network
+from surgery_networks import TAKE, Nested, draw_norms, literally, open_gates, residual_network
 from torch import nn
 
 from crisscross.surgery import insert_attention, inserted_attention, remove_attention

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from strangers import Nested, open_gates, residual_network
+from surgery_networks import Nested, open_gates, residual_network
 from torch import nn
 
 import crisscross
@@ -19,7 +19,7 @@ def the_only(network):
     return inserted
 
 
-def test_several_places_each_with_attention_of_its_own():
+def test_several_submodules_each_with_attention_of_its_own():
     network = insert_attention(residual_network(), ["layer2.0", "layer3.0", "layer3.1"], reduction=4)
     found = inserted_attention(network)
     assert list(found) == ["layer2.0.criss_cross", "layer3.0.criss_cross", "layer3.1.criss_cross"]
@@ -96,7 +96,7 @@ def test_wrong_names(name):
         ({"after": ["layer2", "avgpool"]}, "it has no convolution"),
     ],
 )
-def test_wrong_requests_change_nothing(options, message):
+def test_wrong_options_change_nothing(options, message):
     network = residual_network().train()
     before = str(network), network.state_dict().keys()
     with pytest.raises(crisscross.CrissCrossError, match=message):
@@ -106,7 +106,7 @@ def test_wrong_requests_change_nothing(options, message):
     assert all(module.training for module in network.modules())
 
 
-def test_twice_at_one_place():
+def test_twice_after_one_submodule():
     network = insert_attention(residual_network(), "layer3")
     with pytest.raises(crisscross.CrissCrossError, match=r"layer3.1 has attention already; .*remove_att"):
         insert_attention(network, ["layer2", "layer3.1"])

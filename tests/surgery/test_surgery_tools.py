@@ -8,7 +8,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from paths import TESTS
-from strangers import open_gates, residual_network
+from surgery_networks import open_gates, residual_network
 from torch import nn
 
 import crisscross
@@ -59,7 +59,7 @@ def two_places(gate=0.7):
     return open_gates(network, gate)
 
 
-def test_two_places_do_something():
+def test_attention_after_two_submodules_changes_the_output():
     first = open_gates(insert_attention(small(), "first", reduction=2))
     assert not torch.allclose(first(X), small()(X), rtol=1e-2)
     assert not torch.allclose(two_places()(X), first(X), rtol=1e-2)

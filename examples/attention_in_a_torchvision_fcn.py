@@ -1,6 +1,6 @@
 """Criss-cross attention inside a network that knows nothing of it: torchvision's FCN, in its backbone's third stage.
 
-python examples/attention_in_a_strangers_network.py
+python examples/attention_in_a_torchvision_fcn.py
 """
 
 import torch
