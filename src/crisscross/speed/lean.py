@@ -5,7 +5,6 @@ CPU, and no convolution is repeated.
 """
 
 import sys
-from contextlib import nullcontext
 from types import MethodType
 from typing import Any
 
@@ -41,23 +40,16 @@ def make_lean(network: nn.Module) -> int:
         elif (parts := _parts(module)) and "forward" not in module.__dict__:
             module.lean_parts = parts  # type: ignore[assignment]
             module.forward = MethodType(_residual_forward, module)
-    network.register_forward_pre_hook(_enter)
-    network.register_forward_hook(_leave, always_call=True)
+    network.lean_forward = network.forward  # type: ignore[assignment]
+    network.forward = MethodType(_network_forward, network)  # type: ignore[method-assign]
     return count
 
 
-def _enter(network: Any, inputs: Any) -> None:
-    if torch.compiler.is_compiling():
-        return
-    use = torch.is_grad_enabled() and network.training
-    context = recipes.rebuilding() if use else nullcontext()
-    context.__enter__()
-    network.__dict__.setdefault("_lean_contexts", []).append(context)
-
-
-def _leave(network: Any, inputs: Any, output: Any) -> None:
-    if not torch.compiler.is_compiling():
-        network._lean_contexts.pop().__exit__(None, None, None)
+def _network_forward(network: Any, *inputs: Any, **options: Any) -> Any:
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and network.training):
+        return network.lean_forward(*inputs, **options)
+    with recipes.rebuilding():
+        return network.lean_forward(*inputs, **options)
 
 
 def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
