@@ -142,7 +142,7 @@ def criss_cross_block(
 def to_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in autocast's dtype where it is on; all stay as they are with float64 or whole numbers among them."""
     device = tensors[0].device.type
-    # Meta tensors know no autocast.
+    # There is no autocast for meta tensors.
     if device == "meta" or not torch.is_autocast_enabled(device):
         return tensors
     if any(x.dtype == torch.float64 or not x.is_floating_point() for x in tensors):

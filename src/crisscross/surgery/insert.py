@@ -35,8 +35,7 @@ def insert_attention(
     The gate is closed, so outputs are the same until training opens it. Each place gets attention of its own, a child
     `criss_cross` of the named submodule, on its device and in its dtype. Names, state-dict keys and frozen parts of the
     network stay as they are; while the gate is closed `load_state_dict` also takes weights that have no attention.
-    Insert before the network is compiled or given to an optimizer or to `DistributedDataParallel`. If one place fails,
-    nothing is inserted.
+    Insert before compiling, optimizer and `DistributedDataParallel`. If one place fails, nothing is inserted.
 
     Args:
         model: any `nn.Module`; changed.
