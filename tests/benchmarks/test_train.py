@@ -18,7 +18,7 @@ from crisscross.data import open_folder
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.layers import CrissCrossAttention
-from crisscross.losses import upsampling as places
+from crisscross.losses import pixel_losses
 from crisscross.models import Segmenter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,7 +47,7 @@ def test_the_plain_attention_is_the_definition() -> None:
 def test_all_contestants_compute_the_same_and_say_where_the_time_goes(monkeypatch) -> None:
     turns: list[int] = []
     # As with images of a usual size: the loss takes one at a time.
-    monkeypatch.setattr(places, "BAND_BYTES", 2**19)
+    monkeypatch.setattr(pixel_losses, "BAND_BYTES", 2**19)
     rows = measure(segmenter(), 160, 128, 2, 1, CPU, lambda: turns.append(1))
     assert [row.name for row in rows] == subject.contestants(CPU) and len(turns) == len(rows) * 3
     plain = rows[0]
