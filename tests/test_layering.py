@@ -19,11 +19,12 @@ SOURCE = SOURCE / PACKAGE
 # From the top down. A new package gets its place here. `config` and `files` stand above the lowest layer because they
 # raise what `errors` defines; operators and layers take plain arguments and need none of them.
 LAYERS: dict[int, tuple[str, ...]] = {
-    6: ("cli", "app"),
-    5: ("engine", "export", "measurement", "report"),
-    4: ("checkpoints", "speed", "video"),
-    3: ("models", "zoo"),
-    2: ("data", "losses", "metrics", "inference", "surgery"),
+    7: ("cli", "app"),
+    6: ("engine", "export", "measurement", "report"),
+    5: ("checkpoints", "speed", "video"),
+    4: ("models", "zoo"),
+    3: ("inference",),
+    2: ("data", "losses", "metrics", "surgery"),
     1: ("layers", "config", "files", "progress"),
     0: ("ops", "errors", "terminal"),
 }
@@ -143,10 +144,10 @@ def test_import_crisscross_imports_no_package() -> None:
         ("ops", "from crisscross.layers.attention import CrissCrossAttention", "layer 1"),
         ("ops", "import crisscross.errors", "layer 0"),
         ("layers", "from crisscross.config import ModelConfig", "layer 1"),
-        ("surgery", "def build():\n    from crisscross.engine import train", "layer 5"),
-        ("layers", "from crisscross import models", "layer 3"),
+        ("surgery", "def build():\n    from crisscross.engine import train", "layer 6"),
+        ("layers", "from crisscross import models", "layer 4"),
         ("data", "if TYPE_CHECKING:\n    from crisscross.metrics import Scores", "layer 2"),
-        ("zoo", "import importlib\nimportlib.import_module('crisscross.checkpoints')", "layer 4"),
+        ("zoo", "import importlib\nimportlib.import_module('crisscross.checkpoints')", "layer 5"),
         ("layers", "from .attention import gate", "relatively"),
         ("layers", "from . import attention", "relatively"),
         ("models", "from crisscross.nowhere import nothing", "LAYERS table"),
