@@ -10,9 +10,9 @@ from crisscross.cli.options import (
     add_precision,
     computing_in,
     count,
+    fraction,
     network_files,
     positive,
-    share,
 )
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overlap", type=count, metavar="N", help="with --big: overlap of blocks in pixels (default 256)"
     )
     parser.add_argument(
-        "--score", type=share, metavar="S", help="instance segmentation: the lowest score to keep (default 0.5)"
+        "--score", type=fraction, metavar="S", help="instance segmentation: the lowest score to keep (default 0.5)"
     )
     add_force(parser)
     add_precision(parser)
