@@ -6,7 +6,7 @@ from crisscross.config import to_yaml
 from crisscross.zoo.instances import INSTANCE_RECIPES, instance_table, instance_text
 from crisscross.zoo.lip import CE2P_MIOU, LIP, PAPER
 from crisscross.zoo.measured import MEASURED, MEASURED_VIDEO, PUBLISHED_VIDEO, VIDEO_PAGE
-from crisscross.zoo.published import FAMILIES, PUBLISHED, Published
+from crisscross.zoo.published_networks import FAMILIES, PUBLISHED, Published
 from crisscross.zoo.recipes import OURS, published, recipe, shipped_weights
 from crisscross.zoo.reported import REPORTED
 
