@@ -108,12 +108,6 @@ def argmax(values: Array) -> Array:
     return labels
 
 
-def add(total: Array, values: Array) -> Array:
-    """`total` with `values` added to it, in place."""
-    total += values
-    return total
-
-
 def finite(parts: Sequence[Array]) -> bool:
     """Whether all values of all parts are neither NaN nor infinite; a GPU is waited for once."""
     if is_tensor(parts[0]):
