@@ -1,4 +1,4 @@
-"""`import crisscross` costs nothing, and its lower floors need torch alone. Each check runs in a Python of its own."""
+"""`import crisscross` costs nothing, and its lower layers need torch alone. Each check runs in a Python of its own."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert run_python(code).split() == []
 
 
-@pytest.mark.parametrize("room", ["ops", "layers", "surgery"])
-def test_lower_floors_need_torch_alone(room: str) -> None:
-    code = f"{BLOCK % (NOT_NEEDED_BY_OPS,)}\nimport crisscross.{room}\nprint('torch' in sys.modules)"
+@pytest.mark.parametrize("package", ["ops", "layers", "surgery"])
+def test_lower_layers_need_torch_alone(package: str) -> None:
+    code = f"{BLOCK % (NOT_NEEDED_BY_OPS,)}\nimport crisscross.{package}\nprint('torch' in sys.modules)"
     assert run_python(code).strip() == "True"
 
 

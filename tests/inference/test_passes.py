@@ -259,6 +259,7 @@ def peak_of_labels(classes, height, width, ratios, per_stride=8):
     return peak_memory(lambda: pixels.labels(passes), torch.device("cpu")).peak, kept
 
 
+@pytest.mark.usefixtures("one_thread")  # each thread may hold a tile
 def test_full_logits_are_never_held():
     classes, height, width = 150, 256, 512
     full = classes * height * width * 4

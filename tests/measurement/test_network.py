@@ -124,7 +124,7 @@ def test_the_command_prints_one_table_and_writes_what_it_printed(tmp_path, capsy
     path = tmp_path / "a.json"
     crisscross.save(segmenter(preprocess=PreprocessConfig(scale=(48, 32))), tmp_path / "net.safetensors")
     words = ["benchmark", str(tmp_path / "net.safetensors"), "--size", "40x56", "--rounds", "1", "--json", str(path)]
-    assert main([*words, "--threads", "1", "--device", "cpu"]) == 0
+    assert main([*words, "--threads", "1", "--cpu"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert "the network sees every image at 32x48: preprocess.scale" in out
     known = json.loads(path.read_text())
@@ -157,9 +157,8 @@ def test_random_weights_are_called_so(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("demo --size 64", "--size: '64' is no size; write height x width, as in 64x128"),
+        ("demo --size 64", "--size: '64' is not a size; write HEIGHTxWIDTH, as in 64x128"),
         ("demo --size 16x64", "--size must be at least 32x32, got '16x64'"),
-        ("demo --device tpu", "--device: unknown tpu; known: cpu, cuda"),
         ("maskrcnn_r50_fpn_rcca_coco", "for semantic segmentation alone"),
         ("nothing", "nothing: no such file or run folder"),
         ("demo --weights nothing.pth", "nothing.pth: no such file"),

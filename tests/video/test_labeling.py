@@ -217,7 +217,7 @@ def test_places_that_cannot_be_written(tmp_path, weights, capsys):
     for words, message in {
         ("--out", f"{tmp_path}/out.xyz"): "cannot write a .xyz video; known: .mp4, .m4v, .mov, .mkv, .webm",
         ("--out", f"{tmp_path}/taken"): "is a file; name a folder or a video file",
-        ("--out", str(source)): "film.mp4: is an input; choose another place to write to",
+        ("--out", str(source)): "film.mp4: is an input; write to another place",
         (str(tmp_path / "film.mkv"), "--out", f"{tmp_path}/out"): "would both be written as",
         (str(tmp_path / "film.mkv"), "--out", f"{tmp_path}/out.mp4"): "is one video file, but there are 2 inputs",
         ("--out", f"{tmp_path}/taken/out.mp4"): "taken/out.mp4: cannot be written",

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from published_data import draw_camvid
 from small_data import draw_image, draw_labels, write_folder
+from waiting import HANGS, wait_until
 
 import crisscross
 from crisscross.cli import main
@@ -167,8 +168,9 @@ def test_counting_goes_on_beside_the_network_but_never_far_behind(dataset):
         return all_ground(red)
 
     def save(pair, labels):
-        assert release.wait(20)
-        # Longer than the network takes for all that are left.
+        assert release.wait(HANGS)
+        # The network goes as far as it may, and has time to go further.
+        wait_until(lambda: len(started) >= min(IMAGES, len(saved) + WAITING + 1))
         time.sleep(0.05)
         ahead.append(len(started) - len(saved))
         saved.append(pair.name)
@@ -232,11 +234,10 @@ def test_after_ctrl_c_what_waits_is_dropped(dataset, monkeypatch):
         return all_ground(red)
 
     def save(pair, labels):
-        while len(started) < WAITING + 1:
-            time.sleep(0.01)
+        wait_until(lambda: len(started) >= WAITING + 1)
         if not saved:
             os.kill(os.getpid(), signal.SIGINT)
-            assert dropped.wait(120)
+            assert dropped.wait(HANGS)
         saved.append(pair.name)
 
     monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shutdown)
