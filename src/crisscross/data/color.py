@@ -1,15 +1,19 @@
 """Label maps as colors, for images that people look at."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from crisscross.files import write_atomically
 
 Color = Sequence[int]
 
 
 def colorise(labels: np.ndarray, palette: Sequence[Color], ignore_color: Color = (0, 0, 0)) -> np.ndarray:
-    """Paints every label in its palette color.
+    """Paint every label in its palette color.
 
     Args:
         labels: integers [H, W] (any leading shape works). A label outside 0..len(palette)-1, such as 255, is ignored.
@@ -26,17 +30,17 @@ def colorise(labels: np.ndarray, palette: Sequence[Color], ignore_color: Color =
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels must be integers, got {labels.dtype}")
     table = np.array([*map(tuple, palette), tuple(ignore_color)], dtype=np.uint8)
-    return table[np.where(_known(labels, palette), labels, len(palette)).astype(np.intp)]
+    return table[np.where(_has_color(labels, palette), labels, len(palette)).astype(np.intp)]
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, palette: Sequence[Color], alpha: float = 0.5) -> np.ndarray:
-    """Lays the palette colors over an image; ignored pixels keep the image as it is.
+    """Lay the palette colors over an image; ignored pixels keep the image's own color.
 
     Args:
         image: uint8 RGB [H, W, 3].
         labels: integers [H, W].
         palette: one (red, green, blue) in 0..255 for each class.
-        alpha: share of the label color, 0 (image only) to 1 (labels only).
+        alpha: fraction of the label color, 0 (image only) to 1 (labels only).
 
     Returns:
         uint8 [H, W, 3].
@@ -49,10 +53,10 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Sequence[Color], alp
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in 0..1, got {alpha}")
     mixed = image * (1 - alpha) + colorise(labels, palette) * alpha
-    return np.where(_known(labels, palette)[..., None], np.rint(mixed).astype(np.uint8), image)
+    return np.where(_has_color(labels, palette)[..., None], np.rint(mixed).astype(np.uint8), image)
 
 
-def _known(labels: np.ndarray, palette: Sequence[Color]) -> np.ndarray:
+def _has_color(labels: np.ndarray, palette: Sequence[Color]) -> np.ndarray:
     """True where a label has a palette color: bool, same shape as the labels."""
     return (labels >= 0) & (labels < len(palette))
 
@@ -90,3 +94,12 @@ def index_image(labels: np.ndarray, palette: Sequence[Color] | None = None) -> A
         colors = [*palette, *((value, value, value) for value in range(len(palette), needed))]
         image.putpalette([channel for color in colors for channel in color])
     return image
+
+
+def write_mask(path: Path, labels: np.ndarray, palette: Sequence[Color] | None = None) -> None:
+    """Write labels uint8 [H, W] as an index PNG, with colors where a palette is given.
+
+    Raises:
+        CrissCrossError: the file cannot be written.
+    """
+    write_atomically(path, partial(index_image(labels, palette).save, format="PNG"))

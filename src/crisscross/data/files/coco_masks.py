@@ -28,7 +28,7 @@ def import_coco() -> Any:
         import pycocotools.mask
     except ImportError as error:
         raise CrissCrossError(
-            "instance segmentation needs pycocotools: pip install 'crisscross-seg[instances]'"
+            "reading the annotations of COCO needs pycocotools: pip install 'crisscross-seg[instances]'"
         ) from error
     return pycocotools
 

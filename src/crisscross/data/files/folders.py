@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from crisscross.config.documents import JSON_BYTES, read_text
+from crisscross.data.dataset import Pair
 from crisscross.data.files.reading import is_image_file
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
@@ -119,6 +120,11 @@ def either_form(path: Path) -> Path:
         return path
     others = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
     return next((other for other in others if os.path.exists(other)), path)
+
+
+def pairs_of(images: Iterable[Path], masks: Path) -> tuple[Pair, ...]:
+    """Every image with the PNG of its name in the folder of masks."""
+    return tuple(Pair(path.stem, path, either_form(masks / f"{path.stem}.png")) for path in images)
 
 
 def absent(root: Path, folders: Mapping[str, Iterable[str]]) -> str:
