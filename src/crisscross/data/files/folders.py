@@ -68,17 +68,17 @@ def images_in(folder: Path, suffix: str = "", deep: bool = False) -> list[Path]:
     """
     found: list[Path] = []
     devices: list[Path] = []
-    for path in _walk(folder, deep):
+    for path, is_file in _walk(folder, deep):
         if is_image_file(path) and path.name.endswith(suffix):
-            (found if path.is_file() or not os.path.exists(path) else devices).append(path)
+            (found if is_file or not os.path.exists(path) else devices).append(path)
     if devices:
         more = f" (and {len(devices) - 1} more)" if len(devices) > 1 else ""
         warnings.warn(f"{min(devices)}: a pipe or a device, not a file: left out{more}", CrissCrossWarning, 2)
     return sorted(found)
 
 
-def _walk(top: Path, deep: bool) -> Iterator[Path]:
-    """All entries of a folder (with `deep` also of the folders below) that are not folders."""
+def _walk(top: Path, deep: bool) -> Iterator[tuple[Path, bool]]:
+    """The entries of a folder (with `deep` also of those below) that are not folders, and whether they are files."""
     paths: Counter[tuple[int, int]] = Counter()
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while waiting:
@@ -86,7 +86,7 @@ def _walk(top: Path, deep: bool) -> Iterator[Path]:
         try:
             identity = (state := folder.stat()).st_dev, state.st_ino
             with os.scandir(folder) as listing:
-                entries = [(folder / entry.name, os.path.isdir(entry)) for entry in listing if entry.name[0] != "."]
+                entries = [(folder / entry.name, *_kind(entry)) for entry in listing if entry.name[0] != "."]
         except OSError as error:
             warnings.warn(f"{folder}: left out, it cannot be read: {error.strerror}", CrissCrossWarning, 3)
             continue
@@ -95,8 +95,16 @@ def _walk(top: Path, deep: bool) -> Iterator[Path]:
         paths[identity] += 1
         if paths[identity] > MOST_PATHS:
             raise CrissCrossError(f"{folder}: symbolic links lead to this folder by more than {MOST_PATHS} paths")
-        yield from (path for path, is_folder in entries if not is_folder)
-        waiting += [(path, above | {identity}) for path, is_folder in entries if deep and is_folder]
+        yield from ((path, is_file) for path, is_folder, is_file in entries if not is_folder)
+        waiting += [(path, above | {identity}) for path, is_folder, _ in entries if deep and is_folder]
+
+
+def _kind(entry: "os.DirEntry[str]") -> tuple[bool, bool]:
+    """Whether an entry is a folder, and whether it is a file; neither where links form a circle."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:
+        return False, False
 
 
 def name_key(name: str) -> str:

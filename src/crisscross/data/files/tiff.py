@@ -144,7 +144,8 @@ def tag_samples(tags: Tags, name: str = "image", size: int | None = None) -> Sam
         layout = ", band behind band" if planes != 1 else ""
         raise ValueError(
             f"a TIFF of {bands} x {depth} bits{layout} (PhotometricInterpretation {_first(tags, 262, -1)}, "
-            f"SampleFormat {number}, ExtraSamples {shown(list(tags.get(338, ())))}), which is not read; save it as 8-bit RGB or as PNG"
+            f"SampleFormat {number}, ExtraSamples {shown(list(tags.get(338, ())))}), which is not read; save it as "
+            "8-bit RGB or as PNG"
         )
     _check_strips(tags, bands, depth, planes, size)
     if found.extra:
