@@ -1,10 +1,10 @@
-"""What to do about masks whose numbers or colors are not those of the data set: the usual mix-ups by name."""
+"""Advice on masks whose numbers or colors are not those of the data set: the usual mix-ups."""
 
 from collections.abc import Collection
 
 from crisscross.data.dataset import DataSet
 
-# Numbers that give a mix-up away: classes of Cityscapes, its label ids, classes of ADE20K.
+# Numbers of classes of Cityscapes, of its label ids, of classes of ADE20K.
 CITYSCAPES, CITYSCAPES_IDS, ADE20K = 19, 34, 150
 
 
@@ -16,20 +16,21 @@ def legal_values(dataset: DataSet) -> str:
 
 
 def label_advice(dataset: DataSet, values: Collection[int]) -> str:
-    """What the illegal values in a mask most likely mean, as the rest of a sentence; empty where nothing is known."""
+    """What the illegal values in a mask most likely mean, as the rest of a sentence; empty where that is unclear."""
     classes = len(dataset.classes)
-    is_ade20k = dataset.name == "ade20k" and dataset.labels is not None
-    if classes == CITYSCAPES and dataset.labels is None and set(values) <= set(range(classes, CITYSCAPES_IDS)):
-        return (
-            "; these are label ids of Cityscapes, not its train ids: `crisscross data prepare cityscapes DIR` "
-            "writes *_labelTrainIds.png (delete wrong ones first)"
-        )
     if dataset.name.startswith("cityscapes") and dataset.labels is not None and 255 in values:
         return "; label ids never hold 255, these are train ids: such files are called *_labelTrainIds.png"
-    if is_ade20k and 255 in values:
-        return "; these masks were reduced before (0 -> 255, k -> k - 1): use the original annotations/"
-    if is_ade20k:
-        return "; these are not the 150 scene parsing classes: use annotations/ of ADEChallengeData2016"
+    if dataset.name == "ade20k" and dataset.labels is not None:
+        return (
+            "; use the original annotations/ of ADEChallengeData2016, which hold 0..150 (reduced masks hold 255)"
+            if 255 in values
+            else "; these are not the 150 scene parsing classes: use annotations/ of ADEChallengeData2016"
+        )
+    if classes == CITYSCAPES and dataset.labels is None and set(values) <= set(range(classes, CITYSCAPES_IDS)):
+        return (
+            "; these are label ids of Cityscapes, not its train ids: name such files *_labelIds.png, and open the "
+            "data set by --name cityscapes (--set data.name=cityscapes), which reads them"
+        )
     if classes == ADE20K and dataset.labels is None and set(values) == {classes}:
         return (
             "; ADE20K stores 0 for `other` and class k as k + 1: open it by --name ade20k (--set data.name=ade20k), "
@@ -40,14 +41,8 @@ def label_advice(dataset: DataSet, values: Collection[int]) -> str:
 
 def color_advice(dataset: DataSet) -> str:
     """How the color masks of a data set become class numbers, as the rest of a sentence."""
-    if dataset.name.startswith("voc2012"):
-        return (
-            "; its colors are those of the Pascal VOC color map (background 0 0 0, aeroplane 128 0 0, bicycle "
-            "0 128 0 ...): crisscross.data.color.labels_of_colors(mask, crisscross.data.sets.voc.PALETTE, "
-            "{(224, 224, 192): 255}) gives the class numbers"
-        )
     if dataset.name == "cityscapes":
-        return "; *_color.png are for the eye, the labels are *_labelIds.png and *_labelTrainIds.png"
+        return "; *_color.png are for viewing, the labels are *_labelIds.png and *_labelTrainIds.png"
     return "; crisscross.data.color.labels_of_colors turns colors into class numbers" if dataset.palette else ""
 
 

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from crisscross.data.check.pairs import digest
 from crisscross.data.check.report import Problem, first_few
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.folders import images_in
@@ -68,17 +67,6 @@ def _twice(one: Member, other: Member) -> str:
         return f"twice in split {one[0]!r}" if same_split else f"in both splits {one[0]!r} and {other[0]!r}"
     where = f"both in split {one[0]!r}" if same_split else f"which is in split {one[0]!r}, this one in {other[0]!r}"
     return f"the same image as {one[1].image}, {where}"
-
-
-def likely_duplicates(members: Sequence[Member]) -> list[str | None]:
-    """Checksums of the images whose path, or whose name and length, occurs again; None for all others."""
-    lengths = [pair.image.stat().st_size if pair.image.is_file() else 0 for _, pair in members]
-    alike = [(pair.name, length) for (_, pair), length in zip(members, lengths, strict=True)]
-    paths, names = Counter(pair.image for _, pair in members), Counter(alike)
-    return [
-        digest(pair.image) if paths[pair.image] > 1 or names[key] > 1 else None
-        for (_, pair), key in zip(members, alike, strict=True)
-    ]
 
 
 def unused_files(dataset: DataSet, pairs: Sequence[Pair]) -> Iterator[Problem]:

@@ -1,6 +1,6 @@
 """What is recorded of a data set that is known by name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,17 @@ from crisscross.data.palette import Palette
 
 
 @dataclass(frozen=True)
-class Job:
-    """One file to write: `make(target)` writes it and returns a number of pixels to report, usually 0."""
-
-    target: Path
-    make: Callable[[Path], int]
-
-
-@dataclass(frozen=True)
 class Plan:
     """All files that a preparation writes.
 
     Attributes:
-        jobs: one for each file.
+        jobs: function that writes a file, by that file, which it is called with; it returns a number of pixels.
         finish: called after the last job.
         lines: text to show at the end.
-        counted: the end of the sentence that begins with the sum of what the jobs returned.
+        counted: the end of the sentence that begins with the sum of these pixels, which is shown if there are any.
     """
 
-    jobs: Sequence[Job]
+    jobs: Mapping[Path, Callable[[Path], int]]
     finish: Callable[[], None] = lambda: None
     lines: tuple[str, ...] = ()
     counted: str = ""

@@ -12,9 +12,8 @@ from crisscross.data.color import write_mask
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.files.folders import needed_file, needed_folder, read_names
 from crisscross.data.files.matlab import read_field
-from crisscross.data.files.reading import read_mask
 from crisscross.data.palette import class_names, voc_palette
-from crisscross.data.sets.record import BuiltIn, Job, Plan
+from crisscross.data.sets.record import BuiltIn, Plan
 from crisscross.errors import CrissCrossError
 from crisscross.files import joined, output_path, write_text
 
@@ -101,7 +100,7 @@ def _pairs(root: Path, names: Iterable[str], masks: str) -> tuple[Pair, ...]:
 
 
 def sbd_plan(root: Path, out: Path) -> Plan:
-    """SBD's `cls/*.mat` -> palette PNGs in SegmentationClassAug, VOC's own train masks beside them, and `aug.txt`.
+    """SBD's `cls/*.mat` -> palette PNGs in SegmentationClassAug, and `aug.txt`.
 
     aug.txt lists the images of SBD's train.txt and val.txt that are in neither VOC's train.txt nor its val.txt.
 
@@ -117,9 +116,10 @@ def sbd_plan(root: Path, out: Path) -> Plan:
     named = {name for split in ("train", "val") for name in read_names(sbd / f"{split}.txt", sbd_fix)}
     augmented = sorted(named - {*train, *val})
     target = out / voc.relative_to(root)
-    sources = {name: partial(from_mat, joined(sbd / "cls", f"{name}.mat")) for name in augmented}
-    sources |= {name: partial(copy_mask, joined(voc / MASKS, f"{name}.png")) for name in train}
-    jobs = [Job(output_path(target / AUGMENTED, f"{name}.png"), make) for name, make in sources.items()]
+    jobs = {
+        output_path(target / AUGMENTED, f"{name}.png"): partial(from_mat, joined(sbd / "cls", f"{name}.mat"))
+        for name in augmented
+    }
     listed = output_path(target / LISTS, "aug.txt")
     if listed.is_file() and set(read_names(listed, "")) != set(augmented):
         raise CrissCrossError(f"{listed}: lists other images than SBD's; move it away and type the same again")
@@ -154,16 +154,6 @@ def from_mat(source: Path, target: Path) -> int:
     if labels.ndim != 2 or not legal:
         raise CrissCrossError(f"{source}: GTcls.Segmentation must hold class numbers 0..{len(CLASSES) - 1} [H, W]")
     write_mask(target, labels.astype(np.uint8), ALL_COLORS)
-    return 0
-
-
-def copy_mask(source: Path, target: Path) -> int:
-    """Write VOC's own mask again.
-
-    Raises:
-        CrissCrossError: missing or unreadable.
-    """
-    write_mask(target, read_mask(source), ALL_COLORS)
     return 0
 
 
