@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from crisscross.config.documents import parse_yaml, read_yaml
 from crisscross.config.instances import TASK as INSTANCES
 from crisscross.config.instances import InstanceExperiment
+from crisscross.config.migrate import migrate
 from crisscross.config.names import hint
 from crisscross.config.rules import one_line
 from crisscross.config.tree import Experiment
@@ -149,7 +150,7 @@ def load_tree(path: str | os.PathLike[str], kind: type[Node]) -> Node:
     """Read an experiment of `kind` (`Experiment`, `InstanceExperiment`) from a YAML file."""
     values = read_tree(path)
     try:
-        return from_dict(kind, values)
+        return from_dict(kind, migrate(values))
     except CrissCrossError as error:
         raise CrissCrossError(f"{path}: {error}") from error
 

@@ -106,7 +106,7 @@ CITYSCAPES = BuiltIn(
     *(open_cityscapes, is_cityscapes, CLASSES, PALETTE),
     published=PUBLISHED[FINE],
     stored=LABEL_IDS,
-    prediction="{name}_pred_labelIds.png",
+    ending="_pred_labelIds.png",
 )
 CITYSCAPES_COARSE = replace(
     CITYSCAPES,

@@ -38,7 +38,8 @@ class BuiltIn:
         prepare: (data set's folder, output folder) -> the masks to make; None where the download has them.
         when: when it has to be prepared, for `crisscross data list`.
         stored: what the evaluator of the data set takes for each class; empty means the class number.
-        prediction: file of one prediction below the output folder, with the image's `{name}`.
+        ending: what a prediction's file has behind the name of its image.
+        folder: where the evaluator looks for these files, below the output folder.
         colors: palette of these files; without one they are gray.
     """
 
@@ -51,5 +52,6 @@ class BuiltIn:
     prepare: Callable[[Path, Path], Plan] | None = None
     when: str = "not needed"
     stored: tuple[int, ...] = ()
-    prediction: str = "{name}.png"
+    ending: str = ".png"
+    folder: str = ""
     colors: Palette | None = None

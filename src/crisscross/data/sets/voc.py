@@ -160,7 +160,7 @@ def from_mat(source: Path, target: Path) -> int:
 VOC2012 = BuiltIn(
     *(open_voc2012, is_voc, CLASSES, PALETTE),
     published={"train": TRAIN, "val": 1449, "trainval": 2913},
-    prediction="results/VOC2012/Segmentation/comp6_val_cls/{name}.png",
+    folder="results/VOC2012/Segmentation/comp6_val_cls",
     colors=ALL_COLORS,
 )
 VOC2012AUG = replace(
