@@ -23,7 +23,7 @@ def test_numbers_of_mat_files_are_those_that_were_saved(tmp_path: Path, kind: st
     whole = path.read_bytes()
     for length in range(0, len(whole) - 100, 7):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"^(no MATLAB file|cut off|damaged: |no GTcls|it holds|GTcls is no)"):
+        with pytest.raises(ValueError, match=r"^(not a MATLAB file|cut off|damaged: |no GTcls|it holds|GTcls is not)"):
             read_field(path, "GTcls", "Segmentation")
 
 
@@ -33,5 +33,5 @@ def test_labels_that_announce_other_sizes_are_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for shape in ((2**31 - 1, 2**31 - 1), (-3, -4), (3, 5), (0, 4)):
         path.write_bytes(whole.replace(struct.pack("<ii", 3, 4), struct.pack("<ii", *shape)))
-        with pytest.raises(ValueError, match="it holds 12 numbers, but is to be"):
+        with pytest.raises(ValueError, match="it holds 12 numbers, but its shape is"):
             read_field(path, "GTcls", "Segmentation")

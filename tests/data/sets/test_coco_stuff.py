@@ -96,7 +96,7 @@ def test_what_can_be_wrong_with_coco(tmp_path: Path) -> None:
         ({"segmentation": {"size": [3, 3], "counts": [9]}}, "annotation 1: run lengths of size [3, 3]"),
         ({"segmentation": None}, "annotation 1: segmentation must be polygons or run lengths, got None"),
         ({"segmentation": [[1, 1, 2e9, 1, 9, 9]]}, "annotation 1: a polygon has a corner 2e+09 pixels away"),
-        ({"category_id": "1"}, "annotations[1] wants category_id as a whole number, got '1'"),
+        ({"category_id": "1"}, "annotations[1]: category_id must be a whole number, got '1'"),
         ({"category_id": 12}, "annotation 1 has the unknown category 12"),
     ):
         broken = json.loads(json.dumps(content))

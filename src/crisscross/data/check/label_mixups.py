@@ -1,4 +1,4 @@
-"""Advice on masks whose numbers or colors are not those of the data set: the usual mix-ups."""
+"""Advice on masks whose numbers are not those of the data set: the usual mix-ups."""
 
 from collections.abc import Collection
 
@@ -37,13 +37,6 @@ def label_advice(dataset: DataSet, values: Collection[int]) -> str:
             "which reads that"
         )
     return ""
-
-
-def color_advice(dataset: DataSet) -> str:
-    """How the color masks of a data set become class numbers, as the rest of a sentence."""
-    if dataset.name == "cityscapes":
-        return "; *_color.png are for viewing, the labels are *_labelIds.png and *_labelTrainIds.png"
-    return "; crisscross.data.color.labels_of_colors turns colors into class numbers" if dataset.palette else ""
 
 
 def _ranges(values: Collection[int]) -> str:

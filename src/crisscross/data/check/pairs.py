@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.check.label_mixups import color_advice, label_advice, legal_values
+from crisscross.data.check.label_mixups import label_advice, legal_values
 from crisscross.data.check.report import Problem, first_few
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import open_file
@@ -50,7 +50,7 @@ def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[P
     if not pair.mask.is_file():
         return None, [_missing_mask(pair)]
     try:
-        mask = read_mask(pair.mask, color_advice(dataset))
+        mask = read_mask(pair.mask)
     except CrissCrossError as error:
         return None, [_problem(pair.mask, error)]
     illegal = illegal_labels(mask, dataset)
@@ -73,7 +73,7 @@ def examine_headers(dataset: DataSet, pair: Pair) -> list[Problem]:
         except CrissCrossError as error:
             problems.append(_problem(file, error))
     if len(sizes) == 2 and sizes[0] != sizes[1]:
-        # A PNG may say only behind its pixels that it is to be turned.
+        # A PNG may hold its EXIF rotation behind its pixels.
         if sizes[0] == sizes[1][::-1]:
             return examine(dataset, pair).problems
         problems.append(_size_problem(pair, *sizes))

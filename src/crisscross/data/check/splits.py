@@ -12,7 +12,7 @@ from crisscross.data.files.folders import images_in
 
 # A split's name and one of its pairs.
 Member = tuple[str, Pair]
-# Folders of images with these names are meant as splits.
+# Folders of images with these names usually are splits.
 USUAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -25,7 +25,7 @@ def misplaced_folders(dataset: DataSet) -> Iterator[Problem]:
             if meant and split in USUAL and meant != USUAL[split]:
                 found[folder, split] += 1
     for (folder, split), count in found.items():
-        text = f"images of {folder}/ are in the split {split!r} ({count}); if that is not meant, list the names in"
+        text = f"images of {folder}/ are in the split {split!r} ({count}); if that is not intended, list the names in"
         yield Problem("warning", dataset.root, f"{text} train.txt and val.txt")
 
 

@@ -116,7 +116,7 @@ def _key(pair: Pair, dataset: DataSet) -> str:
 
 
 def free_memory() -> int | None:
-    """Bytes that can be taken without swapping, or None where the system does not say."""
+    """Bytes that can be taken without swapping, or None where that is not known."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

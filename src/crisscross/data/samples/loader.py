@@ -139,7 +139,7 @@ def training_batches(
     wants.
 
     Raises:
-        CrissCrossError: the batch cannot be shared out evenly; raised when the first batch is asked for.
+        CrissCrossError: the batch cannot be shared out evenly; raised with the first batch.
     """
     train = samples.experiment.train
     check_share(train, processes)

@@ -34,7 +34,7 @@ class BuiltIn:
         open: opens a folder; raises `CrissCrossError` where it has another layout.
         recognize: whether an existing folder has this layout.
         classes, palette, flip_pairs: as in `DataSet`; empty where every folder brings its own.
-        published: number of images in each split, as the data set's own page gives it.
+        published: number of images in each split, as on the data set's own page.
         prepare: (data set's folder, output folder) -> the masks to make; None where the download has them.
         when: when it has to be prepared, for `crisscross data list`.
         stored: what the evaluator of the data set takes for each class; empty means the class number.

@@ -71,8 +71,8 @@ def open_voc2012aug(root: str | os.PathLike[str]) -> DataSet:
     """Open Pascal VOC 2012 with the labels of SBD (Hariharan et al. 2011): train 10,582, val 1,449 images.
 
     `train` is train.txt (1,464, with VOC's own labels) followed by aug.txt (9,118, SegmentationClassAug). Where aug.txt
-    is missing, a list trainaug.txt or train_aug.txt, as others hand out, is read in its place, without the images of
-    train.txt.
+    is missing, a list trainaug.txt or train_aug.txt, as other packages provide, is read in its place, without the
+    images of train.txt.
 
     Raises:
         CrissCrossError: a missing folder or list, or a name that leads out of the folder.
