@@ -20,7 +20,7 @@ from crisscross.data.coco_instances import InstanceSplit, open_coco_instances
 from crisscross.data.coco_samples import target_of
 from crisscross.data.files.coco_masks import decode
 from crisscross.data.files.folders import name_key
-from crisscross.data.files.reading import label_table
+from crisscross.data.labels import label_table
 from crisscross.data.sets.coco_stuff import coco_stuff_plan
 
 pytestmark = pytest.mark.slow

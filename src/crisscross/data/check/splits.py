@@ -6,9 +6,10 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from crisscross.data.check.report import Problem, first_few
+from crisscross.data.check.report import Problem
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.folders import images_in
+from crisscross.data.labels import first_few
 
 # A split's name and one of its pairs.
 Member = tuple[str, Pair]

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.files.reading import label_table, open_array, read_header, read_pair
+from crisscross.data.files.reading import open_array, read_header, read_pair
 from crisscross.data.files.threads import each
+from crisscross.data.labels import label_table
 from crisscross.data.samples.loader import Read
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, user_cache, write_atomically

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.data.check.label_mixups import label_advice, legal_values
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import MOST_PIXELS, one_line_errors, open_file, opened
 from crisscross.data.files.samples import Samples
 from crisscross.data.files.tiff import FLOATING_POINT, orientation, pillow_samples
+from crisscross.data.labels import label_problem, label_table
 from crisscross.errors import CrissCrossError, shown
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
@@ -167,33 +167,9 @@ def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
         raise CrissCrossError(
             f"{pair.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, its image {image.shape[1]} x {image.shape[0]}"
         )
-    table = label_table(dataset)
-    mapped = table[mask]
-    if illegal := illegal_labels(mask, dataset):
-        value, count = illegal[0]
-        advice = label_advice(dataset, [value for value, _ in illegal])
-        raise CrissCrossError(f"{pair.mask}: label {value} at {count} pixels, but {legal_values(dataset)}{advice}")
-    return image, mapped
-
-
-def label_table(dataset: DataSet) -> np.ndarray:
-    """uint8 [256]: the class of each stored mask value; values that are not legal stay as they are."""
-    table = np.arange(256, dtype=np.uint8)
-    for stored, number in (dataset.labels or {}).items():
-        table[stored] = number
-    table[list(dataset.void)] = dataset.ignore
-    return table
-
-
-def illegal_labels(mask: np.ndarray, dataset: DataSet) -> list[tuple[int, int]]:
-    """(value, pixels) for every stored mask value that is neither a class nor ignored.
-
-    With `dataset.labels` only its keys are legal: `ignore` is legal only where they name it.
-    """
-    counts = np.bincount(mask.ravel(), minlength=256)
-    known = {*range(len(dataset.classes)), dataset.ignore} if dataset.labels is None else set(dataset.labels)
-    legal = known | set(dataset.void)
-    return [(int(value), int(counts[value])) for value in np.flatnonzero(counts) if int(value) not in legal]
+    if problem := label_problem(mask, dataset):
+        raise CrissCrossError(f"{pair.mask}: {problem}")
+    return image, label_table(dataset)[mask]
 
 
 def _upright(image: Any) -> Any:

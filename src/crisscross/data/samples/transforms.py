@@ -54,8 +54,9 @@ def random_rotation(
 ) -> tuple[Image, Mask]:
     """With probability `config.rotation_chance` rotate by up to `config.rotation` degrees either way.
 
-    Positive is to the left. Bilinear image, nearest mask. Both grow to hold all of the turned image; the corners get the color `fill` (RGB,
-    0..255, rounded) and the label `ignore`. With a rotation of 0 nothing is drawn from the generator.
+    Positive is to the left. Bilinear image, nearest mask. Both grow to hold all of the rotated image; the corners get
+    the color `fill` (RGB, 0..255, rounded) and the label `ignore`. With a rotation of 0 nothing is drawn from the
+    generator.
     """
     if not (config.rotation and chance(config.rotation_chance, generator)):
         return image, mask
