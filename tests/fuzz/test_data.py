@@ -202,8 +202,8 @@ def test_maps_of_stuff(coco: Path, tree: Any, stuff: bool) -> None:
 
 
 def make_maps(coco: Path) -> None:
-    for job in coco_stuff_plan(coco, coco).jobs:
-        assert job.target.parent == coco / "stuffthingmaps" / "val2017"
-        size = job.make.args[0]
+    for target, make in coco_stuff_plan(coco, coco).jobs.items():
+        assert target.parent == coco / "stuffthingmaps" / "val2017"
+        size = make.args[0]
         if size[0] * size[1] <= 10**6:
-            job.make(job.target)
+            make(target)
