@@ -20,9 +20,9 @@ from test_prepare import voc_with_sbd
 from crisscross import checkpoints, files, zoo
 from crisscross.cli import main, predict_video
 from crisscross.data import DataSet, Pair, open_dataset, write_prediction
-from crisscross.data.coco_instances import open_coco_instances
 from crisscross.data.prepare import prepare
 from crisscross.errors import CrissCrossError
+from crisscross.instances.annotations import open_coco_instances
 
 UPWARDS = (
     "../x",

@@ -19,7 +19,7 @@ from crisscross.checkpoints import instances, loading, native
 from crisscross.checkpoints import safe_pickle as scanning
 from crisscross.checkpoints.reading import read_content, read_state_dict
 from crisscross.errors import CrissCrossError
-from crisscross.models.instances import InstanceSegmenter
+from crisscross.instances.network import InstanceSegmenter
 
 TENSORS = {"w": torch.arange(4.0)}
 

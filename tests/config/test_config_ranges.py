@@ -12,8 +12,9 @@ import pytest
 from benchmarks.__main__ import create_parser as create_benchmarks_parser
 from crisscross import zoo
 from crisscross.cli import create_parser
-from crisscross.config import Experiment, InstanceExperiment, from_dict, override, to_dict
+from crisscross.config import Experiment, from_dict, override, to_dict
 from crisscross.errors import CrissCrossError
+from crisscross.instances.config import InstanceExperiment
 
 NUMBERS = (int, float)
 BIG = 10**12

@@ -9,10 +9,10 @@ from instances_data import CATEGORIES, HEIGHT, WIDTH, annotation, bar, disc, run
 from PIL import Image
 
 from crisscross.config import InstanceExperiment, from_dict
-from crisscross.data.coco_instances import open_coco_instances
-from crisscross.data.coco_samples import InstanceSamples, mirrored, target_of, whole_images
 from crisscross.data.files.coco_masks import check_text, checked, decode, encode
 from crisscross.errors import CrissCrossError
+from crisscross.instances.annotations import open_coco_instances
+from crisscross.instances.samples import InstanceSamples, mirrored, target_of, whole_images
 
 
 def split_of(root, annotations, **changes):

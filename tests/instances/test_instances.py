@@ -11,12 +11,9 @@ from torchvision.models import resnet
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from crisscross.checkpoints.instances import load_instances
 from crisscross.config import InstanceExperiment, override
 from crisscross.errors import CrissCrossError
-from crisscross.layers import RecurrentCrissCrossAttention
-from crisscross.layers.nonlocal_block import NonLocalBlock
-from crisscross.models.instances import (
+from crisscross.instances.network import (
     AttendedStage,
     InstanceSegmenter,
     create_backbone,
@@ -24,6 +21,9 @@ from crisscross.models.instances import (
     fill_from_mask_rcnn,
     torchvision_classes,
 )
+from crisscross.instances.weights import load_instances
+from crisscross.layers import RecurrentCrissCrossAttention
+from crisscross.layers.nonlocal_block import NonLocalBlock
 from crisscross.zoo import INSTANCE_RECIPES, instance_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,6 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from crisscross.engine.instances.build import Start, with_data_classes
+from crisscross.engine.instances.optimizer import create_optimizer, learning_rate, scaling_advice
+from crisscross.engine.instances.train import train_instances
 from instances_data import HEIGHT, TINY, WIDTH, annotation, bar, tree_of, write_coco
 from PIL import Image
 from safetensors.torch import load_file
@@ -15,14 +18,11 @@ from safetensors.torch import load_file
 import crisscross
 from crisscross.cli import main
 from crisscross.config import InstanceExperiment, override, to_yaml
-from crisscross.config.instances import InstanceOptimConfig
-from crisscross.data.coco_instances import open_coco_instances
-from crisscross.engine.instances.build import Start, with_data_classes
-from crisscross.engine.instances.optimizer import create_optimizer, learning_rate, scaling_advice
-from crisscross.engine.instances.train import train_instances
 from crisscross.engine.setup import Machine
 from crisscross.errors import CrissCrossError
-from crisscross.models.instances import InstanceSegmenter, torchvision_classes
+from crisscross.instances.annotations import open_coco_instances
+from crisscross.instances.config import InstanceOptimConfig
+from crisscross.instances.network import InstanceSegmenter, torchvision_classes
 from crisscross.zoo import shipped_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from crisscross.data.palette import default_palette
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.models import Segmenter, create_segmenter
 
+Kind = TypeVar("Kind")
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
 
@@ -92,7 +93,7 @@ def refuse_code(
     Raises:
         CrissCrossError: the file alone asks for code, and lies outside of that folder.
     """
-    if trust is not None and _is_inside(Path(file), Path(trust)):
+    if trust is not None and is_inside(Path(file), Path(trust)):
         return
     said = flatten(overrides)
     for key, value in experiment.code:
@@ -113,7 +114,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield from (leaf for entry in inner for leaf in _leaves(entry))
 
 
-def _is_inside(file: Path, folder: Path) -> bool:
+def is_inside(file: Path, folder: Path) -> bool:
     """Whether a file lies in a folder or below it; folders that are links count as what they lead to."""
     parent, folder = file.parent.resolve(), folder.resolve()
     return folder == parent or folder in parent.parents
@@ -237,7 +238,7 @@ def _unknown_override(name: str, keys: Iterable[str]) -> str:
     return f"unknown key {name}; {hint}"
 
 
-def with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+def with_overrides(experiment: Kind, overrides: Mapping[str, Any]) -> Kind:
     """`experiment` with values by their last name or in full, as `load` takes them.
 
     Raises:

@@ -21,10 +21,14 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from crisscross.cli.tables import print_plain
     from crisscross.zoo.instances import instance_table
-    from crisscross.zoo.tables import entry_text, lip_table, markdown, our_table, published_tables
+    from crisscross.zoo.tables import lip_table, markdown, notes, our_table, published_tables
 
     if arguments.name:
-        say(*entry_text(arguments.name).splitlines())
+        from crisscross import tasks
+        from crisscross.config import to_yaml
+
+        say(*(f"# {line}" for line in notes(arguments.name)))
+        say(*to_yaml(tasks.recipe(arguments.name).experiment).splitlines())
     elif arguments.markdown:
         say(*markdown().splitlines())
     else:

@@ -20,7 +20,6 @@ from test_camvid import draw_camvid
 
 import crisscross
 from crisscross.cli import main
-from crisscross.cli.evaluate import published_row
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.data import DataSet, open_folder
 from crisscross.data.palette import default_palette
@@ -29,6 +28,7 @@ from crisscross.data.sets.camvid import CLASSES as CAMVID
 from crisscross.engine.semantic import evaluate as room
 from crisscross.engine.semantic.evaluate import WAITING, Evaluation, check_classes, evaluate
 from crisscross.engine.semantic.labeling import labeled_pairs
+from crisscross.engine.semantic.result import published_row
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.metrics import ConfusionMatrix, scores
@@ -249,6 +249,7 @@ def test_stopping_by_request(segmenter, dataset):
 def test_validation_has_the_precision_of_training(dataset, tmp_path, monkeypatch):
     from crisscross.config import AugmentConfig, TrainConfig
     from crisscross.engine import train as training
+    from crisscross.engine.semantic import task as semantic_task
 
     seen = []
 
@@ -256,7 +257,7 @@ def test_validation_has_the_precision_of_training(dataset, tmp_path, monkeypatch
         seen.append((torch.is_autocast_enabled("cpu"), segmenter.coarse(torch.zeros(1, 3, 32, 32)).main.dtype))
         return evaluate(segmenter, *rest)
 
-    monkeypatch.setattr(training, "evaluate", spy)
+    monkeypatch.setattr(semantic_task, "evaluate", spy)
     model = ModelConfig("test_resnet", 8, channels=8, aux_channels=0)
     plan = TrainConfig(iterations=1, batch=1, precision="bf16")
     training.train(Experiment("x", model, augment=AugmentConfig(crop=(32, 32)), train=plan), dataset, tmp_path / "run")
