@@ -126,5 +126,6 @@ def refuse(found: Task, options: Mapping[str, Any], command: str = "") -> None:
     if command in found.refuses:
         raise CrissCrossError(f"{command} {found.refuses[command]}")
     for name, reason in found.refuses.items():
-        if options.get(name) not in (None, False, ""):
+        value = options.get(name)
+        if value is not None and value is not False and value != "":
             raise CrissCrossError(f"--{name.replace('_', '-')} {reason}")

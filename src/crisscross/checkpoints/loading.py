@@ -149,7 +149,7 @@ def weights_file(source: str | os.PathLike[str], offline: bool = False) -> Path:
             f"{name} has no weights in this package; train it with `crisscross train {name} --data DIR`"
         )
     with_weights = ", ".join(recipe for recipe in zoo.RECIPES if zoo.shipped_weights(recipe))
-    near = hint(name, [*zoo.RECIPES, *zoo.ALIASES])
+    near = hint(name, [*zoo.RECIPES, *zoo.ALIASES, *zoo.INSTANCE_RECIPES])
     near = f"; {near}" if near.startswith("did") else ""
     more = f"{with_weights}; `crisscross zoo` lists more"
     raise CrissCrossError(f"{name}: no such file or run folder, and no model of that name ({more}){near}")

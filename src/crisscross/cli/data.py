@@ -138,7 +138,7 @@ def _check_own(task: "Task", arguments: argparse.Namespace) -> int:
     from crisscross import tasks
     from crisscross.files import claim, write_text
 
-    tasks.refuse(task, vars(arguments))
+    tasks.refuse(task, {"image": arguments.image})
     claim(filter(None, (arguments.json,)), force=arguments.force)
     lines, problems = task.check(arguments.root)
     say(*lines, *problems[:SHOWN_PROBLEMS])

@@ -102,7 +102,7 @@ def _run_images(
             progress.update(finished, block=f"{done}/{total}")
 
         given = {name: getattr(arguments, name) for name in ("tta", "score")}
-        options = {name: value for name, value in given.items() if value not in (None, False)}
+        options = {name: value for name, value in given.items() if value is not None and value is not False}
         with computing_in(arguments, network):
             if arguments.big:
                 what = (network, paths, arguments.out, *sides)

@@ -66,7 +66,8 @@ class OptimConfig:
         require(max(self.steps, default=1) <= MOST_STEPS, "optim.steps", f"at most {MOST_STEPS}", list(self.steps))
         above_zero(self, "optim", 1, "layer_decay")
         require(self.eta_min >= 0, "optim.eta_min", "at least 0", self.eta_min)
-        require(self.eta_min <= self.lr, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
+        fits = self.eta_min <= self.lr or self.schedule != "poly"
+        require(fits, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 import threading
 import time
 import types
@@ -26,6 +25,7 @@ from crisscross.data.palette import default_palette
 from crisscross.data.samples import loader
 from crisscross.data.sets.camvid import CLASSES as CAMVID
 from crisscross.engine.semantic import evaluate as room
+from crisscross.engine.semantic import task as semantic_task
 from crisscross.engine.semantic.evaluate import WAITING, Evaluation, check_classes, evaluate
 from crisscross.engine.semantic.labeling import labeled_pairs
 from crisscross.engine.semantic.result import published_row
@@ -249,7 +249,6 @@ def test_stopping_by_request(segmenter, dataset):
 def test_validation_has_the_precision_of_training(dataset, tmp_path, monkeypatch):
     from crisscross.config import AugmentConfig, TrainConfig
     from crisscross.engine import train as training
-    from crisscross.engine.semantic import task as semantic_task
 
     seen = []
 
@@ -341,10 +340,8 @@ def test_the_shipped_network_from_the_command_line(tmp_path, capsys, monkeypatch
         written.append((dataset.name, pair.name))
         return path
 
-    module = types.ModuleType("crisscross.data.sets.submission")
-    module.write_prediction = write_prediction
-    module.prediction_path = lambda dataset, pair, folder: folder / f"{pair.name}.png"
-    monkeypatch.setitem(sys.modules, "crisscross.data.sets.submission", module)
+    monkeypatch.setattr(semantic_task, "write_prediction", write_prediction)
+    monkeypatch.setattr(semantic_task, "prediction_path", lambda dataset, pair, folder: folder / f"{pair.name}.png")
     data, out, facts = draw_camvid(tmp_path / "camvid"), tmp_path / "out", tmp_path / "facts.json"
     words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--json", str(facts)]
     assert main([*words, "--save-predictions", str(out)]) == 0

@@ -6,9 +6,10 @@ from crisscross.engine.semantic.evaluate import Evaluation
 from crisscross.engine.task import Result, Rows
 
 GIB = 2**30
-NOTE = (
+NOTES = (
     "mIoU in percent; memory: the most at one moment, in one process; fps: images / seconds of preprocessing, "
-    "network and labels, one image at a time, without reading files and counting"
+    "network and labels,",
+    "one image at a time, without reading files and counting",
 )
 
 
@@ -22,7 +23,7 @@ def as_result(found: Evaluation, classes: tuple[str, ...]) -> Result:
         pixels, mean, _ = found.consistency
         lines.append(f"temporal consistency {pixels:.4f}  mean over classes {mean:.4f}  (docs/video.md)")
     logged = {"val_miou": scores.miou, "val_iou": scores.iou}
-    parts: list[str | Rows] = [class_table(found, classes), *lines, "", published_row(found), NOTE]
+    parts: list[str | Rows] = [class_table(found, classes), *lines, "", published_row(found), *NOTES]
     return Result(scores.miou, logged, parts, facts(found, classes))
 
 
