@@ -71,7 +71,7 @@ def recipe(ledger: Ledger, recurrence: int) -> list[Any]:
         return [*words, *_set("augment.crop=[64,64]", "train.batch=2"), *plain]
     workers = min(12, max((os.cpu_count() or 2) - 2, 1))
     words += ["--workers", workers, "--backbone-weights", WORK / "resnet50.safetensors"]
-    return [*words, *_set("model.backbone=resnet50", "train.precision=bf16", "loss.normaliser=valid"), *plain]
+    return [*words, *_set("model.backbone=resnet50", "train.precision=bf16", "loss.normalizer=valid"), *plain]
 
 
 def _set(*changes: str) -> list[str]:

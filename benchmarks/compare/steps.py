@@ -121,7 +121,7 @@ class Training:
             if coarse is not None and weight:
                 align_corners = experiment.model.align_corners
                 wide = functional.interpolate(coarse, size, mode="bilinear", align_corners=align_corners)
-                total = total + weight * cross_entropy(wide, labels, experiment.data.ignore, config.normaliser)
+                total = total + weight * cross_entropy(wide, labels, experiment.data.ignore, config.normalizer)
         return total
 
     def row(self, total: float, peak: int) -> StepRow:

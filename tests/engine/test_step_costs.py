@@ -58,7 +58,7 @@ TERMS = "[{name: cross_entropy}, {name: focal}, {name: dice}, {name: boundary}, 
     "words",
     [
         (),
-        ("optim.clip=1", "train.accumulate=2", "loss.normaliser=valid", "loss.class_weights=[1, 2, 3]"),
+        ("optim.clip=1", "train.accumulate=2", "loss.normalizer=valid", "loss.class_weights=[1, 2, 3]"),
         (f"loss.terms={TERMS}",),
     ],
 )

@@ -170,7 +170,7 @@ def test_two_processes_train_a_network_with_weights_that_nothing_reads(folder, d
         "train.iterations=3",
         "train.validate_every=0",
         # The valid pixels are those of both shares together: of the same pass, the same sum.
-        "loss.normaliser=valid",
+        "loss.normalizer=valid",
         "train.accumulate=1",
     )
     alone, out = tmp_path / "alone", tmp_path / "together"

@@ -213,7 +213,7 @@ distributed.destroy_process_group()
 
 
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
-    words = [TERMS, "loss.normaliser=valid"]
+    words = [TERMS, "loss.normalizer=valid"]
     embedding, small_labels = drawn(size=(4, 3, 4, 5))
     # The images of the second process: mostly ignored, with a class that the first does not know.
     small_labels[2:, 1:] = IGNORE

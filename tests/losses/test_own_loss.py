@@ -57,11 +57,11 @@ def test_a_name_is_not_imported_before_a_loss_is_made(mine):
     create_loss(config_of("loss.terms=[{name: dice}, {name: nor:there, weight: 0}]"), IGNORE)
 
 
-@pytest.mark.parametrize(("normaliser", "divisor"), [("all", 24), ("valid", 18)])
-def test_a_term_of_a_user_is_given_everything(mine, normaliser, divisor):
+@pytest.mark.parametrize(("normalizer", "divisor"), [("all", 24), ("valid", 18)])
+def test_a_term_of_a_user_is_given_everything(mine, normalizer, divisor):
     seen = []
     mine.term = lambda inputs: seen.append(inputs) or inputs.logits.sum()
-    chosen = f"loss.normaliser={normaliser}", "loss.class_weights=[1, 2, 0.5]", "loss.focal_gamma=3"
+    chosen = f"loss.normalizer={normalizer}", "loss.class_weights=[1, 2, 0.5]", "loss.focal_gamma=3"
     config = config_of("loss.terms=[{name: mine:term}]", *chosen)
     main, embedding = coarse(), torch.zeros(1, 4, 2, 5)
     create_loss(config, IGNORE, align_corners=True)(main, None, LABELS, embedding)
@@ -89,7 +89,7 @@ def test_both_ways_to_write_a_term_have_the_gradient_of_the_definition(mine, ali
     wanted = own(full.softmax(1), LABELS) / 18
     (slope,) = torch.autograd.grad(wanted, main)
     for name in ("by_pixels", "whole"):
-        words = f"loss.terms=[{{name: mine:{name}, weight: 0.3}}, {{name: dice}}]", "loss.normaliser=valid"
+        words = f"loss.terms=[{{name: mine:{name}, weight: 0.3}}, {{name: dice}}]", "loss.normalizer=valid"
         found = create_loss(config_of(*words), IGNORE, align_corners)(main, None, LABELS)
         dice = create_loss(config_of("loss.terms=[{name: dice}]"), IGNORE, align_corners)(main, None, LABELS).total
         assert list(found.parts) == [f"mine.{name}", "dice"]

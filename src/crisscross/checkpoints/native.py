@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from crisscross.checkpoints.other_files import HEAD, stranger
+from crisscross.checkpoints.reading import head_of, other_kind
 from crisscross.checkpoints.writing import TYPES, write_safetensors
 from crisscross.config import Experiment, apply_overrides, from_dict, to_dict
 from crisscross.config.documents import parse_json
+from crisscross.config.migrate import migrate
 from crisscross.config.parse import flatten, task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
@@ -169,7 +170,7 @@ def read_header_as(
     if header.get("format") != FORMAT:
         written = repr(header.get("format"))[:40]
         raise CrissCrossError(f"{path}: written by another version ({written}); this one reads {FORMAT}")
-    values = parse_json(header["experiment"], f"{path}: its experiment")
+    values = migrate(parse_json(header["experiment"], f"{path}: its experiment"))
     facts = parse_json(header.get("facts", "{}"), f"{path}: its facts")
     try:
         experiment = from_dict(kind, values)
@@ -192,19 +193,12 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
             yield file
     # A damaged file can make the reader fail in any way.
     except Exception as error:
-        if what := _stranger(Path(path)):
+        if Path(path).is_file() and (what := other_kind(head_of(Path(path)))):
             raise CrissCrossError(f"{path}: {what}") from error
         reason = " ".join(str(error).split())
         raise CrissCrossError(
             f"{path}: not a readable safetensors file (truncated or of another kind): {reason}"
         ) from error
-
-
-def _stranger(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return stranger(file.read(HEAD))
 
 
 def fill(segmenter: nn.Module, tensors: dict[str, Tensor], source: str) -> None:

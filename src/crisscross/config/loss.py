@@ -97,7 +97,7 @@ class ConsistencyConfig:
 class LossConfig:
     """The sum of `terms` on the main head, plus `aux_weight` times the cross-entropy of the auxiliary head.
 
-    `normaliser`: `all` divides by every pixel, ignored ones included, as the published systems do; `valid` by the
+    `normalizer`: `all` divides by every pixel, ignored ones included, as the published systems do; `valid` by the
     pixels that count. `class_weights` multiplies each pixel's loss by its class's number (empty: all 1; `auto`: from
     the pixels of the training split, see docs/losses.md). `smoothing` is that of the labels in cross-entropy,
     `focal_gamma` the exponent of `focal`. `edge_weight` is that of the loss of an edge branch, where the network has
@@ -105,7 +105,7 @@ class LossConfig:
     docs/losses.md has the formulas.
     """
 
-    normaliser: Literal["all", "valid"] = "all"
+    normalizer: Literal["all", "valid"] = "all"
     aux_weight: float = 0.4
     class_weights: tuple[float, ...] | Literal["auto"] = ()
     terms: tuple[LossTerm, ...] = (LossTerm(),)

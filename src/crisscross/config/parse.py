@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from crisscross.config.documents import parse_yaml, read_yaml
+from crisscross.config.migrate import migrate
 from crisscross.config.names import hint
 from crisscross.config.rules import one_line
 from crisscross.config.tree import Experiment
@@ -138,7 +139,7 @@ def load_tree(path: str | os.PathLike[str], kind: type[Node]) -> Node:
     """Read an experiment of `kind` from a YAML file."""
     values = read_tree(path)
     try:
-        return from_dict(kind, values)
+        return from_dict(kind, migrate(values))
     except CrissCrossError as error:
         raise CrissCrossError(f"{path}: {error}") from error
 

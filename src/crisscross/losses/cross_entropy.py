@@ -1,4 +1,4 @@
-"""Losses of single pixels: cross-entropy with the published normaliser, and the focal loss."""
+"""Losses of single pixels: cross-entropy with the published normalizer, and the focal loss."""
 
 from torch import Tensor
 from torch.nn import functional
@@ -10,7 +10,7 @@ def cross_entropy(
     logits: Tensor,
     labels: Tensor,
     ignore: int = 255,
-    normaliser: str = "all",
+    normalizer: str = "all",
     class_weights: Tensor | None = None,
     smoothing: float = 0.0,
 ) -> Tensor:
@@ -20,20 +20,20 @@ def cross_entropy(
         logits: [B, K, H, W], floating point; computed in float32, in float64 where they are.
         labels: [B, H, W] integers, 0..K-1 or `ignore`.
         ignore: label value that adds nothing.
-        normaliser: `all` divides by B * H * W, ignored pixels included (mmsegmentation's `avg_non_ignore=False`);
+        normalizer: `all` divides by B * H * W, ignored pixels included (mmsegmentation's `avg_non_ignore=False`);
             `valid` divides by the pixels that count (the authors' code). Without any valid pixel the loss is 0.
-        class_weights: [K]; each pixel's loss is multiplied by its class's weight. The normaliser counts pixels,
+        class_weights: [K]; each pixel's loss is multiplied by its class's weight. The normalizer counts pixels,
             not weights.
         smoothing: this share of every label is spread evenly over all classes (Szegedy et al. 2016), each with its
             class weight.
 
     Raises:
-        ValueError: unknown normaliser.
+        ValueError: unknown normalizer.
     """
-    if normaliser not in ("all", "valid"):
-        raise ValueError(f"normaliser must be 'all' or 'valid', got {normaliser!r}")
+    if normalizer not in ("all", "valid"):
+        raise ValueError(f"normalizer must be 'all' or 'valid', got {normalizer!r}")
     total = summed_cross_entropy(at_least_float32(logits), labels, ignore, class_weights, smoothing)
-    count = labels.numel() if normaliser == "all" else (labels != ignore).sum().clamp(min=1)
+    count = labels.numel() if normalizer == "all" else (labels != ignore).sum().clamp(min=1)
     return total / count
 
 

@@ -22,7 +22,7 @@ class LossInputs:
         labels: [B, H, W] integers, 0..K-1 or `ignore`.
         ignore: label value that counts nowhere.
         align_corners: how logits are brought to the size of the labels.
-        divisor: what makes a mean of a sum over pixels, by `loss.normaliser`: all pixels of this process's batch or,
+        divisor: what makes a mean of a sum over pixels, by `loss.normalizer`: all pixels of this process's batch or,
             with `valid`, the mean over processes of the pixels with a class, at least 1 in all. Gradients are averaged
             over processes, so a sum divided by it counts for the whole batch.
         config: the section `loss`, with the settings of the terms that have some.

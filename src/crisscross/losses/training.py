@@ -76,7 +76,7 @@ class TrainingLoss:
                 loss is asked for and `embedding` is None.
         """
         config, rule = self.config, (self.ignore, self.align_corners)
-        divisor = mean_count((labels != self.ignore).sum()) if config.normaliser == "valid" else labels.numel()
+        divisor = mean_count((labels != self.ignore).sum()) if config.normalizer == "valid" else labels.numel()
         inputs = LossInputs(main, labels, *rule, divisor, config, self._class_weights(main), embedding)
         parts: dict[str, Tensor] = {}
         for term, function in self.terms:

@@ -27,7 +27,7 @@ CCNET_LIGHT: Row = {
     "model": LITE_MODEL,
     "preprocess": LITE_PREPROCESS,
     "augment": {"crop": [384, 384]},
-    "loss": {"normaliser": "valid"},
+    "loss": {"normalizer": "valid"},
     "optim": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "eta_min": 1e-6, "warmup": 50},
     "train": {"iterations": 2000, "batch": 8, "validate_every": 500, "checkpoint_every": 100},
 }
@@ -43,7 +43,7 @@ CAMVID_LIGHT: Row = {
     "data": {"name": "camvid"},
     "preprocess": {**LITE_PREPROCESS, "scale": [720, 540]},
     "augment": {"scale": [720, 540], "ratio": [0.5, 1.5], "crop": [320, 384]},
-    "loss": {"normaliser": "valid", "class_weights": CAMVID_WEIGHTS},
+    "loss": {"normalizer": "valid", "class_weights": CAMVID_WEIGHTS},
     "optim": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "eta_min": 1e-6, "warmup": 50},
     "train": {"iterations": 900, "batch": 8, "validate_every": 300, "checkpoint_every": 50},
 }
@@ -69,7 +69,7 @@ CCNET3D_LIGHT: Row = {
     "data": {"name": "camvid"},
     "preprocess": LITE_PREPROCESS,
     "augment": {"ratio": [0.5, 1.5], "crop": [256, 256]},
-    "loss": {"normaliser": "valid", "class_weights": CAMVID_WEIGHTS},
+    "loss": {"normalizer": "valid", "class_weights": CAMVID_WEIGHTS},
     "optim": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "eta_min": 1e-6, "warmup": 50},
     "train": {"iterations": 900, "batch": 4, "validate_every": 300, "checkpoint_every": 50},
 }
@@ -79,7 +79,7 @@ DEMO: Row = {
     "model": {"backbone": "test_resnet", "output_stride": 8, "channels": 64, "aux_channels": 32},
     "data": {"name": "folder"},
     "augment": {"ratio": [0.8, 1.25], "crop": [128, 256], "distortion": False},
-    "loss": {"normaliser": "valid"},
+    "loss": {"normalizer": "valid"},
     "optim": {"name": "adamw", "lr": 4e-3, "weight_decay": 1e-2, "warmup": 20, "eta_min": 1e-5},
     "train": {"iterations": 650, "batch": 8, "validate_every": 130, "checkpoint_every": 130},
 }

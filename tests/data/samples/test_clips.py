@@ -180,7 +180,7 @@ def test_colors_are_distorted_alike(dataset):
 def test_corners_of_rotated_samples_have_the_mean_color_of_the_experiment(dataset, frames, order):
     words = ("augment.rotation=40", "augment.rotation_chance=1", "augment.crop=[200, 200]", "augment.ratio=[1, 1]")
     normal = ("preprocess.mean=[10, 200, 30]", "preprocess.std=[50, 50, 50]", f"preprocess.order={order}")
-    tree = experiment(f"model.frames={frames}", "augment.distortion=false", "augment.max_share=1", *words, *normal)
+    tree = experiment(f"model.frames={frames}", "augment.distortion=false", "augment.max_fraction=1", *words, *normal)
     for n in range(4):
         image, labels, _ = training_samples(dataset, dataset.split("train"), tree, read_pair)[n]
         assert labels[..., 0, 0].eq(dataset.ignore).all() and not labels.eq(dataset.ignore).all()

@@ -294,7 +294,7 @@ def test_lists_of_lip_and_camvid_choose_the_images(tmp_path: Path) -> None:
 def test_flipping_swaps_left_and_right() -> None:
     y, x = np.mgrid[:4, :20]
     mask = torch.from_numpy(np.where(y == 3, 255, x).astype(np.uint8))
-    config = AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=1.0, distortion=False, max_share=1)
+    config = AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=1.0, distortion=False, max_fraction=1)
     image = mask[None].expand(3, -1, -1).contiguous()
     flipped, labels = augment(image, mask, config, 255, torch.Generator(), lip.FLIP_PAIRS)
     assert labels[0].tolist() == [18, 19, 16, 17, 14, 15, *range(13, -1, -1)]
@@ -305,7 +305,7 @@ def test_flipping_swaps_left_and_right() -> None:
         augment(
             image,
             mask,
-            AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=0.0, distortion=False, max_share=1),
+            AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=0.0, distortion=False, max_fraction=1),
             255,
             torch.Generator(),
             lip.FLIP_PAIRS,
@@ -316,7 +316,7 @@ def test_flipping_swaps_left_and_right() -> None:
 
 
 def experiment(**changes: object) -> Experiment:
-    still = {"augment.ratio": [1.0, 1.0], "augment.distortion": False, "augment.max_share": 1.0}
+    still = {"augment.ratio": [1.0, 1.0], "augment.distortion": False, "augment.max_fraction": 1.0}
     return apply_overrides(Experiment(), {**still, **changes})
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from published_data import draw_camvid
 from small_data import draw_image, draw_labels, write_folder
-from test_camvid import draw_camvid
 
 import crisscross
 from crisscross.cli import main

@@ -60,7 +60,7 @@ def _summary(segmenter: Segmenter, facts: Mapping[str, Any]) -> str:
         "parameters."
     ]
     if (publisher := str(facts.get("publisher"))) in PUBLISHERS:
-        lines.append(f"The weights were trained with {PUBLISHERS[publisher].TITLE} and converted.")
+        lines.append(f"The weights were trained with {PUBLISHERS[publisher].title} and converted.")
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from crisscross.config import Experiment, InferenceConfig, from_dict, to_dict
 from crisscross.config.documents import YAML_BYTES, parse_json
+from crisscross.config.migrate import migrate
 from crisscross.data.palette import default_palette
 from crisscross.errors import CrissCrossError, shown
 
@@ -76,7 +77,7 @@ def _colors(palette: Any) -> tuple[tuple[int, int, int], ...]:
 def _own(text: str, source: str) -> Experiment:
     values = parse_json(text, f"{source}: its experiment")
     try:
-        return from_dict(Experiment, values)
+        return from_dict(Experiment, migrate(values))
     except CrissCrossError as error:
         raise CrissCrossError(f"{source}: {error}") from error
 

@@ -70,7 +70,7 @@ def random_rotation(
 def random_crop(
     image: Image, mask: Mask, config: AugmentConfig, ignore: int, generator: Generator
 ) -> tuple[Image, Mask]:
-    """Cut out at most `config.crop`; draw again, up to ten times, while one class holds `max_share` or more.
+    """Cut out at most `config.crop`; draw again, up to ten times, while one class holds `max_fraction` or more.
 
     Ignored pixels do not count; a crop of one class alone is drawn again too. The last draw is kept as it is.
     """
@@ -79,7 +79,7 @@ def random_crop(
     for _ in range(1 + CROP_REDRAWS):
         top = whole_number(height - crop_height + 1, generator)
         left = whole_number(width - crop_width + 1, generator)
-        if config.max_share >= 1 or _is_mixed(
+        if config.max_fraction >= 1 or _is_mixed(
             mask[..., top : top + crop_height, left : left + crop_width], config, ignore
         ):
             break
@@ -90,7 +90,7 @@ def random_crop(
 def _is_mixed(mask: Tensor, config: AugmentConfig, ignore: int) -> bool:
     counts = torch.bincount(mask.flatten(), minlength=256)
     counts[ignore] = 0
-    return int((counts > 0).sum()) > 1 and int(counts.max()) < config.max_share * int(counts.sum())
+    return int((counts > 0).sum()) > 1 and int(counts.max()) < config.max_fraction * int(counts.sum())
 
 
 def random_flip(

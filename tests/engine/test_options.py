@@ -471,9 +471,9 @@ def test_a_batch_without_a_single_label_trains_on(dataset, tmp_path, monkeypatch
         return image, torch.full_like(mask, 255), name
 
     monkeypatch.setattr(TrainingSamples, "__getitem__", unlabeled)
-    for normaliser in ("all", "valid"):
-        out = tmp_path / normaliser
-        train(experiment("train.iterations=2", f"loss.normaliser={normaliser}"), dataset, out)
+    for normalizer in ("all", "valid"):
+        out = tmp_path / normalizer
+        train(experiment("train.iterations=2", f"loss.normalizer={normalizer}"), dataset, out)
         assert [entry["loss"] for entry in read_log(out) if "loss" in entry] == [0.0, 0.0]
         native.check_finite(native.read(out / "last.safetensors")[0], "last")
 

@@ -40,20 +40,20 @@ def drawn(batch=2, classes=4, coarse=(5, 6), size=(33, 41), dtype=torch.float64,
     return logits.requires_grad_(), labels.to(torch.uint8)
 
 
-@pytest.mark.parametrize(("normaliser", "count"), [("all", 4), ("valid", 3)])
-def test_terms_of_pixels_by_hand(normaliser, count):
+@pytest.mark.parametrize(("normalizer", "count"), [("all", 4), ("valid", 3)])
+def test_terms_of_pixels_by_hand(normalizer, count):
     p, w = [0.5, 0.8, 0.2], [2.0, 0.5, 0.5]
     focal = [-((1 - a) ** 2) * math.log(a) for a in p]
-    assert value_of("focal", normaliser=normaliser) == pytest.approx(sum(focal) / count, rel=1e-6)
-    weighted = value_of("focal", normaliser=normaliser, class_weights="[2, 0.5, 1]")
+    assert value_of("focal", normalizer=normalizer) == pytest.approx(sum(focal) / count, rel=1e-6)
+    weighted = value_of("focal", normalizer=normalizer, class_weights="[2, 0.5, 1]")
     assert weighted == pytest.approx(sum(a * b for a, b in zip(focal, w, strict=True)) / count, rel=1e-6)
     plain = [-math.log(a) for a in p]
-    assert value_of("focal", normaliser=normaliser, focal_gamma=0) == pytest.approx(sum(plain) / count, rel=1e-6)
-    weighted = value_of("cross_entropy", normaliser=normaliser, class_weights="[2, 0.5, 1]")
+    assert value_of("focal", normalizer=normalizer, focal_gamma=0) == pytest.approx(sum(plain) / count, rel=1e-6)
+    weighted = value_of("cross_entropy", normalizer=normalizer, class_weights="[2, 0.5, 1]")
     assert weighted == pytest.approx(sum(a * b for a, b in zip(plain, w, strict=True)) / count, rel=1e-6)
     # A tenth of every label goes to all three classes alike.
     smooth = [0.9 * -math.log(odds[k]) + 0.1 * -sum(map(math.log, odds)) / 3 for odds, k in zip(ODDS, [0, 1, 1])]  # noqa: B905
-    assert value_of("cross_entropy", normaliser=normaliser, smoothing=0.1) == pytest.approx(
+    assert value_of("cross_entropy", normalizer=normalizer, smoothing=0.1) == pytest.approx(
         sum(smooth) / count, rel=1e-6
     )
 
@@ -161,7 +161,7 @@ def test_the_authors_ohem_with_scipy(size, threshold, keep):
     wanted = by_authors(full.softmax(1), labels, threshold, keep)
     found = ohem.hard_by_authors(ohem.true_probabilities(logits, labels, IGNORE, False), config)
     assert torch.equal(found, wanted) and 0 < wanted.sum() <= (labels != IGNORE).sum()
-    # The loss is the mean over what is kept, whatever the normaliser.
+    # The loss is the mean over what is kept, whatever the normalizer.
     each = functional.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="none")
     values = {"ohem": f"{{threshold: {threshold}, keep: {keep}}}"}
     loss = create_loss(config_of("ohem", **values), IGNORE)(logits, None, labels)
@@ -181,8 +181,8 @@ def test_mmsegmentations_ohem_with_a_sorted_list(threshold, keep):
     found = ohem.hard_by_pixels(ohem.true_probabilities(logits, labels, IGNORE, False), config)
     assert torch.equal(found, wanted)
     each = functional.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="none")
-    for normaliser, count in (("all", labels.numel()), ("valid", valid.sum().item())):
-        values = {"ohem": f"{{threshold: {threshold}, keep: {keep}}}", "normaliser": normaliser}
+    for normalizer, count in (("all", labels.numel()), ("valid", valid.sum().item())):
+        values = {"ohem": f"{{threshold: {threshold}, keep: {keep}}}", "normalizer": normalizer}
         loss = create_loss(config_of("ohem_pixels", **values), IGNORE)(logits, None, labels)
         assert loss.total.item() == pytest.approx(each[wanted].sum().item() / count, rel=1e-6)
 
@@ -195,17 +195,17 @@ def test_mmsegmentations_ohem_with_a_sorted_list(threshold, keep):
 def test_gradients_are_slopes(name, align_corners):
     logits, labels = drawn(coarse=(2, 3), size=(8, 7), classes=3, batch=1)
     # A threshold that no probability is near to: the choice of hard pixels has no slope.
-    config = config_of(name, normaliser="valid", ohem="{threshold: 1.0, keep: 0}", class_weights="[1, 2, 0.5]")
+    config = config_of(name, normalizer="valid", ohem="{threshold: 1.0, keep: 0}", class_weights="[1, 2, 0.5]")
     loss = create_loss(config, IGNORE, align_corners)
     assert torch.autograd.gradcheck(lambda x: loss(x, None, labels).total, (logits,))
 
 
 @pytest.mark.parametrize("name", ALL_TERMS)
-@pytest.mark.parametrize("normaliser", ["all", "valid"])
-def test_a_batch_without_a_valid_pixel_costs_nothing(name, normaliser):
+@pytest.mark.parametrize("normalizer", ["all", "valid"])
+def test_a_batch_without_a_valid_pixel_costs_nothing(name, normalizer):
     logits, labels = drawn(dtype=torch.float32)
     labels[:] = IGNORE
-    loss = create_loss(config_of(name, normaliser=normaliser), IGNORE)(logits, logits, labels)
+    loss = create_loss(config_of(name, normalizer=normalizer), IGNORE)(logits, logits, labels)
     (gradient,) = torch.autograd.grad(loss.total, logits)
     assert loss.total.item() == 0 and torch.equal(gradient, torch.zeros_like(gradient))
 
@@ -252,18 +252,18 @@ def plain_way(coarse, labels, align_corners, **options):
 @pytest.mark.parametrize(
     ("coarse", "size", "align_corners"), [((16, 24), (128, 192), False), ((13, 21), (97, 161), True)]
 )
-@pytest.mark.parametrize("normaliser", ["all", "valid"])
+@pytest.mark.parametrize("normalizer", ["all", "valid"])
 @pytest.mark.parametrize("together", [1, 2], ids=["bands", "images"])
 def test_the_published_loss_has_the_gradients_of_the_plain_way_bit_for_bit(
-    layout, coarse, size, align_corners, normaliser, together, monkeypatch
+    layout, coarse, size, align_corners, normalizer, together, monkeypatch
 ):
     logits, labels = drawn(classes=19, coarse=coarse, size=size, dtype=torch.float32)
     mine, theirs = (logits.detach().to(memory_format=layout).requires_grad_() for _ in range(2))
     monkeypatch.setattr(places, "BAND_BYTES", 2**19 if together == 1 else 4 * 2**20)
     assert min(2, places._fitting(logits, size)) == together
     assert (len(list(places._bands(torch.zeros(together, 19, *size)))) > 1) == (together == 1)
-    found = create_loss(LossConfig(normaliser=normaliser), IGNORE, align_corners)(mine, None, labels).total
-    wanted = plain_way(theirs, labels, align_corners, normaliser=normaliser)
+    found = create_loss(LossConfig(normalizer=normalizer), IGNORE, align_corners)(mine, None, labels).total
+    wanted = plain_way(theirs, labels, align_corners, normalizer=normalizer)
     found.backward()
     wanted.backward()
     assert found.item() == pytest.approx(wanted.item(), rel=1e-6)

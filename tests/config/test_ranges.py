@@ -122,7 +122,7 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     "augment.scale": (["none", *SIDES[0]], SIDES[1]),
     "augment.ratio": (["[0.01, 100]", "[1, 1]"], ["[0, 1]", "[2, 1]", "[0.5, 101]", "[0.001, 1]", "[1]", "[.nan, 1]"]),
     "augment.crop": SIDES,
-    "augment.max_share": (["0.01", "1"], ["0", "-1", "1.01"]),
+    "augment.max_fraction": (["0.01", "1"], ["0", "-1", "1.01"]),
     "augment.flip": CHANCE,
     "augment.rotation": (["0", "180"], ["-1", "181"]),
     "augment.rotation_chance": CHANCE,
@@ -298,6 +298,7 @@ def test_a_tree_refuses_what_a_dictionary_holds_as_it_does_words():
         ("train.iterations=100000000000000000000000", "at most 20 are read"),
         ("loss.ohem={threshold: 0, keep: 0}", "above 0 where loss.ohem.keep is 0"),
         ("data.classes=[[[[a]]]]", r"data.classes\[0\] must be text"),
+        ('name="a\u202eb"', r"name must be text of one line, without control characters, got 'a..202eb'"),
         (f"name='{'x' * 3000}'", r"name must be text of one line, without control characters, got 'x{99} \.\.\."),
     ],
 )

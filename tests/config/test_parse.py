@@ -87,7 +87,7 @@ FULL = {
         "scale": [720, 540],
         "ratio": [0.75, 1.5],
         "crop": [320, 384],
-        "max_share": 0.5,
+        "max_fraction": 0.5,
         "flip": 0.0,
         "distortion": False,
         "pad": "black",
@@ -95,7 +95,7 @@ FULL = {
         "rotation_chance": 0.6,
     },
     "loss": {
-        "normaliser": "valid",
+        "normalizer": "valid",
         "aux_weight": 0.2,
         "class_weights": [0.5, 2.0],
         "terms": [{"name": "ohem", "weight": 0.5}, {"name": "category_consistent", "weight": 2.0}],
@@ -186,7 +186,7 @@ def test_round_trips_by_dictionary_yaml_file_and_checkpoint_header(values, tmp_p
 
 
 def test_a_loss_of_three_keys_means_cross_entropy():
-    stored = {"loss": {"normaliser": "all", "aux_weight": 0.4, "class_weights": []}}
+    stored = {"loss": {"normalizer": "all", "aux_weight": 0.4, "class_weights": []}}
     experiment = from_dict(Experiment, stored)
     assert experiment == Experiment() and experiment.loss.dimensions == 0
     assert [(term.name, term.weight) for term in experiment.loss.terms] == [("cross_entropy", 1.0)]
@@ -225,8 +225,12 @@ def test_defaults_are_the_published_values():
     assert (optim.name, optim.lr, optim.momentum, optim.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
     assert (optim.power, optim.eta_min, optim.warmup) == (0.9, 1e-4, 0)
     assert experiment.preprocess == PreprocessConfig((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "rgb", None)
-    assert (experiment.loss.normaliser, experiment.loss.aux_weight) == ("all", 0.4)
-    assert (experiment.augment.ratio, experiment.augment.max_share, experiment.augment.flip) == ((0.5, 2.0), 0.75, 0.5)
+    assert (experiment.loss.normalizer, experiment.loss.aux_weight) == ("all", 0.4)
+    assert (experiment.augment.ratio, experiment.augment.max_fraction, experiment.augment.flip) == (
+        (0.5, 2.0),
+        0.75,
+        0.5,
+    )
     assert experiment.data.ignore == 255
 
 
@@ -306,7 +310,7 @@ def test_recurrence_0_is_refused_unless_asked_for_aloud():
         ({"preprocess": {"order": "rbg"}}, "preprocess.order must be one of rgb, bgr, got 'rbg'"),
         ({"preprocess": {"scale": 512}}, "preprocess.scale must be a list, got 512"),
         ({"augment": {"crop": None}}, "augment.crop must be a list, got None"),
-        ({"loss": {"normaliser": "mean"}}, "loss.normaliser must be one of all, valid, got 'mean'"),
+        ({"loss": {"normalizer": "mean"}}, "loss.normalizer must be one of all, valid, got 'mean'"),
         ({"optim": {"name": "adam"}}, "optim.name must be one of sgd, adamw, got 'adam'"),
         ({"train": {"precision": 16}}, "train.precision must be one of fp32, tf32, bf16, fp16, got 16"),
         ({"inference": {"mode": "tiles"}}, "inference.mode must be one of whole, slide, got 'tiles'"),
@@ -348,7 +352,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("augment.ratio=[2.0, 0.5]", "augment.ratio must be two rising numbers above 0, got [2.0, 0.5]"),
         ("augment.ratio=[0, 1]", "augment.ratio must be two rising numbers above 0, got [0.0, 1.0]"),
         ("augment.crop=[512, 0]", "augment.crop must be at least 1 x 1, got [512, 0]"),
-        ("augment.max_share=1.01", "augment.max_share must be at most 1, got 1.01"),
+        ("augment.max_fraction=1.01", "augment.max_fraction must be at most 1, got 1.01"),
         ("augment.flip=2", "augment.flip must be between 0 and 1, got 2.0"),
         ("augment.rotation=181", "augment.rotation must be between 0 and 180 degrees, got 181.0"),
         ("augment.rotation=-5", "augment.rotation must be between 0 and 180 degrees, got -5.0"),

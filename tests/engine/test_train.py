@@ -88,7 +88,7 @@ def test_a_run_folder_is_complete_and_loads(whole_run, folder):
 
 def test_it_learns(dataset, tmp_path):
     # Brightness tells these classes apart, so it must not be distorted.
-    changes = ("train.iterations=60", "train.validate_every=0", "loss.normaliser=valid", "augment.distortion=false")
+    changes = ("train.iterations=60", "train.validate_every=0", "loss.normalizer=valid", "augment.distortion=false")
     train(experiment(*changes), dataset, tmp_path / "run")
     scored = [entry["val_miou"] for entry in read_log(tmp_path / "run") if "val_miou" in entry]
     # One third of each class at random would be an IoU near 0.1.
@@ -419,7 +419,7 @@ def test_a_truncated_or_foreign_checkpoint_is_refused(whole_run, tmp_path):
     with pytest.raises(CrissCrossError, match=r"cut\.safetensors: not a readable safetensors file"):
         load(tmp_path / "cut.safetensors")
     torch.save({"state_dict": {"encoder.weight": torch.zeros(2)}}, tmp_path / "foreign.pth")
-    with pytest.raises(CrissCrossError, match=r"foreign\.pth: weights of no system known here"):
+    with pytest.raises(CrissCrossError, match=r"foreign\.pth: weights of no known system"):
         load(tmp_path / "foreign.pth")
     (tmp_path / "page.pth").write_text("<html>404</html>")
     with pytest.raises(CrissCrossError, match=r"page\.pth: "):

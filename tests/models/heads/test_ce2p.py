@@ -45,7 +45,7 @@ SMALL = {
         "palette": [list(c) for c in PALETTE],
         "flip_pairs": [list(p) for p in FLIP_PAIRS],
     },
-    "loss": {"aux_weight": 1.0, "normaliser": "valid"},
+    "loss": {"aux_weight": 1.0, "normalizer": "valid"},
 }
 
 

@@ -25,15 +25,15 @@ TOTAL = by_hand(PIXELS[0], 1) + by_hand(PIXELS[1], 0) + by_hand(PIXELS[2], 2)
 def test_all_divides_by_every_pixel_and_valid_by_those_that_count():
     assert by_hand(PIXELS[1], 0) == pytest.approx(math.log(3))
     assert cross_entropy(LOGITS, LABELS).item() == pytest.approx(TOTAL / 4, rel=1e-6)
-    assert cross_entropy(LOGITS, LABELS, normaliser="all").item() == pytest.approx(TOTAL / 4, rel=1e-6)
-    assert cross_entropy(LOGITS, LABELS, normaliser="valid").item() == pytest.approx(TOTAL / 3, rel=1e-6)
+    assert cross_entropy(LOGITS, LABELS, normalizer="all").item() == pytest.approx(TOTAL / 4, rel=1e-6)
+    assert cross_entropy(LOGITS, LABELS, normalizer="valid").item() == pytest.approx(TOTAL / 3, rel=1e-6)
 
 
-@pytest.mark.parametrize("normaliser", ["all", "valid"])
-def test_the_gradient_is_softmax_minus_one_hot_and_0_where_ignored(normaliser):
+@pytest.mark.parametrize("normalizer", ["all", "valid"])
+def test_the_gradient_is_softmax_minus_one_hot_and_0_where_ignored(normalizer):
     logits = LOGITS.clone().requires_grad_()
-    cross_entropy(logits, LABELS, normaliser=normaliser).backward()
-    count = {"all": 4, "valid": 3}[normaliser]
+    cross_entropy(logits, LABELS, normalizer=normalizer).backward()
+    count = {"all": 4, "valid": 3}[normalizer]
     for place, (values, label) in enumerate(zip(PIXELS, LABELS.flatten().tolist(), strict=True)):
         odds = [math.exp(-by_hand(values, index)) for index in range(3)]
         expected = [0.0] * 3 if label == 255 else [(odd - (index == label)) / count for index, odd in enumerate(odds)]
@@ -44,13 +44,13 @@ def test_ignore_is_any_label_one_likes_and_labels_may_be_uint8():
     labels = LABELS.to(torch.uint8)
     expected = (TOTAL - by_hand(PIXELS[0], 1) + by_hand(PIXELS[3], 0)) / 3
     labels[0, 1, 1] = 0
-    assert cross_entropy(LOGITS, labels, ignore=1, normaliser="valid").item() == pytest.approx(expected, rel=1e-6)
+    assert cross_entropy(LOGITS, labels, ignore=1, normalizer="valid").item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("normaliser", ["all", "valid"])
-def test_without_a_valid_pixel_the_loss_is_0_and_its_gradient_finite(normaliser):
+@pytest.mark.parametrize("normalizer", ["all", "valid"])
+def test_without_a_valid_pixel_the_loss_is_0_and_its_gradient_finite(normalizer):
     logits = LOGITS.clone().requires_grad_()
-    loss = cross_entropy(logits, torch.full((1, 2, 2), 255), normaliser=normaliser)
+    loss = cross_entropy(logits, torch.full((1, 2, 2), 255), normalizer=normalizer)
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
@@ -70,7 +70,7 @@ def test_the_auxiliary_loss_weighs_two_fifths():
     loss = create_loss(LossConfig(), ignore=255)
     assert loss(LOGITS, None, LABELS).total.item() == pytest.approx(TOTAL / 4, rel=1e-6)
     assert loss(LOGITS, aux, LABELS).total.item() == pytest.approx(TOTAL / 4 + 0.4 * 3 * math.log(3) / 4, rel=1e-6)
-    loss = create_loss(LossConfig(normaliser="valid", aux_weight=2.0), ignore=255)
+    loss = create_loss(LossConfig(normalizer="valid", aux_weight=2.0), ignore=255)
     assert loss(LOGITS, aux, LABELS).total.item() == pytest.approx(TOTAL / 3 + 2 * math.log(3), rel=1e-6)
     loss = create_loss(LossConfig(aux_weight=0), ignore=255)
     assert loss(LOGITS, aux, LABELS).total.item() == pytest.approx(TOTAL / 4, rel=1e-6)
@@ -79,20 +79,20 @@ def test_the_auxiliary_loss_weighs_two_fifths():
 def test_the_configured_ignore_label_reaches_both_logits():
     labels = LABELS.clone()
     labels[labels == 255] = 7
-    loss = create_loss(LossConfig(normaliser="valid"), ignore=7)
+    loss = create_loss(LossConfig(normalizer="valid"), ignore=7)
     assert loss(LOGITS, LOGITS, labels).total.item() == pytest.approx(1.4 * TOTAL / 3, rel=1e-6)
 
 
-def test_an_unknown_normaliser_is_refused():
-    with pytest.raises(ValueError, match="normaliser must be 'all' or 'valid', got 'mean'"):
-        cross_entropy(LOGITS, LABELS, normaliser="mean")
+def test_an_unknown_normalizer_is_refused():
+    with pytest.raises(ValueError, match="normalizer must be 'all' or 'valid', got 'mean'"):
+        cross_entropy(LOGITS, LABELS, normalizer="mean")
 
 
-@pytest.mark.parametrize(("normaliser", "pixels"), [("all", 4), ("valid", 3)])
-def test_class_weights_multiply_pixels_and_leave_the_normaliser_alone(normaliser, pixels):
+@pytest.mark.parametrize(("normalizer", "pixels"), [("all", 4), ("valid", 3)])
+def test_class_weights_multiply_pixels_and_leave_the_normalizer_alone(normalizer, pixels):
     # Equal logits: every pixel costs log 2. Two pixels of class 0, one of class 1, one ignored.
     logits, labels = torch.zeros(1, 2, 2, 2), torch.tensor([[[0, 0], [1, 255]]])
-    value = cross_entropy(logits, labels, 255, normaliser, torch.tensor([0.5, 3.0]))
+    value = cross_entropy(logits, labels, 255, normalizer, torch.tensor([0.5, 3.0]))
     assert float(value) == pytest.approx((2 * 0.5 + 3.0) * math.log(2) / pixels)
 
 
