@@ -19,7 +19,9 @@ SOURCE = SOURCE / PACKAGE
 # From the top of the house to the ground. A new room gets its place here. `config` and `files` stand above the ground
 # floor because they raise what `errors` defines; operators and layers take plain arguments and need none of them.
 FLOORS: dict[int, tuple[str, ...]] = {
-    6: ("cli", "app"),
+    8: ("cli", "app"),
+    7: ("tasks",),
+    6: ("instances",),
     5: ("engine", "export", "measurement", "report"),
     4: ("checkpoints", "speed", "video"),
     3: ("models", "zoo"),

@@ -15,6 +15,7 @@ from crisscross.config import LossConfig, override, to_yaml
 from crisscross.data import DataSet, open_folder
 from crisscross.engine import train as training
 from crisscross.engine.run.log import read_log
+from crisscross.engine.semantic import evaluate as evaluation
 from crisscross.engine.semantic import task as semantic_task
 from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.engine.setup import Machine
@@ -196,7 +197,7 @@ def test_an_error_in_validation_costs_no_step(dataset, whole_run, tmp_path, monk
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(semantic_task, "evaluate", broken)
+        patch.setattr(evaluation, "evaluate", broken)
         with pytest.raises(type(error)) as raised:
             train(experiment(*WORDS), dataset, run, CPU)
     said = "last.safetensors is saved at iteration 3, continue with --resume"

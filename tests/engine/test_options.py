@@ -97,7 +97,7 @@ def test_the_average_is_validated_stored_and_resumed_bit_for_bit(dataset, tmp_pa
         seen.append({key: value.clone() for key, value in segmenter.state_dict().items()})
         return original(segmenter, *rest)
 
-    monkeypatch.setattr(semantic_task, "evaluate", record)
+    monkeypatch.setattr(evaluation, "evaluate", record)
     train(experiment(*changes), dataset, tmp_path / "whole")
     stored = native.read(tmp_path / "whole" / "last.safetensors")[0]
     plain = load(tmp_path / "whole" / "last.safetensors").state_dict()
@@ -483,13 +483,13 @@ def test_a_batch_without_a_single_label_trains_on(dataset, tmp_path, monkeypatch
 
 def test_early_stopping_waits_for_so_many_validations(dataset, tmp_path, monkeypatch, capsys):
     scores = iter([0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
-    original = semantic_task.evaluate
+    original = evaluation.evaluate
 
     def scored(*given):
         result = original(*given)
         return replace(result, scores=replace(result.scores, miou=next(scores)))
 
-    monkeypatch.setattr(semantic_task, "evaluate", scored)
+    monkeypatch.setattr(evaluation, "evaluate", scored)
     words = ("train.early_stop=2", "train.validate_every=1", "train.iterations=9")
     outcome = train(experiment(*words), dataset, tmp_path / "run")
     assert outcome.finished and outcome.position.iteration == 5 and outcome.position.best_iteration == 3

@@ -17,6 +17,7 @@ from crisscross.data.samples.loader import TrainingSamples, training_batches
 from crisscross.engine import train as training
 from crisscross.engine.loop import Numbers, check_finite, read, training_steps
 from crisscross.engine.optimizer import create_optimizer
+from crisscross.engine.semantic import evaluate as evaluation
 from crisscross.engine.semantic import task as semantic_task
 from crisscross.engine.semantic.task import SemanticLosses, SemanticSegmentation
 from crisscross.engine.semantic.unseen_classes import SeenClasses
@@ -137,7 +138,7 @@ def test_the_loss_of_a_batch_of_small_images_is_one_pass():
 
 def test_convolutions_are_tried_in_steps_and_not_in_validation(dataset, tmp_path, monkeypatch):
     seen: list[tuple[str, bool]] = []
-    evaluate, loss = semantic_task.evaluate, TrainingLoss.__call__
+    evaluate, loss = evaluation.evaluate, TrainingLoss.__call__
 
     def noted(kind, function):
         def call(*given, **named):
@@ -146,7 +147,7 @@ def test_convolutions_are_tried_in_steps_and_not_in_validation(dataset, tmp_path
 
         return call
 
-    monkeypatch.setattr(semantic_task, "evaluate", noted("validation", evaluate))
+    monkeypatch.setattr(evaluation, "evaluate", noted("validation", evaluate))
     monkeypatch.setattr(TrainingLoss, "__call__", noted("step", loss))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     words = ("train.iterations=2", "train.validate_every=1")

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from torch import nn
 
+from crisscross.checkpoints import native
 from crisscross.config import OptimConfig, TrainConfig
 from crisscross.data.samples.loader import Samples
+from crisscross.errors import CrissCrossError
 from crisscross.losses import Losses
 
 # Head and rows of a table.
@@ -160,8 +162,19 @@ class Task(Protocol):
             Interrupted: `interrupted()` became true.
         """
 
-    def load(self, source: Any, device: str = "cpu", **options: Any) -> nn.Module:
-        """A network with its weights in evaluation mode; the options are those of `crisscross.load`."""
+    def load(self, source: Any, device: str = "cpu", **options: Any) -> Any:
+        """A network with its weights in evaluation mode, by default that of a run folder or a file of a run.
+
+        The options are those of `crisscross.load`.
+        """
+        path = native.run_weights(Path(source))
+        experiment, tensors = native.read_header_as(self.experiment, path)[0], native.read_tensors(path)
+        if experiment is None:
+            raise CrissCrossError(f"{path}: holds no experiment, so its network is not known")
+        native.check_finite(tensors, str(path))
+        network = self.build(experiment, Start(resume=True)).network
+        native.fill(network, tensors, str(path))
+        return native.placed(network, device)
 
     def predictor(self, network: Any, **options: Any) -> Callable[[np.ndarray], Any]:
         """A function of an image uint8 [H, W, 3] (RGB); the options are those given to `crisscross predict`."""

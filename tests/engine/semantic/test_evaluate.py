@@ -256,7 +256,7 @@ def test_validation_has_the_precision_of_training(dataset, tmp_path, monkeypatch
         seen.append((torch.is_autocast_enabled("cpu"), segmenter.coarse(torch.zeros(1, 3, 32, 32)).main.dtype))
         return evaluate(segmenter, *rest)
 
-    monkeypatch.setattr(semantic_task, "evaluate", spy)
+    monkeypatch.setattr(room, "evaluate", spy)
     model = ModelConfig("test_resnet", 8, channels=8, aux_channels=0)
     plan = TrainConfig(iterations=1, batch=1, precision="bf16")
     training.train(Experiment("x", model, augment=AugmentConfig(crop=(32, 32)), train=plan), dataset, tmp_path / "run")

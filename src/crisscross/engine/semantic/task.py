@@ -18,9 +18,6 @@ from crisscross.data.samples.loader import Batch, TrainingSamples
 from crisscross.data.sets.submission import prediction_path, write_prediction
 from crisscross.engine.optimizer import backbone_stages
 from crisscross.engine.semantic.build import build_network
-from crisscross.engine.semantic.evaluate import evaluate
-from crisscross.engine.semantic.result import as_result
-from crisscross.engine.semantic.settle import settle
 from crisscross.engine.semantic.unseen_classes import SeenClasses
 from crisscross.engine.task import Built, Result, Settled, Start, Task
 from crisscross.losses import Losses, create_loss
@@ -41,6 +38,9 @@ class SemanticSegmentation(Task):
         return open_dataset(experiment.data.name, root)
 
     def settle(self, experiment: Experiment, data: DataSet, start: Start, stored: Experiment | None = None) -> Settled:
+        # Imported where it is needed: accelerate is slow to import, and predicting does without.
+        from crisscross.engine.semantic.settle import settle
+
         return settle(experiment, data, stored)
 
     def build(self, experiment: Experiment, start: Start) -> Built:
@@ -67,6 +67,9 @@ class SemanticSegmentation(Task):
         tta: bool = False,
         save: Path | None = None,
     ) -> Result:
+        from crisscross.engine.semantic.evaluate import evaluate
+        from crisscross.engine.semantic.result import as_result
+
         write = None if save is None else lambda pair, labels: write_prediction(data, pair, labels, save)
         return as_result(evaluate(network, data, split, workers, interrupted, title, tta, write), data.classes)
 
