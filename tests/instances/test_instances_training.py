@@ -343,3 +343,17 @@ def test_a_image_that_goes_bad_is_named_and_the_run_saved(tmp_path):
     ):
         train_instances(experiment, open_coco_instances(root), tmp_path / "run", CPU, listener=break_it)
     assert (tmp_path / "run" / "last.safetensors").is_file()
+
+
+def test_runs_of_every_task_are_compared(run, tmp_path, capsys):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "experiment.yaml").write_text("task: nowhere:Task\nname: own\n")
+    entries = [{"iteration": 1, "loss": 2.0, "lr": 0.1, "seconds": 1.0}, {"iteration": 1, "val_accuracy": 0.25}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert main(["report", str(run), "--out", str(tmp_path / "one.html")]) == 0
+    assert "best val mask AP" in capsys.readouterr().out
+    assert main(["report", str(run), str(folder), "--out", str(tmp_path / "two.html")]) == 0
+    said = capsys.readouterr().out
+    assert "best val score" in said and "0.2500" in said
+    assert "Validation score" in (tmp_path / "two.html").read_text()

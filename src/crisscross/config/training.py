@@ -42,16 +42,16 @@ class OptimConfig:
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Literal["poly", "steps"] = "poly"
     power: float = 0.9
     eta_min: float = 1e-4
-    steps: tuple[int, ...] = ()
-    gamma: float = 0.1
     warmup: int = 0
     backbone_factor: float = 1.0
     layer_decay: float = 1.0
     decay_norms: bool = True
     clip: float = 0.0
+    schedule: Literal["poly", "steps"] = "poly"
+    steps: tuple[int, ...] = ()
+    gamma: float = 0.1
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "above 0", self.lr)
