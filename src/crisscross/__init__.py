@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from crisscross import surgery
     from crisscross.checkpoints import build, from_pretrained, push_to_hub, save, save_pretrained
+    from crisscross.checkpoints.predictors import predictor
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
+    from crisscross.inference import Prediction, Predictor
     from crisscross.instances.network import InstanceSegmenter
     from crisscross.layers import (
         CrissCrossAttention,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
         RecurrentCrissCrossAttention,
         RecurrentCrissCrossAttention3d,
     )
-    from crisscross.models import Logits, Prediction, Segmenter, VideoSegmenter
+    from crisscross.models import Logits, Segmenter, VideoSegmenter
     from crisscross.ops import criss_cross_attention, criss_cross_attention_3d
     from crisscross.speed.rewrite import optimize
     from crisscross.tasks import load
@@ -41,7 +43,8 @@ _ROOMS = {
     "InstanceSegmenter": "instances.network",
     "Logits": "models",
     "Pair": "data",
-    "Prediction": "models",
+    "Prediction": "inference",
+    "Predictor": "inference",
     "RecurrentCrissCrossAttention": "layers",
     "RecurrentCrissCrossAttention3d": "layers",
     "Segmenter": "models",
@@ -53,6 +56,7 @@ _ROOMS = {
     "load": "tasks",
     "open_dataset": "data",
     "optimize": "speed.rewrite",
+    "predictor": "checkpoints.predictors",
     "push_to_hub": "checkpoints",
     "save": "checkpoints",
     "save_pretrained": "checkpoints",
@@ -68,6 +72,7 @@ __all__ = [
     "Logits",
     "Pair",
     "Prediction",
+    "Predictor",
     "RecurrentCrissCrossAttention",
     "RecurrentCrissCrossAttention3d",
     "Segmenter",
@@ -79,6 +84,7 @@ __all__ = [
     "load",
     "open_dataset",
     "optimize",
+    "predictor",
     "push_to_hub",
     "save",
     "save_pretrained",

@@ -14,7 +14,8 @@ from crisscross.data.palette import default_palette
 from crisscross.models import Segmenter
 from crisscross.zoo import OURS, PUBLISHED, published, recipe
 from crisscross.zoo.published import ALIASES
-from crisscross.zoo.tables import markdown, published_tables
+from crisscross.zoo.tables import published_tables
+from scripts.zoo_page import page
 
 FACTS = ROOT.parent / "shared" / "docs" / "ccnet-facts.md"
 CLASSES = {"cityscapes": 19, "ade20k": 150, "voc2012aug": 21}
@@ -105,13 +106,13 @@ def test_each_network_has_the_published_size(name):
 
 
 def test_the_page_is_up_to_date():
-    assert (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8") == markdown(), (
-        "write it again: crisscross zoo --markdown > docs/zoo.md"
+    assert (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8") == page(), (
+        "write it again: python -m scripts.zoo_page > docs/zoo.md"
     )
 
 
 def test_links_of_the_page_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)\)", markdown())
+    links = re.findall(r"\]\(([^)#]+)\)", page())
     assert len(links) >= 6
     assert [link for link in links if not (ROOT / "docs" / link).is_file()] == []
 

@@ -12,6 +12,7 @@ from crisscross.data.files.decoding import BYTES_A_PIXEL
 from crisscross.data.files.reading import open_array, read_header, read_image
 from crisscross.engine.predict import Done, Labeled, each, find_images, outputs, write_png
 from crisscross.errors import CrissCrossError
+from crisscross.inference import Predictor, predictor_of
 from crisscross.models import Segmenter
 
 # The folder that is written, and all that `crisscross predict` may have written into the same place.
@@ -19,7 +20,7 @@ KINDS, ALL = ("labels",), ("labels", "color", "overlay")
 
 
 def predict_big_files(
-    segmenter: Segmenter,
+    network: Segmenter | Predictor,
     paths: Iterable[str | os.PathLike[str]],
     out: Path,
     block: int,
@@ -28,20 +29,21 @@ def predict_big_files(
     on_block: Callable[[int, int], object] = lambda finished, total: None,
     tta: bool = False,
 ) -> list[Labeled]:
-    """Label very large images by `Segmenter.predict_big` and write `out/labels/NAME.png` alone.
+    """Label very large images by `Predictor.predict_big` and write `out/labels/NAME.png` alone.
 
     A source may also be an array file `.npy`, uint8 [H, W, 3] or [H, W], which is read block by block. `on_block` is
-    told how many blocks of an image are finished, and of how many; all else as in `predict_files`.
+    called with the numbers of finished and of all blocks of an image; all else as in `predict_files`.
     """
+    predictor = predictor_of(network)
 
     def write(source: Path, target: Path) -> Labeled:
         try:
-            labels = segmenter.predict_big(_read_big(source), block, overlap, tta, done=on_block)
+            labels = predictor.predict_big(_read_big(source), block, overlap, tta, done=on_block)
         except CrissCrossError as error:
             line = str(error)
             return Labeled(source, error=line if str(source) in line else f"{source}: {line}")
         (path,) = outputs({source: target}, out, KINDS)
-        write_png(path, index_image(labels, segmenter.palette))
+        write_png(path, index_image(labels, predictor.palette))
         return Labeled(source, (path,))
 
     return each(find_images(paths, out, ALL), write, done)

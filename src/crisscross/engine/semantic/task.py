@@ -1,6 +1,7 @@
 """Semantic segmentation as a task."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from crisscross.engine.optimizer import backbone_stages
 from crisscross.engine.semantic.build import build_network
 from crisscross.engine.semantic.unseen_classes import SeenClasses
 from crisscross.engine.task import Built, Result, Settled, Start, Task
+from crisscross.inference import Prediction, predictor_of
 from crisscross.losses import Losses, create_loss
-from crisscross.models import Prediction, Segmenter
+from crisscross.models import Segmenter
 
 
 class SemanticSegmentation(Task):
@@ -83,12 +85,12 @@ class SemanticSegmentation(Task):
         return load(source, device, **options)
 
     def predictor(self, network: Segmenter, **options: Any) -> Callable[[np.ndarray], Prediction]:
-        return lambda image: network.predict(image, **options)
+        return partial(predictor_of(network).predict, **options)
 
     def draw(self, network: Segmenter, image: np.ndarray, result: Prediction) -> Mapping[str, Any]:
         from PIL import Image
 
-        labels, palette = result.labels, network.palette
+        labels, palette = result.labels, predictor_of(network).palette
         return {
             "labels": index_image(labels, palette),
             "color": Image.fromarray(colorise(labels, palette)),
