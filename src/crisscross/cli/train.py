@@ -5,14 +5,13 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli import instances
 from crisscross.cli.options import threads, workers
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
-    from crisscross.config import Experiment
     from crisscross.engine.train import Outcome
+    from crisscross.tasks import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,15 +72,6 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def experiment_from(recipe: str, changes: list[str]) -> "Experiment":
-    """The experiment of a zoo name or a YAML file, with `--set` words applied."""
-    from crisscross import zoo
-    from crisscross.config import load_experiment, override
-
-    is_file = recipe.endswith((".yaml", ".yml")) or Path(recipe).is_file()
-    return override(load_experiment(recipe) if is_file else zoo.recipe(recipe), changes)
-
-
 def resume_command(arguments: argparse.Namespace) -> str:
     """The line that continues this run with the same machine options."""
     config = str(arguments.out / "experiment.yaml")
@@ -102,15 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if arguments.init and arguments.backbone_weights:
         raise CrissCrossError("--init fills the whole network and --backbone-weights its backbone: give one of them")
-    if instances.is_instance_recipe(arguments.recipe):
-        return instances.train(arguments)
-    instances.refuse_instance_options(arguments)
-    experiment = experiment_from(arguments.recipe, arguments.set)
-    from crisscross.data import open_dataset
+    from crisscross import tasks
 
-    dataset = open_dataset(experiment.data.name, arguments.data)
-    if dataset.note:
-        say(dataset.note, error=True)
+    recipe = tasks.recipe(arguments.recipe, arguments.set)
+    tasks.refuse(recipe.task, vars(arguments))
+    data = recipe.task.open(recipe.experiment, arguments.data)
     import torch
 
     from crisscross.engine.setup import Machine
@@ -129,22 +115,24 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.shard,
     )
     outcome = train(
-        *(experiment, dataset, arguments.out, machine, arguments.backbone_weights, arguments.resume),
+        *(recipe.experiment, data, arguments.out, machine, arguments.backbone_weights, arguments.resume),
         init=arguments.init,
+        task=recipe.task,
     )
     if outcome.main_process:
-        print_outcome(outcome, arguments, experiment)
+        print_outcome(outcome, arguments, recipe)
     return 0 if outcome.finished else 130
 
 
-def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, experiment: "Experiment") -> None:
+def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, recipe: "Recipe") -> None:
     """Say how the run ended and what to type next."""
     position, out = outcome.position, arguments.out
     if not outcome.finished:
         say(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
         say(f"  {resume_command(arguments)}")
         return
-    if position.best_miou is not None:
-        say(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
-    trust = f" --trust {out}" if experiment.code else ""
+    if position.best_score is not None:
+        say(f"best validation {recipe.task.title} {position.best_score:.4f} at iteration {position.best_iteration}")
+    runs_code = ":" in recipe.task.name or bool(getattr(recipe.experiment, "code", False))
+    trust = f" --trust {out}" if runs_code else ""
     say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}{trust}`")
