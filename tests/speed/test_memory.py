@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from crisscross.config import DataConfig, Experiment, ModelConfig, TrainConfig
+from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
 from crisscross.losses import create_loss
 from crisscross.models.video import create_segmenter
@@ -47,3 +48,8 @@ def test_less_memory_has_the_same_gradients(memory):
     for found, plain in zip(gradients(made), expected, strict=True):
         torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-6)
         assert memory != "recompute" or torch.equal(found, plain)
+
+
+def test_a_network_of_another_make_cannot_recompute():
+    with pytest.raises(CrissCrossError, match=r"train\.memory=recompute is not available for a Sequential; set train"):
+        apply_memory(nn.Sequential(nn.Conv2d(3, 3, 1)), TrainConfig(memory="recompute"))
