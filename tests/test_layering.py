@@ -19,7 +19,9 @@ SOURCE = SOURCE / PACKAGE
 # From the top down. A new package gets its place here. `config` and `files` stand above the lowest layer because they
 # raise what `errors` defines; operators and layers take plain arguments and need none of them.
 LAYERS: dict[int, tuple[str, ...]] = {
-    7: ("cli", "app"),
+    9: ("cli", "app"),
+    8: ("tasks",),
+    7: ("instances",),
     6: ("engine", "export", "measurement", "report"),
     5: ("checkpoints", "speed", "video"),
     4: ("models", "zoo"),
