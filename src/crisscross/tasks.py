@@ -14,6 +14,7 @@ from crisscross.config import from_dict, hint, import_attribute, override
 from crisscross.config.parse import SEGMENTATION, load_tree, read_tree, task_of
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, shown_name
+from crisscross.inference import Predictor, predictor_of
 
 # What `task` is in an experiment -> the class that implements it; anything else is `package.module:Class`.
 TASKS = {
@@ -115,6 +116,23 @@ def load(
     """
     found = task_of_network(source, weights, trust)
     return found.load(source, device, weights=weights, offline=offline, trust=trust, **overrides)
+
+
+def predictor(source: Source | nn.Module | Predictor, device: str = "cpu", **options: Any) -> Predictor:
+    """What labels images and videos with a network that labels pixels, wherever that is.
+
+    Args:
+        source: a network, which stays on its device; or whatever `load` takes.
+        device: where to put a network that is loaded.
+        options: as in `load`.
+
+    Raises:
+        CrissCrossError: as in `load`, or the network does not label pixels.
+    """
+    if isinstance(source, nn.Module | Predictor):
+        return predictor_of(source)
+    # Exported files, known by their suffix, get a branch here: a predictor of their runtime and the card in the file.
+    return predictor_of(load(source, device, **options))
 
 
 def refuse(found: Task, options: Mapping[str, Any], command: str = "") -> None:
