@@ -17,6 +17,7 @@ LAST_WORDS = {
     "own_backend": "CrissCrossAttention3d: agrees with the built-in ones: True",
     "stereo_matcher": "end-point error on unseen pairs: ",
     "own_loss": "resumed and finished: True\nterms: ['cross_entropy', 'own_loss:tversky']",
+    "own_task": "resumed and finished: True\naccuracy: 1.0\npredicted: ",
     "train_from_python": "labels (64, 128)",
     "vessels_in_a_unet": "with attention: IoU artery ",
 }
@@ -47,4 +48,4 @@ def run_example(example: Path, tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANGS)
     assert result.returncode == 0, result.stderr
     assert LAST_WORDS[example.stem] in result.stdout
-    assert len(example.read_text().splitlines()) < 80
+    assert len(example.read_text().splitlines()) < 100
