@@ -19,9 +19,9 @@ from shapes_data import write_shapes
 from crisscross import checkpoints, files, zoo
 from crisscross.cli import main, predict_video
 from crisscross.data import DataSet, Pair, open_dataset, write_prediction
-from crisscross.data.coco_instances import open_coco_instances
 from crisscross.data.preparation import prepare
 from crisscross.errors import CrissCrossError
+from crisscross.instances.annotations import open_coco_instances
 
 UPWARDS = (
     "../x",

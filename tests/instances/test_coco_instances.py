@@ -8,11 +8,12 @@ import torch
 from instances_data import CATEGORIES, HEIGHT, WIDTH, annotation, bar, disc, run_lengths, tree_of, write_coco
 from PIL import Image
 
-from crisscross.config import InstanceExperiment, from_dict
-from crisscross.data.coco_instances import open_coco_instances
-from crisscross.data.coco_samples import InstanceSamples, mirrored, target_of, whole_images
+from crisscross.config import from_dict
 from crisscross.data.files.coco_masks import check_text, checked, decode, encode
 from crisscross.errors import CrissCrossError
+from crisscross.instances.annotations import open_coco_instances
+from crisscross.instances.config import InstanceExperiment
+from crisscross.instances.samples import InstanceSamples, mirrored, target_of, whole_images
 
 
 def split_of(root, annotations, **changes):
@@ -131,7 +132,7 @@ def test_samples_follow_from_seed_and_number(tmp_path):
     for n in (7, 2):
         assert torch.equal(one[n][0], other[n][0]) and one[n][2] == other[n][2]
     # Every epoch has each of the three images with instances once.
-    names = [one.image_at(n).name for n in range(30)]
+    names = [one.images[one.place_at(n, 3)].name for n in range(30)]
     assert all(sorted(names[k : k + 3]) == ["p0", "p1", "p2"] for k in range(0, 30, 3)) and len(set(names)) == 3
     assert len({tuple(names[k : k + 3]) for k in range(0, 30, 3)}) > 1
     flipped = [float(one[n][1]["boxes"][1, 0]) == 12 for n in range(400)]

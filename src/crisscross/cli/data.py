@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli import instances
 from crisscross.cli.options import add_force
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
@@ -13,6 +12,7 @@ from crisscross.terminal import say
 if TYPE_CHECKING:
     from crisscross.data import DataSet
     from crisscross.data.check.report import CheckReport
+    from crisscross.engine.task import Task
 
 SHOWN_PROBLEMS, SHOWN_SIZES = 50, 5
 
@@ -102,8 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrissCrossError: the folder is not a data set, or a file cannot be written.
     """
-    if arguments.name == "coco-instances":
-        return instances.check(arguments)
+    from crisscross import tasks
+
+    if found := tasks.task_of_data(arguments.name):
+        return _check_own(found, arguments)
     from crisscross.data import open_dataset
     from crisscross.data.check.checks import check
     from crisscross.data.check.plot import write_plot
@@ -123,6 +125,22 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()
         write_text(arguments.json, json.dumps(facts, indent=1) + "\n")
     return 2 if report.errors else 0
+
+
+def _check_own(task: "Task", arguments: argparse.Namespace) -> int:
+    """Check a data set whose layout belongs to a task."""
+    from crisscross import tasks
+    from crisscross.files import claim, write_text
+
+    tasks.refuse(task, {"plot": arguments.plot})
+    claim(filter(None, (arguments.json,)), force=arguments.force)
+    lines, problems = task.check(arguments.root)
+    say(*lines, *problems[:SHOWN_PROBLEMS])
+    shown = f", {SHOWN_PROBLEMS} of them shown" if len(problems) > SHOWN_PROBLEMS else ""
+    say(f"errors: {len(problems)}{shown}")
+    if arguments.json:
+        write_text(arguments.json, json.dumps({"root": arguments.root, "problems": problems}, indent=1) + "\n")
+    return 2 if problems else 0
 
 
 def print_report(report: "CheckReport", dataset: "DataSet") -> None:

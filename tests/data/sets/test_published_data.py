@@ -27,7 +27,7 @@ from crisscross.data.palette import voc_palette
 from crisscross.data.samples.loader import TrainingSamples
 from crisscross.data.samples.transforms import augment
 from crisscross.data.sets import ade20k, camvid, camvid32, cityscapes, coco_stuff, lip, voc
-from crisscross.engine.setup import with_classes
+from crisscross.engine.semantic.settle import with_classes
 from crisscross.errors import CrissCrossError
 
 REAL = SHARED / "data"

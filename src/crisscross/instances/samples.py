@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from crisscross.config.instances import InstanceExperiment
-from crisscross.data.coco_instances import InstanceImage, InstanceSplit, is_example
 from crisscross.data.files.coco_masks import decode
 from crisscross.data.files.reading import read_image
 from crisscross.data.samples.loader import Samples, seed_for
 from crisscross.data.samples.workers import guarded_items
 from crisscross.errors import CrissCrossError
+from crisscross.instances.annotations import InstanceImage, InstanceSplit, is_example
+from crisscross.instances.config import InstanceExperiment
 
 Target = dict[str, Tensor]
 
@@ -46,30 +46,26 @@ class InstanceBatch:
 
 
 class InstanceSamples(Samples):
-    """The endless stream of training samples; item n follows from (seed, n) alone, as in `TrainingSamples`."""
+    """The stream of training samples: float32 [3, H, W] in 0..1, its target, and the image's name."""
 
     def __init__(self, split: InstanceSplit, experiment: InstanceExperiment) -> None:
-        self.split, self.images = split, split.learnable
-        self.experiment: InstanceExperiment = experiment
+        self.split, self.images, self.experiment = split, split.learnable, experiment
         self.label = {number: place for place, number in enumerate(experiment.data.categories, 1)}
-        self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
-
-    def image_at(self, n: int) -> InstanceImage:
-        """The image behind sample n."""
-        epoch, place = divmod(n, len(self.images))
-        if epoch != self.epoch:
-            generator = torch.Generator().manual_seed(seed_for(self.experiment.train.seed, 0, epoch))
-            self.epoch, self.order = epoch, torch.randperm(len(self.images), generator=generator)
-        return self.images[int(self.order[place])]
 
     def __getitem__(self, n: int) -> tuple[Tensor, Target, str]:
-        image = self.image_at(n)
+        image = self.images[self.place_at(n, len(self.images))]
         generator = torch.Generator().manual_seed(seed_for(self.experiment.train.seed, 1, n))
         pixels, target = read_sized(image), target_of(self.split, image, self.label)
         tensor = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
         if float(torch.rand((), generator=generator)) < self.experiment.augment.flip:
             tensor, target = mirrored(tensor, target)
         return tensor.contiguous(), target, image.name
+
+    @staticmethod
+    def collate(samples: list[tuple[Tensor, Target, str]]) -> InstanceBatch:
+        """Samples as a batch."""
+        images, targets, names = zip(*samples, strict=True)
+        return InstanceBatch(list(images), list(targets), list(names))
 
 
 def read_sized(image: InstanceImage) -> np.ndarray:
@@ -120,16 +116,6 @@ def mirrored(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     left, top, right, bottom = target["boxes"].unbind(1)
     boxes = torch.stack([width - right, top, width - left, bottom], 1)
     return image.flip(-1), {**target, "boxes": boxes, "masks": target["masks"].flip(-1)}
-
-
-def collate(samples: list[tuple[Tensor, Target, str] | CrissCrossError]) -> InstanceBatch | CrissCrossError:
-    """Samples as a batch; an error among them in its place."""
-    whole = [sample for sample in samples if not isinstance(sample, CrissCrossError)]
-    for sample in samples:
-        if isinstance(sample, CrissCrossError):
-            return sample
-    images, targets, names = zip(*whole, strict=True)
-    return InstanceBatch(list(images), list(targets), list(names))
 
 
 class _Whole(Dataset):

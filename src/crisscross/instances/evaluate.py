@@ -11,18 +11,19 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from crisscross.data.coco_instances import InstanceImage, InstanceSplit
-from crisscross.data.coco_samples import whole_images
 from crisscross.data.files.coco_masks import check_shape, encode, import_coco
 from crisscross.engine.run.interrupt import Interrupted
+from crisscross.engine.task import Result
 from crisscross.errors import CrissCrossError
-from crisscross.models.instances import Instances, InstanceSegmenter
+from crisscross.instances.annotations import InstanceImage, InstanceSplit
+from crisscross.instances.network import Instances, InstanceSegmenter
+from crisscross.instances.samples import whole_images
 from crisscross.progress import Progress
 
 # The rows of COCOeval's summary that people quote.
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 # One entry of COCO results files.
-Result = dict[str, Any]
+Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class InstanceEvaluation:
     mask: Precision
     seconds: float
     fps: float | None
-    results: list[Result] = field(repr=False, default_factory=list)
+    results: list[Entry] = field(repr=False, default_factory=list)
 
 
 def check_categories(segmenter: InstanceSegmenter, split: InstanceSplit) -> None:
@@ -104,7 +105,7 @@ def evaluate_instances(
     return InstanceEvaluation(split.name, len(split), box, mask, time.perf_counter() - began, fps, results)
 
 
-def as_results(found: Instances, image: InstanceImage, categories: tuple[int, ...]) -> list[Result]:
+def as_results(found: Instances, image: InstanceImage, categories: tuple[int, ...]) -> list[Entry]:
     """Instances as entries of COCO results files, with box and mask in one."""
     entries = []
     for box, score, label, mask in zip(found.boxes, found.scores, found.labels, found.masks, strict=True):
@@ -121,7 +122,7 @@ def as_results(found: Instances, image: InstanceImage, categories: tuple[int, ..
     return entries
 
 
-def coco_results(results: list[Result], kind: str) -> list[Result]:
+def coco_results(results: list[Entry], kind: str) -> list[Entry]:
     """The entries of a COCO results file of one kind, `bbox` or `segm`.
 
     COCO's tools take an entry that has a box for a box and its area for the area of the find, whatever else it has.
@@ -148,7 +149,7 @@ def as_coco(tree: dict[str, Any], split: InstanceSplit) -> Any:
     return coco
 
 
-def average_precision(truth: Any, results: list[Result], split: InstanceSplit, kind: str) -> Precision:
+def average_precision(truth: Any, results: list[Entry], split: InstanceSplit, kind: str) -> Precision:
     """COCO's average precision; `kind` is `bbox` or `segm`."""
     from pycocotools.cocoeval import COCOeval
 
@@ -169,7 +170,7 @@ def average_precision(truth: Any, results: list[Result], split: InstanceSplit, k
     return Precision(summary, by_class)
 
 
-def _entry(number: int, result: Result, kind: str) -> dict[str, Any]:
+def _entry(number: int, result: Entry, kind: str) -> dict[str, Any]:
     """A result with what COCOeval reads; the area is that of the box or of the mask, whichever is scored."""
     entry = {"id": number, "iscrowd": 0, **{key: result[key] for key in ("image_id", "category_id", "score")}}
     if kind == "bbox":
@@ -186,3 +187,27 @@ def _known(value: float) -> float | None:
 def _mean(precision: np.ndarray) -> float | None:
     known = precision[precision > -1]
     return float(known.mean()) if known.size else None
+
+
+def as_result(found: InstanceEvaluation) -> Result:
+    """What the trainer and the commands take of an evaluation."""
+    by_class = [["class", "box AP", "mask AP"]]
+    for name, mask in found.mask.classes.items():
+        if mask is not None:
+            by_class.append([name, _percent(found.box.classes[name]), _percent(mask)])
+    kinds = {"box": found.box, "mask": found.mask}
+    summary = [["", *NAMES], *([kind, *map(_percent, one.summary.values())] for kind, one in kinds.items())]
+    fps = "-" if found.fps is None else f"{found.fps:.2f}"
+    line = (
+        f"AP in percent, as COCO counts it ({found.split}: {found.images} images, {found.seconds:.1f} s, "
+        f"{fps} images/s); APs, APm, APl: below 32 x 32 pixels, up to 96 x 96, above"
+    )
+    facts = {"task": "instances", "split": found.split, "images": found.images}
+    facts |= {kind: {**one.summary, "classes": one.classes} for kind, one in kinds.items()}
+    facts |= {"seconds": round(found.seconds, 2), "fps": found.fps}
+    logged = {f"val_{kind}_ap": one.summary["AP"] for kind, one in reversed(kinds.items())}
+    return Result(found.mask.summary["AP"], logged, [by_class, "", summary, line], facts)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

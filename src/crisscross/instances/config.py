@@ -1,4 +1,4 @@
-"""The tree of choices of instance segmentation: its own, told from the other by `task: instances`."""
+"""The experiment of instance segmentation, told from that of semantic segmentation by `task: instances`."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -7,9 +7,7 @@ from crisscross.config.rules import (
     MOST_BOXES,
     MOST_CHANNELS,
     MOST_PIXELS,
-    MOST_STEPS,
     MOST_TIMES,
-    above_zero,
     below_one,
     between,
     check_scale,
@@ -17,7 +15,7 @@ from crisscross.config.rules import (
     one_line,
     require,
 )
-from crisscross.config.training import check_length, check_optim, check_rhythm
+from crisscross.config.training import OptimConfig, TrainConfig, check_length
 from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
 
 TASK = "instances"
@@ -145,48 +143,23 @@ class ProposalConfig:
 
 
 @dataclass(frozen=True)
-class InstanceOptimConfig:
-    """SGD (as published) or AdamW; the learning rate is multiplied by `gamma` at every iteration in `steps`.
+class InstanceOptimConfig(OptimConfig):
+    """`OptimConfig` with the published schedule as its defaults; the rate is that for `PUBLISHED_BATCH` images."""
 
-    During the first `warmup` iterations the rate rises linearly from a thousandth. `lr` is for `train.batch` images
-    as it stands: nothing scales it. The backbone trains at `backbone_factor` times it. `clip` is the largest allowed
-    norm of all gradients together (0 = no limit).
-    """
-
-    name: Literal["sgd", "adamw"] = "sgd"
     lr: float = PUBLISHED_RATE
-    momentum: float = 0.9
     weight_decay: float = 1e-4
+    schedule: Literal["poly", "steps"] = "steps"
     steps: tuple[int, ...] = (60_000, 80_000)
-    gamma: float = 0.1
     warmup: int = 1000
-    backbone_factor: float = 1.0
-    clip: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_optim(self)
-        above_zero(self, "optim", 1, "gamma")
-        rising = list(self.steps) == sorted(set(self.steps)) and min(self.steps, default=1) >= 1
-        require(rising, "optim.steps", "rising iterations from 1", list(self.steps))
-        require(max(self.steps, default=1) <= MOST_STEPS, "optim.steps", f"at most {MOST_STEPS}", list(self.steps))
 
 
 @dataclass(frozen=True)
-class InstanceTrainConfig:
-    """Length and rhythm of training, as in `TrainConfig`: `batch` images a step over all processes."""
+class InstanceTrainConfig(TrainConfig):
+    """`TrainConfig` with the published length as its defaults."""
 
     iterations: int = 90_000
     batch: int = PUBLISHED_BATCH
-    accumulate: int = 1
     validate_every: int = 10_000
-    checkpoint_every: int = 1000
-    seed: int = 0
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    max_skipped: int = 20
-    deterministic: bool = False
-
-    def __post_init__(self) -> None:
-        check_rhythm(self)
 
 
 @dataclass(frozen=True)

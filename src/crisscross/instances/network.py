@@ -16,8 +16,8 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d
 
-from crisscross.config.instances import InstanceExperiment, InstanceModelConfig
 from crisscross.errors import CrissCrossError
+from crisscross.instances.config import InstanceExperiment, InstanceModelConfig
 from crisscross.layers import RecurrentCrissCrossAttention
 from crisscross.layers.modes import device_of, dtype_of, evaluating
 from crisscross.layers.nonlocal_block import NonLocalBlock
@@ -77,11 +77,8 @@ class InstanceSegmenter(MaskRCNN):
         initialize: fill in torchvision's own pretrained weights, which are downloaded, where `model.pretrained` asks.
 
     Raises:
-        CrissCrossError: no classes, or the pretrained weights cannot be had.
+        CrissCrossError: no classes, or the pretrained weights are not available.
     """
-
-    # What `checkpoints.native` asks of a network.
-    rewritten = False
 
     def __init__(self, experiment: InstanceExperiment, initialize: bool = False) -> None:
         classes = 1 + len(experiment.data.classes)
@@ -194,7 +191,7 @@ def initialize_from_torchvision(segmenter: InstanceSegmenter) -> None:
     """Fill in what `model.pretrained` names; torchvision downloads it once.
 
     Raises:
-        CrissCrossError: it cannot be had.
+        CrissCrossError: it is not available.
     """
     from torchvision.models import get_model_weights
 
@@ -207,8 +204,8 @@ def initialize_from_torchvision(segmenter: InstanceSegmenter) -> None:
         tensors = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise CrissCrossError(
-            f"torchvision's weights {weights.url} cannot be had ({' '.join(str(error).split())[:120]}); give a local "
-            "file: --weights FILE to evaluate and predict, --init FILE (Mask R-CNN) or --backbone-weights FILE "
+            f"torchvision's weights {weights.url} are not available ({' '.join(str(error).split())[:120]}); give a "
+            "local file: --weights FILE to evaluate and predict, --init FILE (Mask R-CNN) or --backbone-weights FILE "
             "(ResNet) to train, where model.pretrained=none starts from nothing"
         ) from error
     if model.pretrained == "coco":

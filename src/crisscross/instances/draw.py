@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.models.instances import Instances
+from crisscross.instances.network import Instances
 
 # Share of the color in a mask.
 ALPHA = 0.45

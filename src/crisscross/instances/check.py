@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from crisscross.data.coco_instances import InstanceSplit
 from crisscross.data.files.coco_masks import decode
 from crisscross.data.files.reading import read_header
 from crisscross.errors import CrissCrossError
+from crisscross.instances.annotations import InstanceData, InstanceSplit
+from crisscross.progress import Progress
 
 
 def check_split(split: InstanceSplit, done: Callable[[int], object] = lambda count: None) -> list[str]:
@@ -28,3 +29,20 @@ def check_split(split: InstanceSplit, done: Callable[[int], object] = lambda cou
                 problems.append(f"{where}: {error}")
         done(count)
     return problems
+
+
+def check_data(data: InstanceData) -> tuple[list[str], list[str]]:
+    """Lines about the training and validation images of a data set, and its problems."""
+    lines, problems = [], []
+    for name in filter(data.has, ("train", "val")):
+        split = data.split(name)
+        with Progress(f"reading {name}", len(split)) as progress:
+            problems += check_split(split, progress.update)
+        entries = [entry for found in split.annotations.values() for entry in found]
+        crowds = sum(entry["iscrowd"] for entry in entries)
+        lines.append(
+            f"{name}: {len(split)} images, {len(split.learnable)} with something to learn from; "
+            f"{len(entries) - crowds} instances of {len(split.classes)} classes, {crowds} crowds"
+        )
+        lines += [f"{name}: {line}" for line in split.report]
+    return lines, problems
