@@ -55,7 +55,7 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     check.add_argument(
         "--name",
         default="auto",
-        help="the layout: auto (recognize it, the default), folder, coco-instances, a data set of `crisscross data list`, "
+        help="the layout: auto (recognize it; default), folder, coco-instances, one of `crisscross data list`, "
         "or package.module:function",
     )
     check.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the fraction of pixels of each class")
