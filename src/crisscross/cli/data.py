@@ -21,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "List, prepare or check data sets."
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser(
-        "list", help="list the known data sets", description="List the known data sets, their sizes and preparation."
-    )
+    listing = actions.add_parser("list", help="the known data sets", description="List the data sets known by name.")
     listing.set_defaults(run=run_list)
     _add_prepare(actions)
     _add_check(actions)
@@ -33,13 +31,13 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
     prepare = actions.add_parser(
         "prepare",
         help="write the masks that a data set's download lacks",
-        description="Convert the annotations of a downloaded data set into masks of class numbers.",
-        epilog="Finished files are skipped, so the same command continues after a stop. See docs/datasets.md.",
+        description="Turn what a data set's site hands out into masks of class numbers.",
+        epilog="Finished files are skipped, so a stopped run continues where it was. See docs/datasets.md.",
     )
-    prepare.add_argument("name", metavar="NAME", help="a data set of `crisscross data list`")
+    prepare.add_argument("name", metavar="NAME", help="one that `crisscross data list` shows")
     prepare.add_argument("root", type=Path, metavar="DIR", help="the data set's folder")
     prepare.add_argument(
-        "--out", type=Path, metavar="DIR", help="write the masks below this folder instead of the data set's"
+        "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same folders"
     )
     prepare.set_defaults(run=run_prepare)
 
@@ -47,18 +45,18 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     check = actions.add_parser(
         "check",
-        help="read every file, list problems and count classes",
-        description="Read every image and mask of a data set, list problems and count the pixels of each class.",
+        help="read every file, list what is wrong",
+        description="Read every image and mask of a data set, list what is wrong and count the pixels of each class.",
         epilog="Exit code 0: no errors (there may be warnings); 2: errors.",
     )
     check.add_argument("root", metavar="DIR", help="the data set's folder")
     check.add_argument(
         "--name",
         default="auto",
-        help="the layout: auto (recognize it; default), folder, coco-instances, one of `crisscross data list`, "
-        "or package.module:function",
+        help="auto (recognize the layout, default), one that `crisscross data list` shows, folder, coco-instances, or "
+        "package.module:function",
     )
-    check.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the fraction of pixels of each class")
+    check.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the fraction of each class")
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
     add_force(check)
     check.set_defaults(run=run)
