@@ -174,7 +174,7 @@ class _Run:
             remove_leftovers(self.folder, alone=True)
             write_record(self.folder, self.experiment, self.data, asdict(self.machine), self.position.iteration)
             write_text(self.folder / "experiment.yaml", to_yaml(self.experiment))
-        start_trackers(self.accelerator, self.machine.trackers, self.experiment, self.folder)
+        start_trackers(self.accelerator, self.machine.track, self.experiment, self.folder)
         with Interrupt() as interrupt, Progress("train", total, self.position.iteration, shown) as progress:
             self.interrupt = interrupt
             start, validated = self.position.iteration, self.position.validated
