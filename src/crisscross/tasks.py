@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,9 +37,12 @@ def task(name: str) -> Task:
     Raises:
         CrissCrossError: there is no such task.
     """
-    if name not in TASKS and ":" not in name:
+    if name in TASKS:
+        module, _, attribute = TASKS[name].partition(":")
+        return getattr(import_module(module), attribute)()
+    if ":" not in name:
         raise CrissCrossError(f"no task {shown_name(name)}; {hint(name, TASKS)}, or package.module:Class")
-    return import_attribute(TASKS.get(name, name), "task")()
+    return import_attribute(name, "task")()
 
 
 def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:

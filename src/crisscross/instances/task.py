@@ -45,7 +45,6 @@ class InstanceSegmentation(Task):
         "cache": f"{NOT_HERE}: images are read once an epoch, masks are decoded from the annotations",
         "compile": f"{NOT_HERE}: every image has another size, for which torch.compile would compile anew",
         "recompute": NOT_HERE,
-        "shard": NOT_HERE,
         "name": f"{NOT_HERE}: its data has COCO's layout",
         "tta": NOT_HERE,
         "optimize": NOT_HERE,
