@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross import tasks, zoo
     from crisscross.data.dataset import existing_folder
     from crisscross.engine.semantic.evaluate import choose_device, is_main_process
+    from crisscross.engine.task import Scoring
     from crisscross.files import claim, write_text
     from crisscross.layers.modes import lay_out
     from crisscross.speed.rewrite import optimize
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     targets = [*(task.outputs(data, split, folder) if folder else ()), *([scores] if scores else ())]
     claim(targets, [*network_files(arguments), *task.files(data, split)], arguments.force)
     with computing_in(arguments, network):
-        result = task.evaluate(network, data, split, arguments.workers, tta=arguments.tta, save=folder)
+        result = task.evaluate(network, data, split, Scoring(arguments.workers, tta=arguments.tta, save=folder))
     if not is_main_process():
         return 0
     print_result(result)
