@@ -13,23 +13,30 @@ from crisscross.terminal import say
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Score weights on one split."
+    parser.description = "Score a network on one split of a data set."
     add_network(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
-    parser.add_argument("--name", metavar="NAME", help="the data set's layout; default: the one of training")
+    parser.add_argument("--name", metavar="NAME", help="the data set's layout (default: that of training)")
     parser.add_argument(
-        "--split", metavar="NAME", help="default: the experiment's test split, else its validation split"
+        "--split",
+        metavar="NAME",
+        help="the split to score (default: the experiment's test split, else its validation split)",
     )
-    parser.add_argument("--tta", action="store_true", help="multi-scale + flip testing")
+    parser.add_argument("--tta", action="store_true", help="predict at several scales, with flips")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores and counts as JSON")
     parser.add_argument(
-        "--save-predictions", type=Path, metavar="DIR", help="also write every prediction, as its benchmark wants it"
+        "--save-predictions",
+        type=Path,
+        metavar="DIR",
+        help="also write every prediction, in the format of the data set's benchmark",
     )
     parser.add_argument(
         "--workers", type=workers, default=2, metavar="N", help="processes that read images (default 2)"
     )
-    parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
-    parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument(
+        "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
+    )
     add_force(parser)
     add_precision(parser)
     parser.set_defaults(run=run)

@@ -11,9 +11,9 @@ from crisscross.cli.options import (
     add_precision,
     computing_in,
     count,
+    fraction,
     network_files,
     positive,
-    share,
 )
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -24,29 +24,37 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Label images (writes index, color and overlay PNGs) and video files (writes NAME.mp4)."
+    parser.description = "Label images (as index, color and overlay PNGs) and videos (as NAME.mp4)."
     add_network(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of them, video files")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of images, or video files")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("predictions"),
         metavar="DIR",
-        help="default: predictions; of one video also the file to write",
+        help="the folder to write (default predictions); for a single video also a file",
     )
     predict_video.add_options(parser)
-    parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
-    parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")
-    parser.add_argument("--tta", action="store_true", help="multi-scale + flip: slower, a little better")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument(
+        "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
+    )
+    parser.add_argument(
+        "--tta", action="store_true", help="predict at several scales, with flips: slower, slightly better"
+    )
     parser.add_argument(
         "--big",
         action="store_true",
-        help="images of any size (also .npy files), block by block; writes labels/ alone",
+        help="label images of any size (also .npy files) block by block; writes only labels/",
     )
-    parser.add_argument("--block", type=positive, metavar="N", help="with --big: side of a block (default 1024)")
-    parser.add_argument("--overlap", type=count, metavar="N", help="with --big: pixels shared by blocks (default 256)")
     parser.add_argument(
-        "--score", type=share, metavar="S", help="instance segmentation: leave out what scores less (default 0.5)"
+        "--block", type=positive, metavar="N", help="with --big: side of a block in pixels (default 1024)"
+    )
+    parser.add_argument(
+        "--overlap", type=count, metavar="N", help="with --big: overlap of blocks in pixels (default 256)"
+    )
+    parser.add_argument(
+        "--score", type=fraction, metavar="S", help="instance segmentation: the lowest score to keep (default 0.5)"
     )
     add_force(parser)
     add_precision(parser)

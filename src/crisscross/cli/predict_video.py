@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is for videos alone."""
     parser.add_argument(
-        "--view", choices=("overlay", "color"), help="of a video: labels over the frames (default), or labels alone"
+        "--view", choices=("overlay", "color"), help="videos: labels over the frames (default), or only labels"
     )
 
 

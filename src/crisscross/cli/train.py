@@ -16,26 +16,34 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Train one experiment into one run folder."
-    parser.add_argument("recipe", metavar="RECIPE|CONFIG.yaml", help="a name from the zoo or a YAML file")
+    parser.description = "Train a network. The run folder gets the weights, a log and a record of the experiment."
+    parser.add_argument("recipe", metavar="RECIPE|CONFIG.yaml", help="a name from the zoo, or a YAML file")
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run folder to write")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value, e.g. train.iterations=500"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of the experiment, e.g. train.iterations=500",
     )
-    parser.add_argument("--resume", action="store_true", help="continue the run in RUN")
-    parser.add_argument("--backbone-weights", type=Path, metavar="FILE", help="local pretrained backbone weights")
+    parser.add_argument("--resume", action="store_true", help="continue the training in RUN")
+    parser.add_argument(
+        "--backbone-weights", type=Path, metavar="FILE", help="pretrained weights of the backbone, a local file"
+    )
     parser.add_argument(
         "--init",
         metavar="RUN|FILE|NAME",
-        help="start from a trained network; for instances: a run or file of a Mask R-CNN in torchvision's names",
+        help="start from a trained network; for instance segmentation also a Mask R-CNN file of torchvision",
     )
     parser.add_argument(
         "--workers", type=workers, default=2, metavar="N", help="processes that read images (default 2)"
     )
-    parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
-    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads for the network")
-    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files into RUN")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument(
+        "--threads", type=threads, metavar="N", help="number of CPU threads (default: PyTorch's choice)"
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files to RUN")
     _add_machine(parser)
     parser.set_defaults(run=run)
 
@@ -46,7 +54,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="also send all numbers to this tracker of accelerate's (wandb, mlflow, ...); can be given again",
+        help="also log to this tracker of accelerate's (wandb, mlflow, ...); repeat for several",
     )
     parser.add_argument(
         "--cache", default="", metavar="ram|disk[:DIR]", help="keep decoded training images in memory or on disk"
@@ -60,7 +68,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard",
         action="store_true",
-        help="spread weights, gradients and optimizer state over the processes: less memory in each",
+        help="shard weights, gradients and optimizer state over the processes: less memory in each",
     )
 
 

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from crisscross.data.files.coco_masks import decode
 from crisscross.data.files.reading import read_image
-from crisscross.data.samples.loader import Samples, guarded_items, seed_for
+from crisscross.data.samples.loader import Samples, seed_for
+from crisscross.data.samples.workers import guarded_items
 from crisscross.errors import CrissCrossError
 from crisscross.instances.annotations import InstanceImage, InstanceSplit, is_example
 from crisscross.instances.config import InstanceExperiment

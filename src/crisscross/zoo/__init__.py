@@ -2,7 +2,7 @@
 
 from crisscross.zoo.classes import known_classes, with_known_classes
 from crisscross.zoo.instances import INSTANCE_RECIPES
-from crisscross.zoo.published import ALIASES, PUBLISHED, Published
+from crisscross.zoo.published_networks import ALIASES, PUBLISHED, Published
 from crisscross.zoo.recipes import OURS, RECIPES, published, recipe, row, shipped_weights
 
 __all__ = [

@@ -9,7 +9,7 @@ ones.
 `ccnet-convnext-tiny`: the optimizer is the one that ConvNeXt's own segmentation networks use, from memory.
 """
 
-from crisscross.zoo.published import Row
+from crisscross.zoo.published_networks import Row
 
 CITYSCAPES_R101D: Row = {
     "model": {

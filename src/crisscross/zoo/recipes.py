@@ -8,7 +8,7 @@ from crisscross.errors import CrissCrossError
 from crisscross.zoo.instances import INSTANCE_RECIPES
 from crisscross.zoo.lip import LIP
 from crisscross.zoo.other_recipes import BEYOND
-from crisscross.zoo.published import ALIASES, PUBLISHED, Published, Row, published_recipe
+from crisscross.zoo.published_networks import ALIASES, PUBLISHED, Published, Row, published_recipe
 
 # The backbone's own weights were trained with these.
 LITE_PREPROCESS = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0]}

@@ -3,7 +3,7 @@
 from crisscross.zoo.instances import INSTANCE_RECIPES, instance_notes
 from crisscross.zoo.lip import LIP, PAPER
 from crisscross.zoo.measured import MEASURED
-from crisscross.zoo.published import FAMILIES, PUBLISHED, Published
+from crisscross.zoo.published_networks import FAMILIES, PUBLISHED, Published
 from crisscross.zoo.recipes import OURS, published, recipe, shipped_weights
 from crisscross.zoo.reported import REPORTED
 

@@ -27,7 +27,7 @@ def refusal(function: Callable, *arguments: object) -> str:
 
 
 def says(dataset: DataSet, split: str, *parts: str) -> None:
-    """Reading, the quick look before training and the full check all say this of the first mask of the split."""
+    """Reading, the quick check before training and the full check all say this of the first mask of the split."""
     pair = dataset.split(split)[0]
     lines = [
         refusal(read_pair, pair, dataset),
@@ -49,7 +49,7 @@ def test_label_ids_in_files_of_train_ids(tmp_path: Path) -> None:
         open_dataset("auto", tmp_path),
         "val",
         "there are 19 classes (0..18, ignore 255)",
-        "these are label ids of Cityscapes, not its train ids: `crisscross data prepare cityscapes DIR`",
+        "these are label ids of Cityscapes, not its train ids: name such files *_labelIds.png",
     )
 
 
@@ -65,7 +65,7 @@ def test_label_ids_in_a_folder_of_19_classes(tmp_path: Path) -> None:
     root = write_folder(tmp_path, {"train": 1, "val": 1})
     (root / "dataset.yaml").write_text("classes: [" + ", ".join(f"c{k}" for k in range(19)) + "]\n")
     save(root / "masks" / "val_0.png", np.arange(24 * 32).reshape(24, 32).astype(np.uint8) % 34)
-    says(open_dataset("auto", root), "val", "label 19 at 2", "crisscross data prepare cityscapes")
+    says(open_dataset("auto", root), "val", "label 19 at 2", "--name cityscapes")
     # Numbers that are no label ids either say nothing of Cityscapes.
     save(root / "masks" / "val_0.png", np.full((24, 32), 77, np.uint8))
     assert "Cityscapes" not in refusal(quick_check, open_dataset("auto", root), ["val"])
@@ -75,7 +75,7 @@ def test_masks_of_ade20k_that_were_reduced_before(tmp_path: Path) -> None:
     write_ade20k(tmp_path)
     dataset = open_dataset("auto", tmp_path)
     save(dataset.split("val")[0].mask, read_pair(dataset.split("val")[0], dataset)[1])
-    says(dataset, "val", "label 255 at", "masks of ade20k hold 0..150", "were reduced before (0 -> 255, k -> k - 1)")
+    says(dataset, "val", "label 255 at", "masks of ade20k hold 0..150", "use the original annotations/")
     save(dataset.split("val")[0].mask, np.full((48, 64), 151, np.uint8))
     says(dataset, "val", "label 151 at 3072 pixels, but masks of ade20k hold 0..150; these are not the 150")
 
@@ -93,7 +93,7 @@ def test_color_masks_of_voc_and_the_way_out(tmp_path: Path) -> None:
     labels = read_mask(pair.mask)
     colors = colorise(labels, voc.PALETTE, (224, 224, 192))
     save(pair.mask, colors)
-    says(dataset, "val", "a color mask (mode RGB)", "Pascal VOC color map", "labels_of_colors")
+    says(dataset, "val", "a color mask (mode RGB)", "labels_of_colors")
     # What the line tells to call does it.
     assert np.array_equal(labels_of_colors(colors, voc.PALETTE, {(224, 224, 192): 255}), labels)
     colors[0, 0] = (1, 2, 3)
@@ -183,9 +183,9 @@ def test_a_color_table_is_no_class_map() -> None:
 )
 def test_the_command_check_on_every_layout(tmp_path: Path, writer, capsys: pytest.CaptureFixture[str]) -> None:
     root = writer(tmp_path / "data", 1)
-    assert main(["data", "check", str(root), "--image", str(tmp_path / "shares.png")]) == 0
+    assert main(["data", "check", str(root), "--plot", str(tmp_path / "fractions.png")]) == 0
     assert "errors: 0" in capsys.readouterr().out
-    assert (tmp_path / "shares.png").is_file()
+    assert (tmp_path / "fractions.png").is_file()
 
 
 def test_other_kinds_of_labels_are_no_masks_without_image(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from published_data import save
 
 from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_mask, read_pair
-from crisscross.data.prepare import prepare
+from crisscross.data.preparation import prepare
 from crisscross.data.sets import coco_stuff
 from crisscross.errors import CrissCrossError
 
@@ -96,7 +96,7 @@ def test_what_can_be_wrong_with_coco(tmp_path: Path) -> None:
         ({"segmentation": {"size": [3, 3], "counts": [9]}}, "annotation 1: run lengths of size [3, 3]"),
         ({"segmentation": None}, "annotation 1: segmentation must be polygons or run lengths, got None"),
         ({"segmentation": [[1, 1, 2e9, 1, 9, 9]]}, "annotation 1: a polygon has a corner 2e+09 pixels away"),
-        ({"category_id": "1"}, "annotations[1] wants category_id as a whole number, got '1'"),
+        ({"category_id": "1"}, "annotations[1]: category_id must be a whole number, got '1'"),
         ({"category_id": 12}, "annotation 1 has the unknown category 12"),
     ):
         broken = json.loads(json.dumps(content))
@@ -115,7 +115,7 @@ def test_what_can_be_wrong_with_coco(tmp_path: Path) -> None:
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_coco(tmp_path)
     hide_package(monkeypatch, "pycocotools")
-    assert "needs pycocotools: run `pip install '.[prepare]'` in a checkout" in refusal("coco-stuff", root)
+    assert "needs pycocotools: run `pip install '.[instances]'` in a checkout" in refusal("coco-stuff", root)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real COCO images beside this repository (../shared/data/coco100)")
@@ -126,7 +126,7 @@ def test_real_annotations_as_pycocotools_itself_decodes_them(
     (tmp_path / "annotations").mkdir()
     for name in ("val2017", "annotations/stuff_val2017.json", "annotations/instances_val2017.json"):
         (tmp_path / name).symlink_to(REAL / name)
-    assert prepare("coco-stuff", tmp_path, None, 2).written == 100
+    assert prepare("coco-stuff", tmp_path).written == 100
     dataset = open_dataset("auto", tmp_path)
     stuff, things = (coco.COCO(REAL / "annotations" / f"{kind}_val2017.json") for kind in ("stuff", "instances"))
     crowds = 0
