@@ -100,8 +100,8 @@ class Result:
 class Scoring:
     """How a split is scored.
 
-    `workers` processes read the images, `interrupted()` asks to stop, `title` names the progress, `tta` is multi-scale +
-    flip testing, `save` a folder in which the predictions (`Task.outputs`) are written.
+    `workers` processes read the images, `interrupted()` asks to stop, `title` names the progress, `tta` is multi-scale
+    + flip testing, `save` a folder in which the predictions (`Task.outputs`) are written.
     """
 
     workers: int = 0
