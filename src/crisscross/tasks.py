@@ -42,7 +42,10 @@ def task(name: str) -> Task:
         return getattr(import_module(module), attribute)()
     if ":" not in name:
         raise CrissCrossError(f"no task {shown_name(name)}; {hint(name, TASKS)}, or package.module:Class")
-    return import_attribute(name, "task")()
+    found = import_attribute(name, "task")
+    if Task not in getattr(found, "__mro__", ()):
+        raise CrissCrossError(f"task {shown_name(name)}: must be a class with crisscross.engine.task.Task as its base")
+    return found()
 
 
 def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:
