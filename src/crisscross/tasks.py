@@ -1,4 +1,4 @@
-"""Tasks by name, and one door to the networks of all of them."""
+"""Tasks by name, and the networks of all of them."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -128,7 +128,7 @@ def refuse(found: Task, options: Mapping[str, Any], command: str = "") -> None:
     """Refuse the first option that was given, or the command, that a task does not support.
 
     Raises:
-        CrissCrossError: there is one; the task's reason is told.
+        CrissCrossError: with the task's reason.
     """
     if command in found.refuses:
         raise CrissCrossError(f"{command} {found.refuses[command]}")

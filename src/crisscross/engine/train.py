@@ -160,7 +160,7 @@ class _Run:
         """Network and optimizer as the loop uses them."""
         if not self.sharded:
             return self.accelerator.prepare(self.network, self.optimizer)
-        # For its types alone: shards need nobody who brings gradients together.
+        # For mixed precision alone: FSDP averages the gradients itself.
         network = self.accelerator.prepare_model(self.network, device_placement=False, evaluation_mode=True)
         return network, self.accelerator.prepare(self.optimizer)
 

@@ -22,7 +22,7 @@ from crisscross.layers import RecurrentCrissCrossAttention
 from crisscross.layers.modes import device_of, dtype_of, evaluating
 from crisscross.layers.nonlocal_block import NonLocalBlock
 
-# Where the attention stands: the stage that the paper calls res4.
+# The stage with the attention, the one that the paper calls res4.
 STAGE = "layer3"
 # The stages of the ResNet, from the one that learns first.
 LEARNING = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")
