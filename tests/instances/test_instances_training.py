@@ -247,7 +247,7 @@ def test_the_commands(coco, tmp_path, capsys):
         (["predict", "{run}", "{coco}/val2017", "--big", "--out", "{new}"], "--big is not available for instance"),
         (["predict", "camvid-light", "{coco}/val2017", "--score", "0.3", "--out", "{new}"], "--score is for instance"),
         (["convert", "{run}/last.safetensors", "{new}/x.safetensors"], "an experiment of the task instances"),
-        (["data", "check", "{coco}", "--name", "coco-instances", "--image", "{new}"], "--image is not available for"),
+        (["data", "check", "{coco}", "--name", "coco-instances", "--plot", "{new}"], "--plot is not available for"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(coco, run, tmp_path, capsys, words, said):
