@@ -1,7 +1,8 @@
-"""Tasks by name, and one door to the networks of all of them."""
+"""Tasks by name, and the networks of all of them."""
 
 import os
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,9 +38,15 @@ def task(name: str) -> Task:
     Raises:
         CrissCrossError: there is no such task.
     """
-    if name not in TASKS and ":" not in name:
+    if name in TASKS:
+        module, _, attribute = TASKS[name].partition(":")
+        return getattr(import_module(module), attribute)()
+    if ":" not in name:
         raise CrissCrossError(f"no task {shown_name(name)}; {hint(name, TASKS)}, or package.module:Class")
-    return import_attribute(TASKS.get(name, name), "task")()
+    found = import_attribute(name, "task")
+    if Task not in getattr(found, "__mro__", ()):
+        raise CrissCrossError(f"task {shown_name(name)}: must be a class with crisscross.engine.task.Task as its base")
+    return found()
 
 
 def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:
@@ -139,7 +146,7 @@ def refuse(found: Task, options: Mapping[str, Any], command: str = "") -> None:
     """Refuse the first option that was given, or the command, that a task does not support.
 
     Raises:
-        CrissCrossError: there is one; the task's reason is told.
+        CrissCrossError: with the task's reason.
     """
     if command in found.refuses:
         raise CrissCrossError(f"{command} {found.refuses[command]}")

@@ -26,8 +26,8 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 class Machine:
     """What a recipe never mentions, because the result does not depend on it.
 
-    `workers` processes read images; `cpu` forbids an accelerator; `track` names some of accelerate's trackers; `compile`
-    runs the network through torch.compile; `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`;
+    `workers` processes read images; `cpu` forbids an accelerator; `track` names some of accelerate's trackers;
+    `compile` runs the network through torch.compile; `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`;
     `shard` spreads weights, gradients and optimizer state over the processes.
     """
 
