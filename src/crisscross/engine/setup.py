@@ -27,7 +27,8 @@ class Machine:
     """What a recipe never mentions, because the result does not depend on it.
 
     `workers` processes read images; `cpu` forbids an accelerator; `track` names some of accelerate's trackers;
-    `compile` runs the network through torch.compile; `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`;
+    `compile` runs the network through torch.compile;
+    `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`;
     `shard` spreads weights, gradients and optimizer state over the processes.
     """
 
