@@ -701,24 +701,3 @@ def test_what_went_wrong_is_said_and_not_that_the_table_cannot_be_written(datase
         train(experiment("train.iterations=3"), dataset, tmp_path / "a", listener=broken)
     with pytest.raises(CrissCrossError, match="cannot be written"):
         train(experiment("train.iterations=1"), dataset, tmp_path / "b")
-
-
-def test_a_run_under_the_earlier_warm_up_is_not_continued(dataset, tmp_path):
-    words = ("optim.warmup=3", "train.iterations=4", "train.checkpoint_every=2", "train.validate_every=0")
-    run = tmp_path
-    with pytest.raises(Crash):
-        train(experiment(*words), dataset, run, listener=crash_at(3))
-    ours = (run / "last.safetensors").read_bytes()
-    tensors, stored, facts = native.read(run / "last.safetensors")
-    assert facts.pop("warmup") == "linear, then polynomial"
-    network = Segmenter(stored, initialize=False)
-    native.fill(network, tensors, "last")
-    extra = {key: value for key, value in tensors.items() if key.startswith(native.OPTIMIZER)}
-    native.save(network, run / "last.safetensors", facts=facts, extra=extra)
-    with pytest.raises(CrissCrossError, match=r"^.*earlier rule of optim.warmup=3 .* in another --out.*$"):
-        train(experiment(*words), dataset, run, resume=True)
-    (run / "last.safetensors").write_bytes(ours)
-    steps = []
-    assert train(experiment(*words), dataset, run, resume=True, listener=steps.append).finished
-    # The whole rate in the third iteration and the fourth, which is the first of the schedule.
-    assert [step.lr for step in steps] == [0.05, 0.05]

@@ -231,7 +231,7 @@ def test_precision_is_chosen_run_by_run(dataset, tmp_path):
 
 def test_tensorboard_files_on_request(dataset, tmp_path):
     pytest.importorskip("tensorboard")
-    train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(tensorboard=True))
+    train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(track=("tensorboard",)))
     assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
 
 

@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=threads, metavar="N", help="number of CPU threads (default: PyTorch's choice)"
     )
-    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files to RUN")
     _add_machine(parser)
     parser.set_defaults(run=run)
 
@@ -54,7 +53,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="also log to this tracker of accelerate's (wandb, mlflow, ...); repeat for several",
+        help="also log to this tracker: tensorboard (files in RUN), wandb, mlflow, ...; repeat for several",
     )
     parser.add_argument(
         "--cache", default="", metavar="ram|disk[:DIR]", help="keep decoded training images in memory or on disk"
@@ -74,7 +73,6 @@ def resume_command(arguments: argparse.Namespace) -> str:
     words += ["--workers", str(arguments.workers)]
     words += ["--threads", str(arguments.threads)] if arguments.threads else []
     words += ["--cpu"] if arguments.cpu else []
-    words += ["--tensorboard"] if arguments.tensorboard else []
     words += [word for name in arguments.track for word in ("--track", name)]
     words += ["--cache", arguments.cache] if arguments.cache else []
     words += ["--compile"] if arguments.compile else []
@@ -101,8 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     machine = Machine(
         arguments.workers,
         arguments.cpu,
-        arguments.tensorboard,
-        tuple(arguments.track),
+        tuple(dict.fromkeys(arguments.track)),
         arguments.compile,
         arguments.cache,
         arguments.shard,

@@ -20,7 +20,7 @@ from crisscross.losses import Losses
 
 
 class NoImages(CrissCrossError):
-    """The next images cannot be read; the network stands as the last finished step left it."""
+    """The next images cannot be read; the network is as the last finished step left it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def training_steps(
     for iteration in range(start, train.iterations):
         rate = learning_rate(experiment.optim, iteration, train.iterations)
         set_rate(optimizer, rate)
-        # All of them before anything changes: where the images end, the network stands at the end of a step.
+        # All of them before anything changes: if images run out, the network is at the end of a step.
         passes = fetch(batches, train.accumulate)
         torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
         optimizer.zero_grad()
