@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from fresh_python import BLOCK, run_python
 
 from crisscross.cli import COMMANDS, create_parser
