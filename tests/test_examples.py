@@ -12,7 +12,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # What the reader should see in the end.
 LAST_WORDS = {
     "attention_in_a_transformer": "  seen of the image: 6% before, 100% with an open gate",
-    "attention_in_a_strangers_network": "unchanged at the start: True\ngate after three steps: ",
+    "attention_in_a_torchvision_fcn": "unchanged at the start: True\ngate after three steps: ",
     "attention_in_your_network": "R = 2: the output at (4, 5) sees 108 of 108",
     "own_backend": "CrissCrossAttention3d: agrees with the built-in ones: True",
     "stereo_matcher": "end-point error on unseen pairs: ",

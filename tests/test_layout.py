@@ -28,7 +28,6 @@ LONG_FILES = {
 LONG_FUNCTIONS = {
     "src/crisscross/ops/kernels.py:attend_line": 65,
     "src/crisscross/ops/kernels.py:logits_line": 63,
-    "src/crisscross/surgery/insert.py:insert_attention": 64,
     "benchmarks/gpu_checks.py:check_layer": 68,
 }
 

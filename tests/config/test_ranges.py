@@ -75,6 +75,10 @@ OPTIM: dict[str, tuple[list[Any], list[Any]]] = {
     "optim.warmup": (["0", "999"], ["-1", "1000", "1001", str(BIG)]),
     "optim.backbone_factor": (["1e-9", "1000"], ["0", "-1", "1001"]),
     "optim.clip": (STEPS[0], ["-1", ".inf", str(BIG)]),
+    "optim.power": (["1e-9", "1000"], ["0", "-1", "1001"]),
+    "optim.layer_decay": (["1e-9", "1"], ["0", "1.1"]),
+    "optim.steps": (["[]", "[1, 1000000000]"], ["[0]", "[2, 1]", "[1, 1]", f"[{BIG}]"]),
+    "optim.gamma": (["1e-9", "1"], ["0", "1.1", "-1"]),
 }
 TRAIN = {
     "train.iterations": (["1", "1000000000"], ["0", "-1", str(BIG), "1000000001", "1.5"]),
@@ -84,10 +88,12 @@ TRAIN = {
     "train.checkpoint_every": STEPS,
     "train.seed": (["0", str(2**63 - 1)], ["-1", str(2**63), "1.5", "9" * 5000]),
     "train.max_skipped": (["1", "1000000000"], ["0", str(BIG)]),
+    "train.ema": BELOW_ONE,
 }
 SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     **OPTIM,
     **TRAIN,
+    "optim.eta_min": (["0", "0.01"], ["-1", "0.011"]),
     "name": NAME,
     "model.backbone": NAME,
     "model.output_stride": (["8", "16", "32"], ["4", "0", "64", "12"]),
@@ -145,10 +151,6 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     "loss.consistency.regularization": WEIGHT,
     "loss.edge_weight": WEIGHT,
     "loss.edge_reach": TIMES,
-    "optim.power": (["1e-9", "1000"], ["0", "-1", "1001"]),
-    "optim.eta_min": (["0", "0.01"], ["-1", "0.011"]),
-    "optim.layer_decay": (["1e-9", "1"], ["0", "1.1"]),
-    "train.ema": BELOW_ONE,
     "train.early_stop": (
         ["0", "1000000000"],
         ["-1", str(BIG), ["train.early_stop=1", "train.validate_every=0"], ["train.early_stop=1", "data.val_split="]],
@@ -161,6 +163,8 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
 INSTANCES: dict[str, tuple[list[Any], list[Any]]] = {
     **OPTIM,
     **TRAIN,
+    "optim.eta_min": (["0", "1"], ["-1", ["optim.schedule=poly", "optim.eta_min=0.03"]]),
+    "train.early_stop": (["0", "1000000000"], ["-1", str(BIG), ["train.early_stop=1", "train.validate_every=0"]]),
     "name": NAME,
     "model.backbone": (["resnet18", "resnet152"], ["resnet9", "my:Net"]),
     "model.recurrence": TIMES,
@@ -192,8 +196,6 @@ INSTANCES: dict[str, tuple[list[Any], list[Any]]] = {
     "proposals.test": BOXES,
     "proposals.anchors": BOXES,
     "proposals.boxes": BOXES,
-    "optim.steps": (["[]", "[1, 1000000000]"], ["[0]", "[2, 1]", "[1, 1]", f"[{BIG}]"]),
-    "optim.gamma": (["1e-9", "1"], ["0", "1.1", "-1"]),
     "inference.score": BELOW_ONE,
     "inference.nms": CHANCE,
     "inference.detections": BOXES,

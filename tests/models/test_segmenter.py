@@ -571,13 +571,6 @@ def test_asking_for_no_attention_in_code_is_loud_enough():
 # --- export ---
 
 
-def test_the_attention_keeps_what_the_experiment_says():
-    for memory in ("auto", "lean"):
-        chosen = [f"model.attention_memory={memory}", "data.classes=[a, b]", "model.backbone=resnet18"]
-        experiment = override(Experiment(), [*chosen, "model.output_stride=32"])
-        assert Segmenter(experiment).head.attend.attention.memory == memory
-
-
 def test_exports_with_free_height_and_width(own_module):
     segmenter = small(backbone=f"{own_module}:tiny_resnet").eval()
     free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}

@@ -6,7 +6,9 @@ Tree = dict[str, Any]
 # Section -> earlier key -> today's.
 RENAMED = {"loss": {"normaliser": "normalizer"}, "augment": {"max_share": "max_fraction"}}
 # Section -> keys that no longer exist, and whose values changed no result.
-DROPPED: dict[str, tuple[str, ...]] = {}
+DROPPED: dict[str, tuple[str, ...]] = {"model": ("attention_memory",)}
+# (Section, key) -> earlier value -> today's.
+VALUES: dict[tuple[str, str], dict[Any, Any]] = {("train", "memory"): {"least": "lean"}}
 
 
 def migrate(tree: Any) -> Any:
@@ -24,5 +26,9 @@ def migrate(tree: Any) -> Any:
 
 
 def _section(name: Any, section: Tree) -> Tree:
-    renamed = RENAMED.get(name, {})
-    return {renamed.get(key, key): value for key, value in section.items() if key not in DROPPED.get(name, ())}
+    renamed, dropped = RENAMED.get(name, {}), DROPPED.get(name, ())
+    kept = {renamed.get(key, key): value for key, value in section.items() if key not in dropped}
+    for (section_name, key), values in VALUES.items():
+        if section_name == name and isinstance(kept.get(key), str):
+            kept[key] = values.get(kept[key], kept[key])
+    return kept

@@ -33,7 +33,6 @@ class ModelConfig:
     accident. `channels` is the width of the head (512 as published), `reduction` divides it for query and key,
     `aux_channels` is the width of the auxiliary head on the last feature map but one (0 = none). `frozen` names modules
     of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
-    `attention_memory` is what the attention keeps in training, see `crisscross.layers.CrissCrossAttention`.
     `frames` above 0 makes a video network of it: it takes clips of that many frames and attends in time, too; `label`
     tells which frames of a clip it labels (docs/video.md).
 
@@ -59,7 +58,6 @@ class ModelConfig:
     aux_channels: int = 256
     align_corners: bool = False
     frozen: tuple[str, ...] = ()
-    attention_memory: Literal["auto", "fast", "lean"] = "auto"
     contract_dilation: bool = True
     pool_shortcut: bool = True
     ceil_pool: bool = False

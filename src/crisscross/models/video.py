@@ -22,11 +22,11 @@ class ClipAttention(RecurrentCrissCrossAttention3d):
 
     Args:
         frames: T.
-        channels, recurrence, reduction, memory: as in `RecurrentCrissCrossAttention3d`.
+        channels, recurrence, reduction: as in `RecurrentCrissCrossAttention3d`.
     """
 
-    def __init__(self, frames: int, channels: int, recurrence: int, reduction: int, memory: str = "auto") -> None:
-        super().__init__(channels, recurrence, reduction, memory=memory)
+    def __init__(self, frames: int, channels: int, recurrence: int, reduction: int) -> None:
+        super().__init__(channels, recurrence, reduction)
         self.frames = frames
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,8 +62,7 @@ class VideoSegmenter(Segmenter):
         super().__init__(experiment, initialize)
         model = experiment.model
         if model.recurrence:
-            what = (model.channels, model.recurrence, model.reduction, model.attention_memory)
-            self.head.attend = ClipAttention(model.frames, *what)
+            self.head.attend = ClipAttention(model.frames, model.channels, model.recurrence, model.reduction)
 
     @property
     def frames(self) -> int:
