@@ -62,7 +62,7 @@ def load(
         trust: a folder whose weights may run code: what they name as `package.module:attribute` is imported. Weights
             elsewhere that name such are refused, unless `overrides` name the same.
         overrides: configuration values by their last name (`recurrence=1`, `align_corners=True`,
-            `classes=[...]`) or in full through a dictionary (`**{"model.recurrence": 1}`).
+            `classes=[...]`) or in full through a dictionary (`**{"model.head.recurrence": 1}`).
 
     Raises:
         CrissCrossError: nothing of that name, an unreadable file, a download that cannot be had, weights that do not
@@ -215,7 +215,7 @@ def network_for(loaded: Loaded, experiment: Experiment) -> Segmenter:
         CrissCrossError: a tensor that is missing, left over, of another shape, or not finite.
     """
     # Code of the user's own need not know a device without memory.
-    if ":" not in experiment.model.backbone:
+    if not any(key.startswith("model.") for key, _ in experiment.code):
         with torch.device("meta"):
             native.fitting(create_segmenter(experiment, initialize=False).state_dict(), loaded.tensors, loaded.name)
     native.check_finite(loaded.tensors, loaded.name)
@@ -256,7 +256,4 @@ def with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Expe
         changes[matches[0] if matches else name] = value
     if "data.classes" in changes and "data.palette" not in changes:
         changes["data.palette"] = [list(color) for color in default_palette(len(changes["data.classes"]))]
-    if changes.get("model.recurrence") == 0:
-        # Asking for no attention in code is explicit enough.
-        changes["model.baseline"] = True
     return apply_overrides(experiment, changes)

@@ -108,10 +108,10 @@ def _print_summary(converted: "Converted", out: Path) -> None:
     stored = segmenter.state_dict().values()
     classes = segmenter.classes
     shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
-    say(f"recognized: CCNet of {publisher}, {model.backbone} at output stride {model.output_stride}")
+    say(f"recognized: {publisher}'s {model.title}")
     say(f"tensors: {len(stored)}, parameters: {sum(p.numel() for p in segmenter.parameters()):,}")
     say(f"classes: {len(classes)} ({shown})")
-    say(f"recurrence: {model.recurrence}, align_corners: {str(model.align_corners).lower()}")
+    say(f"variant: {model.variant}, align_corners: {str(model.align_corners).lower()}")
     say(f"preprocessing: {_preprocessing(converted)}; inference: {segmenter.experiment.inference.mode}")
     size = sum(path.stat().st_size for path in (out.iterdir() if out.is_dir() else [out]))
     say(f"wrote {out} ({size / 1e6:.1f} MB)")

@@ -102,14 +102,14 @@ def _report(
     segmenter, result, seconds = runs["demo"]
     scores, model = result.scores, segmenter.experiment.model
     compared = [
-        BaselineRow(f"{name} (R = {run.experiment.model.recurrence})", entry.scores.miou, entry.scores.iou, spent)
+        BaselineRow(f"{name}: {run.experiment.model.title}", entry.scores.miou, entry.scores.iou, spent)
         for name, (run, entry, spent) in runs.items()
     ]
     parameters = sum(parameter.numel() for parameter in segmenter.parameters())
     return Report(
         title="CCNet on scenes drawn by formula",
         summary=(
-            f"A small CCNet ({model.backbone}, R = {model.recurrence}) trained from scratch on "
+            f"{model.title}, trained from scratch on "
             f"{SCENES['train']} scenes in {seconds:.0f} s and scored on {result.images} others."
         ),
         headline=[

@@ -6,7 +6,7 @@ Everything else is the network for images: heads, losses, inference, files.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,43 +15,18 @@ from crisscross import inference
 from crisscross.config import Experiment
 from crisscross.data.samples.clips import places_of, windows
 from crisscross.errors import CrissCrossError
-from crisscross.layers import RecurrentCrissCrossAttention3d
 from crisscross.layers.modes import evaluating
-from crisscross.models.heads import CrissCrossHead
-from crisscross.models.segmenter import Logits, Segmenter
-
-
-class ClipAttention(RecurrentCrissCrossAttention3d):
-    """3-D attention among maps that lie one behind the other: [B * T, C, h, w] -> the same shape.
-
-    Args:
-        frames: T.
-        channels, recurrence, reduction, memory: as in `RecurrentCrissCrossAttention3d`.
-    """
-
-    def __init__(self, frames: int, channels: int, recurrence: int, reduction: int, memory: str = "auto") -> None:
-        super().__init__(channels, recurrence, reduction, memory=memory)
-        self.frames = frames
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within each clip of T maps."""
-        clips = x.view(-1, self.frames, *x.shape[1:]).transpose(1, 2)
-        return super().forward(clips).transpose(1, 2).reshape(x.shape)
-
-
-class Seen(NamedTuple):
-    """What the backbone makes of a frame [1, C, h, w], and the head's reduction of it [1, channels, h, w]."""
-
-    features: Tensor
-    reduced: Tensor
+from crisscross.models.heads.ccnet import labeled_frames
+from crisscross.models.heads.contract import Logits
+from crisscross.models.segmenter import Segmenter
 
 
 @dataclass
 class Frame:
-    """A frame in a stream, uint8 [3, H, W], and what was seen of it by number of the pass (and window)."""
+    """A frame in a stream, uint8 [3, H, W], and what was computed of it by number of the pass (and window)."""
 
     image: Tensor
-    seen: dict[int, Seen] = field(default_factory=dict)
+    seen: dict[int, Any] = field(default_factory=dict)
 
 
 class VideoSegmenter(Segmenter):
@@ -62,20 +37,10 @@ class VideoSegmenter(Segmenter):
     `label_frames` labels a video.
 
     Args:
-        experiment: with `model.frames` of 1 or more; `model.recurrence` is R of the 3-D attention, where three passes
-            reach every position of the clip.
+        experiment: with `model.frames` of 1 or more; `model.head.recurrence` is R of the 3-D attention, where three
+            passes reach every position of the clip.
         initialize: as in `Segmenter`.
     """
-
-    # The configuration refuses any other head for clips.
-    head: CrissCrossHead
-
-    def __init__(self, experiment: Experiment, initialize: bool = True) -> None:
-        super().__init__(experiment, initialize)
-        model = experiment.model
-        if model.recurrence:
-            what = (model.channels, model.recurrence, model.reduction, model.attention_memory)
-            self.head.attend = ClipAttention(model.frames, *what)
 
     @property
     def frames(self) -> int:
@@ -93,15 +58,11 @@ class VideoSegmenter(Segmenter):
         if len(x) % self.frames:
             raise ValueError(f"x must hold whole clips of {self.frames} frames, got {len(x)} frames")
         maps = self.backbone(x)
-        places = places_of(self.frames, self.experiment.model.label)
-        # They lie side by side. A list of them would have to be copied to a GPU, which waits for it.
-        labeled = torch.arange(len(x), device=x.device).view(-1, self.frames)[:, places[0] : places[-1] + 1].flatten()
-        features, attended = maps[-1][labeled], self.head.attended(maps[-1])[labeled]
-        aux = self.aux_head(maps[-2][labeled]) if self.training and self.aux_head is not None else None
-        main = self.head.logits(features, attended)
-        embed = self.head.embed if self.training else None
-        embedding = None if embed is None else embed(attended)
-        return Logits(main, aux, embedding)
+        aux = None
+        if self.training and self.aux_head is not None:
+            places = places_of(self.frames, self.experiment.model.label)
+            aux = self.aux_head(maps[-2][labeled_frames(len(x), self.frames, places, x.device)])
+        return self._logits(self.head(maps), aux)
 
     def image_logits(self, x: Tensor) -> Tensor:
         """Coarse logits [1, K, h, w] of one image [1, 3, H, W], as a clip that stands still."""
@@ -147,15 +108,12 @@ class VideoSegmenter(Segmenter):
                 labels = inference.labels(self._passes(shown, tta, logits_of=logits)).cpu()
             yield labels
 
-    def _see(self, x: Tensor) -> Seen:
-        features = self.backbone(x)[-1]
-        return Seen(features, self.head.reduce(features))
+    def _see(self, x: Tensor) -> Any:
+        return self.head.of_frame(self.backbone(x))
 
-    def _attend(self, clip: Sequence[Seen], places: Sequence[int]) -> Tensor:
+    def _attend(self, clip: Sequence[Any], places: Sequence[int]) -> Tensor:
         """Logits [len(places), K, h, w] of some frames of one clip."""
-        attended = self.head.attend(torch.cat([frame.reduced for frame in clip]))
-        features = torch.cat([clip[place].features for place in places])
-        return self.head.logits(features, attended[places[0] : places[-1] + 1])
+        return self.head.of_clip(clip, places)
 
 
 def create_segmenter(experiment: Experiment, initialize: bool = True) -> Segmenter:

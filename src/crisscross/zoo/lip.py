@@ -58,7 +58,7 @@ def _row(depth: int, **model: object) -> Row:
 
 
 def _ce2p(depth: int) -> Row:
-    row = _row(depth, head="ce2p", output_stride=16, aux_channels=0, activation="leaky_relu")
+    row = _row(depth, head={"name": "ce2p"}, output_stride=16)
     row["loss"] |= {"aux_weight": 1.0}
     return row
 
@@ -66,7 +66,10 @@ def _ce2p(depth: int) -> Row:
 def _light() -> Row:
     """Five epochs on small images with a small backbone, every stage of which learns."""
     row = deepcopy(_ce2p(50))
-    row["model"] |= {"backbone": "tf_efficientnet_lite0", "channels": 128, "activation": "relu"}
+    row["model"] |= {
+        "backbone": "tf_efficientnet_lite0",
+        "head": {"name": "ce2p", "channels": 128, "activation": "relu"},
+    }
     row["preprocess"] = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0], "scale": [320, 320]}
     row["augment"] |= {"scale": [320, 320], "crop": [320, 320]}
     row["inference"] |= {"pad_to": [320, 320]}

@@ -12,15 +12,7 @@ ones.
 from crisscross.zoo.published import Row
 
 CITYSCAPES_R101D: Row = {
-    "model": {
-        "backbone": "resnet101d",
-        "pretrained": True,
-        "contract_dilation": False,
-        "pool_shortcut": False,
-        "activation": "leaky_attention",
-        "aux_bias": True,
-        "fuse_bias": True,
-    },
+    "model": {"backbone": "resnet101d", "pretrained": True, "variant": "paddleseg"},
     "data": {"name": "cityscapes", "test_split": "val"},
     "preprocess": {"scale": [2048, 1024]},
     "augment": {"scale": [2048, 1024], "crop": [769, 769], "max_fraction": 1.0},
@@ -30,7 +22,7 @@ CITYSCAPES_R101D: Row = {
 }
 
 CCNET_CONVNEXT: Row = {
-    "model": {"backbone": "convnext_tiny", "pretrained": True, "aux_channels": 256},
+    "model": {"backbone": "convnext_tiny", "pretrained": True},
     "loss": {"normalizer": "valid"},
     "optim": {
         "name": "adamw",

@@ -18,8 +18,8 @@ LITE_MODEL: Row = {
     "output_stride": 16,
     "pretrained": True,
     "frozen": ["conv_stem", "bn1", "blocks.0", "blocks.1"],
-    "channels": 128,
-    "aux_channels": 64,
+    "head": {"channels": 128},
+    "aux_head": {"channels": 64},
 }
 
 # For anybody's images on a modest machine.
@@ -60,12 +60,12 @@ CAMVID_R50: Row = {
 # and `=3` are its other lengths.
 CCNET3D_R50_CAMVID: Row = {
     **CAMVID_R50,
-    "model": {**CAMVID_R50["model"], "recurrence": 3, "frames": 5, "label": "middle"},
+    "model": {**CAMVID_R50["model"], "head": {"recurrence": 3}, "frames": 5},
 }
 
 # camvid-light over clips of three frames, at the images' own size.
 CCNET3D_LIGHT: Row = {
-    "model": {**LITE_MODEL, "recurrence": 3, "frames": 3, "label": "middle"},
+    "model": {**LITE_MODEL, "head": {"channels": 128, "recurrence": 3}, "frames": 3},
     "data": {"name": "camvid"},
     "preprocess": LITE_PREPROCESS,
     "augment": {"ratio": [0.5, 1.5], "crop": [256, 256]},
@@ -76,7 +76,7 @@ CCNET3D_LIGHT: Row = {
 
 # The scenes vary in light and color already, so nothing is distorted.
 DEMO: Row = {
-    "model": {"backbone": "test_resnet", "output_stride": 8, "channels": 64, "aux_channels": 32},
+    "model": {"backbone": "test_resnet", "head": {"channels": 64}, "aux_head": {"channels": 32}},
     "data": {"name": "folder"},
     "augment": {"ratio": [0.8, 1.25], "crop": [128, 256], "distortion": False},
     "loss": {"normalizer": "valid"},
@@ -86,9 +86,9 @@ DEMO: Row = {
 
 
 def _without_attention(row: Row) -> Row:
-    """The same recipe with R = 0, said aloud."""
+    """The same recipe with R = 0."""
     plain = deepcopy(row)
-    plain["model"] |= {"recurrence": 0, "baseline": True}
+    plain["model"]["head"]["recurrence"] = 0
     return plain
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from crisscross.config import to_yaml
+from crisscross.config.heads import CCNetConfig
 from crisscross.zoo.instances import INSTANCE_RECIPES, instance_table, instance_text
 from crisscross.zoo.lip import CE2P_MIOU, LIP, PAPER
 from crisscross.zoo.measured import MEASURED, MEASURED_VIDEO, PUBLISHED_VIDEO, VIDEO_PAGE
@@ -48,9 +49,16 @@ def _row(entry: Published) -> tuple[str, ...]:
 
 def _our_row(name: str) -> tuple[str, ...]:
     experiment, found = recipe(name), MEASURED.get(name)
-    model = experiment.model
+    model, head = experiment.model, experiment.model.head
+    assert isinstance(head, CCNetConfig)
     return (
-        *(name, model.backbone, str(model.output_stride), str(model.recurrence), str(experiment.train.iterations)),
+        *(
+            name,
+            model.backbone,
+            str(model.output_stride),
+            str(head.recurrence),
+            str(experiment.train.iterations),
+        ),
         "shipped" if shipped_weights(name) else "-",
         _reported(name),
         *((_number(found.miou, 1), _number(found.miou_tta, 1), found.data) if found else ("-", "-", "-")),
@@ -76,7 +84,7 @@ def _lip_row(name: str) -> tuple[str, ...]:
     model, crop = experiment.model, "x".join(map(str, experiment.augment.crop))
     scores = (paper.pixel_accuracy, paper.mean_accuracy, paper.miou) if paper else (None, None, None)
     return (
-        *(name, model.head, model.backbone, str(model.output_stride), crop, str(experiment.train.iterations)),
+        *(name, model.head.name, model.backbone, str(model.output_stride), crop, str(experiment.train.iterations)),
         *(_number(score, 2) for score in scores),
         _number(found.miou if found else None, 2),
     )

@@ -37,14 +37,7 @@ NAMES = Names(
 BACKBONES = {6: "resnet50s", 23: "resnet101s"}
 EXPERIMENT = Experiment(
     "authors ccnet",
-    ModelConfig(
-        align_corners=True,
-        contract_dilation=False,
-        ceil_pool=True,
-        activation="leaky_relu",
-        norm="absolute",
-        aux_bias=True,
-    ),
+    ModelConfig(align_corners=True, variant="authors"),
     # Minus the mean color, blue first, and no division.
     preprocess=PreprocessConfig(
         mean=(104.00698793, 116.66876762, 122.67891434),

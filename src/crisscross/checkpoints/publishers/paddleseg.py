@@ -48,13 +48,7 @@ NAMES = Names(
 )
 EXPERIMENT = Experiment(
     "paddleseg ccnet",
-    ModelConfig(
-        contract_dilation=False,
-        pool_shortcut=False,
-        activation="leaky_attention",
-        aux_bias=True,
-        fuse_bias=True,
-    ),
+    ModelConfig(variant="paddleseg"),
     # Their default of (x / 255 - 0.5) / 0.5, on red, green and blue.
     preprocess=PreprocessConfig(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)),
 )

@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from crisscross.config import DataConfig, Experiment, ModelConfig
+from crisscross.config import DataConfig, Experiment
+from crisscross.config.heads import AuxHeadConfig, CCNetConfig
 from crisscross.data.palette import default_names, default_palette
 from crisscross.errors import CrissCrossError
 
@@ -120,12 +121,11 @@ def describe(
     aux = _needed(tensors, names, auxiliary) if names.theirs(auxiliary) in tensors else None
     numbers = [key.removeprefix(stage).split(".")[0] for key in tensors if key.startswith(stage)]
     blocks = 1 + max((int(number) for number in numbers if number.isdecimal() and len(number) < 4), default=-1)
-    model: ModelConfig = replace(
+    model = replace(
         experiment.model,
         backbone=backbones.get(blocks, f"resnet with {blocks} blocks in layer 3"),
-        channels=query[1],
-        reduction=query[1] // query[0],
-        aux_channels=0 if aux is None else aux.shape[1],
+        head=CCNetConfig(channels=query[1], reduction=query[1] // query[0]),
+        aux_head=AuxHeadConfig(0 if aux is None else aux.shape[1]),
     )
     data = DataConfig(classes=default_names(classes), palette=default_palette(classes))
     return replace(experiment, model=model, data=data)

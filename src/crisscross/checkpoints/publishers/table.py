@@ -7,6 +7,7 @@ from torch import Tensor
 
 from crisscross.checkpoints.publishers import authors, mmseg, paddleseg, sssegmentation
 from crisscross.config import Experiment
+from crisscross.config.heads import CCNetConfig
 from crisscross.errors import CrissCrossError
 
 # Whose files are read, by our word for them.
@@ -18,8 +19,6 @@ PUBLISHERS: dict[str, ModuleType] = {
 }
 # Whose files are written: the words that `crisscross convert --to` takes.
 WRITTEN = ("mmseg", "authors")
-# The fields of `model` in which publishers differ, beside the backbone.
-KINDS = ("head", "pool_shortcut", "ceil_pool", "activation", "norm", "aux_bias", "fuse_bias", "contract_dilation")
 
 
 def recognize(tensors: Mapping[str, Tensor]) -> str | None:
@@ -52,10 +51,9 @@ def why_not(word: str, experiment: Experiment) -> str | None:
     publisher, model = PUBLISHERS[word], experiment.model
     if model.backbone not in publisher.BACKBONES.values():
         return f"model.backbone={model.backbone} (theirs: {', '.join(publisher.BACKBONES.values())})"
-    if not model.recurrence:
-        return "model.recurrence=0"
-    for field in KINDS:
-        ours, theirs = getattr(model, field), getattr(publisher.EXPERIMENT.model, field)
-        if ours != theirs:
-            return f"model.{field}={ours} (theirs: {theirs})"
-    return None
+    theirs = publisher.EXPERIMENT.model
+    if not isinstance(model.head, CCNetConfig) or model.head.name != theirs.head.name:
+        return f"model.head.name={model.head.name} (theirs: {theirs.head.name})"
+    if not model.head.recurrence:
+        return "model.head.recurrence=0"
+    return None if model.variant == theirs.variant else f"model.variant={model.variant} (theirs: {theirs.variant})"
