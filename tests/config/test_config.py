@@ -279,9 +279,11 @@ def test_an_unknown_key_names_the_near_miss():
 
 
 def test_recurrence_0_is_refused_unless_asked_for_aloud():
-    assert refusal({"model": {"recurrence": 0}}).startswith("model.recurrence must be at least 1, got 0")
-    assert refusal({"model": {"recurrence": -1}}) == "model.recurrence must be at least 0, got -1"
-    assert refusal({"model": {"baseline": True}}) == "model.recurrence must be 0 when model.baseline is true, got 2"
+    assert refusal({"model": {"recurrence": 0}}).startswith("model.head.recurrence must be at least 1, got 0")
+    assert refusal({"model": {"recurrence": -1}}) == "model.head.recurrence must be at least 0, got -1"
+    assert (
+        refusal({"model": {"baseline": True}}) == "model.head.recurrence must be 0 when model.baseline is true, got 2"
+    )
     assert from_dict(ModelConfig, {"recurrence": 0, "baseline": True}).recurrence == 0
 
 
@@ -292,10 +294,10 @@ def test_recurrence_0_is_refused_unless_asked_for_aloud():
         ({"model": 3}, "model must be a mapping of keys to values, got 3"),
         ({"model": None}, "model must be a mapping of keys to values, got None"),
         ([1], "the configuration must be a mapping of keys to values, got [1]"),
-        ({"model": {"recurrence": 1.0}}, "model.recurrence must be a whole number, got 1.0"),
-        ({"model": {"recurrence": True}}, "model.recurrence must be a whole number, got True"),
-        ({"model": {"recurrence": "two"}}, "model.recurrence must be a whole number, got 'two'"),
-        ({"model": {"recurrence": None}}, "model.recurrence must be a whole number, got None"),
+        ({"model": {"recurrence": 1.0}}, "model.head.recurrence must be a whole number, got 1.0"),
+        ({"model": {"recurrence": True}}, "model.head.recurrence must be a whole number, got True"),
+        ({"model": {"recurrence": "two"}}, "model.head.recurrence must be a whole number, got 'two'"),
+        ({"model": {"recurrence": None}}, "model.head.recurrence must be a whole number, got None"),
         ({"model": {"pretrained": 1}}, "model.pretrained must be true or false, got 1"),
         ({"model": {"pretrained": "yes"}}, "model.pretrained must be true or false, got 'yes'"),
         ({"model": {"dropout": "much"}}, "model.dropout must be a number, got 'much'"),
@@ -333,10 +335,10 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
     ("word", "message"),
     [
         ("model.output_stride=4", "model.output_stride must be 8, 16 or 32, got 4"),
-        ("model.channels=0", "model.channels must be at least 1, got 0"),
-        ("model.reduction=0", "model.reduction must be at least 1, got 0"),
-        ("model.channels=4", "model.channels must be at least model.reduction, got 4"),
-        ("model.aux_channels=-1", "model.aux_channels must be at least 0, got -1"),
+        ("model.head.channels=0", "model.head.channels must be at least 1, got 0"),
+        ("model.head.reduction=0", "model.head.reduction must be at least 1, got 0"),
+        ("model.head.channels=4", "model.head.channels must be at least model.head.reduction, got 4"),
+        ("model.aux_head.channels=-1", "model.aux_head.channels must be at least 0, got -1"),
         ("model.dropout=1.5", "model.dropout must be at least 0 and below 1, got 1.5"),
         ("model.dropout=-0.1", "model.dropout must be at least 0 and below 1, got -0.1"),
         ("model.dropout=.nan", "model.dropout must be finite, got nan"),
@@ -439,7 +441,7 @@ def test_words_set_values_of_every_kind():
     changed = override(
         Experiment(),
         [
-            "model.recurrence=3",
+            "model.head.recurrence=3",
             "model.frozen=[conv1, layer1]",
             "model.pretrained=true",
             "data.name=my_city:open_city",
@@ -448,20 +450,20 @@ def test_words_set_values_of_every_kind():
             "name=a name with = and spaces",
         ],
     )
-    assert changed.model.recurrence == 3 and changed.model.pretrained is True
+    assert changed.model.head.recurrence == 3 and changed.model.pretrained is True
     assert changed.model.frozen == ("conv1", "layer1")
     assert changed.data.name == "my_city:open_city"
     assert changed.preprocess.scale == (2049, 1025)
     assert changed.optim.lr == 6e-4
     assert changed.name == "a name with = and spaces"
     assert override(changed, ["preprocess.scale=null"]).preprocess.scale is None
-    assert override(changed, ["model.recurrence=1", "model.recurrence=2"]).model.recurrence == 2
+    assert override(changed, ["model.head.recurrence=1", "model.head.recurrence=2"]).model.head.recurrence == 2
     # The original stays as it was.
-    assert Experiment().model.recurrence == 2 and changed.preprocess.scale == (2049, 1025)
+    assert Experiment().model.head.recurrence == 2 and changed.preprocess.scale == (2049, 1025)
 
 
 def test_values_that_only_fit_together_are_set_together():
-    changed = override(Experiment(), ["model.recurrence=0", "model.baseline=true"])
+    changed = override(Experiment(), ["model.head.recurrence=0"])
     assert changed.model.baseline
     changed = apply_overrides(Experiment(), {"data.classes": ["a"], "data.palette": [[1, 2, 3]]})
     assert changed.data.palette == ((1, 2, 3),)
@@ -471,7 +473,7 @@ def test_values_that_only_fit_together_are_set_together():
     ("word", "changed"),
     [
         ("optim={lr: 0.5}", ("optim.lr",)),
-        ("model={recurrence: 1, channels: 64}", ("model.channels", "model.recurrence")),
+        ("model={recurrence: 1, channels: 64}", ("model.head.channels", "model.head.recurrence")),
         # A section inside the section.
         ("loss={smoothing: 0.1, ohem: {keep: 5}}", ("loss.ohem.keep", "loss.smoothing")),
         ("loss.ohem={keep: 5}", ("loss.ohem.keep",)),
@@ -482,7 +484,13 @@ def test_a_section_leaves_the_keys_that_it_does_not_name_as_they_are(word, chang
     before = override(
         Experiment(),
         [
-            *("model.channels=32", "model.recurrence=3", "model.dropout=0.5", "optim.lr=0.25", "optim.momentum=0.5"),
+            *(
+                "model.head.channels=32",
+                "model.head.recurrence=3",
+                "model.dropout=0.5",
+                "optim.lr=0.25",
+                "optim.momentum=0.5",
+            ),
             *("loss.aux_weight=0.7", "loss.smoothing=0.3", "loss.ohem.keep=9", "loss.ohem.threshold=0.25"),
         ],
     )
@@ -492,11 +500,11 @@ def test_a_section_leaves_the_keys_that_it_does_not_name_as_they_are(word, chang
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("model.recurrence", "--set wants section.key=value, got 'model.recurrence'"),
+        ("model.head.recurrence", "--set wants section.key=value, got 'model.head.recurrence'"),
         ("=3", "--set wants section.key=value, got '=3'"),
         ("optm.lr=3", "unknown key optm; did you mean optim?"),
         ("optim.wamup=3", "unknown key optim.wamup; did you mean warmup?"),
-        ("model.recurrence.twice=3", "model.recurrence is a value, it has no keys below it"),
+        ("model.head.recurrence.twice=3", "model.head.recurrence is a value, it has no keys below it"),
         ("name.first=x", "name is a value, it has no keys below it"),
         ("model=3", "model must be a mapping of keys to values, got 3"),
     ],
@@ -516,7 +524,7 @@ def test_a_word_that_is_not_yaml_is_refused_by_name():
     ("text", "message"),
     [
         ("optm: {}\n", "unknown key optm; did you mean optim?"),
-        ("model: {recurrence: 0}\n", "model.recurrence must be at least 1, got 0"),
+        ("model: {recurrence: 0}\n", "model.head.recurrence must be at least 1, got 0"),
         ("model: [\n", "not valid YAML: "),
         ("- 1\n", "the configuration must be a mapping of keys to values, got [1]"),
         ("[]\n", "the configuration must be a mapping of keys to values, got []"),
@@ -535,7 +543,7 @@ def test_an_error_in_a_file_names_the_file(text, message, tmp_path):
 def test_a_file_is_named_once_and_even_where_its_name_begins_the_message(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").write_text("model: {recurrence: 0}\n", encoding="utf-8")
-    with pytest.raises(CrissCrossError, match=r"^model: model\.recurrence must be at least 1"):
+    with pytest.raises(CrissCrossError, match=r"^model: model\.head\.recurrence must be at least 1"):
         load_experiment("model")
     (tmp_path / "bad.yaml").write_text("a: [\n", encoding="utf-8")
     with pytest.raises(CrissCrossError) as caught:
@@ -569,13 +577,13 @@ def test_every_recipe_can_be_built_and_written(name, tmp_path):
     (tmp_path / "recipe.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     assert load_experiment(tmp_path / "recipe.yaml") == experiment
     # Whoever asks for a baseline by name gets one, and nobody else.
-    assert (experiment.model.recurrence == 0) == experiment.model.baseline == name.endswith("-baseline")
+    assert (experiment.model.head.recurrence == 0) == experiment.model.baseline == name.endswith("-baseline")
 
 
 def test_a_baseline_differs_from_its_recipe_in_the_attention_alone():
     for name in ("camvid-light", "demo"):
         changed = set(differences(recipe(name), recipe(f"{name}-baseline")))
-        assert changed == {"name", "model.recurrence", "model.baseline"}
+        assert changed == {"name", "model.head.recurrence", "model.baseline"}
 
 
 def test_an_unknown_recipe_names_the_near_miss():

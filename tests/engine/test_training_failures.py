@@ -51,7 +51,7 @@ def differing(first, second) -> list[str]:
 
 
 def test_a_training_of_hard_pixels_that_diverges_ends_with_an_error(dataset, tmp_path, capsys):
-    words = ("loss.terms=[{name: ohem}]", "model.aux_channels=0", "optim.lr=1e6", "train.iterations=8")
+    words = ("loss.terms=[{name: ohem}]", "model.aux_head.channels=0", "optim.lr=1e6", "train.iterations=8")
     with pytest.raises(CrissCrossError, match=r"^the loss became nan at iteration \d with the images p"):
         train(experiment(*words), dataset, tmp_path / "run", CPU)
     assert not list((tmp_path / "run").glob("*.safetensors"))

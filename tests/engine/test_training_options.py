@@ -346,7 +346,7 @@ def kept_bytes(segmenter: Segmenter, parts: list[nn.Module]) -> int:
 
 
 def test_recomputing_keeps_less_than_half():
-    changes = ("model.backbone=resnet50c", "model.channels=64")
+    changes = ("model.backbone=resnet50c", "model.head.channels=64")
     segmenter = network(*changes)
     before = kept_bytes(segmenter, [])
     parts = save_memory(segmenter)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from networks import narrow
 
 from crisscross import inference
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
@@ -34,7 +35,7 @@ def stretch(values, size, align_corners=False):
 
 def small_segmenter(align_corners=False, **preprocess):
     torch.manual_seed(0)
-    model = ModelConfig("test_resnet", 8, channels=16, aux_channels=8, align_corners=align_corners)
+    model = ModelConfig("test_resnet", 8, **narrow(16, 8), align_corners=align_corners)
     data = DataConfig(classes=("floor", "wall", "door"))
     segmenter = Segmenter(Experiment(model=model, data=data, preprocess=PreprocessConfig(**preprocess))).eval()
     torch.nn.init.constant_(segmenter.head.attend.attention.gamma, 0.7)

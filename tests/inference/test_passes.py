@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from literal_inference import RATIOS, multi_scale_flip, one_pass, resize
+from networks import narrow
 from test_inference import small_segmenter
 
 import crisscross
@@ -29,7 +30,7 @@ def with_coarse(function, align_corners=False, scale=None, **inference_config):
     """A Segmenter whose network is `function`."""
     names = tuple("abcdefghijklmnop"[:CLASSES])
     data = DataConfig(classes=names, flip_pairs=((0, 3), (1, 2)))
-    model = ModelConfig("test_resnet", 8, channels=8, aux_channels=0, align_corners=align_corners)
+    model = ModelConfig("test_resnet", 8, **narrow(8, 0), align_corners=align_corners)
     preprocess = PreprocessConfig(mean=MEAN, std=STD, scale=scale)
     segmenter = Segmenter(Experiment("x", model, data, preprocess, inference=InferenceConfig(**inference_config)))
     segmenter.coarse = lambda x: Logits(function(x), None)

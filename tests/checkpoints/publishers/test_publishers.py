@@ -14,6 +14,7 @@ import crisscross
 from crisscross.checkpoints.publishers import authors, mmseg, paddleseg, sssegmentation
 from crisscross.checkpoints.publishers import table as publishers
 from crisscross.config import Experiment, InferenceConfig, ModelConfig, PreprocessConfig
+from crisscross.config.heads import CCNetConfig, CE2PConfig
 from crisscross.models import Segmenter
 
 R50, R101 = (3, 4, 6, 3), (3, 4, 23, 3)
@@ -113,7 +114,7 @@ def test_the_authors_weights_give_the_authors_logits(authors_tensors):
     main, aux = authors_forward(authors_tensors, x)
     assert main.shape == (1, 7, 8, 6)
     maps = segmenter.backbone(x)
-    assert difference(segmenter.head(maps[-1]), main) < 1e-4
+    assert difference(segmenter.head(maps).main, main) < 1e-4
     assert difference(segmenter.aux_head(maps[-2]), aux) < 1e-4
     # Each of their peculiarities shows in the logits: with the usual arithmetic they are others.
     for wrong in ({"contract": True}, {"scale": norm}, {"act": torch.relu}, {"recurrence": 1}):
@@ -126,7 +127,7 @@ def test_what_belongs_to_the_authors_weights(authors_tensors):
     experiment = authors.convert(authors_tensors)[1]
     assert experiment.preprocess == PreprocessConfig((104.00698793, 116.66876762, 122.67891434), (1, 1, 1), "bgr")
     assert experiment.inference == InferenceConfig(mode="slide", window=(769, 769), stride=(513, 513))
-    assert experiment.model.align_corners and experiment.model.recurrence == 2
+    assert experiment.model.align_corners and experiment.model.head.recurrence == 2
     segmenter = crisscross.load(authors_tensors)
     # Red comes in first and reaches the network last, minus the mean of red.
     image = torch.zeros(3, 2, 2, dtype=torch.uint8)
@@ -178,7 +179,7 @@ def test_sssegmentations_weights_give_its_logits():
     third, fourth = resnet({key.replace("backbone_net.", "backbone."): entry for key, entry in tensors.items()}, x)
     main, aux = sss_forward(tensors, third, fourth)
     maps = segmenter.backbone(x)
-    assert difference(segmenter.head(maps[-1]), main) < 1e-4
+    assert difference(segmenter.head(maps).main, main) < 1e-4
     assert difference(segmenter.aux_head(maps[-2]), aux) < 1e-4
 
 
@@ -265,7 +266,7 @@ def test_paddlesegs_weights_give_its_logits():
     x = torch.randn(1, 3, 33, 41, generator=torch.Generator().manual_seed(0))
     main, aux = paddle_forward(tensors, x)
     maps = segmenter.backbone(x)
-    assert difference(segmenter.head(maps[-1]), main) < 1e-4
+    assert difference(segmenter.head(maps).main, main) < 1e-4
     assert difference(segmenter.aux_head(maps[-2]), aux) < 1e-4
     for wrong in ({"pooled": True}, {"act": torch.relu}, {"after": leaky}):
         assert difference(paddle_forward(tensors, x, **wrong)[0], main) > 0.001, wrong
@@ -294,7 +295,7 @@ def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
     word = publishers.recognize(tensors)
     assert word is not None and publishers.PUBLISHERS[word] is publisher
     converted, experiment = publisher.convert(tensors)
-    assert (experiment.model.backbone, experiment.model.channels) == (backbone, 512)
+    assert (experiment.model.backbone, experiment.model.head.channels) == (backbone, 512)
     assert len(experiment.data.classes) == classes
     with torch.device("meta"):
         ours = Segmenter(experiment).state_dict()
@@ -310,19 +311,17 @@ def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
 
 def test_a_network_of_one_publisher_is_not_anothers():
     experiments = {word: publisher.EXPERIMENT for word, publisher in publishers.PUBLISHERS.items()}
-    experiments["authors"] = Experiment(model=ModelConfig("resnet101s", **kinds(authors)))
+    experiments["authors"] = Experiment(model=ModelConfig("resnet101s", variant="authors"))
     assert publishers.why_not("mmseg", Experiment()) is None
     assert publishers.why_not("mmseg", experiments["authors"]) == (
         "model.backbone=resnet101s (theirs: resnet50c, resnet101c)"
     )
-    leaky_one = Experiment(model=ModelConfig(activation="leaky_relu"))
-    assert publishers.why_not("mmseg", leaky_one) == "model.activation=leaky_relu (theirs: relu)"
+    other = Experiment(model=ModelConfig(variant="paddleseg"))
+    assert publishers.why_not("mmseg", other) == "model.variant=paddleseg (theirs: mmseg)"
+    parsing = Experiment(model=ModelConfig(head=CE2PConfig()))
+    assert publishers.why_not("mmseg", parsing) == "model.head.name=ce2p (theirs: ccnet)"
     assert publishers.why_not("authors", experiments["authors"]) is None
     plain = Experiment(model=ModelConfig("resnet101s"))
-    assert publishers.why_not("authors", plain) == "model.ceil_pool=False (theirs: True)"
-    without = Experiment(model=ModelConfig(recurrence=0, baseline=True))
-    assert publishers.why_not("mmseg", without) == "model.recurrence=0"
-
-
-def kinds(publisher):
-    return {field: getattr(publisher.EXPERIMENT.model, field) for field in publishers.KINDS}
+    assert publishers.why_not("authors", plain) == "model.variant=mmseg (theirs: authors)"
+    without = Experiment(model=ModelConfig(head=CCNetConfig(recurrence=0)))
+    assert publishers.why_not("mmseg", without) == "model.head.recurrence=0"
