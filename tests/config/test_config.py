@@ -20,7 +20,7 @@ from crisscross.config import (
     to_dict,
     to_yaml,
 )
-from crisscross.config.heads import CCNetConfig, CE2PConfig, OwnHead
+from crisscross.config.heads import AuxHeadConfig, CCNetConfig, CE2PConfig, OwnHead
 from crisscross.errors import CrissCrossError
 from crisscross.zoo import RECIPES, recipe
 
@@ -216,7 +216,9 @@ def test_the_experiment_travels_in_a_checkpoint(tmp_path):
 
 def test_defaults_are_the_published_values():
     experiment = Experiment()
-    assert experiment.model == ModelConfig("resnet50c", 8, False, 2, False, 512, 8, 0.1, 256, False, ())
+    assert experiment.model == ModelConfig(
+        "resnet50c", 8, False, (), CCNetConfig("ccnet", 512, 2, 8, 0.1), AuxHeadConfig(256, 0.1), False, "mmseg"
+    )
     optim = experiment.optim
     assert (optim.name, optim.lr, optim.momentum, optim.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
     assert (optim.power, optim.eta_min, optim.warmup) == (0.9, 1e-4, 0)
@@ -277,7 +279,7 @@ def test_an_unknown_key_names_the_near_miss():
 def test_a_head_is_a_section_or_a_name():
     assert from_dict(ModelConfig, {"head": "ce2p"}) == from_dict(ModelConfig, {"head": {"name": "ce2p"}})
     assert from_dict(ModelConfig, {"head": {"recurrence": 0}}).head == CCNetConfig(recurrence=0)
-    assert refusal({"model": {"head": "cnet"}}) == ("model.head.name: unknown head 'cnet'; did you mean ccnet?")
+    assert refusal({"model": {"head": "cnet"}}) == ("model.head.name: unknown head 'cnet'; did you mean ccnet or ce2p?")
     assert refusal({"model": {"head": 3}}) == "model.head must be a mapping of keys to values, got 3"
     assert refusal({"model": {"head": {"name": [1]}}}).startswith(
         "model.head.name: unknown head [1]; known: ccnet, ce2p"
@@ -302,7 +304,9 @@ def test_another_head_keeps_the_settings_that_both_have():
     words = ["model.head.channels=64", "model.head.recurrence=3"]
     for change in ("model.head=ce2p", "model.head.name=ce2p", "model.head={name: ce2p}"):
         assert override(Experiment(), [*words, change]).model.head == CE2PConfig(channels=64, recurrence=3)
-    back = override(Experiment(), [*words, "model.head=ce2p", "model.head.activation=relu", "model.head=ccnet"])
+    parsing = override(Experiment(), [*words, "model.head=ce2p", "model.head.activation=relu"])
+    assert parsing.model.head.activation == "relu"
+    back = override(parsing, ["model.head=ccnet"])
     assert back.model.head == CCNetConfig(channels=64, recurrence=3)
     assert override(Experiment(), [*words, "model.head=a:B"]).model.head == OwnHead("a:B")
 
@@ -382,7 +386,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("inference.pad_to=[0, 5]", "inference.pad_to must be at least 1 x 1, got [0, 5]"),
         ("loss.edge_weight=-1", "loss.edge_weight must be at least 0, got -1.0"),
         ("loss.edge_reach=0", "loss.edge_reach must be at least 1, got 0"),
-        ("model.head=ce2q", "model.head must be one of ccnet, ce2p, got 'ce2q'"),
+        ("model.head=ce2q", "model.head.name: unknown head 'ce2q'; did you mean ce2p?"),
         ("loss.aux_weight=-0.4", "loss.aux_weight must be at least 0, got -0.4"),
         ("loss.class_weights=atuo", "loss.class_weights must be a list or auto, got 'atuo'"),
         ("loss.class_weights=[1, -1]", "loss.class_weights must be at least 0, got [1.0, -1.0]"),

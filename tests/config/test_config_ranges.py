@@ -23,7 +23,8 @@ BIG = 10**12
 def leaves(kind: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted keys of a tree of dataclasses, and the type of each; those of a list's entries behind `[]`."""
     found: dict[str, Any] = {}
-    for name, inner in typing.get_type_hints(kind).items():
+    hints = typing.get_type_hints(kind)
+    for name, inner in ((entry.name, hints[entry.name]) for entry in dataclasses.fields(kind)):
         if inner == HeadConfig:
             # Every setting of a built-in head.
             inner = CE2PConfig

@@ -318,7 +318,7 @@ def test_norms_of_ones_own_are_not_replaced_by_others():
 
 
 def test_recomputing_changes_no_bit(dataset, tmp_path):
-    words = ("train.iterations=3", "model.dropout=0.3", "model.norm=absolute")
+    words = ("train.iterations=3", "model.head.dropout=0.3", "model.aux_head.dropout=0.3", "model.variant=authors")
     train(experiment(*words), dataset, tmp_path / "kept")
     train(experiment(*words), dataset, tmp_path / "recomputed", Machine(recompute=True))
     assert differing(tmp_path / "kept" / "last.safetensors", tmp_path / "recomputed" / "last.safetensors") == []
@@ -561,7 +561,12 @@ def test_every_number_reaches_a_tracker(dataset, tmp_path, monkeypatch):
 def test_a_compiled_network_trains_the_same_curve(dataset, tmp_path):
     losses = []
     for name, machine in (("plain", Machine()), ("compiled", Machine(compile=True))):
-        train(experiment("train.iterations=3", "model.dropout=0"), dataset, tmp_path / name, machine)
+        train(
+            experiment("train.iterations=3", "model.head.dropout=0", "model.aux_head.dropout=0"),
+            dataset,
+            tmp_path / name,
+            machine,
+        )
         losses.append([entry["loss"] for entry in read_log(tmp_path / name) if "loss" in entry])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 

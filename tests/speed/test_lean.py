@@ -89,8 +89,8 @@ def test_the_segmenter_and_its_frozen_norms() -> None:
         },
         "data": {"classes": ["a", "b", "c"]},
     }
-    for norm, activation in (("batch", "relu"), ("absolute", "leaky_relu")):
-        config["model"] |= {"norm": norm, "activation": activation}
+    for variant in ("mmseg", "authors"):
+        config["model"]["variant"] = variant
         plain = Segmenter(from_dict(Experiment, config))
         nn.init.constant_(plain.head.attend.attention.gamma, 0.7)
         lean = deepcopy(plain)

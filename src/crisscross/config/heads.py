@@ -107,6 +107,6 @@ def changed_head(settings: dict[str, Any], change: Any) -> Any:
         return change
     name = change.get("name", settings["name"])
     if name != settings["name"]:
-        known = {entry.name for entry in fields(HEADS[name].config)} if isinstance(name, str) and name in HEADS else ()
-        settings = {key: value for key, value in settings.items() if key in known}
+        known = fields(HEADS[name].config) if isinstance(name, str) and name in HEADS else ()
+        settings = {entry.name: settings.get(entry.name, entry.default) for entry in known}
     return {**settings, **change}

@@ -48,7 +48,7 @@ def _model(model: Tree) -> Tree:
     """The section `model` with the sections `head` and `aux_head` and one `variant`."""
     head = model.get("head", {})
     earlier = {*OF_HEAD, *OF_AUX_HEAD, *QUIRKS, "edge"} & model.keys()
-    if not earlier:
+    if not earlier or not isinstance(head, str | dict):
         return model
     new = {key: value for key, value in model.items() if key not in earlier}
     head = {"name": head} if isinstance(head, str) else dict(head)
