@@ -15,7 +15,11 @@ LAST_WORDS = {
     "attention_in_your_network": "R = 2: the output at (4, 5) sees 108 of 108",
     "own_backend": "CrissCrossAttention3d: agrees with the built-in ones: True",
     "stereo_matcher": "end-point error on unseen pairs: ",
+    "own_backbone": "strides (2, 4, 8, 16)\nlogits [1, 3, 65, 97]",
+    "own_dataset": "images {'train': 2, 'val': 1} classes ('soil', 'crop', 'weed')",
+    "own_head": "finished: False\nresumed and finished: True\nASPPHead (64, 128)",
     "own_loss": "resumed and finished: True\nterms: ['cross_entropy', 'own_loss:tversky']",
+    "own_network": "finished: False\nresumed and finished: True\nUNet (64, 128)",
     "train_from_python": "labels (64, 128)",
     "vessels_in_a_unet": "with attention: IoU artery ",
 }

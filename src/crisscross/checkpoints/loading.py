@@ -96,12 +96,16 @@ def refuse_code(
         return
     said = flatten(overrides)
     for key, value in experiment.code:
-        if value not in _leaves([said.get(key), said.get(key.rpartition(".")[2])]):
+        if value not in _leaves([said.get(key[start:]) for start in (0, *_after_dots(key))]):
             folder = Path(file).parent
             raise CrissCrossError(
                 f"{file}: refused: it asks to run code, {key}={value}; if you trust it, and all that is in "
                 f"{folder}, add --trust {folder} (in Python trust={str(folder)!r})"
             )
+
+
+def _after_dots(key: str) -> Iterator[int]:
+    return (place + 1 for place, letter in enumerate(key) if letter == ".")
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -245,14 +249,16 @@ def with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Expe
     """
     if not overrides:
         return experiment
-    keys = flatten(experiment)
+    leaves = flatten(experiment)
+    # A section can be named, too: `head={"name": "ce2p"}`.
+    keys = dict.fromkeys([*leaves, *(key[: key.rindex(".")] for key in leaves if key.count("."))])
     changes = {}
     for name, value in overrides.items():
         matches = [key for key in keys if key == name or key.rpartition(".")[2] == name]
         if len(matches) > 1 and name not in keys:
             raise CrissCrossError(f"override {name!r} is ambiguous: {', '.join(matches)}")
         if not matches and "." not in name:
-            raise CrissCrossError(_unknown_override(name, keys))
+            raise CrissCrossError(_unknown_override(name, leaves))
         changes[matches[0] if matches else name] = value
     if "data.classes" in changes and "data.palette" not in changes:
         changes["data.palette"] = [list(color) for color in default_palette(len(changes["data.classes"]))]

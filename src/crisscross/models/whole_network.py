@@ -22,6 +22,8 @@ class WholeNetwork(nn.Module):
     """
 
     classifiers: tuple[str, ...]
+    # What trains it beside the main logits, if anything, is its own.
+    gives_aux = True
 
     def __init__(self, name: str, classes: int) -> None:
         super().__init__()

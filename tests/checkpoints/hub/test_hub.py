@@ -61,7 +61,7 @@ def test_the_card_says_what_is_known(folder, segmenter, tmp_path):
     assert front["license"] == "cc-by-4.0"
     for words in (
         "# my-ccnet\n",
-        "R = 3 on `test_resnet`",
+        "CCNet (R = 3) on test_resnet at output stride 8",
         "trained with MMSegmentation and converted",
         'crisscross.from_pretrained("my-ccnet")',
         "| mIoU on the validation split | 0.5123 |",
