@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from published_data import draw_camvid, voc_with_sbd
 from shapes_data import write_shapes
-from test_camvid import draw_camvid
-from test_prepare import voc_with_sbd
 
 from crisscross import checkpoints, files, zoo
 from crisscross.cli import main, predict_video

@@ -6,29 +6,26 @@ import numpy as np
 import pytest
 import torch
 from forward_passes import filled
+from published_layouts import R50, authors_keys, mmseg_keys, with_both_signs
 from safetensors import safe_open
 from safetensors.torch import save as library_save
 from safetensors.torch import save_file
-from test_mmseg import published_keys
-from test_publishers import R50, authors_keys, with_both_signs
 
 import crisscross
 from crisscross.checkpoints import native
 from crisscross.checkpoints.convert import convert, save_as
 from crisscross.checkpoints.loading import by_recipe, read_source
-from crisscross.checkpoints.publishers import mmseg
-from crisscross.checkpoints.publishers import table as publishers
 from crisscross.checkpoints.publishers.metadata import with_metadata
+from crisscross.checkpoints.publishers.table import MMSEG, PUBLISHERS
 from crisscross.checkpoints.reading import read_state_dict
 from crisscross.checkpoints.writing import write_safetensors
-from crisscross.cli import convert as cli_convert
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, differences
 from crisscross.data.sets import camvid
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.zoo import RECIPES, known_classes
 
-WIDTHS = {"channels": 16, "aux_channels": 8}
+WIDTHS = {"head": {"channels": 16}, "aux_head": {"channels": 8}}
 HEADS = {"head": {"channels": 16, "recurrence": 1}, "aux_head": {"channels": 8}}
 # MMSegmentation writes its configuration as Python text.
 CONFIG = """
@@ -49,7 +46,7 @@ test_pipeline = [
 
 @pytest.fixture(scope="module")
 def mmseg_tensors():
-    return filled(published_keys(R50, classes=3, **WIDTHS))
+    return filled(mmseg_keys(R50, classes=3, **WIDTHS))
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +168,14 @@ def test_the_way_back_to_the_authors_is_exact(tmp_path):
 
 
 def test_formats_that_are_read_alone_are_not_written(checkpoint, tmp_path, capsys):
-    assert cli_convert.WRITTEN == publishers.WRITTEN == ("mmseg", "authors")
-    for word in set(publishers.PUBLISHERS) - set(publishers.WRITTEN):
-        with pytest.raises(CrissCrossError, match=rf"x\.pth: '{word}' is not written; known: mmseg, authors"):
+    assert [word for word, publisher in PUBLISHERS.items() if publisher.written] == ["mmseg", "authors"]
+    for word in ("sssegmentation", "paddleseg", "nobody"):
+        with pytest.raises(
+            CrissCrossError, match=rf"x\.pth: weights cannot be written for '{word}'; known: mmseg, authors"
+        ):
             save_as(crisscross.load("camvid-light"), tmp_path / "x.pth", word)
-        with pytest.raises(SystemExit):
-            run(capsys, checkpoint, tmp_path / "x.pth", "--to", word)
+    code, _, err = run(capsys, checkpoint, tmp_path / "x.pth", "--to", "paddleseg")
+    assert code == 2 and "known: mmseg, authors" in err
     assert not list(tmp_path.iterdir())
 
 
@@ -250,7 +249,7 @@ def test_every_tensor_without_a_place_is_listed(mmseg_tensors, tmp_path, capsys)
 def test_half_of_the_tensors(mmseg_tensors):
     keys = list(mmseg_tensors)
     half = {key: mmseg_tensors[key] for key in keys[: len(keys) // 2]}
-    with pytest.raises(CrissCrossError, match=r"^state dict: weights of no system known here \(it holds backbone"):
+    with pytest.raises(CrissCrossError, match=r"^state dict: weights of no known system \(it holds backbone"):
         crisscross.load(half)
     half = {key: mmseg_tensors[key] for key in keys[len(keys) // 2 :]}
     with pytest.raises(
@@ -396,11 +395,11 @@ def test_the_experiment_of_our_own_files_is_taken_whole(published):
     own = json.dumps({"name": "own", "model": {"head": {"recurrence": 1}}, "data": {"classes": ["u", "v"]}})
     found = with_metadata(published, {"crisscross": own, "CLASSES": ("a", "b")}, "f")
     assert set(differences(found, published)) == {"name", "model.head.recurrence", "data.classes"}
-    assert mmseg.EXPERIMENT.model.head.recurrence == 2
+    assert MMSEG.experiment.model.head.recurrence == 2
 
 
 def test_a_recipe_that_contradicts_the_file_is_said(tmp_path):
-    tensors = filled(published_keys(R50, 19, **WIDTHS))
+    tensors = filled(mmseg_keys(R50, 19, **WIDTHS))
     text = "model = dict(decode_head=dict(recurrence=3, align_corners=True), test_cfg=dict(mode='slide'))"
     torch.save({"meta": {"config": text}, "state_dict": tensors}, tmp_path / "slide.pth")
     loaded = read_source(tmp_path / "slide.pth")

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from networks import narrow
+from coarse_networks import small_segmenter
 
 from crisscross import inference
-from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
+from crisscross.config import InferenceConfig, PreprocessConfig
 from crisscross.data.samples.preprocess import fit_size, normalize, resize_to_scale
 from crisscross.layers.modes import evaluating
-from crisscross.models import Segmenter
 
 
 def line(old, new, align_corners):
@@ -31,17 +30,6 @@ def stretch(values, size, align_corners=False):
     """Bilinear resize of [..., H, W], without antialiasing, in float64."""
     values = np.asarray(values, np.float64)
     return line(values.shape[-2], size[0], align_corners) @ values @ line(values.shape[-1], size[1], align_corners).T
-
-
-def small_segmenter(align_corners=False, **preprocess):
-    torch.manual_seed(0)
-    model = ModelConfig("test_resnet", 8, **narrow(16, 8), align_corners=align_corners)
-    data = DataConfig(classes=("floor", "wall", "door"))
-    segmenter = Segmenter(Experiment(model=model, data=data, preprocess=PreprocessConfig(**preprocess))).eval()
-    torch.nn.init.constant_(segmenter.head.attend.attention.gamma, 0.7)
-    # A fresh classifier is close to 0: make its logits, and so the labels, differ.
-    torch.nn.init.normal_(segmenter.head.classify.weight)
-    return segmenter
 
 
 # --- sizes ---

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from instances_data import tiny as tiny_instances
 from networks import narrow
 from PIL import Image
 from small_data import CLASSES, draw_image, draw_labels, write_folder
-from test_instances import tiny as tiny_instances
 from torch import nn
 from torch.nn import functional
 
@@ -137,7 +137,7 @@ def test_predict_in_a_precision(network, weights, tmp_path, seen):
 
 def test_predict_a_video_in_a_precision(weights, tmp_path, seen):
     pytest.importorskip("av")
-    from test_video_files import film
+    from clip_networks import film
 
     source = film(tmp_path / "film.mp4", range(0, 80, 40))
     words = ["predict", str(weights), str(source), "--out", str(tmp_path / "out.mp4"), "--cpu", "--precision", "bf16"]

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from test_passes import coarse_of, image_of, with_coarse
-from test_video_network import drawn, network
+from clip_networks import drawn, network
+from coarse_networks import coarse_of, image_of, with_coarse
 from torch.overrides import TorchFunctionMode
 
 from crisscross.inference import passes

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from coarse_networks import CLASSES, expected_logits, image_of, small_segmenter, with_coarse
 from image_files import png_chunk, write
 from PIL import Image
 from small_data import write_folder
-from test_inference import small_segmenter
-from test_passes import CLASSES, expected_logits, image_of, with_coarse
 
 import crisscross
 from crisscross import inference
@@ -83,7 +82,7 @@ def test_blocks_give_the_labels_of_one_pass(function, align_corners, height, wid
     assert len(inference.blocks(height, width, 128, 64, align_corners)) > 20
 
 
-def test_each_block_is_a_image_at_native_size_whatever_the_test_scale():
+def test_each_block_is_an_image_at_native_size_whatever_the_test_scale():
     seen = []
 
     def spy(x):

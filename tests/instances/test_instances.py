@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from instances_data import TINY
+from instances_data import tiny, with_classes
 from torch import nn
 from torchvision.models import resnet
 from torchvision.models.detection import MaskRCNN
@@ -27,14 +27,6 @@ from crisscross.models.instances import (
 from crisscross.zoo import INSTANCE_RECIPES, instance_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def with_classes(experiment, classes=("disc", "bar"), categories=(3, 17)):
-    return replace(experiment, data=replace(experiment.data, classes=classes, categories=categories))
-
-
-def tiny(*words):
-    return with_classes(override(InstanceExperiment(), [*TINY, *words]))
 
 
 def published(*words):
@@ -214,7 +206,7 @@ def test_short_sides_are_drawn_in_training_alone():
     assert segmenter.transform([image])[0].image_sizes == [(64, 96)]
 
 
-def test_predict_takes_a_image_and_gives_instances_in_its_pixels():
+def test_predict_takes_an_image_and_gives_instances_in_its_pixels():
     torch.manual_seed(0)
     segmenter = InstanceSegmenter(tiny("inference.score=0", "inference.detections=7")).train()
     found = segmenter.predict(np.zeros((50, 70, 3), np.uint8))

@@ -282,7 +282,7 @@ def test_nothing_to_learn_from_is_said(tmp_path):
 
 def test_a_missing_pycocotools_names_the_command(coco, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pycocotools.mask", None)
-    with pytest.raises(CrissCrossError, match=r"pip install 'crisscross-seg\[instances\]'"):
+    with pytest.raises(CrissCrossError, match=r"needs pycocotools: run `pip install '\.\[instances\]'`"):
         train_instances(tiny(), open_coco_instances(coco), tmp_path / "run", CPU)
 
 

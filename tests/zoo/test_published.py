@@ -15,11 +15,11 @@ from networks import narrow
 from paths import SHARED
 from PIL import Image
 from published_data import write_ade20k, write_cityscapes, write_voc2012aug
-from test_mmseg import published_keys
+from published_layouts import mmseg_keys
 
 import crisscross
 from crisscross import zoo
-from crisscross.checkpoints.publishers import mmseg
+from crisscross.checkpoints.publishers.table import MMSEG
 from crisscross.cli import main
 from crisscross.config import to_yaml
 from crisscross.data.files.reading import read_image
@@ -47,9 +47,9 @@ REAL = {
 @pytest.mark.parametrize("name", list(zoo.PUBLISHED))
 def test_the_published_state_dict_fits_one_to_one(name):
     row = zoo.PUBLISHED[name]
-    keys = published_keys(BLOCKS[row.depth], CLASSES[row.data])
+    keys = mmseg_keys(BLOCKS[row.depth], CLASSES[row.data])
     tensors = {key: torch.empty(shape, device="meta") for key, shape in keys.items()}
-    renamed = mmseg.convert(tensors)[0]
+    renamed = MMSEG.convert(tensors)[0]
     with torch.device("meta"):
         network = Segmenter(zoo.with_known_classes(zoo.recipe(name)), initialize=False).state_dict()
     assert {key: entry.shape for key, entry in renamed.items()} == {key: entry.shape for key, entry in network.items()}
@@ -62,7 +62,7 @@ def checkpoint(tmp_path):
 
     def make(name, channels=512, aux_channels=256):
         row = zoo.PUBLISHED[name]
-        keys = published_keys(BLOCKS[row.depth], CLASSES[row.data], channels, aux_channels)
+        keys = mmseg_keys(BLOCKS[row.depth], CLASSES[row.data], channels, aux_channels)
         content = {"meta": {"epoch": 1}, "state_dict": {key: value(key, shape) for key, shape in keys.items()}}
         torch.save(content, tmp_path / row.file, _use_new_zipfile_serialization=False)
         return tmp_path / row.file

@@ -7,7 +7,7 @@ import pytest
 import torch
 from paths import ROOT
 
-from crisscross.checkpoints.publishers.paddleseg import BACKBONES, EXPERIMENT
+from crisscross.checkpoints.publishers.table import PADDLESEG
 from crisscross.cli import main
 from crisscross.config import OptimConfig, load_experiment
 from crisscross.config.heads import AuxHeadConfig, CCNetConfig
@@ -149,7 +149,7 @@ def test_an_unknown_name_names_the_near_miss(capsys):
 
 def test_the_recipe_of_paddleseg_is_the_network_of_its_weights():
     experiment = recipe("cityscapes-r101d-ohem")
-    theirs = replace(EXPERIMENT.model, backbone=BACKBONES[23], pretrained=True)
+    theirs = replace(PADDLESEG.experiment.model, backbone=PADDLESEG.backbones[23], pretrained=True)
     assert experiment.model == theirs
     # Their page and configuration: OHEM 0.7 / 10000 and 0.4 of the auxiliary loss, 60000 iterations of 769 x 769.
     loss, train = experiment.loss, experiment.train

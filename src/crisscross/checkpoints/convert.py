@@ -13,11 +13,11 @@ from crisscross import zoo
 from crisscross.checkpoints import native
 from crisscross.checkpoints.loading import Source, by_recipe, network_for, read_source, refuse_code
 from crisscross.checkpoints.publishers.metadata import OURS, with_classes
-from crisscross.checkpoints.publishers.table import PUBLISHERS, WRITTEN, why_not
+from crisscross.checkpoints.publishers.table import PUBLISHERS
 from crisscross.config import apply_overrides, to_dict
 from crisscross.config.parse import parse_words
 from crisscross.data import OPENERS
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, shown
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
 
@@ -73,7 +73,7 @@ def convert(
 
 
 def _in_their_names(misfit: native.Misfit, publisher: str | None) -> native.Misfit:
-    theirs = PUBLISHERS[publisher].NAMES.theirs if publisher else str
+    theirs = PUBLISHERS[publisher].names.theirs if publisher else str
     lists = (misfit.missing, misfit.left_over, misfit.reshaped)
     missing, left_over, reshaped = ([theirs(key) for key in names] for names in lists)
     return native.Misfit(str(misfit), missing, left_over, reshaped)
@@ -96,15 +96,16 @@ def save_as(
     Raises:
         CrissCrossError: no such publisher, its network is another one, or the file cannot be written.
     """
-    if publisher not in WRITTEN:
-        raise CrissCrossError(f"{path}: {publisher!r} is not written; known: {', '.join(WRITTEN)}")
-    if reason := why_not(publisher, segmenter.experiment):
-        title = PUBLISHERS[publisher].TITLE
-        raise CrissCrossError(f"{path}: {title} has no such network: {reason}")
+    target = PUBLISHERS.get(publisher)
+    if target is None or not target.written:
+        written = ", ".join(word for word, row in PUBLISHERS.items() if row.written)
+        raise CrissCrossError(f"{path}: weights cannot be written for {shown(publisher)}; known: {written}")
+    if reason := target.why_not(segmenter.experiment):
+        raise CrissCrossError(f"{path}: {target.title} has no such network: {reason}")
     stored = native.stored_tensors(segmenter, path, dtype)
     # No publisher's network has an embedding.
     kept = {key: value for key, value in stored.items() if not key.startswith(native.EMBEDDING)}
-    tensors = PUBLISHERS[publisher].back(kept)
+    tensors = target.back(kept)
     content = _wrapped(tensors, segmenter, publisher)
     write_atomically(path, lambda temporary: _save(content, temporary))
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from crisscross import zoo
 from crisscross.checkpoints import native
 from crisscross.checkpoints.hub.download import fetch
-from crisscross.checkpoints.publishers import table as publishers
 from crisscross.checkpoints.publishers.metadata import with_metadata
+from crisscross.checkpoints.publishers.table import from_publisher
 from crisscross.checkpoints.reading import Content, read_content, unwrap
 from crisscross.config import Experiment, apply_overrides, differences, hint
 from crisscross.config.parse import flatten
@@ -27,7 +27,7 @@ Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
 
 class Loaded(NamedTuple):
-    """What a source holds: `publisher` is a word of `publishers.PUBLISHERS`, None for ours; `facts` are ours alone.
+    """What a source holds: `publisher` is a word of `PUBLISHERS`, None for ours; `facts` are ours alone.
 
     `told` are the keys of the experiment that other publishers' metadata changed.
     """
@@ -176,7 +176,7 @@ def read_source(source: Source, offline: bool = False) -> Loaded:
             content = Content(tensors, {})
         else:
             content = read_content(path)
-    publisher, tensors, experiment = publishers.convert(content.tensors, name)
+    publisher, tensors, experiment = from_publisher(content.tensors, name)
     told = with_metadata(experiment, content.meta, name)
     # What the metadata changed, they told.
     keys = [key for key in differences(experiment, told) if key.startswith(("model.", "preprocess.", "inference."))]

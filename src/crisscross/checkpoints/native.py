@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from crisscross.checkpoints.other_files import HEAD, stranger
+from crisscross.checkpoints.reading import head_of, other_kind
 from crisscross.checkpoints.writing import TYPES, write_safetensors
 from crisscross.config import Experiment, apply_overrides, from_dict, to_dict
 from crisscross.config.documents import parse_json
@@ -194,19 +194,12 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
             yield file
     # A damaged file can make the reader fail in any way.
     except Exception as error:
-        if what := _stranger(Path(path)):
+        if Path(path).is_file() and (what := other_kind(head_of(Path(path)))):
             raise CrissCrossError(f"{path}: {what}") from error
         reason = " ".join(str(error).split())
         raise CrissCrossError(
             f"{path}: not a readable safetensors file (truncated or of another kind): {reason}"
         ) from error
-
-
-def _stranger(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return stranger(file.read(HEAD))
 
 
 def fill(segmenter: "Segmenter | InstanceSegmenter", tensors: dict[str, Tensor], source: str) -> None:

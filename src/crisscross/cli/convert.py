@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from crisscross.checkpoints.convert import Converted
     from crisscross.checkpoints.native import Misfit
 
-# The words of crisscross.checkpoints.publishers.table.WRITTEN, which this file may not import before it is needed.
-WRITTEN = ("mmseg", "authors")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
@@ -30,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a data set's name, a file of one name a line, or names with commas between",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the experiment")
-    parser.add_argument("--to", choices=WRITTEN, help="write in that publisher's names, to a .pth file")
+    parser.add_argument(
+        "--to", metavar="PUBLISHER", help="write a .pth file in the names of mmseg (MMSegmentation) or authors"
+    )
     add_trust(parser)
     parser.add_argument("--half", action="store_true", help="store float16: half the size")
     add_force(parser)
@@ -101,10 +100,10 @@ def _print_misfit(misfit: "Misfit") -> None:
 
 
 def _print_summary(converted: "Converted", out: Path) -> None:
-    from crisscross.checkpoints.publishers.table import PUBLISHERS as KNOWN
+    from crisscross.checkpoints.publishers.table import PUBLISHERS
 
     segmenter, model = converted.segmenter, converted.segmenter.experiment.model
-    publisher = KNOWN[converted.publisher].TITLE if converted.publisher else "crisscross"
+    publisher = PUBLISHERS[converted.publisher].title if converted.publisher else "crisscross"
     stored = segmenter.state_dict().values()
     classes = segmenter.classes
     shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from crisscross.cli.options import add_force
 from crisscross.errors import CrissCrossError
-from crisscross.files import claim
+from crisscross.files import claim, write_text
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross.data import open_dataset
     from crisscross.data.scenes import write_scenes
-    from crisscross.report import write_report
+    from crisscross.report import render
 
     out, began = arguments.out, time.monotonic()
     _claim(out, arguments.force)
@@ -47,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = open_dataset("folder", out / "data")
     names = ["demo", "demo-baseline"] if arguments.baseline else ["demo"]
     runs = {name: _train_and_score(name, dataset, out, arguments.set) for name in names}
-    report = _report(runs, dataset, out, arguments.set)
-    write_report(out / "report.html", report)
+    write_text(out / "report.html", render(_report(runs, dataset, out, arguments.set)))
     for name, (_, result, seconds) in runs.items():
         miou = _score(result.scores.miou)
         say(f"{name}: held-out mIoU {miou} on {result.images} scenes, trained in {seconds:.0f} s")

@@ -30,8 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrissCrossError: a folder holds no run, or the page cannot be written.
     """
-    from crisscross.files import claim
-    from crisscross.report.comparison import by_class, differing, overview, write_comparison
+    from crisscross.files import claim, write_text
+    from crisscross.report.comparison import by_class, differing, overview, render_comparison
 
     claim([arguments.out], force=arguments.force)
     folders = list(dict.fromkeys(arguments.runs))
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         if rows:
             print_table(rows)
             say()
-    write_comparison(arguments.out, runs)
+    write_text(arguments.out, render_comparison(runs))
     say(f"curves: {arguments.out}")
     return 0
 

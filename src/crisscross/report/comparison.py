@@ -1,18 +1,17 @@
-"""Runs side by side: one table, their classes, what differs between their experiments, and their curves."""
+"""Several runs side by side: scores, classes, differences between their experiments, and curves."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from crisscross.files import write_text
-from crisscross.report.charts import curve_color, curves_chart
+from crisscross.progress import clock
+from crisscross.report.charts import curve_chart, curve_color
 from crisscross.report.facts import Curves, Score
-from crisscross.report.style import CSS
+from crisscross.report.page import charts, document, legend, table
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class RunRow:
         best, last: the highest and the last validation mIoU.
         best_iteration: when the highest was reached.
         seconds: of training so far.
-        skipped: steps that fp16 left out.
+        skipped: steps that were skipped in fp16.
         values: its experiment by dotted key.
     """
 
@@ -54,10 +53,11 @@ def overview(runs: Sequence[RunRow]) -> list[list[str]]:
     """A head and one row for each run, as text."""
     rows = [["run", "best val mIoU", "at", "last val mIoU", "loss", "iterations", "time", "skipped"]]
     for run in runs:
-        done = str(run.curves.iteration[-1]) if len(run.curves.iteration) else "0"
-        at = "-" if run.best_iteration is None else str(run.best_iteration)
-        row = [run.name, score(run.best), at, score(run.last), score(run.loss), done, _time(run.seconds)]
-        rows.append([*row, str(run.skipped)])
+        done = run.curves.iteration[-1] if len(run.curves.iteration) else 0
+        at = "-" if run.best_iteration is None else run.best_iteration
+        time = "-" if run.seconds is None else clock(run.seconds)
+        row = [run.name, score(run.best), at, score(run.last), score(run.loss), done, time, run.skipped]
+        rows.append([str(cell) for cell in row])
     return rows
 
 
@@ -87,54 +87,26 @@ def _said(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
 
 
-def write_comparison(path: Path, runs: Sequence[RunRow]) -> None:
-    """Write the page as one HTML file that needs nothing else.
-
-    Raises:
-        CrissCrossError: the file cannot be written.
-    """
-    write_text(path, render_comparison(runs))
-
-
 def render_comparison(runs: Sequence[RunRow]) -> str:
     """The page as HTML."""
     losses = [(run.name, run.curves.iteration, run.curves.loss) for run in runs]
     scores = [(run.name, run.curves.val_iteration, run.curves.val_miou) for run in runs]
-    legend = "".join(
-        f'<li><i style="background:{curve_color(place)}"></i>{escape(run.name)}</li>' for place, run in enumerate(runs)
-    )
-    charts = (
-        f"<section><h3>Validation mIoU</h3>{curves_chart(scores, 'Validation mIoU', unit_range=True)}</section>"
-        f"<section><h3>Loss</h3>{curves_chart(losses, 'Loss')}</section>"
-    )
+    drawn = [
+        ("Validation mIoU", curve_chart(scores, "Validation mIoU", scores=True)),
+        ("Loss", curve_chart(losses, "Loss")),
+    ]
     tables = [
         ("Runs", overview(runs)),
         ("Classes: IoU at the best validation", by_class(runs)),
-        ("What differs", differing(runs)),
+        ("Differences", differing(runs)),
     ]
-    parts = "".join(f"<h2>{title}</h2>{_table(rows)}" for title, rows in tables if rows)
+    found = [(name, rows[0], [map(escape, row) for row in rows[1:]]) for name, rows in tables if rows]
+    parts = "".join(f"<h2>{name}</h2>{table(head, rows)}" for name, head, rows in found)
     title = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{CSS}</style>"
-    )
-    body = f'<h1>{title}</h1><ul class="legend">{legend}</ul><div class="charts">{charts}</div>{parts}'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    names = legend([(curve_color(place), run.name) for place, run in enumerate(runs)])
+    return document(title, f"<h1>{title}</h1>{names}{charts(drawn)}{parts}")
 
 
 def score(value: Score) -> str:
     """Four digits, or a dash."""
     return "-" if value is None else f"{value:.4f}"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

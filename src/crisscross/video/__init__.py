@@ -1,4 +1,4 @@
-"""Video files: frames in, labels out, one by one. Files need PyAV: `pip install 'crisscross-seg[video]'`.
+"""Video files: frames in, labels out, one by one. Files need PyAV: `pip install '.[video]'`.
 
 A module is imported when one of its names is used: who only asks for a suffix pays for nothing heavy.
 """

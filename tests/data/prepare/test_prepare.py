@@ -1,7 +1,6 @@
 """Masks made from what the data sets' sites hand out, checked against drawings and other people's code."""
 
 import contextlib
-import importlib
 import os
 import signal
 import struct
@@ -12,8 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import SOURCE, TESTS
 from PIL import Image
-from published_data import draw_labels, save, write_camvid32, write_cityscapes, write_voc2012aug
+from preparing import dies, files_below, leaves_interrupts_alone, refusal
+from published_data import (
+    draw_labels,
+    save,
+    voc_with_sbd,
+    write_camvid32,
+    write_cityscapes,
+)
 
 from crisscross.cli import main
 from crisscross.data import open_dataset
@@ -21,32 +28,9 @@ from crisscross.data.files.reading import read_mask, read_pair
 from crisscross.data.prepare import prepare
 from crisscross.data.prepare.mat import read_field
 from crisscross.data.prepare.work import Job, Plan, carry_out
-from crisscross.data.sets import camvid32, cityscapes, voc
+from crisscross.data.sets import camvid32, voc
 from crisscross.errors import CrissCrossError
 from crisscross.files import temporary_path
-
-
-def refusal(*arguments: object) -> str:
-    with pytest.raises(CrissCrossError) as caught:
-        prepare(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def hide_package(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    """As if it were not installed."""
-    real = importlib.import_module
-
-    def without(module: str, *rest: object) -> object:
-        if module.startswith(package):
-            raise ImportError(module)
-        return real(module, *rest)
-
-    monkeypatch.setattr(importlib, "import_module", without)
-
-
-def files_below(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def test_train_ids_fine_and_coarse(tmp_path: Path) -> None:
@@ -159,35 +143,6 @@ def test_stray_and_foreign_colors_of_camvid(tmp_path: Path) -> None:
     assert f"{victim}: 3072 pixels have colors that label_colors.txt does not hold, such as 77 77 77" == refusal(
         "camvid32", tmp_path
     )
-
-
-def write_sbd(root: Path, names: dict[str, list[str]]) -> None:
-    """SBD's folder with a .mat for every name, as its publishers save them: nested structures."""
-    scipy_io = pytest.importorskip("scipy.io")
-    (root / "cls").mkdir(parents=True)
-    for split, some in names.items():
-        (root / f"{split}.txt").write_text("\n".join(some) + "\n")
-        for name in some:
-            labels = draw_labels(sum(map(ord, name)), 21, 48, 64)
-            content = {"Segmentation": labels, "Boundaries": np.zeros((20, 1)), "CategoriesPresent": [1, 2]}
-            scipy_io.savemat(root / "cls" / f"{name}.mat", {"GTcls": content}, do_compression=True)
-
-
-def voc_with_sbd(tmp_path: Path) -> Path:
-    """VOC's train 2007_0, 2007_1 and val 2008_0, 2008_1; SBD knows two of these and three others, one of them twice."""
-    root = write_voc2012aug(tmp_path)
-    devkit = root / "VOCdevkit" / "VOC2012"
-    for path in (devkit / voc.AUGMENTED).iterdir():
-        path.unlink()
-    (devkit / voc.AUGMENTED).rmdir()
-    (devkit / voc.LISTS / "aug.txt").unlink()
-    write_sbd(
-        root / "benchmark_RELEASE" / "dataset",
-        {"train": ["2007_000001", "2009_000001", "2010_000007"], "val": ["2008_000000", "2011_000003", "2009_000001"]},
-    )
-    for name in ("2010_000007", "2011_000003"):
-        save(devkit / "JPEGImages" / f"{name}.jpg", np.zeros((48, 64, 3), np.uint8))
-    return root
 
 
 @pytest.mark.parametrize("inside", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
@@ -331,29 +286,15 @@ def test_the_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> No
     assert "train 10,582, val 1,449" in row and row.endswith("needed") and " 21 " in row
 
 
-def leaves_interrupts_alone(target: Path) -> int:
-    return int(signal.getsignal(signal.SIGINT) == signal.SIG_IGN and os.getpid() != int(target.name))
-
-
 def test_only_the_first_process_hears_ctrl_c(tmp_path: Path) -> None:
     jobs = [Job(tmp_path / str(os.getpid()), leaves_interrupts_alone)]
     assert carry_out("test", Plan(jobs, odd="quiet"), 2).lines == ("1 quiet",)
     assert carry_out("test", Plan(jobs, odd="quiet"), 1).lines == ()
 
 
-def dies(target: Path) -> int:
-    os._exit(9)
-
-
 def test_a_process_that_is_killed_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CrissCrossError, match=r"a process was killed, .* fewer --workers"):
         carry_out("test", Plan([Job(tmp_path / "x", dies)]), 2)
-
-
-def waits_long(target: Path) -> int:
-    target.with_suffix(".pid").write_text(str(os.getpid()))
-    time.sleep(60)
-    return 0
 
 
 def lives(pid: int) -> bool:
@@ -366,10 +307,10 @@ def lives(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 def test_no_process_outlives_the_first_one(tmp_path: Path) -> None:
     code = (
-        "from test_prepare import *;"
+        "from pathlib import Path; from crisscross.data.prepare.work import *; from preparing import waits_long;"
         f"carry_out('test', Plan([Job(Path({str(tmp_path)!r}) / n, waits_long) for n in 'ab']), 2)"
     )
-    paths = os.pathsep.join([str(Path(cityscapes.__file__).parents[3]), str(Path(__file__).parent)])
+    paths = os.pathsep.join([str(SOURCE), str(TESTS / "helpers")])
     first = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths})
     deadline = time.monotonic() + 60
     while len(pids := [text for path in tmp_path.glob("*.pid") if (text := path.read_text())]) < 2:
@@ -397,13 +338,12 @@ def test_ctrl_c_leaves_whole_files_and_the_next_run_goes_on(tmp_path: Path) -> N
     for number in range(1, count):
         os.link(first, folder / f"aachen_{number:06}_000019_gtFine_labelIds.png")
     command = [sys.executable, "-m", "crisscross", "data", "prepare", "cityscapes", str(tmp_path), "--workers", "2"]
-    source = Path(cityscapes.__file__).parents[3]
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(source)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
     )
     deadline = time.monotonic() + 60
     while len(list(folder.glob("*TrainIds.png"))) < 3 and time.monotonic() < deadline:

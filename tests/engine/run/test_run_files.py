@@ -104,7 +104,7 @@ def test_curves_of_tiny_and_huge_values_are_drawn(values):
     assert (
         scale[0] <= min(values) and max(values) <= scale[-1] and scale[0] < scale[-1] and len(set(scale)) == len(scale)
     )
-    assert "<svg" in curve_chart(range(len(values)), values, "loss")
+    assert "<svg" in curve_chart([("loss", range(len(values)), values)], "loss")
 
 
 @pytest.mark.parametrize(

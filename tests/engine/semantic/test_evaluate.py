@@ -16,8 +16,8 @@ import pytest
 import torch
 from networks import narrow
 from PIL import Image
+from published_data import draw_camvid
 from small_data import draw_image, draw_labels, write_folder
-from test_camvid import draw_camvid
 
 import crisscross
 from crisscross.cli import main

@@ -55,7 +55,7 @@ def _summary(segmenter: Segmenter, facts: Mapping[str, Any]) -> str:
     count = sum(parameter.numel() for parameter in segmenter.parameters())
     lines = [f"{model.title}: {len(segmenter.classes)} classes, {count / 1e6:.2f} million parameters."]
     if (publisher := str(facts.get("publisher"))) in PUBLISHERS:
-        lines.append(f"The weights were trained with {PUBLISHERS[publisher].TITLE} and converted.")
+        lines.append(f"The weights were trained with {PUBLISHERS[publisher].title} and converted.")
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, import_extra
 
 # A polygon has three corners; pycocotools would take four numbers for a box.
 CORNERS = 3
@@ -24,13 +24,8 @@ def import_coco() -> Any:
     Raises:
         CrissCrossError: it is not installed.
     """
-    try:
-        import pycocotools.mask
-    except ImportError as error:
-        raise CrissCrossError(
-            "instance segmentation needs pycocotools: pip install 'crisscross-seg[instances]'"
-        ) from error
-    return pycocotools
+    import_extra("pycocotools.mask", "instance segmentation", "instances")
+    return import_extra("pycocotools", "instance segmentation", "instances")
 
 
 def checked(entry: dict[str, Any], height: int, width: int, where: str) -> tuple[dict[str, Any], bool]:

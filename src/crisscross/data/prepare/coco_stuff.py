@@ -10,9 +10,9 @@ import numpy as np
 from crisscross.data.files.coco_json import entries, read_images, read_tree
 from crisscross.data.files.coco_masks import Drop, check_shape, checked_shape, decode
 from crisscross.data.files.folders import needed_file
-from crisscross.data.prepare.work import Job, Plan, needed_package, write_mask
+from crisscross.data.prepare.work import Job, Plan, write_mask
 from crisscross.data.sets.coco_stuff import LABELS, MASKS, SPLITS, UNLABELLED
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, import_extra
 from crisscross.files import output_path
 
 # The stuff files give the place of all things this number; where no thing is painted over it, nothing is known.
@@ -27,7 +27,7 @@ def coco_stuff_jobs(root: Path, out: Path) -> Plan:
     Raises:
         CrissCrossError: a file or the package pycocotools is missing, or a file is no COCO JSON.
     """
-    needed_package("pycocotools.mask", "decoding the annotations of COCO")
+    import_extra("pycocotools.mask", "reading annotations of COCO", "prepare")
     folder = root / "annotations"
     present = [split for split in SPLITS.values() if (folder / f"stuff_{split}.json").is_file()]
     if not present:

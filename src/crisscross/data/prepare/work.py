@@ -128,21 +128,6 @@ def write_mask(path: Path, labels: np.ndarray, palette: Sequence[Color] | None =
     write_atomically(path, partial(image.save, format="PNG"))
 
 
-def needed_package(name: str, purpose: str) -> None:
-    """Import an optional package.
-
-    Raises:
-        CrissCrossError: it is not installed.
-    """
-    import importlib
-
-    try:
-        importlib.import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise CrissCrossError(f"{purpose} needs the package {package}: pip install crisscross-seg[prepare]") from error
-
-
 def unique_targets(jobs: Iterable[Job]) -> list[Job]:
     """The jobs, each target once: lists may name an image twice."""
     return list({job.target: job for job in jobs}.values())

@@ -11,7 +11,7 @@ from crisscross.config.parse import flatten
 from crisscross.errors import CrissCrossError
 
 # Where the package to install is not called as the tracker is.
-PACKAGES = {"comet_ml": "comet-ml", "tensorboard": "crisscross-seg[tensorboard]"}
+PACKAGES = {"comet_ml": "comet-ml"}
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

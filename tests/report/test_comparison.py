@@ -43,7 +43,7 @@ def test_the_tables_follow_from_the_folders(runs):
     rows = [read_run(folder, name) for folder, name in zip(runs, short_names(runs), strict=True)]
     assert overview(rows)[1:] == [
         ["a/run", "0.6000", "1", "0.5000", "1.0000", "2", "1:02:05", "0"],
-        ["b/run", "-", "-", "-", "3.0000", "2", "0:00:02", "1"],
+        ["b/run", "-", "-", "-", "3.0000", "2", "0:02", "1"],
     ]
     assert by_class(rows)[1:] == [["sky", "0.9000", "-"], ["<b>", "-", "-"], ["road", "0.3000", "-"]]
     found = {row[0]: row[1:] for row in differing(rows)[1:]}

@@ -174,7 +174,7 @@ class Forged:
     ("forged", "message"),
     [
         (Forged((1,), ForgedKind(), bytes(8)), "numpy values of type 'V8' are not read"),
-        (Forged((1,), np.dtype("O"), [1, 2]), "another number of objects than its shape says"),
+        (Forged((1,), np.dtype("O"), [1, 2]), "whose number of objects differs from its shape"),
     ],
 )
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pdparams"])
@@ -257,7 +257,7 @@ def test_a_truncated_checkpoint(tmp_path, kind, share):
 def test_zip_files_of_other_kinds(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    assert refusal(tmp_path / "x.pth") == "a zip file of something else (it holds readme.txt), not a checkpoint"
+    assert refusal(tmp_path / "x.pth") == "a zip file (with readme.txt), not a checkpoint"
     with zipfile.ZipFile(tmp_path / "y.pt", "w") as archive:
         for name in ("y/data.pkl", "y/constants.pkl", "y/code/__torch__.py"):
             archive.writestr(name, b"\x80\x02}.")
@@ -289,7 +289,7 @@ def test_arrays_that_are_no_numbers(tmp_path):
     for kind, values in (("object", [1, "x"]), ("longdouble", [1, 2])):
         array = np.array(values, dtype=kind)
         (tmp_path / "x.pdparams").write_bytes(pickle.dumps({"a": array}, protocol=2))
-        message = f"a holds values of type {array.dtype}, not numbers that a network has"
+        message = f"a holds values of type {array.dtype}, which no network has"
         assert refusal(tmp_path / "x.pdparams") == message
     (tmp_path / "x.pdparams").write_bytes(pickle.dumps([1, 2], protocol=2))
     assert refusal(tmp_path / "x.pdparams") == "holds no tensors"

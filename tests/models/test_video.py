@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clip_networks import TINY, drawn, network
 from clips_data import draw_frame, write_videos
 from PIL import Image
 from torch.nn import functional
@@ -14,40 +15,13 @@ import crisscross
 from crisscross import zoo
 from crisscross.checkpoints.warm_start import start_from
 from crisscross.cli import main
-from crisscross.config import Experiment, apply_overrides
 from crisscross.data import open_folder
 from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.errors import CrissCrossError
 from crisscross.losses import create_loss
-from crisscross.models import VideoSegmenter, create_segmenter
+from crisscross.models import VideoSegmenter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-TINY = {
-    "model.backbone": "test_resnet",
-    "model.head.channels": 16,
-    "model.aux_head.channels": 8,
-    "model.head.recurrence": 3,
-    "model.head.dropout": 0.0,
-    "model.aux_head.dropout": 0.0,
-    "data.classes": ["ground", "square"],
-    "data.palette": [[20, 20, 20], [255, 255, 0]],
-}
-
-
-def network(frames: int, label: str = "middle", **changes) -> crisscross.Segmenter:
-    torch.manual_seed(0)
-    made = create_segmenter(
-        apply_overrides(Experiment(), {**TINY, "model.frames": frames, "model.label": label, **changes})
-    )
-    if made.experiment.model.head.recurrence:
-        # A closed gate would hide the attention.
-        made.head.attend.attention.gamma.data.fill_(0.7)
-    return made.eval()
-
-
-def drawn(count: int, height: int = 48, width: int = 64) -> list[torch.Tensor]:
-    return [torch.from_numpy(draw_frame(index, height, width)[0]).permute(2, 0, 1) for index in range(count)]
 
 
 def test_the_configuration_chooses_the_network():

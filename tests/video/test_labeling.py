@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clip_networks import TINY, film
 from clips_data import draw_frame
-from test_video_network import TINY
 
 import crisscross
 from crisscross.cli import main
@@ -24,13 +24,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Milliseconds: a film that stutters.
 STUTTER = [0, 40, 80, 200, 240, 500, 540, 1000]
-
-
-def film(path: Path, times=range(0, 800, 40), base: Fraction = Fraction(1, 1000), size: tuple[int, int] = (48, 64)):
-    with VideoWriter(path, path.suffix, base, Fraction(25)) as writer:
-        for index, pts in enumerate(times):
-            writer.write(VideoFrame(draw_frame(index, *size)[0], pts, 40))
-    return path
 
 
 def read(path: Path) -> tuple[list[VideoFrame], VideoReader]:
@@ -260,7 +253,7 @@ def test_without_the_library_there_is_one_line(tmp_path, weights, monkeypatch, c
     monkeypatch.setitem(sys.modules, "av", None)
     assert main(["predict", str(weights), str(source), "--out", str(tmp_path / "out.mp4"), "--cpu"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("crisscross: video files need PyAV: pip install 'crisscross-seg[video]'")
+    assert said.startswith("crisscross: reading and writing video files needs av: run `pip install '.[video]'`")
     assert said.count("\n") == 1
 
 

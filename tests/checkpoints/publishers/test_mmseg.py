@@ -9,14 +9,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from forward_passes import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys
+from forward_passes import attention, conv, difference, filled
 from networks import narrow
 from paths import SHARED
+from published_layouts import conv_norm_relu, mmseg_keys, resnet
 from torch.nn import functional
 
 import crisscross
 from crisscross.checkpoints import native
-from crisscross.checkpoints.publishers import mmseg
+from crisscross.checkpoints.publishers.table import MMSEG
 from crisscross.config import ModelConfig
 from crisscross.errors import CrissCrossError
 from crisscross.models import Segmenter
@@ -29,47 +30,18 @@ CASES = [(97, 129, 1), (64, 64, 2)]
 # --- the names and shapes, from what is published about them ---
 
 
-def backbone_keys(blocks):
-    for index, (outer, inner) in zip((0, 3, 6), ((32, 3), (32, 32), (64, 32)), strict=True):
-        yield f"backbone.stem.{index}.weight", (outer, inner, 3, 3)
-        yield from norm_keys(f"backbone.stem.{index + 1}", outer)
-    parts = [(f"conv{number}", f"bn{number}") for number in (1, 2, 3)]
-    shortcut = ("downsample.0", "downsample.1")
-    yield from bottleneck_keys(blocks, 64, "backbone.layer{}.{}".format, parts, shortcut, norm_keys)
-
-
-def conv_keys(prefix, outer, inner):
-    yield f"{prefix}.conv.weight", (outer, inner, 3, 3)
-    yield from norm_keys(f"{prefix}.bn", outer)
-
-
-def published_keys(blocks, classes=19, channels=512, aux_channels=256):
-    """Names and shapes of a CCNet checkpoint."""
-    head, aux = "decode_head", "auxiliary_head"
-    keys = dict(backbone_keys(blocks))
-    keys |= {f"{head}.conv_seg.weight": (classes, channels, 1, 1), f"{head}.conv_seg.bias": (classes,)}
-    keys |= dict(conv_keys(f"{head}.convs.0", channels, 2048))
-    keys |= dict(conv_keys(f"{head}.convs.1", channels, channels))
-    keys |= dict(conv_keys(f"{head}.conv_cat", channels, 2048 + channels))
-    for name, outer in (("query", channels // 8), ("key", channels // 8), ("value", channels)):
-        keys |= {f"{head}.cca.{name}_conv.weight": (outer, channels, 1, 1), f"{head}.cca.{name}_conv.bias": (outer,)}
-    keys[f"{head}.cca.gamma.scale"] = ()
-    keys |= {f"{aux}.conv_seg.weight": (classes, aux_channels, 1, 1), f"{aux}.conv_seg.bias": (classes,)}
-    return keys | dict(conv_keys(f"{aux}.convs.0", aux_channels, 1024))
-
-
 @pytest.mark.parametrize(("depth", "blocks", "total"), [(50, (3, 4, 6, 3), 365), (101, (3, 4, 23, 3), 671)])
 def test_every_published_key_has_one_place_in_our_network(depth, blocks, total):
-    keys = published_keys(blocks)
+    keys = mmseg_keys(blocks)
     assert len(keys) == total
     tensors = {key: torch.empty(shape, device="meta") for key, shape in keys.items()}
-    assert mmseg.recognizes(tensors)
-    converted, experiment = mmseg.convert(tensors)
+    assert MMSEG.recognizes(tensors)
+    converted, experiment = MMSEG.convert(tensors)
     assert experiment.model == ModelConfig(backbone=f"resnet{depth}c")
     assert len(experiment.data.classes) == 19
     with torch.device("meta"):
         ours = Segmenter(experiment).state_dict()
-    assert not mmseg.recognizes(ours)
+    assert not MMSEG.recognizes(ours)
     # One to one: nothing missing, nothing left over, nothing in a place of another shape.
     assert {key: tuple(value.shape) for key, value in converted.items()} == {
         key: tuple(value.shape) for key, value in ours.items()
@@ -77,52 +49,22 @@ def test_every_published_key_has_one_place_in_our_network(depth, blocks, total):
 
 
 def test_a_depth_that_was_never_published_is_refused():
-    tensors = {key: torch.empty(shape, device="meta") for key, shape in published_keys((3, 4, 5, 3)).items()}
+    tensors = {key: torch.empty(shape, device="meta") for key, shape in mmseg_keys((3, 4, 5, 3)).items()}
     with pytest.raises(CrissCrossError, match="unknown backbone resnet with 5 blocks in layer 3"):
         crisscross.load(tensors)
 
 
 def test_shapes_tell_classes_and_widths():
-    shapes = published_keys((3, 4, 6, 3), classes=7, channels=64, aux_channels=24)
+    shapes = mmseg_keys((3, 4, 6, 3), classes=7, channels=64, aux_channels=24)
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    _, experiment = mmseg.convert(tensors)
+    _, experiment = MMSEG.convert(tensors)
     assert experiment.model == ModelConfig("resnet50c", **narrow(64, 24))
     assert len(experiment.data.classes) == len(experiment.data.palette) == 7
     without = {key: value for key, value in tensors.items() if not key.startswith("auxiliary_head.")}
-    assert mmseg.convert(without)[1].model.aux_head.channels == 0
+    assert MMSEG.convert(without)[1].model.aux_head.channels == 0
 
 
 # --- their forward pass, written out: every tensor by its key ---
-
-
-def conv_norm_relu(tensors, key, x):
-    return norm(tensors, f"{key}.bn", conv(tensors, f"{key}.conv", x)).relu()
-
-
-def bottleneck(tensors, key, x, stride, dilation):
-    out = norm(tensors, f"{key}.bn1", conv(tensors, f"{key}.conv1", x)).relu()
-    out = norm(tensors, f"{key}.bn2", conv(tensors, f"{key}.conv2", out, stride, dilation)).relu()
-    out = norm(tensors, f"{key}.bn3", conv(tensors, f"{key}.conv3", out))
-    if f"{key}.downsample.0.weight" in tensors:
-        x = norm(tensors, f"{key}.downsample.1", conv(tensors, f"{key}.downsample.0", x, stride))
-    return (out + x).relu()
-
-
-def resnet(tensors, x):
-    """The maps of the third and fourth layer, both at stride 8."""
-    for index, stride in ((0, 2), (3, 1), (6, 1)):
-        x = norm(tensors, f"backbone.stem.{index + 1}", conv(tensors, f"backbone.stem.{index}", x, stride)).relu()
-    x = functional.max_pool2d(x, 3, 2, 1)
-    maps = []
-    # Stride and dilation of the first block, dilation of the later ones.
-    for layer, (stride, first, later) in enumerate(((1, 1, 1), (2, 1, 1), (1, 1, 2), (1, 2, 4)), 1):
-        block = 0
-        while f"backbone.layer{layer}.{block}.conv1.weight" in tensors:
-            strided = (stride, first) if block == 0 else (1, later)
-            x = bottleneck(tensors, f"backbone.layer{layer}.{block}", x, *strided)
-            block += 1
-        maps.append(x)
-    return maps[2], maps[3]
 
 
 def heads(tensors, third, fourth, recurrence=2):
@@ -138,7 +80,7 @@ def heads(tensors, third, fourth, recurrence=2):
 
 @pytest.fixture(scope="module")
 def formula_tensors():
-    return filled(published_keys((3, 4, 6, 3), classes=7, channels=32, aux_channels=16))
+    return filled(mmseg_keys((3, 4, 6, 3), classes=7, channels=32, aux_channels=16))
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +109,7 @@ def test_the_same_weights_give_the_logits_of_their_forward_pass(formula_tensors,
         },
     ):
         for tensors in (wrong, formula_tensors):
-            renamed = {mmseg.NAMES.ours(key): tensors[key] for key in wrong}
+            renamed = {MMSEG.names.ours(key): tensors[key] for key in wrong}
             assert not loaded.load_state_dict(renamed, strict=False).unexpected_keys
             assert (difference(loaded.head(ours).main, decode) > 1e-3) == (tensors is wrong), list(wrong)
 
@@ -184,10 +126,10 @@ def test_what_does_not_fit_is_named(formula_tensors, loaded):
     without = {key: entry for key, entry in formula_tensors.items() if key != "decode_head.conv_cat.bn.bias"}
     with pytest.raises(CrissCrossError, match=r"state dict: head\.fuse\.norm\.bias is missing"):
         crisscross.load(without)
-    more, _ = mmseg.convert(formula_tensors | {"decode_head.mystery": torch.zeros(1)})
+    more, _ = MMSEG.convert(formula_tensors | {"decode_head.mystery": torch.zeros(1)})
     with pytest.raises(CrissCrossError, match=r"a file: head\.mystery has no place in this configuration"):
         native.fill(loaded, more, "a file")
-    with pytest.raises(CrissCrossError, match=r"weights of no system known here \(it holds a, \.\.\.\)"):
+    with pytest.raises(CrissCrossError, match=r"weights of no known system \(it holds a, \.\.\.\)"):
         crisscross.load({"a": torch.zeros(1)})
 
 
@@ -210,7 +152,7 @@ def reference():
 
 
 def test_the_key_list_is_theirs(reference):
-    assert {key: tuple(entry.shape) for key, entry in reference[0].items()} == published_keys((3, 4, 6, 3))
+    assert {key: tuple(entry.shape) for key, entry in reference[0].items()} == mmseg_keys((3, 4, 6, 3))
 
 
 @torch.no_grad()

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from paths import SHARED
+from preparing import files_below, hide_package, refusal
 from published_data import save
-from test_prepare import files_below, hide_package, refusal
 
 from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_mask, read_pair
@@ -115,7 +115,7 @@ def test_what_can_be_wrong_with_coco(tmp_path: Path) -> None:
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_coco(tmp_path)
     hide_package(monkeypatch, "pycocotools")
-    assert "needs the package pycocotools: pip install crisscross-seg[prepare]" in refusal("coco-stuff", root)
+    assert "needs pycocotools: run `pip install '.[prepare]'` in a checkout" in refusal("coco-stuff", root)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real COCO images beside this repository (../shared/data/coco100)")

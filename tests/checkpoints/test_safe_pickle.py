@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 import crisscross
 from crisscross import models
 from crisscross.checkpoints import instances, loading, native
-from crisscross.checkpoints import safe_pickle as scanning
 from crisscross.checkpoints.reading import read_content, read_state_dict
+from crisscross.checkpoints.safe_pickle import DEPTH, Excessive, scan
 from crisscross.errors import CrissCrossError
 from crisscross.models.instances import InstanceSegmenter
 
@@ -64,7 +64,7 @@ NESTED = b"\x80\x02}" + b")" + b"\x85" * 100_000 + b"K\x01s."
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (NINE, "it wants a memo of 2147483647 places for its 2 instructions"),
+        (NINE, "it wants a memo of 2147483647 entries for its 2 instructions"),
         # As a key it would be hashed, one call inside the other.
         (NESTED, "its values are nested more than 100 deep"),
         (b"\x80\x02]" + b"q\x00h\x00\x85" * 101 + b".", "its values are nested more than 100 deep"),
@@ -85,21 +85,21 @@ def test_pickles_that_ask_for_more_than_they_bring(tmp_path, kind, content, mess
     assert (
         refusal(path)
         == f"refused: {message}"
-        + (", which is no part of a checkpoint of tensors" if "bytearray" in message else "")
+        + (", which is not part of a checkpoint of tensors" if "bytearray" in message else "")
         + "; convert it to .safetensors where it came from"
     )
 
 
 def test_what_checkpoints_are_made_of_is_scanned_without_complaint(tmp_path):
     nested: list = []
-    for _ in range(scanning.DEPTH - 3):
+    for _ in range(DEPTH - 3):
         nested = [nested]
     meta = {"names": ["x"] * 5000, "nested": nested, "pairs": {(1, 2): {3, 4}, "y": OrderedDict(a=(1.5, None, True))}}
     for protocol in range(6):
-        scanning.scan(io.BytesIO(pickle.dumps(meta, protocol=protocol)))
-    scanning.scan(io.BytesIO(pickle.dumps(np.arange(5), protocol=2)))
-    with pytest.raises(scanning.Excessive):
-        scanning.scan(io.BytesIO(pickle.dumps([[[[nested]]]])))
+        scan(io.BytesIO(pickle.dumps(meta, protocol=protocol)))
+    scan(io.BytesIO(pickle.dumps(np.arange(5), protocol=2)))
+    with pytest.raises(Excessive):
+        scan(io.BytesIO(pickle.dumps([[[[nested]]]])))
 
 
 def test_a_tensor_that_repeats_one_number(tmp_path):

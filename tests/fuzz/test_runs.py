@@ -16,7 +16,8 @@ from crisscross.cli.report import read_run
 from crisscross.config import to_yaml
 from crisscross.config.documents import parse_yaml
 from crisscross.engine.run.log import RunLog, read_log
-from crisscross.report.comparison import by_class, differing, overview, write_comparison
+from crisscross.files import write_text
+from crisscross.report.comparison import by_class, differing, overview, render_comparison
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +80,7 @@ def report(run: Path, page: Path) -> None:
     rows = [read_run(run, "run")] * 2
     for table in (overview(rows), by_class(rows), differing(rows)):
         assert all(isinstance(cell, str) for row in table for cell in row)
-    write_comparison(page, rows)
+    write_text(page, render_comparison(rows))
 
 
 @tries(1500)

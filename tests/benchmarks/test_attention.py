@@ -217,7 +217,7 @@ def test_the_image_or_how_to_get_it(small_run, tmp_path, monkeypatch) -> None:
 
     with monkeypatch.context() as blocked:
         blocked.setitem(sys.modules, "matplotlib.figure", None)
-        with pytest.raises(CrissCrossError, match=r"crisscross-seg\[benchmark\]"):
+        with pytest.raises(CrissCrossError, match=r"pip install .\.\[benchmark\]"):
             draw(small_run, tmp_path / "a.png", "")
     pytest.importorskip("matplotlib")
     draw(small_run, tmp_path / "a.png", "made up")

@@ -305,6 +305,7 @@ def test_a_tree_refuses_what_a_dictionary_holds_as_it_does_words():
         ("train.iterations=100000000000000000000000", "at most 20 are read"),
         ("loss.ohem={threshold: 0, keep: 0}", "above 0 where loss.ohem.keep is 0"),
         ("data.classes=[[[[a]]]]", r"data.classes\[0\] must be text"),
+        ('name="a\u202eb"', r"name must be text of one line, without control characters, got 'a..202eb'"),
         (f"name='{'x' * 3000}'", r"name must be text of one line, without control characters, got 'x{99} \.\.\."),
     ],
 )

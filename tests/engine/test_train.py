@@ -419,7 +419,7 @@ def test_a_truncated_or_foreign_checkpoint_is_refused(whole_run, tmp_path):
     with pytest.raises(CrissCrossError, match=r"cut\.safetensors: not a readable safetensors file"):
         load(tmp_path / "cut.safetensors")
     torch.save({"state_dict": {"encoder.weight": torch.zeros(2)}}, tmp_path / "foreign.pth")
-    with pytest.raises(CrissCrossError, match=r"foreign\.pth: weights of no system known here"):
+    with pytest.raises(CrissCrossError, match=r"foreign\.pth: weights of no known system"):
         load(tmp_path / "foreign.pth")
     (tmp_path / "page.pth").write_text("<html>404</html>")
     with pytest.raises(CrissCrossError, match=r"page\.pth: "):
