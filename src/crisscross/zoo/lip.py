@@ -8,7 +8,6 @@ the image fitted into a square with its shape kept, in training and in use. The 
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
 
 from crisscross.zoo.published import Row
 
@@ -16,20 +15,6 @@ TRAIN_IMAGES, EPOCHS, BATCH = 30_462, 150, 16
 # Rounded up to hundreds.
 ITERATIONS = -(-TRAIN_IMAGES * EPOCHS // BATCH // 100) * 100
 EPOCH = TRAIN_IMAGES // BATCH
-
-
-@dataclass(frozen=True)
-class PaperScores:
-    """Percent on LIP val, as the paper's table has them."""
-
-    pixel_accuracy: float
-    mean_accuracy: float
-    miou: float
-
-
-PAPER = {"lip-ce2p-r101": PaperScores(88.01, 63.91, 55.47)}
-# CE2P with its own context module, in the same table.
-CE2P_MIOU = 53.10
 
 
 def _row(depth: int, **model: object) -> Row:
