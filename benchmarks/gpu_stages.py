@@ -181,8 +181,8 @@ def clips(ledger: Ledger, limit: float) -> None:
 
 def network(ledger: Ledger, limit: float) -> None:
     """A user's own measurement: the shipped network in each precision and backend."""
-    size, device = ("64x96", "cpu") if ledger.dry else ("720x960", "cuda")
-    words = ["benchmark", "camvid-light", "--size", size, "--rounds", 1 if ledger.dry else 5, "--device", device]
+    size, options = ("64x96", ["--rounds", 1, "--cpu"]) if ledger.dry else ("720x960", ["--rounds", 5])
+    words = ["benchmark", "camvid-light", "--size", size, *options]
     status, text, seconds = child(crisscross(*words), limit, ledger.out / "log.txt")
     (ledger.out / "network.txt").write_text(text)
     ledger.add("network", status == 0, seconds, {"table": "network.txt"}, text if status else "")

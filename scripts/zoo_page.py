@@ -1,4 +1,4 @@
-"""Print the page docs/zoo.md: python scripts/zoo_page.py > docs/zoo.md"""
+"""Write docs/zoo.md: the tables of the zoo with explanations."""
 
 from collections.abc import Sequence
 
@@ -6,51 +6,8 @@ from crisscross.zoo.instances import instance_table
 from crisscross.zoo.scores import CE2P_MIOU, MEASURED, MEASURED_VIDEO, PUBLISHED_VIDEO, VIDEO_PAGE
 from crisscross.zoo.tables import HEAD, Table, lip_table, number, our_table, published_tables
 
-
-def markdown() -> str:
-    """The page docs/zoo.md."""
-    parts = [INTRODUCTION]
-    for title, table in published_tables().items():
-        parts += [f"### {title}\n", _markdown_table(_merged_head(table))]
-    parts += [RECIPE_NOTES, _markdown_table(_linked(our_table())), OUR_NOTES, VIDEO_NOTES, _video_table()]
-    parts += [LIP_NOTES, _markdown_table(lip_table())]
-    parts += [INSTANCE_INTRODUCTION, _markdown_table(instance_table())]
-    return "\n".join(parts)
-
-
-def _video_table() -> str:
-    """Clips of CamVid, by their frames."""
-    head = ("frames", "published mIoU", "measured mIoU, `ccnet3d-light`, small budget")
-    rows = [
-        (f"T = {frames}", number(PUBLISHED_VIDEO.get(frames), 1), number(MEASURED_VIDEO.get(frames), 1))
-        for frames in sorted({*PUBLISHED_VIDEO, *MEASURED_VIDEO})
-    ]
-    return _markdown_table([head, *rows])
-
-
-def _merged_head(table: Table) -> Table:
-    """The published columns said to be so: on a page the eye meets them beside ours."""
-    head = tuple(f"published {name}" if name in ("mIoU", "ms+flip") and i < 8 else name for i, name in enumerate(HEAD))
-    return [(*head[:-1], "measured ms+flip"), *table[1:]]
-
-
-def _linked(table: Table) -> Table:
-    rows = [table[0]]
-    for row in table[1:]:
-        found = MEASURED.get(row[0])
-        rows.append((*row[:-1], f"[{row[-1]}]({found.page})") if found else row)
-    return rows
-
-
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in body]
-    return "\n".join(lines) + "\n"
-
-
 INTRODUCTION = """\
-<!-- Made by `python scripts/zoo_page.py > docs/zoo.md`; a test compares. Change src/crisscross/zoo/ instead. -->
+<!-- Written by `python -m scripts.zoo_page > docs/zoo.md`; change that script or src/crisscross/zoo/ instead. -->
 # The zoo
 
 Sixteen published CCNet systems by name, and our own recipes.
@@ -70,12 +27,11 @@ import crisscross
 segmenter = crisscross.load("ccnet_r50-d8_4xb2-40k_cityscapes-512x1024")
 ```
 
-The older name of a checkpoint (`ccnet_r50-d8_512x1024_40k_cityscapes`) works everywhere, too. A download shows its
-progress, goes on where it stopped, is checked by size and hash, and is kept in
-`~/.cache/crisscross-seg/checkpoints` (`CRISSCROSS_CACHE` names another folder). `--offline` or
-`CRISSCROSS_OFFLINE=1` forbids it. How the files of other publishers are read: [checkpoints.md](checkpoints.md);
-what the data sets must look like: [datasets.md](datasets.md); whole images, sliding windows, several scales:
-[inference.md](inference.md).
+The older name of a checkpoint (`ccnet_r50-d8_512x1024_40k_cityscapes`) works everywhere, too. Downloads resume where
+they stopped, are checked by SHA-256, and are kept in `~/.cache/crisscross-seg/checkpoints` (or the folder
+`CRISSCROSS_CACHE`). `--offline` or `CRISSCROSS_OFFLINE=1` forbids them. See [checkpoints.md](checkpoints.md) for files
+of other publishers, [datasets.md](datasets.md) for the layouts of data sets, and [inference.md](inference.md) for whole
+images, sliding windows and several scales.
 
 ## Published by MMSegmentation
 
@@ -131,5 +87,47 @@ between our rows says something:
 """
 
 
+def page() -> str:
+    """The page docs/zoo.md."""
+    parts = [INTRODUCTION]
+    for title, table in published_tables().items():
+        parts += [f"### {title}\n", _markdown_table(_merged_head(table))]
+    parts += [RECIPE_NOTES, _markdown_table(_linked(our_table())), OUR_NOTES, VIDEO_NOTES, _video_table()]
+    parts += [LIP_NOTES, _markdown_table(lip_table())]
+    parts += [INSTANCE_INTRODUCTION, _markdown_table(instance_table())]
+    return "\n".join(parts)
+
+
+def _video_table() -> str:
+    """Clips of CamVid, by their frames."""
+    head = ("frames", "published mIoU", "measured mIoU, `ccnet3d-light`, small budget")
+    rows = [
+        (f"T = {frames}", number(PUBLISHED_VIDEO.get(frames), 1), number(MEASURED_VIDEO.get(frames), 1))
+        for frames in sorted({*PUBLISHED_VIDEO, *MEASURED_VIDEO})
+    ]
+    return _markdown_table([head, *rows])
+
+
+def _merged_head(table: Table) -> Table:
+    """The table with its columns of published scores named so."""
+    head = tuple(f"published {name}" if name in ("mIoU", "ms+flip") and i < 8 else name for i, name in enumerate(HEAD))
+    return [(*head[:-1], "measured ms+flip"), *table[1:]]
+
+
+def _linked(table: Table) -> Table:
+    rows = [table[0]]
+    for row in table[1:]:
+        found = MEASURED.get(row[0])
+        rows.append((*row[:-1], f"[{row[-1]}]({found.page})") if found else row)
+    return rows
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in body]
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    print(markdown(), end="")
+    print(page(), end="")

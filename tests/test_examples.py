@@ -1,11 +1,13 @@
 """Every example runs as its reader would run it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from paths import ROOT
+from waiting import HANGS
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # What the reader should see in the end.
@@ -27,9 +29,10 @@ LAST_WORDS = {
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example(example: Path, tmp_path: Path):
-    result = subprocess.run(
-        [sys.executable, example], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
+    # Small networks gain nothing by more threads, and on a busy machine threads wait for each other.
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, example]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=HANGS)
     assert result.returncode == 0, result.stderr
     assert LAST_WORDS[example.stem] in result.stdout
     assert len(example.read_text().splitlines()) < 80

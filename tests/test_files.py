@@ -1,4 +1,4 @@
-"""Where names lead, what commands replace, and what a killed process leaves: files that are written."""
+"""Written files: where names lead, what commands replace, and what a killed process leaves."""
 
 import json
 import os
@@ -49,9 +49,6 @@ def draw(path: Path, shade: int = 90) -> bytes:
 
 def below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-# --- names ---
 
 
 @pytest.mark.parametrize("name", [*UPWARDS, "a\0b", "\ud800"])
@@ -158,9 +155,6 @@ def test_masks_are_not_written_through_links(tmp_path):
     assert below(other) == before
 
 
-# --- files that are there ---
-
-
 class Bright:
     """A network that labels bright pixels."""
 
@@ -182,22 +176,22 @@ def predict(*words: object) -> int:
     return main(["predict", "camvid-light", *map(str, words), "--cpu"])
 
 
-def test_predict_replaces_no_input_and_nothing_of_others(tmp_path, monkeypatch, capsys):
+def test_predict_replaces_neither_inputs_nor_foreign_files(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     original = draw(Path("labels/p0.png"))
     assert predict("labels/p0.png", "--out", ".") == 2
-    assert "labels/p0.png: is an input; choose another place" in capsys.readouterr().err
+    assert "labels/p0.png: is an input; write to another place" in capsys.readouterr().err
     assert below(tmp_path) == {"labels/p0.png": original}
     # The last of the three outputs is in the way: none is written.
     overlay = draw(Path("out/overlay/p0.png"))
     assert predict("labels/p0.png", "--out", "out") == 2
-    assert "overlay/p0.png: is there already, and nothing tells that crisscross wrote it" in capsys.readouterr().err
+    assert "overlay/p0.png: exists, and there is no record that crisscross wrote it" in capsys.readouterr().err
     assert below(tmp_path) == {"labels/p0.png": original, "out/overlay/p0.png": overlay}
     assert predict("labels/p0.png", "--out", "out", "--force") == 0
     assert Path("out/overlay/p0.png").read_bytes() != overlay and Path("labels/p0.png").read_bytes() == original
 
 
-def test_the_same_command_again_replaces_what_it_wrote_and_nobody_changed(tmp_path, capsys):
+def test_a_repeated_command_replaces_its_own_unchanged_files(tmp_path, capsys):
     out = tmp_path / "out"
     draw(tmp_path / "in" / "p0.png")
     assert predict(tmp_path / "in", "--out", out) == 0
@@ -210,14 +204,14 @@ def test_the_same_command_again_replaces_what_it_wrote_and_nobody_changed(tmp_pa
     # Somebody corrects labels by hand.
     corrected = draw(out / "labels" / "p0.png", 7)
     assert predict(tmp_path / "in", "--out", out) == 2
-    assert "labels/p0.png: is there already" in capsys.readouterr().err
+    assert "labels/p0.png: exists" in capsys.readouterr().err
     assert below(out) == first | {"labels/p0.png": corrected}
 
 
 @pytest.mark.parametrize(
     "command", ["check", "check json", "report", "convert", "convert folder", "big", "demo", "benchmark"]
 )
-def test_no_command_replaces_a_file_of_others(tmp_path, capsys, command):
+def test_no_command_replaces_a_foreign_file(tmp_path, capsys, command):
     mine, data = tmp_path / "mine", write_shapes(tmp_path / "data", 2, 1)
     words = {
         "check": ["data", "check", data, "--image", mine],
@@ -273,7 +267,7 @@ def test_evaluate_replaces_no_masks(tmp_path, capsys, monkeypatch):
     assert below(tmp_path) == before
 
 
-def test_weights_are_inputs_even_where_this_program_wrote_them(tmp_path, capsys):
+def test_weights_are_inputs_even_if_crisscross_wrote_them(tmp_path, capsys):
     data, hub = write_shapes(tmp_path / "data", 2, 1), tmp_path / "hub"
     assert main(["convert", "camvid-light", str(hub)]) == 0
     weights, before = str(hub / "model.safetensors"), below(hub)
@@ -287,7 +281,7 @@ def test_weights_are_inputs_even_where_this_program_wrote_them(tmp_path, capsys)
     assert below(hub) == before
 
 
-def test_notes_are_small_and_rubbish_in_them_is_left_aside(tmp_path):
+def test_the_record_stays_small_and_invalid_lines_are_ignored(tmp_path):
     path = tmp_path / "a"
     for number in range(120):
         files.claim([path])
@@ -299,27 +293,24 @@ def test_notes_are_small_and_rubbish_in_them_is_left_aside(tmp_path):
     files.claim([path])
     with notes.open("ab") as file:
         file.write(b"\xff")
-    with pytest.raises(CrissCrossError, match="a: is there already"):
+    with pytest.raises(CrissCrossError, match="a: exists"):
         files.claim([path])
     files.claim([path], force=True)
 
 
-def test_without_a_cache_folder_nothing_is_noted_and_nothing_replaced(tmp_path, monkeypatch):
+def test_without_a_cache_folder_nothing_is_recorded_or_replaced(tmp_path, monkeypatch):
     def none(name):
         raise CrissCrossError("no home folder")
 
     monkeypatch.setattr(files, "user_cache", none)
     files.claim([tmp_path / "a"])
     files.write_text(tmp_path / "a", "x")
-    with pytest.raises(CrissCrossError, match="a: is there already"):
+    with pytest.raises(CrissCrossError, match="a: exists"):
         files.claim([tmp_path / "a"])
 
 
-# --- what a kill leaves ---
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
-def test_what_an_ended_process_left_goes_though_nobody_asked_how_it_ended(tmp_path):
+def test_temporary_files_of_a_zombie_process_are_removed(tmp_path):
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         # Ended, but still in the table of processes, as for ever in a container without an init.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -328,7 +319,7 @@ def test_what_an_ended_process_left_goes_though_nobody_asked_how_it_ended(tmp_pa
         assert not list(tmp_path.iterdir())
 
 
-def test_a_kill_between_the_note_and_the_file_asks_for_no_force(tmp_path, monkeypatch):
+def test_a_kill_between_the_record_and_the_file_needs_no_force(tmp_path, monkeypatch):
     path = tmp_path / "a"
     files.claim([path])
     files.write_text(path, "first")
@@ -343,27 +334,28 @@ def test_a_kill_between_the_note_and_the_file_asks_for_no_force(tmp_path, monkey
     files.claim([path])
     files.write_text(path, "third")
     path.write_text("somebody else's")
-    with pytest.raises(CrissCrossError, match="a: is there already, and nothing tells"):
+    with pytest.raises(CrissCrossError, match="a: exists, and there is no record"):
         files.claim([path])
 
 
 HALF = """
-import sys, time
+import sys
 from pathlib import Path
 from crisscross.files import write_atomically
 
 def write(path):
     path.write_bytes(b"half")
     print("writing", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 
 write_atomically(Path(sys.argv[1]), write)
 """
 
 
-def test_the_next_command_removes_what_a_killed_one_left(tmp_path):
+def test_the_next_command_removes_temporary_files_of_a_killed_one(tmp_path):
     target = tmp_path / "out" / "x.png"
-    with subprocess.Popen([sys.executable, "-c", HALF, str(target)], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", HALF, str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "writing\n"
         (half,) = target.parent.iterdir()
         # Another one at work there is left alone.

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.commands.options import parse_sizes
-from crisscross.cli.options import add_force, choose_device, positive, threads
+from benchmarks.commands.options import choose_device, parse_sizes
+from crisscross.cli.options import add_force, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim

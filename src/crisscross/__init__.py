@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     from crisscross import surgery
     from crisscross.checkpoints import build, from_pretrained, load, push_to_hub, save, save_pretrained
     from crisscross.checkpoints.instances import load_instances
+    from crisscross.checkpoints.predictors import predictor
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
+    from crisscross.inference import Prediction, Predictor
     from crisscross.layers import (
         CrissCrossAttention,
         CrissCrossAttention3d,
         RecurrentCrissCrossAttention,
         RecurrentCrissCrossAttention3d,
     )
-    from crisscross.models import Logits, Prediction, Segmenter, VideoSegmenter
+    from crisscross.models import Logits, Segmenter, VideoSegmenter
     from crisscross.models.instances import InstanceSegmenter
     from crisscross.ops import criss_cross_attention, criss_cross_attention_3d
     from crisscross.speed.rewrite import optimize
@@ -41,7 +43,8 @@ _ROOMS = {
     "InstanceSegmenter": "models.instances",
     "Logits": "models",
     "Pair": "data",
-    "Prediction": "models",
+    "Prediction": "inference",
+    "Predictor": "inference",
     "RecurrentCrissCrossAttention": "layers",
     "RecurrentCrissCrossAttention3d": "layers",
     "Segmenter": "models",
@@ -54,6 +57,7 @@ _ROOMS = {
     "load_instances": "checkpoints.instances",
     "open_dataset": "data",
     "optimize": "speed.rewrite",
+    "predictor": "checkpoints.predictors",
     "push_to_hub": "checkpoints",
     "save": "checkpoints",
     "save_pretrained": "checkpoints",
@@ -69,6 +73,7 @@ __all__ = [
     "Logits",
     "Pair",
     "Prediction",
+    "Predictor",
     "RecurrentCrissCrossAttention",
     "RecurrentCrissCrossAttention3d",
     "Segmenter",
@@ -81,6 +86,7 @@ __all__ = [
     "load_instances",
     "open_dataset",
     "optimize",
+    "predictor",
     "push_to_hub",
     "save",
     "save_pretrained",

@@ -227,8 +227,8 @@ def test_the_image_or_how_to_get_it(small_run, tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--sizes 64", "'64' is no size"),
-        ("--sizes 64x64,0x3", "'0x3' is no size"),
+        ("--sizes 64", "'64' is not a size"),
+        ("--sizes 64x64,0x3", "'0x3' is not a size"),
         ("--sizes 64x64,64x64", "64x64 is there twice"),
         ("--non-local-limit -1", "must be above 0, got -1"),
         ("--dtype float8", "unknown float8; known: float32, bfloat16, float16"),

@@ -81,7 +81,7 @@ def test_from_the_command_line(capsys):
     ("words", "message"),
     [
         ("--size 16x64", "--size must be at least 32x32, got '16x64'"),
-        ("--size 64x64,96x96", "--size: '64x64,96x96' is no size"),
+        ("--size 64x64,96x96", "--size: '64x64,96x96' is not a size"),
         ("--classes 256", "--classes must be at most 255, got 256"),
         ("nothing", "nothing: no such file"),
     ],

@@ -1,4 +1,4 @@
-"""Reading other publishers' files: what they hold beside tensors, what they are instead, and what would run code."""
+"""Reading other publishers' files: additional content, other kinds of files, and code."""
 
 import argparse
 import os
@@ -35,9 +35,6 @@ def same(found, expected=TENSORS):
     return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-# --- what training leaves in a file ---
-
-
 class HistoryBuffer:
     """As MMEngine pickles its log: arrays, and methods of the class."""
 
@@ -53,7 +50,7 @@ class HistoryBuffer:
 
 
 class ConfigDict(dict):
-    """As MMEngine pickles its mapping: remade from a plain one."""
+    """As MMEngine pickles its mapping: rebuilt from a plain one."""
 
     def __reduce_ex__(self, protocol):
         return type(self), (dict(self),)
@@ -61,7 +58,7 @@ class ConfigDict(dict):
 
 @pytest.fixture
 def mmengine(monkeypatch):
-    """A package of that name while a file is written; it is gone when the file is read."""
+    """A package of that name while a file is written; it does not exist when the file is read."""
     homes = {HistoryBuffer: "mmengine.logging.history_buffer", ConfigDict: "mmengine.config.config"}
     with monkeypatch.context() as patch:
         for kind, home in homes.items():
@@ -96,16 +93,13 @@ def test_options_paths_and_numbers_of_numpy_are_harmless(tmp_path, kind):
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_wrappers_of_training_are_taken_off(tmp_path, prefix):
+def test_prefixes_of_training_wrappers_are_removed(tmp_path, prefix):
     torch.save({f"{prefix}{key}": value for key, value in TENSORS.items()}, tmp_path / "x.pt")
     assert same(read_state_dict(tmp_path / "x.pt"))
 
 
-# --- what would run code ---
-
-
 class Runs:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder, by="mkdir"):
         self.folder, self.by = folder, by
@@ -212,9 +206,6 @@ def test_a_whole_pickled_network_is_refused_by_the_name_of_its_class(tmp_path):
     assert "it holds torch.nn.modules.container.Sequential, which could run code" in refusal(tmp_path / "x.pth")
 
 
-# --- what is no checkpoint ---
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -231,7 +222,7 @@ def test_a_whole_pickled_network_is_refused_by_the_name_of_its_class(tmp_path):
     ],
 )
 @pytest.mark.parametrize("suffix", ["pth", "pdparams", "safetensors"])
-def test_a_stranger_is_called_by_its_name(tmp_path, content, message, suffix):
+def test_other_kinds_of_files_are_named(tmp_path, content, message, suffix):
     (tmp_path / f"x.{suffix}").write_bytes(content)
     if suffix == "safetensors":
         with pytest.raises(CrissCrossError) as caught:
@@ -269,9 +260,6 @@ def test_a_safetensors_file_by_another_name(tmp_path):
     assert refusal(tmp_path / "x.pth") == "a safetensors file; name it .safetensors"
 
 
-# --- Paddle's pickles ---
-
-
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 @pytest.mark.parametrize("named", [False, True])
 def test_arrays_of_paddle(tmp_path, protocol, named):
@@ -285,7 +273,7 @@ def test_arrays_of_paddle(tmp_path, protocol, named):
     assert same(read_backbone_weights(tmp_path / "x.pth"))
 
 
-def test_arrays_that_are_no_numbers(tmp_path):
+def test_arrays_that_are_not_numbers(tmp_path):
     for kind, values in (("object", [1, "x"]), ("longdouble", [1, 2])):
         array = np.array(values, dtype=kind)
         (tmp_path / "x.pdparams").write_bytes(pickle.dumps({"a": array}, protocol=2))

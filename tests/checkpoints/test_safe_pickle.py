@@ -1,4 +1,4 @@
-"""Small files that ask for much: refused in one line before memory is taken or the interpreter's stack is full."""
+"""Small files that ask for much memory or depth: refused in one line before it is taken."""
 
 import io
 import json
@@ -17,7 +17,7 @@ import crisscross
 from crisscross import models
 from crisscross.checkpoints import instances, loading, native
 from crisscross.checkpoints.reading import read_content, read_state_dict
-from crisscross.checkpoints.safe_pickle import DEPTH, Excessive, scan
+from crisscross.checkpoints.safe_pickle import DEPTH, Refused, scan
 from crisscross.errors import CrissCrossError
 from crisscross.models.instances import InstanceSegmenter
 
@@ -71,7 +71,7 @@ NESTED = b"\x80\x02}" + b")" + b"\x85" * 100_000 + b"K\x01s."
         (b"\x80\x02cbuiltins\nbytearray\n" + long(1 << 40) + b"\x85R.", "it holds builtins.bytearray"),
     ],
 )
-def test_pickles_that_ask_for_more_than_they_bring(tmp_path, kind, content, message):
+def test_pickles_that_ask_for_too_much(tmp_path, kind, content, message):
     path = tmp_path / "x.pth"
     if kind == "zip":
         with_pickle(path, content)
@@ -90,7 +90,7 @@ def test_pickles_that_ask_for_more_than_they_bring(tmp_path, kind, content, mess
     )
 
 
-def test_what_checkpoints_are_made_of_is_scanned_without_complaint(tmp_path):
+def test_ordinary_checkpoints_pass_the_scan(tmp_path):
     nested: list = []
     for _ in range(DEPTH - 3):
         nested = [nested]
@@ -98,7 +98,7 @@ def test_what_checkpoints_are_made_of_is_scanned_without_complaint(tmp_path):
     for protocol in range(6):
         scan(io.BytesIO(pickle.dumps(meta, protocol=protocol)))
     scan(io.BytesIO(pickle.dumps(np.arange(5), protocol=2)))
-    with pytest.raises(Excessive):
+    with pytest.raises(Refused):
         scan(io.BytesIO(pickle.dumps([[[[nested]]]])))
 
 
@@ -119,7 +119,7 @@ def test_one_array_by_many_names(tmp_path):
     assert len(read_state_dict(tmp_path / "x.pdparams")) == 2
 
 
-def test_zeros_that_were_packed(tmp_path):
+def test_compressed_zeros(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x/data.pkl", rebuilt(1 << 24, 1))
         archive.writestr("x/data/0", bytes(1 << 26))
@@ -147,7 +147,7 @@ def test_damaged_zips_are_one_line(tmp_path):
 
 
 class Shadowed:
-    """Pickled as an `OrderedDict` with attributes in the place of its methods."""
+    """Pickled as an `OrderedDict` with attributes that replace its methods."""
 
     def __reduce__(self):
         return OrderedDict, (), {"items": 5, "keys": 5, "get": 5}, None, iter(TENSORS.items())
@@ -164,9 +164,6 @@ def test_names_and_methods_of_the_file_are_not_used(tmp_path):
     for content in (Shadowed(), {"model": Shadowed()}):
         torch.save(content, tmp_path / "y.pth")
         assert torch.equal(read_state_dict(tmp_path / "y.pth")["w"], TENSORS["w"])
-
-
-# --- safetensors ---
 
 
 def safetensors_of(header: bytes, body: bytes = b"", length: int | None = None) -> bytes:
@@ -227,7 +224,7 @@ def ours(path: Path, **changes: str) -> Path:
         {"facts": "{"},
     ],
 )
-def test_rubbish_in_our_own_header_is_one_short_line(tmp_path, changes):
+def test_invalid_headers_of_our_files_are_one_short_line(tmp_path, changes):
     path = ours(tmp_path / "x.safetensors", **changes)
     for read in (native.read, crisscross.load):
         with pytest.raises(CrissCrossError) as caught:

@@ -1,4 +1,4 @@
-"""Bad input ends as one clear line and exit code 2, and leaves nothing half-written."""
+"""Bad input gives one clear line and exit code 2, and leaves no partial files."""
 
 import os
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_a_pickle_that_runs_code_is_refused_and_nothing_ran(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x02.", b"<html>404</html>", b"PK\x03\x04 cut", bytes(100)])
-def test_a_file_that_is_no_checkpoint(tmp_path, content):
+def test_a_file_that_is_not_a_checkpoint(tmp_path, content):
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(CrissCrossError, match=r"^[^\n]*x\.pth: [^\n]+$"):
         read_state_dict(tmp_path / "x.pth")

@@ -18,6 +18,8 @@ from crisscross.config import apply_overrides, import_attribute, to_yaml
 from crisscross.errors import CrissCrossError
 from crisscross.measurement.network import network_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODULE = """
 import pathlib
 pathlib.Path({witness!r}).touch()

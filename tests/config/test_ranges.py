@@ -374,7 +374,7 @@ def test_every_number_of_the_command_line_has_its_legal_range():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["attention", "--sizes", "64x99999"], "'64x99999' is no size"),
+        (["attention", "--sizes", "64x99999"], "'64x99999' is not a size"),
         (["attention", "--sizes", "1x" + "9" * 5000], "is no size; write height x width"),
         (["model", "--size", "0x5"], "is no size"),
         (["clips", "--size", "5x45x99999"], "is no clip"),

@@ -121,7 +121,6 @@ def test_logits_that_are_no_numbers_make_no_labels(dataset, value):
     torch.manual_seed(0)
     segmenter = Segmenter(experiment("data.classes=[ground, disc, square]", "inference.ratios=[1.0, 1.5]"))
     image = np.zeros((40, 56, 3), np.uint8)
-    frame = torch.from_numpy(image).permute(2, 0, 1)
     # As where half precision overflows: the weights are finite, what comes out is not.
     hook = segmenter.head.register_forward_hook(lambda _, inputs, output: output.index_fill(1, torch.tensor(1), value))
     for label in (
@@ -129,8 +128,8 @@ def test_logits_that_are_no_numbers_make_no_labels(dataset, value):
         lambda: segmenter.predict(image, tta=True),
         lambda: segmenter.predict(image, probabilities=True),
         lambda: segmenter.predict_big(image),
-        lambda: list(segmenter.label_frames([frame])),
-        lambda: segmenter.eval().logits_at(frame),
+        lambda: list(segmenter.predictor.label_frames([image])),
+        lambda: segmenter.predictor.logits(image),
         lambda: evaluate(segmenter, dataset, "val"),
     ):
         with pytest.raises(CrissCrossError, match=r"^the network gives NaN or infinity where .*$"):

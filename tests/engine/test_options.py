@@ -606,11 +606,12 @@ def test_the_state_of_a_git_repository_is_told(tmp_path):
 
 def test_two_runs_in_one_folder_are_refused(dataset, tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from crisscross.engine.run.lock import run_lock\n"
-        "with run_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "import sys; from pathlib import Path; from crisscross.engine.run.lock import run_lock\n"
+        "with run_lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     run = tmp_path / "run"
-    holder = subprocess.Popen([sys.executable, "-c", code, str(run)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, str(run)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(CrissCrossError, match="another training runs in this folder"):
         train(experiment("train.iterations=1"), dataset, run)

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from paths import SOURCE, TESTS
 from shapes_data import experiment, write_shapes
 from two_processes import counts
+from waiting import HANGS
 
 from crisscross.checkpoints import native
 from crisscross.config import override, to_yaml
@@ -90,7 +91,7 @@ def together(folder: Path, out: Path, *words: str, event: str = "none", at: int 
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         )
     try:
-        said = [process.communicate(timeout=300) for process in started]
+        said = [process.communicate(timeout=HANGS) for process in started]
     finally:
         for process in started:
             process.kill()

@@ -1,4 +1,4 @@
-"""What a run leaves, with other values or damaged bytes: a report is made of it, or it is refused in one line."""
+"""Run folders with other values or damaged bytes: they give a report, or are refused in one line."""
 
 import json
 import warnings
@@ -76,7 +76,7 @@ def replaced(draw: st.DrawFn, tree: Any) -> Any:
 
 
 def report(run: Path, page: Path) -> None:
-    """All that `crisscross report` makes of a run."""
+    """What `crisscross report` does with a run."""
     rows = [read_run(run, "run")] * 2
     for table in (overview(rows), by_class(rows), differing(rows)):
         assert all(isinstance(cell, str) for row in table for cell in row)

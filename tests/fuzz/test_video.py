@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,8 +18,9 @@ import pytest
 from fuzzing import edited, edits, read_or_refused, tries
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
+from crisscross.config import PreprocessConfig
+from crisscross.inference import Card, Predictor
 from crisscross.video import VideoFrame, VideoReader, predict_video
 from crisscross.video.reading import is_video_file
 
@@ -32,14 +33,11 @@ HEIGHT, WIDTH, COUNT = 24, 32, 7
 MEMORY, SECONDS = 6 << 30, 120
 
 
-class Bright:
+def bright() -> Predictor:
     """Labels pixels whose red is above 99."""
-
-    palette = ((0, 0, 0), (200, 10, 10))
-
-    def label_frames(self, frames: Iterable[Tensor], tta: bool) -> Iterator[Tensor]:
-        for frame in frames:
-            yield (frame[0] > 99).byte()
+    plain = PreprocessConfig(mean=(99, 99, 99), std=(1, 1, 1))
+    card = Card(("dark", "bright"), ((0, 0, 0), (200, 10, 10)), plain)
+    return Predictor(lambda x: np.stack([0 * x[:, 0], x[:, 0]], 1), card)
 
 
 def film(folder: Path, suffix: str, codec: str, **options: str) -> bytes:
@@ -90,7 +88,7 @@ def look(path: Path) -> None:
     read_or_refused(frames_hold, path, where=path)
     out = path.with_name("out.mp4")
     out.unlink(missing_ok=True)
-    result = read_or_refused(predict_video, Bright(), path, out, where=path.parent)
+    result = read_or_refused(predict_video, bright(), path, out, where=path.parent)
     assert out.exists() == (result is not None)
     if result is not None:
         with VideoReader(out) as reader:

@@ -7,6 +7,7 @@ from literal_inference import one_pass
 from networks import narrow
 
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
+from crisscross.inference.passes import joined, views
 from crisscross.models import Logits, Segmenter
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
@@ -53,3 +54,10 @@ def expected_logits(segmenter, image, function=coarse_of):
     experiment = segmenter.experiment
     scale, align_corners = experiment.preprocess.scale, experiment.model.align_corners
     return one_pass(function, image, scale, experiment.inference, MEAN, STD, align_corners)
+
+
+def run_pass(coarse_of, x, size, config, align_corners, mirrored=False):
+    """One pass over a normalized image x to the size (height, width) of the image before its resize."""
+    (view,) = views(tuple(x.shape[-2:]), config)
+    view = view._replace(mirrored=mirrored)
+    return joined(view, [coarse_of(part)[0] for part in view.windows(x, (32, 32))], size, align_corners)

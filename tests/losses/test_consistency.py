@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from paths import SOURCE
+from waiting import HANGS
 
 from crisscross.config import ConsistencyConfig, Experiment, LossConfig, from_dict, override
 from crisscross.errors import CrissCrossError
@@ -239,7 +240,7 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
         for rank in range(2)
     ]
     for worker in workers:
-        worker.wait(timeout=120)
+        worker.wait(timeout=HANGS)
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     # What averages over processes: the loss, and the gradient of parameters that every process shares.
     assert sum(part["total"].item() for part in parts) / 2 == pytest.approx(whole.total.item(), rel=1e-12)

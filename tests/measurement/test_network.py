@@ -9,6 +9,7 @@ from networks import narrow
 from small_data import CLASSES, draw_image
 
 import crisscross
+from crisscross import Prediction
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, ModelConfig, PreprocessConfig
 from crisscross.layers.attention import GatedAttention
@@ -73,13 +74,13 @@ class Made(torch.nn.Module):
         self.attend = crisscross.CrissCrossAttention(8)
         self.labels = torch.zeros(4, 5, dtype=torch.uint8)
         self.labels.view(-1)[:differing] = 1
-        self.seen: list[tuple[str, bool, bool]] = []
+        self.seen: list[tuple[str, bool]] = []
 
-    def labels_at(self, image: torch.Tensor) -> torch.Tensor:
-        self.seen.append((self.attend.backend, torch.is_autocast_enabled("cpu"), self.training))
+    def predict(self, image: torch.Tensor) -> Prediction:
+        self.seen.append((self.attend.backend, torch.is_autocast_enabled("cpu")))
         if self.attend.backend == "fused":
             raise ValueError("no kernels\nhere")
-        return self.labels
+        return Prediction(self.labels.numpy())
 
 
 def test_differing_labels_are_counted():
@@ -87,14 +88,13 @@ def test_differing_labels_are_counted():
     assert [row.same_labels for row in rows] == [1.0, 17 / 20] and reasons == []
 
 
-def test_a_way_sets_its_backend_its_precision_and_evaluation_mode_and_no_other_way_keeps_them():
+def test_a_way_sets_its_backend_and_its_precision_and_no_other_way_keeps_them():
     net = Made()
     trio = [Way("a", "fp32", net), Way("b", "fp32", net, "eager"), Way("c", "bf16", net, "composite")]
     for way in (*trio, trio[0]):
         way.labels(IMAGE)
-    auto = ("auto", False, False)
-    assert net.seen == [auto, ("eager", False, False), ("composite", True, False), auto]
-    assert net.training
+    auto = ("auto", False)
+    assert net.seen == [auto, ("eager", False), ("composite", True), auto]
 
 
 def test_who_cannot_run_is_one_reason_and_no_row_but_plain_has_to_run():
@@ -118,7 +118,7 @@ def test_the_command_prints_one_table_and_writes_what_it_printed(tmp_path, capsy
     path = tmp_path / "a.json"
     crisscross.save(segmenter(preprocess=PreprocessConfig(scale=(48, 32))), tmp_path / "net.safetensors")
     words = ["benchmark", str(tmp_path / "net.safetensors"), "--size", "40x56", "--rounds", "1", "--json", str(path)]
-    assert main([*words, "--threads", "1", "--device", "cpu"]) == 0
+    assert main([*words, "--threads", "1", "--cpu"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert "the network sees every image at 32x48: preprocess.scale" in out
     known = json.loads(path.read_text())
@@ -151,9 +151,8 @@ def test_random_weights_are_called_so(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("demo --size 64", "--size: '64' is no size; write height x width, as in 64x128"),
+        ("demo --size 64", "--size: '64' is not a size; write HEIGHTxWIDTH, as in 64x128"),
         ("demo --size 16x64", "--size must be at least 32x32, got '16x64'"),
-        ("demo --device tpu", "--device: unknown tpu; known: cpu, cuda"),
         ("maskrcnn_r50_fpn_rcca_coco", "for semantic segmentation alone"),
         ("nothing", "nothing: no such file or run folder"),
         ("demo --weights nothing.pth", "nothing.pth: no such file"),

@@ -555,7 +555,7 @@ def test_overrides_go_by_last_name_or_in_full(file):
         ({"recurrence": -1}, r"model\.head\.recurrence must be at least 0, got -1"),
         ({"model.head.channels": 32}, r"w\.safetensors: head\.\S+ has shape \[16, .*this configuration needs \[32, "),
         ({"classes": ["a", "b"]}, r"head\.classify\.weight has shape .*the file has 3 classes, the configuration 2"),
-        ({"model.aux_head.channels": 0}, r"w\.safetensors: aux_head\.\S+ has no place in this configuration"),
+        ({"model.aux_head.channels": 0}, r"w\.safetensors: aux_head\.\S+ does not belong to this configuration"),
     ],
 )
 def test_overrides_that_cannot_be_are_refused(overrides, words, file):

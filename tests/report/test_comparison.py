@@ -1,4 +1,4 @@
-"""`crisscross report`: what the table says follows from the run folders."""
+"""`crisscross report`: tables and page of several run folders."""
 
 import json
 from html.parser import HTMLParser
@@ -15,7 +15,7 @@ from crisscross.report.comparison import RunRow, by_class, differing, overview
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two runs: one with two validations, and one that never validated and left out a step."""
+    """Two runs: one with two validations, and one without validations that skipped a step."""
     folders = [tmp_path / "a" / "run", tmp_path / "b" / "run"]
     logs = (
         [
@@ -59,7 +59,7 @@ def test_values_are_shown_as_the_command_line_takes_them():
     assert differing(rows)[1] == ["a", "true", "[{name: dice, weight: 0.5}]", "null", "9.9"]
 
 
-def test_the_page_is_whole_and_needs_nothing_else(runs):
+def test_the_page_is_self_contained(runs):
     page = render_comparison([read_run(folder, name) for folder, name in zip(runs, "xy", strict=True)])
     opened = []
 

@@ -302,7 +302,7 @@ def test_the_command_prints_what_was_measured(capsys):
     ):
         assert words in out
     assert run_benchmark(["model", "demo", "--size", "64"]) == 2
-    assert "--size: '64' is no size" in capsys.readouterr().err
+    assert "--size: '64' is not a size" in capsys.readouterr().err
 
 
 def test_an_optimized_network_is_not_saved(segmenter, tmp_path):

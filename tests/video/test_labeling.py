@@ -17,7 +17,7 @@ from crisscross.config import Experiment, apply_overrides
 from crisscross.data.color import overlay
 from crisscross.errors import CrissCrossError
 from crisscross.models import create_segmenter
-from crisscross.video import VideoFrame, VideoReader, VideoWriter, label_frames, predict_video
+from crisscross.video import VideoFrame, VideoReader, VideoWriter, predict_video
 
 av = pytest.importorskip("av")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -217,7 +217,7 @@ def test_places_that_cannot_be_written(tmp_path, weights, capsys):
     for words, message in {
         ("--out", f"{tmp_path}/out.xyz"): "cannot write a .xyz video; known: .mp4, .m4v, .mov, .mkv, .webm",
         ("--out", f"{tmp_path}/taken"): "is a file; name a folder or a video file",
-        ("--out", str(source)): "film.mp4: is an input; choose another place to write to",
+        ("--out", str(source)): "film.mp4: is an input; write to another place",
         (str(tmp_path / "film.mkv"), "--out", f"{tmp_path}/out"): "would both be written as",
         (str(tmp_path / "film.mkv"), "--out", f"{tmp_path}/out.mp4"): "is one video file, but there are 2 inputs",
         ("--out", f"{tmp_path}/taken/out.mp4"): "taken/out.mp4: cannot be written",
@@ -268,7 +268,7 @@ def test_no_more_frames_are_held_than_the_clip_needs(tmp_path, frames, most):
             asked += 1
             yield draw_frame(index)[0]
 
-    for done, _ in enumerate(label_frames(tiny(frames), images()), 1):
+    for done, _ in enumerate(tiny(frames).predictor.label_frames(images()), 1):
         assert asked - done < most
     assert done == 12
 

@@ -1,7 +1,6 @@
 """The published tables: every number, every recipe and every network against what is known about them from outside."""
 
 import re
-import runpy
 from dataclasses import replace
 
 import pytest
@@ -17,6 +16,7 @@ from crisscross.models import Segmenter
 from crisscross.zoo import OURS, PUBLISHED, published, recipe
 from crisscross.zoo.published import ALIASES
 from crisscross.zoo.tables import published_tables
+from scripts.zoo_page import page
 
 FACTS = ROOT.parent / "shared" / "docs" / "ccnet-facts.md"
 CLASSES = {"cityscapes": 19, "ade20k": 150, "voc2012aug": 21}
@@ -108,13 +108,9 @@ def test_each_network_has_the_published_size(name):
     assert counted == PARAMETERS[row.depth] + HEADS[len(classes)]
 
 
-def page() -> str:
-    return runpy.run_path(str(ROOT / "scripts" / "zoo_page.py"))["markdown"]()
-
-
 def test_the_page_is_up_to_date():
     assert (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8") == page(), (
-        "write it again: python scripts/zoo_page.py > docs/zoo.md"
+        "write it again: python -m scripts.zoo_page > docs/zoo.md"
     )
 
 

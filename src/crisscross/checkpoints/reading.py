@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crisscross.checkpoints.safe_pickle import Excessive, pickle_globals, scan, torch_globals
+from crisscross.checkpoints.safe_pickle import Refused, pickle_globals, scan, torch_globals
 from crisscross.errors import CrissCrossError
 
 # First bytes of files that are certainly no checkpoint, and what to tell their owner.
@@ -129,9 +129,9 @@ def _read(path: Path) -> Any:
         return _read_torch(path) if head.startswith(LEGACY) else _read_pickle(path)
     except CrissCrossError:
         raise
-    except Excessive as error:
+    except Refused as error:
         raise CrissCrossError(f"{path}: refused: {error}; {ELSEWHERE}") from error
-    # A damaged file can make the reader fail in any way.
+    # A damaged file can raise any exception.
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise CrissCrossError(f"{path}: not a readable checkpoint (truncated or of another kind): {reason}") from error
@@ -144,9 +144,7 @@ def _check_zip(path: Path) -> None:
             names = [entry.filename for entry in entries]
             # PyTorch does not compress: no part is larger than its space in the file.
             if any(entry.file_size > entry.compress_size for entry in entries):
-                raise CrissCrossError(
-                    f"{path}: refused: its parts are compressed, which checkpoints are not; {ELSEWHERE}"
-                )
+                raise Refused("its parts are compressed, which checkpoints are not")
             _check_total(path, (entry.file_size for entry in entries))
             for entry in entries:
                 # Some readers ignore case.
@@ -167,7 +165,7 @@ def _read_torch(path: Path) -> Any:
         with torch.serialization.safe_globals(torch_globals()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CrissCrossError(f"{path}: refused: {_reason(str(error))}; {ELSEWHERE}") from error
+        raise Refused(_reason(str(error))) from error
 
 
 def _reason(message: str) -> str:
@@ -179,10 +177,6 @@ def _reason(message: str) -> str:
     return f"it is not a checkpoint of tensors ({' '.join(detail.split())[:120]})"
 
 
-class _Refused(Exception):
-    """A pickle uses a name that is not allowed."""
-
-
 class _ArrayReader(pickle.Unpickler):
     """Makes numpy arrays and containers, and refuses every other name."""
 
@@ -192,23 +186,19 @@ class _ArrayReader(pickle.Unpickler):
         """The allowed object of that name.
 
         Raises:
-            _Refused: there is none.
+            Refused: there is none.
         """
         # Protocol 2 uses Python 2's name of the module.
         full = f"{'builtins' if module == '__builtin__' else module}.{name}"
         if full not in self.allowed:
-            raise _Refused(full)
+            raise Refused(f"it holds {full}, which could run code")
         return self.allowed[full]
 
 
 def _read_pickle(path: Path) -> dict[str, Any]:
     """A plain pickle of names to arrays, or to (name, array), as PaddlePaddle saves state dicts."""
-    try:
-        with path.open("rb") as file:
-            content = _ArrayReader(file, encoding="latin1").load()
-    except _Refused as error:
-        raise CrissCrossError(f"{path}: refused: it holds {error}, which could run code; {ELSEWHERE}") from error
-    entries = _plain(content)
+    with path.open("rb") as file:
+        entries = _plain(_ArrayReader(file, encoding="latin1").load())
     _check_total(path, (value.nbytes for value in map(_array, entries.values()) if value is not None))
     return {key: _as_tensor(path, key, value) for key, value in entries.items()}
 

@@ -19,15 +19,15 @@ _CONTAINERS = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "LIST", "DICT", "FROZENSET
 _MARK = -1
 
 
-class Excessive(Exception):
-    """A pickle that asks for more memory or depth than any checkpoint needs."""
+class Refused(Exception):
+    """A file that uses something that no checkpoint needs; the message says what."""
 
 
 def scan(stream: BinaryIO) -> None:
     """Read one pickle to its end without executing it.
 
     Raises:
-        Excessive: values nested more than `DEPTH` deep, a memo index beyond what the pickle can fill (the unpickler
+        Refused: values nested more than `DEPTH` deep, a memo index beyond what the pickle can fill (the unpickler
             allocates that much memory), or a `bytearray`.
         Exception: whatever else `pickletools` finds wrong.
     """
@@ -37,11 +37,11 @@ def scan(stream: BinaryIO) -> None:
     for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
         name = operation.name
         if name in ("GLOBAL", "INST") and argument in REFUSED:
-            raise Excessive("it holds builtins.bytearray, which is not part of a checkpoint of tensors")
+            raise Refused("it holds builtins.bytearray, which is not part of a checkpoint of tensors")
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             index = len(memo) if argument is None else int(argument)
             if index > count:
-                raise Excessive(f"it wants a memo of {index} entries for its {count} instructions")
+                raise Refused(f"it wants a memo of {index} entries for its {count} instructions")
             memo[index] = stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(memo[int(argument or 0)])
@@ -58,7 +58,7 @@ def scan(stream: BinaryIO) -> None:
                 depth = max(whole, 1 + max(parts, default=-1))
             stack += [depth] * len(operation.stack_after)
         if stack and stack[-1] > DEPTH:
-            raise Excessive(f"its values are nested more than {DEPTH} deep")
+            raise Refused(f"its values are nested more than {DEPTH} deep")
 
 
 def _taken(operation: pickletools.OpcodeInfo, stack: list[int]) -> Iterator[int]:

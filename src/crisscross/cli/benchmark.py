@@ -1,4 +1,4 @@
-"""`crisscross benchmark`: time and memory of a network on this machine, in every way that it can run in here."""
+"""`crisscross benchmark`: time and memory of a network on this machine."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import add_force, add_network, choose_device, network_files, parse_size, positive, threads
+from crisscross.cli.options import add_force, add_network, network_files, parse_size, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -19,17 +19,28 @@ MIB = 2**20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Label an image with a network in each way, precision and attention backend that is available."
-    parser.epilog = "Compare ratios: they come from ways that take turns in one process."
-    add_network(parser)
-    parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the image (default 512x1024)")
-    parser.add_argument(
-        "--rounds", type=positive, default=5, metavar="N", help="turns of each, 3 above a second (default 5)"
+    parser.description = (
+        "Time and memory of a network on one image: as it is and optimized, in each precision, with each attention "
+        "backend that is available."
     )
-    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cuda where there is a GPU)")
-    parser.add_argument("--compile", action="store_true", help="also run the network through torch.compile")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers as JSON")
+    parser.epilog = "Compare the speed-ups rather than the times: all rows take turns in one process."
+    add_network(parser)
+    parser.add_argument(
+        "--size", default="512x1024", metavar="HxW", help="size of the image, height x width (default 512x1024)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="measurements of each row (default 5; at most 3 of rows that take more than a second)",
+    )
+    parser.add_argument(
+        "--threads", type=threads, metavar="N", help="number of CPU threads (default: PyTorch's choice)"
+    )
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all results as JSON")
     add_force(parser)
     parser.set_defaults(run=run)
 
@@ -51,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.measurement.network import conditions, environment, measure, network_of, ways
     from crisscross.progress import Progress
 
-    device = choose_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     source = {"weights": arguments.weights, "offline": arguments.offline}
@@ -78,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def table(rows: "list[NetworkRow]") -> list[list[str]]:
-    """Head and one line a way; the first is what the others are compared with."""
+    """A head and one row for each measurement; speed-ups are relative to the first."""
     found = [["", "precision", "ms an image", "speed-up", "MiB an image", "MiB of weights", "same labels"]]
     for row in rows:
         times = [f"{1000 * row.seconds:.1f}", f"{rows[0].seconds / row.seconds:.2f}"]

@@ -1,4 +1,4 @@
-"""`crisscross report`: several runs in one table and one plot."""
+"""`crisscross report`: compare training runs."""
 
 import argparse
 from pathlib import Path
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = __doc__
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, finished or not")
+    parser.description = (
+        "Compare training runs: print tables of scores and differences, and write a page with the curves."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, finished or not")
     parser.add_argument(
-        "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="the page; default report.html"
+        "--out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE.html",
+        help="the page to write (default report.html)",
     )
     add_force(parser)
     parser.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""`crisscross zoo`: the published systems and our recipes, or one of them in full."""
+"""`crisscross zoo`: list published systems and recipes, or print one."""
 
 import argparse
 
@@ -7,8 +7,8 @@ from crisscross.terminal import say
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "List the published systems and our recipes, or print one of them in full."
-    parser.add_argument("name", nargs="?", metavar="NAME", help="print this recipe as YAML")
+    parser.description = "List published systems and recipes with their scores, or print one recipe as YAML."
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a recipe to print as YAML")
     parser.set_defaults(run=run)
 
 

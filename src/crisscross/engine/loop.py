@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from crisscross.config import Experiment
-from crisscross.data.samples.clips import places_of
 from crisscross.data.samples.loader import Batch, seed_for
+from crisscross.data.samples.windows import places_of
 from crisscross.engine.optimizer import set_rate
 from crisscross.engine.schedule import learning_rate
 from crisscross.engine.setup import trying_convolutions

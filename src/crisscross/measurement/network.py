@@ -18,7 +18,7 @@ from crisscross import __version__, zoo
 from crisscross.checkpoints import build, load
 from crisscross.errors import CrissCrossError
 from crisscross.layers.attention import GatedAttention
-from crisscross.layers.modes import PRECISIONS, computing_in, device_of, evaluating
+from crisscross.layers.modes import PRECISIONS, computing_in, device_of
 from crisscross.layers.precision import check_precision
 from crisscross.measurement.memory import peak_memory
 from crisscross.measurement.timing import interleave
@@ -44,8 +44,8 @@ class Way:
         """Labels uint8 [H, W] of an RGB image uint8 [3, H, W], as `crisscross predict` makes them."""
         for layer in _attention(self.network):
             layer.backend = self.backend
-        with evaluating(self.network), computing_in(self.precision, device_of(self.network)):
-            return self.network.labels_at(image)
+        with computing_in(self.precision, device_of(self.network)):
+            return torch.from_numpy(self.network.predict(image).labels)
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _attention(network: nn.Module) -> list[GatedAttention]:
 
 def _compiled(network: Segmenter) -> Segmenter:
     network = deepcopy(network)
-    network.image_logits = torch.compile(network.image_logits)  # type: ignore[method-assign]
+    network.encode = torch.compile(network.encode)  # type: ignore[method-assign]
     return network
 
 

@@ -1,7 +1,7 @@
 """The charts of a report: curves, bars and the confusion matrix. Each returns SVG text."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 from crisscross.report.facts import Score
@@ -175,34 +175,25 @@ def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         parts.append(text(_short(name, 18), left - 8, y + 5, "end", "label", style=size))
         parts.append(text(_short(name, 18), x, top - 7, "start", "label", transform=turn, style=size))
     for row, (truth, found) in enumerate(zip(classes, fractions(counts), strict=True)):
-        parts.append(_confusion_row(truth, classes, counts[row], found, left, top + cell * row, cell))
+        total, y = sum(int(count) for count in counts[row]), top + cell * row
+        for column, fraction in enumerate(found):
+            said = f"truth {truth}, predicted {classes[column]}: {int(counts[row][column])} of {total} pixels"
+            parts.append(_confusion_cell(said, fraction, left + cell * column, y, cell))
     return drawing("".join(parts), width, height, "Confusion matrix, per cent of the true class", "confusion")
 
 
-def _confusion_row(
-    truth: str,
-    classes: Sequence[str],
-    counts: Sequence[int],
-    found: Iterable[float | None],
-    left: float,
-    y: float,
-    cell: float,
-) -> str:
-    """The cells of one true class; a dash in each where it has no pixels."""
-    parts, total = [], sum(int(count) for count in counts)
-    for column, fraction in enumerate(found):
-        x, deep = left + cell * column, fraction is not None and fraction >= 0.55
-        said = f"truth {truth}, predicted {classes[column]}: {int(counts[column])} of {total} pixels"
-        box = {"x": x + 1, "y": y + 1, "width": cell - 2, "height": cell - 2, "rx": 3}
-        parts.append(tag("rect", **box, class_="cell"))
-        if not fraction and cell < 20:
-            continue
+def _confusion_cell(said: str, fraction: float | None, x: float, y: float, cell: float) -> str:
+    """A cell of the heat map, with a dash if the true class has no pixels; small cells have no number."""
+    box = {"x": x + 1, "y": y + 1, "width": cell - 2, "height": cell - 2, "rx": 3}
+    drawn = tag("rect", **box, class_="cell")
+    if fraction or cell >= 20:
         heat = hint(said if fraction is None else f"{said}, {100 * fraction:.1f} %")
-        parts.append(tag("rect", heat, **box, class_="heat", fill_opacity=round(fraction or 0.0, 3)))
+        drawn += tag("rect", heat, **box, class_="heat", fill_opacity=round(fraction or 0.0, 3))
+    if cell >= 20:
         shown = "–" if fraction is None else percent(fraction)
-        if cell >= 20:
-            parts.append(text(shown, x + cell / 2, y + cell / 2 + 5, "middle", "number deep" if deep else "number"))
-    return "".join(parts)
+        style = "number deep" if fraction is not None and fraction >= 0.55 else "number"
+        drawn += text(shown, x + cell / 2, y + cell / 2 + 5, "middle", style)
+    return drawn
 
 
 def _short(name: str, most: int) -> str:

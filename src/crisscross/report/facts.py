@@ -58,16 +58,6 @@ class ImageRow:
     prediction: np.ndarray
 
 
-@dataclass(frozen=True)
-class BaselineRow:
-    """One network of a comparison: its scores, and `seconds` of training (None: not measured)."""
-
-    name: str
-    miou: Score
-    iou: Sequence[Score]
-    seconds: float | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Report:
     """Everything on the page. C is the number of classes.
@@ -80,7 +70,6 @@ class Report:
         confusion: C x C pixel counts, rows truth, columns prediction.
         rows: images with truth and prediction.
         curves: loss, learning rate and validation score.
-        baseline: networks compared with one another; may be empty.
         experiment_yaml, command: how to repeat the run; may be empty.
         versions: software and hardware, by name.
     """
@@ -95,7 +84,6 @@ class Report:
     headline: Sequence[tuple[str, str]] = ()
     curves: Curves = field(default_factory=Curves)
     rows: Sequence[ImageRow] = ()
-    baseline: Sequence[BaselineRow] = ()
     experiment_yaml: str = ""
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

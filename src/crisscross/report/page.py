@@ -5,7 +5,7 @@ from html import escape
 from importlib import resources
 
 from crisscross.report.charts import bar_chart, confusion_chart, curve_chart
-from crisscross.report.facts import BaselineRow, Curves, ImageRow, Report, Score
+from crisscross.report.facts import Curves, ImageRow, Report
 from crisscross.report.images import panels
 from crisscross.report.svg import rgb
 
@@ -49,7 +49,6 @@ def render(report: Report) -> str:
         _classes(report),
         _confusion(report),
         _images(report),
-        _baseline(report.baseline, report.classes),
         _repeat(report),
     ]
     return document(report.title, "\n".join(part for part in parts if part))
@@ -107,26 +106,6 @@ def _image_row(row: ImageRow, palette: Sequence[Sequence[int]]) -> str:
         image = f'<img class="{kind}" src="{uri}" alt="{escape(row.name)}: {caption}">'
         figures.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     return f'<section class="row"><h3>{escape(row.name)}</h3><div>{"".join(figures)}</div></section>'
-
-
-def _baseline(rows: Sequence[BaselineRow], classes: Sequence[str]) -> str:
-    """The compared networks; the best value of every column is highlighted."""
-    if not rows:
-        return ""
-    scores = [[row.miou, *row.iou] for row in rows]
-    best = [max((s for s in column if s is not None), default=None) for column in zip(*scores, strict=True)]
-    cells = []
-    for row, values in zip(rows, scores, strict=True):
-        seconds = "–" if row.seconds is None else f"{row.seconds:.0f}"
-        cells.append([escape(row.name), *map(_score, values, best), seconds])
-    note = '<p class="note">IoU of each class; the best value of a column is highlighted.</p>'
-    return f"<h2>Comparison</h2>{note}{table(['network', 'mIoU', *classes, 'seconds'], cells)}"
-
-
-def _score(value: Score, best: Score) -> str:
-    if value is None:
-        return "absent"
-    return f"<b>{value:.3f}</b>" if value == best else f"{value:.3f}"
 
 
 def _repeat(report: Report) -> str:

@@ -1,13 +1,13 @@
 """Video files: frames in, labels out, one by one. Files need PyAV: `pip install '.[video]'`.
 
-A module is imported when one of its names is used: who only asks for a suffix pays for nothing heavy.
+A module is imported when one of its names is used, so that asking for a suffix imports nothing heavy.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crisscross.video.labeling import VIEWS, VideoResult, label_frames, predict_video
+    from crisscross.video.labeling import VIEWS, VideoResult, predict_video
     from crisscross.video.reading import VIDEO_SUFFIXES, Problem, VideoFrame, VideoReader, is_video_file
     from crisscross.video.writing import OUTPUT_SUFFIXES, VideoWriter
 
@@ -21,7 +21,6 @@ _MODULES = {
     "VideoResult": "labeling",
     "VideoWriter": "writing",
     "is_video_file": "reading",
-    "label_frames": "labeling",
     "predict_video": "labeling",
 }
 
@@ -35,7 +34,6 @@ __all__ = [
     "VideoResult",
     "VideoWriter",
     "is_video_file",
-    "label_frames",
     "predict_video",
 ]
 

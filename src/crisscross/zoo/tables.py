@@ -49,13 +49,7 @@ def _our_row(name: str) -> tuple[str, ...]:
     model, head = experiment.model, experiment.model.head
     assert isinstance(head, CCNetConfig)
     return (
-        *(
-            name,
-            model.backbone,
-            str(model.output_stride),
-            str(head.recurrence),
-            str(experiment.train.iterations),
-        ),
+        *(name, model.backbone, str(model.output_stride), str(head.recurrence), str(experiment.train.iterations)),
         "shipped" if shipped_weights(name) else "-",
         _reported(name),
         *((number(found.miou, 1), number(found.miou_tta, 1), found.data) if found else ("-", "-", "-")),
@@ -88,7 +82,7 @@ def _lip_row(name: str) -> tuple[str, ...]:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A value with so many digits, "-" for none."""
+    """A score with so many digits, or a dash."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 

@@ -86,7 +86,7 @@ def test_convert_writes_such_a_folder_and_takes_one(folder, tmp_path, capsys):
 
 
 class FakeHub:
-    """What `HfApi` is asked to do; the folder is looked into while it is there."""
+    """Records the calls of `HfApi`, and the content of the uploaded folder."""
 
     def __init__(self, calls, error=None):
         self.calls, self.error = calls, error
@@ -104,7 +104,7 @@ class FakeHub:
         self.calls.append(("upload", repo_id, names, f'from_pretrained("{repo_id}")' in card, again.experiment))
 
 
-def test_pushing_makes_the_repository_and_uploads_the_folder(segmenter, monkeypatch):
+def test_push_creates_the_repository_and_uploads_the_folder(segmenter, monkeypatch):
     calls = []
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: FakeHub(calls))
     address = crisscross.push_to_hub(segmenter, "me/ccnet", private=True, facts=FACTS)
@@ -138,18 +138,18 @@ def hub_error(name, text="some\nlong reason"):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("LocalEntryNotFoundError", "no such folder here, and no connection to the Hugging Face Hub, and nothing in"),
+        ("LocalEntryNotFoundError", "no such folder, no connection to the Hub, and no copy in"),
         (
             "RepositoryNotFoundError",
-            "no such folder here, and no such repository on the Hugging Face Hub, or a private",
+            "no such folder, and no such repository on the Hub, or a private",
         ),
-        ("GatedRepoError", "no such folder here, and no such repository on the Hugging Face Hub, or a private"),
+        ("GatedRepoError", "no such folder, and no such repository on the Hub, or a private"),
         ("RevisionNotFoundError", "the repository has no such revision"),
         ("RemoteEntryNotFoundError", "the repository has no model.safetensors; it is not one of ours"),
         ("HfHubHTTPError", "the Hub: some long reason"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(name, message, monkeypatch, segmenter):
+def test_errors_of_the_hub_are_one_line(name, message, monkeypatch, segmenter):
     def fail(*_, **__):
         raise hub_error(name)
 
@@ -165,7 +165,7 @@ def test_what_the_hub_refuses_is_one_line(name, message, monkeypatch, segmenter)
 def test_names_that_are_neither_folder_nor_repository(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(
-        CrissCrossError, match=r"^a/b/c: no such folder here, and no name of a repository \(user/name\)$"
+        CrissCrossError, match=r"^a/b/c: no such folder, and not the name of a repository \(user/name\)$"
     ):
         crisscross.from_pretrained("a/b/c")
     with pytest.raises(CrissCrossError, match=r"no model\.safetensors in this folder"):
@@ -173,13 +173,13 @@ def test_names_that_are_neither_folder_nor_repository(tmp_path, monkeypatch):
 
 
 def test_offline_without_a_cache_is_one_line(tmp_path):
-    """In a Python of its own, because the library reads its settings when it is imported."""
+    """In a process of its own, because the library reads its settings when it is imported."""
     ask = "try:\n    crisscross.from_pretrained('me/ccnet')\nexcept crisscross.CrissCrossError as e:\n    print(e)"
     settings = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", f"import crisscross\n{ask}"], env=os.environ | settings, capture_output=True, text=True
     )
-    assert done.stdout.startswith("me/ccnet: no such folder here, and no connection"), done.stderr
+    assert done.stdout.startswith("me/ccnet: no such folder, no connection"), done.stderr
 
 
 def test_classes_without_colors_get_the_default_ones(segmenter, tmp_path):

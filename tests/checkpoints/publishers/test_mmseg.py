@@ -1,4 +1,4 @@
-"""Against MMSegmentation's CCNet: its stored outputs where they are at hand, and its forward pass written out again.
+"""Comparison with MMSegmentation's CCNet: its stored outputs where available, and its forward pass written out.
 
 The second part needs nothing beside the project: a state dict in MMSegmentation's names, filled by a formula of key and
 shape, run by functions that take each tensor by its key, and by `crisscross.load`.
@@ -27,9 +27,6 @@ PROJECTIONS = [f"decode_head.cca.{name}_conv" for name in ("query", "key", "valu
 CASES = [(97, 129, 1), (64, 64, 2)]
 
 
-# --- the names and shapes, from what is published about them ---
-
-
 @pytest.mark.parametrize(("depth", "blocks", "total"), [(50, (3, 4, 6, 3), 365), (101, (3, 4, 23, 3), 671)])
 def test_every_published_key_has_one_place_in_our_network(depth, blocks, total):
     keys = mmseg_keys(blocks)
@@ -48,13 +45,13 @@ def test_every_published_key_has_one_place_in_our_network(depth, blocks, total):
     }
 
 
-def test_a_depth_that_was_never_published_is_refused():
+def test_an_unpublished_depth_is_refused():
     tensors = {key: torch.empty(shape, device="meta") for key, shape in mmseg_keys((3, 4, 5, 3)).items()}
     with pytest.raises(CrissCrossError, match="unknown backbone resnet with 5 blocks in layer 3"):
         crisscross.load(tensors)
 
 
-def test_shapes_tell_classes_and_widths():
+def test_classes_and_widths_come_from_the_shapes():
     shapes = mmseg_keys((3, 4, 6, 3), classes=7, channels=64, aux_channels=24)
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     _, experiment = MMSEG.convert(tensors)
@@ -62,9 +59,6 @@ def test_shapes_tell_classes_and_widths():
     assert len(experiment.data.classes) == len(experiment.data.palette) == 7
     without = {key: value for key, value in tensors.items() if not key.startswith("auxiliary_head.")}
     assert MMSEG.convert(without)[1].model.aux_head.channels == 0
-
-
-# --- their forward pass, written out: every tensor by its key ---
 
 
 def heads(tensors, third, fourth, recurrence=2):
@@ -85,7 +79,7 @@ def formula_tensors():
 
 @pytest.fixture(scope="module")
 def loaded(formula_tensors):
-    """Loaded once; a wrapper with `state_dict` in it is taken too."""
+    """Loaded once, from a wrapper with `state_dict`."""
     return crisscross.load({"state_dict": formula_tensors, "meta": {}})
 
 
@@ -114,7 +108,7 @@ def test_the_same_weights_give_the_logits_of_their_forward_pass(formula_tensors,
             assert (difference(loaded.head(ours).main, decode) > 1e-3) == (tensors is wrong), list(wrong)
 
 
-def test_wrappers_that_publishers_use_are_taken(formula_tensors, tmp_path):
+def test_wrappers_of_publishers_are_accepted(formula_tensors, tmp_path):
     wrapped = {"meta": {"epoch": 3}, "state_dict": {f"module.{key}": entry for key, entry in formula_tensors.items()}}
     torch.save(wrapped, tmp_path / "ccnet.pth")
     segmenter = crisscross.load(tmp_path / "ccnet.pth", recurrence=1, align_corners=True)
@@ -127,13 +121,10 @@ def test_what_does_not_fit_is_named(formula_tensors, loaded):
     with pytest.raises(CrissCrossError, match=r"state dict: head\.fuse\.norm\.bias is missing"):
         crisscross.load(without)
     more, _ = MMSEG.convert(formula_tensors | {"decode_head.mystery": torch.zeros(1)})
-    with pytest.raises(CrissCrossError, match=r"a file: head\.mystery has no place in this configuration"):
+    with pytest.raises(CrissCrossError, match=r"a file: head\.mystery does not belong to this configuration"):
         native.fill(loaded, more, "a file")
     with pytest.raises(CrissCrossError, match=r"weights of no known system \(it holds a, \.\.\.\)"):
         crisscross.load({"a": torch.zeros(1)})
-
-
-# --- their stored outputs ---
 
 
 @pytest.fixture(scope="module")

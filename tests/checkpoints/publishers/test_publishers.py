@@ -1,4 +1,4 @@
-"""Weights of the authors, SSSegmentation and PaddleSeg: their names, their forward passes written out, and back.
+"""Weights of the authors, SSSegmentation and PaddleSeg: names, forward passes written out, and conversion back.
 
 State dicts have each publisher's own names and shapes and are filled by formula; `crisscross.load` must give what
 the publisher's own arithmetic gives.
@@ -37,9 +37,6 @@ STRIDES, DILATIONS = (1, 2, 1, 1), (1, 1, 2, 4)
 
 def leaky(x):
     return torch.where(x > 0, x, 0.01 * x)
-
-
-# --- the authors' repository ---
 
 
 def absolute_norm(tensors, key, x):
@@ -99,7 +96,7 @@ def test_the_authors_weights_give_the_authors_logits(authors_tensors):
     assert difference(authors_forward(authors_tensors, x, ceil=False)[0], main) > 0.01
 
 
-def test_what_belongs_to_the_authors_weights(authors_tensors):
+def test_the_experiment_of_the_authors_weights(authors_tensors):
     experiment = AUTHORS.convert(authors_tensors)[1]
     assert experiment.preprocess == PreprocessConfig((104.00698793, 116.66876762, 122.67891434), (1, 1, 1), "bgr")
     assert experiment.inference == InferenceConfig(mode="slide", window=(769, 769), stride=(513, 513))
@@ -110,9 +107,6 @@ def test_what_belongs_to_the_authors_weights(authors_tensors):
     image[0] = 255
     expected = [-104.00698793, -116.66876762, 255 - 122.67891434]
     assert segmenter.preprocess(image)[0, :, 0, 0].tolist() == pytest.approx(expected, abs=1e-4)
-
-
-# --- SSSegmentation ---
 
 
 def sequence_keys(prefix, outer, inner):
@@ -155,9 +149,6 @@ def test_sssegmentations_weights_give_its_logits():
     maps = segmenter.backbone(x)
     assert difference(segmenter.head(maps).main, main) < 1e-4
     assert difference(segmenter.aux_head(maps[-2]), aux) < 1e-4
-
-
-# --- PaddleSeg ---
 
 
 def paddle_norm_keys(prefix, channels):
@@ -248,8 +239,6 @@ def test_paddlesegs_weights_give_its_logits():
     assert segmenter.preprocess(image).flatten().tolist() == pytest.approx([-1, 1, -0.6], abs=1e-6)
 
 
-# --- all of them: one to one, at full size, there and back ---
-
 FULL_SIZE = [
     (AUTHORS, authors_keys, R50, "resnet50s", 150),
     (AUTHORS, authors_keys, R101, "resnet101s", 19),
@@ -263,7 +252,7 @@ FULL_SIZE = [
 
 
 @pytest.mark.parametrize(("publisher", "keys", "blocks", "backbone", "classes"), FULL_SIZE)
-def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
+def test_every_tensor_maps_one_to_one(publisher, keys, blocks, backbone, classes):
     shapes = keys(blocks, classes=classes)
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     word, converted, experiment = from_publisher(tensors, "x.pth")

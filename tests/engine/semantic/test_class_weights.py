@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from crisscross.config import Experiment, from_dict, override
@@ -14,6 +13,8 @@ from crisscross.engine.run.state import stored_experiment
 from crisscross.engine.semantic.class_weights import median_frequency_weights
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EXPERIMENT = {
     "model": {"backbone": "test_resnet", "head": {"channels": 16}, "aux_head": {"channels": 8}},
@@ -44,7 +45,6 @@ def without_ghost(dataset):
 
 
 def experiment(*words):
-    torch.set_num_threads(1)
     return override(from_dict(Experiment, EXPERIMENT), words)
 
 

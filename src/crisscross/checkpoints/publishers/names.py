@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 
-# Leading words of names, ours first. `*` stands for the convolution and for its norm, which `PAIRS` names.
+# Leading words of names, one column per publisher. A row with `*` stands for two, of a convolution and its norm, whose
+# names `PAIRS` has.
 COLUMNS = ("crisscross", "mmseg", "authors", "sssegmentation", "paddleseg")
 PAIRS = (("conv", "norm"), ("conv", "bn"), ("0", "1"), ("0", "1"), ("_conv", "_batch_norm"))
 HEADS = """
-head.reduce.*               decode_head.convs.0.*      head.conva.*        conv_before_cca.*   head.conva.*
-head.attend.attention.query decode_head.cca.query_conv head.cca.query_conv cca.query_conv      head.cca.q_conv
-head.attend.attention.key   decode_head.cca.key_conv   head.cca.key_conv   cca.key_conv        head.cca.k_conv
-head.attend.attention.value decode_head.cca.value_conv head.cca.value_conv cca.value_conv      head.cca.v_conv
-head.attend.attention.gamma decode_head.cca.gamma.scale head.cca.gamma     cca.gamma.scale     head.cca.gamma
-head.refine.*               decode_head.convs.1.*      head.convb.*        conv_after_cca.*    head.convb.*
-head.fuse.*                 decode_head.conv_cat.*     head.bottleneck.*   decoder.*           head.out.conv_bn_relu.*
-head.classify               decode_head.conv_seg       head.bottleneck.3   decoder.4           head.out.conv
-aux_head.reduce.*           auxiliary_head.convs.0.*   dsn.*               auxiliary_decoder.* aux_head.conv_bn_relu.*
-aux_head.classify           auxiliary_head.conv_seg    dsn.3               auxiliary_decoder.4 aux_head.conv
+head.reduce.*               decode_head.convs.0.*       head.conva.*        conv_before_cca.*   head.conva.*
+head.attend.attention.query decode_head.cca.query_conv  head.cca.query_conv cca.query_conv      head.cca.q_conv
+head.attend.attention.key   decode_head.cca.key_conv    head.cca.key_conv   cca.key_conv        head.cca.k_conv
+head.attend.attention.value decode_head.cca.value_conv  head.cca.value_conv cca.value_conv      head.cca.v_conv
+head.attend.attention.gamma decode_head.cca.gamma.scale head.cca.gamma      cca.gamma.scale     head.cca.gamma
+head.refine.*               decode_head.convs.1.*       head.convb.*        conv_after_cca.*    head.convb.*
+head.fuse.*                 decode_head.conv_cat.*      head.bottleneck.*   decoder.*           head.out.conv_bn_relu.*
+head.classify               decode_head.conv_seg        head.bottleneck.3   decoder.4           head.out.conv
+aux_head.reduce.*           auxiliary_head.convs.0.*    dsn.*               auxiliary_decoder.* aux_head.conv_bn_relu.*
+aux_head.classify           auxiliary_head.conv_seg     dsn.3               auxiliary_decoder.4 aux_head.conv
 """
 STEM = """
 backbone.net.conv1.0 backbone.stem.0 conv1 backbone_net.stem.0 backbone.conv1_1._conv

@@ -1,4 +1,4 @@
-"""Whose weights are these? One row for each publisher whose files are read."""
+"""The publishers whose weights can be read, a row for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

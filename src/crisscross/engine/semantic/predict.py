@@ -16,6 +16,7 @@ from crisscross.data.files.folders import images_in
 from crisscross.data.files.reading import IMAGE_SUFFIXES, open_array, read_header, read_image
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path, write_atomically
+from crisscross.inference import Predictor, predictor_of
 from crisscross.models import Segmenter
 
 KINDS = ("labels", "color", "overlay")
@@ -23,7 +24,7 @@ KINDS = ("labels", "color", "overlay")
 
 @dataclass(frozen=True)
 class Labeled:
-    """One finished image: where it came from, what was written, or the line that says why not."""
+    """One finished image: its source, the files written, or the line that says why there are none."""
 
     source: Path
     written: tuple[Path, ...] = ()
@@ -80,7 +81,7 @@ def _skipped(folder: Path, out: Path, kinds: Sequence[str]) -> set[Path]:
 
 
 def predict_files(
-    segmenter: Segmenter,
+    network: Segmenter | Predictor,
     paths: Iterable[str | os.PathLike[str]],
     out: Path,
     done: Callable[[Labeled], None] = lambda labeled: None,
@@ -93,15 +94,16 @@ def predict_files(
     Raises:
         CrissCrossError: see `find_images`; or the output folder cannot be written.
     """
+    predictor = predictor_of(network)
 
     def write(source: Path, target: Path) -> Labeled:
         try:
             image = read_image(source)
         except CrissCrossError as error:
             return Labeled(source, error=str(error))
-        labels = segmenter.predict(image, tta=tta).labels
+        labels = predictor.predict(image, tta=tta).labels
         written = tuple(outputs({source: target}, out))
-        images = (index_image(labels, segmenter.palette), *map(_rgb, _drawn(image, labels, segmenter)))
+        images = (index_image(labels, predictor.palette), *map(_rgb, _drawn(image, labels, predictor)))
         for path, content in zip(written, images, strict=True):
             _write(path, content)
         return Labeled(source, written)
@@ -110,7 +112,7 @@ def predict_files(
 
 
 def predict_big_files(
-    segmenter: Segmenter,
+    network: Segmenter | Predictor,
     paths: Iterable[str | os.PathLike[str]],
     out: Path,
     block: int,
@@ -119,20 +121,21 @@ def predict_big_files(
     on_block: Callable[[int, int], object] = lambda finished, total: None,
     tta: bool = False,
 ) -> list[Labeled]:
-    """Label very large images by `Segmenter.predict_big` and write `out/labels/NAME.png` alone.
+    """Label very large images by `Predictor.predict_big` and write `out/labels/NAME.png` alone.
 
     A source may also be an array file `.npy`, uint8 [H, W, 3] or [H, W], which is read block by block. `on_block` is
-    told how many blocks of an image are finished, and of how many; all else as in `predict_files`.
+    called with the numbers of finished and of all blocks of an image; all else as in `predict_files`.
     """
+    predictor = predictor_of(network)
 
     def write(source: Path, target: Path) -> Labeled:
         try:
-            labels = segmenter.predict_big(_read_big(source), block, overlap, tta, done=on_block)
+            labels = predictor.predict_big(_read_big(source), block, overlap, tta, done=on_block)
         except CrissCrossError as error:
             line = str(error)
             return Labeled(source, error=line if str(source) in line else f"{source}: {line}")
         (path,) = outputs({source: target}, out, KINDS[:1])
-        _write(path, index_image(labels, segmenter.palette))
+        _write(path, index_image(labels, predictor.palette))
         return Labeled(source, (path,))
 
     return _each(paths, out, write, done)
@@ -168,8 +171,8 @@ def _write(path: Path, image: Any) -> None:
     write_atomically(path, partial(image.save, format="PNG", compress_level=3))
 
 
-def _drawn(image: np.ndarray, labels: np.ndarray, segmenter: Segmenter) -> tuple[np.ndarray, np.ndarray]:
-    return colorise(labels, segmenter.palette), overlay(image, labels, segmenter.palette)
+def _drawn(image: np.ndarray, labels: np.ndarray, predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
+    return colorise(labels, predictor.palette), overlay(image, labels, predictor.palette)
 
 
 def _rgb(array: np.ndarray) -> Any:

@@ -28,7 +28,7 @@ def create_head(model: ModelConfig, given: HeadInputs) -> Any:
         config = from_dict(made.Config, dict(config.settings), "model.head.")
     else:
         made = import_attribute(HEADS[config.name].head, "model.head.name")
-    if given.frames and not hasattr(made, "of_clip"):
+    if given.frames and not hasattr(made, "encode"):
         raise CrissCrossError(f"model.frames must be 0 with model.head.name={model.head.name}, got {given.frames}")
     head = made(config, given)
     if missing := [name for name in getattr(head, "classifiers", ("classifiers",)) if not _has(head, name)]:

@@ -97,12 +97,12 @@ class CrissCrossHead(CrissCrossContext):
         """Logits [B, K, h, w] of features and what the attention made of them."""
         return self.classify(self.dropout(self.joined(x, attended)))
 
-    def of_frame(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def encode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What is computed of a frame once, whatever clips it is in: its features, and their reduction."""
         return maps[-1], self.reduce(maps[-1])
 
-    def of_clip(self, frames: Sequence[tuple[Tensor, Tensor]], places: Sequence[int]) -> Tensor:
-        """Logits [len(places), K, h, w] of neighboring frames of one clip, of `of_frame` of each of its frames."""
+    def decode(self, frames: Sequence[tuple[Tensor, Tensor]], places: Sequence[int]) -> Tensor:
+        """Logits [len(places), K, h, w] of neighboring frames of one clip, of `encode` of each of its frames."""
         attended = self.attend(torch.cat([reduced for _, reduced in frames]))
         features = torch.cat([frames[place][0] for place in places])
         return self.logits(features, attended[places[0] : places[-1] + 1])

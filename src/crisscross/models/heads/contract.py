@@ -7,7 +7,7 @@ A head is an `nn.Module` with three things:
 - `forward(maps) -> Logits`, of the backbone's feature maps, fine to coarse.
 
 It is made with its `Config` and `HeadInputs`. A head that gives auxiliary logits of its own says `gives_aux = True`;
-one for clips has `of_frame` and `of_clip`, as `CrissCrossHead` has.
+one for clips has `encode` and `decode`, as `CrissCrossHead` has.
 """
 
 from collections.abc import Sequence
