@@ -25,7 +25,7 @@ from crisscross.data.sets import camvid
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.zoo import RECIPES, known_classes
 
-WIDTHS = {"head": {"channels": 16}, "aux_head": {"channels": 8}}
+WIDTHS = {"channels": 16, "aux_channels": 8}
 HEADS = {"head": {"channels": 16, "recurrence": 1}, "aux_head": {"channels": 8}}
 # MMSegmentation writes its configuration as Python text.
 CONFIG = """
