@@ -96,7 +96,7 @@ def refuse_code(
         return
     said = flatten(overrides)
     for key, value in experiment.code:
-        if value not in _leaves([said.get(key[start:]) for start in (0, *_after_dots(key))]):
+        if value not in _leaves([said.get(word) for word in _words_for(key)]):
             folder = Path(file).parent
             raise CrissCrossError(
                 f"{file}: refused: it asks to run code, {key}={value}; if you trust it, and all that is in "
@@ -104,8 +104,11 @@ def refuse_code(
             )
 
 
-def _after_dots(key: str) -> Iterator[int]:
-    return (place + 1 for place, letter in enumerate(key) if letter == ".")
+def _words_for(key: str) -> Iterator[str]:
+    """What an override may call a key: its name in full, or its last parts; a section stands for its `name`."""
+    for whole in (key, key.removesuffix(".name")):
+        parts = whole.split(".")
+        yield from (".".join(parts[start:]) for start in range(len(parts)))
 
 
 def _leaves(value: Any) -> Iterator[Any]:
