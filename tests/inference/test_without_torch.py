@@ -28,9 +28,7 @@ print("torch" in sys.modules)
 
 def segmenter_of(card: Card) -> Segmenter:
     """A network of ours whose coarse logits are the filter bank's."""
-    model = ModelConfig(
-        "test_resnet", 8, head=CCNetConfig(channels=8), aux_head=AuxHeadConfig(0), align_corners=card.align_corners
-    )
+    model = ModelConfig("test_resnet", **narrow(8, 0), align_corners=card.align_corners)
     data = DataConfig(classes=card.classes, palette=card.palette, flip_pairs=card.flip_pairs)
     made = Segmenter(Experiment("x", model, data, card.preprocess, inference=card.inference))
     made.coarse = lambda x: Logits(coarse(x), None)
