@@ -5,6 +5,7 @@ import pytest
 import torch
 from filter_bank import PLACES, SHIFTS, STRIDE, WEIGHT, every_mode
 from fresh_python import BLOCK, run_python
+from networks import narrow
 from paths import TESTS
 from torch.nn import functional
 
