@@ -121,8 +121,12 @@ def test_logits_that_are_no_numbers_make_no_labels(dataset, value):
     torch.manual_seed(0)
     segmenter = Segmenter(experiment("data.classes=[ground, disc, square]", "inference.ratios=[1.0, 1.5]"))
     image = np.zeros((40, 56, 3), np.uint8)
+
     # As where half precision overflows: the weights are finite, what comes out is not.
-    hook = segmenter.head.register_forward_hook(lambda _, inputs, output: output.index_fill(1, torch.tensor(1), value))
+    def overflow(_, inputs, output):
+        return output._replace(main=output.main.index_fill(1, torch.tensor(1), value))
+
+    hook = segmenter.head.register_forward_hook(overflow)
     for label in (
         lambda: segmenter.predict(image),
         lambda: segmenter.predict(image, tta=True),

@@ -335,9 +335,13 @@ def kept_bytes(segmenter: Segmenter, parts: list[nn.Module]) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    # What a recomputed part keeps passes no hook: its input.
+    def keep_inputs(module, inputs):
+        for tensor in inputs[0] if isinstance(inputs[0], tuple) else inputs:
+            pack(tensor)
+
+    # What a recomputed part keeps passes no hook: its input, of a head all feature maps.
     for part in parts:
-        part.register_forward_pre_hook(lambda module, inputs: (pack(inputs[0]), None)[1])
+        part.register_forward_pre_hook(keep_inputs)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         logits = segmenter.train()(torch.randn(2, 3, 64, 64))
     # Alive until here: freed storages would be counted under one address.
