@@ -11,7 +11,13 @@ from crisscross.speed.winograd import WinogradConv2d
 
 
 def pytest_configure():
-    """Ctrl-C works in the tests' processes, also where a shell's background job, which ignores it, handed that down."""
+    """Settings of the tests' process, which the processes that they start inherit.
+
+    One thread: small networks are faster so, above all on a busy machine, and sums come in one order. Ctrl-C works,
+    also where a shell's background job, which ignores it, handed that down.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -19,9 +19,9 @@ from shapes_data import write_shapes
 from crisscross import checkpoints, files, zoo
 from crisscross.cli import main, predict_video
 from crisscross.data import DataSet, Pair, open_dataset, write_prediction
-from crisscross.data.coco_instances import open_coco_instances
-from crisscross.data.prepare import prepare
+from crisscross.data.preparation import prepare
 from crisscross.errors import CrissCrossError
+from crisscross.instances.annotations import open_coco_instances
 
 UPWARDS = (
     "../x",
@@ -117,10 +117,10 @@ def test_lists_of_voc_read_and_write_in_their_folder(tmp_path, listed):
         (sbd,) = [path.parent for path in root.rglob("cls")]
         with (sbd / "train.txt").open("a") as file:
             file.write(f"{stolen}\n")
-    before = below(tmp_path)
-    with pytest.raises(CrissCrossError, match=rf"'{stolen}\.(png|mat)' does not name a file below"):
-        prepare("voc2012aug", root, tmp_path / "out")
-    assert below(tmp_path) == before
+        before = below(tmp_path)
+        with pytest.raises(CrissCrossError, match=rf"'{stolen}\.png' does not name a file below"):
+            prepare("voc2012aug", root, tmp_path / "out")
+        assert below(tmp_path) == before
 
 
 def test_a_list_of_others_stays(tmp_path):
@@ -146,13 +146,13 @@ def test_annotations_name_images_of_their_folder(tmp_path):
 def test_masks_are_not_written_through_links(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(other / "x_000000_000019_gtFine_labelIds.png")
-    (tmp_path / "data" / "gtFine" / "val").mkdir(parents=True)
-    (tmp_path / "data" / "gtFine" / "val" / "x").symlink_to(other)
-    before = below(other)
-    with pytest.raises(CrissCrossError, match=r"no \*_labelIds\.png|leads out of"):
-        prepare("cityscapes", tmp_path / "data")
-    assert below(other) == before
+    colors = tmp_path / "data" / "LabeledApproved_full"
+    colors.mkdir(parents=True)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(colors / "0001TP_000000_L.png")
+    (tmp_path / "data" / "LabeledIndex_full").symlink_to(other)
+    with pytest.raises(CrissCrossError, match="leads out of"):
+        prepare("camvid32", tmp_path / "data")
+    assert not below(other)
 
 
 class Bright:
@@ -214,8 +214,8 @@ def test_a_repeated_command_replaces_its_own_unchanged_files(tmp_path, capsys):
 def test_no_command_replaces_a_foreign_file(tmp_path, capsys, command):
     mine, data = tmp_path / "mine", write_shapes(tmp_path / "data", 2, 1)
     words = {
-        "check": ["data", "check", data, "--image", mine],
-        "check json": ["data", "check", data, "--image", tmp_path / "x.png", "--json", mine],
+        "check": ["data", "check", data, "--plot", mine],
+        "check json": ["data", "check", data, "--plot", tmp_path / "x.png", "--json", mine],
         "report": ["report", tmp_path, "--out", mine],
         "convert": ["convert", "camvid-light", mine],
         "convert folder": ["convert", "camvid-light", tmp_path / "hub"],
@@ -244,7 +244,7 @@ def test_folders_and_pipes_are_refused_before_any_work(tmp_path, capsys, force):
     (tmp_path / "folder").mkdir()
     data = write_shapes(tmp_path / "data", 2, 1)
     for place in (tmp_path / "pipe", tmp_path / "folder"):
-        words = ["data", "check", str(data), "--image", str(tmp_path / "x.png"), "--json", str(place), *force]
+        words = ["data", "check", str(data), "--plot", str(tmp_path / "x.png"), "--json", str(place), *force]
         assert main(words) == 2
         message = f"{place}: cannot be written: it is a folder, pipe or device; name an ordinary file"
         assert capsys.readouterr().err == f"crisscross: {message}\n"

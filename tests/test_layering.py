@@ -19,7 +19,9 @@ SOURCE = SOURCE / PACKAGE
 # From the top down. A new package gets its place here. `config` and `files` stand above the lowest layer because they
 # raise what `errors` defines; operators and layers take plain arguments and need none of them.
 LAYERS: dict[int, tuple[str, ...]] = {
-    7: ("cli", "app"),
+    9: ("cli", "app"),
+    8: ("tasks",),
+    7: ("instances",),
     6: ("engine", "export", "measurement", "report"),
     5: ("checkpoints", "speed", "video"),
     4: ("models", "zoo"),
@@ -180,3 +182,26 @@ def test_the_eager_checker_tells_now_from_later() -> None:
         "if TYPE_CHECKING:\n    import c\nelse:\n    import d\ndef f():\n    import e\n"
     )
     assert eager_imports(source) == ["a", "b", "crisscross.models", "d"]
+
+
+def packages(path: Path) -> Iterator[tuple[Path, set[str], set[str]]]:
+    """Every package below a folder: where it is, the names of its modules, and its public names."""
+    for file in sorted(path.rglob("__init__.py")):
+        inside = {
+            entry.stem for entry in file.parent.iterdir() if entry.suffix == ".py" or (entry / "__init__.py").is_file()
+        }
+        public = [
+            ast.literal_eval(node.value)
+            for node in ast.parse(file.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        ]
+        yield file.parent, inside, {name for names in public for name in names}
+
+
+def test_no_submodule_bears_the_name_of_a_public_function() -> None:
+    """Where one does, `package.name` is the function or the module, whichever was imported last."""
+    found = [
+        f"{path.relative_to(SOURCE)}/{name}" for path, inside, public in packages(SOURCE) for name in inside & public
+    ]
+    # A package that is public itself.
+    assert found == ["./surgery"]

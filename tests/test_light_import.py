@@ -89,3 +89,9 @@ for name in ("yaml", "xml.dom", "colorsys"):
         print(name, "blocked")
 """
     assert run_python(code).splitlines() == ["yaml blocked", "xml.dom blocked", "colorsys imported"]
+
+
+@pytest.mark.parametrize("package", ["inference", "metrics", "video.labeling", "data.samples.preprocess", "data"])
+def test_prediction_needs_no_torch(package: str) -> None:
+    code = f"{BLOCK % (('torch', *NOT_NEEDED_BY_OPS[:3]),)}\nimport crisscross.{package}\nprint('torch' in sys.modules)"
+    assert run_python(code).strip() == "False"

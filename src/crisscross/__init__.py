@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from crisscross import surgery
-    from crisscross.checkpoints import build, from_pretrained, load, push_to_hub, save, save_pretrained
-    from crisscross.checkpoints.instances import load_instances
+    from crisscross.checkpoints import build, from_pretrained, push_to_hub, save, save_pretrained
     from crisscross.checkpoints.predictors import predictor
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
     from crisscross.inference import Prediction, Predictor
+    from crisscross.instances.network import InstanceSegmenter
     from crisscross.layers import (
         CrissCrossAttention,
         CrissCrossAttention3d,
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
         RecurrentCrissCrossAttention3d,
     )
     from crisscross.models import Logits, Segmenter, VideoSegmenter
-    from crisscross.models.instances import InstanceSegmenter
     from crisscross.ops import criss_cross_attention, criss_cross_attention_3d
     from crisscross.speed.rewrite import optimize
+    from crisscross.tasks import load
 
 __version__ = "0.1.0"
 
@@ -40,7 +40,7 @@ _ROOMS = {
     "CrissCrossError": "errors",
     "DataSet": "data",
     "Experiment": "config",
-    "InstanceSegmenter": "models.instances",
+    "InstanceSegmenter": "instances.network",
     "Logits": "models",
     "Pair": "data",
     "Prediction": "inference",
@@ -53,8 +53,7 @@ _ROOMS = {
     "criss_cross_attention": "ops",
     "criss_cross_attention_3d": "ops",
     "from_pretrained": "checkpoints",
-    "load": "checkpoints",
-    "load_instances": "checkpoints.instances",
+    "load": "tasks",
     "open_dataset": "data",
     "optimize": "speed.rewrite",
     "predictor": "checkpoints.predictors",
@@ -83,7 +82,6 @@ __all__ = [
     "criss_cross_attention_3d",
     "from_pretrained",
     "load",
-    "load_instances",
     "open_dataset",
     "optimize",
     "predictor",

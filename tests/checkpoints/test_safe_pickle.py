@@ -15,11 +15,12 @@ from safetensors.torch import save_file
 
 import crisscross
 from crisscross import models
-from crisscross.checkpoints import instances, loading, native
+from crisscross.checkpoints import loading, native
 from crisscross.checkpoints.reading import read_content, read_state_dict
 from crisscross.checkpoints.safe_pickle import DEPTH, Refused, scan
 from crisscross.errors import CrissCrossError
-from crisscross.models.instances import InstanceSegmenter
+from crisscross.instances import weights
+from crisscross.instances.network import InstanceSegmenter
 
 TENSORS = {"w": torch.arange(4.0)}
 
@@ -265,9 +266,9 @@ def test_a_small_file_makes_no_large_network_of_instances(tmp_path, monkeypatch)
         devices.append(torch.get_default_device().type)
         return InstanceSegmenter(*arguments, **options)
 
-    monkeypatch.setattr(instances, "InstanceSegmenter", create)
+    monkeypatch.setattr(weights, "InstanceSegmenter", create)
     with pytest.raises(CrissCrossError, match=r"x\.safetensors: backbone\.body\.conv1\.weight is missing"):
-        crisscross.load_instances(path)
+        crisscross.load(path)
     assert devices == ["meta"]
 
 

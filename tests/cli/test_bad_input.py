@@ -13,7 +13,7 @@ from crisscross.checkpoints.reading import read_state_dict
 from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import open_dataset
-from crisscross.engine.semantic.predict import find_images
+from crisscross.engine.predict import find_images
 from crisscross.errors import CrissCrossError
 from crisscross.models.backbones import create_backbone
 

@@ -12,9 +12,11 @@ import pytest
 from benchmarks.__main__ import create_parser as create_benchmarks_parser
 from crisscross import zoo
 from crisscross.cli import create_parser
-from crisscross.config import Experiment, InstanceExperiment, from_dict, override, to_dict
+from crisscross.config import Experiment, from_dict, override, to_dict
 from crisscross.config.heads import CE2PConfig, HeadConfig
 from crisscross.errors import CrissCrossError
+from crisscross.instances.config import InstanceExperiment
+from crisscross.instances.weights import recipe
 
 NUMBERS = (int, float)
 BIG = 10**12
@@ -318,7 +320,7 @@ def test_every_recipe_is_within_the_ranges():
     for name in (*zoo.RECIPES, *zoo.ALIASES):
         assert from_dict(Experiment, to_dict(zoo.recipe(name)))
     for name in zoo.INSTANCE_RECIPES:
-        assert from_dict(InstanceExperiment, to_dict(zoo.instance_recipe(name)))
+        assert from_dict(InstanceExperiment, to_dict(recipe(name)))
 
 
 # --- the command line ---

@@ -11,18 +11,20 @@ from torch import nn
 
 from crisscross.checkpoints import native
 from crisscross.cli import main
-from crisscross.config import InstanceExperiment, LossConfig, override, to_yaml
+from crisscross.config import LossConfig, override, to_yaml
 from crisscross.data import DataSet, open_folder
-from crisscross.data.coco_instances import open_coco_instances
 from crisscross.engine import train as training
-from crisscross.engine.instances import evaluate as instance_scores
-from crisscross.engine.instances import train as instance_training
-from crisscross.engine.instances.train import train_instances
 from crisscross.engine.run.log import read_log
+from crisscross.engine.semantic import evaluate as evaluation
+from crisscross.engine.semantic import task as semantic_task
 from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.instances import evaluate as instance_scores
+from crisscross.instances import task as instance_task
+from crisscross.instances.annotations import open_coco_instances
+from crisscross.instances.config import InstanceExperiment
 from crisscross.losses import Losses
 from crisscross.models import Segmenter
 
@@ -85,7 +87,7 @@ def breaking_at(iteration: int):
     ],
 )
 def test_weights_that_are_no_numbers_never_take_the_place_of_good_ones(dataset, tmp_path, monkeypatch, words, refused):
-    monkeypatch.setattr(training, "create_loss", breaking_at(4))
+    monkeypatch.setattr(semantic_task, "create_loss", breaking_at(4))
     run, kept = tmp_path / "run", {}
 
     def keep(step):
@@ -106,7 +108,7 @@ def test_statistics_that_are_no_numbers_are_refused_too(dataset, tmp_path, monke
 
     def overflow(self, step):
         original(self, step)
-        self.segmenter.head.reduce.norm.running_var[0] = math.inf
+        self.network.head.reduce.norm.running_var[0] = math.inf
 
     monkeypatch.setattr(training._Run, "_record", overflow)
     with pytest.raises(
@@ -147,19 +149,19 @@ def instances(*changes: str) -> InstanceExperiment:
 
 
 def test_instances_with_weights_that_are_no_numbers_are_not_stored(coco, tmp_path, monkeypatch):
-    original = instance_training._Run._record
+    original = training._Run._record
 
     def break_it(self, step):
         original(self, step)
         if step.iteration == 3:
-            next(self.segmenter.roi_heads.parameters()).data[0] = math.nan
+            next(self.network.roi_heads.parameters()).data[0] = math.nan
 
-    monkeypatch.setattr(instance_training._Run, "_record", break_it)
+    monkeypatch.setattr(training._Run, "_record", break_it)
     changes = ("train.checkpoint_every=1", "train.validate_every=3")
     with pytest.raises(
         CrissCrossError, match=r"last\.safetensors is not written: roi_heads\.\S+ holds NaN .* iteration 3"
     ):
-        train_instances(instances(*changes), coco, tmp_path / "run", CPU)
+        train(instances(*changes), coco, tmp_path / "run", CPU, task=instance_task.InstanceSegmentation())
     assert native.read_tensors(tmp_path / "run" / "last.safetensors")["roi_heads.box_head.fc6.weight"].isfinite().all()
     assert not (tmp_path / "run" / "best.safetensors").exists()
 
@@ -198,7 +200,7 @@ def test_an_error_in_validation_costs_no_step(dataset, whole_run, tmp_path, monk
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", broken)
+        patch.setattr(evaluation, "evaluate", broken)
         with pytest.raises(type(error)) as raised:
             train(experiment(*WORDS), dataset, run, CPU)
     said = "last.safetensors is saved at iteration 3, continue with --resume"
@@ -259,9 +261,12 @@ def test_an_error_in_the_validation_of_instances_costs_no_step(coco, tmp_path, m
     def broken(*_):
         raise RuntimeError("sizes differ")
 
-    monkeypatch.setattr(instance_training, "evaluate_instances", broken)
+    monkeypatch.setattr(instance_task, "evaluate_instances", broken)
     with pytest.raises(RuntimeError, match="sizes differ") as raised:
-        train_instances(instances("train.iterations=2", "optim.warmup=0"), coco, tmp_path / "run", CPU)
+        train(
+            *(instances("train.iterations=2", "optim.warmup=0"), coco, tmp_path / "run", CPU),
+            task=instance_task.InstanceSegmentation(),
+        )
     assert "saved at iteration 2, continue with --resume" in raised.value.__notes__[0]
     assert (
         native.read_header_as(InstanceExperiment, tmp_path / "run" / "last.safetensors")[1]["position"]["iteration"]

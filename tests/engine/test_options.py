@@ -20,12 +20,15 @@ from crisscross.data import DataSet, open_folder
 from crisscross.engine import train as training
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.norms import settle_norms
-from crisscross.engine.optimizer import create_optimizer, set_rate
+from crisscross.engine.optimizer import backbone_stages, create_optimizer, set_rate
 from crisscross.engine.run.lock import LOCK, run_lock
 from crisscross.engine.run.log import read_log
 from crisscross.engine.run.record import git_state
 from crisscross.engine.semantic import evaluate as evaluation
+from crisscross.engine.semantic import task as semantic_task
+from crisscross.engine.semantic.task import SemanticSegmentation
 from crisscross.engine.setup import Machine
+from crisscross.engine.task import Start
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.layers import AbsoluteBatchNorm2d, ConvNormAct
@@ -94,7 +97,7 @@ def test_the_average_is_validated_stored_and_resumed_bit_for_bit(dataset, tmp_pa
         seen.append({key: value.clone() for key, value in segmenter.state_dict().items()})
         return original(segmenter, *rest)
 
-    monkeypatch.setattr(training, "evaluate", record)
+    monkeypatch.setattr(evaluation, "evaluate", record)
     train(experiment(*changes), dataset, tmp_path / "whole")
     stored = native.read(tmp_path / "whole" / "last.safetensors")[0]
     plain = load(tmp_path / "whole" / "last.safetensors").state_dict()
@@ -125,7 +128,11 @@ def test_by_default_there_is_one_group_of_everything():
 
 def test_rates_fall_with_depth_and_norms_keep_their_weights():
     segmenter = network()
-    optimizer = create_optimizer(OptimConfig(backbone_factor=0.5, layer_decay=0.8, decay_norms=False), segmenter)
+    optimizer = create_optimizer(
+        OptimConfig(backbone_factor=0.5, layer_decay=0.8, decay_norms=False),
+        segmenter,
+        backbone_stages(segmenter.backbone.net),
+    )
     set_rate(optimizer, 2.0)
     names = {parameter: name for name, parameter in segmenter.named_parameters()}
     found = {
@@ -162,7 +169,9 @@ class Tied(nn.Module):
 @pytest.mark.parametrize(("factor", "decay"), [(0.5, 0.8), (0.1, 1.0), (1.0, 0.5)])
 def test_what_a_backbone_holds_itself_learns_as_its_stem_does(factor, decay):
     segmenter = network(f"model.backbone={__name__}:Tied")
-    optimizer = create_optimizer(OptimConfig(backbone_factor=factor, layer_decay=decay), segmenter)
+    optimizer = create_optimizer(
+        OptimConfig(backbone_factor=factor, layer_decay=decay), segmenter, backbone_stages(segmenter.backbone.net)
+    )
     set_rate(optimizer, 2.0)
     rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
     # Stem, the shared stage, the last stage.
@@ -198,7 +207,7 @@ def test_resuming_keeps_the_memory_format_of_the_optimizers_state(dataset, tmp_p
     found = {}
 
     def look(self, *_):
-        for key, parameter in self.segmenter.named_parameters():
+        for key, parameter in self.network.named_parameters():
             found.update({(key, k): v.stride() for k, v in self.optimizer.state[parameter].items() if k != "step"})
 
     monkeypatch.setattr(training._Run, "_train", look)
@@ -409,7 +418,7 @@ def scaled(monkeypatch, growth=2000):
 
 def poisoned(monkeypatch, bad: set[int]):
     """The loss is infinite at these iterations."""
-    create, calls = training.create_loss, iter(range(1, 10**6))
+    create, calls = semantic_task.create_loss, iter(range(1, 10**6))
 
     def made(*given):
         loss = create(*given)
@@ -420,7 +429,7 @@ def poisoned(monkeypatch, bad: set[int]):
 
         return poisoned_loss
 
-    monkeypatch.setattr(training, "create_loss", made)
+    monkeypatch.setattr(semantic_task, "create_loss", made)
 
 
 def test_overflowing_steps_are_left_out_counted_and_shown(dataset, tmp_path, monkeypatch, capsys):
@@ -429,9 +438,9 @@ def test_overflowing_steps_are_left_out_counted_and_shown(dataset, tmp_path, mon
     states = []
 
     def keep(step):
-        states.append((step.skipped, {k: v.clone() for k, v in run.segmenter.state_dict().items()}))
+        states.append((step.skipped, {k: v.clone() for k, v in run.network.state_dict().items()}))
 
-    run = training._Run(experiment(), dataset, tmp_path / "run", Machine(), None, False)
+    run = training._Run(SemanticSegmentation(), experiment(), dataset, tmp_path / "run", Machine(), Start())
     run.go(keep)
     assert [skipped for skipped, _ in states] == [False, True, False, True, False, False]
     kept = [
@@ -478,13 +487,13 @@ def test_a_batch_without_a_single_label_trains_on(dataset, tmp_path, monkeypatch
 
 def test_early_stopping_waits_for_so_many_validations(dataset, tmp_path, monkeypatch, capsys):
     scores = iter([0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
-    original = training.evaluate
+    original = evaluation.evaluate
 
     def scored(*given):
         result = original(*given)
         return replace(result, scores=replace(result.scores, miou=next(scores)))
 
-    monkeypatch.setattr(training, "evaluate", scored)
+    monkeypatch.setattr(evaluation, "evaluate", scored)
     words = ("train.early_stop=2", "train.validate_every=1", "train.iterations=9")
     outcome = train(experiment(*words), dataset, tmp_path / "run")
     assert outcome.finished and outcome.position.iteration == 5 and outcome.position.best_iteration == 3
@@ -689,7 +698,7 @@ def test_classes_that_never_occur_are_said(dataset, tmp_path, capsys):
     classes = (*dataset.classes, "ghost")
     haunted = replace(dataset, classes=classes, palette=tuple((9 * k, 0, 0) for k in range(len(classes))))
     train(experiment("train.iterations=3"), haunted, tmp_path / "a")
-    assert "never seen in 3 batches, so not learnt: ghost" in capsys.readouterr().err
+    assert "never seen in 3 batches, so not learned: ghost" in capsys.readouterr().err
     train(experiment("train.iterations=3"), dataset, tmp_path / "b")
     assert "never seen" not in capsys.readouterr().err
 
@@ -718,7 +727,7 @@ def test_a_run_under_the_earlier_warm_up_is_not_continued(dataset, tmp_path):
     assert facts.pop("warmup") == "linear, then polynomial"
     network = Segmenter(stored, initialize=False)
     native.fill(network, tensors, "last")
-    extra = {key: value for key, value in tensors.items() if key.startswith(native.OPTIMISER)}
+    extra = {key: value for key, value in tensors.items() if key.startswith(native.OPTIMIZER)}
     native.save(network, run / "last.safetensors", facts=facts, extra=extra)
     with pytest.raises(CrissCrossError, match=r"^.*earlier rule of optim.warmup=3 .* in another --out.*$"):
         train(experiment(*words), dataset, run, resume=True)

@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_finite_names_its_images(dataset, tmp_path, monkeypat
     def broken(config, ignore, align_corners):
         return lambda main, *rest: Losses(main.sum() * 0 + next(calls), {"main": torch.zeros(())})
 
-    monkeypatch.setattr("crisscross.engine.train.create_loss", broken)
+    monkeypatch.setattr("crisscross.engine.semantic.task.create_loss", broken)
     with pytest.raises(CrissCrossError, match=r"loss became nan at iteration 3 with the images p\d\d, p\d\d"):
         train(experiment("train.checkpoint_every=2"), dataset, tmp_path / "run")
     assert native.read(tmp_path / "run" / "last.safetensors")[2]["position"]["iteration"] == 2
@@ -372,7 +372,7 @@ def test_evaluate_and_predict_from_the_command_line(whole_run, folder, tmp_path,
     (tmp_path / "in" / "bad.jpg").write_bytes(b"\xff\xd8\xff")
     assert main(["predict", str(whole_run), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
     captured = capsys.readouterr()
-    assert "bad.jpg" in captured.err and "labeled 1 of 2: " in captured.out
+    assert "bad.jpg" in captured.err and "predicted 1 of 2: " in captured.out
     labels = np.asarray(Image.open(tmp_path / "out" / "labels" / "good.png"))
     assert np.array_equal(labels, load(whole_run).predict(tmp_path / "in" / "good.jpg").labels)
     assert np.asarray(Image.open(tmp_path / "out" / "overlay" / "good.png")).shape == (64, 80, 3)

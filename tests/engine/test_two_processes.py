@@ -22,12 +22,13 @@ from waiting import HANGS
 from crisscross.checkpoints import native
 from crisscross.config import override, to_yaml
 from crisscross.data import DataSet, open_folder
+from crisscross.data.samples.loader import Batch
 from crisscross.engine.loop import freeze_unread
 from crisscross.engine.run.log import read_log
+from crisscross.engine.semantic.task import SemanticLosses
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
-from crisscross.losses import create_loss
 from crisscross.models import Segmenter
 
 pytestmark = [
@@ -154,8 +155,9 @@ def test_weights_that_no_gradient_reaches_are_found_once(words, unread):
     experiment = override(EXPERIMENT, ["data.classes=[a, b, c]", "train.batch_norm=train", *words])
     segmenter, accelerator = Segmenter(experiment), Accelerator(cpu=True)
     before = {key: value.clone() for key, value in segmenter.state_dict().items()}
-    loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
-    freeze_unread(segmenter, loss, experiment, accelerator)
+    size = experiment.augment.crop
+    batch = Batch(torch.zeros(2, 3, *size), torch.zeros(2, *size, dtype=torch.uint8), [], frozenset({0}))
+    freeze_unread(segmenter, SemanticLosses(experiment), batch, accelerator)
     left_out = {name for name, parameter in segmenter.named_parameters() if not parameter.requires_grad}
     assert left_out == {name for name, _ in segmenter.named_parameters() if name.startswith(unread or "nothing")}
     assert all(torch.equal(value, before[key]) for key, value in segmenter.state_dict().items())

@@ -15,13 +15,13 @@ from instances_data import tree_of, write_coco
 from small_data import write_folder
 
 from crisscross.data import DataSet, open_folder
-from crisscross.data.coco_check import check_split
-from crisscross.data.coco_instances import InstanceSplit, open_coco_instances
-from crisscross.data.coco_samples import target_of
 from crisscross.data.files.coco_masks import decode
 from crisscross.data.files.folders import name_key
-from crisscross.data.files.reading import label_table
-from crisscross.data.prepare.coco_stuff import coco_stuff_jobs
+from crisscross.data.labels import label_table
+from crisscross.data.sets.coco_stuff import coco_stuff_plan
+from crisscross.instances.annotations import InstanceSplit, open_coco_instances
+from crisscross.instances.check import check_split
+from crisscross.instances.samples import target_of
 
 pytestmark = pytest.mark.slow
 
@@ -202,8 +202,8 @@ def test_maps_of_stuff(coco: Path, tree: Any, stuff: bool) -> None:
 
 
 def make_maps(coco: Path) -> None:
-    for job in coco_stuff_jobs(coco, coco).jobs:
-        assert job.target.parent == coco / "stuffthingmaps" / "val2017"
-        size = job.make.args[0]
+    for target, make in coco_stuff_plan(coco, coco).jobs.items():
+        assert target.parent == coco / "stuffthingmaps" / "val2017"
+        size = make.args[0]
         if size[0] * size[1] <= 10**6:
-            job.make(job.target)
+            make(target)

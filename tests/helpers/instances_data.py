@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crisscross.config import InstanceExperiment, override
+from crisscross.config import override
+from crisscross.instances.config import InstanceExperiment
 
 HEIGHT, WIDTH = 64, 96
 # Not contiguous, as COCO's.

@@ -1,13 +1,11 @@
 """What the tests of `crisscross data prepare` share."""
 
 import importlib
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
-from crisscross.data.prepare import prepare
+from crisscross.data.preparation import prepare
 from crisscross.errors import CrissCrossError
 
 
@@ -32,17 +30,3 @@ def hide_package(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
 
 def files_below(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def leaves_interrupts_alone(target: Path) -> int:
-    return int(signal.getsignal(signal.SIGINT) == signal.SIG_IGN and os.getpid() != int(target.name))
-
-
-def dies(target: Path) -> int:
-    os._exit(9)
-
-
-def never_ends(target: Path) -> int:
-    target.with_suffix(".pid").write_text(str(os.getpid()))
-    while True:
-        signal.pause()

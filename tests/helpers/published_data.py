@@ -89,7 +89,7 @@ def write_voc2012aug(root: Path, count: int = 2, height: int = 48, width: int = 
 
 def write_lip(root: Path, count: int = 2, height: int = 48, width: int = 64) -> Path:
     """Every second image is grayscale, as some of LIP's are."""
-    for place, split in enumerate(lip.SPLITS):
+    for place, split in enumerate(lip.PUBLISHED):
         for number in range(count):
             labels = draw_labels(place * count + number, 20, height, width)
             image = draw_image(labels, number)
@@ -100,7 +100,7 @@ def write_lip(root: Path, count: int = 2, height: int = 48, width: int = 64) -> 
 
 
 def write_camvid32(root: Path, count: int = 2, height: int = 48, width: int = 64) -> Path:
-    """The release: images, color labels and their table; and the index labels that `data prepare` makes of them."""
+    """The release: images and color labels; and the index labels that `data prepare` makes of them."""
     colors = np.array(camvid32.PALETTE, np.uint8)
     for place, (sequence, start) in enumerate({"0001TP": 6690, "0016E5": 7959}.items()):
         for number in range(count):
@@ -110,12 +110,6 @@ def write_camvid32(root: Path, count: int = 2, height: int = 48, width: int = 64
             save(root / camvid32.RELEASE / f"{name}.png", draw_image(labels, number))
             save(root / camvid32.COLORS / f"{name}_L.png", colors[labels])
             save(root / camvid32.INDEX / f"{name}_L.png", labels)
-    # The release has one or two tabulators between color and name.
-    lines = [
-        f"{red} {green} {blue}\t{chr(9) * (number % 2)}{name}"
-        for number, (name, (red, green, blue)) in enumerate(zip(camvid32.CLASSES, camvid32.PALETTE, strict=True))
-    ]
-    (root / camvid32.COLOR_TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return root
 
 

@@ -17,8 +17,8 @@ import crisscross
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.errors import CrissCrossError
+from crisscross.instances.network import InstanceSegmenter
 from crisscross.layers.modes import dtype_of
-from crisscross.models.instances import InstanceSegmenter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = draw_image(3, 50, 70)

@@ -11,12 +11,10 @@ from torchvision.models import resnet
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from crisscross.checkpoints.instances import load_instances
-from crisscross.config import InstanceExperiment, override
+from crisscross.config import override
 from crisscross.errors import CrissCrossError
-from crisscross.layers import RecurrentCrissCrossAttention
-from crisscross.layers.nonlocal_block import NonLocalBlock
-from crisscross.models.instances import (
+from crisscross.instances.config import InstanceExperiment
+from crisscross.instances.network import (
     AttendedStage,
     InstanceSegmenter,
     create_backbone,
@@ -24,7 +22,10 @@ from crisscross.models.instances import (
     fill_from_mask_rcnn,
     torchvision_classes,
 )
-from crisscross.zoo import INSTANCE_RECIPES, instance_recipe
+from crisscross.instances.weights import load_instances, recipe
+from crisscross.layers import RecurrentCrissCrossAttention
+from crisscross.layers.nonlocal_block import NonLocalBlock
+from crisscross.zoo import INSTANCE_RECIPES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,7 +34,7 @@ def published(*words):
     """The published R-50 on small images, with torchvision's 90 classes."""
     small = ("preprocess.short=128", "preprocess.long=213", "proposals.test=100", "inference.detections=20")
     classes = torchvision_classes()
-    experiment = override(instance_recipe("maskrcnn_r50_fpn_rcca_coco"), [*small, *words])
+    experiment = override(recipe("maskrcnn_r50_fpn_rcca_coco"), [*small, *words])
     return with_classes(experiment, classes, tuple(range(1, len(classes) + 1)))
 
 
@@ -221,7 +222,7 @@ def test_predict_takes_an_image_and_gives_instances_in_its_pixels():
 
 @pytest.mark.parametrize("name", INSTANCE_RECIPES)
 def test_recipes_are_published_schedules(name):
-    experiment = instance_recipe(name)
+    experiment = recipe(name)
     assert experiment.name == name and experiment.task == "instances"
     if "small" in name:
         return
@@ -239,7 +240,7 @@ def test_recipes_are_published_schedules(name):
 def test_recipes_are_built_and_take_a_step(name):
     torch.manual_seed(0)
     # Published in all but the size of the image, which a processor would take minutes for.
-    experiment = with_classes(override(instance_recipe(name), ["preprocess.short=192", "preprocess.long=320"]))
+    experiment = with_classes(override(recipe(name), ["preprocess.short=192", "preprocess.long=320"]))
     segmenter = InstanceSegmenter(experiment).train()
     masks = torch.zeros(1, 96, 128, dtype=torch.uint8)
     masks[0, 20:70, 30:90] = 1

@@ -14,7 +14,7 @@ from crisscross.config.heads import AuxHeadConfig, CCNetConfig
 from crisscross.data.palette import default_palette
 from crisscross.models import Segmenter
 from crisscross.zoo import OURS, PUBLISHED, published, recipe
-from crisscross.zoo.published import ALIASES
+from crisscross.zoo.published_networks import ALIASES
 from crisscross.zoo.tables import published_tables
 from scripts.zoo_page import page
 

@@ -16,7 +16,7 @@ from crisscross.checkpoints.publishers.metadata import OURS, with_classes
 from crisscross.checkpoints.publishers.table import PUBLISHERS
 from crisscross.config import apply_overrides, to_dict
 from crisscross.config.parse import parse_words
-from crisscross.data import OPENERS
+from crisscross.data import DATASETS
 from crisscross.errors import CrissCrossError, shown
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
@@ -54,7 +54,7 @@ def convert(
     experiment = by_recipe(loaded, recipe) if recipe else loaded.experiment
     if isinstance(classes, str):
         if (known := zoo.known_classes(classes)) is None:
-            having = ", ".join(name for name in OPENERS if zoo.known_classes(name))
+            having = ", ".join(name for name in DATASETS if zoo.known_classes(name))
             raise CrissCrossError(f"no data set {classes!r} with known classes; known: {having}")
         experiment = with_classes(experiment, known.classes, known.palette, loaded.name)
     elif classes:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from crisscross.data.palette import default_palette
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.models import Segmenter, create_segmenter
 
+Kind = TypeVar("Kind")
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
 
@@ -92,7 +93,7 @@ def refuse_code(
     Raises:
         CrissCrossError: the file alone asks for code, and lies outside of that folder.
     """
-    if trust is not None and _is_inside(Path(file), Path(trust)):
+    if trust is not None and is_inside(Path(file), Path(trust)):
         return
     said = flatten(overrides)
     for key, value in experiment.code:
@@ -120,7 +121,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield from (leaf for entry in inner for leaf in _leaves(entry))
 
 
-def _is_inside(file: Path, folder: Path) -> bool:
+def is_inside(file: Path, folder: Path) -> bool:
     """Whether a file lies in a folder or below it; folders that are links count as what they lead to."""
     parent, folder = file.parent.resolve(), folder.resolve()
     return folder == parent or folder in parent.parents
@@ -155,7 +156,7 @@ def weights_file(source: str | os.PathLike[str], offline: bool = False) -> Path:
             f"{name} has no weights in this package; train it with `crisscross train {name} --data DIR`"
         )
     with_weights = ", ".join(recipe for recipe in zoo.RECIPES if zoo.shipped_weights(recipe))
-    near = hint(name, [*zoo.RECIPES, *zoo.ALIASES])
+    near = hint(name, [*zoo.RECIPES, *zoo.ALIASES, *zoo.INSTANCE_RECIPES])
     near = f"; {near}" if near.startswith("did") else ""
     more = f"{with_weights}; `crisscross zoo` lists more"
     raise CrissCrossError(f"{name}: no such file or run folder, and no model of that name ({more}){near}")
@@ -244,7 +245,7 @@ def _unknown_override(name: str, keys: Iterable[str]) -> str:
     return f"unknown key {name}; {hint}"
 
 
-def with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+def with_overrides(experiment: Kind, overrides: Mapping[str, Any]) -> Kind:
     """`experiment` with values by their last name or in full, as `load` takes them.
 
     Raises:

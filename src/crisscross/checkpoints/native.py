@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +16,17 @@ from crisscross.checkpoints.writing import TYPES, write_safetensors
 from crisscross.config import Experiment, apply_overrides, from_dict, to_dict
 from crisscross.config.documents import parse_json
 from crisscross.config.migrate import migrate
-from crisscross.config.parse import Tree, flatten, task_of
+from crisscross.config.parse import flatten, task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
-from crisscross.models import Segmenter
 from crisscross.surgery import inserted_attention
 
-if TYPE_CHECKING:
-    from crisscross.models.instances import InstanceSegmenter
-
+Kind = TypeVar("Kind")
 Network = TypeVar("Network", bound=nn.Module)
 
 FORMAT = "crisscross-1"
 # Tensors under this prefix belong to the optimizer, in a file that training can resume from.
-OPTIMISER = "optimizer/"
+OPTIMIZER = "optimizer/"
 # Only a loss uses it: files without it fit networks with it, and the other way round.
 EMBEDDING = "head.embed."
 # The weights of a run folder, in order of preference.
@@ -60,7 +58,7 @@ class Misfit(CrissCrossError):
 
 
 def save(
-    segmenter: "Segmenter | InstanceSegmenter",
+    segmenter: nn.Module,
     path: str | os.PathLike[str],
     dtype: torch.dtype | None = None,
     facts: dict[str, Any] | None = None,
@@ -91,7 +89,7 @@ def save(
 
 
 def stored_tensors(
-    segmenter: "Segmenter | InstanceSegmenter", path: str | os.PathLike[str], dtype: torch.dtype | None = None
+    segmenter: nn.Module, path: str | os.PathLike[str], dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
     """The state dict as it is stored: on the CPU, with floating-point tensors in `dtype` if one is given.
 
@@ -99,7 +97,7 @@ def stored_tensors(
         CrissCrossError: a copy made by `crisscross.optimize`, attention inserted by `crisscross.surgery`, or a value
             too large for `dtype`; `path` is named.
     """
-    if segmenter.rewritten:
+    if getattr(segmenter, "rewritten", False):
         raise CrissCrossError(f"{path}: a network made by crisscross.optimize is for inference; save the original")
     if places := inserted_attention(segmenter):
         raise CrissCrossError(
@@ -131,7 +129,8 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         CrissCrossError: missing, truncated or not a safetensors file.
     """
     with _opened(path) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+        # Files from before this version begin the optimizer's names with `optimiser/`.
+        return {re.sub("^optimiser/", OPTIMIZER, key): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def read_header(path: str | os.PathLike[str]) -> tuple[Experiment | None, dict[str, Any]]:
@@ -158,8 +157,8 @@ def stored_task(path: str | os.PathLike[str]) -> str:
 
 
 def read_header_as(
-    kind: type[Tree], path: str | os.PathLike[str], unsaid: Mapping[str, Any] | None = None
-) -> tuple[Tree | None, dict[str, Any]]:
+    kind: type[Kind], path: str | os.PathLike[str], unsaid: Mapping[str, Any] | None = None
+) -> tuple[Kind | None, dict[str, Any]]:
     """`read_header` for an experiment of `kind`; one of another task is refused.
 
     `unsaid` are values by dotted key that replace the defaults of keys that the stored experiment does not contain.
@@ -202,7 +201,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         ) from error
 
 
-def fill(segmenter: "Segmenter | InstanceSegmenter", tensors: dict[str, Tensor], source: str) -> None:
+def fill(segmenter: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
     """Load tensors with our own names into a network; everything must fit.
 
     Only the embedding of the category-consistent loss may be missing, left over or of another width; the network then
@@ -220,7 +219,7 @@ def fitting(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: st
     Raises:
         Misfit: as in `fill`.
     """
-    given = {key: value for key, value in tensors.items() if not key.startswith(OPTIMISER)}
+    given = {key: value for key, value in tensors.items() if not key.startswith(OPTIMIZER)}
     loose = {key for key in {*own, *given} if key.startswith(EMBEDDING) and not _same_shape(key, own, given)}
     needed, given = ({key: value for key, value in side.items() if key not in loose} for side in (own, given))
     missing = [key for key in needed if key not in given]
@@ -278,7 +277,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
             )
         if value.dtype not in TYPES:
             raise CrissCrossError(f"{source}: {key} holds {value.dtype}, not plain numbers")
-        if not key.startswith(OPTIMISER) and value.is_floating_point() and not value.isfinite().all():
+        if not key.startswith(OPTIMIZER) and value.is_floating_point() and not value.isfinite().all():
             raise CrissCrossError(
                 f"{source}: {key} holds NaN or infinity: the training diverged, or the file is damaged"
             )

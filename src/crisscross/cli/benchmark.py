@@ -5,10 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli import instances
 from crisscross.cli.options import add_force, add_network, network_files, parse_size, positive, threads
 from crisscross.cli.tables import print_table
-from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -47,11 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    from crisscross import tasks
     from crisscross.files import claim, write_text
 
     height, width = parse_size(arguments.size, least=32)
-    if instances.is_instance_network(arguments.network):
-        raise CrissCrossError(f"{arguments.network}: benchmark measures networks for semantic segmentation alone")
+    task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
+    tasks.refuse(task, {}, "benchmark")
     if arguments.json:
         claim([arguments.json], network_files(arguments), arguments.force)
 

@@ -74,9 +74,10 @@ def _train_and_score(dataset: "DataSet", out: Path, changes: list[str]) -> tuple
     from crisscross import zoo
     from crisscross.checkpoints import load
     from crisscross.config import override
+    from crisscross.engine.predict import predict_files
     from crisscross.engine.run.state import BEST, LAST
     from crisscross.engine.semantic.evaluate import evaluate
-    from crisscross.engine.semantic.predict import predict_files
+    from crisscross.engine.semantic.task import SemanticSegmentation
     from crisscross.engine.setup import Machine
     from crisscross.engine.train import train
 
@@ -90,7 +91,8 @@ def _train_and_score(dataset: "DataSet", out: Path, changes: list[str]) -> tuple
         raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start over")
     segmenter = load(folder / LAST, trust=folder)
     result = evaluate(segmenter, dataset, "test")
-    predict_files(segmenter, [pair.image for pair in dataset.split("test")[:SHOWN]], out / "predictions")
+    images = [pair.image for pair in dataset.split("test")[:SHOWN]]
+    predict_files(SemanticSegmentation(), segmenter, images, out / "predictions")
     return segmenter, result, outcome.seconds
 
 

@@ -87,7 +87,7 @@ count, positive = whole(0, MOST_PIXELS), whole(1, MOST_PIXELS)
 workers, threads = whole(0, MOST_PROCESSES), whole(1, MOST_PROCESSES)
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """A type for argparse: numbers from 0 to 1.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crisscross.cli.options import computing_in
 from crisscross.errors import CrissCrossError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is for videos alone."""
     parser.add_argument(
-        "--view", choices=("overlay", "color"), help="of a video: labels over the frames (default), or labels alone"
+        "--view", choices=("overlay", "color"), help="videos: labels over the frames (default), or only labels"
     )
 
 
@@ -62,19 +62,19 @@ def parted(arguments: argparse.Namespace) -> tuple[list[str], dict[Path, Path]]:
     return images, targets
 
 
-def load_network(arguments: argparse.Namespace) -> "Segmenter":
+def load_network(arguments: argparse.Namespace) -> Any:
     """The network that the arguments ask for, on its device."""
     import torch
 
-    from crisscross.checkpoints import load
+    from crisscross.layers.modes import lay_out
     from crisscross.speed.rewrite import optimize
+    from crisscross.tasks import load
 
     device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
-    segmenter = load(
-        arguments.network, device, weights=arguments.weights, offline=arguments.offline, trust=arguments.trust
-    )
-    segmenter = segmenter.to(memory_format=torch.channels_last)
-    return optimize(segmenter) if arguments.optimize else segmenter
+    options = {"weights": arguments.weights, "offline": arguments.offline, "trust": arguments.trust}
+    network = load(arguments.network, device, **options)
+    lay_out(network, torch.channels_last)
+    return optimize(network) if arguments.optimize else network
 
 
 def run(arguments: argparse.Namespace, videos: dict[Path, Path]) -> int:

@@ -2,8 +2,12 @@
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from crisscross.terminal import console, is_live, plain, say
+
+if TYPE_CHECKING:
+    from crisscross.engine.task import Result
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -28,3 +32,12 @@ def print_plain(rows: Sequence[Sequence[str]]) -> None:
     for name, *values in rows:
         cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
         say("  ".join([name.ljust(widths[0]), *cells]))
+
+
+def print_result(result: "Result") -> None:
+    """The lines and tables of a task's scores."""
+    for part in result.shown:
+        if isinstance(part, str):
+            say(part)
+        else:
+            print_table(part)

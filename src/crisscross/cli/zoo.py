@@ -20,10 +20,14 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from crisscross.cli.tables import print_plain
     from crisscross.zoo.instances import instance_table
-    from crisscross.zoo.tables import entry_text, lip_table, our_table, published_tables
+    from crisscross.zoo.tables import lip_table, notes, our_table, published_tables
 
     if arguments.name:
-        say(*entry_text(arguments.name).splitlines())
+        from crisscross import tasks
+        from crisscross.config import to_yaml
+
+        say(*(f"# {line}" for line in notes(arguments.name)))
+        say(*to_yaml(tasks.recipe(arguments.name).experiment).splitlines())
     else:
         for title, table in published_tables().items():
             say(f"{title} (published by MMSegmentation | measured by us)")

@@ -74,7 +74,7 @@ class ModelConfig:
 class DataConfig:
     """The data set: how it is opened, and what its labels mean.
 
-    `name` is a key of `crisscross.data.OPENERS` or `package.module:function`; `auto` recognizes the layout.
+    `name` is a key of `crisscross.data.DATASETS` or `package.module:function`; `auto` recognizes the layout.
     `classes` and `palette` (RGB, 0..255) are filled in from the data set when training starts and are stored with
     the weights. `ignore` is the label value that counts nowhere. `flip_pairs` are classes that change places when a
     image is mirrored (left and right arm); they come from the data set too.

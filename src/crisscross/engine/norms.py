@@ -24,7 +24,9 @@ def settle_norms(network: nn.Module, wanted: str, processes: int, on_gpu: bool) 
             if isinstance(module, BATCH_NORMS):
                 freeze_statistics(module)
         return network, ""
-    # A process's own share of a batch is too small for statistics of its own.
+    if not any(isinstance(module, BATCH_NORMS) for module in network.modules()):
+        return network, ""
+    # A process's own part of a batch is too small for statistics of its own.
     if wanted in ("auto", "sync") and processes > 1 and on_gpu:
         return network, _synchronize(network)
     if wanted == "sync":

@@ -6,6 +6,7 @@ function takes either kind and returns the kind that it was given, on the same d
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,14 +65,18 @@ def resize_logits(coarse: Array, rows: Band, columns: Band) -> Array:
         return rows.matrix @ wide
     from crisscross.layers.precision import float32_products
 
-    # Half precision, where the caller asked for it, is for the network.
-    with _torch().autocast(coarse.device.type, enabled=False):
-        inputs = coarse.index_select(1, rows.source).index_select(2, columns.source)
-        if rows.matrix is None or columns.matrix is None:
-            return _summed(_summed(inputs, columns, 2), rows, 1)
-        with float32_products(tf32=False):
-            wide = inputs.flatten(0, 1) @ columns.matrix.T
-            return rows.matrix @ wide.view(len(coarse), len(rows.source), -1)
+    inputs = coarse.index_select(1, rows.source).index_select(2, columns.source)
+    if rows.matrix is None or columns.matrix is None:
+        return _summed(_summed(inputs, columns, 2), rows, 1)
+    with _without_autocast(coarse.device.type), float32_products(tf32=False):
+        wide = inputs.flatten(0, 1) @ columns.matrix.T
+        return rows.matrix @ wide.view(len(coarse), len(rows.source), -1)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    """Half precision, where the caller asked for it, is for the network."""
+    torch = _torch()
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _summed(inputs: "torch.Tensor", band: Band, axis: int) -> "torch.Tensor":
@@ -101,12 +106,6 @@ def argmax(values: Array) -> Array:
         labels[values[index] > best] = index
         best = np.maximum(best, values[index])
     return labels
-
-
-def add(total: Array, values: Array) -> Array:
-    """`total` with `values` added to it, in place."""
-    total += values
-    return total
 
 
 def finite(parts: Sequence[Array]) -> bool:

@@ -87,11 +87,10 @@ def _tiles(passes: Sequence[Pass], softmax: bool) -> Iterator[tuple[slice, slice
     across = [bands(one.columns, width, device) for one in passes]
     for rows in zip(*down, strict=True):
         for columns in zip(*across, strict=True):
-            total: Array = None
+            total: Array = 0
             for one, row_band, column_band in zip(passes, rows, columns, strict=True):
                 values = arrays.resize_logits(one.coarse, row_band, column_band)
-                values = arrays.softmax(values) if softmax else values
-                total = values if total is None else arrays.add(total, values)
+                total += arrays.softmax(values) if softmax else values
             if len(passes) > 1:
                 total /= len(passes)
             yield slice(rows[0].start, rows[0].stop), slice(columns[0].start, columns[0].stop), total

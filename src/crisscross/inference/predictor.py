@@ -145,7 +145,10 @@ class Predictor:
         def frames() -> Iterator[Frame]:
             for item, image in items:
                 waiting.append(item)
-                yield self._frame(_planes(image), tta)
+                planes = _planes(image)
+                with self.running():
+                    frame = self._frame(planes, tta)
+                yield frame
 
         for clip, places in windows(frames(), self.card.frames, self.card.label):
             sizes = {frame.size for frame in clip}
@@ -213,11 +216,10 @@ class Predictor:
         found = views(size, self.card.inference, None if native else self.card.preprocess.scale, tta)
         # Moved to the device once, whatever the number of passes.
         placed, x, encoded = self.place(image), None, []
-        with self.running():
-            for view in found:
-                if x is None or tuple(x.shape[-2:]) != view.size:
-                    x = self._normalized(placed, view.size)
-                encoded.append([self.stages.encode(part) for part in view.windows(x, self._least)])
+        for view in found:
+            if x is None or tuple(x.shape[-2:]) != view.size:
+                x = self._normalized(placed, view.size)
+            encoded.append([self.stages.encode(part) for part in view.windows(x, self._least)])
         return Frame(size, found, encoded)
 
     def _passes(self, clip: Sequence[Frame], places: Sequence[int]) -> list[list[Pass]]:

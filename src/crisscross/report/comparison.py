@@ -20,14 +20,15 @@ class RunRow:
 
     Attributes:
         name: as it is shown.
-        curves: loss, learning rate and validation mIoU.
+        curves: loss, learning rate and scores of validations.
         classes: names of its classes.
         iou: of each class at the best validation, in 0..1; empty without one.
-        best, last: the highest and the last validation mIoU.
+        best, last: the highest and the last score of a validation.
         best_iteration: when the highest was reached.
         seconds: of training so far.
         skipped: steps that were skipped in fp16.
         values: its experiment by dotted key.
+        title: of the score.
     """
 
     name: str
@@ -40,6 +41,7 @@ class RunRow:
     seconds: float | None = None
     skipped: int = 0
     values: Mapping[str, Any] = field(default_factory=dict)
+    title: str = "mIoU"
 
     @property
     def loss(self) -> Score:
@@ -49,9 +51,16 @@ class RunRow:
         return sum(tail) / len(tail) if tail else None
 
 
+def title_of(runs: Sequence[RunRow]) -> str:
+    """What all runs are scored by; `score` where that differs."""
+    titles = {run.title for run in runs}
+    return titles.pop() if len(titles) == 1 else "score"
+
+
 def overview(runs: Sequence[RunRow]) -> list[list[str]]:
     """A head and one row for each run, as text."""
-    rows = [["run", "best val mIoU", "at", "last val mIoU", "loss", "iterations", "time", "skipped"]]
+    title = title_of(runs)
+    rows = [["run", f"best val {title}", "at", f"last val {title}", "loss", "iterations", "time", "skipped"]]
     for run in runs:
         done = run.curves.iteration[-1] if len(run.curves.iteration) else 0
         at = "-" if run.best_iteration is None else run.best_iteration
@@ -90,9 +99,10 @@ def _said(value: Any) -> str:
 def render_comparison(runs: Sequence[RunRow]) -> str:
     """The page as HTML."""
     losses = [(run.name, run.curves.iteration, run.curves.loss) for run in runs]
-    scores = [(run.name, run.curves.val_iteration, run.curves.val_miou) for run in runs]
+    title = f"Validation {title_of(runs)}"
+    scores = [(run.name, run.curves.val_iteration, run.curves.val_score) for run in runs]
     drawn = [
-        ("Validation mIoU", curve_chart(scores, "Validation mIoU", scores=True)),
+        (title, curve_chart(scores, title, scores=True)),
         ("Loss", curve_chart(losses, "Loss")),
     ]
     tables = [

@@ -18,26 +18,26 @@ class Curves:
         iteration: when each training value was recorded.
         loss, lr: the values; None where one was not finite or is not known; `lr` may be empty.
         val_iteration: when the network was validated.
-        val_miou: mean IoU, or None where no class could be scored.
+        val_score: the score that decides which weights are the best, or None where nothing could be scored.
     """
 
     iteration: Sequence[int] = ()
     loss: Sequence[Score] = ()
     lr: Sequence[Score] = ()
     val_iteration: Sequence[int] = ()
-    val_miou: Sequence[Score] = ()
+    val_score: Sequence[Score] = ()
 
     @classmethod
-    def from_log(cls, entries: Sequence[Mapping[str, Any]]) -> "Curves":
-        """From the entries of a run's log: those with a `loss`, and those with a `val_miou`."""
+    def from_log(cls, entries: Sequence[Mapping[str, Any]], score: str = "val_miou") -> "Curves":
+        """From the entries of a run's log: those with a `loss`, and those with the `score`."""
         steps = [entry for entry in entries if "loss" in entry]
-        scored = [entry for entry in entries if "val_miou" in entry]
+        scored = [entry for entry in entries if score in entry]
         return cls(
             [entry["iteration"] for entry in steps],
             [entry["loss"] for entry in steps],
             [entry.get("lr") for entry in steps],
             [entry["iteration"] for entry in scored],
-            [entry["val_miou"] for entry in scored],
+            [entry[score] for entry in scored],
         )
 
 

@@ -65,7 +65,7 @@ def _training(curves: Curves) -> str:
     """Loss, validation mIoU and learning rate side by side; those that were never recorded are left out."""
     recorded = [
         ("Loss", curves.iteration, curves.loss, {}),
-        ("Validation mIoU", curves.val_iteration, curves.val_miou, {"scores": True}),
+        ("Validation mIoU", curves.val_iteration, curves.val_score, {"scores": True}),
         ("Learning rate", curves.iteration, curves.lr, {"smoothed": False}),
     ]
     drawn = [(name, curve_chart([(name, x, y)], name, **options)) for name, x, y, options in recorded if len(y)]

@@ -9,7 +9,7 @@ the image fitted into a square with its shape kept, in training and in use. The 
 
 from copy import deepcopy
 
-from crisscross.zoo.published import Row
+from crisscross.zoo.published_networks import Row
 
 TRAIN_IMAGES, EPOCHS, BATCH = 30_462, 150, 16
 # Rounded up to hundreds.

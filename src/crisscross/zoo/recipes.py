@@ -7,7 +7,7 @@ from crisscross.config import Experiment, from_dict, hint
 from crisscross.errors import CrissCrossError
 from crisscross.zoo.instances import INSTANCE_RECIPES
 from crisscross.zoo.lip import LIP
-from crisscross.zoo.published import ALIASES, PUBLISHED, Published, Row, published_recipe
+from crisscross.zoo.published_networks import ALIASES, PUBLISHED, Published, Row, published_recipe
 
 # The backbone's own weights were trained with these.
 LITE_PREPROCESS = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0]}
@@ -141,24 +141,28 @@ OURS: dict[str, Row] = {
 RECIPES: dict[str, Row] = OURS | LIP | {name: published_recipe(entry) for name, entry in PUBLISHED.items()}
 
 
-def recipe(name: str) -> Experiment:
-    """The experiment of a recipe, by its name or by the older name of a published checkpoint.
+def row(name: str) -> Row:
+    """What a recipe of any task changes of the defaults, by its name or the older name of a published checkpoint.
 
     Raises:
         CrissCrossError: there is no such recipe; near misses are named.
     """
-    known = ALIASES.get(name, name)
-    if name in INSTANCE_RECIPES:
-        raise CrissCrossError(
-            f"{name} is an instance-segmentation recipe; `crisscross train|evaluate|predict {name}` and "
-            "crisscross.load_instances take it"
-        )
-    if known not in RECIPES:
-        near = hint(name, [*RECIPES, *ALIASES, *INSTANCE_RECIPES])
+    known, every = ALIASES.get(name, name), RECIPES | INSTANCE_RECIPES
+    if known not in every:
+        near = hint(name, [*every, *ALIASES])
         raise CrissCrossError(
             f"no recipe {name!r}; {near if near.startswith('did') else '`crisscross zoo` lists all of them'}"
         )
-    return from_dict(Experiment, {"name": known, **RECIPES[known]})
+    return {"name": known, **every[known]}
+
+
+def recipe(name: str) -> Experiment:
+    """The experiment of a recipe for semantic segmentation; `crisscross.tasks.recipe` takes the names of all tasks.
+
+    Raises:
+        CrissCrossError: there is no such recipe, or it is one of another task.
+    """
+    return from_dict(Experiment, row(name))
 
 
 def published(name: str) -> Published | None:

@@ -1,10 +1,9 @@
 """The zoo as tables, and one entry in full."""
 
-from crisscross.config import to_yaml
 from crisscross.config.heads import CCNetConfig
-from crisscross.zoo.instances import INSTANCE_RECIPES, instance_text
+from crisscross.zoo.instances import INSTANCE_RECIPES, instance_notes
 from crisscross.zoo.lip import LIP
-from crisscross.zoo.published import FAMILIES, PUBLISHED, Published
+from crisscross.zoo.published_networks import FAMILIES, PUBLISHED, Published
 from crisscross.zoo.recipes import OURS, published, recipe, shipped_weights
 from crisscross.zoo.scores import LIP_PAPER, MEASURED, REPORTED
 
@@ -86,31 +85,30 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def entry_text(name: str) -> str:
-    """One recipe as a YAML file that `crisscross train` takes, what is known about it as comments at its head.
+def notes(name: str) -> list[str]:
+    """What is known about a recipe, in lines.
 
     Raises:
         CrissCrossError: there is no such recipe.
     """
     if name in INSTANCE_RECIPES:
-        return instance_text(name)
+        return [name, *instance_notes(name)]
     experiment = recipe(name)
     row, found = published(name), MEASURED.get(experiment.name)
-    lines = [f"# {experiment.name}"]
+    lines = [experiment.name]
     if row:
         lines += [
-            f"# published: mIoU {row.miou:.2f}, ms+flip {row.miou_tta:.2f} ({TITLES[row.data]}), "
+            f"published: mIoU {row.miou:.2f}, ms+flip {row.miou_tta:.2f} ({TITLES[row.data]}), "
             f"memory {number(row.memory, 1)} GB a GPU, {number(row.fps, 2)} images/s; four V100",
-            f"# checkpoint: {row.url}",
-            f"# older name: {row.older_name}",
+            f"checkpoint: {row.url}",
+            f"older name: {row.older_name}",
         ]
     if experiment.name in REPORTED:
-        lines.append(f"# reported by others: mIoU {_reported(experiment.name)}")
+        lines.append(f"reported by others: mIoU {_reported(experiment.name)}")
     if paper := LIP_PAPER.get(experiment.name):
         lines.append(
-            f"# published: pixel accuracy {paper.pixel_accuracy:.2f}, mean accuracy {paper.mean_accuracy:.2f}, "
+            f"published: pixel accuracy {paper.pixel_accuracy:.2f}, mean accuracy {paper.mean_accuracy:.2f}, "
             f"mIoU {paper.miou:.2f} (LIP val)"
         )
     measured = f"mIoU {found.miou:.1f} on {found.data} (docs/{found.page})" if found else "not measured by us"
-    lines.append(f"# measured: {measured}")
-    return "\n".join(lines) + "\n" + to_yaml(experiment)
+    return [*lines, f"measured: {measured}"]

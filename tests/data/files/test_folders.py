@@ -12,7 +12,7 @@ from crisscross.data import open_folder
 from crisscross.data.check.checks import check
 from crisscross.data.files.folders import either_form, images_in
 from crisscross.data.sets.cityscapes import open_cityscapes
-from crisscross.engine.semantic.predict import find_images
+from crisscross.engine.predict import find_images
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
 NFC = "caf\u00e9"

@@ -81,7 +81,7 @@ def test_auto_is_printed_stored_and_resumed(dataset, tmp_path, capsys):
     assert "class weights by median frequency in the split 'train': sky 0.4722, road 1, bird 1.667" in (
         capsys.readouterr().err
     )
-    stored = stored_experiment(out).loss.class_weights
+    stored = stored_experiment(Experiment, out).loss.class_weights
     assert stored == (0.4722, 1.0, 1.667)
     # The same words continue it; the masks are not read again.
     assert train(experiment(*changes), dataset, out, resume=True).finished

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 import threading
 import time
 import types
@@ -22,15 +21,16 @@ from waiting import HANGS, wait_until
 
 import crisscross
 from crisscross.cli import main
-from crisscross.cli.evaluate import published_row
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.data import DataSet, open_folder
 from crisscross.data.palette import default_palette
 from crisscross.data.samples import loader
 from crisscross.data.sets.camvid import CLASSES as CAMVID
 from crisscross.engine.semantic import evaluate as room
+from crisscross.engine.semantic import task as semantic_task
 from crisscross.engine.semantic.evaluate import WAITING, Evaluation, check_classes, evaluate
 from crisscross.engine.semantic.labeling import labeled_pairs
+from crisscross.engine.semantic.result import published_row
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.inference import Card, Predictor
@@ -268,7 +268,7 @@ def test_validation_has_the_precision_of_training(dataset, tmp_path, monkeypatch
         seen.append((torch.is_autocast_enabled("cpu"), segmenter.coarse(torch.zeros(1, 3, 32, 32)).main.dtype))
         return evaluate(segmenter, *rest)
 
-    monkeypatch.setattr(training, "evaluate", spy)
+    monkeypatch.setattr(room, "evaluate", spy)
     model = ModelConfig("test_resnet", 8, **narrow(8, 0))
     plan = TrainConfig(iterations=1, batch=1, precision="bf16")
     training.train(Experiment("x", model, augment=AugmentConfig(crop=(32, 32)), train=plan), dataset, tmp_path / "run")
@@ -349,10 +349,8 @@ def test_the_shipped_network_from_the_command_line(tmp_path, capsys, monkeypatch
         written.append((dataset.name, pair.name))
         return path
 
-    module = types.ModuleType("crisscross.data.sets.submission")
-    module.write_prediction = write_prediction
-    module.prediction_path = lambda dataset, pair, folder: folder / f"{pair.name}.png"
-    monkeypatch.setitem(sys.modules, "crisscross.data.sets.submission", module)
+    monkeypatch.setattr(semantic_task, "write_prediction", write_prediction)
+    monkeypatch.setattr(semantic_task, "prediction_path", lambda dataset, pair, folder: folder / f"{pair.name}.png")
     data, out, facts = draw_camvid(tmp_path / "camvid"), tmp_path / "out", tmp_path / "facts.json"
     words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--json", str(facts)]
     assert main([*words, "--save-predictions", str(out)]) == 0

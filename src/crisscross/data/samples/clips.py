@@ -24,7 +24,7 @@ GAP = 1.5
 
 
 def frame_of(name: str) -> tuple[str, int] | None:
-    """Video and frame number that an image's name tells: `0001TP_006690` -> (`0001TP_`, 6690); None without a number
+    """Video and frame number in an image's name: `0001TP_006690` -> (`0001TP_`, 6690); None without a number
     at its end."""
     found = re.fullmatch(r"(.*?)(\d+)", name, re.DOTALL)
     return (found[1], int(found[2])) if found else None
@@ -34,7 +34,7 @@ def runs(dataset: DataSet, pairs: Iterable[Pair]) -> list[tuple[Pair, ...]]:
     """The pairs as runs of consecutive frames, each in order of time.
 
     Consecutive are the frames of one video whose numbers differ by at most 1.5 times the usual (most frequent) step of
-    that video among these pairs. In a data set that does not say that its images are frames of videos, and for names
+    that video among these pairs. In a data set without `video`, and for names
     without a number, every image is a run of its own.
     """
     videos: dict[str, list[tuple[int, Pair]]] = {}
@@ -105,15 +105,15 @@ def check_clips(dataset: DataSet, split: str, length: int) -> None:
 
 
 def check_video(dataset: DataSet) -> None:
-    """Refuse a data set that does not say that its images are frames of videos.
+    """Refuse a data set whose images are not known to be frames of videos.
 
     Raises:
-        CrissCrossError: it does not.
+        CrissCrossError: `dataset.video` is not set.
     """
     if not dataset.video:
         raise CrissCrossError(
             f"{dataset.root}: clips need consecutive frames, and {dataset.name} holds single images; where names are "
-            "VIDEO_NUMBER, say `video: true` in dataset.yaml; otherwise set model.frames=1"
+            "VIDEO_NUMBER, set `video: true` in dataset.yaml; otherwise set model.frames=1"
         )
 
 
