@@ -1,5 +1,6 @@
 """From feature maps to class logits."""
 
+import importlib
 from typing import Any
 
 from torch import nn
@@ -27,7 +28,8 @@ def create_head(model: ModelConfig, given: HeadInputs) -> Any:
             raise CrissCrossError(f"model.head.name {config.name}: must be a torch module with a dataclass `Config`")
         config = from_dict(made.Config, dict(config.settings), "model.head.")
     else:
-        made = import_attribute(HEADS[config.name].head, "model.head.name")
+        module, _, name = HEADS[config.name].head.partition(":")
+        made = getattr(importlib.import_module(module), name)
     if given.frames and not hasattr(made, "encode"):
         raise CrissCrossError(f"model.frames must be 0 with model.head.name={model.head.name}, got {given.frames}")
     head = made(config, given)
