@@ -72,7 +72,7 @@ class Classification(Task):
 
         return step
 
-    def evaluate(self, network, data, split, *options, **named):
+    def evaluate(self, network, data, split, options=None):
         batch = Shapes.collate([Shapes(network.experiment)[n] for n in data.splits[split]])
         accuracy = float((network.eval()(batch.images).argmax(1) == batch.labels).float().mean())
         return Result(accuracy, {"val_accuracy": accuracy}, [f"accuracy {accuracy:.3f}"], {"accuracy": accuracy})

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crisscross import files
-from crisscross.speed.winograd import WinogradConv2d
+from crisscross.speed import winograd_layers
 
 
 def pytest_configure():
@@ -63,14 +63,14 @@ def notes_of_their_own(monkeypatch, tmp_path_factory):
 
 @pytest.fixture
 def fast_calls(monkeypatch):
-    """The tilings that the fast way was taken with."""
-    calls, tiled = [], WinogradConv2d._tiled
+    """The dilation of each convolution that Winograd computes."""
+    calls, convolve = [], winograd_layers.convolve
 
-    def counted(self, x, grid):
-        calls.append(grid)
-        return tiled(self, x, grid)
+    def counted(x, weight_PCD, bias, padding, dilation):
+        calls.append(dilation)
+        return convolve(x, weight_PCD, bias, padding, dilation)
 
-    monkeypatch.setattr(WinogradConv2d, "_tiled", counted)
+    monkeypatch.setattr(winograd_layers, "convolve", counted)
     return calls
 
 

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each (default 5)")
     parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
-    parser.add_argument("--only", metavar="NAME,...", help="who takes part beside `plain` (default: all)")
+    parser.add_argument("--only", metavar="NAME,...", help="which take part beside `plain` (default: all)")
     parser.set_defaults(run=run)
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from crisscross import surgery
     from crisscross.checkpoints import build, from_pretrained, push_to_hub, save, save_pretrained
-    from crisscross.checkpoints.predictors import predictor
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from crisscross.models import Logits, Segmenter, VideoSegmenter
     from crisscross.ops import criss_cross_attention, criss_cross_attention_3d
     from crisscross.speed.rewrite import optimize
-    from crisscross.tasks import load
+    from crisscross.tasks import load, predictor
 
 __version__ = "0.1.0"
 
@@ -56,7 +55,7 @@ _ROOMS = {
     "load": "tasks",
     "open_dataset": "data",
     "optimize": "speed.rewrite",
-    "predictor": "checkpoints.predictors",
+    "predictor": "tasks",
     "push_to_hub": "checkpoints",
     "save": "checkpoints",
     "save_pretrained": "checkpoints",

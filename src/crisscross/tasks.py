@@ -1,7 +1,8 @@
-"""Tasks by name, and one door to the networks of all of them."""
+"""Tasks by name, and the networks of all of them."""
 
 import os
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from crisscross.config import from_dict, hint, import_attribute, override
 from crisscross.config.parse import SEGMENTATION, load_tree, read_tree, task_of
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, shown_name
+from crisscross.inference import Predictor, predictor_of
 
 # What `task` is in an experiment -> the class that implements it; anything else is `package.module:Class`.
 TASKS = {
@@ -36,9 +38,15 @@ def task(name: str) -> Task:
     Raises:
         CrissCrossError: there is no such task.
     """
-    if name not in TASKS and ":" not in name:
+    if name in TASKS:
+        module, _, attribute = TASKS[name].partition(":")
+        return getattr(import_module(module), attribute)()
+    if ":" not in name:
         raise CrissCrossError(f"no task {shown_name(name)}; {hint(name, TASKS)}, or package.module:Class")
-    return import_attribute(TASKS.get(name, name), "task")()
+    found = import_attribute(name, "task")
+    if Task not in getattr(found, "__mro__", ()):
+        raise CrissCrossError(f"task {shown_name(name)}: must be a class with crisscross.engine.task.Task as its base")
+    return found()
 
 
 def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:
@@ -117,11 +125,28 @@ def load(
     return found.load(source, device, weights=weights, offline=offline, trust=trust, **overrides)
 
 
+def predictor(source: Source | nn.Module | Predictor, device: str = "cpu", **options: Any) -> Predictor:
+    """What labels images and videos with a network that labels pixels, wherever that is.
+
+    Args:
+        source: a network, which stays on its device; or whatever `load` takes.
+        device: where to put a network that is loaded.
+        options: as in `load`.
+
+    Raises:
+        CrissCrossError: as in `load`, or the network does not label pixels.
+    """
+    if isinstance(source, nn.Module | Predictor):
+        return predictor_of(source)
+    # Exported files, known by their suffix, get a branch here: a predictor of their runtime and the card in the file.
+    return predictor_of(load(source, device, **options))
+
+
 def refuse(found: Task, options: Mapping[str, Any], command: str = "") -> None:
     """Refuse the first option that was given, or the command, that a task does not support.
 
     Raises:
-        CrissCrossError: there is one; the task's reason is told.
+        CrissCrossError: with the task's reason.
     """
     if command in found.refuses:
         raise CrissCrossError(f"{command} {found.refuses[command]}")

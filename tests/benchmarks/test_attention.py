@@ -247,7 +247,7 @@ def test_bad_input_is_one_line_and_exit_2(words, message, capsys, monkeypatch) -
     assert line.startswith("crisscross: ") and message in line
 
 
-def test_without_network_the_line_says_what_to_type(tmp_path, monkeypatch) -> None:
+def test_without_network_the_error_names_the_argument(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(mmcv.subprocess, "run", lambda *_, **__: argparse.Namespace(returncode=1))
     reasons: list[str] = []

@@ -19,7 +19,7 @@ def field_of(maps, height=64, width=96, classes=5):
     return _Field([maps], [torch.zeros(1, 3, height, width)], [truth], False)
 
 
-def test_both_ways_of_counting_say_the_same():
+def test_both_ways_of_counting_agree():
     field = field_of(noise(64, 96, 5, 0))
     counts, (hits, found, truth) = field.count(0), field.plain_count(0)
     assert counts.sum() > 3000
@@ -29,7 +29,7 @@ def test_both_ways_of_counting_say_the_same():
     assert counts.sum() == (field.truths[0] < 5).sum() == (field.truths[0] != 255).sum()
 
 
-def test_changed_labels_are_counted_and_ties_told_apart(monkeypatch):
+def test_changed_labels_are_counted_apart_from_ties(monkeypatch):
     field = field_of(noise(64, 96, 5, 0))
     seconds = {f"x: {piece}": 1.0 for piece in field.works()}
     row = field.row("x", seconds)

@@ -18,7 +18,7 @@ from crisscross.data import open_folder
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.layers import CrissCrossAttention
-from crisscross.losses import upsampling as places
+from crisscross.losses import pixel_losses
 from crisscross.models import Segmenter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,7 +49,7 @@ def test_the_plain_attention_is_the_definition() -> None:
 def test_all_contestants_compute_the_same_and_say_where_the_time_goes(monkeypatch) -> None:
     turns: list[int] = []
     # As with images of a usual size: the loss takes one at a time.
-    monkeypatch.setattr(places, "BAND_BYTES", 2**19)
+    monkeypatch.setattr(pixel_losses, "BAND_BYTES", 2**19)
     rows = measure(segmenter(), 160, 128, 2, 1, CPU, lambda: turns.append(1))
     assert [row.name for row in rows] == subject.contestants(CPU) and len(turns) == len(rows) * 3
     plain = rows[0]
@@ -103,7 +103,7 @@ def test_bad_input(arguments: list[str], words: str, capsys) -> None:
 
 
 def test_a_lean_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    """Through the whole engine: the same bits after three iterations."""
+    """Through the whole engine: the same up to rounding after three iterations."""
     dataset = open_folder(write_folder(tmp_path / "data", {"train": 4}, 48, 48))
     short = {"augment": {"crop": [48, 48]}, "train": {"iterations": 3, "batch": 4, "validate_every": 0}}
     found = {}
@@ -112,4 +112,5 @@ def test_a_lean_run_ends_with_the_same_weights(tmp_path: Path) -> None:
         train(experiment, dataset, tmp_path / memory, Machine(cpu=True))
         found[memory] = native.read(tmp_path / memory / "last.safetensors")[0]
     assert found["fast"].keys() == found["lean"].keys()
-    assert all(torch.equal(tensor, found["lean"][name]) for name, tensor in found["fast"].items())
+    for name, tensor in found["fast"].items():
+        torch.testing.assert_close(found["lean"][name], tensor, rtol=1e-4, atol=1e-6, msg=name)

@@ -31,6 +31,12 @@ def test_keys_of_a_section_get_their_new_names():
     assert earlier["loss"] == {"normaliser": "valid"}
 
 
+def test_what_a_step_keeps_is_one_key():
+    earlier = {"model": {"attention_memory": "lean"}, "train": {"memory": "least", "iterations": 7}}
+    experiment = from_dict(Experiment, migrate(earlier))
+    assert (experiment.train.memory, experiment.train.iterations) == ("lean", 7)
+
+
 def test_the_shipped_weights_of_an_earlier_version_load_with_their_values():
     experiment, _ = native.read_header(zoo.shipped_weights("camvid-light"))
     assert experiment.loss.normalizer == "valid"

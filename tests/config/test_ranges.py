@@ -80,6 +80,10 @@ OPTIM: dict[str, tuple[list[Any], list[Any]]] = {
     "optim.warmup": (["0", "999"], ["-1", "1000", "1001", str(BIG)]),
     "optim.backbone_factor": (["1e-9", "1000"], ["0", "-1", "1001"]),
     "optim.clip": (STEPS[0], ["-1", ".inf", str(BIG)]),
+    "optim.power": (["1e-9", "1000"], ["0", "-1", "1001"]),
+    "optim.layer_decay": (["1e-9", "1"], ["0", "1.1"]),
+    "optim.steps": (["[]", "[1, 1000000000]"], ["[0]", "[2, 1]", "[1, 1]", f"[{BIG}]"]),
+    "optim.gamma": (["1e-9", "1"], ["0", "1.1", "-1"]),
 }
 TRAIN = {
     "train.iterations": (["1", "1000000000"], ["0", "-1", str(BIG), "1000000001", "1.5"]),
@@ -89,10 +93,12 @@ TRAIN = {
     "train.checkpoint_every": STEPS,
     "train.seed": (["0", str(2**63 - 1)], ["-1", str(2**63), "1.5", "9" * 5000]),
     "train.max_skipped": (["1", "1000000000"], ["0", str(BIG)]),
+    "train.ema": BELOW_ONE,
 }
 SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     **OPTIM,
     **TRAIN,
+    "optim.eta_min": (["0", "0.01"], ["-1", "0.011"]),
     "name": NAME,
     "model.backbone": NAME,
     "model.output_stride": (["8", "16", "32"], ["4", "0", "64", "12"]),
@@ -153,10 +159,6 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     "loss.consistency.regularization": WEIGHT,
     "loss.edge_weight": WEIGHT,
     "loss.edge_reach": TIMES,
-    "optim.power": (["1e-9", "1000"], ["0", "-1", "1001"]),
-    "optim.eta_min": (["0", "0.01"], ["-1", "0.011"]),
-    "optim.layer_decay": (["1e-9", "1"], ["0", "1.1"]),
-    "train.ema": BELOW_ONE,
     "train.early_stop": (
         ["0", "1000000000"],
         ["-1", str(BIG), ["train.early_stop=1", "train.validate_every=0"], ["train.early_stop=1", "data.val_split="]],
@@ -169,6 +171,8 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
 INSTANCES: dict[str, tuple[list[Any], list[Any]]] = {
     **OPTIM,
     **TRAIN,
+    "optim.eta_min": (["0", "1"], ["-1", ["optim.schedule=poly", "optim.eta_min=0.03"]]),
+    "train.early_stop": (["0", "1000000000"], ["-1", str(BIG), ["train.early_stop=1", "train.validate_every=0"]]),
     "name": NAME,
     "model.backbone": (["resnet18", "resnet152"], ["resnet9", "my:Net"]),
     "model.recurrence": TIMES,
@@ -200,8 +204,6 @@ INSTANCES: dict[str, tuple[list[Any], list[Any]]] = {
     "proposals.test": BOXES,
     "proposals.anchors": BOXES,
     "proposals.boxes": BOXES,
-    "optim.steps": (["[]", "[1, 1000000000]"], ["[0]", "[2, 1]", "[1, 1]", f"[{BIG}]"]),
-    "optim.gamma": (["1e-9", "1"], ["0", "1.1", "-1"]),
     "inference.score": BELOW_ONE,
     "inference.nms": CHANCE,
     "inference.detections": BOXES,
@@ -377,8 +379,8 @@ def test_every_number_of_the_command_line_has_its_legal_range():
     ("words", "message"),
     [
         (["attention", "--sizes", "64x99999"], "'64x99999' is not a size"),
-        (["attention", "--sizes", "1x" + "9" * 5000], "is no size; write height x width"),
-        (["model", "--size", "0x5"], "is no size"),
+        (["attention", "--sizes", "1x" + "9" * 5000], "is not a size; write HEIGHTxWIDTH"),
+        (["model", "--size", "0x5"], "is not a size"),
         (["clips", "--size", "5x45x99999"], "is no clip"),
         (["attention", "--device", "cuda:" + "9" * 5000], "unknown cuda:9"),
         (["attention", "--non-local-limit", "nan"], "--non-local-limit must be above 0"),

@@ -1,4 +1,4 @@
-"""Masks made from what the data sets' sites hand out: finished ones are skipped, stopping leaves whole files."""
+"""Masks made from the files of a download: finished ones are skipped, stopping leaves whole files."""
 
 import os
 import signal

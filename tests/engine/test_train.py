@@ -225,13 +225,13 @@ def test_precision_is_chosen_run_by_run(dataset, tmp_path):
     # The same images and weights, rounded to eight bits: near, but not the same.
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
     assert losses["bf16"] != losses["fp32"]
-    with pytest.raises(CrissCrossError, match=r"train\.precision=fp16 cannot be had on this device"):
+    with pytest.raises(CrissCrossError, match=r"train\.precision=fp16 is not available on this device"):
         train(experiment(*short, "train.precision=fp16"), dataset, tmp_path / "fp16", Machine(cpu=True))
 
 
 def test_tensorboard_files_on_request(dataset, tmp_path):
     pytest.importorskip("tensorboard")
-    train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(tensorboard=True))
+    train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(track=("tensorboard",)))
     assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from instances_data import TINY, write_coco
 from paths import SOURCE, TESTS
 from shapes_data import experiment, write_shapes
 from two_processes import counts
@@ -29,6 +30,7 @@ from crisscross.engine.semantic.task import SemanticLosses
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.instances.config import InstanceExperiment
 from crisscross.models import Segmenter
 
 pytestmark = [
@@ -264,7 +266,7 @@ def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, 
     "words",
     [
         ["--set", "optim.name=adamw", "--set", "optim.lr=1e-3"],
-        ["--recompute"],
+        ["--set", "train.memory=recompute"],
         ["--set", "train.memory=lean"],
         ["--set", "loss.terms=[{name: cross_entropy}, {name: category_consistent, weight: 0.1}]"],
         # Its `blocks` are never called as one module.
@@ -315,3 +317,18 @@ def test_one_process_has_nothing_to_shard(dataset, tmp_path, capsys):
     train(experiment(*words), dataset, tmp_path / "two", Machine(cpu=True, shard=True))
     assert "--shard is without effect: one process trains alone and holds everything" in capsys.readouterr().err
     assert_same_weights(tmp_path / "one", tmp_path / "two", "last")
+
+
+@pytest.mark.slow
+def test_two_processes_train_instances_with_copies_and_with_parts_of_the_weights(tmp_path):
+    folder = write_coco(tmp_path / "coco")
+    (folder / "experiment.yaml").write_text(to_yaml(override(InstanceExperiment(), [*TINY, "train.ema=0.5"])))
+    for out, words in (("plain", ()), ("shard", ("--shard",))):
+        results = together(folder, tmp_path / out, *words)
+        assert [result[0] for result in results] == [0, 0], results
+    assert losses(tmp_path / "plain") == pytest.approx(losses(tmp_path / "shard"), rel=1e-4)
+    # The boxes that are sampled follow from iteration and process, not from how the weights are held.
+    tensors = [native.read_tensors(tmp_path / out / "last.safetensors") for out in ("plain", "shard")]
+    assert tensors[0].keys() == tensors[1].keys()
+    for key, value in tensors[0].items():
+        torch.testing.assert_close(tensors[1][key], value, rtol=1e-3, atol=1e-5)

@@ -56,9 +56,10 @@ def differentiable(source: Source, frames: int = 1):
         @staticmethod
         def backward(ctx, grad):
             q, k, v, stats = ctx.saved_tensors
-            grads = [torch.zeros_like(x) for x in (q, k, v)]
-            biases = source.slopes.backward(grad, q, k, v, stats, ctx.reach, *grads)
-            return *grads, *biases
+            biases = source.slopes.zero_biases(ctx.reach, stats.dtype)
+            grads = source.slopes.Grads(*(torch.zeros_like(x) for x in (q, k, v)), *biases)
+            source.slopes.backward(grad, q, k, v, stats, ctx.reach, grads)
+            return tuple(grads)
 
     def operator(q, k, v, row_bias=None, column_bias=None):
         q, k, v = (x.permute(0, 2, 3, 1).contiguous() for x in (q, k, v))

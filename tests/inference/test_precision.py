@@ -148,6 +148,6 @@ def test_predict_a_video_in_a_precision(weights, tmp_path, seen):
 def test_instances_have_no_precision_to_choose(tmp_path, capsys):
     words = ["--precision", "bf16", "--cpu"]
     assert main(["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", str(tmp_path), *words]) == 2
-    assert "--precision is not there for instance segmentation" in capsys.readouterr().err
+    assert "--precision is not available for instance segmentation" in capsys.readouterr().err
     assert main(["predict", "maskrcnn_r50_fpn_rcca_coco", str(tmp_path), *words]) == 2
-    assert "--precision is not there for instance segmentation" in capsys.readouterr().err
+    assert "--precision is not available for instance segmentation" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_both_products_are_set_and_come_back():
 
 
 @pytest.mark.parametrize("wanted", ["highest", "high", "medium"])
-def test_what_the_process_has_set_by_the_older_name_can_be_told_inside_and_afterwards(wanted):
+def test_the_older_name_can_be_read_inside_and_afterwards(wanted):
     settings = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.cudnn.rnn
     former = [setting.fp32_precision for setting in settings]
     try:
@@ -130,8 +130,8 @@ def test_a_card_that_emulates_is_refused(card, precision, instead):
     with pytest.raises(CrissCrossError) as caught:
         check_precision(precision, GPU)
     assert str(caught.value) == (
-        f"train.precision={precision} cannot be had on this device: Tesla T4 has compute capability 7.5, {precision} "
-        f"needs 8.0; set train.precision={instead}"
+        f"train.precision={precision} is not available on this device: Tesla T4 has compute capability 7.5, "
+        f"{precision} needs 8.0; set train.precision={instead}"
     )
     check_precision(instead, GPU)
     check_precision("fp32", GPU)
@@ -157,11 +157,11 @@ def test_a_cpu_takes_bf16_and_neither_fp16_nor_tf32():
     for precision in ("fp32", "bf16"):
         check_precision(precision, CPU)
     for precision in ("fp16", "tf32"):
-        with pytest.raises(CrissCrossError, match=rf"{precision} cannot be had on this device: a CPU computes in fp32"):
+        with pytest.raises(CrissCrossError, match=rf"{precision} is not available on this device: a CPU comp"):
             check_precision(precision, CPU)
 
 
-def test_training_asks_before_it_begins(card, dataset, tmp_path, monkeypatch):
+def test_training_checks_the_precision_before_it_begins(card, dataset, tmp_path, monkeypatch):
     card(6, 1)
     told = {}
 
@@ -179,7 +179,7 @@ def test_training_asks_before_it_begins(card, dataset, tmp_path, monkeypatch):
         create_accelerator(precision, Machine(), tmp_path)
         assert told["mixed_precision"] == mixed
     monkeypatch.undo()
-    with pytest.raises(CrissCrossError, match=r"train\.precision=tf32 cannot be had on this device"):
+    with pytest.raises(CrissCrossError, match=r"train\.precision=tf32 is not available on this device"):
         training.train(experiment("train.precision=tf32"), dataset, tmp_path / "run", Machine(cpu=True))
 
 

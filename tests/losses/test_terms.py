@@ -8,8 +8,7 @@ from torch.nn import functional
 
 from crisscross.config import Experiment, LossConfig, OhemConfig, override
 from crisscross.config.loss import TERMS
-from crisscross.losses import create_loss, cross_entropy, images, ohem
-from crisscross.losses import upsampling as places
+from crisscross.losses import LossInputs, create_loss, cross_entropy, image_losses, ohem, pixel_losses, resampling
 from crisscross.measurement.memory import peak_memory
 
 IGNORE = 255
@@ -68,13 +67,20 @@ def test_the_focal_loss_is_smooth_where_a_pixel_is_certain():
         assert gradient.isfinite().all() and loss.total.item() == pytest.approx(0, abs=1e-6)
 
 
+def inputs(probabilities, labels):
+    """What a term of whole images gets, with these probabilities."""
+    made = LossInputs(probabilities, labels, IGNORE, False, 1, LossConfig())
+    made.__dict__["probabilities"] = probabilities
+    return made
+
+
 def test_dice_by_hand():
     # Class 0: true at pixel 0; class 1: at pixels 1 and 2; class 2 is absent, pixel 3 ignored.
     first = 1 - 2 * 0.5 / (0.25 + 0.01 + 0.04 + 1)
     second = 1 - 2 * (0.8 + 0.2) / (0.0625 + 0.64 + 0.04 + 2)
-    assert images.dice(PROBABILITIES, LABELS, IGNORE).item() == pytest.approx((first + second) / 2, abs=1e-12)
+    assert image_losses.dice(inputs(PROBABILITIES, LABELS)).item() == pytest.approx((first + second) / 2, abs=1e-12)
     perfect = functional.one_hot(torch.tensor([[[0, 1, 1, 2]]])).permute(0, 3, 1, 2).double()
-    assert images.dice(perfect, LABELS, IGNORE).item() == pytest.approx(0, abs=1e-12)
+    assert image_losses.dice(inputs(perfect, LABELS)).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_lovasz_by_hand():
@@ -82,7 +88,7 @@ def test_lovasz_by_hand():
     first = 0.5
     # Class 1, errors 0.8 (true), 0.25 (not), 0.2 (true); losses 1 - 1/2, 1 - 1/3, 1 - 0/3.
     second = 0.8 * 1 / 2 + 0.25 * (2 / 3 - 1 / 2) + 0.2 * (1 - 2 / 3)
-    assert images.lovasz(PROBABILITIES, LABELS, IGNORE).item() == pytest.approx((first + second) / 2, abs=1e-12)
+    assert image_losses.lovasz(inputs(PROBABILITIES, LABELS)).item() == pytest.approx((first + second) / 2, abs=1e-12)
 
 
 def test_lovasz_of_hard_predictions_is_one_minus_iou():
@@ -90,7 +96,7 @@ def test_lovasz_of_hard_predictions_is_one_minus_iou():
     labels, found = (torch.randint(0, 3, (2, 6, 7), generator=generator) for _ in range(2))
     hard = functional.one_hot(found, 3).permute(0, 3, 1, 2).double()
     iou = [((labels == k) & (found == k)).sum() / ((labels == k) | (found == k)).sum() for k in range(3)]
-    assert images.lovasz(hard, labels, IGNORE).item() == pytest.approx(1 - sum(iou).item() / 3)
+    assert image_losses.lovasz(inputs(hard, labels)).item() == pytest.approx(1 - sum(iou).item() / 3)
 
 
 def edges(inside):
@@ -119,15 +125,15 @@ def test_the_boundary_loss_of_hard_predictions_is_one_minus_f1(shift):
         true_edge, found_edge = edges(truth == number), edges(found == number)
         precision, recall = near(found_edge, true_edge) / len(found_edge), near(true_edge, found_edge) / len(true_edge)
         wanted.append(1 - 2 * precision * recall / (precision + recall))
-    assert images.boundary(hard, truth[None], IGNORE).item() == pytest.approx(sum(wanted) / 2, abs=1e-6)
+    assert image_losses.boundary(inputs(hard, truth[None])).item() == pytest.approx(sum(wanted) / 2, abs=1e-6)
     assert (wanted[1] == 0) == (shift < 4)
 
 
-def test_no_edge_is_seen_beside_ignored_pixels():
+def test_no_edge_beside_ignored_pixels():
     truth = torch.zeros(1, 8, 8, dtype=torch.int64)
     truth[:, :, 4:] = IGNORE
     probabilities = torch.full((1, 2, 8, 8), 0.5)
-    assert images.boundary(probabilities, truth, IGNORE).item() == 0
+    assert image_losses.boundary(inputs(probabilities, truth)).item() == 0
 
 
 # --- hard examples ---
@@ -157,7 +163,7 @@ def by_authors(probabilities, labels, threshold, keep):
 def test_the_authors_ohem_with_scipy(size, threshold, keep):
     logits, labels = drawn(size=size)
     logits, config = logits.detach(), OhemConfig(threshold, keep)
-    full = places.resize(logits, size, False)
+    full = resampling.resize_logits(logits, size, False)
     wanted = by_authors(full.softmax(1), labels, threshold, keep)
     found = ohem.hard_by_authors(ohem.true_probabilities(logits, labels, IGNORE, False), config)
     assert torch.equal(found, wanted) and 0 < wanted.sum() <= (labels != IGNORE).sum()
@@ -172,7 +178,7 @@ def test_the_authors_ohem_with_scipy(size, threshold, keep):
 def test_mmsegmentations_ohem_with_a_sorted_list(threshold, keep):
     logits, labels = drawn()
     logits, valid = logits.detach(), labels != IGNORE
-    full = places.resize(logits, labels.shape[-2:], False)
+    full = resampling.resize_logits(logits, labels.shape[-2:], False)
     own = full.softmax(1).gather(1, labels.long().where(valid, 0)[:, None])[:, 0]
     ordered = sorted(own[valid].tolist())
     limit = max(threshold, ordered[min(2 * keep, len(ordered) - 1)])
@@ -254,14 +260,14 @@ def plain_way(coarse, labels, align_corners, **options):
 )
 @pytest.mark.parametrize("normalizer", ["all", "valid"])
 @pytest.mark.parametrize("together", [1, 2], ids=["bands", "images"])
-def test_the_published_loss_has_the_gradients_of_the_plain_way_bit_for_bit(
+def test_the_published_loss_has_the_gradients_of_full_size_logits_bit_for_bit(
     layout, coarse, size, align_corners, normalizer, together, monkeypatch
 ):
     logits, labels = drawn(classes=19, coarse=coarse, size=size, dtype=torch.float32)
     mine, theirs = (logits.detach().to(memory_format=layout).requires_grad_() for _ in range(2))
-    monkeypatch.setattr(places, "BAND_BYTES", 2**19 if together == 1 else 4 * 2**20)
-    assert min(2, places._fitting(logits, size)) == together
-    assert (len(list(places._bands(torch.zeros(together, 19, *size)))) > 1) == (together == 1)
+    monkeypatch.setattr(pixel_losses, "BAND_BYTES", 2**19 if together == 1 else 4 * 2**20)
+    assert min(2, pixel_losses._images_at_once(logits, size)) == together
+    assert (len(list(pixel_losses._bands(torch.zeros(together, 19, *size)))) > 1) == (together == 1)
     found = create_loss(LossConfig(normalizer=normalizer), IGNORE, align_corners)(mine, None, labels).total
     wanted = plain_way(theirs, labels, align_corners, normalizer=normalizer)
     found.backward()
@@ -271,7 +277,7 @@ def test_the_published_loss_has_the_gradients_of_the_plain_way_bit_for_bit(
 
 
 def test_cross_entropy_from_coarse_logits_takes_less_than_half_of_the_memory(monkeypatch):
-    monkeypatch.setattr(places, "BAND_BYTES", 2**20)
+    monkeypatch.setattr(pixel_losses, "BAND_BYTES", 2**20)
     logits, labels = drawn(classes=19, coarse=(32, 32), size=(256, 256), dtype=torch.float32)
     loss = create_loss(LossConfig(), IGNORE)
     ours = peak_memory(lambda: torch.autograd.grad(loss(logits, None, labels).total, logits), torch.device("cpu"))
@@ -290,9 +296,9 @@ def test_the_networks_own_logits_are_left_alone():
 
 @pytest.mark.parametrize(("pixels", "features"), [(512, 64), (769, 97), (37, 5), (8, 1), (3, 7)])
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_labels_are_read_where_features_lie(pixels, features, align_corners):
+def test_nearest_labels_lie_at_the_features(pixels, features, align_corners):
     labels = torch.arange(pixels).expand(1, pixels, pixels)
-    found = places.nearest(labels, (1, features), align_corners)[0, 0].tolist()
+    found = resampling.nearest_labels(labels, (1, features), align_corners)[0, 0].tolist()
     if align_corners:
         wanted = [i * (pixels - 1) / max(features - 1, 1) for i in range(features)]
     else:

@@ -86,7 +86,7 @@ def test_the_median_is_not_moved_by_one_bad_turn() -> None:
     assert interleave(works, 3, CPU, clock=clock) == pytest.approx({"A": 0.02})
 
 
-def test_who_is_slow_takes_fewer_turns(monkeypatch) -> None:
+def test_slow_work_takes_fewer_turns(monkeypatch) -> None:
     monkeypatch.setattr("crisscross.measurement.timing.SLOW", 0.03)
     turns: list[str] = []
     clock = Clock()

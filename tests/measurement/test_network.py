@@ -12,9 +12,9 @@ import crisscross
 from crisscross import Prediction
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, ModelConfig, PreprocessConfig
-from crisscross.layers.attention import GatedAttention
+from crisscross.layers import CrissCrossAttention
 from crisscross.measurement import network as subject
-from crisscross.measurement.network import Way, measure, ways
+from crisscross.measurement.network import Variant, measure, variants_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,16 +27,16 @@ def segmenter(recurrence: int = 2, **options: object) -> crisscross.Segmenter:
     model = ModelConfig("test_resnet", **narrow(16, 0, recurrence=recurrence))
     made = crisscross.Segmenter(Experiment(model=model, data=DataConfig(classes=CLASSES), **options))
     for module in made.modules():
-        if isinstance(module, GatedAttention):
+        if isinstance(module, CrissCrossAttention):
             torch.nn.init.constant_(module.gamma, 0.5)
     torch.nn.init.normal_(made.head.classify.weight)
     return made
 
 
-def test_each_way_runs_in_each_precision_and_labels_as_predict_does():
+def test_each_variant_runs_in_each_precision_and_labels_as_predict_does():
     net = segmenter()
-    rows, reasons = measure(ways(net), IMAGE, 1)
-    assert [(row.way, row.precision) for row in rows] == [(kind, p) for p in ("fp32", "bf16") for kind in KINDS]
+    rows, reasons = measure(variants_of(net), IMAGE, 1)
+    assert [(row.variant, row.precision) for row in rows] == [(kind, p) for p in ("fp32", "bf16") for kind in KINDS]
     # The kernels need a GPU; of a CPU nobody expects fp16.
     assert len(reasons) == 1 and reasons[0].startswith("attention fused: ") and "CUDA" in reasons[0]
     expected = net.predict(IMAGE.permute(1, 2, 0).numpy()).labels
@@ -45,7 +45,7 @@ def test_each_way_runs_in_each_precision_and_labels_as_predict_does():
     assert plain.same_labels == 1 and plain.weight_bytes == sum(
         tensor.nbytes for tensor in (*net.parameters(), *net.buffers())
     )
-    assert np.array_equal(ways(net)[0].labels(IMAGE).numpy(), expected)
+    assert np.array_equal(variants_of(net)[0].labels(IMAGE).numpy(), expected)
     for row in rows:
         assert row.seconds > 0 and row.same_labels > 0.9
         # The labels themselves, and the image as float32.
@@ -55,14 +55,16 @@ def test_each_way_runs_in_each_precision_and_labels_as_predict_does():
 
 
 def test_a_network_without_attention_has_no_backends_to_choose():
-    assert [way.name for way in ways(segmenter(recurrence=0)) if way.precision == "fp32"] == KINDS[:3]
+    assert [way.name for way in variants_of(segmenter(recurrence=0)) if way.precision == "fp32"] == KINDS[:3]
 
 
 def test_compile_is_taken_on_request_alone(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda call: compiled.append(call) or (lambda x: call(x)))
-    assert not [way for way in ways(segmenter()) if way.name == "compile"] and not compiled
-    (way,) = (way for way in ways(segmenter(), compiled=True) if (way.name, way.precision) == ("compile", "fp32"))
+    assert not [way for way in variants_of(segmenter()) if way.name == "compile"] and not compiled
+    (way,) = (
+        way for way in variants_of(segmenter(), compiled=True) if (way.name, way.precision) == ("compile", "fp32")
+    )
     assert len(compiled) == 1 and way.labels(IMAGE).shape == (40, 56)
 
 
@@ -84,13 +86,13 @@ class Made(torch.nn.Module):
 
 
 def test_differing_labels_are_counted():
-    rows, reasons = measure([Way("plain", "fp32", Made()), Way("other", "fp32", Made(3))], IMAGE, 1)
+    rows, reasons = measure([Variant("plain", "fp32", Made()), Variant("other", "fp32", Made(3))], IMAGE, 1)
     assert [row.same_labels for row in rows] == [1.0, 17 / 20] and reasons == []
 
 
-def test_a_way_sets_its_backend_and_its_precision_and_no_other_way_keeps_them():
+def test_a_variant_sets_its_backend_and_its_precision_and_no_other_keeps_them():
     net = Made()
-    trio = [Way("a", "fp32", net), Way("b", "fp32", net, "eager"), Way("c", "bf16", net, "composite")]
+    trio = [Variant("a", "fp32", net), Variant("b", "fp32", net, "eager"), Variant("c", "bf16", net, "composite")]
     for way in (*trio, trio[0]):
         way.labels(IMAGE)
     auto = ("auto", False)
@@ -99,9 +101,9 @@ def test_a_way_sets_its_backend_and_its_precision_and_no_other_way_keeps_them():
 
 def test_who_cannot_run_is_one_reason_and_no_row_but_plain_has_to_run():
     net, turns = Made(), []
-    some = [Way("a", "fp32", net), *(Way("b", precision, net, "fused") for precision in ("fp32", "bf16"))]
+    some = [Variant("a", "fp32", net), *(Variant("b", precision, net, "fused") for precision in ("fp32", "bf16"))]
     rows, reasons = measure(some, IMAGE, 2, lambda: turns.append(1))
-    assert [row.way for row in rows] == ["a"] and reasons == ["b: no kernels"]
+    assert [row.variant for row in rows] == ["a"] and reasons == ["b: no kernels"]
     assert len(turns) <= 3 * (2 + 3)
     with pytest.raises(ValueError, match="no kernels"):
         measure(some[::-1], IMAGE, 1)
@@ -144,7 +146,7 @@ def test_the_command_prints_one_table_and_writes_what_it_printed(tmp_path, capsy
 def test_random_weights_are_called_so(monkeypatch, capsys):
     net = segmenter()
     monkeypatch.setattr(subject, "network_of", lambda *words, **options: net)
-    monkeypatch.setattr(subject, "ways", lambda *words: ways(net)[:1])
+    monkeypatch.setattr(subject, "variants_of", lambda *words: variants_of(net)[:1])
     assert main(["benchmark", "ccnet-r50", "--size", "32x32", "--rounds", "1"]) == 0
     assert "ccnet-r50 has no weights here: random ones" in capsys.readouterr().out
     assert main(["benchmark", "camvid-light", "--size", "32x32", "--rounds", "1"]) == 0

@@ -18,6 +18,7 @@ from crisscross.cli import main
 from crisscross.data import open_folder
 from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.errors import CrissCrossError
+from crisscross.inference import Predictor
 from crisscross.losses import create_loss
 from crisscross.models import VideoSegmenter
 
@@ -121,6 +122,23 @@ def test_windows_scales_and_mirror_images_work_on_clips():
     image = still[0].permute(1, 2, 0).numpy()
     expected = segmenter.predict(image, tta=True).labels
     assert all((labels == expected).mean() > 0.999 for labels in found)
+
+
+@pytest.mark.parametrize("label", ["middle", "last", "every"])
+def test_a_function_for_whole_clips_labels_as_the_network_that_sees_each_frame_once(label):
+    segmenter = network(3, label, **{"inference.ratios": [0.75, 1.0], "data.flip_pairs": [[0, 1]]})
+    whole_clips = Predictor(
+        lambda x: segmenter.coarse(x).main, segmenter.predictor.card, torch.as_tensor, torch.no_grad
+    )
+    frames = drawn(5)
+    for tta in (False, True):
+        expected = list(segmenter.predictor.label_frames(frames, tta))
+        for ours, theirs in zip(whole_clips.label_frames(frames, tta), expected, strict=True):
+            assert (ours == theirs).mean() > 0.999
+        assert (
+            whole_clips.predict(frames[1], tta=tta).labels == segmenter.predict(frames[1], tta=tta).labels
+        ).mean() > 0.999
+    assert len({bytes(labels) for labels in expected}) == 5
 
 
 def test_a_stream_shorter_than_a_clip_or_of_two_sizes_is_refused():
@@ -236,6 +254,8 @@ def test_a_run_too_short_for_the_clips_is_found_before_training(folder, tmp_path
     words = ["data.name=folder", "model.frames=5", "model.backbone=test_resnet", "loss.class_weights=[]"]
     assert main([*command, *(word for change in words for word in ("--set", change))]) == 2
     assert "only 3 frames in a row at a_000, but a clip has 5" in capsys.readouterr().err
+    with pytest.raises(CrissCrossError, match="only 3 frames in a row at a_000, but a clip has 5"):
+        evaluate(network(5), open_folder(folder), "train")
     assert not (tmp_path / "run" / "last.safetensors").exists()
 
 

@@ -147,13 +147,13 @@ BLOCK_FAULTS = [
     ("the lean way forgets the value projection", "grad_x_NC = u_PC[part] @ value", "grad_x_NC = u_PC[part].clone()"),
     (
         "the lean way starts from what lies in memory",
-        "grads.x.zero_()\n        halves",
-        "grads.x.fill_(1)\n        halves",
+        "grads.x.zero_()\n        value",
+        "grads.x.fill_(1)\n        value",
     ),
     (
         "the fast way forgets the residual",
-        "            grad_x_BHWC.copy_(grad_BHWC)",
-        "            grad_x_BHWC.zero_()",
+        "            grads.x.copy_(grad_BHWC)",
+        "            grads.x.zero_()",
     ),
     (
         "the output forgets the input",

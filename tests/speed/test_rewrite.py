@@ -17,7 +17,7 @@ from crisscross import CrissCrossError
 from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.models import Segmenter
 from crisscross.speed.rewrite import fold_batch_norms, optimize
-from crisscross.speed.winograd import WinogradConv2d
+from crisscross.speed.winograd_layers import WinogradConv2d
 
 
 def relative(found, expected):
@@ -174,7 +174,7 @@ def segmenter():
 
 
 @pytest.mark.parametrize("size", [(192, 256), (203, 317)])
-def test_a_whole_network_says_the_same(segmenter, fast_calls, size):
+def test_a_whole_network_has_the_same_results(segmenter, fast_calls, size):
     fast = crisscross.optimize(segmenter)
     assert isinstance(fast, Segmenter)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())

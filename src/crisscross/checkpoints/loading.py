@@ -1,4 +1,4 @@
-"""One door: a name, a run folder, a file or a state dict in, a ready network out."""
+"""A network for semantic segmentation from a name, a run folder, a file or a state dict."""
 
 import difflib
 import os
@@ -66,7 +66,7 @@ def load(
             `classes=[...]`) or in full through a dictionary (`**{"model.head.recurrence": 1}`).
 
     Raises:
-        CrissCrossError: nothing of that name, an unreadable file, a download that cannot be had, weights that do not
+        CrissCrossError: nothing of that name, an unreadable file, a download that fails, weights that do not
             fit or are not finite.
     """
     if weights is None:
@@ -87,7 +87,7 @@ def refuse_code(
     Args:
         file: where the weights come from.
         experiment: what is to be built.
-        overrides: what the user changed in this call; what it names is the user's own wish.
+        overrides: what the user changed in this call; what it names is trusted.
         trust: the folder that the user trusts; nothing that lies in a folder makes it trusted.
 
     Raises:
@@ -113,7 +113,7 @@ def _words_for(key: str) -> Iterator[str]:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """All that stands in lists and mappings, keys left out."""
+    """All values in nested lists and mappings."""
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
     if inner is None:
         yield value
@@ -155,6 +155,8 @@ def weights_file(source: str | os.PathLike[str], offline: bool = False) -> Path:
         raise CrissCrossError(
             f"{name} has no weights in this package; train it with `crisscross train {name} --data DIR`"
         )
+    if name in zoo.INSTANCE_RECIPES:
+        raise CrissCrossError(f"{name}: finds instances, and does not label pixels; crisscross.load takes it")
     with_weights = ", ".join(recipe for recipe in zoo.RECIPES if zoo.shipped_weights(recipe))
     near = hint(name, [*zoo.RECIPES, *zoo.ALIASES, *zoo.INSTANCE_RECIPES])
     near = f"; {near}" if near.startswith("did") else ""
@@ -166,7 +168,7 @@ def read_source(source: Source, offline: bool = False) -> Loaded:
     """Tensors in our names, the experiment they belong to, and where they come from; nothing is checked against it.
 
     Raises:
-        CrissCrossError: nothing of that name, an unreadable file, weights of nobody known.
+        CrissCrossError: nothing of that name, an unreadable file, weights of an unknown publisher.
     """
     if isinstance(source, Mapping):
         content, name = unwrap(source), "state dict"
@@ -182,7 +184,7 @@ def read_source(source: Source, offline: bool = False) -> Loaded:
             content = read_content(path)
     publisher, tensors, experiment = from_publisher(content.tensors, name)
     told = with_metadata(experiment, content.meta, name)
-    # What the metadata changed, they told.
+    # What the metadata changed.
     keys = [key for key in differences(experiment, told) if key.startswith(("model.", "preprocess.", "inference."))]
     loaded = Loaded(tensors, told, name, publisher, {}, tuple(keys))
     if isinstance(source, str) and zoo.published(source) and not Path(source).exists():
@@ -208,7 +210,7 @@ def by_recipe(loaded: Loaded, name: str) -> Experiment:
 
 
 def _warn_of_differences(loaded: Loaded, wanted: Experiment) -> None:
-    """Say where the file's own words are put aside for the recipe's: another score may come of it."""
+    """Warn where the recipe overrides the file's metadata: another score may come of it."""
     ours, theirs = flatten(wanted), flatten(loaded.experiment)
     keys = [key for key in loaded.told if ours[key] != theirs[key]]
     if keys:
@@ -222,7 +224,7 @@ def network_for(loaded: Loaded, experiment: Experiment) -> Segmenter:
     Raises:
         CrissCrossError: a tensor that is missing, left over, of another shape, or not finite.
     """
-    # Code of the user's own need not know a device without memory.
+    # Code of the user's own may not support a device without memory.
     if not any(key.startswith("model.") for key, _ in experiment.code):
         with torch.device("meta"):
             native.fitting(create_segmenter(experiment, initialize=False).state_dict(), loaded.tensors, loaded.name)

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crisscross import zoo
     from crisscross.data.scenes import draw_scene
-    from crisscross.measurement.network import conditions, environment, measure, network_of, ways
+    from crisscross.measurement.network import conditions, environment, measure, network_of, variants_of
     from crisscross.progress import Progress
 
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     if scale := network.experiment.preprocess.scale:
         say(f"the network sees every image at {scale[1]}x{scale[0]}: preprocess.scale")
     image = torch.from_numpy(draw_scene(0, height, width)[0]).permute(2, 0, 1)
-    entries = ways(network, arguments.compile)
+    entries = variants_of(network, arguments.compile)
     with Progress(f"{height}x{width}", len(entries) * (arguments.rounds + 3)) as progress:
         rows, reasons = measure(entries, image, arguments.rounds, lambda: progress.update(progress.done + 1))
         progress.update(progress.total)
@@ -93,5 +93,5 @@ def table(rows: "list[NetworkRow]") -> list[list[str]]:
     for row in rows:
         times = [f"{1000 * row.seconds:.1f}", f"{rows[0].seconds / row.seconds:.2f}"]
         sizes = [f"{row.peak_bytes / MIB:.1f}", f"{row.weight_bytes / MIB:.1f}"]
-        found.append([row.way, row.precision, *times, *sizes, f"{row.same_labels:.3%}"])
+        found.append([row.variant, row.precision, *times, *sizes, f"{row.same_labels:.3%}"])
     return found

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "List, prepare or check data sets."
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="the known data sets", description="List the data sets known by name.")
+    listing = actions.add_parser("list", help="list the built-in data sets", description="List the built-in data sets.")
     listing.set_defaults(run=run_list)
     _add_prepare(actions)
     _add_check(actions)
@@ -31,13 +31,13 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
     prepare = actions.add_parser(
         "prepare",
         help="write the masks that a data set's download lacks",
-        description="Turn what a data set's site hands out into masks of class numbers.",
+        description="Make masks of class numbers from the files of a data set's download.",
         epilog="Finished files are skipped, so a stopped run continues where it was. See docs/datasets.md.",
     )
-    prepare.add_argument("name", metavar="NAME", help="one that `crisscross data list` shows")
+    prepare.add_argument("name", metavar="NAME", help="a name in `crisscross data list`")
     prepare.add_argument("root", type=Path, metavar="DIR", help="the data set's folder")
     prepare.add_argument(
-        "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same folders"
+        "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same subfolders"
     )
     prepare.set_defaults(run=run_prepare)
 
@@ -45,7 +45,7 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     check = actions.add_parser(
         "check",
-        help="read every file, list what is wrong",
+        help="read every file and list what is wrong",
         description="Read every image and mask of a data set, list what is wrong and count the pixels of each class.",
         epilog="Exit code 0: no errors (there may be warnings); 2: errors.",
     )
@@ -53,7 +53,7 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     check.add_argument(
         "--name",
         default="auto",
-        help="auto (recognize the layout, default), one that `crisscross data list` shows, folder, coco-instances, or "
+        help="auto (recognize the layout, default), a name in `crisscross data list`, folder, coco-instances, or "
         "package.module:function",
     )
     check.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the fraction of each class")

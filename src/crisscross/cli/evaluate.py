@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from crisscross.cli.options import add_force, add_network, add_precision, computing_in, network_files, workers
+from crisscross.cli.options import (
+    add_force,
+    add_network,
+    add_precision,
+    computing_in,
+    load_network,
+    network_files,
+    workers,
+)
 from crisscross.cli.tables import print_result
 from crisscross.terminal import say
 
@@ -44,14 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    import torch
-
     from crisscross import tasks, zoo
     from crisscross.data.dataset import existing_folder
     from crisscross.engine.semantic.evaluate import choose_device, is_main_process
+    from crisscross.engine.task import Scoring
     from crisscross.files import claim, write_text
-    from crisscross.layers.modes import lay_out
-    from crisscross.speed.rewrite import optimize
 
     task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
     tasks.refuse(task, vars(arguments))
@@ -62,18 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
     words = [f"{key}={value}" for key, value in changes.items()]
     known = tasks.recipe(arguments.network, words).experiment if zoo.published(arguments.network) else None
     data = task.open(known, arguments.data) if known else None
-    options = {"weights": arguments.weights, "offline": arguments.offline, "trust": arguments.trust}
-    network = task.load(arguments.network, choose_device(arguments.cpu), **options, **changes)
-    lay_out(network, torch.channels_last)
-    if arguments.optimize:
-        network = optimize(network)
+    network = load_network(arguments, choose_device(arguments.cpu), **changes)
     data = data or task.open(network.experiment, arguments.data)
     split = arguments.split or _default_split(network.experiment.data, data.splits)
     folder, scores = arguments.save_predictions, arguments.json
     targets = [*(task.outputs(data, split, folder) if folder else ()), *([scores] if scores else ())]
     claim(targets, [*network_files(arguments), *task.files(data, split)], arguments.force)
     with computing_in(arguments, network):
-        result = task.evaluate(network, data, split, arguments.workers, tta=arguments.tta, save=folder)
+        result = task.evaluate(network, data, split, Scoring(arguments.workers, tta=arguments.tta, save=folder))
     if not is_main_process():
         return 0
     print_result(result)

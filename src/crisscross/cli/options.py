@@ -4,7 +4,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crisscross.errors import SHOWN, CrissCrossError, shown
 
@@ -26,6 +26,27 @@ def network_files(arguments: Namespace) -> list[Path]:
     """The files that a command reads for its network, for `crisscross.files.claim`."""
     network, weights = Path(arguments.network), getattr(arguments, "weights", None)
     return [network, *(network.iterdir() if network.is_dir() else ()), *([weights] if weights else ())]
+
+
+def best_device(cpu: bool) -> str:
+    """A GPU where there is one and `cpu` does not forbid it."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() and not cpu else "cpu"
+
+
+def load_network(arguments: Namespace, device: str, **changes: Any) -> Any:
+    """The network that the arguments name, laid out for convolutions, and rewritten for speed with `--optimize`."""
+    import torch
+
+    from crisscross.layers.modes import lay_out
+    from crisscross.speed.rewrite import optimize
+    from crisscross.tasks import load
+
+    options = {"weights": arguments.weights, "offline": arguments.offline, "trust": arguments.trust}
+    network = load(arguments.network, device, **options, **changes)
+    lay_out(network, torch.channels_last)
+    return optimize(network) if arguments.optimize else network
 
 
 def add_trust(parser: ArgumentParser) -> None:

@@ -9,9 +9,11 @@ from crisscross.cli.options import (
     add_force,
     add_network,
     add_precision,
+    best_device,
     computing_in,
     count,
     fraction,
+    load_network,
     network_files,
     positive,
 )
@@ -95,7 +97,7 @@ def _run_images(
     from crisscross.engine.semantic.predict import predict_big_files
     from crisscross.progress import Progress
 
-    network = predict_video.load_network(arguments)
+    network = load_network(arguments, best_device(arguments.cpu))
     finished = 0
     with Progress("predict", count) as progress:
 

@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=threads, metavar="N", help="number of CPU threads (default: PyTorch's choice)"
     )
-    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files to RUN")
     _add_machine(parser)
     parser.set_defaults(run=run)
 
@@ -54,15 +53,10 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="also log to this tracker of accelerate's (wandb, mlflow, ...); repeat for several",
+        help="also log to this tracker: tensorboard (files in RUN), wandb, mlflow, ...; repeat for several",
     )
     parser.add_argument(
         "--cache", default="", metavar="ram|disk[:DIR]", help="keep decoded training images in memory or on disk"
-    )
-    parser.add_argument(
-        "--recompute",
-        action="store_true",
-        help="compute activations a second time instead of keeping them: less memory",
     )
     parser.add_argument("--compile", action="store_true", help="run the network through torch.compile")
     parser.add_argument(
@@ -79,10 +73,8 @@ def resume_command(arguments: argparse.Namespace) -> str:
     words += ["--workers", str(arguments.workers)]
     words += ["--threads", str(arguments.threads)] if arguments.threads else []
     words += ["--cpu"] if arguments.cpu else []
-    words += ["--tensorboard"] if arguments.tensorboard else []
     words += [word for name in arguments.track for word in ("--track", name)]
     words += ["--cache", arguments.cache] if arguments.cache else []
-    words += ["--recompute"] if arguments.recompute else []
     words += ["--compile"] if arguments.compile else []
     words += ["--shard"] if arguments.shard else []
     return shlex.join(words)
@@ -107,9 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     machine = Machine(
         arguments.workers,
         arguments.cpu,
-        arguments.tensorboard,
-        tuple(arguments.track),
-        arguments.recompute,
+        tuple(dict.fromkeys(arguments.track)),
         arguments.compile,
         arguments.cache,
         arguments.shard,

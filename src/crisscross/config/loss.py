@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""What training minimizes."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,11 +10,11 @@ from crisscross.errors import CrissCrossError
 
 @dataclass(frozen=True)
 class Term:
-    """A term that is known by name.
+    """A term with a name of its own in `loss.terms`.
 
     Attributes:
         function: `package.module:function`, which takes a `crisscross.losses.LossInputs`. It is imported where a loss
-            is made, as functions of users are.
+            is created, as functions of users are.
         reads: what of the network's output: `logits`, or the `embedding`, which the head then has to give. A term of
             the embedding alone trains no classifier.
     """
@@ -29,9 +29,9 @@ TERMS: dict[str, Term] = {
     "ohem": Term("crisscross.losses.terms:ohem"),
     "ohem_pixels": Term("crisscross.losses.terms:ohem_pixels"),
     "focal": Term("crisscross.losses.terms:focal"),
-    "dice": Term("crisscross.losses.terms:dice"),
-    "lovasz": Term("crisscross.losses.terms:lovasz"),
-    "boundary": Term("crisscross.losses.terms:boundary"),
+    "dice": Term("crisscross.losses.image_losses:dice"),
+    "lovasz": Term("crisscross.losses.image_losses:lovasz"),
+    "boundary": Term("crisscross.losses.image_losses:boundary"),
     "category_consistent": Term("crisscross.losses.terms:category_consistent", reads="embedding"),
 }
 

@@ -17,6 +17,8 @@ OF_AUX_HEAD = {"aux_channels": "channels", "dropout": "dropout"}
 QUIRKS = ("contract_dilation", "pool_shortcut", "ceil_pool", "activation", "norm", "aux_bias", "fuse_bias")
 # What `model.activation` stood for: around the attention, and everywhere else.
 ACTIVATIONS = {"leaky_attention": ("leaky_relu", "relu")}
+# (Section, key) -> earlier value -> today's.
+VALUES: dict[tuple[str, str], dict[Any, Any]] = {("train", "memory"): {"least": "lean"}}
 
 
 def migrate(tree: Any) -> Any:
@@ -40,8 +42,12 @@ def migrate(tree: Any) -> Any:
 
 
 def _section(name: Any, section: Tree) -> Tree:
-    renamed = RENAMED.get(name, {})
-    return {renamed.get(key, key): value for key, value in section.items() if key not in DROPPED.get(name, ())}
+    renamed, dropped = RENAMED.get(name, {}), DROPPED.get(name, ())
+    kept = {renamed.get(key, key): value for key, value in section.items() if key not in dropped}
+    for (section_name, key), values in VALUES.items():
+        if section_name == name and isinstance(kept.get(key), str):
+            kept[key] = values.get(kept[key], kept[key])
+    return kept
 
 
 def _model(model: Tree) -> Tree:

@@ -85,14 +85,15 @@ class TrainConfig:
     `max_skipped` is the number of fp16 steps in a row that may be skipped for overflowing gradients. `deterministic`
     asks torch for operators that repeat themselves bit for bit.
 
-    `memory`: `lean` makes activations again in backward instead of keeping them; same result. `winograd` takes a
-    quarter of the products of 3 x 3 convolutions on a CPU, with other rounding. See docs/training-speed.md.
+    `memory` is what a step keeps for its backward pass: `fast` everything; `lean` no results of elementwise operations,
+    which are computed again; `recompute` the inputs of blocks alone, which run twice. `winograd` takes a quarter of the
+    products of 3 x 3 convolutions on a CPU, with other rounding. See docs/training-speed.md.
     """
 
     iterations: int = 40000
     batch: int = 8
     accumulate: int = 1
-    memory: Literal["fast", "lean"] = "fast"
+    memory: Literal["fast", "lean", "recompute"] = "fast"
     winograd: bool = False
     validate_every: int = 4000
     checkpoint_every: int = 1000

@@ -1,4 +1,4 @@
-"""Masks of class numbers from what the sites of the data sets hand out."""
+"""Making masks of class numbers from the files of a data set's download."""
 
 from pathlib import Path
 from typing import NamedTuple

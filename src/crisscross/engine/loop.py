@@ -20,7 +20,7 @@ from crisscross.losses import Losses
 
 
 class NoImages(CrissCrossError):
-    """The next images cannot be read; the network stands as the last finished step left it."""
+    """The next images cannot be read; the network is as the last finished step left it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def training_steps(
     for iteration in range(start, train.iterations):
         rate = learning_rate(experiment.optim, iteration, train.iterations)
         set_rate(optimizer, rate)
-        # All of them before anything changes: where the images end, the network stands at the end of a step.
+        # All of them before anything changes: if images run out, the network is at the end of a step.
         passes = fetch(batches, train.accumulate)
         torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
         optimizer.zero_grad()
@@ -211,10 +211,10 @@ def _clear_errors(batch: Any) -> Iterator[None]:
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
             raise CrissCrossError(
                 f"out of memory with a batch of {size}; lower train.batch or the size of the images, raise "
-                "train.accumulate, or add --recompute"
+                "train.accumulate, or set train.memory=recompute"
             ) from error
         if "changes its input in place" in str(error):
-            raise CrissCrossError(f"--recompute cannot be used with this backbone: {error}") from error
+            raise CrissCrossError(f"train.memory=recompute cannot be used with this backbone: {error}") from error
         if "mixed torch.Tensor and DTensor" in str(error):
             raise CrissCrossError(
                 "--shard cannot be used with this backbone: it uses weights of a part without calling the part"

@@ -1,4 +1,4 @@
-"""Whose statistics batch norms use in training."""
+"""Which images the statistics of batch norms come from in training."""
 
 from collections import Counter
 from types import MethodType
@@ -60,7 +60,7 @@ def _synchronize(network: nn.Module) -> str:
 
 def freeze_statistics(norm: nn.Module) -> None:
     """Keep a batch norm's running statistics for good; its scale and bias still learn."""
-    # Whoever puts the network into training mode asks every child to follow: this one does not.
+    # `network.train()` calls `train` of every child: this one ignores it.
     norm.train = MethodType(_stay, norm)  # type: ignore[method-assign]
     norm.train()
 

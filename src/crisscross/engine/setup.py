@@ -26,25 +26,18 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 class Machine:
     """What a recipe never mentions, because the result does not depend on it.
 
-    `workers` processes read images; `cpu` forbids an accelerator; `tensorboard` adds its files; `track` names more of
-    accelerate's trackers; `recompute` trades time for memory in the backward pass; `compile` runs the network through
-    torch.compile; `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`; `shard` spreads weights,
-    gradients and optimizer state over the processes.
+    `workers` processes read images; `cpu` forbids an accelerator; `track` names some of accelerate's trackers;
+    `compile` runs the network through torch.compile;
+    `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`;
+    `shard` spreads weights, gradients and optimizer state over the processes.
     """
 
     workers: int = 0
     cpu: bool = False
-    tensorboard: bool = False
     track: tuple[str, ...] = ()
-    recompute: bool = False
     compile: bool = False
     cache: str = ""
     shard: bool = False
-
-    @property
-    def trackers(self) -> tuple[str, ...]:
-        """All trackers, each once."""
-        return tuple(dict.fromkeys((*(("tensorboard",) * self.tensorboard), *self.track)))
 
 
 def check_validation(data: Any, val_split: str, early_stop: int) -> None:
@@ -75,7 +68,7 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
         CrissCrossError: the precision is not available on this device, a tracker is not installed, or accelerate is
             set up to split the network itself.
     """
-    check_trackers(machine.trackers)
+    check_trackers(machine.track)
     for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true":
             raise CrissCrossError(
@@ -85,7 +78,7 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     # One process may train several times, each with a precision of its own.
     AcceleratorState._reset_state()
     mixed = precision if precision in ("bf16", "fp16") else "no"
-    trackers = list(machine.trackers) or None
+    trackers = list(machine.track) or None
     try:
         accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=trackers, project_dir=folder)
     except (ValueError, RuntimeError) as error:

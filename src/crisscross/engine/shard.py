@@ -1,6 +1,6 @@
 """Sharded training: each process holds its part of weights, gradients and optimizer state (torch's `fully_shard`).
 
-Who needs the weights as a whole (validation, files) is lent them in a second network, filled for as long as it is used.
+Validation and files need all weights: `whole` gives a second network that holds them for as long as it is used.
 Apart from `local` and `part_of`, all processes must call these together.
 """
 
@@ -162,7 +162,7 @@ def whole(network: nn.Module, keep: bool = True) -> Iterator[Any]:
 
 @torch.no_grad()
 def take(network: nn.Module, full: nn.Module) -> None:
-    """Let a network have the tensors of the one that `whole` lent for it."""
+    """Copy the tensors of the network that `whole` gave back into this process's parts."""
     if full is network:
         return
     values = dict(full.named_parameters())

@@ -96,6 +96,24 @@ class Result:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How a split is scored.
+
+    `workers` processes read the images, `interrupted()` asks to stop, `title` names the progress, `tta` is multi-scale
+    + flip testing, `save` a folder in which the predictions (`Task.outputs`) are written.
+    """
+
+    workers: int = 0
+    interrupted: Callable[[], bool] = lambda: False
+    title: str = "evaluate"
+    tta: bool = False
+    save: Path | None = None
+
+
+DEFAULTS = Scoring()
+
+
 class Task(Protocol):
     """One kind of network: what it is trained on, by which losses, and how its results are scored and shown.
 
@@ -145,21 +163,11 @@ class Task(Protocol):
     def losses(self, experiment: Any) -> StepLosses:
         """The function of a training step. If it has a method `summary()`, that gives a line for the end, or ""."""
 
-    def evaluate(
-        self,
-        network: Any,
-        data: Any,
-        split: str,
-        workers: int = 0,
-        interrupted: Callable[[], bool] = lambda: False,
-        title: str = "evaluate",
-        tta: bool = False,
-        save: Path | None = None,
-    ) -> Result:
-        """Score the network on a split; `save`: a folder, in which `outputs` are written.
+    def evaluate(self, network: Any, data: Any, split: str, options: Scoring = DEFAULTS) -> Result:
+        """Score the network on a split.
 
         Raises:
-            Interrupted: `interrupted()` became true.
+            Interrupted: `options.interrupted()` became true.
         """
 
     def load(self, source: Any, device: str = "cpu", **options: Any) -> Any:

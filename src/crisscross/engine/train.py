@@ -34,16 +34,15 @@ from crisscross.engine.run.state import (
     stored_experiment,
 )
 from crisscross.engine.run.trackers import start_trackers
-from crisscross.engine.schedule import check_warmup, warmup_facts
 from crisscross.engine.semantic.task import SemanticSegmentation
 from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator
 from crisscross.engine.shard import check_shard, shard, whole
-from crisscross.engine.task import AnyExperiment, Data, Start, Task
+from crisscross.engine.task import AnyExperiment, Data, Scoring, Start, Task
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
 from crisscross.layers.modes import lay_out
 from crisscross.progress import Progress
-from crisscross.speed.memory import settle_memory
+from crisscross.speed.memory import apply_memory
 
 
 @dataclass(frozen=True)
@@ -130,17 +129,16 @@ class _Run:
         self.position = Position()
         if start.resume:
             self.position, self.facts = load_state(folder, self.network, self.optimizer, self.average)
-            check_warmup(folder, self.experiment, self.position.iteration, self.facts)
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
 
     def _built(self, start: Start) -> Any:
         """The network on its device, as this machine trains it."""
         network, facts, lines = self.task.build(self.experiment, start)
-        self.facts |= facts | warmup_facts(self.experiment.optim)
+        self.facts |= facts
         train, device = self.experiment.train, self.accelerator.device
         _, line = settle_norms(network, train.batch_norm, self.accelerator.num_processes, device.type == "cuda")
-        self.lines += [*lines, *filter(None, [line, settle_memory(network, train, self.machine.recompute)])]
+        self.lines += [*lines, *filter(None, [line, apply_memory(network, train)])]
         lay_out(network.to(device), torch.channels_last)
         if self.machine.compile:
             network.compile()
@@ -162,7 +160,7 @@ class _Run:
         """Network and optimizer as the loop uses them."""
         if not self.sharded:
             return self.accelerator.prepare(self.network, self.optimizer)
-        # For its types alone: shards need nobody who brings gradients together.
+        # For mixed precision alone: FSDP averages the gradients itself.
         network = self.accelerator.prepare_model(self.network, device_placement=False, evaluation_mode=True)
         return network, self.accelerator.prepare(self.optimizer)
 
@@ -174,7 +172,7 @@ class _Run:
             remove_leftovers(self.folder, alone=True)
             write_record(self.folder, self.experiment, self.data, asdict(self.machine), self.position.iteration)
             write_text(self.folder / "experiment.yaml", to_yaml(self.experiment))
-        start_trackers(self.accelerator, self.machine.trackers, self.experiment, self.folder)
+        start_trackers(self.accelerator, self.machine.track, self.experiment, self.folder)
         with Interrupt() as interrupt, Progress("train", total, self.position.iteration, shown) as progress:
             self.interrupt = interrupt
             start, validated = self.position.iteration, self.position.validated
@@ -267,10 +265,11 @@ class _Run:
                 return self._validate(network)
 
     def _validate(self, network: nn.Module) -> bool:
-        position, what = self.position, (self.data, self.val_split, self.machine.workers)
+        position = self.position
+        options = Scoring(self.machine.workers, lambda: bool(self.interrupt), "validate")
         try:
             with self.accelerator.autocast():
-                result = self.task.evaluate(network, *what, lambda: bool(self.interrupt), "validate")
+                result = self.task.evaluate(network, self.data, self.val_split, options)
         except Interrupted:
             return False
         position.validated, position.waited = position.iteration, position.waited + 1

@@ -78,7 +78,7 @@ class InstanceSplit:
 
 
 def is_example(annotation: dict[str, Any]) -> bool:
-    """Whether an annotation is learnt from: no crowd, and a box wider and higher than one pixel."""
+    """Whether an annotation is a training example: no crowd, and a box wider and higher than one pixel."""
     return not annotation["iscrowd"] and min(annotation["bbox"][2:]) > NARROW
 
 

@@ -1,4 +1,4 @@
-"""Looks through a data set of instances before training does: every image's head, every mask."""
+"""Check a data set of instances before training: the header of every image, and every mask."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from crisscross.progress import Progress
 
 
 def check_split(split: InstanceSplit, done: Callable[[int], object] = lambda count: None) -> list[str]:
-    """A line for everything that training or scoring would stumble over; `done` is told the images looked at."""
+    """One line for each problem of a split; `done` is called with the number of images that were checked."""
     problems = []
     for count, image in enumerate(split.images, 1):
         try:

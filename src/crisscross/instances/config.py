@@ -1,4 +1,4 @@
-"""The experiment of instance segmentation, told from that of semantic segmentation by `task: instances`."""
+"""The experiment of instance segmentation, distinguished from that of semantic segmentation by `task: instances`."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -51,7 +51,7 @@ class InstanceEvaluation:
 
 
 def check_categories(segmenter: InstanceSegmenter, split: InstanceSplit) -> None:
-    """Refuse annotations of classes that the network does not know.
+    """Refuse annotations whose classes are not those of the network.
 
     Raises:
         CrissCrossError: another number or another name; the first is named.

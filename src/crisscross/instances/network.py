@@ -22,7 +22,7 @@ from crisscross.layers import RecurrentCrissCrossAttention
 from crisscross.layers.modes import device_of, dtype_of, evaluating
 from crisscross.layers.nonlocal_block import NonLocalBlock
 
-# Where the attention stands: the stage that the paper calls res4.
+# The stage with the attention, the one that the paper calls res4.
 STAGE = "layer3"
 # The stages of the ResNet, from the one that learns first.
 LEARNING = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")
@@ -220,15 +220,7 @@ def fill_body(segmenter: InstanceSegmenter, tensors: dict[str, Tensor], source: 
     Raises:
         CrissCrossError: a tensor is missing or has another shape; `source` is named.
     """
-    body = segmenter.backbone.body
-    needed = {key: value for key, value in body.state_dict().items() if ".attention." not in key}
-    for key, value in needed.items():
-        if key not in tensors:
-            raise CrissCrossError(f"{source}: not weights of {segmenter.experiment.model.backbone}: {key} is missing")
-        if tensors[key].shape != value.shape:
-            shapes = f"{tuple(tensors[key].shape)}, {segmenter.experiment.model.backbone} needs {tuple(value.shape)}"
-            raise CrissCrossError(f"{source}: {key} has shape {shapes}")
-    body.load_state_dict({key: tensors[key] for key in needed}, strict=False)
+    _fill(segmenter.backbone.body, tensors, source, segmenter.experiment.model.backbone)
 
 
 def fill_from_mask_rcnn(segmenter: InstanceSegmenter, tensors: dict[str, Tensor], source: str) -> list[str]:
@@ -239,32 +231,20 @@ def fill_from_mask_rcnn(segmenter: InstanceSegmenter, tensors: dict[str, Tensor]
     Raises:
         CrissCrossError: another tensor is missing or has another shape; `source` is named.
     """
-    given = {_todays_name(key): value for key, value in tensors.items()}
-    chosen, unfit = {}, []
-    for key, value in segmenter.state_dict().items():
-        if ".attention." in key and key not in given:
-            continue
-        if key not in given:
-            raise CrissCrossError(f"{source}: not weights of this Mask R-CNN: {key} is missing")
-        if given[key].shape == value.shape:
-            chosen[key] = given[key]
-        elif "predictor." in key and given[key].shape[1:] == value.shape[1:]:
-            unfit.append(key)
-        else:
-            raise CrissCrossError(
-                f"{source}: {key} has shape {tuple(given[key].shape)}, this network needs {tuple(value.shape)}"
-            )
-    segmenter.load_state_dict(chosen, strict=False)
+    own = {key: value.shape for key, value in segmenter.state_dict().items() if "predictor." in key}
+    given = {key: tensors[key].shape for key in own if key in tensors}
+    unfit = [key for key, shape in given.items() if shape != own[key] and shape[1:] == own[key][1:]]
+    kept = {key: value for key, value in tensors.items() if key not in unfit}
+    _fill(segmenter, kept, source, "this Mask R-CNN", unfit)
     return unfit
 
 
-def _todays_name(key: str) -> str:
-    """torchvision's published files are older than its present names of the heads."""
-    parts = key.split(".")
-    if "inner_blocks" in parts or "layer_blocks" in parts:
-        return key if len(parts) == 6 else f"{'.'.join(parts[:-1])}.0.{parts[-1]}"
-    if key.startswith("rpn.head.conv.") and len(parts) == 4:
-        return f"rpn.head.conv.0.0.{parts[-1]}"
-    if parts[-2].startswith("mask_fcn") and parts[-2] != "mask_fcn_logits":
-        return f"roi_heads.mask_head.{int(parts[-2].removeprefix('mask_fcn')) - 1}.0.{parts[-1]}"
-    return key
+def _fill(module: nn.Module, tensors: dict[str, Tensor], source: str, name: str, without: Sequence[str] = ()) -> None:
+    """Load all but the attention and the tensors `without`; torchvision renames those of older files itself."""
+    try:
+        found = module.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise CrissCrossError(f"{source}: not weights of {name}: {str(error).splitlines()[1].strip()}") from error
+    missing = [key for key in found.missing_keys if ".attention." not in key and key not in without]
+    if missing:
+        raise CrissCrossError(f"{source}: not weights of {name}: {missing[0]} is missing")

@@ -12,7 +12,7 @@ from torch import nn
 
 from crisscross.data.files.coco_masks import encode, import_coco
 from crisscross.engine.optimizer import backbone_stages
-from crisscross.engine.task import Built, Result, Settled, Start, Task
+from crisscross.engine.task import DEFAULTS, Built, Result, Scoring, Settled, Start, Task
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path, write_text
 from crisscross.instances.annotations import InstanceData, open_coco_instances
@@ -44,8 +44,6 @@ class InstanceSegmentation(Task):
     refuses = {  # noqa: RUF012
         "cache": f"{NOT_HERE}: images are read once an epoch, masks are decoded from the annotations",
         "compile": f"{NOT_HERE}: every image has another size, for which torch.compile would compile anew",
-        "recompute": NOT_HERE,
-        "shard": NOT_HERE,
         "name": f"{NOT_HERE}: its data has COCO's layout",
         "tta": NOT_HERE,
         "optimize": NOT_HERE,
@@ -106,19 +104,12 @@ class InstanceSegmentation(Task):
         return step
 
     def evaluate(
-        self,
-        network: InstanceSegmenter,
-        data: InstanceData,
-        split: str,
-        workers: int = 0,
-        interrupted: Callable[[], bool] = lambda: False,
-        title: str = "evaluate",
-        tta: bool = False,
-        save: Path | None = None,
+        self, network: InstanceSegmenter, data: InstanceData, split: str, options: Scoring = DEFAULTS
     ) -> Result:
-        found = evaluate_instances(network, data.split(split), workers, interrupted, title)
-        if save is not None:
-            for kind, path in zip(("bbox", "segm"), self.outputs(data, split, save), strict=True):
+        how = (options.workers, options.interrupted, options.title)
+        found = evaluate_instances(network, data.split(split), *how)
+        if options.save is not None:
+            for kind, path in zip(("bbox", "segm"), self.outputs(data, split, options.save), strict=True):
                 write_text(path, json.dumps(coco_results(found.results, kind)) + "\n")
         return as_result(found)
 

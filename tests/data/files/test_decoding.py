@@ -305,7 +305,7 @@ def test_a_refusal_of_many_values_is_a_short_line(tmp_path: Path) -> None:
 def test_a_tiff_without_its_palette(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", tiff(RGB8[..., 0], photometric=3))
     for read in (read_image, read_mask, read_header):
-        assert outcome(read, path) == "cannot be read: damaged (KeyError 320)"
+        assert outcome(read, path).startswith("cannot be read: a TIFF of 1 x 8 bits (PhotometricInterpretation 3,")
 
 
 def test_a_tiff_opened_by_the_caller_is_asked_likewise(tmp_path: Path) -> None:

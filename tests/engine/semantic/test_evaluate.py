@@ -24,7 +24,7 @@ from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.data import DataSet, open_folder
 from crisscross.data.palette import default_palette
-from crisscross.data.samples import loader
+from crisscross.data.samples import workers as processes
 from crisscross.data.sets.camvid import CLASSES as CAMVID
 from crisscross.engine.semantic import evaluate as room
 from crisscross.engine.semantic import task as semantic_task
@@ -312,13 +312,13 @@ def test_bytes_out_of_range_are_refused(prediction, truth, words):
 
 @pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda:0", True)])
 def test_images_for_a_gpu_are_read_into_page_locked_memory(dataset, device, pinned, monkeypatch):
-    asked, real = [], loader.DataLoader
+    asked, real = [], processes.DataLoader
 
     def noted(*given, pin_memory=False, **named):
         asked.append(pin_memory)
         return real(*given, **named)
 
-    monkeypatch.setattr(loader, "DataLoader", noted)
+    monkeypatch.setattr(processes, "DataLoader", noted)
     predictor = types.SimpleNamespace(device=device, label_items=lambda items, tta: items)
     found = list(labeled_pairs(predictor, dataset, [(pair,) for pair in dataset.split("val")], 0, False))
     assert len(found) == IMAGES and asked == [pinned]

@@ -147,7 +147,7 @@ def training_batches(
     loader = DataLoader(
         Guarded(samples),
         batch_size=share // train.accumulate,
-        sampler=_Places(train, start, process * share, share),
+        sampler=_numbers(train, start, process * share, share),
         num_workers=workers,
         collate_fn=partial(_collated, samples.collate),
         pin_memory=pin,
@@ -171,19 +171,11 @@ def evaluation_images(
     yield from guarded_items(EvaluationSamples(dataset, pairs), workers, pin)
 
 
-class _Places:
-    """The samples of one process: those from `first` on of each iteration's, `share` of them."""
-
-    def __init__(self, train: TrainConfig, start: int, first: int, share: int) -> None:
-        self.train, self.start, self.first, self.share = train, start, first, share
-
-    def __iter__(self) -> Iterator[int]:
-        for iteration in range(self.start, self.train.iterations):
-            begin = iteration * self.train.batch + self.first
-            yield from range(begin, begin + self.share)
-
-    def __len__(self) -> int:
-        return max(self.train.iterations - self.start, 0) * self.share
+def _numbers(train: TrainConfig, start: int, first: int, count: int) -> Iterator[int]:
+    """The samples of one process: those from `first` on of each iteration's, `count` of them."""
+    for iteration in range(start, train.iterations):
+        begin = iteration * train.batch + first
+        yield from range(begin, begin + count)
 
 
 def _collated(collate: Callable[[list[Any]], Any], samples: list[Any]) -> Any:

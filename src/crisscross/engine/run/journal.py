@@ -42,7 +42,7 @@ class Journal:
         losses = {"loss": step.loss} | {f"loss_{name}": value for name, value in step.parts.items()}
         norms = {} if step.grad_norm is None else {"grad_norm": step.grad_norm}
         if self.log is not None:
-            # JSON knows no infinity.
+            # JSON has no infinity.
             facts = {
                 name: round(value, 5) if math.isfinite(value) else None for name, value in (losses | norms).items()
             }

@@ -1,4 +1,4 @@
-"""What a run was made with: `run.json`, for whoever wants to repeat or compare it."""
+"""What a run was made with: `run.json`, to repeat or compare it."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def _start(experiment: AnyExperiment, machine: dict[str, Any], start: int) -> di
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package, Python and what training stands on."""
+    """Versions of this package, Python and of the packages that training depends on."""
     found = {"crisscross": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -24,7 +24,7 @@ BEST, LAST = native.RUN_WEIGHTS
 FILES = (BEST, RECORD, "experiment.yaml", "log.jsonl", "log.csv")
 # The values of runs that began before a key existed, whatever its default is now.
 BEFORE = {"preprocess.resize": "torch"}
-# Where an average stands in the place of the weights, the weights that training continues from.
+# With averaged weights in the file: the weights that training continues from.
 LIVE = f"{native.OPTIMIZER}live/"
 
 
@@ -54,8 +54,8 @@ def save_state(
 ) -> None:
     """Write `last.safetensors`. Sampler and random state follow from (seed, iteration) and need no storing.
 
-    With an average its tensors are the file's weights, and the network's own stand beside the optimizer's. The file of
-    a sharded run is that of a plain one: all processes call this, and one is told to `write`.
+    With an average its tensors are the file's weights; the network's own are stored beside the optimizer's. The file of
+    a sharded run is that of a plain one: all processes call this, and one of them writes (`write`).
 
     Raises:
         CrissCrossError: weights or running statistics are NaN or infinite, in whichever process, or the file cannot be
@@ -181,7 +181,9 @@ def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) ->
         if others and not read_record(folder):
             raise CrissCrossError(f"{others[0]}: is there already, and no training wrote it; choose another --out")
         return
-    if changed := sorted(differences(experiment, stored_experiment(type(experiment), folder))):
+    changed = differences(experiment, stored_experiment(type(experiment), folder))
+    # What a step keeps changes no result: a run may go on where there is less memory.
+    if changed := sorted(key for key in changed if key != "train.memory"):
         raise CrissCrossError(
             f"{folder}: cannot resume with another experiment; it differs in {', '.join(changed)}; "
             f"continue with `crisscross train {folder / 'experiment.yaml'} --data {data} --out {folder} --resume`"

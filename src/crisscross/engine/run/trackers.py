@@ -29,7 +29,7 @@ def check_trackers(names: tuple[str, ...]) -> None:
 
 
 def start_trackers(accelerator: Accelerator, names: tuple[str, ...], experiment: AnyExperiment, folder: Path) -> None:
-    """Open the trackers, telling them the experiment. TensorBoard writes into `folder`/tensorboard.
+    """Open the trackers and send them the experiment. TensorBoard writes into `folder`/tensorboard.
 
     Raises:
         CrissCrossError: a tracker cannot be opened, e.g. because nobody is logged in.

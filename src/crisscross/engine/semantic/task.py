@@ -20,7 +20,7 @@ from crisscross.data.sets.submission import prediction_path, write_prediction
 from crisscross.engine.optimizer import backbone_stages
 from crisscross.engine.semantic.build import build_network
 from crisscross.engine.semantic.unseen_classes import SeenClasses
-from crisscross.engine.task import Built, Result, Settled, Start, Task
+from crisscross.engine.task import DEFAULTS, Built, Result, Scoring, Settled, Start, Task
 from crisscross.inference import Prediction, predictor_of
 from crisscross.losses import Losses, create_loss
 from crisscross.models import Segmenter
@@ -58,22 +58,14 @@ class SemanticSegmentation(Task):
     def losses(self, experiment: Experiment) -> "SemanticLosses":
         return SemanticLosses(experiment)
 
-    def evaluate(
-        self,
-        network: Segmenter,
-        data: DataSet,
-        split: str,
-        workers: int = 0,
-        interrupted: Callable[[], bool] = lambda: False,
-        title: str = "evaluate",
-        tta: bool = False,
-        save: Path | None = None,
-    ) -> Result:
+    def evaluate(self, network: Segmenter, data: DataSet, split: str, options: Scoring = DEFAULTS) -> Result:
         from crisscross.engine.semantic.evaluate import evaluate
         from crisscross.engine.semantic.result import as_result
 
+        save = options.save
         write = None if save is None else lambda pair, labels: write_prediction(data, pair, labels, save)
-        return as_result(evaluate(network, data, split, workers, interrupted, title, tta, write), data.classes)
+        how = (options.workers, options.interrupted, options.title, options.tta, write)
+        return as_result(evaluate(network, data, split, *how), data.classes)
 
     def files(self, data: DataSet, split: str) -> Sequence[Path]:
         return [file for pair in data.split(split) for file in (pair.image, pair.mask)]

@@ -1,4 +1,4 @@
-"""For the tests of surgery: other people's networks, small, with random weights, and attention by definition."""
+"""For the tests of surgery: small networks of other libraries with random weights, and attention by definition."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from crisscross.surgery import inserted_attention
 
 
 def literally(inserted, x):
-    """What inserted attention has to make of [B, C, H, W]: projections as sums, then the definition, R times."""
+    """The expected output of inserted attention for [B, C, H, W]: projections as sums, then the definition, R times."""
     layer = inserted.attention
     for _ in range(inserted.recurrence):
         q, k, v = (

@@ -1,23 +1,25 @@
-"""Losses that need whole images: Dice, Lovasz-softmax and a boundary loss.
+"""Losses of whole images: Dice, Lovasz-softmax and a boundary loss.
 
-Each takes probabilities [B, K, H, W] and labels [B, H, W] with `ignore` where nothing counts, and gives a scalar
-between 0 and 1; without any valid pixel it is 0. Several processes each judge their own images.
+Each is a scalar between 0 and 1; without any valid pixel it is 0. Each of several processes computes that of its own
+images.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Sides of the windows of the boundary loss: of an edge, and of what is near to one.
+from crisscross.losses.inputs import LossInputs
+
+# Sides of the windows of the boundary loss: for edges, and for what counts as near to one.
 EDGE, NEAR = 3, 5
 TINY = 1e-7
 
 
-def _one_hot(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
-    """[B, K, H, W] in the type of the probabilities; 0 everywhere at ignored pixels."""
-    valid = labels != ignore
-    hot = torch.zeros_like(probabilities)
-    return hot.scatter_(1, labels.long().where(valid, 0)[:, None], valid[:, None].to(hot.dtype))
+def _one_hot(inputs: LossInputs) -> Tensor:
+    """The labels as [B, K, H, W] in the type of the probabilities; 0 everywhere at ignored pixels."""
+    hot = torch.zeros_like(inputs.probabilities)
+    classes = inputs.labels.long().where(inputs.valid, 0)
+    return hot.scatter_(1, classes[:, None], inputs.valid[:, None].to(hot.dtype))
 
 
 def _mean(values: Tensor, counts: Tensor) -> Tensor:
@@ -25,13 +27,12 @@ def _mean(values: Tensor, counts: Tensor) -> Tensor:
     return (values * counts).sum() / counts.sum().clamp(min=1)
 
 
-def dice(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
+def dice(inputs: LossInputs) -> Tensor:
     """The mean over classes present in the batch of 1 - 2 sum(p t) / (sum(p p) + sum(t)) (Milletari et al. 2016).
 
     p is a class's probability, t 1 where it is the label; sums are over all valid pixels of the batch.
     """
-    truth = _one_hot(probabilities, labels, ignore)
-    found = probabilities * (labels != ignore)[:, None]
+    truth, found = _one_hot(inputs), inputs.probabilities * inputs.valid[:, None]
     pixels = (0, 2, 3)
     hits, size = (found * truth).sum(pixels), truth.sum(pixels)
     extent = (found * found).sum(pixels) + size
@@ -39,16 +40,15 @@ def dice(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
     return _mean(1 - 2 * hits / extent.clamp(min=TINY), size > 0)
 
 
-def lovasz(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
+def lovasz(inputs: LossInputs) -> Tensor:
     """Lovasz-softmax (Berman et al. 2018), over the batch, the mean over classes present in it.
 
     For each class: errors |t - p| in falling order, times the growth of the Jaccard loss when one pixel more is wrong.
     """
-    valid = labels != ignore
-    found, truth = probabilities.permute(0, 2, 3, 1)[valid], labels[valid].long()
+    found, truth = inputs.probabilities.permute(0, 2, 3, 1)[inputs.valid], inputs.labels[inputs.valid].long()
     present = truth.unique().tolist()
     terms = [_lovasz_of_class(found[:, number], truth == number) for number in present]
-    return torch.stack(terms).mean() if terms else probabilities.sum() * 0
+    return torch.stack(terms).mean() if terms else inputs.probabilities.sum() * 0
 
 
 def _lovasz_of_class(found: Tensor, truth: Tensor) -> Tensor:
@@ -64,17 +64,16 @@ def _lovasz_of_class(found: Tensor, truth: Tensor) -> Tensor:
     return (errors * growth).sum()
 
 
-def boundary(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
+def boundary(inputs: LossInputs) -> Tensor:
     """The boundary loss of Bokhovkin and Burnaev (2019): 1 - F1 of edges, windows 3 and 5.
 
     An edge is what the maximum over a 3 x 3 window adds to 1 - p (to 1 - t); near it is the maximum of the edge over
-    5 x 5. Precision is the share of found edges near true ones, recall that of true edges near found ones. The mean is
-    over the classes of each image that have a true edge. Edges whose window holds an ignored pixel do not count.
+    5 x 5. Precision is the fraction of found edges near true ones, recall that of true edges near found ones. The mean
+    is over the classes of each image that have a true edge. Edges whose window holds an ignored pixel do not count.
     """
-    truth = _one_hot(probabilities, labels, ignore)
-    hidden = (labels == ignore)[:, None].to(truth.dtype)
-    counts = 1 - _spread(hidden, EDGE)
-    true_edge, found_edge = _edge(truth) * counts, _edge(probabilities) * counts
+    truth = _one_hot(inputs)
+    counts = 1 - _spread((~inputs.valid)[:, None].to(truth.dtype), EDGE)
+    true_edge, found_edge = _edge(truth) * counts, _edge(inputs.probabilities) * counts
     pixels = (2, 3)
     length = true_edge.sum(pixels)
     precision = (found_edge * _spread(true_edge, NEAR)).sum(pixels) / (found_edge.sum(pixels) + TINY)

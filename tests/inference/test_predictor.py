@@ -1,4 +1,4 @@
-"""`crisscross.predictor`: one predictor of a network, wherever that is."""
+"""`crisscross.predictor`: one predictor of a network, wherever that is; and what counts as an image."""
 
 import re
 import shutil

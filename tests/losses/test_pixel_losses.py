@@ -40,7 +40,7 @@ def test_the_gradient_is_softmax_minus_one_hot_and_0_where_ignored(normalizer):
         assert logits.grad.flatten(2)[0, :, place].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_ignore_is_any_label_one_likes_and_labels_may_be_uint8():
+def test_ignore_is_any_label_and_labels_may_be_uint8():
     labels = LABELS.to(torch.uint8)
     expected = (TOTAL - by_hand(PIXELS[0], 1) + by_hand(PIXELS[3], 0)) / 3
     labels[0, 1, 1] = 0

@@ -1,6 +1,6 @@
-"""Criss-cross attention inside a network that knows nothing of it: torchvision's FCN, in its backbone's third stage.
+"""Criss-cross attention inserted into torchvision's FCN, in the third stage of its backbone.
 
-python examples/attention_in_a_strangers_network.py
+python examples/attention_in_a_torchvision_fcn.py
 """
 
 import torch
@@ -16,7 +16,7 @@ before = network(images)["out"]
 pretrained = network.state_dict()
 
 insert_attention(network, after="backbone.layer3.4", memory="lean")
-# A hook calls the attention, so every name stays, and weights that know nothing of it still load with strict=True.
+# A hook calls the attention, so every name stays, and weights without it still load with strict=True.
 network.load_state_dict(pretrained)
 # The gate gamma starts at 0: the network is unchanged until training opens it, so pretrained weights stay good.
 print("unchanged at the start:", torch.equal(network(images)["out"], before))

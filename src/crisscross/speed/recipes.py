@@ -1,8 +1,8 @@
-"""Tensors that backward makes again from others instead of finding them kept.
+"""Tensors that backward computes again from others, so that they need not be kept.
 
 Autograd keeps, for a convolution, a batch norm and a ReLU in a row, the norm's input and the ReLU's output. The second
-follows from the first by one pass over the pixels. Here such a tensor has a `Recipe`; while `rebuilding()` is active,
-autograd is handed the recipe in the tensor's place, and asks for the tensor when backward needs it.
+follows from the first by one pass over the pixels. Such a tensor gets a `Recipe`; while `rebuilding()` is active,
+autograd keeps the recipe instead of the tensor, and backward computes the tensor from it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-# Of a tensor and whether it may be overwritten, and of others that may not, what they give.
+# (a tensor, whether it may be overwritten, further tensors) -> the result.
 Make = Callable[..., Tensor]
 
 
 class Recipe:
-    """How a tensor is made again: `make(first, owned, *others)` of its sources, each a tensor or another recipe.
+    """How a tensor is computed again: `make(first, owned, *others)` of its sources, each a tensor or a recipe.
 
     Args:
-        tensor: what was made, as it is now; a later change in place makes it another tensor.
-        make: makes it; where `owned`, the first source is of no further use and may be overwritten.
-        *sources: what it is made of; tensors of the graph are detached.
-        length: of the chain of additions that leads here, see `lean.LONGEST_CHAIN`.
+        tensor: the result, as it is now; after a change in place the recipe no longer fits it.
+        make: computes it; if `owned`, the first source is not needed any more and may be overwritten.
+        *sources: what it is computed from; tensors are detached.
+        length: number of additions in a row that lead here, see `lean.LONGEST_CHAIN`.
     """
 
     def __init__(self, tensor: Tensor, make: Make, *sources: Recipe | Tensor, length: int = 0) -> None:
@@ -42,12 +42,12 @@ class Recipe:
         self.value: Tensor | None = None
 
     def fits(self, tensor: Tensor) -> bool:
-        """Whether the tensor is still the one that this makes."""
+        """Whether the tensor is still the one that this computes."""
         look = tensor.shape, tensor.stride(), tensor.dtype, tensor.storage_offset()
         return tensor._version == self.version and look == self.look
 
     def expect(self) -> Recipe:
-        """Count one that will ask for the tensor; it is held between the first who asks and the last."""
+        """Count a future `take`; the tensor is held from the first to the last of them."""
         if not self.waiting:
             for source in self.sources:
                 if isinstance(source, Recipe):
@@ -56,7 +56,7 @@ class Recipe:
         return self
 
     def take(self) -> Tensor:
-        """The tensor. More may ask than were expected: it is then made anew for each."""
+        """The tensor. If it is taken more often than expected, it is computed anew each time."""
         value = self._made() if self.value is None else self.value
         self.waiting -= 1
         self.value = value if self.waiting > 0 else None
@@ -65,7 +65,7 @@ class Recipe:
     def _made(self) -> Tensor:
         for source, version in zip(self.sources, self.versions, strict=True):
             if isinstance(source, Tensor) and source._version != version:
-                raise RuntimeError("a tensor that backward makes another one of was modified in place after forward")
+                raise RuntimeError("a tensor that backward computes from was modified in place after forward")
         first, *others = self.sources
         taken = first.take() if isinstance(first, Recipe) else first
         owned = isinstance(first, Recipe) and first.value is None
@@ -75,18 +75,18 @@ class Recipe:
 
 
 _active: contextvars.ContextVar[bool] = contextvars.ContextVar("rebuilding", default=False)
-# By the address of the storage. A recipe lives on the tensor that it makes and in the graph that asks for it.
+# By the address of the storage. A recipe is referenced by the tensor that it computes and by the graph.
 _recipes: WeakValueDictionary[int, Recipe] = WeakValueDictionary()
 
 
 def active() -> bool:
-    """Whether recipes are written and used."""
+    """Whether recipes are recorded and used."""
     return _active.get()
 
 
 @contextmanager
 def rebuilding() -> Iterator[None]:
-    """Inside, what autograd would keep is kept as its recipe where it has one."""
+    """Inside, autograd keeps the recipe of a tensor that has one, instead of the tensor."""
     token = _active.set(True)
     try:
         with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
@@ -101,15 +101,15 @@ def recipe_of(tensor: Tensor) -> Recipe | None:
     return recipe if recipe is not None and recipe.fits(tensor) else None
 
 
-def write(tensor: Tensor, recipe: Recipe) -> None:
-    """From now on the tensor has this recipe; it lives as long as the tensor."""
+def record(tensor: Tensor, recipe: Recipe) -> None:
+    """Give the tensor this recipe, which lives as long as the tensor."""
     tensor._crisscross_recipe = recipe  # type: ignore[attr-defined]
     _recipes[tensor.untyped_storage()._cdata] = recipe
 
 
 def _pack(tensor: Tensor) -> Recipe | Tensor:
     recipe = recipe_of(tensor)
-    # A node that kept its own output as it is would keep itself.
+    # A node that kept its own output attached would keep itself.
     return tensor.detach() if recipe is None else recipe.expect()
 
 

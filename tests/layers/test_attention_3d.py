@@ -168,7 +168,7 @@ def test_what_cannot_be_is_refused():
         CrissCrossAttention3d(4)
     with pytest.raises(ValueError, match="recurrence must be at least 1, got 0"):
         RecurrentCrissCrossAttention3d(16, 0)
-    with pytest.raises(ValueError, match="memory must be one of auto, fast, lean, got 'less'"):
+    with pytest.raises(ValueError, match="memory must be one of fast, lean, got 'less'"):
         RecurrentCrissCrossAttention3d(16, memory="less")
     with pytest.raises(ValueError, match="unknown backend 'cuda'"):
         CrissCrossAttention3d(16, backend="cuda")
@@ -180,7 +180,7 @@ def test_what_cannot_be_is_refused():
 # --- memory ---
 
 
-def test_lean_keeps_two_numbers_a_position_and_fast_keeps_what_it_says():
+def test_lean_keeps_two_numbers_per_position_and_fast_what_is_documented():
     x = torch.randn(1, 16, 4, 12, 10, requires_grad=True)
     made = {memory: CrissCrossAttention3d(16, 4, memory=memory) for memory in ("lean", "fast")}
     kept = {name: kept_for_backward(lambda one=one: one(x), [x, *one.parameters()]) for name, one in made.items()}

@@ -6,22 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crisscross.speed import winograd_train
-from crisscross.speed.winograd_train import train_by_winograd
-
-
-@pytest.fixture
-def taken(monkeypatch) -> list[int]:
-    """The dilations of the convolutions that were computed by tiles."""
-    calls: list[int] = []
-    original = winograd_train._Pass.of
-
-    def counted(self, x: Tensor) -> Tensor:
-        calls.append(self.dilation[0])
-        return original(self, x)
-
-    monkeypatch.setattr(winograd_train._Pass, "of", counted)
-    return calls
+from crisscross.speed.winograd_layers import train_by_winograd
 
 
 def run(conv: nn.Module, x: Tensor, grad: Tensor) -> list[Tensor]:
@@ -34,16 +19,16 @@ def run(conv: nn.Module, x: Tensor, grad: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("dilation", "bias", "height", "width"), [(1, True, 33, 50), (2, False, 40, 27)])
-def test_output_and_gradients(dilation: int, bias: bool, height: int, width: int, taken: list[int]) -> None:
+def test_output_and_gradients(dilation: int, bias: bool, height: int, width: int, fast_calls: list[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     conv = nn.Conv2d(160, 192, 3, padding=dilation, dilation=dilation, bias=bias).to(memory_format=torch.channels_last)
     x = torch.randn(2, 160, height, width, generator=generator)
     grad = torch.randn(2, 192, height, width, generator=generator)
     truth = run(deepcopy(conv).double(), x.double(), grad.double())
     plain = run(conv, x, grad)
-    assert train_by_winograd(conv) == 1 and not taken
+    assert train_by_winograd(conv) == 1 and not fast_calls
     ours = run(conv, x, grad)
-    assert taken == [dilation, dilation]
+    assert fast_calls == [dilation, dilation]
     for exact, rounded, found in zip(truth, plain, ours, strict=True):
         scale = exact.abs().max()
         # Ten times torch's own error and no more than a hundred thousandth.
@@ -51,14 +36,14 @@ def test_output_and_gradients(dilation: int, bias: bool, height: int, width: int
         assert (rounded - exact).abs().max() < 1e-5 * scale
 
 
-def test_the_first_layer_asks_for_no_gradient_of_the_image(taken: list[int]) -> None:
+def test_the_first_layer_computes_no_gradient_of_the_image(fast_calls: list[int]) -> None:
     conv = nn.Conv2d(160, 160, 3, padding=1)
     train_by_winograd(conv)
     conv(torch.randn(1, 160, 40, 40)).sum().backward()
-    assert taken == [1] and conv.weight.grad is not None
+    assert fast_calls == [1] and conv.weight.grad is not None
 
 
-def test_where_it_is_not_taken(taken: list[int]) -> None:
+def test_where_it_is_not_taken(fast_calls: list[int]) -> None:
     suits = nn.Conv2d(160, 160, 3, padding=1)
     others = [
         nn.Conv2d(160, 160, 3, padding=1, stride=2),
@@ -78,4 +63,4 @@ def test_where_it_is_not_taken(taken: list[int]) -> None:
     assert torch.equal(suits(small), plain(small))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(suits(x), plain(x))
-    assert not taken and suits.state_dict().keys() == plain.state_dict().keys()
+    assert not fast_calls and suits.state_dict().keys() == plain.state_dict().keys()
