@@ -16,7 +16,8 @@ from crisscross.speed.memory import apply_memory
 def network(**model):
     """A small network with an open gate."""
     torch.manual_seed(0)
-    chosen = ModelConfig(backbone="test_resnet", output_stride=8, head=CCNetConfig(channels=16), aux_head=AuxHeadConfig(8), dropout=0.0, **model)
+    heads = {"head": CCNetConfig(channels=16, dropout=0.0), "aux_head": AuxHeadConfig(8, 0.0)}
+    chosen = ModelConfig("test_resnet", **heads, **model)
     made = create_segmenter(Experiment(model=chosen, data=DataConfig(classes=("a", "b", "c")))).train()
     for module in made.modules():
         if isinstance(module, CrissCrossAttention):
