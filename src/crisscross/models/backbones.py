@@ -18,6 +18,7 @@ from crisscross.config import hint, import_attribute
 from crisscross.config.variants import VARIANTS, Variant
 from crisscross.errors import CrissCrossError
 from crisscross.layers.feature_maps import LARGEST_STRIDE, DeclaredMaps, crop_maps, find_maps, pad_images
+from crisscross.models.pretrained import NoPretrained, pretrained_options
 from crisscross.models.resnet_variants import apply_variant
 
 # Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
@@ -163,11 +164,12 @@ def _timm_network(name: str, output_stride: int, pretrained: bool) -> nn.Module:
         raise CrissCrossError(
             f"unknown backbone {name}; {near if near.startswith('did') else 'see timm.list_models()'}"
         )
+    weights = pretrained_options(name) if pretrained else {}
     options: dict[str, Any] = {} if output_stride == LARGEST_STRIDE else {"output_stride": output_stride}
     try:
-        return _create(name, pretrained, **options)
+        return _create(name, pretrained, **options, **weights)
     except REFUSALS as error:
-        return _otherwise(name, output_stride, pretrained, error)
+        return _otherwise(name, output_stride, pretrained, error, weights)
 
 
 def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
@@ -197,7 +199,9 @@ def _instead(stride: int) -> str:
     return f"set model.output_stride={stride} or {other}" if stride in (8, 16, LARGEST_STRIDE) else other
 
 
-def _otherwise(name: str, output_stride: int, pretrained: bool, error: Exception) -> nn.Module:
+def _otherwise(
+    name: str, output_stride: int, pretrained: bool, error: Exception, weights: Mapping[str, Any]
+) -> nn.Module:
     """The network without the option, where that has the stride; else timm's many ways of saying no in one line."""
     try:
         plain: Any = _create(name, False)
@@ -215,12 +219,9 @@ def _otherwise(name: str, output_stride: int, pretrained: bool, error: Exception
     if not pretrained:
         return net
     try:
-        return _create(name, True, **options)
+        return _create(name, True, **options, **weights)
     except REFUSALS as missing:
-        raise CrissCrossError(
-            f"no pretrained weights for {name} are available ({_line(missing)}); without a network give a local file "
-            "with --backbone-weights FILE, or start from scratch with model.pretrained=false"
-        ) from missing
+        raise NoPretrained(name, _line(missing)) from missing
 
 
 def _line(error: Exception) -> str:

@@ -1,29 +1,36 @@
 """The network that a run of semantic segmentation trains, with the weights that it starts from."""
 
-import hashlib
-
-from crisscross.checkpoints.backbone import read_backbone_weights
+from crisscross.checkpoints.backbone import BackboneWeights, find_backbone_weights, shipped_backbone
+from crisscross.checkpoints.license import license_line
 from crisscross.checkpoints.warm_start import start_from
 from crisscross.config import Experiment
 from crisscross.engine.task import Built, Start
 from crisscross.models import create_segmenter
 from crisscross.models.backbones import load_backbone_weights
+from crisscross.models.pretrained import NoPretrained
 
 
 def build_network(experiment: Experiment, start: Start) -> Built:
     """The network of an experiment with the classes of its data.
 
     Raises:
-        CrissCrossError: the backbone cannot be built, or the weights do not fit it.
+        CrissCrossError: the backbone cannot be built, or the weights are not available or do not fit it.
     """
-    if start.resume:
-        return Built(create_segmenter(experiment, initialize=False), {})
-    fresh = start.backbone is None and start.network is None
-    segmenter, facts = create_segmenter(experiment, initialize=fresh), {}
-    if start.backbone is not None:
-        load_backbone_weights(segmenter.backbone, read_backbone_weights(start.backbone), str(start.backbone))
-        digest = hashlib.sha256(start.backbone.read_bytes()).hexdigest()
-        facts["backbone_weights"] = {"file": start.backbone.name, "sha256": digest}
-    if start.network is not None:
-        facts |= start_from(segmenter, start.network)
-    return Built(segmenter, facts)
+    if start.network is not None and not start.resume:
+        segmenter = create_segmenter(experiment, initialize=False)
+        return Built(segmenter, *start_from(segmenter, start.network))
+    if start.backbone is not None and not start.resume:
+        return _with_backbone(experiment, find_backbone_weights(start.backbone), str(start.backbone))
+    try:
+        return Built(create_segmenter(experiment, initialize=not start.resume), {})
+    except NoPretrained as error:
+        if (shipped := shipped_backbone(experiment.model.backbone)) is None:
+            raise
+        line = f"the ImageNet weights of {error.name} are {error.reason}: the backbone starts from that of {shipped}"
+        return _with_backbone(experiment, find_backbone_weights(shipped), shipped, line)
+
+
+def _with_backbone(experiment: Experiment, weights: BackboneWeights, source: str, *lines: str) -> Built:
+    segmenter = create_segmenter(experiment, initialize=False)
+    load_backbone_weights(segmenter.backbone, weights.tensors, str(weights.path))
+    return Built(segmenter, weights.facts, [*lines, *license_line(source, weights.license)])
