@@ -62,7 +62,7 @@ def start_from(segmenter: Segmenter, source: str | os.PathLike[str]) -> Started:
     except native.Misfit as misfit:
         raise CrissCrossError(f"{misfit}{_cure(loaded, segmenter.experiment)}") from misfit
     license = license_of(Path(loaded.name), loaded.facts)
-    said = f"--init {source}: {_taken(layers, without, rows, theirs, ours)}{_otherwise(loaded, segmenter.experiment)}"
+    said = f"--init {source}: {taken(layers, rows, theirs, ours, without)}{_otherwise(loaded, segmenter.experiment)}"
     facts = {"init": str(source)} | ({"license": license} if license else {})
     return Started(facts, [said, *license_line(source, license)])
 
@@ -100,7 +100,7 @@ def same_classes(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
     """
     if tuple(theirs) == tuple(ours):
         return {place: place for place in range(len(ours))}
-    if tuple(theirs) == default_names(len(theirs)):
+    if is_unnamed(theirs):
         return {}
     first, second = ([re.sub(r"[\s_-]+", " ", name.casefold()).strip() for name in names] for names in (theirs, ours))
     return {
@@ -108,6 +108,11 @@ def same_classes(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
         for place, name in enumerate(second)
         if first.count(name) == 1 and second.count(name) == 1
     }
+
+
+def is_unnamed(classes: Sequence[str]) -> bool:
+    """Whether classes are only numbered, as those of files that name none."""
+    return tuple(classes) == default_names(len(classes))
 
 
 def _experiment_of(source: str | os.PathLike[str]) -> Experiment:
@@ -151,21 +156,33 @@ def _classifiers(
     return made
 
 
-def _taken(
-    layers: Sequence[str], without: bool, rows: Mapping[int, int], theirs: Sequence[str], ours: Sequence[str]
+def taken(
+    layers: Sequence[str],
+    rows: Mapping[int, int],
+    theirs: Sequence[str] | None,
+    ours: Sequence[str],
+    without_auxiliary: bool = False,
 ) -> str:
-    """What was taken over and what is new, in one sentence."""
-    aux = "; the auxiliary head starts anew" if without else ""
-    if tuple(theirs) == tuple(ours):
+    """What was taken over and what is new, in one sentence.
+
+    Args:
+        layers: the classifiers.
+        rows: our class number -> theirs, of the classes that both have.
+        theirs: their classes, None if these have no names.
+        ours: our classes.
+        without_auxiliary: the auxiliary head is new.
+    """
+    aux = "; the auxiliary head starts anew" if without_auxiliary else ""
+    if theirs is not None and tuple(theirs) == tuple(ours):
         return f"all weights are taken over, of the same {len(ours)} classes{aux}"
     new = [name for place, name in enumerate(ours) if place not in rows]
+    unnamed = " (the weights do not name their classes)" if theirs is None or is_unnamed(theirs) else ""
     heads = " and ".join(layers)
     if not rows:
-        unnamed = " (its classes have no names)" if tuple(theirs) == default_names(len(theirs)) else ""
-        return f"all is taken over but the classifiers {heads}, which start anew for {_list(new)}{unnamed}{aux}"
+        return f"all is taken over but {heads}, which start anew for {_list(new)}{unnamed}{aux}"
     kept = _list([ours[place] for place in rows])
     rest = f" and start anew for {_list(new)}" if new else ""
-    return f"all is taken over; the classifiers {heads} keep their rows for {kept}{rest}{aux}"
+    return f"all is taken over; {heads} keep their rows for {kept}{rest}{unnamed}{aux}"
 
 
 def _list(names: Sequence[str]) -> str:

@@ -42,12 +42,11 @@ def pretrained_options(name: str) -> dict[str, Any]:
         return {"pretrained_cfg_overlay": {"file": str(cached)}}
     if is_offline():
         raise NoPretrained(name, "not in the cache, and downloads are off")
+    server = str(config.url)
     if config.hf_hub_id:
         from huggingface_hub import constants
 
         server = constants.ENDPOINT
-    else:
-        server = config.url
     if not answers(server):
         raise NoPretrained(name, f"not in the cache, and {server.split('/')[2]} does not answer")
     return {}
