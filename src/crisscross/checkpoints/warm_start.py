@@ -74,8 +74,8 @@ def with_colors_of(
 
     Args:
         experiment: what is to be trained.
-        source: as in `start_from`.
-        chosen: dotted keys that the user has set, which stay.
+        source: as in `start_from`, or a backbone's file, which says nothing of them.
+        chosen: dotted keys that the user has set; with one of these three nothing is taken over.
 
     Returns:
         The experiment, and a line where something changed.
@@ -83,14 +83,16 @@ def with_colors_of(
     Raises:
         CrissCrossError: no such weights, or an unreadable file.
     """
-    ours, theirs = flatten(experiment), flatten(_experiment_of(source))
-    changed = [key for key in COLORS if ours[key] != theirs[key]]
-    if not changed or any(key in chosen for key in COLORS):
+    stored = None if any(key in chosen for key in COLORS) else _experiment_of(source)
+    if stored is None:
         return experiment, []
-    stored = _experiment_of(source).preprocess
-    kept = replace(experiment.preprocess, mean=stored.mean, std=stored.std, order=stored.order)
-    said = ", ".join(f"{key}={_written(theirs[key])}" for key in changed)
-    return replace(experiment, preprocess=kept), [f"--init {source}: its images had {said}: taken over"]
+    ours, theirs = flatten(experiment), flatten(stored)
+    if not (changed := [key for key in COLORS if ours[key] != theirs[key]]):
+        return experiment, []
+    preprocess = stored.preprocess
+    kept = replace(experiment.preprocess, mean=preprocess.mean, std=preprocess.std, order=preprocess.order)
+    said = ", ".join(f"{key}={written(theirs[key])}" for key in changed)
+    return replace(experiment, preprocess=kept), [f"the weights of {source} were trained with {said}: taken over"]
 
 
 def same_classes(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
@@ -115,11 +117,15 @@ def is_unnamed(classes: Sequence[str]) -> bool:
     return tuple(classes) == default_names(len(classes))
 
 
-def _experiment_of(source: str | os.PathLike[str]) -> Experiment:
-    """The experiment of weights; of our own files only the header is read."""
+def _experiment_of(source: str | os.PathLike[str]) -> Experiment | None:
+    """The experiment of weights, None for those of a backbone alone; of our own files only the header is read."""
     path = find_file(source)
-    stored = native.read_header(path)[0] if path.suffix == ".safetensors" else None
-    return read_source(source).experiment if stored is None else stored
+    try:
+        stored = native.read_header(path)[0] if path.suffix == ".safetensors" else None
+        return read_source(source).experiment if stored is None else stored
+    except CrissCrossError:
+        # What is wrong with them is said where they are read to be used.
+        return None
 
 
 def _as_deep(given: Tensor, own: Tensor | None) -> Tensor:
@@ -199,18 +205,19 @@ def _differences(loaded: Loaded, experiment: Experiment) -> dict[str, tuple[Any,
 
 def _cure(loaded: Loaded, experiment: Experiment) -> str:
     """What to add to the command where the networks differ."""
-    words = [f"--set {key}={_written(theirs)}" for key, (theirs, _) in _differences(loaded, experiment).items()]
+    words = [f"--set {key}={written(theirs)}" for key, (theirs, _) in _differences(loaded, experiment).items()]
     return f"; for the network of these weights add {' '.join(words)}" if words else ""
 
 
 def _otherwise(loaded: Loaded, experiment: Experiment) -> str:
     """What the weights were trained with that the network now does otherwise."""
     found = _differences(loaded, experiment).items()
-    said = ", ".join(f"{key}={_written(theirs)} (now {_written(ours)})" for key, (theirs, ours) in found)
+    said = ", ".join(f"{key}={written(theirs)} (now {written(ours)})" for key, (theirs, ours) in found)
     return f"; they were trained with {said}" if said else ""
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value as `--set` takes it."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"[{','.join(map(_written, value))}]" if isinstance(value, list) else str(value)
+    return f"[{','.join(map(written, value))}]" if isinstance(value, list) else str(value)

@@ -92,9 +92,8 @@ def create_backbone(
         CrissCrossError: unknown name, no feature maps, the output stride is not available, or the variant has no
             meaning for this backbone.
     """
-    own = ":" in name
-    net: Any = _own_network(name, output_stride) if own else _timm_network(name, output_stride, pretrained)
-    backbone = Backbone(net, name, None if own else _declared(net))
+    net: Any = create_backbone_network(name, output_stride, pretrained)
+    backbone = Backbone(net, name, None if ":" in name else _declared(net))
     if (reached := backbone.strides[-1]) != output_stride:
         raise CrissCrossError(
             f"backbone {name} gives output stride {reached}, not {output_stride}; {_instead(reached)}"
@@ -102,6 +101,13 @@ def create_backbone(
     # After the probe: its strides are those of the ordinary pooling.
     apply_variant(net, name, variant)
     return backbone
+
+
+def create_backbone_network(name: str, output_stride: int, pretrained: bool = False) -> nn.Module:
+    """The network inside of a `Backbone`; arguments and errors as in `create_backbone`."""
+    if ":" in name:
+        return _own_network(name, output_stride)
+    return _timm_network(name, output_stride, pretrained)
 
 
 class NoBackbone(nn.Module):

@@ -43,7 +43,7 @@ class SemanticSegmentation(Task):
         # Imported where it is needed: accelerate is slow to import, and predicting does without.
         from crisscross.engine.semantic.settle import settle
 
-        return settle(experiment, data, stored)
+        return settle(experiment, data, start, stored)
 
     def build(self, experiment: Experiment, start: Start) -> Built:
         return build_network(experiment, start)
