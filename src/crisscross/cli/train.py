@@ -96,10 +96,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.init and arguments.backbone_weights:
         raise CrissCrossError("--init fills the whole network and --backbone-weights its backbone: give one of them")
     from crisscross import tasks
+    from crisscross.engine.processes import is_first_process
 
     recipe = tasks.recipe(arguments.recipe, arguments.set)
     tasks.refuse(recipe.task, vars(arguments))
-    say(*recipe.lines)
+    if recipe.lines and is_first_process():
+        say(*recipe.lines, error=True)
     data = recipe.task.open(recipe.experiment, arguments.data)
     import torch
 
