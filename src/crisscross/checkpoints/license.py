@@ -1,6 +1,5 @@
 """The license of weights: it goes with whatever is trained from them."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,9 +25,9 @@ def license_of(path: Path, facts: Mapping[str, Any]) -> str | None:
     return found[1] if found else None
 
 
-def license_line(source: str | os.PathLike[str], license: str | None) -> list[str]:
-    """One line about the license of the weights that a training starts from; none where it is not known."""
+def license_note(license: str | None) -> str:
+    """What a line about weights to start from adds about their license, or ""."""
     if not license:
-        return []
+        return ""
     limit = ", not for commercial use" if "-nc" in license.lower() else ""
-    return [f"the weights of {source} are under {license}{limit}: so are those of this run"]
+    return f"; license {license}{limit}, as the weights of this run"

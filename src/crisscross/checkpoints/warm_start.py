@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from crisscross.checkpoints import native
-from crisscross.checkpoints.license import license_line, license_of
+from crisscross.checkpoints.license import license_note, license_of
 from crisscross.checkpoints.loading import Loaded, find_file, read_source
 from crisscross.config import Experiment
 from crisscross.config.parse import flatten
@@ -64,7 +64,7 @@ def start_from(segmenter: Segmenter, source: str | os.PathLike[str]) -> Started:
     license = license_of(Path(loaded.name), loaded.facts)
     said = f"--init {source}: {taken(layers, rows, theirs, ours, without)}{_otherwise(loaded, segmenter.experiment)}"
     facts = {"init": str(source)} | ({"license": license} if license else {})
-    return Started(facts, [said, *license_line(source, license)])
+    return Started(facts, [f"{said}{license_note(license)}"])
 
 
 def with_colors_of(

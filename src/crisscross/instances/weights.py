@@ -14,7 +14,7 @@ from torch import Tensor
 from crisscross import zoo
 from crisscross.checkpoints import native
 from crisscross.checkpoints.backbone import read_backbone_weights
-from crisscross.checkpoints.license import license_line, license_of
+from crisscross.checkpoints.license import license_note, license_of
 from crisscross.checkpoints.loading import find_file, with_overrides
 from crisscross.checkpoints.reading import read_state_dict
 from crisscross.checkpoints.warm_start import taken
@@ -26,7 +26,7 @@ from crisscross.instances.annotations import InstanceSplit
 from crisscross.instances.config import InstanceExperiment
 from crisscross.instances.network import SCORES, InstanceSegmenter, fill_body, fill_from_mask_rcnn, torchvision_classes
 
-CLASSIFIER = ("classifiers of boxes and masks",)
+CLASSIFIERS = ("the classifiers of boxes and masks",)
 # The head of the SHA-256 of torchvision's published R-50: its norms divide by the bare standard deviation.
 COCO_V1 = "bf2d0c1e"
 
@@ -125,16 +125,16 @@ def build_network(experiment: InstanceExperiment, start: Start) -> Built:
         return Built(segmenter, {})
     digest, license = hashlib.sha256(path.read_bytes()).hexdigest(), license_of(path, _facts(path))
     facts = {"start_weights": {"file": path.name, "sha256": digest}} | ({"license": license} if license else {})
-    lines = license_line(path, license)
+    note = license_note(license)
     if start.network is None:
         fill_body(segmenter, read_backbone_weights(path), str(path))
-        return Built(segmenter, facts, lines)
+        line = f"--backbone-weights {start.backbone}: the backbone is taken over, all else starts anew{note}"
+        return Built(segmenter, facts, [line])
     tensors = read_mask_rcnn(path)
     theirs = _classes(path, tensors)
     rows = fill_from_mask_rcnn(segmenter, tensors, str(path), theirs)
-    return Built(
-        segmenter, facts, [f"--init {start.network}: {taken(CLASSIFIER, rows, theirs, segmenter.classes)}", *lines]
-    )
+    said = taken(CLASSIFIERS, rows, theirs, segmenter.classes)
+    return Built(segmenter, facts, [f"--init {start.network}: {said}{note}"])
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The network that a run of semantic segmentation trains, with the weights that it starts from."""
 
 from crisscross.checkpoints.backbone import BackboneWeights, find_backbone_weights, shipped_backbone
-from crisscross.checkpoints.license import license_line
+from crisscross.checkpoints.license import license_note
 from crisscross.checkpoints.warm_start import start_from
 from crisscross.config import Experiment
 from crisscross.engine.task import Built, Start
@@ -20,17 +20,18 @@ def build_network(experiment: Experiment, start: Start) -> Built:
         segmenter = create_segmenter(experiment, initialize=False)
         return Built(segmenter, *start_from(segmenter, start.network))
     if start.backbone is not None and not start.resume:
-        return _with_backbone(experiment, find_backbone_weights(start.backbone), str(start.backbone))
+        line = f"--backbone-weights {start.backbone}: the backbone is taken over, the heads start anew"
+        return _with_backbone(experiment, find_backbone_weights(start.backbone), line)
     try:
         return Built(create_segmenter(experiment, initialize=not start.resume), {})
     except NoPretrained as error:
         if (shipped := shipped_backbone(experiment.model.backbone)) is None:
             raise
         line = f"the ImageNet weights of {error.name} are {error.reason}: the backbone starts from that of {shipped}"
-        return _with_backbone(experiment, find_backbone_weights(shipped), shipped, line)
+        return _with_backbone(experiment, find_backbone_weights(shipped), line)
 
 
-def _with_backbone(experiment: Experiment, weights: BackboneWeights, source: str, *lines: str) -> Built:
+def _with_backbone(experiment: Experiment, weights: BackboneWeights, line: str) -> Built:
     segmenter = create_segmenter(experiment, initialize=False)
     load_backbone_weights(segmenter.backbone, weights.tensors, str(weights.path))
-    return Built(segmenter, weights.facts, [*lines, *license_line(source, weights.license)])
+    return Built(segmenter, weights.facts, [f"{line}{license_note(weights.license)}"])
