@@ -187,8 +187,8 @@ def test_the_weights_of_the_zoo_bring_their_license():
     started = start_from(ours, "camvid-light")
     assert started.facts == {"init": "camvid-light", "license": "cc-by-nc-4.0"}
     assert started.lines == [
-        "--init camvid-light: all is taken over; head.classify and aux_head.classify keep their rows for road and start "
-        "anew for sea; license cc-by-nc-4.0, not for commercial use, as the weights of this run"
+        "--init camvid-light: all is taken over; head.classify and aux_head.classify keep their rows for road and "
+        "start anew for sea; license cc-by-nc-4.0, not for commercial use, as the weights of this run"
     ]
     theirs = crisscross.load("camvid-light")
     assert torch.equal(ours.head.classify.weight[0], theirs.head.classify.weight[theirs.classes.index("road")])

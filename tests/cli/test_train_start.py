@@ -52,8 +52,8 @@ def test_the_readmes_training_line_needs_no_network(folder, no_network, tmp_path
     out = tmp_path / "run"
     assert start("ccnet-light", folder, out) == 0
     line = (
-        "the ImageNet weights of tf_efficientnet_lite0 are not in the cache, and downloads are off: the backbone starts "
-        "from that of camvid-light; license cc-by-nc-4.0, not for commercial use, as the weights of this run"
+        "the ImageNet weights of tf_efficientnet_lite0 are not in the cache, and downloads are off: the backbone "
+        "starts from that of camvid-light; license cc-by-nc-4.0, not for commercial use, as the weights of this run"
     )
     shown = capsys.readouterr().err
     assert shown.count(line) == 1

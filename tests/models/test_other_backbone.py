@@ -25,6 +25,8 @@ def test_what_the_user_sets_stays():
     recipe = tasks.recipe("ccnet-light", words)
     assert recipe.experiment.preprocess.mean == (1, 2, 3) and recipe.experiment.preprocess.std == (128.0,) * 3
     assert recipe.experiment.model.frozen == ("conv1",) and recipe.lines == ()
+    lacking = tasks.recipe("ccnet-light", ["model.backbone=resnet18", "model.frozen=[blocks.0]"])
+    assert lacking.experiment.model.frozen == ("blocks.0",)
     whole = tasks.recipe("ccnet-light", ["model={backbone: resnet18, frozen: [conv1]}"])
     assert whole.experiment.preprocess.mean == IMAGENET[0] and whole.experiment.model.frozen == ("conv1",)
 

@@ -104,6 +104,14 @@ def test_the_folder_says_all_the_rest(run, folder):
     assert last_start(run) == {"cpu": True}
 
 
+def test_what_the_command_says_comes_before_the_record(run):
+    record = json.loads((run / "run.json").read_text())
+    record["starts"][-1]["machine"]["workers"] = 1
+    (run / "run.json").write_text(json.dumps(record))
+    assert main(["train", "--resume", str(run), "--workers", "0", "--set", "train.iterations=4"]) == 0
+    assert last_start(run)["workers"] == 0
+
+
 def test_what_neither_the_command_nor_the_run_says_is_named(run, tmp_path, capsys):
     (run / "run.json").unlink()
     assert go_on(run) == 2
