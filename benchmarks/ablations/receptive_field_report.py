@@ -38,9 +38,9 @@ def gains(cells: dict[tuple[int, str], Runs], stages: int, variant: str) -> list
     return [100 * (runs[seed]["miou"] - without[seed]["miou"]) for seed in sorted(runs) if seed in without]
 
 
-def spread(values: list[float], digits: int = 2) -> str:
-    """Mean and, of more than one value, standard deviation of a sample."""
-    text = f"{mean(values):.{digits}f}" if values else ""
+def spread(values: list[float], digits: int = 2, sign: str = "-") -> str:
+    """Mean and, of more than one value, standard deviation of a sample; `sign` is that of a format."""
+    text = f"{mean(values):{sign}.{digits}f}" if values else ""
     return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
@@ -55,7 +55,7 @@ def table(cells: dict[tuple[int, str], Runs]) -> str:
         every = [runs[seed] for seed in sorted(runs)]
         attends = variant != "R = 0"
         row = [str(stages), variant, *found, spread([100 * run["miou"] for run in every])]
-        row += [spread(gains(cells, stages, variant)) if attends else ""]
+        row += [spread(gains(cells, stages, variant), sign="+") if attends else ""]
         row += [spread([run["gate_end"] for run in every], 3) if attends else ""]
         row += [spread([run["attention_over_input"] for run in every]) if attends else ""]
         row += [spread([run["effective_field"] for run in every], 0)]
