@@ -62,16 +62,19 @@ def _attention_facts(tree: Any) -> dict[str, Any]:
 
 def recipe(ledger: Ledger, recurrence: int) -> list[Any]:
     words: list[Any] = ["camvid-r50", "--data", WORK / "camvid"]
-    plain = ["--set", "model.recurrence=0", "--set", "model.baseline=true"] if recurrence == 0 else []
+    plain = ["--set", "model.head.recurrence=0"] if recurrence == 0 else []
     if ledger.dry:
         words += ["--cpu", "--workers", 0, "--threads", 1]
         words += _set(
-            "model.backbone=test_resnet", "model.pretrained=false", "model.channels=16", "model.aux_channels=8"
+            "model.backbone=test_resnet",
+            "model.pretrained=false",
+            "model.head.channels=16",
+            "model.aux_head.channels=8",
         )
         return [*words, *_set("augment.crop=[64,64]", "train.batch=2"), *plain]
     workers = min(12, max((os.cpu_count() or 2) - 2, 1))
     words += ["--workers", workers, "--backbone-weights", WORK / "resnet50.safetensors"]
-    return [*words, *_set("model.backbone=resnet50", "train.precision=bf16", "loss.normaliser=valid"), *plain]
+    return [*words, *_set("model.backbone=resnet50", "train.precision=bf16", "loss.normalizer=valid"), *plain]
 
 
 def _set(*changes: str) -> list[str]:
@@ -178,8 +181,8 @@ def clips(ledger: Ledger, limit: float) -> None:
 
 def network(ledger: Ledger, limit: float) -> None:
     """A user's own measurement: the shipped network in each precision and backend."""
-    size, device = ("64x96", "cpu") if ledger.dry else ("720x960", "cuda")
-    words = ["benchmark", "camvid-light", "--size", size, "--rounds", 1 if ledger.dry else 5, "--device", device]
+    size, options = ("64x96", ["--rounds", 1, "--cpu"]) if ledger.dry else ("720x960", ["--rounds", 5])
+    words = ["benchmark", "camvid-light", "--size", size, *options]
     status, text, seconds = child(crisscross(*words), limit, ledger.out / "log.txt")
     (ledger.out / "network.txt").write_text(text)
     ledger.add("network", status == 0, seconds, {"table": "network.txt"}, text if status else "")

@@ -5,28 +5,34 @@ With plain copies of the weights in both, and with the weights spread over them.
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
+from instances_data import TINY, write_coco
 from paths import SOURCE, TESTS
 from shapes_data import experiment, write_shapes
 from two_processes import counts
+from waiting import HANGS
 
 from crisscross.checkpoints import native
 from crisscross.config import override, to_yaml
 from crisscross.data import DataSet, open_folder
+from crisscross.data.samples.loader import Batch
 from crisscross.engine.loop import freeze_unread
 from crisscross.engine.run.log import read_log
+from crisscross.engine.semantic.task import SemanticLosses
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
-from crisscross.losses import create_loss
+from crisscross.instances.config import InstanceExperiment
 from crisscross.models import Segmenter
 
 pytestmark = [
@@ -43,7 +49,8 @@ EXPERIMENT = experiment(
     "train.checkpoint_every=4",
     "train.batch_norm=frozen",
     "train.ema=0.5",
-    "model.dropout=0",
+    "model.head.dropout=0",
+    "model.aux_head.dropout=0",
     "optim.clip=0.4",
 )
 
@@ -72,28 +79,42 @@ def alone(dataset: DataSet, tmp_path_factory) -> Path:
     return out
 
 
-def together(folder: Path, out: Path, *words: str, event: str = "none", at: int = 0, counts: str = "-") -> list:
-    """(exit code, stdout, stderr) of both processes; those that hang are ended and fail the test."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    given = ["train", str(folder / "experiment.yaml"), "--data", str(folder), "--out", str(out), "--cpu", "--workers"]
-    command = [sys.executable, str(HELPERS / "two_processes.py"), event, str(at), counts, *given, "0", *words]
-    started = []
-    for rank in range(2):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-        path = os.pathsep.join([str(SOURCE), str(HELPERS)])
-        environment = os.environ | place | meeting | {"PYTHONPATH": path}
-        started.append(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-        )
-    try:
-        said = [process.communicate(timeout=300) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """A function that runs a training in two processes: (exit code, stdout, stderr) of both."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SOURCE), str(HELPERS)])}
+    command = [sys.executable, str(HELPERS / "two_processes.py")]
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    # Those that hang are ended and fail the test.
+    watch = threading.Timer(HANGS, os.killpg, (server.pid, signal.SIGKILL))
+    watch.start()
+
+    def run(folder: Path, out: Path, *words: str, event: str = "none", at: int = 0, counts: str = "-") -> list:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = tmp_path_factory.mktemp("log") / "said"
+        given = [
+            "train",
+            str(folder / "experiment.yaml"),
+            "--data",
+            str(folder),
+            "--out",
+            str(out),
+            "--cpu",
+            "--workers",
+        ]
+        request = {"arguments": [event, str(at), counts, *given, "0", *words], "port": port, "log": str(log)}
+        print(json.dumps(request), file=server.stdin, flush=True)
+        codes = json.loads(server.stdout.readline())
+        texts = [[Path(f"{log}.{rank}.{kind}").read_text() for kind in ("out", "err")] for rank in range(2)]
+        return [(code, *said) for code, said in zip(codes, texts, strict=True)]
+
+    yield run
+    watch.cancel()
+    server.communicate()
 
 
 def losses(run: Path) -> list[float]:
@@ -110,7 +131,7 @@ def assert_same_weights(one: Path, other: Path, name: str, atol: float = 2e-6) -
         torch.testing.assert_close(theirs[key], value, rtol=1e-3, atol=atol, msg=lambda text, key=key: f"{key}: {text}")
 
 
-def test_two_processes_train_the_curve_of_one(folder, alone, tmp_path):
+def test_two_processes_train_the_curve_of_one(together, folder, alone, tmp_path):
     out = tmp_path / "run"
     results = together(folder, out, counts=str(tmp_path / "counts.json"))
     assert [result[0] for result in results] == [0, 0], results
@@ -140,7 +161,7 @@ UNREAD = ("backbone.net.next.", "backbone.net.classify.", "backbone.net.token")
         ((), ()),
         (("loss.aux_weight=0",), ("aux_head.",)),
         (("model.backbone=two_processes:Unread",), UNREAD),
-        (("model.head=ce2p", "model.aux_channels=0", "loss.edge_weight=0", "loss.aux_weight=0"), EDGES),
+        (("model.head=ce2p", "loss.edge_weight=0", "loss.aux_weight=0"), EDGES),
         (
             ("loss.terms=[{name: dice}, {name: category_consistent}]", "model.frozen=[layer1]"),
             ("backbone.net.layer1.",),
@@ -152,8 +173,9 @@ def test_weights_that_no_gradient_reaches_are_found_once(words, unread):
     experiment = override(EXPERIMENT, ["data.classes=[a, b, c]", "train.batch_norm=train", *words])
     segmenter, accelerator = Segmenter(experiment), Accelerator(cpu=True)
     before = {key: value.clone() for key, value in segmenter.state_dict().items()}
-    loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
-    freeze_unread(segmenter, loss, experiment, accelerator)
+    size = experiment.augment.crop
+    batch = Batch(torch.zeros(2, 3, *size), torch.zeros(2, *size, dtype=torch.uint8), [], frozenset({0}))
+    freeze_unread(segmenter, SemanticLosses(experiment), batch, accelerator)
     left_out = {name for name, parameter in segmenter.named_parameters() if not parameter.requires_grad}
     assert left_out == {name for name, _ in segmenter.named_parameters() if name.startswith(unread or "nothing")}
     assert all(torch.equal(value, before[key]) for key, value in segmenter.state_dict().items())
@@ -161,14 +183,14 @@ def test_weights_that_no_gradient_reaches_are_found_once(words, unread):
 
 
 @pytest.mark.parametrize("more", [(), pytest.param(("--shard",), marks=pytest.mark.slow)], ids=["plain", "shard"])
-def test_two_processes_train_a_network_with_weights_that_nothing_reads(folder, dataset, tmp_path, more):
+def test_two_processes_train_a_network_with_weights_that_nothing_reads(together, folder, dataset, tmp_path, more):
     changes = (
         "loss.aux_weight=0",
         "model.backbone=two_processes:Unread",
         "train.iterations=3",
         "train.validate_every=0",
         # The valid pixels are those of both shares together: of the same pass, the same sum.
-        "loss.normaliser=valid",
+        "loss.normalizer=valid",
         "train.accumulate=1",
     )
     alone, out = tmp_path / "alone", tmp_path / "together"
@@ -179,7 +201,7 @@ def test_two_processes_train_a_network_with_weights_that_nothing_reads(folder, d
     assert_same_weights(alone, out, "last")
 
 
-def test_ctrl_c_at_one_of_two_stops_both_and_one_process_goes_on(folder, dataset, alone, tmp_path):
+def test_ctrl_c_at_one_of_two_stops_both_and_one_process_goes_on(together, folder, dataset, alone, tmp_path):
     out = tmp_path / "run"
     results = together(folder, out, event="interrupt", at=5)
     assert [result[0] for result in results] == [130, 130], results
@@ -190,7 +212,7 @@ def test_ctrl_c_at_one_of_two_stops_both_and_one_process_goes_on(folder, dataset
 
 
 @pytest.mark.parametrize("event", ["kill", pytest.param("fail", marks=pytest.mark.slow)])
-def test_two_processes_go_on_for_one_and_end_when_one_dies(folder, dataset, alone, tmp_path, event):
+def test_two_processes_go_on_for_one_and_end_when_one_dies(together, folder, dataset, alone, tmp_path, event):
     class Crash(Exception):
         pass
 
@@ -211,7 +233,7 @@ def test_two_processes_go_on_for_one_and_end_when_one_dies(folder, dataset, alon
     assert native.read(out / "last.safetensors")[2]["position"]["iteration"] in (4, 8)
 
 
-def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(folder, alone, tmp_path):
+def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(together, folder, alone, tmp_path):
     out = tmp_path / "run"
     results = together(folder, out, "--shard", event="hold", at=3)
     assert [result[0] for result in results] == [0, 0], results
@@ -233,7 +255,7 @@ def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(folde
 
 
 @pytest.mark.slow
-def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, tmp_path):
+def test_a_run_goes_from_one_process_to_shards_and_back(together, folder, dataset, alone, tmp_path):
     class Crash(Exception):
         pass
 
@@ -260,7 +282,7 @@ def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, 
     "words",
     [
         ["--set", "optim.name=adamw", "--set", "optim.lr=1e-3"],
-        ["--recompute"],
+        ["--set", "train.memory=recompute"],
         ["--set", "train.memory=lean"],
         ["--set", "loss.terms=[{name: cross_entropy}, {name: category_consistent, weight: 0.1}]"],
         # Its `blocks` are never called as one module.
@@ -268,7 +290,7 @@ def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, 
     ],
     ids=["adamw", "recompute", "lean", "embedding", "efficientnet"],
 )
-def test_shards_go_with_other_choices(folder, tmp_path, words):
+def test_shards_go_with_other_choices(together, folder, tmp_path, words):
     """As two plain processes do it: where a term looks at a whole pass, one process has other passes."""
     short = ["--set", "train.iterations=5", "--set", "train.validate_every=5"]
     plain, sharded = tmp_path / "plain", tmp_path / "sharded"
@@ -284,7 +306,7 @@ def test_shards_go_with_other_choices(folder, tmp_path, words):
 
 
 @pytest.mark.slow
-def test_shards_name_a_backbone_that_they_do_not_suit(folder, tmp_path):
+def test_shards_name_a_backbone_that_they_do_not_suit(together, folder, tmp_path):
     words = ["--shard", "--set", "model.backbone=two_processes:Peeping"]
     for code, _, said in together(folder, tmp_path / "run", *words):
         assert code == 2 and "Traceback" not in said
@@ -311,3 +333,18 @@ def test_one_process_has_nothing_to_shard(dataset, tmp_path, capsys):
     train(experiment(*words), dataset, tmp_path / "two", Machine(cpu=True, shard=True))
     assert "--shard is without effect: one process trains alone and holds everything" in capsys.readouterr().err
     assert_same_weights(tmp_path / "one", tmp_path / "two", "last")
+
+
+@pytest.mark.slow
+def test_two_processes_train_instances_with_copies_and_with_parts_of_the_weights(together, tmp_path):
+    folder = write_coco(tmp_path / "coco")
+    (folder / "experiment.yaml").write_text(to_yaml(override(InstanceExperiment(), [*TINY, "train.ema=0.5"])))
+    for out, words in (("plain", ()), ("shard", ("--shard",))):
+        results = together(folder, tmp_path / out, *words)
+        assert [result[0] for result in results] == [0, 0], results
+    assert losses(tmp_path / "plain") == pytest.approx(losses(tmp_path / "shard"), rel=1e-4)
+    # The boxes that are sampled follow from iteration and process, not from how the weights are held.
+    tensors = [native.read_tensors(tmp_path / out / "last.safetensors") for out in ("plain", "shard")]
+    assert tensors[0].keys() == tensors[1].keys()
+    for key, value in tensors[0].items():
+        torch.testing.assert_close(tensors[1][key], value, rtol=1e-3, atol=1e-5)

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from paths import SOURCE
+from waiting import HANGS
 
 from crisscross.config import ConsistencyConfig, Experiment, LossConfig, from_dict, override
 from crisscross.errors import CrissCrossError
@@ -145,18 +146,21 @@ def test_the_training_loss_adds_the_weighted_parts_at_feature_size():
         create_loss(config, IGNORE)(main, None, labels)
 
 
-MODEL = {"model": {"backbone": "test_resnet", "channels": 16, "aux_channels": 8}, "data": {"classes": ["a", "b", "c"]}}
+MODEL = {
+    "model": {"backbone": "test_resnet", "head": {"channels": 16}, "aux_head": {"channels": 8}},
+    "data": {"classes": ["a", "b", "c"]},
+}
 
 
 def small(*words):
     return Segmenter(override(from_dict(Experiment, MODEL), words), initialize=False)
 
 
-@pytest.mark.parametrize("words", [[], ["model.recurrence=0", "model.baseline=true"]], ids=["R=2", "R=0"])
+@pytest.mark.parametrize("words", [[], ["model.head.recurrence=0"]], ids=["R=2", "R=0"])
 def test_the_embedding_reads_the_attended_features_and_exists_only_when_asked_for(words):
     assert small(*words).head.embed is None
     network = small(TERMS, "loss.consistency.dimensions=6", *words).train()
-    if network.experiment.model.recurrence:
+    if network.experiment.model.head.recurrence:
         # A closed gate would let the features pass as they are.
         torch.nn.init.constant_(network.head.attend.attention.gamma, 0.7)
     seen = []
@@ -213,7 +217,7 @@ distributed.destroy_process_group()
 
 
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
-    words = [TERMS, "loss.normaliser=valid"]
+    words = [TERMS, "loss.normalizer=valid"]
     embedding, small_labels = drawn(size=(4, 3, 4, 5))
     # The images of the second process: mostly ignored, with a class that the first does not know.
     small_labels[2:, 1:] = IGNORE
@@ -236,7 +240,7 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
         for rank in range(2)
     ]
     for worker in workers:
-        worker.wait(timeout=120)
+        worker.wait(timeout=HANGS)
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     # What averages over processes: the loss, and the gradient of parameters that every process shares.
     assert sum(part["total"].item() for part in parts) / 2 == pytest.approx(whole.total.item(), rel=1e-12)

@@ -1,15 +1,19 @@
 """Label maps as colors, for images that people look at."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from crisscross.files import write_atomically
 
 Color = Sequence[int]
 
 
 def colorise(labels: np.ndarray, palette: Sequence[Color], ignore_color: Color = (0, 0, 0)) -> np.ndarray:
-    """Paints every label in its palette color.
+    """Paint every label in its palette color.
 
     Args:
         labels: integers [H, W] (any leading shape works). A label outside 0..len(palette)-1, such as 255, is ignored.
@@ -20,23 +24,23 @@ def colorise(labels: np.ndarray, palette: Sequence[Color], ignore_color: Color =
         uint8 [H, W, 3].
 
     Raises:
-        TypeError: the labels are not integers (a map of scores or probabilities, perhaps).
+        TypeError: the labels are not integers (such as a map of probabilities).
     """
     labels = np.asarray(labels)
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels must be integers, got {labels.dtype}")
     table = np.array([*map(tuple, palette), tuple(ignore_color)], dtype=np.uint8)
-    return table[np.where(_known(labels, palette), labels, len(palette)).astype(np.intp)]
+    return table[np.where(_has_color(labels, palette), labels, len(palette)).astype(np.intp)]
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, palette: Sequence[Color], alpha: float = 0.5) -> np.ndarray:
-    """Lays the palette colors over an image; ignored pixels keep the image as it is.
+    """Lay the palette colors over an image; ignored pixels keep the image's own color.
 
     Args:
         image: uint8 RGB [H, W, 3].
         labels: integers [H, W].
         palette: one (red, green, blue) in 0..255 for each class.
-        alpha: share of the label color, 0 (image only) to 1 (labels only).
+        alpha: fraction of the label color, 0 (image only) to 1 (labels only).
 
     Returns:
         uint8 [H, W, 3].
@@ -49,10 +53,10 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Sequence[Color], alp
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in 0..1, got {alpha}")
     mixed = image * (1 - alpha) + colorise(labels, palette) * alpha
-    return np.where(_known(labels, palette)[..., None], np.rint(mixed).astype(np.uint8), image)
+    return np.where(_has_color(labels, palette)[..., None], np.rint(mixed).astype(np.uint8), image)
 
 
-def _known(labels: np.ndarray, palette: Sequence[Color]) -> np.ndarray:
+def _has_color(labels: np.ndarray, palette: Sequence[Color]) -> np.ndarray:
     """True where a label has a palette color: bool, same shape as the labels."""
     return (labels >= 0) & (labels < len(palette))
 
@@ -65,7 +69,7 @@ def labels_of_colors(
     Args:
         colors: uint8 RGB [H, W, 3].
         palette: one (red, green, blue) in 0..255 for each class; of equal colors the first class counts.
-        others: further colors and what they become, such as the border of Pascal VOC.
+        others: further colors and their numbers, such as the border of Pascal VOC.
 
     Returns:
         int16 [H, W]: class numbers, the numbers of `others`, and -1 where a color is in neither.
@@ -74,9 +78,9 @@ def labels_of_colors(
     for number, (red, green, blue) in reversed(list(enumerate(palette))):
         table[red, green, blue] = number
     packed = colors.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    found, places = np.unique(packed, return_inverse=True)
+    found, inverse = np.unique(packed, return_inverse=True)
     numbers = [table.get((int(c) >> 16, int(c) >> 8 & 255, int(c) & 255), -1) for c in found]
-    return np.array(numbers, np.int16)[places].reshape(packed.shape)
+    return np.array(numbers, np.int16)[inverse].reshape(packed.shape)
 
 
 def index_image(labels: np.ndarray, palette: Sequence[Color] | None = None) -> Any:
@@ -85,8 +89,17 @@ def index_image(labels: np.ndarray, palette: Sequence[Color] | None = None) -> A
 
     image = Image.fromarray(labels)
     if palette is not None:
-        # Pillow stores as few bits as the palette needs: a label beyond its end would become another. Gray stands in.
+        # Pillow stores as few bits as the palette needs, which would change a label beyond its end: gray fills it up.
         needed = int(labels.max(initial=0)) + 1
         colors = [*palette, *((value, value, value) for value in range(len(palette), needed))]
         image.putpalette([channel for color in colors for channel in color])
     return image
+
+
+def write_mask(path: Path, labels: np.ndarray, palette: Sequence[Color] | None = None) -> None:
+    """Write labels uint8 [H, W] as an index PNG, with colors where a palette is given.
+
+    Raises:
+        CrissCrossError: the file cannot be written.
+    """
+    write_atomically(path, partial(index_image(labels, palette).save, format="PNG"))

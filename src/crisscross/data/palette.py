@@ -31,3 +31,8 @@ def default_names(classes: int) -> tuple[str, ...]:
 def hex_palette(text: str) -> Palette:
     """RGB colors of blank-separated six-digit hexadecimal numbers: `ff8000 000000` is orange and black."""
     return tuple((number >> 16, number >> 8 & 255, number & 255) for number in (int(word, 16) for word in text.split()))
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """The names in a text that separates them by commas."""
+    return tuple(" ".join(name.split()) for name in text.split(","))

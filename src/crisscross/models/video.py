@@ -3,79 +3,31 @@
 Everything else is the network for images: heads, losses, inference, files.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import count
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from crisscross import inference
 from crisscross.config import Experiment
-from crisscross.data.samples.clips import places_of, windows
-from crisscross.errors import CrissCrossError
-from crisscross.layers import RecurrentCrissCrossAttention3d
-from crisscross.layers.modes import evaluating
-from crisscross.models.heads import CrissCrossHead
-from crisscross.models.segmenter import Logits, Segmenter
-
-
-class ClipAttention(RecurrentCrissCrossAttention3d):
-    """3-D attention among maps that lie one behind the other: [B * T, C, h, w] -> the same shape.
-
-    Args:
-        frames: T.
-        channels, recurrence, reduction, memory: as in `RecurrentCrissCrossAttention3d`.
-    """
-
-    def __init__(self, frames: int, channels: int, recurrence: int, reduction: int, memory: str = "auto") -> None:
-        super().__init__(channels, recurrence, reduction, memory=memory)
-        self.frames = frames
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within each clip of T maps."""
-        clips = x.view(-1, self.frames, *x.shape[1:]).transpose(1, 2)
-        return super().forward(clips).transpose(1, 2).reshape(x.shape)
-
-
-class Seen(NamedTuple):
-    """What the backbone makes of a frame [1, C, h, w], and the head's reduction of it [1, channels, h, w]."""
-
-    features: Tensor
-    reduced: Tensor
-
-
-@dataclass
-class Frame:
-    """A frame in a stream, uint8 [3, H, W], and what was seen of it by number of the pass (and window)."""
-
-    image: Tensor
-    seen: dict[int, Seen] = field(default_factory=dict)
+from crisscross.data.samples.windows import places_of
+from crisscross.layers.modes import dtype_of
+from crisscross.models.heads.ccnet import labeled_frames
+from crisscross.models.heads.contract import Logits
+from crisscross.models.segmenter import Segmenter
 
 
 class VideoSegmenter(Segmenter):
     """A `Segmenter` for clips of `model.frames` frames, of which `model.label` are labeled: middle, last or every.
 
     In training it takes clips [B * T, 3, H, W], the frames of one behind those of the other (or [B, T, 3, H, W]), and
-    gives logits of the labeled frames in the same order. A single image is labeled as a clip that stands still;
-    `label_frames` labels a video.
+    gives logits of the labeled frames in the same order. Its predictor labels a single image as a clip that stands
+    still, and videos by `label_frames`.
 
     Args:
-        experiment: with `model.frames` of 1 or more; `model.recurrence` is R of the 3-D attention, where three passes
-            reach every position of the clip.
+        experiment: with `model.frames` of 1 or more; `model.head.recurrence` is R of the 3-D attention, where three
+            passes reach every position of the clip.
         initialize: as in `Segmenter`.
     """
-
-    # The configuration refuses any other head for clips.
-    head: CrissCrossHead
-
-    def __init__(self, experiment: Experiment, initialize: bool = True) -> None:
-        super().__init__(experiment, initialize)
-        model = experiment.model
-        if model.recurrence:
-            what = (model.channels, model.recurrence, model.reduction, model.attention_memory)
-            self.head.attend = ClipAttention(model.frames, *what)
 
     @property
     def frames(self) -> int:
@@ -93,69 +45,19 @@ class VideoSegmenter(Segmenter):
         if len(x) % self.frames:
             raise ValueError(f"x must hold whole clips of {self.frames} frames, got {len(x)} frames")
         maps = self.backbone(x)
-        places = places_of(self.frames, self.experiment.model.label)
-        # They lie side by side. A list of them would have to be copied to a GPU, which waits for it.
-        labeled = torch.arange(len(x), device=x.device).view(-1, self.frames)[:, places[0] : places[-1] + 1].flatten()
-        features, attended = maps[-1][labeled], self.head.attended(maps[-1])[labeled]
-        aux = self.aux_head(maps[-2][labeled]) if self.training and self.aux_head is not None else None
-        main = self.head.logits(features, attended)
-        embed = self.head.embed if self.training else None
-        embedding = None if embed is None else embed(attended)
-        return Logits(main, aux, embedding)
+        aux = None
+        if self.training and self.aux_head is not None:
+            places = places_of(self.frames, self.experiment.model.label)
+            aux = self.aux_head(maps[-2][labeled_frames(len(x), self.frames, places, x.device)])
+        return self._logits(self.head(maps), aux)
 
-    def image_logits(self, x: Tensor) -> Tensor:
-        """Coarse logits [1, K, h, w] of one image [1, 3, H, W], as a clip that stands still."""
-        seen = self._see(x)
-        return self._attend([seen] * self.frames, places_of(self.frames, self.experiment.model.label)[:1])
+    def encode(self, x: Tensor) -> Any:
+        """What backbone and head compute of one frame [1, 3, H, W] once, whatever clip it is part of."""
+        return self.head.encode(self.backbone(x.to(dtype_of(self))))
 
-    def label_frames(self, frames: Iterable[Tensor], tta: bool = False) -> Iterator[Tensor]:
-        """As `Segmenter.label_frames`. Each frame goes through the backbone once; T frames are held.
-
-        With `label` middle or last, what a clip lacks at the ends of the video is filled by repeating its first or
-        last frame; with `every`, one clip follows the other and the last begins earlier.
-
-        Raises:
-            CrissCrossError: there are fewer than T frames, or they are not of one size.
-        """
-        model = self.experiment.model
-        for window, places in windows(map(Frame, frames), model.frames, model.label):
-            yield from self._window_labels(window, places, tta)
-
-    def _window_labels(self, window: Sequence[Frame], places: Sequence[int], tta: bool) -> Iterator[Tensor]:
-        sizes = {tuple(frame.image.shape) for frame in window}
-        if len(sizes) > 1:
-            raise CrissCrossError(f"the frames of a clip must have one size, got {' and '.join(map(str, sizes))}")
-        # What was seen of a frame in an earlier window is kept, and its image not needed again.
-        fresh = [frame for frame in {id(frame): frame for frame in window}.values() if not frame.seen] or [window[-1]]
-        clip = torch.stack([frame.image for frame in fresh])
-        made: dict[int, Tensor] = {}
-        for number in range(len(places)):
-            calls = count()
-
-            def logits(x: Tensor, number: int = number, calls: Iterator[int] = calls) -> Tensor:
-                call = next(calls)
-                if call not in made:
-                    for index, frame in enumerate(fresh):
-                        if call not in frame.seen:
-                            frame.seen[call] = self._see(x[index : index + 1])
-                    made[call] = self._attend([frame.seen[call] for frame in window], places)
-                return made[call][number : number + 1]
-
-            with evaluating(self), torch.inference_mode():
-                # Of what all frames showed, one is enough to tell the size.
-                shown = clip[:1] if made else clip
-                labels = inference.labels(self._passes(shown, tta, logits_of=logits)).cpu()
-            yield labels
-
-    def _see(self, x: Tensor) -> Seen:
-        features = self.backbone(x)[-1]
-        return Seen(features, self.head.reduce(features))
-
-    def _attend(self, clip: Sequence[Seen], places: Sequence[int]) -> Tensor:
-        """Logits [len(places), K, h, w] of some frames of one clip."""
-        attended = self.head.attend(torch.cat([frame.reduced for frame in clip]))
-        features = torch.cat([clip[place].features for place in places])
-        return self.head.logits(features, attended[places[0] : places[-1] + 1])
+    def decode(self, clip: Sequence[Any], places: Sequence[int]) -> Tensor:
+        """Logits [len(places), K, h, w] of some neighboring frames of one clip of T."""
+        return self.head.decode(clip, places)
 
 
 def create_segmenter(experiment: Experiment, initialize: bool = True) -> Segmenter:

@@ -1,11 +1,10 @@
 """Classes that follow from the name of a data set alone, for networks that are there before any data is."""
 
-import sys
 from dataclasses import replace
 from typing import NamedTuple
 
 from crisscross.config import Experiment
-from crisscross.data import OPENERS
+from crisscross.data import DATASETS
 
 
 class Known(NamedTuple):
@@ -17,13 +16,9 @@ class Known(NamedTuple):
 
 
 def known_classes(data: str) -> Known | None:
-    """What a key of `crisscross.data.OPENERS` stands for; None for data sets that bring classes of their own."""
-    if data not in OPENERS:
-        return None
-    module = sys.modules[OPENERS[data].__module__]
-    if not hasattr(module, "CLASSES"):
-        return None
-    return Known(module.CLASSES, module.PALETTE, getattr(module, "FLIP_PAIRS", ()))
+    """What a key of `crisscross.data.DATASETS` stands for; None for data sets that bring classes of their own."""
+    known = DATASETS.get(data)
+    return Known(known.classes, known.palette, known.flip_pairs) if known and known.classes else None
 
 
 def with_known_classes(experiment: Experiment) -> Experiment:

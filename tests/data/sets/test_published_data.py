@@ -20,14 +20,14 @@ from published_data import (
 )
 
 from crisscross.config import AugmentConfig, Experiment, apply_overrides
-from crisscross.data import OPENERS, DataSet, open_dataset
+from crisscross.data import DATASETS, DataSet, open_dataset
 from crisscross.data.check.checks import check, quick_check
 from crisscross.data.files.reading import read_pair
 from crisscross.data.palette import voc_palette
 from crisscross.data.samples.loader import TrainingSamples
 from crisscross.data.samples.transforms import augment
 from crisscross.data.sets import ade20k, camvid, camvid32, cityscapes, coco_stuff, lip, voc
-from crisscross.engine.setup import with_classes
+from crisscross.engine.semantic.settle import with_classes
 from crisscross.errors import CrissCrossError
 
 REAL = SHARED / "data"
@@ -116,11 +116,11 @@ def refusal(function: Callable, *arguments: object) -> str:
             coco_stuff,
             171,
             {
-                0: ("person", (0, 192, 64)),
-                2: ("car", (0, 64, 96)),
-                79: ("toothbrush", (192, 160, 0)),
-                80: ("banner", (0, 192, 0)),
-                170: ("wood", (64, 64, 0)),
+                0: ("person", (128, 0, 0)),
+                2: ("car", (128, 128, 0)),
+                79: ("toothbrush", (32, 64, 0)),
+                80: ("banner", (160, 64, 0)),
+                170: ("wood", (192, 160, 64)),
             },
         ),
     ],
@@ -168,7 +168,7 @@ def test_the_32_labels_of_camvid_fall_into_11() -> None:
 @pytest.mark.parametrize("name", WRITERS)
 def test_layouts_are_recognized_and_read_back(tmp_path: Path, name: str) -> None:
     dataset = open_dataset("auto", WRITERS[name](tmp_path))
-    assert dataset.name == name and name in OPENERS
+    assert dataset.name == name and name in DATASETS
     classes = len(dataset.classes)
     step = {"ade20k": 17, "coco-stuff": 19}.get(name, 1)
     # Which drawing each pair is: in the order of the writers.
@@ -190,7 +190,7 @@ def test_layouts_are_recognized_and_read_back(tmp_path: Path, name: str) -> None
     assert report.errors == 0 and "(Void)" not in str(report.problems)
     # Three of 48 rows; one block of CamVid's Void in each of the two images, one of them below those rows.
     void = {"camvid32": (64 + 64) / (2 * 48 * 64)}.get(name, 0)
-    assert report.ignored_share("train") == pytest.approx(3 / 48 + void)
+    assert report.ignored_fraction("train") == pytest.approx(3 / 48 + void)
 
 
 def test_maps_of_coco_stuff_where_their_publishers_unpack_them(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_the_test_split_of_cityscapes_opens_with_its_dummies(tmp_path: Path) -> 
             pair.mask.unlink()
     mixed = open_dataset("cityscapes", tmp_path)
     assert list(mixed.splits) == ["train", "val"]
-    assert "test is left out" in mixed.note and "crisscross data prepare cityscapes" in mixed.note
+    assert mixed.note == "test is left out: it has no labelTrainIds.png"
 
 
 def test_voc_alone_beside_its_augmented_form(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_lists_of_lip_and_camvid_choose_the_images(tmp_path: Path) -> None:
 def test_flipping_swaps_left_and_right() -> None:
     y, x = np.mgrid[:4, :20]
     mask = torch.from_numpy(np.where(y == 3, 255, x).astype(np.uint8))
-    config = AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=1.0, distortion=False, max_share=1)
+    config = AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=1.0, distortion=False, max_fraction=1)
     image = mask[None].expand(3, -1, -1).contiguous()
     flipped, labels = augment(image, mask, config, 255, torch.Generator(), lip.FLIP_PAIRS)
     assert labels[0].tolist() == [18, 19, 16, 17, 14, 15, *range(13, -1, -1)]
@@ -305,7 +305,7 @@ def test_flipping_swaps_left_and_right() -> None:
         augment(
             image,
             mask,
-            AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=0.0, distortion=False, max_share=1),
+            AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=0.0, distortion=False, max_fraction=1),
             255,
             torch.Generator(),
             lip.FLIP_PAIRS,
@@ -316,7 +316,7 @@ def test_flipping_swaps_left_and_right() -> None:
 
 
 def experiment(**changes: object) -> Experiment:
-    still = {"augment.ratio": [1.0, 1.0], "augment.distortion": False, "augment.max_share": 1.0}
+    still = {"augment.ratio": [1.0, 1.0], "augment.distortion": False, "augment.max_fraction": 1.0}
     return apply_overrides(Experiment(), {**still, **changes})
 
 

@@ -1,11 +1,8 @@
 """Batches whose content follows from (seed, position) alone, so that resuming needs no sampler state."""
 
-import errno
-import multiprocessing.connection
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,17 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from crisscross.config import Experiment, InstanceExperiment, TrainConfig
-from crisscross.config.instances import InstanceTrainConfig
+from crisscross.config import Experiment, TrainConfig
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.files.open_files import allow_open_files
 from crisscross.data.files.reading import read_pair
 from crisscross.data.samples.opencv_resize import agreeing_opencv
 from crisscross.data.samples.preprocess import normalize
+from crisscross.data.samples.workers import Guarded, guarded_items, loaded, start_worker
 from crisscross.errors import CrissCrossError
 
-# Makes a batch of a list of samples, among which errors may be.
-Collate = Callable[[list[Any]], Any]
 # Image uint8 [H, W, 3] and mask uint8 [H, W] of a pair: `read_pair`, or a cache before it.
 Read = Callable[[Pair, DataSet], tuple[np.ndarray, np.ndarray]]
 
@@ -58,17 +52,30 @@ class Batch:
 
 
 class Samples(Dataset):
-    """An endless stream of training samples: item n is the n-th since training began."""
+    """An endless stream of training samples: item n is the n-th since training began, and follows from (seed, n).
 
-    experiment: Experiment | InstanceExperiment
+    `experiment` is that of the training; any process can make any sample at any time.
+    """
+
+    experiment: Any
+    epoch = -1
+
+    def place_at(self, n: int, count: int) -> int:
+        """Which of `count` things sample n takes: each epoch n // count has its own permutation."""
+        epoch, place = divmod(n, count)
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(seed_for(self.experiment.train.seed, 0, epoch))
+            self.epoch, self.order = epoch, torch.randperm(count, generator=generator)
+        return int(self.order[place])
+
+    @staticmethod
+    def collate(samples: list[Any]) -> Any:
+        """A batch of a list of samples."""
+        return _collate(samples)
 
 
 class TrainingSamples(Samples):
-    """The endless stream of augmented training samples; item n is the n-th sample since training began.
-
-    Epoch n // len(pairs) has its own permutation, and every draw of sample n comes from a generator seeded by
-    (seed, n): any process can make any sample at any time. `read` is how a pair gets from its files.
-    """
+    """The stream of augmented images with their masks; `read` is how a pair gets from its files."""
 
     def __init__(
         self, dataset: DataSet, pairs: tuple[Pair, ...], experiment: Experiment, read: Read = read_pair
@@ -78,19 +85,10 @@ class TrainingSamples(Samples):
         if experiment.preprocess.resize == "opencv":
             # Before processes that read are forked, which then have no threads of OpenCV's to end.
             agreeing_opencv()
-        self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
 
     def pair_at(self, n: int) -> Pair:
         """The pair behind sample n."""
         return self.pairs[self.place_at(n, len(self.pairs))]
-
-    def place_at(self, n: int, count: int) -> int:
-        """Which of `count` things sample n takes."""
-        epoch, place = divmod(n, count)
-        if epoch != self.epoch:
-            generator = torch.Generator().manual_seed(seed_for(self.experiment.train.seed, 0, epoch))
-            self.epoch, self.order = epoch, torch.randperm(count, generator=generator)
-        return int(self.order[place])
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor, str]:
         pair = self.pair_at(n)
@@ -114,7 +112,7 @@ class TrainingSamples(Samples):
         return pad(normalize(image, experiment.preprocess), mask, experiment.augment.crop, ignore)
 
 
-def check_share(train: TrainConfig | InstanceTrainConfig, processes: int) -> None:
+def check_share(train: TrainConfig, processes: int) -> None:
     """Refuse a batch that cannot be shared out evenly.
 
     Raises:
@@ -133,33 +131,31 @@ def training_batches(
     process: int = 0,
     processes: int = 1,
     workers: int = 0,
-    collate: Collate | None = None,
     pin: bool = False,
 ) -> Iterator[Any]:
     """Batches from iteration `start` to the end of training, `train.accumulate` of them for each iteration.
 
-    Iteration t uses samples t * batch .. (t + 1) * batch - 1, shared out evenly among the processes. `collate` makes a
-    batch of a list of samples: a `Batch` where none is given. `pin` puts batches into page-locked memory, which a GPU
-    wants.
+    Iteration t uses samples t * batch .. (t + 1) * batch - 1, shared out evenly among the processes. `pin` puts
+    batches into page-locked memory, which a GPU wants.
 
     Raises:
-        CrissCrossError: the batch cannot be shared out evenly; raised when the first batch is asked for.
+        CrissCrossError: the batch cannot be shared out evenly; raised with the first batch.
     """
     train = samples.experiment.train
     check_share(train, processes)
     share = train.batch // processes
     loader = DataLoader(
-        _Guarded(samples),
+        Guarded(samples),
         batch_size=share // train.accumulate,
-        sampler=_Places(train, start, process * share, share),
+        sampler=_numbers(train, start, process * share, share),
         num_workers=workers,
-        collate_fn=collate or _collate,
+        collate_fn=partial(_collated, samples.collate),
         pin_memory=pin,
-        worker_init_fn=_start_worker,
-        # The loader draws a seed for its workers, which nothing here uses: not from the model's own stream of chance.
+        worker_init_fn=start_worker,
+        # The loader draws a seed for its workers, which nothing here uses: not from the model's own random numbers.
         generator=torch.Generator(),
     )
-    yield from _raise_errors(loader)
+    yield from loaded(loader)
 
 
 def evaluation_images(
@@ -175,116 +171,26 @@ def evaluation_images(
     yield from guarded_items(EvaluationSamples(dataset, pairs), workers, pin)
 
 
-def guarded_items(samples: Dataset, workers: int, pin: bool = False) -> Iterator[Any]:
-    """The items of samples that have a length, in order, read by `workers` processes; `pin` as above.
-
-    Raises:
-        CrissCrossError: whatever a sample raises, when its turn comes, or a process that reads died.
-    """
-    loader = DataLoader(
-        _Guarded(samples), batch_size=None, num_workers=workers, worker_init_fn=_start_worker, pin_memory=pin
-    )
-    yield from _raise_errors(loader)
+def _numbers(train: TrainConfig, start: int, first: int, count: int) -> Iterator[int]:
+    """The samples of one process: those from `first` on of each iteration's, `count` of them."""
+    for iteration in range(start, train.iterations):
+        begin = iteration * train.batch + first
+        yield from range(begin, begin + count)
 
 
-class _Places:
-    """The samples of one process: those from `first` on of each iteration's, `share` of them."""
-
-    def __init__(self, train: TrainConfig | InstanceTrainConfig, start: int, first: int, share: int) -> None:
-        self.train, self.start, self.first, self.share = train, start, first, share
-
-    def __iter__(self) -> Iterator[int]:
-        for iteration in range(self.start, self.train.iterations):
-            begin = iteration * self.train.batch + self.first
-            yield from range(begin, begin + self.share)
-
-    def __len__(self) -> int:
-        return max(self.train.iterations - self.start, 0) * self.share
+def _collated(collate: Callable[[list[Any]], Any], samples: list[Any]) -> Any:
+    """The samples as a batch; an error among them in its place."""
+    return next((sample for sample in samples if isinstance(sample, CrissCrossError)), None) or collate(samples)
 
 
-class _Guarded(Dataset):
-    """Hands errors over as items: a worker process that raises would bury the one clear line in a traceback."""
-
-    def __init__(self, samples: Dataset) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            return self.samples[index]
-        except CrissCrossError as error:
-            return error
-
-
-def _raise_errors(loader: DataLoader) -> Iterator:
-    items = _started(loader)
-    while True:
-        try:
-            item = next(items)
-        except StopIteration:
-            return
-        except (RuntimeError, OSError, EOFError) as error:
-            raise _explained(error, items) from error
-        if isinstance(item, CrissCrossError):
-            raise item
-        yield item
-
-
-def _started(loader: DataLoader) -> Iterator:
-    """The loader's iterator, which tells of a dead worker when it is asked for an item and at no other time.
-
-    torch's own signal handler would raise in the middle of whatever runs, such as half an optimizer step.
-    """
-    if loader.num_workers:
-        allow_open_files(loader.num_workers)
-    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
-        return iter(loader)
-    former = signal.getsignal(signal.SIGCHLD)
-    items = iter(loader)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL if former is None else former)
-    return items
-
-
-def _explained(error: Exception, items: Iterator) -> Exception:
-    """What to say of worker processes that died; any other error as it is."""
-    if getattr(error, "errno", None) == errno.EMFILE or "Too many open files" in str(error):
-        return CrissCrossError("too many open files: raise the limit (ulimit -n 4096), or lower --workers")
-    if not isinstance(error, ConnectionError | EOFError) and "DataLoader worker" not in str(error):
-        return error
-    workers = getattr(items, "_workers", ())
-    # A broken pipe is seen before the process behind it has ended and can say how.
-    ended = multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1)
-    for worker in workers:
-        if worker.sentinel in ended:
-            worker.join(1)
-    codes = [worker.exitcode for worker in workers if worker.exitcode]
-    how = f"was killed by {signal.Signals(-codes[0]).name}" if codes and codes[0] < 0 else "ended unexpectedly"
-    memory = "; perhaps memory is short, of the machine or of /dev/shm: lower --workers"
-    return CrissCrossError(f"a process that reads images {how}{memory}")
-
-
-def _collate(samples: list[tuple[Tensor, Tensor, str] | CrissCrossError]) -> Batch | CrissCrossError:
-    images, labels, names = [], [], []
-    for sample in samples:
-        if isinstance(sample, CrissCrossError):
-            return sample
-        images.append(sample[0])
-        labels.append(sample[1])
-        names.append(sample[2])
+def _collate(samples: list[tuple[Tensor, Tensor, str]]) -> Batch:
+    images, labels, names = (list(part) for part in zip(*samples, strict=True))
     stacked = torch.stack(images), torch.stack(labels)
     if stacked[0].dim() == 5:
         stacked = stacked[0].flatten(0, 1), stacked[1].flatten(0, 1)
-    # Here, because here is a process that reads: the one that trains has other things to do.
+    # Counted here, in a process that reads: the one that trains has other work.
     found = frozenset(torch.bincount(stacked[1].flatten()).nonzero().flatten().tolist())
     return Batch(*stacked, names, found)
-
-
-def _start_worker(worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; only the main one decides what to do about it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
 
 
 class EvaluationSamples(Dataset):

@@ -3,42 +3,44 @@
 import os
 from pathlib import Path
 
-from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.files.folders import absent, images_in, needed_folder
-from crisscross.data.palette import hex_palette
+from crisscross.data.dataset import DataSet, existing_folder
+from crisscross.data.files.folders import absent, images_in, needed_folder, pairs_of
+from crisscross.data.palette import class_names, hex_palette
+from crisscross.data.sets.record import BuiltIn
 from crisscross.errors import CrissCrossError
 
 # The first name of each object of objectInfo150.txt, as MMSegmentation lists them, without the blank behind "bed".
-CLASSES = (
-    *("wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet"),
-    *("sidewalk", "person", "earth", "door", "table", "mountain", "plant", "curtain", "chair", "car", "water"),
-    *("painting", "sofa", "shelf", "house", "sea", "mirror", "rug", "field", "armchair", "seat", "fence", "desk"),
-    *("rock", "wardrobe", "lamp", "bathtub", "railing", "cushion", "base", "box", "column", "signboard"),
-    *("chest of drawers", "counter", "sand", "sink", "skyscraper", "fireplace", "refrigerator", "grandstand", "path"),
-    *("stairs", "runway", "case", "pool table", "pillow", "screen door", "stairway", "river", "bridge", "bookcase"),
-    *("blind", "coffee table", "toilet", "flower", "book", "hill", "bench", "countertop", "stove", "palm"),
-    *("kitchen island", "computer", "swivel chair", "boat", "bar", "arcade machine", "hovel", "bus", "towel", "light"),
-    *("truck", "tower", "chandelier", "awning", "streetlight", "booth", "television receiver", "airplane"),
-    *("dirt track", "apparel", "pole", "land", "bannister", "escalator", "ottoman", "bottle", "buffet", "poster"),
-    *("stage", "van", "ship", "fountain", "conveyer belt", "canopy", "washer", "plaything", "swimming pool", "stool"),
-    *("barrel", "basket", "waterfall", "tent", "bag", "minibike", "cradle", "oven", "ball", "food", "step", "tank"),
-    *("trade name", "microwave", "pot", "animal", "bicycle", "lake", "dishwasher", "screen", "blanket", "sculpture"),
-    *("hood", "sconce", "vase", "traffic light", "tray", "ashcan", "fan", "pier", "crt screen", "plate", "monitor"),
-    *("bulletin board", "shower", "radiator", "glass", "clock", "flag"),
+CLASSES = class_names(
+    """
+    wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door,
+    table, mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field,
+    armchair, seat, fence, desk, rock, wardrobe, lamp, bathtub, railing, cushion, base, box, column, signboard,
+    chest of drawers, counter, sand, sink, skyscraper, fireplace, refrigerator, grandstand, path, stairs, runway,
+    case, pool table, pillow, screen door, stairway, river, bridge, bookcase, blind, coffee table, toilet, flower,
+    book, hill, bench, countertop, stove, palm, kitchen island, computer, swivel chair, boat, bar, arcade machine,
+    hovel, bus, towel, light, truck, tower, chandelier, awning, streetlight, booth, television receiver, airplane,
+    dirt track, apparel, pole, land, bannister, escalator, ottoman, bottle, buffet, poster, stage, van, ship,
+    fountain, conveyer belt, canopy, washer, plaything, swimming pool, stool, barrel, basket, waterfall, tent, bag,
+    minibike, cradle, oven, ball, food, step, tank, trade name, microwave, pot, animal, bicycle, lake, dishwasher,
+    screen, blanket, sculpture, hood, sconce, vase, traffic light, tray, ashcan, fan, pier, crt screen, plate,
+    monitor, bulletin board, shower, radiator, glass, clock, flag
+    """
 )
 PALETTE = hex_palette(
-    "787878 b47878 06e6e6 503232 04c803 787850 8c8c8c cc05ff e6e6e6 04fa07 e005ff ebff07 96053d 787846 08ff33 ff0652 "
-    "8fff8c ccff04 ff3307 cc4603 0066c8 3de6fa ff0633 0b66ff ff0747 ff09e0 0907e6 dcdcdc ff095c 7009ff 08ffd6 07ffe0 "
-    "ffb806 0aff47 ff290a 07ffff e0ff08 6608ff ff3d06 ffc207 ff7a08 00ff14 ff0829 ff0599 0633ff eb0cff a09614 00a3ff "
-    "8c8c8c fa0a0f 14ff00 1fff00 ff1f00 ffe000 99ff00 0000ff ff4700 00ebff 00adff 1f00ff 0bc8c8 ff5200 00fff5 003dff "
-    "00ff70 00ff85 ff0000 ffa300 ff6600 c2ff00 008fff 33ff00 0052ff 00ff29 00ffad 0a00ff adff00 00ff99 ff5c00 ff00ff "
-    "ff00f5 ff0066 ffad00 ff0014 ffb8b8 001fff 00ff3d 0047ff ff00cc 00ffc2 00ff52 000aff 0070ff 3300ff 00c2ff 007aff "
-    "00ffa3 ff9900 00ff0a ff7000 8fff00 5200ff a3ff00 ffeb00 08b8aa 8500ff 00ff5c b800ff ff001f 00b8ff 00d6ff ff0070 "
-    "5cff00 00e0ff 70e0ff 46b8a0 a300ff 9900ff 47ff00 ff00a3 ffcc00 ff008f 00ffeb 85ff00 ff00eb f500ff ff007a fff500 "
-    "0abed4 d6ff00 00ccff 1400ff ffff00 0099ff 0029ff 00ffcc 2900ff 29ff00 ad00ff 00f5ff 4700ff 7a00ff 00ffb8 005cff "
-    "b8ff00 0085ff ffd600 19c2c2 66ff00 5c00ff"
+    """
+    787878 b47878 06e6e6 503232 04c803 787850 8c8c8c cc05ff e6e6e6 04fa07 e005ff ebff07 96053d 787846 08ff33 ff0652
+    8fff8c ccff04 ff3307 cc4603 0066c8 3de6fa ff0633 0b66ff ff0747 ff09e0 0907e6 dcdcdc ff095c 7009ff 08ffd6 07ffe0
+    ffb806 0aff47 ff290a 07ffff e0ff08 6608ff ff3d06 ffc207 ff7a08 00ff14 ff0829 ff0599 0633ff eb0cff a09614 00a3ff
+    8c8c8c fa0a0f 14ff00 1fff00 ff1f00 ffe000 99ff00 0000ff ff4700 00ebff 00adff 1f00ff 0bc8c8 ff5200 00fff5 003dff
+    00ff70 00ff85 ff0000 ffa300 ff6600 c2ff00 008fff 33ff00 0052ff 00ff29 00ffad 0a00ff adff00 00ff99 ff5c00 ff00ff
+    ff00f5 ff0066 ffad00 ff0014 ffb8b8 001fff 00ff3d 0047ff ff00cc 00ffc2 00ff52 000aff 0070ff 3300ff 00c2ff 007aff
+    00ffa3 ff9900 00ff0a ff7000 8fff00 5200ff a3ff00 ffeb00 08b8aa 8500ff 00ff5c b800ff ff001f 00b8ff 00d6ff ff0070
+    5cff00 00e0ff 70e0ff 46b8a0 a300ff 9900ff 47ff00 ff00a3 ffcc00 ff008f 00ffeb 85ff00 ff00eb f500ff ff007a fff500
+    0abed4 d6ff00 00ccff 1400ff ffff00 0099ff 0029ff 00ffcc 2900ff 29ff00 ad00ff 00f5ff 4700ff 7a00ff 00ffb8 005cff
+    b8ff00 0085ff ffd600 19c2c2 66ff00 5c00ff
+    """
 )
-# Stored 0 is "other" and counts nowhere, stored k is class k - 1.
+# Stored 0 is "other" and is ignored, stored k is class k - 1.
 LABELS = {0: 255} | {number + 1: number for number in range(len(CLASSES))}
 FOLDERS = {"train": "training", "val": "validation"}
 SAMPLE_PREFIX = "ADE_"
@@ -64,18 +66,16 @@ def open_ade20k(root: str | os.PathLike[str]) -> DataSet:
     if (root / "ADEChallengeData2016").is_dir():
         root = root / "ADEChallengeData2016"
     fix = f"download ADEChallengeData2016.zip from the MIT scene parsing benchmark and unpack it as {root}"
-    for name in ("images", "annotations"):
-        needed_folder(root / name, fix)
-    note = ""
+    images, masks = (needed_folder(root / name, fix) for name in ("images", "annotations"))
     if not _has_splits(root):
-        splits = {"val": _pairs(root / "images", root / "annotations")}
+        splits, note = {"val": pairs_of(images_in(images), masks)}, ""
         if not splits["val"]:
-            raise CrissCrossError(f"{root / 'images'}: neither training/ and validation/ nor images are here; {fix}")
+            raise CrissCrossError(f"{images}: neither training/ and validation/ nor images are here; {fix}")
     else:
         splits = {
-            split: _pairs(root / "images" / folder, needed_folder(root / "annotations" / folder, fix))
+            split: pairs_of(images_in(images / folder), needed_folder(masks / folder, fix))
             for split, folder in FOLDERS.items()
-            if (root / "images" / folder).is_dir()
+            if (images / folder).is_dir()
         }
         note = absent(root, {split: (f"images/{folder}",) for split, folder in FOLDERS.items()})
     return DataSet("ade20k", root, CLASSES, PALETTE, splits, note=note, labels=LABELS)
@@ -85,5 +85,9 @@ def _has_splits(root: Path) -> bool:
     return any((root / "images" / folder).is_dir() for folder in FOLDERS.values())
 
 
-def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
-    return tuple(Pair(path.stem, path, masks / f"{path.stem}.png") for path in images_in(images))
+ADE20K = BuiltIn(
+    *(open_ade20k, is_ade20k, CLASSES, PALETTE),
+    published={"train": 20210, "val": 2000},
+    # The scene parsing benchmark counts from 1; 0 is `other`.
+    stored=tuple(range(1, len(CLASSES) + 1)),
+)

@@ -3,40 +3,17 @@
 import os
 from pathlib import Path
 
-from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.files.folders import either_form, images_in
-from crisscross.data.sets.camvid32 import TO_11, camvid32_splits, is_camvid32
+from crisscross.data.dataset import DataSet, existing_folder
+from crisscross.data.files.folders import images_in, pairs_of
+from crisscross.data.palette import class_names, hex_palette
+from crisscross.data.sets.camvid32 import PUBLISHED, TO_11, camvid32_splits, is_camvid32
+from crisscross.data.sets.record import BuiltIn
 from crisscross.errors import CrissCrossError
 
-CLASSES = (
-    "sky",
-    "building",
-    "pole",
-    "road",
-    "pavement",
-    "tree",
-    "sign",
-    "fence",
-    "car",
-    "pedestrian",
-    "bicyclist",
-)
-PALETTE = (
-    (128, 128, 128),
-    (128, 0, 0),
-    (192, 192, 128),
-    (128, 64, 128),
-    (60, 40, 222),
-    (128, 128, 0),
-    (192, 128, 128),
-    (64, 64, 128),
-    (64, 0, 128),
-    (64, 64, 0),
-    (0, 128, 192),
-)
+CLASSES = class_names("sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist")
+PALETTE = hex_palette("808080 800000 c0c080 804080 3c28de 808000 c08080 404080 400080 404000 0080c0")
 # The annotation's own value for "unlabeled".
 VOID = 11
-SPLITS = ("train", "val", "test")
 
 
 def is_camvid(root: Path) -> bool:
@@ -60,10 +37,9 @@ def open_camvid(root: str | os.PathLike[str]) -> DataSet:
             f"{root}: not CamVid in the SegNet layout: train/ and trainannot/ must be there "
             "(evaluate another layout with --name auto)"
         )
-    splits = {name: _pairs(root, name) for name in SPLITS if (root / name).is_dir()}
+    present = [name for name in PUBLISHED if (root / name).is_dir()]
+    splits = {name: pairs_of(images_in(root / name), root / f"{name}annot") for name in present}
     return DataSet("camvid", root, CLASSES, PALETTE, splits, void=(VOID,), video=True)
 
 
-def _pairs(root: Path, split: str) -> tuple[Pair, ...]:
-    masks = root / f"{split}annot"
-    return tuple(Pair(path.stem, path, either_form(masks / f"{path.stem}.png")) for path in images_in(root / split))
+CAMVID = BuiltIn(open_camvid, is_camvid, CLASSES, PALETTE, published=PUBLISHED)

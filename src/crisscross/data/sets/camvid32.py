@@ -1,26 +1,37 @@
 """CamVid at full resolution with all 32 labels: the original release, or images with index labels and `codes.txt`."""
 
 import os
+from functools import partial
 from pathlib import Path
 
-from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.files.folders import images_in, needed_file, needed_folder, read_lines, read_names
-from crisscross.data.palette import Palette, hex_palette
-from crisscross.errors import CrissCrossError
+import numpy as np
 
-CLASSES = (
-    *("Animal", "Archway", "Bicyclist", "Bridge", "Building", "Car", "CartLuggagePram", "Child", "Column_Pole"),
-    *("Fence", "LaneMkgsDriv", "LaneMkgsNonDriv", "Misc_Text", "MotorcycleScooter", "OtherMoving", "ParkingBlock"),
-    *("Pedestrian", "Road", "RoadShoulder", "Sidewalk", "SignSymbol", "Sky", "SUVPickupTruck", "TrafficCone"),
-    *("TrafficLight", "Train", "Tree", "Truck_Bus", "Tunnel", "VegetationMisc", "Void", "Wall"),
+from crisscross.data.color import labels_of_colors, write_mask
+from crisscross.data.dataset import DataSet, Pair, existing_folder
+from crisscross.data.files.folders import images_in, needed_folder, read_lines, read_names
+from crisscross.data.files.reading import read_image
+from crisscross.data.palette import class_names, hex_palette
+from crisscross.data.sets.record import BuiltIn, Plan
+from crisscross.errors import CrissCrossError
+from crisscross.files import output_path
+
+CLASSES = class_names(
+    """
+    Animal, Archway, Bicyclist, Bridge, Building, Car, CartLuggagePram, Child, Column_Pole, Fence, LaneMkgsDriv,
+    LaneMkgsNonDriv, Misc_Text, MotorcycleScooter, OtherMoving, ParkingBlock, Pedestrian, Road, RoadShoulder,
+    Sidewalk, SignSymbol, Sky, SUVPickupTruck, TrafficCone, TrafficLight, Train, Tree, Truck_Bus, Tunnel,
+    VegetationMisc, Void, Wall
+    """
 )
 PALETTE = hex_palette(
-    "408040 c00080 0080c0 008040 800000 400080 4000c0 c08040 c0c080 404080 8000c0 c00040 808040 c000c0 804040 40c080 "
-    "404000 804080 8080c0 0000c0 c08080 808080 4080c0 000040 004040 c04080 808000 c080c0 400040 c0c000 000000 40c000"
+    """
+    408040 c00080 0080c0 008040 800000 400080 4000c0 c08040 c0c080 404080 8000c0 c00040 808040 c000c0 804040 40c080
+    404000 804080 8080c0 0000c0 c08080 808080 4080c0 000040 004040 c04080 808000 c080c0 400040 c0c000 000000 40c000
+    """
 )
-# Void keeps its number, so that class numbers are those of codes.txt; its pixels count nowhere.
+# Void keeps its number, so that class numbers are those of codes.txt; its pixels are ignored.
 VOID = CLASSES.index("Void")
-# The 11 classes of Badrinarayanan et al.: what each of them gathers. OtherMoving counts nowhere: in their labels of
+# The 11 classes of Badrinarayanan et al.: what each of them gathers. OtherMoving is ignored: in their labels of
 # sequence 0006R0 its pixels are unlabeled (other published groupings call it car).
 GROUPS = {
     "sky": ("Sky",),
@@ -40,8 +51,10 @@ TO_11 = {number: 255 for number in (VOID, CLASSES.index("OtherMoving"))} | {
 }
 
 RELEASE, COLORS, INDEX = "701_StillsRaw_full", "LabeledApproved_full", "LabeledIndex_full"
-COLOR_TABLE, CODES = "label_colors.txt", "codes.txt"
-SPLITS = ("train", "val", "test")
+CODES = "codes.txt"
+PUBLISHED = {"train": 367, "val": 101, "test": 233}
+# More than this fraction of unknown colors means another color table, not single wrong pixels.
+MOST_UNKNOWN = 0.01
 
 
 def is_camvid32(root: Path) -> bool:
@@ -85,8 +98,8 @@ def camvid32_splits(root: Path) -> dict[str, tuple[Pair, ...]]:
             other = pairs[path.stem].image.name
             raise CrissCrossError(f"{path}: {other} has the same name; rename or remove one of them")
         pairs[path.stem] = Pair(path.stem, path, masks / f"{path.stem}{end}")
-    named = {split: _names(root / f"{split}.txt", pairs) for split in SPLITS if (root / f"{split}.txt").is_file()}
-    named = named or {split: [name for name in pairs if split_of(name) == split] for split in SPLITS}
+    named = {split: _names(root / f"{split}.txt", pairs) for split in PUBLISHED if (root / f"{split}.txt").is_file()}
+    named = named or {split: [name for name in pairs if split_of(name) == split] for split in PUBLISHED}
     return {split: tuple(pairs[name] for name in names) for split, names in named.items() if names}
 
 
@@ -112,28 +125,38 @@ def _check_codes(path: Path) -> None:
         raise CrissCrossError(f"{path}: must list the 32 CamVid classes from Animal to Wall, one a line")
 
 
-def read_color_table(path: Path) -> Palette:
-    """The colors of CLASSES in `label_colors.txt`, whose lines are `red green blue name`.
+def camvid32_plan(root: Path, out: Path) -> Plan:
+    """Index labels of every color label `*_L.png`.
 
     Raises:
-        CrissCrossError: missing, not such lines, a name or a color twice, or a class without a color.
+        CrissCrossError: the folder or the labels are missing.
     """
-    needed_file(path, "it comes with the color labels of CamVid: 32 lines such as `64 128 64 Animal`")
-    colors: dict[str, tuple[int, int, int]] = {}
-    for number, line in enumerate(read_lines(path), 1):
-        words = line.split()
-        if not words:
-            continue
-        try:
-            red, green, blue = map(int, words[:3])
-            name, color = words[3], (red, green, blue)
-        except (ValueError, IndexError) as error:
-            raise CrissCrossError(f"{path}, line {number}: must be `red green blue name`, got {line!r:.80}") from error
-        if name in colors or color in colors.values() or min(color) < 0 or max(color) > 255:
-            raise CrissCrossError(
-                f"{path}, line {number}: name and color must be new, the color of 0..255, got {line!r:.80}"
-            )
-        colors[name] = color
-    if lacking := [name for name in CLASSES if name not in colors]:
-        raise CrissCrossError(f"{path}: no color for {', '.join(lacking[:4])}")
-    return tuple(colors[name] for name in CLASSES)
+    folder = needed_folder(root / COLORS, f"unpack LabeledApproved_full.zip of CamVid as {root / COLORS}")
+    files = images_in(folder, "_L.png")
+    if not files:
+        raise CrissCrossError(f"{folder}: no labels *_L.png here; unpack LabeledApproved_full.zip of CamVid here")
+    jobs = {output_path(out, f"{INDEX}/{path.name}"): partial(to_index, path) for path in files}
+    return Plan(jobs, counted="pixels with a color of no class became Void")
+
+
+def to_index(source: Path, target: Path) -> int:
+    """Write the class numbers of one color label; unknown colors become Void. Returns how many pixels had one.
+
+    Raises:
+        CrissCrossError: unreadable, or more than a hundredth of unknown colors.
+    """
+    colors = read_image(source)
+    labels = labels_of_colors(colors, PALETTE)
+    unknown = int((labels < 0).sum())
+    if unknown > MOST_UNKNOWN * labels.size:
+        y, x = np.argwhere(labels < 0)[0]
+        raise CrissCrossError(
+            f"{source}: {unknown} pixels have colors of no class of CamVid, such as {' '.join(map(str, colors[y, x]))}"
+        )
+    write_mask(target, np.where(labels < 0, VOID, labels).astype(np.uint8), PALETTE)
+    return unknown
+
+
+CAMVID32 = BuiltIn(
+    *(open_camvid32, is_camvid32, CLASSES, PALETTE), published=PUBLISHED, prepare=camvid32_plan, when="needed"
+)

@@ -1,55 +1,56 @@
 """COCO-Stuff 164k: 80 things and 91 kinds of stuff; masks hold the COCO number of a class minus 1."""
 
 import os
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.files.folders import absent, images_in, needed_folder
-from crisscross.data.palette import hex_palette
+import numpy as np
 
-THINGS = (
-    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
-    *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
-    *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
-    *("skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard"),
-    *("tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
-    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
-    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone"),
-    *("microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear"),
-    *("hair drier", "toothbrush"),
+from crisscross.data.color import write_mask
+from crisscross.data.dataset import DataSet, existing_folder
+from crisscross.data.files.coco_json import entries, read_images, read_tree
+from crisscross.data.files.coco_masks import Drop, check_shape, checked_shape, decode, import_coco
+from crisscross.data.files.folders import absent, images_in, needed_file, needed_folder, pairs_of
+from crisscross.data.palette import class_names, default_palette
+from crisscross.data.sets.record import BuiltIn, Plan
+from crisscross.errors import CrissCrossError
+from crisscross.files import output_path
+
+THINGS = class_names(
+    """
+    person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
+    parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
+    handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard,
+    surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
+    broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv,
+    laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase,
+    scissors, teddy bear, hair drier, toothbrush
+    """
 )
-STUFF = (
-    *("banner", "blanket", "branch", "bridge", "building-other", "bush", "cabinet", "cage", "cardboard", "carpet"),
-    *("ceiling-other", "ceiling-tile", "cloth", "clothes", "clouds", "counter", "cupboard", "curtain", "desk-stuff"),
-    *("dirt", "door-stuff", "fence", "floor-marble", "floor-other", "floor-stone", "floor-tile", "floor-wood"),
-    *("flower", "fog", "food-other", "fruit", "furniture-other", "grass", "gravel", "ground-other", "hill", "house"),
-    *("leaves", "light", "mat", "metal", "mirror-stuff", "moss", "mountain", "mud", "napkin", "net", "paper"),
-    *("pavement", "pillow", "plant-other", "plastic", "platform", "playingfield", "railing", "railroad", "river"),
-    *("road", "rock", "roof", "rug", "salad", "sand", "sea", "shelf", "sky-other", "skyscraper", "snow"),
-    *("solid-other", "stairs", "stone", "straw", "structural-other", "table", "tent", "textile-other", "towel"),
-    *("tree", "vegetable", "wall-brick", "wall-concrete", "wall-other", "wall-panel", "wall-stone", "wall-tile"),
-    *("wall-wood", "water-other", "waterdrops", "window-blind", "window-other", "wood"),
+STUFF = class_names(
+    """
+    banner, blanket, branch, bridge, building-other, bush, cabinet, cage, cardboard, carpet, ceiling-other,
+    ceiling-tile, cloth, clothes, clouds, counter, cupboard, curtain, desk-stuff, dirt, door-stuff, fence,
+    floor-marble, floor-other, floor-stone, floor-tile, floor-wood, flower, fog, food-other, fruit, furniture-other,
+    grass, gravel, ground-other, hill, house, leaves, light, mat, metal, mirror-stuff, moss, mountain, mud, napkin,
+    net, paper, pavement, pillow, plant-other, plastic, platform, playingfield, railing, railroad, river, road,
+    rock, roof, rug, salad, sand, sea, shelf, sky-other, skyscraper, snow, solid-other, stairs, stone, straw,
+    structural-other, table, tent, textile-other, towel, tree, vegetable, wall-brick, wall-concrete, wall-other,
+    wall-panel, wall-stone, wall-tile, wall-wood, water-other, waterdrops, window-blind, window-other, wood
+    """
 )
 CLASSES = (*THINGS, *STUFF)
-# MMSegmentation's. Some classes share a color: person and bicycle are the first.
-PALETTE = hex_palette(
-    "00c040 00c040 004060 80c0c0 004040 00c0e0 00c0c0 80c040 00c060 80c040 8020c0 0000e0 000040 00a0c0 800060 8000c0 "
-    "0020c0 8080e0 0000c0 80a0c0 808000 800020 802000 800080 408020 00a000 000000 c080a0 002000 008080 4080a0 80a000 "
-    "008000 c08020 806080 000080 400020 00e080 800000 c000a0 006080 808080 4000a0 80e080 808040 c00020 806000 8000c0 "
-    "008020 40e000 000040 8080a0 406000 0080c0 0080a0 c0e000 008040 808020 c02080 0040c0 000020 40a080 804040 8000a0 "
-    "402080 80c0c0 0000a0 c0a080 80c000 800060 c02000 804080 408060 40a000 004000 c080e0 402000 00c080 4080e0 c0a000 "
-    "00c000 c08060 c06080 004080 400060 40e080 804000 c000e0 406080 80c080 4000e0 c0e080 80c040 c00060 c06000 8040c0 "
-    "008060 00e000 404040 8080e0 006000 40c0c0 0080e0 80e000 40c040 808060 802080 4000c0 004060 00a080 c00040 8040e0 "
-    "002080 c080c0 0040e0 80a080 c08000 804020 802040 c00080 40c020 00a040 400000 c0c0a0 002040 408080 40c0a0 80a040 "
-    "408000 c0c020 8060c0 400080 404020 00e0c0 c00000 c040a0 0060c0 c08080 4040a0 80e0c0 c08040 c04020 806040 c000c0 "
-    "00c020 40e040 400040 80c0a0 406040 4080c0 00c0a0 c0e040 408040 80c020 c020c0 4040c0 004020 40a0c0 c04040 8040a0 "
-    "4020c0 c0c0c0 0040a0 c0a0c0 c0c000 804060 c02040 c04080 40c060 40a040 404000"
-)
+PALETTE = default_palette(len(CLASSES))
 # Of COCO's numbers 1..182 these eleven things were never labeled; stored values are one less.
-NEVER_LABELLED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
-STORED = tuple(number - 1 for number in range(1, 183) if number not in NEVER_LABELLED)
-UNLABELLED = 255
-LABELS = {stored: number for number, stored in enumerate(STORED)} | {UNLABELLED: 255}
+NEVER_LABELED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
+STORED = tuple(number - 1 for number in range(1, 183) if number not in NEVER_LABELED)
+UNLABELED = 255
+# The stuff files give the pixels of all things this number; where no thing is painted over it, they stay unlabeled.
+OTHER = 183
+LABELS = {stored: number for number, stored in enumerate(STORED)} | {UNLABELED: 255}
 SPLITS = {"train": "train2017", "val": "val2017"}
 MASKS = "stuffthingmaps"
 
@@ -76,7 +77,7 @@ def open_coco_stuff(root: str | os.PathLike[str]) -> DataSet:
     others = not (root / MASKS).is_dir() and any((root / "annotations" / name).is_dir() for name in SPLITS.values())
     inside = "annotations" if others else MASKS
     splits = {
-        split: _pairs(images / folder, needed_folder(root / inside / folder, fix))
+        split: pairs_of(images_in(images / folder), needed_folder(root / inside / folder, fix))
         for split, folder in SPLITS.items()
         if (images / folder).is_dir()
     }
@@ -92,5 +93,64 @@ def _images(root: Path) -> Path | None:
     return None
 
 
-def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
-    return tuple(Pair(path.stem, path, masks / f"{path.stem}.png") for path in images_in(images))
+def coco_stuff_plan(root: Path, out: Path) -> Plan:
+    """A map for every image of `annotations/{stuff,instances}_{train,val}2017.json`.
+
+    Raises:
+        CrissCrossError: a file or the package pycocotools is missing, or a file is not COCO JSON.
+    """
+    import_coco()
+    folder = root / "annotations"
+    present = [split for split in SPLITS.values() if (folder / f"stuff_{split}.json").is_file()]
+    if not present:
+        fix = "unpack stuff_annotations_trainval2017.zip and annotations_trainval2017.zip of COCO there"
+        needed_file(folder / "stuff_val2017.json", fix)
+    return Plan({target: job for split in present for target, job in _split_jobs(root, out, split).items()})
+
+
+def _split_jobs(root: Path, out: Path, split: str) -> dict[Path, Callable[[Path], int]]:
+    folder = root / "annotations"
+    stuff = folder / f"stuff_{split}.json"
+    things = needed_file(folder / f"instances_{split}.json", "unpack annotations_trainval2017.zip of COCO")
+    trees = {file: read_tree(file) for file in (stuff, things)}
+    layers: dict[int, list[list[dict[str, Any]]]] = defaultdict(lambda: [[], []])
+    for layer, (file, tree) in enumerate(trees.items()):
+        for annotation in entries(file, tree, "annotations", id=int, image_id=int, category_id=int):
+            layers[annotation["image_id"]][layer].append(annotation)
+    jobs: dict[Path, Callable[[Path], int]] = {}
+    for image in read_images(stuff, trees[stuff]):
+        target = output_path(out, f"{MASKS}/{split}/{Path(image.file_name).stem}.png")
+        if target in jobs:
+            raise CrissCrossError(f"{stuff}: two images would have the map {target.name}; file names must be unique")
+        below, above = layers[image.number]
+        jobs[target] = partial(paint, (image.height, image.width), below + above)
+    return jobs
+
+
+def paint(size: tuple[int, int], annotations: list[dict[str, Any]], target: Path) -> int:
+    """Write the map of one image: annotations in their order, later ones over earlier ones, crowds included.
+
+    Raises:
+        CrissCrossError: an annotation that cannot be decoded.
+    """
+    labels = np.full(size, UNLABELED, np.uint8)
+    for annotation in annotations:
+        number, where = annotation["category_id"], f"{target.name}: annotation {annotation['id']}"
+        if number != OTHER and number - 1 not in LABELS:
+            raise CrissCrossError(f"{where} has the unknown category {number}")
+        try:
+            shape, _ = checked_shape(annotation.get("segmentation"), *size, where)
+        except Drop:
+            continue
+        check_shape(shape, where)
+        labels[decode(shape, *size) > 0] = UNLABELED if number == OTHER else number - 1
+    write_mask(target, labels)
+    return 0
+
+
+COCO_STUFF = BuiltIn(
+    *(open_coco_stuff, is_coco_stuff, CLASSES, PALETTE),
+    published={"train": 118287, "val": 5000},
+    prepare=coco_stuff_plan,
+    when="without stuffthingmaps/",
+)

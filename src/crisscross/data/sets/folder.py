@@ -7,16 +7,22 @@ from typing import Any
 
 from crisscross.config import hint
 from crisscross.config.documents import read_yaml
-from crisscross.data.dataset import DataSet, Pair, check_class_names, existing_folder, is_line
+from crisscross.data.dataset import DataSet, Pair, existing_folder, is_line
 from crisscross.data.files.folders import images_in, name_key, needed_file, needed_folder, read_lines
 from crisscross.data.files.reading import is_image_file
 from crisscross.data.palette import default_palette
+from crisscross.data.sets.record import BuiltIn
 from crisscross.errors import CrissCrossError, shown_name
 
 DESCRIPTION = "dataset.yaml"
 KEYS = ["classes", "palette", "ignore", "void", "images", "masks", "splits", "video"]
-# Without split lists this share of the images, chosen by name, is held out.
+# Without split lists one image in so many, chosen by name, is held out.
 HELD_OUT, HELD_OUT_NOTE = 5, "no split lists"
+
+
+def is_folder(root: Path) -> bool:
+    """Whether a folder has a description."""
+    return (root / DESCRIPTION).is_file()
 
 
 def open_folder(root: str | os.PathLike[str]) -> DataSet:
@@ -29,33 +35,37 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
     other list holds; without a `val` list either, about a fifth, chosen by a checksum of the names, is `val`.
 
     Raises:
-        CrissCrossError: a missing folder or file, an unknown key or a senseless value.
+        CrissCrossError: a missing folder or file, an unknown key or a wrong value.
     """
     root = existing_folder(root)
-    values = _description(root / DESCRIPTION)
-    classes = _classes(values["classes"], root / DESCRIPTION)
-    palette = _palette(values.get("palette"), len(classes), root / DESCRIPTION)
-    ignore, void = _ignored(values, len(classes), root / DESCRIPTION)
-    folders = {key: values.get(key, key) for key in ("images", "masks")}
-    for key, value in folders.items():
-        if not is_line(value) or not value.strip("./"):
-            raise CrissCrossError(f"{root / DESCRIPTION}: {key} must be the name of a folder, got {value!r:.80}")
-    pairs = _pairs(root, folders["images"], folders["masks"])
+    file, values = root / DESCRIPTION, _description(root / DESCRIPTION)
+    classes = tuple(map(_name, values["classes"]))
+    if len(classes) < 2:
+        raise CrissCrossError(f"{file}: `classes` must name at least two classes, got {list(classes)}")
+    palette, void = values.get("palette", default_palette(len(classes))), values.get("void", [])
+    for key, value, wanted in (("palette", palette, "[red, green, blue]"), ("void", void, "whole numbers")):
+        if not isinstance(value, list | tuple):
+            raise CrissCrossError(f"{file}: {key} must be a list of {wanted}, got {value!r:.80}")
+    pairs = _pairs(root, *(_folder(values.get(key, key), key, file) for key in ("images", "masks")))
     splits, note = _splits(root, values.get("splits"), pairs)
     if not isinstance(video := values.get("video", False), bool):
-        raise CrissCrossError(f"{root / DESCRIPTION}: video must be true or false, got {video!r:.80}")
+        raise CrissCrossError(f"{file}: video must be true or false, got {video!r:.80}")
     if video and note.startswith(HELD_OUT_NOTE):
         raise CrissCrossError(
             f"{root}: frames of videos need train.txt and val.txt: single frames held out would be neighbors of those "
             "that are trained on"
         )
-    return DataSet("folder", root, classes, palette, splits, ignore, void, note, video=video)
+    colors = tuple(tuple(color) if isinstance(color, list) else color for color in palette)
+    try:
+        return DataSet(
+            "folder", root, classes, colors, splits, values.get("ignore", 255), tuple(void), note, video=video
+        )
+    except CrissCrossError as error:
+        raise CrissCrossError(str(error).replace(f"{root}: the data set 'folder'", str(file), 1)) from error
 
 
 def _description(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CrissCrossError(f"{path}: no such file; it must at least hold `classes: [first, second, ...]`")
-    values = read_yaml(path)
+    values = read_yaml(needed_file(path, "it must at least hold `classes: [first, second, ...]`"))
     if not isinstance(values, dict) or not isinstance(values.get("classes"), list) or not values["classes"]:
         raise CrissCrossError(f"{path}: `classes` must be a list of names")
     for key in values:
@@ -65,50 +75,20 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _name(value: Any) -> Any:
-    """What YAML made of a name, as it was written where that is known: it reads 7 as a number."""
+    """A name as it was written: YAML reads 7 as a number."""
     return str(value) if type(value) is int else value
 
 
-def _classes(given: list[Any], path: Path) -> tuple[str, ...]:
-    classes = tuple(map(_name, given))
-    check_class_names(classes, f"{path}: `classes`")
-    if len(classes) < 2:
-        raise CrissCrossError(f"{path}: `classes` must name at least two classes, got {list(classes)}")
-    return classes
-
-
-def _ignored(values: dict[str, Any], classes: int, path: Path) -> tuple[int, tuple[int, ...]]:
-    ignore, void = values.get("ignore", 255), values.get("void", [])
-    if type(ignore) is not int or not classes <= ignore <= 255:
-        raise CrissCrossError(f"{path}: ignore must be a whole number {classes}..255, got {ignore!r:.80}")
-    if not isinstance(void, list) or any(type(value) is not int or not 0 <= value <= 255 for value in void):
-        raise CrissCrossError(f"{path}: void must be a list of whole numbers 0..255, got {void!r:.80}")
-    if taken := [value for value in void if value < classes]:
-        raise CrissCrossError(f"{path}: void holds {taken[0]}, which is a class (0..{classes - 1})")
-    return ignore, tuple(void)
-
-
-def _palette(given: Any, classes: int, path: Path) -> tuple[tuple[int, int, int], ...]:
-    if given is None:
-        return default_palette(classes)
-    try:
-        palette = tuple((red, green, blue) for red, green, blue in given)
-        if any(type(channel) is not int for color in palette for channel in color):
-            raise TypeError("not whole numbers")
-    except (TypeError, ValueError) as error:
-        raise CrissCrossError(f"{path}: palette must be a list of [red, green, blue], got {given!r:.80}") from error
-    if len(palette) != classes:
-        raise CrissCrossError(f"{path}: palette has {len(palette)} colors for {classes} classes")
-    for color in palette:
-        if min(color) < 0 or max(color) > 255:
-            raise CrissCrossError(f"{path}: palette colors lie in 0..255, got {list(color)}")
-    return palette
+def _folder(value: Any, key: str, file: Path) -> Path:
+    if not is_line(value) or not value.strip("./"):
+        raise CrissCrossError(f"{file}: {key} must be the name of a folder, got {value!r:.80}")
+    return needed_folder(file.parent / value, f"another one can be named in {DESCRIPTION}")
 
 
 def _images(folder: Path) -> dict[str, Path]:
     """Image files by the key of their name, see `name_key`."""
     found: dict[str, Path] = {}
-    for path in images_in(needed_folder(folder, f"another one can be named in {DESCRIPTION}"), deep=True):
+    for path in images_in(folder, deep=True):
         key = name_key(_stem(folder, path))
         if key in found:
             forms = " but for NFC/NFD" if _stem(folder, found[key]) != _stem(folder, path) else ""
@@ -121,15 +101,13 @@ def _stem(folder: Path, path: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _pairs(root: Path, images: str, masks: str) -> dict[str, Pair]:
-    """Every image with its mask, or the place where that should be, by the key of its name."""
-    mask_of, image_of, pairs = _images(root / masks), _images(root / images), {}
-    if (root / images).samefile(root / masks):
-        raise CrissCrossError(f"{root / DESCRIPTION}: images and masks must be two folders, both are {masks!r:.80}")
-    for key, path in image_of.items():
-        name = _stem(root / images, path)
-        pairs[key] = Pair(name, path, mask_of.get(key, root / masks / f"{name}.png"))
-    return pairs
+def _pairs(root: Path, images: Path, masks: Path) -> dict[str, Pair]:
+    """Every image with its mask, or the path where that should be, by the key of its name."""
+    if images.samefile(masks):
+        raise CrissCrossError(f"{root / DESCRIPTION}: images and masks must be two folders, both are {images.name!r}")
+    mask_of, image_of = _images(masks), _images(images)
+    names = {key: _stem(images, path) for key, path in image_of.items()}
+    return {key: Pair(names[key], image_of[key], mask_of.get(key, masks / f"{names[key]}.png")) for key in image_of}
 
 
 def _splits(root: Path, given: Any, pairs: dict[str, Pair]) -> tuple[dict[str, tuple[Pair, ...]], str]:
@@ -175,3 +153,6 @@ def _listed(path: Path, pairs: dict[str, Pair]) -> tuple[Pair, ...]:
             raise CrissCrossError(f"{path}, line {number}: no image named {name!r:.200}")
         chosen.append(pair)
     return tuple(chosen)
+
+
+FOLDER = BuiltIn(open_folder, is_folder)

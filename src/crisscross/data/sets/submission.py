@@ -1,19 +1,14 @@
 """Predictions as the evaluator of each data set takes them."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.color import index_image
+from crisscross.data.color import write_mask
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.palette import voc_palette
-from crisscross.data.sets.cityscapes import LABEL_IDS
-from crisscross.files import output_path, write_atomically
-
-# All 256, so that viewers show the 21 classes and the border, 255, as those of the ground truth.
-VOC_PALETTE = voc_palette(256)
-VOC_RESULTS = Path("results", "VOC2012", "Segmentation", "comp6_val_cls")
+from crisscross.data.sets import DATASETS
+from crisscross.data.sets.folder import FOLDER
+from crisscross.files import output_path
 
 
 def write_prediction(dataset: DataSet, pair: Pair, labels: np.ndarray, folder: Path) -> Path:
@@ -27,8 +22,8 @@ def write_prediction(dataset: DataSet, pair: Pair, labels: np.ndarray, folder: P
     - all others: class numbers in `NAME.png`.
 
     Args:
-        dataset: what the pair belongs to.
-        pair: whose prediction it is.
+        dataset: the data set of the pair.
+        pair: the image and its mask.
         labels: uint8 [H, W], class numbers at the image's own size.
         folder: made where it is missing.
 
@@ -36,20 +31,17 @@ def write_prediction(dataset: DataSet, pair: Pair, labels: np.ndarray, folder: P
         The file that was written.
 
     Raises:
-        ValueError: the labels are no uint8 [H, W], or hold a number that is no class.
+        ValueError: the labels are not uint8 [H, W], or hold a number that is not a class.
         CrissCrossError: the file cannot be written, or the pair's name leads out of the folder.
     """
     if labels.dtype != np.uint8 or labels.ndim != 2:
         raise ValueError(f"labels must be uint8 [H, W], got {labels.dtype} {list(labels.shape)}")
     if labels.max(initial=0) >= len(dataset.classes):
         raise ValueError(f"labels hold {int(labels.max())}, but there are {len(dataset.classes)} classes")
-    path = prediction_path(dataset, pair, folder)
-    if dataset.name.startswith("cityscapes"):
-        labels = np.array(LABEL_IDS, np.uint8)[labels]
-    elif dataset.name == "ade20k":
-        labels = labels + np.uint8(1)
-    image = index_image(labels, VOC_PALETTE if dataset.name.startswith("voc2012") else None)
-    write_atomically(path, partial(image.save, format="PNG"))
+    path, known = prediction_path(dataset, pair, folder), DATASETS.get(dataset.name, FOLDER)
+    if known.stored:
+        labels = np.array(known.stored, np.uint8)[labels]
+    write_mask(path, labels, known.colors)
     return path
 
 
@@ -59,7 +51,5 @@ def prediction_path(dataset: DataSet, pair: Pair, folder: Path) -> Path:
     Raises:
         CrissCrossError: the pair's name leads out of the folder.
     """
-    if dataset.name.startswith("cityscapes"):
-        return output_path(folder, f"{pair.name}_pred_labelIds.png")
-    inside = VOC_RESULTS if dataset.name.startswith("voc2012") else Path()
-    return output_path(folder, inside / f"{pair.name}.png")
+    known = DATASETS.get(dataset.name, FOLDER)
+    return output_path(folder, Path(known.folder, f"{pair.name}{known.ending}"))
