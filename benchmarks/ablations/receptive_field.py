@@ -29,7 +29,8 @@ from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
 from crisscross.data import DataSet, open_dataset
 from crisscross.data.files.reading import read_image
 from crisscross.engine.semantic.evaluate import evaluate
-from crisscross.engine.setup import Machine, with_classes
+from crisscross.engine.semantic.settle import with_classes
+from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_text
@@ -44,8 +45,8 @@ VARIANTS: dict[str, tuple[int, float]] = {"R=0": (0, 0.0), "R=2": (2, 0.0), "R=2
 BUDGET: dict[str, Any] = {
     "model.output_stride": 8,
     "model.pretrained": False,
-    "model.channels": 128,
-    "model.aux_channels": 0,
+    "model.head.channels": 128,
+    "model.aux_head.channels": 0,
     "model.frozen": ["conv1", "bn1", "layer1"],
     "preprocess.mean": list(IMAGENET_MEAN),
     "preprocess.std": list(IMAGENET_STD),
@@ -117,7 +118,7 @@ def effective_field(segmenter: Segmenter, images: list[Tensor]) -> float:
     sides = []
     for image in images:
         x = segmenter.preprocess(image).requires_grad_()
-        logits = segmenter.image_logits(x)
+        logits = segmenter.encode(x)
         row, column = (side // 2 for side in logits.shape[-2:])
         (gradient,) = torch.autograd.grad(logits[0, :, row, column].max(), x)
         stride = x.shape[-1] / logits.shape[-1]
@@ -145,7 +146,7 @@ def use_of_attention(segmenter: Segmenter, images: list[Tensor]) -> float:
     attend: Any = segmenter.head.attend
     with attend.register_forward_hook(compare):
         for image in images:
-            segmenter.image_logits(segmenter.preprocess(image))
+            segmenter.encode(segmenter.preprocess(image))
     return sum(found) / len(found)
 
 
@@ -155,8 +156,7 @@ def experiment_of(stages: int, variant: str, seed: int, iterations: int | None) 
     changes = BUDGET | {
         "name": f"receptive-field-{stages}-{variant.replace(' ', '-')}",
         "model.backbone": f"benchmarks.ablations.receptive_field:{STAGES[stages]}",
-        "model.recurrence": recurrence,
-        "model.baseline": recurrence == 0,
+        "model.head.recurrence": recurrence,
         "train.seed": seed,
     }
     return apply_overrides(
@@ -167,9 +167,7 @@ def experiment_of(stages: int, variant: str, seed: int, iterations: int | None) 
 def write_start(experiment: Experiment, gate: float, weights: Path, file: Path) -> None:
     """Write the network that a run starts from: the same function for every R and gate of one seed and backbone."""
     torch.manual_seed(experiment.train.seed)
-    attending = create_segmenter(
-        apply_overrides(experiment, {"model.recurrence": 2, "model.baseline": False}), initialize=False
-    )
+    attending = create_segmenter(apply_overrides(experiment, {"model.head.recurrence": 2}), initialize=False)
     load_backbone_weights(attending.backbone, read_backbone_weights(weights), str(weights))
     head: Any = attending.head
     attention = head.attend.attention
