@@ -31,6 +31,18 @@ def test_keys_of_a_section_get_their_new_names():
     assert earlier["loss"] == {"normaliser": "valid"}
 
 
+def test_keys_that_no_longer_exist_are_left_out():
+    earlier = {
+        "preprocess": {"resize": "torch", "order": "bgr"},
+        "loss": {"edge_weight": 0.5, "edge_reach": 3, "consistency": {"variance": 2.0, "dimensions": 8}},
+        "train": {"max_skipped": 3, "batch": 2},
+    }
+    experiment = from_dict(Experiment, migrate(earlier))
+    assert (experiment.preprocess.order, experiment.train.batch) == ("bgr", 2)
+    assert experiment.loss.consistency.dimensions == 8
+    assert earlier["loss"]["consistency"] == {"variance": 2.0, "dimensions": 8}
+
+
 def test_what_a_step_keeps_is_one_key():
     earlier = {"model": {"attention_memory": "lean"}, "train": {"memory": "least", "iterations": 7}}
     experiment = from_dict(Experiment, migrate(earlier))

@@ -17,6 +17,7 @@ from torch import nn
 from crisscross.checkpoints import load, native
 from crisscross.config import OptimConfig
 from crisscross.data import DataSet, open_folder
+from crisscross.engine import loop
 from crisscross.engine import train as training
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.norms import settle_norms
@@ -470,9 +471,9 @@ def test_overflowing_steps_are_left_out_counted_and_shown(dataset, tmp_path, mon
 def test_too_many_skipped_steps_in_a_row_end_the_run(dataset, tmp_path, monkeypatch):
     scaled(monkeypatch)
     poisoned(monkeypatch, {1, 3, 4, 5})
-    words = ("train.max_skipped=3", "train.checkpoint_every=1")
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 3)
     with pytest.raises(CrissCrossError, match=r"3 steps in a row were skipped up to iteration 5, .*precision=bf16"):
-        train(experiment(*words), dataset, tmp_path / "run")
+        train(experiment("train.checkpoint_every=1"), dataset, tmp_path / "run")
     assert native.read(tmp_path / "run" / "last.safetensors")[2]["position"]["iteration"] == 4
 
 

@@ -151,7 +151,6 @@ def test_two_processes_train_the_curve_of_one(together, folder, alone, tmp_path)
     assert min(Counter(row.index(max(row)) for row in scored["val"]).values()) >= 1
 
 
-EDGES = ("head.edge.find.", "head.edge.fuse.", "head.classify_before.")
 UNREAD = ("backbone.net.next.", "backbone.net.classify.", "backbone.net.token")
 
 
@@ -161,7 +160,7 @@ UNREAD = ("backbone.net.next.", "backbone.net.classify.", "backbone.net.token")
         ((), ()),
         (("loss.aux_weight=0",), ("aux_head.",)),
         (("model.backbone=two_processes:Unread",), UNREAD),
-        (("model.head=ce2p", "loss.edge_weight=0", "loss.aux_weight=0"), EDGES),
+        (("model.head=ce2p", "loss.aux_weight=0"), ("head.classify_before.",)),
         (
             ("loss.terms=[{name: dice}, {name: category_consistent}]", "model.frozen=[layer1]"),
             ("backbone.net.layer1.",),

@@ -19,7 +19,7 @@ SLIDE = {"mode": "slide", "window": (41, 57), "stride": (26, 33)}
 CARDS = {
     "whole": {},
     "slide": {**SLIDE, "align_corners": True, "scale": (100, 70)},
-    "torch resize": {"scale": (100, 70), "resize": "torch", "pad_to": (80, 112)},
+    "padded": {"scale": (100, 70), "pad_to": (80, 112)},
     **{label: {"frames": 3, "label": label} for label in PLACES},
     "slide clips": {**SLIDE, "frames": 3, "align_corners": True},
 }

@@ -99,43 +99,6 @@ def test_lovasz_of_hard_predictions_is_one_minus_iou():
     assert image_losses.lovasz(inputs(hard, labels)).item() == pytest.approx(1 - sum(iou).item() / 3)
 
 
-def edges(inside):
-    """Positions of `inside` with a neighbor in their 3 x 3 window that is not, set by set."""
-    height, width = inside.shape
-    return {
-        (y, x)
-        for y in range(height)
-        for x in range(width)
-        if inside[y, x] and not inside[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].all()
-    }
-
-
-def near(places_of, others):
-    return sum(any(max(abs(y - v), abs(x - u)) <= 2 for v, u in others) for y, x in places_of)
-
-
-@pytest.mark.parametrize("shift", [0, 2, 4])
-def test_the_boundary_loss_of_hard_predictions_is_one_minus_f1(shift):
-    truth = torch.zeros(12, 14, dtype=torch.int64)
-    truth[3:8, 2:7] = 1
-    found = truth.roll(shift, 1)
-    hard = functional.one_hot(found, 2).permute(2, 0, 1)[None].double()
-    wanted = []
-    for number in (0, 1):
-        true_edge, found_edge = edges(truth == number), edges(found == number)
-        precision, recall = near(found_edge, true_edge) / len(found_edge), near(true_edge, found_edge) / len(true_edge)
-        wanted.append(1 - 2 * precision * recall / (precision + recall))
-    assert image_losses.boundary(inputs(hard, truth[None])).item() == pytest.approx(sum(wanted) / 2, abs=1e-6)
-    assert (wanted[1] == 0) == (shift < 4)
-
-
-def test_no_edge_beside_ignored_pixels():
-    truth = torch.zeros(1, 8, 8, dtype=torch.int64)
-    truth[:, :, 4:] = IGNORE
-    probabilities = torch.full((1, 2, 8, 8), 0.5)
-    assert image_losses.boundary(inputs(probabilities, truth)).item() == 0
-
-
 # --- hard examples ---
 
 

@@ -82,8 +82,7 @@ class TrainConfig:
     back about 1000 iterations). `batch_norm`: `train` takes the statistics of each process's own images, `sync` those
     of all processes on GPUs, `auto` is `sync` on several GPUs and `train` elsewhere, `frozen` uses the stored ones and
     keeps them. `early_stop` ends training after that many validations in a row without a better one (0 = never).
-    `max_skipped` is the number of fp16 steps in a row that may be skipped for overflowing gradients. `deterministic`
-    asks torch for operators that repeat themselves bit for bit.
+    `deterministic` asks torch for operators that repeat themselves bit for bit.
 
     `memory` is what a step keeps for its backward pass: `fast` everything; `lean` no results of elementwise operations,
     which are computed again; `recompute` the inputs of blocks alone, which run twice. `winograd` takes a quarter of the
@@ -102,11 +101,10 @@ class TrainConfig:
     ema: float = 0.0
     batch_norm: Literal["auto", "train", "sync", "frozen"] = "auto"
     early_stop: int = 0
-    max_skipped: int = 20
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        between(self, "train", 1, MOST_STEPS, "iterations", "max_skipped")
+        between(self, "train", 1, MOST_STEPS, "iterations")
         between(self, "train", 1, LARGEST_BATCH, "batch", "accumulate")
         between(self, "train", 0, MOST_STEPS, "validate_every", "checkpoint_every", "early_stop")
         require(self.seed >= 0, "train.seed", "at least 0", self.seed)

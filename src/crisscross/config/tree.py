@@ -114,16 +114,13 @@ class PreprocessConfig:
     """What happens to an image before the network; it travels with the weights.
 
     `mean` and `std` are on the 0..255 scale, in `order`. `scale` (width, height) is the test scale of the
-    published systems: the image is resized, keeping its shape, to fit it; none keeps the native size. `resize` is
-    how images and masks are resized, in training, too: in whole numbers as OpenCV does it (`opencv`), or by torch and
-    torchvision (`torch`), which is for runs that began before there was a choice.
+    published systems: the image is resized, keeping its shape, to fit it; none keeps the native size.
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     order: Literal["rgb", "bgr"] = "rgb"
     scale: tuple[int, int] | None = None
-    resize: Literal["opencv", "torch"] = "opencv"
 
     def __post_init__(self) -> None:
         check_scale(self.mean, self.std)

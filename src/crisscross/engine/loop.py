@@ -18,6 +18,9 @@ from crisscross.engine.task import AnyExperiment, StepLosses
 from crisscross.errors import CrissCrossError
 from crisscross.losses import Losses
 
+# fp16 steps in a row that may be skipped because gradients overflow: the loss scale halves with each of them.
+MOST_SKIPPED = 20
+
 
 class NoImages(CrissCrossError):
     """The next images cannot be read; the network is as the last finished step left it."""
@@ -89,7 +92,7 @@ def training_steps(
             # What overflowed went through the norms too.
             for buffer, value in zip(statistics, former, strict=True):
                 buffer.copy_(value)
-        if skipped >= train.max_skipped:
+        if skipped >= MOST_SKIPPED:
             raise CrissCrossError(too_many(skipped, iteration, accelerator))
         yield Step(iteration + 1, numbers.loss, rate, numbers.parts, left_out, numbers.norm)
 

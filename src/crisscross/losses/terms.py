@@ -15,6 +15,9 @@ from crisscross.losses.pixel_losses import summed_cross_entropy, summed_focal
 from crisscross.losses.processes import mean_count
 from crisscross.losses.resampling import nearest_labels
 
+# The paper's factor of the third part of the category-consistent loss; those of the others are 1.
+REGULARIZATION = 0.001
+
 
 def cross_entropy(inputs: LossInputs, weight: float = 1.0) -> Tensor:
     """`weight` times the cross-entropy, with class weights and smoothing."""
@@ -56,7 +59,7 @@ def _only(inputs: LossInputs, hard: Tensor) -> LossInputs:
 
 
 def category_consistent(inputs: LossInputs) -> dict[str, Tensor]:
-    """The three parts of the category-consistent loss, each with its factor; see `category_consistency`.
+    """The three parts of the category-consistent loss, with the paper's factors; see `category_consistency`.
 
     Raises:
         CrissCrossError: the network gives no embedding.
@@ -69,5 +72,4 @@ def category_consistent(inputs: LossInputs) -> dict[str, Tensor]:
     config, size = inputs.config.consistency, inputs.embedding.shape[-2:]
     small = nearest_labels(inputs.labels, size, inputs.align_corners)
     found = category_consistency(inputs.embedding, small, inputs.logits.shape[1], inputs.ignore, config)
-    factors = (config.variance, config.distance, config.regularization)
-    return {name: factor * value for name, factor, value in zip(found._fields, factors, found, strict=True)}
+    return found._replace(regularization=REGULARIZATION * found.regularization)._asdict()

@@ -31,12 +31,6 @@ def settle(experiment: Experiment, data: DataSet, stored: Experiment | None = No
         check_clips(data, split, experiment.model.frames)
     quick_check(data, splits)
     lines = [data.note] if data.note else []
-    if stored is not None and (rule := stored.preprocess.resize) != experiment.preprocess.resize:
-        lines.append(
-            f"this run resizes as it began, with preprocess.resize={rule}; train anew for "
-            f"{experiment.preprocess.resize}"
-        )
-        experiment = replace(experiment, preprocess=replace(experiment.preprocess, resize=rule))
     return Settled(with_class_weights(experiment, data, stored), config.val_split if validates else "", lines)
 
 
