@@ -126,7 +126,7 @@ def load(
 
 
 def predictor(source: Source | nn.Module | Predictor, device: str = "cpu", **options: Any) -> Predictor:
-    """What labels images and videos with a network that labels pixels, wherever that is.
+    """The predictor, which labels images and videos, of a network that labels pixels.
 
     Args:
         source: a network, which stays on its device; or whatever `load` takes.

@@ -326,9 +326,8 @@ PIXELS = (["1", "32768"], ["0", "-1", "32769", "1.5", "x", "1_0", "٣", "9" * 50
 PROCESSES = (["0", "1024"], ["-1", "1025", "two", str(BIG)])
 OPTIONS = {
     "--workers": PROCESSES,
-    "--threads": (["1", "1024"], ["0", "-1", "1025"]),
+    "--threads": PIXELS,
     "--block": PIXELS,
-    "--overlap": (["0", "32768"], ["-1", "32769"]),
     "--score": (["0", "1"], ["-0.1", "1.1", "nan", "inf", "x"]),
     "--channels": PIXELS,
     "--rounds": PIXELS,

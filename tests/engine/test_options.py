@@ -272,16 +272,17 @@ def test_a_single_image_trains_with_frozen_norms(dataset, tmp_path):
 )
 def test_norms_say_what_they_cannot_do(wanted, processes, gpu, line):
     net = nn.Sequential(ConvNormAct(3, 4), ConvNormAct(4, 4, norm="absolute"), AbsoluteBatchNorm2d(4))
-    settled, said = settle_norms(net, wanted, processes, gpu)
+    said = settle_norms(net, wanted, processes, gpu)
     assert (line in said) if line else said == ""
-    synced = sum(isinstance(module, nn.SyncBatchNorm) for module in settled.modules())
+    synced = sum(isinstance(module, nn.SyncBatchNorm) for module in net.modules())
     assert synced == (processes > 1 and gpu)
 
 
 def test_synchronized_norms_are_the_same_function_with_the_same_names():
     # timm's EfficientNets hold their activations in their norms.
     plain = network("model.backbone=test_efficientnet", "model.output_stride=32").eval()
-    settled, line = settle_norms(deepcopy(plain), "auto", 2, True)
+    settled = deepcopy(plain)
+    line = settle_norms(settled, "auto", 2, True)
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     for mode in (False, True):
         plain.backbone.train(mode), settled.backbone.train(mode)
@@ -298,11 +299,11 @@ def test_synchronizing_leaves_frozen_norms_shared_modules_and_hooks_alone():
     net = segmenter.backbone.net
     net.layer3[0].bn1.register_forward_hook(lambda *_: called.append("hook"))
     net.layer4[0].bn2 = net.layer4[0].bn1
-    settled, _ = settle_norms(segmenter, "sync", 2, True)
+    settle_norms(segmenter, "sync", 2, True)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    settled.train()
-    settled.backbone(torch.randn(4, 3, 64, 64))
-    assert settled.backbone.net is net and called == ["hook"] and net.layer4[0].bn2 is net.layer4[0].bn1
+    segmenter.train()
+    segmenter.backbone(torch.randn(4, 3, 64, 64))
+    assert segmenter.backbone.net is net and called == ["hook"] and net.layer4[0].bn2 is net.layer4[0].bn1
     changed = {key.rpartition(".")[0] for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
     stays = [name for name in changed if name in ("bn1", "layer1.0.bn2") or name.startswith("layer2.")]
     assert stays == [] and {"layer1.0.bn1", "layer3.0.bn1", "layer4.0.bn1"} <= changed
@@ -319,9 +320,9 @@ def test_norms_of_ones_own_are_not_replaced_by_others():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), LouderNorm(4), nn.BatchNorm2d(4)).eval()
     x = torch.ones(1, 3, 2, 2)
     expected = net(x)
-    settled, line = settle_norms(net, "sync", 2, True)
-    assert torch.equal(settled(x), expected)
-    assert "1 norms (LouderNorm) cannot be synchronized" in line and type(settled[2]) is nn.SyncBatchNorm
+    line = settle_norms(net, "sync", 2, True)
+    assert torch.equal(net(x), expected)
+    assert "1 norms (LouderNorm) cannot be synchronized" in line and type(net[2]) is nn.SyncBatchNorm
 
 
 # --- computing activations a second time ---

@@ -228,7 +228,7 @@ def test_backbone_weights_from_a_file(dataset, tmp_path):
 def command(folder: Path, out: Path, *more: str) -> list[str]:
     config = out.parent / "tiny.yaml"
     config.write_text(json.dumps(EXPERIMENT))
-    words = ["train", str(config), "--data", str(folder), "--out", str(out), "--workers", "0", "--threads", "1"]
+    words = ["train", str(config), "--data", str(folder), "--out", str(out), "--workers", "0"]
     return [sys.executable, "-m", "crisscross", *words, *more]
 
 

@@ -315,8 +315,8 @@ def test_shards_name_a_backbone_that_they_do_not_suit(together, folder, tmp_path
 @pytest.mark.parametrize(
     ("words", "compiled", "reason"),
     [
-        (["train.precision=fp16"], False, r"--shard and train\.precision=fp16 exclude each other: train in bf16"),
-        ([], True, r"--shard and --compile exclude each other: leave one out"),
+        (["train.precision=fp16"], False, r"--shard and train\.precision=fp16 cannot be used together: train in bf16"),
+        ([], True, r"--shard and --compile cannot be used together: leave one out"),
     ],
 )
 def test_what_shards_do_not_go_with_is_refused(dataset, tmp_path, words, compiled, reason):

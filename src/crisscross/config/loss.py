@@ -1,4 +1,4 @@
-"""What training minimizes."""
+"""The section `loss` of an experiment."""
 
 from dataclasses import dataclass, field
 from typing import Literal

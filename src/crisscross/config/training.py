@@ -1,4 +1,4 @@
-"""How training goes: the optimizer, its schedule, length and rhythm."""
+"""The sections `optim` and `train` of an experiment."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,14 +12,14 @@ from crisscross.config.rules import (
     require,
 )
 
-# Far beyond what any network trains with; the next sizes are no float32 any more.
+# Far beyond what any network trains with, and still a float32.
 LARGEST_RATE = 1e6
 # Images of one step.
 LARGEST_BATCH = 65_536
 
 
 def check_length(optim: "OptimConfig", train: "TrainConfig") -> None:
-    """The rule between a warm-up and the training that it begins."""
+    """Require that the warm-up is shorter than the training."""
     rule = f"below train.iterations ({train.iterations}), or the learning rate never reaches its full value"
     require(optim.warmup < train.iterations, "optim.warmup", rule, optim.warmup)
 

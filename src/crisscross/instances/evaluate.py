@@ -14,8 +14,7 @@ from accelerate.utils import gather_object
 from crisscross.data.files.coco_masks import check_shape, encode, import_coco
 from crisscross.engine.run.interrupt import Interrupted
 from crisscross.engine.task import Result
-from crisscross.errors import CrissCrossError
-from crisscross.instances.annotations import InstanceImage, InstanceSplit
+from crisscross.instances.annotations import InstanceImage, InstanceSplit, check_categories
 from crisscross.instances.network import Instances, InstanceSegmenter
 from crisscross.instances.samples import whole_images
 from crisscross.progress import Progress
@@ -50,23 +49,6 @@ class InstanceEvaluation:
     results: list[Entry] = field(repr=False, default_factory=list)
 
 
-def check_categories(segmenter: InstanceSegmenter, split: InstanceSplit) -> None:
-    """Refuse annotations whose classes are not those of the network.
-
-    Raises:
-        CrissCrossError: another number or another name; the first is named.
-    """
-    data = segmenter.experiment.data
-    known = dict(zip(data.categories, data.classes, strict=True))
-    for number, name in zip(split.categories, split.classes, strict=True):
-        if known.get(number) != name:
-            theirs = repr(known[number]) if number in known else f"not among its {len(known)} classes"
-            raise CrissCrossError(
-                f"{split.file}: category {number} is {name!r}, in the network {theirs}; "
-                "evaluate it on the classes that it was trained for"
-            )
-
-
 def evaluate_instances(
     segmenter: InstanceSegmenter,
     split: InstanceSplit,
@@ -82,7 +64,7 @@ def evaluate_instances(
         CrissCrossError: classes that do not fit, an unreadable image, or damaged annotations.
         Interrupted: `interrupted` said so.
     """
-    check_categories(segmenter, split)
+    check_categories(segmenter.experiment.data, split)
     truth = as_coco(split.as_coco(), split)
     state, began = PartialState(), time.perf_counter()
     mine = split.images[state.process_index :: state.num_processes]

@@ -84,7 +84,7 @@ def read_sized(image: InstanceImage) -> np.ndarray:
 
 
 def target_of(split: InstanceSplit, image: InstanceImage, label: dict[int, int]) -> Target:
-    """Boxes, labels and masks to learn from: crowds, slivers and empty masks are left out; there may be none.
+    """The training examples of an image, without crowds, slivers and empty masks; there may be none.
 
     Raises:
         CrissCrossError: a damaged mask; file and annotation are named.

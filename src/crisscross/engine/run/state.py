@@ -19,7 +19,7 @@ from crisscross.errors import CrissCrossError, shown
 from crisscross.losses.processes import processes
 
 BEST, LAST = native.RUN_WEIGHTS
-# What a run writes beside it.
+# The other files of a run.
 FILES = (BEST, RECORD, "experiment.yaml", "log.jsonl", "log.csv")
 # With averaged weights in the file: the weights that training continues from.
 LIVE = f"{native.OPTIMIZER}live/"
