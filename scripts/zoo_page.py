@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from crisscross.terminal import decimal
 from crisscross.zoo.instances import instance_table
 from crisscross.zoo.scores import MEASURED
-from crisscross.zoo.tables import HEAD, Table, lip_table, number, our_table, published_tables
+from crisscross.zoo.tables import HEAD, Table, lip_table, our_table, published_tables
 
 # CE2P with its own context module, in the same table as the paper's other scores on LIP val.
 CE2P_MIOU = 53.10
@@ -110,7 +111,7 @@ def _video_table() -> str:
     """Clips of CamVid, by their frames."""
     head = ("frames", "published mIoU", "measured mIoU, `ccnet3d-light`, small budget")
     rows = [
-        (f"T = {frames}", number(PUBLISHED_VIDEO.get(frames), 1), number(MEASURED_VIDEO.get(frames), 1))
+        (f"T = {frames}", decimal(PUBLISHED_VIDEO.get(frames), 1), decimal(MEASURED_VIDEO.get(frames), 1))
         for frames in sorted({*PUBLISHED_VIDEO, *MEASURED_VIDEO})
     ]
     return _markdown_table([head, *rows])

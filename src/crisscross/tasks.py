@@ -53,7 +53,7 @@ def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:
     """The experiment of a zoo name or a YAML file, with `section.key=value` words applied.
 
     Raises:
-        CrissCrossError: there is no such recipe, file or task, or a value that makes no sense.
+        CrissCrossError: there is no such recipe, file or task, or an invalid value.
     """
     if source.endswith((".yaml", ".yml")) or Path(source).is_file():
         found = task(task_of(read_tree(source)))

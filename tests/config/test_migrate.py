@@ -44,9 +44,13 @@ def test_keys_that_no_longer_exist_are_left_out():
 
 
 def test_what_a_step_keeps_is_one_key():
-    earlier = {"model": {"attention_memory": "lean"}, "train": {"memory": "least", "iterations": 7}}
+    earlier = {
+        "model": {"attention_memory": "lean"},
+        "train": {"memory": "least", "batch_norm": "sync", "iterations": 7},
+    }
     experiment = from_dict(Experiment, migrate(earlier))
     assert (experiment.train.memory, experiment.train.iterations) == ("lean", 7)
+    assert experiment.train.batch_norm == "auto"
 
 
 def test_the_shipped_weights_of_an_earlier_version_load_with_their_values():

@@ -516,8 +516,8 @@ def test_a_section_leaves_the_keys_that_it_does_not_name_as_they_are(word, chang
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("model.head.recurrence", "--set wants section.key=value, got 'model.head.recurrence'"),
-        ("=3", "--set wants section.key=value, got '=3'"),
+        ("model.head.recurrence", "--set expects section.key=value, got 'model.head.recurrence'"),
+        ("=3", "--set expects section.key=value, got '=3'"),
         ("optm.lr=3", "unknown key optm; did you mean optim?"),
         ("optim.wamup=3", "unknown key optim.wamup; did you mean warmup?"),
         ("model.head.recurrence.twice=3", "model.head.recurrence is a value, it has no keys below it"),

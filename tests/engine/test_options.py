@@ -264,10 +264,9 @@ def test_a_single_image_trains_with_frozen_norms(dataset, tmp_path):
     ("wanted", "processes", "gpu", "line"),
     [
         ("auto", 1, True, ""),
-        ("sync", 1, True, "one process has all images"),
-        ("sync", 2, False, "torch synchronizes it on GPUs only"),
+        ("train", 2, True, "each process uses the statistics of its own images"),
         ("auto", 2, False, "each process uses the statistics of its own images"),
-        ("sync", 2, True, "2 norms (AbsoluteBatchNorm2d) cannot be synchronized"),
+        ("auto", 2, True, "2 norms (AbsoluteBatchNorm2d) cannot be synchronized"),
     ],
 )
 def test_norms_say_what_they_cannot_do(wanted, processes, gpu, line):
@@ -275,7 +274,7 @@ def test_norms_say_what_they_cannot_do(wanted, processes, gpu, line):
     said = settle_norms(net, wanted, processes, gpu)
     assert (line in said) if line else said == ""
     synced = sum(isinstance(module, nn.SyncBatchNorm) for module in net.modules())
-    assert synced == (processes > 1 and gpu)
+    assert synced == (wanted == "auto" and processes > 1 and gpu)
 
 
 def test_synchronized_norms_are_the_same_function_with_the_same_names():
@@ -299,7 +298,7 @@ def test_synchronizing_leaves_frozen_norms_shared_modules_and_hooks_alone():
     net = segmenter.backbone.net
     net.layer3[0].bn1.register_forward_hook(lambda *_: called.append("hook"))
     net.layer4[0].bn2 = net.layer4[0].bn1
-    settle_norms(segmenter, "sync", 2, True)
+    settle_norms(segmenter, "auto", 2, True)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     segmenter.train()
     segmenter.backbone(torch.randn(4, 3, 64, 64))
@@ -320,7 +319,7 @@ def test_norms_of_ones_own_are_not_replaced_by_others():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), LouderNorm(4), nn.BatchNorm2d(4)).eval()
     x = torch.ones(1, 3, 2, 2)
     expected = net(x)
-    line = settle_norms(net, "sync", 2, True)
+    line = settle_norms(net, "auto", 2, True)
     assert torch.equal(net(x), expected)
     assert "1 norms (LouderNorm) cannot be synchronized" in line and type(net[2]) is nn.SyncBatchNorm
 

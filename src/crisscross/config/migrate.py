@@ -25,7 +25,10 @@ QUIRKS = ("contract_dilation", "pool_shortcut", "ceil_pool", "activation", "norm
 # What `model.activation` stood for: around the attention, and everywhere else.
 ACTIVATIONS = {"leaky_attention": ("leaky_relu", "relu")}
 # (Section, key) -> earlier value -> today's.
-VALUES: dict[tuple[str, str], dict[Any, Any]] = {("train", "memory"): {"least": "lean"}}
+VALUES: dict[tuple[str, str], dict[Any, Any]] = {
+    ("train", "memory"): {"least": "lean"},
+    ("train", "batch_norm"): {"sync": "auto"},
+}
 
 
 def migrate(tree: Any) -> Any:

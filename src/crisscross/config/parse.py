@@ -115,7 +115,7 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise CrissCrossError(f"--set wants section.key=value, got {word!r}")
+            raise CrissCrossError(f"--set expects section.key=value, got {word!r}")
         changes[key.strip()] = parse_yaml(value, f"--set {shown_name(key)}")
     return changes
 

@@ -79,9 +79,9 @@ class TrainConfig:
     validation saves a checkpoint, too.
 
     `ema` is the decay of an average of the weights that is validated and stored in their place (0 = none; 0.999 looks
-    back about 1000 iterations). `batch_norm`: `train` takes the statistics of each process's own images, `sync` those
-    of all processes on GPUs, `auto` is `sync` on several GPUs and `train` elsewhere, `frozen` uses the stored ones and
-    keeps them. `early_stop` ends training after that many validations in a row without a better one (0 = never).
+    back about 1000 iterations). `batch_norm`: `auto` takes the statistics of all processes together on several
+    GPUs, and of each process's own images elsewhere; `train` always takes the latter; `frozen` uses the stored ones
+    and keeps them. `early_stop` ends training after that many validations in a row without a better one (0 = never).
     `deterministic` asks torch for operators that repeat themselves bit for bit.
 
     `memory` is what a step keeps for its backward pass: `fast` everything; `lean` no results of elementwise operations,
@@ -99,7 +99,7 @@ class TrainConfig:
     seed: int = 0
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     ema: float = 0.0
-    batch_norm: Literal["auto", "train", "sync", "frozen"] = "auto"
+    batch_norm: Literal["auto", "train", "frozen"] = "auto"
     early_stop: int = 0
     deterministic: bool = False
 

@@ -13,9 +13,9 @@ def settle_norms(network: nn.Module, wanted: str, processes: int, on_gpu: bool) 
     """Make the batch norms of a network what `train.batch_norm` asks for; a line to show, or "".
 
     Args:
-        network: changed in place; with `sync` its batch norms of torch's and timm's kinds become synchronized ones. All
+        network: changed in place; on several GPUs its batch norms of torch's and timm's kinds are synchronized. All
             modules stay the same objects: what is frozen, shared or has hooks stays so.
-        wanted: `auto`, `train`, `sync` or `frozen`.
+        wanted: `auto`, `train` or `frozen`.
         processes: how many train together.
         on_gpu: whether they train on GPUs, the only devices on which torch synchronizes norms.
     """
@@ -26,11 +26,8 @@ def settle_norms(network: nn.Module, wanted: str, processes: int, on_gpu: bool) 
     if wanted == "frozen" or not norms:
         return ""
     # The part of a batch that one process has is too small for good statistics.
-    if wanted in ("auto", "sync") and processes > 1 and on_gpu:
+    if wanted == "auto" and processes > 1 and on_gpu:
         return _synchronize(network)
-    if wanted == "sync":
-        reason = "one process has all images" if processes == 1 else "torch synchronizes it on GPUs only"
-        return f"batch norm: train.batch_norm=sync is the same as train here: {reason}"
     return "batch norm: each process uses the statistics of its own images" if processes > 1 else ""
 
 

@@ -131,7 +131,7 @@ def open_coco_instances(root: str | os.PathLike[str]) -> InstanceData:
     root = existing_folder(root)
     if not any((root / "annotations").glob("instances_*.json")):
         raise CrissCrossError(
-            f"{root}: no annotations/instances_*.json; instance segmentation wants COCO's layout: "
+            f"{root}: no annotations/instances_*.json; instance segmentation needs COCO's layout: "
             "annotations/instances_train2017.json, train2017/, annotations/instances_val2017.json, val2017/"
         )
     return InstanceData(root)

@@ -26,7 +26,7 @@ MEASURED = {
 
 @dataclass(frozen=True)
 class Reported:
-    """What others report of a recipe of ours: mIoU in percent, with multi-scale + flip where told, and who says so."""
+    """What others report of a recipe of ours: mIoU in percent, with multi-scale + flip where known, and the source."""
 
     miou: float
     miou_tta: float | None

@@ -26,6 +26,7 @@ from crisscross.inference import Predictor, predictor_of
 from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
+from crisscross.terminal import decimal
 
 # Labeled images that may wait for the counting thread.
 WAITING = 3
@@ -149,7 +150,7 @@ class _Tally:
         self.last = one
         if self.save is not None:
             self.save(one.pair, one.labels)
-        self.progress.update(done, mIoU=_percent(self.matrix.scores().miou))
+        self.progress.update(done, mIoU=decimal(self.matrix.scores().miou, 3))
 
 
 def _label_and_count(pairs: Iterator[LabeledPair], tally: _Tally, interrupted: Callable[[], bool]) -> list[float]:
@@ -209,7 +210,3 @@ def _sum_over_processes(counts: np.ndarray, state: PartialState) -> np.ndarray:
     moved = torch.from_numpy(counts).to(state.device)
     torch.distributed.all_reduce(moved)
     return moved.cpu().numpy()
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
