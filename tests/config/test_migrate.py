@@ -43,6 +43,15 @@ def test_keys_that_no_longer_exist_are_left_out():
     assert earlier["loss"]["consistency"] == {"variance": 2.0, "dimensions": 8}
 
 
+@pytest.mark.parametrize("name", ["boundary", "ohem_pixels"])
+def test_terms_that_no_longer_exist_are_left_out(name):
+    for rest, wanted in (([{"name": "dice"}], ("dice",)), ([], ("cross_entropy",))):
+        earlier = {"loss": {"terms": [{"name": name, "weight": 0.5}, *rest]}}
+        experiment = from_dict(Experiment, migrate(earlier))
+        assert tuple(term.name for term in experiment.loss.terms) == wanted
+        assert len(earlier["loss"]["terms"]) == 1 + len(rest)
+
+
 def test_what_a_step_keeps_is_one_key():
     earlier = {
         "model": {"attention_memory": "lean"},

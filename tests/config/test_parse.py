@@ -390,7 +390,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("loss.terms=[{name: dise}]", "loss.terms: unknown term 'dise'; did you mean dice?"),
         (
             "loss.terms=[{name: mse}]",
-            "loss.terms: unknown term 'mse'; known: cross_entropy, ohem, ohem_pixels, focal, dice, lovasz, "
+            "loss.terms: unknown term 'mse'; known: cross_entropy, ohem, focal, dice, lovasz, "
             "category_consistent, package.module:function",
         ),
         ("loss.terms=[{nam: dice}]", "unknown key loss.terms[0].nam; did you mean name?"),

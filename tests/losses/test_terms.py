@@ -128,32 +128,13 @@ def test_the_authors_ohem_with_scipy(size, threshold, keep):
     logits, config = logits.detach(), OhemConfig(threshold, keep)
     full = resampling.resize_logits(logits, size, False)
     wanted = by_authors(full.softmax(1), labels, threshold, keep)
-    found = ohem.hard_by_authors(ohem.true_probabilities(logits, labels, IGNORE, False), config)
+    found = ohem.hard_pixels(ohem.true_probabilities(logits, labels, IGNORE, False), config)
     assert torch.equal(found, wanted) and 0 < wanted.sum() <= (labels != IGNORE).sum()
     # The loss is the mean over what is kept, whatever the normalizer.
     each = functional.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="none")
     values = {"ohem": f"{{threshold: {threshold}, keep: {keep}}}"}
     loss = create_loss(config_of("ohem", **values), IGNORE)(logits, None, labels)
     assert loss.total.item() == pytest.approx(each[wanted].mean().item(), rel=1e-6)
-
-
-@pytest.mark.parametrize(("threshold", "keep"), [(0.7, 10), (0.01, 10), (0.01, 300), (0.2, 10**6)])
-def test_mmsegmentations_ohem_with_a_sorted_list(threshold, keep):
-    logits, labels = drawn()
-    logits, valid = logits.detach(), labels != IGNORE
-    full = resampling.resize_logits(logits, labels.shape[-2:], False)
-    own = full.softmax(1).gather(1, labels.long().where(valid, 0)[:, None])[:, 0]
-    ordered = sorted(own[valid].tolist())
-    limit = max(threshold, ordered[min(2 * keep, len(ordered) - 1)])
-    wanted = (own < limit) & valid
-    config = OhemConfig(threshold, keep)
-    found = ohem.hard_by_pixels(ohem.true_probabilities(logits, labels, IGNORE, False), config)
-    assert torch.equal(found, wanted)
-    each = functional.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="none")
-    for normalizer, count in (("all", labels.numel()), ("valid", valid.sum().item())):
-        values = {"ohem": f"{{threshold: {threshold}, keep: {keep}}}", "normalizer": normalizer}
-        loss = create_loss(config_of("ohem_pixels", **values), IGNORE)(logits, None, labels)
-        assert loss.total.item() == pytest.approx(each[wanted].sum().item() / count, rel=1e-6)
 
 
 # --- all of them ---
@@ -306,5 +287,5 @@ def test_what_is_no_number_at_ignored_pixels_counts_nowhere():
     # Column 0 reaches as far as the middle of column 1: pixel 10 of 41.
     labels[:, :, :11] = IGNORE
     hidden[:, :, :, 0] = math.nan
-    loss = create_loss(config_of("ohem_pixels", ohem="{threshold: 0.3, keep: 50}"), IGNORE)
+    loss = create_loss(config_of("focal"), IGNORE)
     assert loss(hidden, None, labels).total.item() == loss(logits, None, labels).total.item() > 0

@@ -27,7 +27,6 @@ class Term:
 TERMS: dict[str, Term] = {
     "cross_entropy": Term("crisscross.losses.terms:cross_entropy"),
     "ohem": Term("crisscross.losses.terms:ohem"),
-    "ohem_pixels": Term("crisscross.losses.terms:ohem_pixels"),
     "focal": Term("crisscross.losses.terms:focal"),
     "dice": Term("crisscross.losses.image_losses:dice"),
     "lovasz": Term("crisscross.losses.image_losses:lovasz"),
@@ -58,10 +57,7 @@ class LossTerm:
 
 @dataclass(frozen=True)
 class OhemConfig:
-    """Hard pixels are those whose true class gets at most `threshold`, and at least `keep` of them.
-
-    `keep` counts pixels: of one process's batch for `ohem`, of each image for `ohem_pixels`.
-    """
+    """Hard pixels are those whose true class gets at most `threshold`, and at least `keep` of one process's batch."""
 
     threshold: float = 0.7
     keep: int = 100_000

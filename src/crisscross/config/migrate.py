@@ -18,6 +18,8 @@ DROPPED: dict[str, tuple[str, ...]] = {
     "consistency": ("variance", "distance", "regularization"),
     "train": ("max_skipped",),
 }
+# Terms of `loss.terms` that no longer exist.
+DROPPED_TERMS = ("boundary", "ohem_pixels")
 # Settings of the head that once stood in `model` itself, and those by which publishers differ.
 OF_HEAD = ("recurrence", "channels", "reduction", "dropout")
 OF_AUX_HEAD = {"aux_channels": "channels", "dropout": "dropout"}
@@ -58,10 +60,17 @@ def _section(name: Any, section: Tree) -> Tree:
         for key, value in section.items()
         if key not in dropped
     }
+    if name == "loss" and isinstance(kept.get("terms"), list):
+        terms = [term for term in kept.pop("terms") if not isinstance(term, dict) or _stays(term)]
+        kept |= {"terms": terms} if terms else {}
     for (section_name, key), values in VALUES.items():
         if section_name == name and isinstance(kept.get(key), str):
             kept[key] = values.get(kept[key], kept[key])
     return kept
+
+
+def _stays(term: Tree) -> bool:
+    return term.get("name") not in DROPPED_TERMS
 
 
 def _model(model: Tree) -> Tree:

@@ -10,7 +10,7 @@ from torch import Tensor
 from crisscross.errors import CrissCrossError
 from crisscross.losses.consistency import category_consistency
 from crisscross.losses.inputs import LossInputs
-from crisscross.losses.ohem import hard_by_authors, hard_by_pixels, true_probabilities
+from crisscross.losses.ohem import hard_pixels, true_probabilities
 from crisscross.losses.pixel_losses import summed_cross_entropy, summed_focal
 from crisscross.losses.processes import mean_count
 from crisscross.losses.resampling import nearest_labels
@@ -41,21 +41,11 @@ def focal(inputs: LossInputs) -> Tensor:
 
 
 def ohem(inputs: LossInputs) -> Tensor:
-    """The mean cross-entropy of hard pixels, in the authors' form."""
+    """The mean cross-entropy of hard pixels, as the authors have it."""
     found = true_probabilities(inputs.logits, inputs.labels, inputs.ignore, inputs.align_corners)
-    hard = hard_by_authors(found, inputs.config.ohem)
-    return cross_entropy(replace(_only(inputs, hard), divisor=mean_count(hard.sum())))
-
-
-def ohem_pixels(inputs: LossInputs) -> Tensor:
-    """The cross-entropy of hard pixels, in MMSegmentation's form: divided as if all pixels counted."""
-    found = true_probabilities(inputs.logits, inputs.labels, inputs.ignore, inputs.align_corners)
-    return cross_entropy(_only(inputs, hard_by_pixels(found, inputs.config.ohem)))
-
-
-def _only(inputs: LossInputs, hard: Tensor) -> LossInputs:
-    """The inputs with all pixels ignored but those where `hard`, bool [B, H, W]."""
-    return replace(inputs, labels=inputs.labels.where(hard, inputs.ignore))
+    hard = hard_pixels(found, inputs.config.ohem)
+    labels = inputs.labels.where(hard, inputs.ignore)
+    return cross_entropy(replace(inputs, labels=labels, divisor=mean_count(hard.sum())))
 
 
 def category_consistent(inputs: LossInputs) -> dict[str, Tensor]:
