@@ -1,6 +1,5 @@
 """Backbone weights from anywhere but timm: our own runs and files, torchvision's, MMSegmentation's, in timm's names."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,13 +26,6 @@ class BackboneWeights(NamedTuple):
     tensors: dict[str, Tensor]
     path: Path
     license: str | None
-
-    @property
-    def facts(self) -> dict[str, object]:
-        """What a run stores of them."""
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        facts: dict[str, object] = {"backbone_weights": {"file": self.path.name, "sha256": digest}}
-        return facts | ({"license": self.license} if self.license else {})
 
 
 def find_backbone_weights(source: str | os.PathLike[str]) -> BackboneWeights:

@@ -1,6 +1,5 @@
 """Weights of Mask R-CNN: those to start a training from, and networks with theirs: ours, or torchvision's."""
 
-import hashlib
 import os
 import warnings
 from collections.abc import Mapping
@@ -18,16 +17,16 @@ from crisscross.checkpoints.license import license_note, license_of
 from crisscross.checkpoints.loading import find_file, with_overrides
 from crisscross.checkpoints.reading import read_state_dict
 from crisscross.checkpoints.warm_start import taken
-from crisscross.config import from_dict, hint
-from crisscross.engine.task import Built, Start
+from crisscross.config import from_dict
+from crisscross.engine.task import Built, Start, facts_of_file
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import is_offline
-from crisscross.instances.annotations import InstanceSplit
+from crisscross.instances.annotations import InstanceSplit, check_categories
 from crisscross.instances.config import InstanceExperiment
 from crisscross.instances.network import SCORES, InstanceSegmenter, fill_body, fill_from_mask_rcnn, torchvision_classes
 
 CLASSIFIERS = ("the classifiers of boxes and masks",)
-# The head of the SHA-256 of torchvision's published R-50: its norms divide by the bare standard deviation.
+# First digits of the SHA-256 of torchvision's published R-50, whose norms have an epsilon of 0.
 COCO_V1 = "bf2d0c1e"
 
 
@@ -61,7 +60,10 @@ def load_instances(
     if weights is None:
         return native.placed(_from_torchvision(experiment, offline), device)
     tensors = read_mask_rcnn(path)
-    segmenter = InstanceSegmenter(with_norm_eps(with_coco_classes(experiment, tensors, str(path)), path))
+    known, found = len(torchvision_classes()), len(tensors[SCORES]) - 1
+    if found != known:
+        raise CrissCrossError(f"{path}: has {found} classes without names; torchvision's COCO weights have {known}")
+    segmenter = InstanceSegmenter(with_norm_eps(_with_coco(experiment), path))
     fill_from_mask_rcnn(segmenter, tensors, str(path))
     return native.placed(segmenter, device)
 
@@ -70,11 +72,9 @@ def recipe(name: str) -> InstanceExperiment:
     """The experiment of an instance-segmentation recipe.
 
     Raises:
-        CrissCrossError: there is no such recipe; near misses are named.
+        CrissCrossError: there is no such recipe, or it is one of another task.
     """
-    if name not in zoo.INSTANCE_RECIPES:
-        raise CrissCrossError(f"no instance-segmentation recipe {name!r}; {hint(name, zoo.INSTANCE_RECIPES)}")
-    return from_dict(InstanceExperiment, {"name": name, **zoo.INSTANCE_RECIPES[name]})
+    return from_dict(InstanceExperiment, zoo.row(name))
 
 
 def is_ours(path: Path) -> bool:
@@ -123,8 +123,8 @@ def build_network(experiment: InstanceExperiment, start: Start) -> Built:
     segmenter = InstanceSegmenter(experiment, initialize=not start.resume and path is None)
     if start.resume or path is None:
         return Built(segmenter, {})
-    digest, license = hashlib.sha256(path.read_bytes()).hexdigest(), license_of(path, _facts(path))
-    facts = {"start_weights": {"file": path.name, "sha256": digest}} | ({"license": license} if license else {})
+    license = license_of(path, _facts(path))
+    facts: dict[str, Any] = {"start_weights": facts_of_file(path)} | ({"license": license} if license else {})
     note = license_note(license)
     if start.network is None:
         fill_body(segmenter, read_backbone_weights(path), str(path))
@@ -194,24 +194,9 @@ def with_norm_eps(experiment: InstanceExperiment, path: Path) -> InstanceExperim
         stored = native.read_header_as(InstanceExperiment, path)[0]
         assert stored is not None
         return replace(experiment, model=replace(experiment.model, norm_eps=stored.model.norm_eps))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not digest.startswith(COCO_V1):
+    if not facts_of_file(path)["sha256"].startswith(COCO_V1):
         return experiment
     return replace(experiment, model=replace(experiment.model, norm_eps=0.0))
-
-
-def with_coco_classes(experiment: InstanceExperiment, tensors: dict[str, Tensor], source: str) -> InstanceExperiment:
-    """The experiment with COCO's classes as torchvision numbers them, which the file must have.
-
-    Raises:
-        CrissCrossError: it has another number of them.
-    """
-    classes, found = torchvision_classes(), len(tensors[SCORES]) - 1
-    if found != len(classes):
-        raise CrissCrossError(
-            f"{source}: has {found} classes without names; torchvision's COCO weights have {len(classes)}"
-        )
-    return _with_coco(experiment)
 
 
 def with_data_classes(
@@ -224,12 +209,7 @@ def with_data_classes(
     """
     data = experiment.data
     if data.classes:
-        known = dict(zip(data.categories, data.classes, strict=True))
-        for number, name in zip(split.categories, split.classes, strict=True):
-            if known.get(number) != name:
-                raise CrissCrossError(
-                    f"{split.file}: category {number} is {name!r}, data.classes has {known.get(number)!r} there"
-                )
+        check_categories(data, split)
         return experiment
     published = torchvision_classes()
     wants_coco = len(whole[SCORES]) - 1 == len(published) if whole else experiment.model.pretrained == "coco"

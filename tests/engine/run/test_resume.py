@@ -42,7 +42,7 @@ def test_a_finished_run_gets_a_new_end(run, capsys):
     assert go_on(run, "train.iterations=6") == 0
     line = (
         "this run goes on with train.iterations=6 (was 3); the learning rate follows the schedule with its new end; "
-        "its weights are not those of a run that began so"
+        "the result differs from that of a run with these values from the start"
     )
     assert capsys.readouterr().err.count(line) == 1
     rates = {entry["iteration"]: entry["lr"] for entry in read_log(run) if "loss" in entry}

@@ -20,10 +20,8 @@ from crisscross.errors import CrissCrossError, shown
 from crisscross.losses.processes import processes
 
 BEST, LAST = native.RUN_WEIGHTS
-# What a run writes beside it.
+# The other files of a run.
 FILES = (BEST, RECORD, "experiment.yaml", "log.jsonl", "log.csv")
-# The values of runs that began before a key existed, whatever its default is now.
-BEFORE = {"preprocess.resize": "torch"}
 ITERATIONS = "train.iterations"
 # A run may go on with other values of these: the first change no result, the others are said.
 FREE = ("train.memory", "train.validate_every", "train.checkpoint_every", "train.early_stop")
@@ -204,7 +202,9 @@ def _change_line(before: dict[str, Any], now: dict[str, Any], changed: list[str]
         return []
     values = ", ".join(f"{key}={now[key]} (was {before[key]})" for key in changed)
     schedule = "; the learning rate follows the schedule with its new end" if ITERATIONS in changed else ""
-    return [f"this run goes on with {values}{schedule}; its weights are not those of a run that began so"]
+    return [
+        f"this run goes on with {values}{schedule}; the result differs from that of a run with these values from the start"
+    ]
 
 
 def check_length(folder: Path, iteration: int, iterations: int) -> None:
@@ -227,9 +227,7 @@ def stored_experiment(kind: type[Any], folder: Path) -> Any:
     """
     if not (folder / LAST).is_file():
         raise CrissCrossError(f"{folder}: nothing to resume, {LAST} is not there; start without --resume")
-    known = flatten(kind())
-    unsaid = {key: value for key, value in BEFORE.items() if key in known}
-    experiment = native.read_header_as(kind, folder / LAST, unsaid)[0]
+    experiment = native.read_header_as(kind, folder / LAST)[0]
     if experiment is None:
         raise CrissCrossError(f"{folder / LAST}: holds no experiment; it cannot be resumed from")
     return experiment

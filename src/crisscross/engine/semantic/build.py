@@ -4,7 +4,7 @@ from crisscross.checkpoints.backbone import BackboneWeights, find_backbone_weigh
 from crisscross.checkpoints.license import license_note
 from crisscross.checkpoints.warm_start import start_from
 from crisscross.config import Experiment
-from crisscross.engine.task import Built, Start
+from crisscross.engine.task import Built, Start, facts_of_file
 from crisscross.models import create_segmenter
 from crisscross.models.backbones import load_backbone_weights
 from crisscross.models.pretrained import NoPretrained
@@ -34,4 +34,6 @@ def build_network(experiment: Experiment, start: Start) -> Built:
 def _with_backbone(experiment: Experiment, weights: BackboneWeights, line: str) -> Built:
     segmenter = create_segmenter(experiment, initialize=False)
     load_backbone_weights(segmenter.backbone, weights.tensors, str(weights.path))
-    return Built(segmenter, weights.facts, [f"{line}{license_note(weights.license)}"])
+    license = {"license": weights.license} if weights.license else {}
+    facts = {"backbone_weights": facts_of_file(weights.path), **license}
+    return Built(segmenter, facts, [f"{line}{license_note(weights.license)}"])

@@ -1,4 +1,4 @@
-"""What follows from the data and from an earlier start before semantic segmentation is trained."""
+"""The experiment of a training with what follows from its data: classes and class weights."""
 
 from dataclasses import replace
 
@@ -13,13 +13,13 @@ from crisscross.errors import CrissCrossError
 
 
 def settle(experiment: Experiment, data: DataSet, start: Start, stored: Experiment | None = None) -> Settled:
-    """The experiment with classes and class weights, after a quick look at the data.
+    """The experiment with classes and class weights, after a quick check of the data.
 
     Args:
         experiment: what is to be trained.
         data: its data set.
         start: the weights that it starts from.
-        stored: the experiment of the run that is resumed.
+        stored: the experiment that is resumed, or None.
 
     Raises:
         CrissCrossError: data that cannot be trained on, or other classes than the experiment names.
@@ -34,12 +34,6 @@ def settle(experiment: Experiment, data: DataSet, start: Start, stored: Experime
     quick_check(data, splits)
     experiment, said = _with_colors(experiment, start, stored)
     lines = [*said, *([data.note] if data.note else [])]
-    if stored is not None and (rule := stored.preprocess.resize) != experiment.preprocess.resize:
-        lines.append(
-            f"this run resizes as it began, with preprocess.resize={rule}; train anew for "
-            f"{experiment.preprocess.resize}"
-        )
-        experiment = replace(experiment, preprocess=replace(experiment.preprocess, resize=rule))
     return Settled(with_class_weights(experiment, data, stored), config.val_split if validates else "", lines)
 
 

@@ -90,11 +90,11 @@ class SemanticSegmentation(Task):
         }
 
     def classifiers(self, network: Segmenter) -> Sequence[str]:
-        return [name for name, _ in network.named_modules() if name.rpartition(".")[2].startswith("classify")]
+        return network.classifiers
 
 
 class SemanticLosses:
-    """The losses of a training step, and which classes have occurred so far."""
+    """The losses of a training step; also counts which classes have occurred."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
