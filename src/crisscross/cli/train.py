@@ -73,19 +73,6 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def resume_command(arguments: argparse.Namespace) -> str:
-    """The line that continues this run with the same machine options."""
-    config = str(arguments.out / "experiment.yaml")
-    words = ["crisscross", "train", config, "--data", arguments.data, "--out", str(arguments.out), "--resume"]
-    words += ["--workers", str(arguments.workers)]
-    words += ["--cpu"] if arguments.cpu else []
-    words += [word for name in arguments.track for word in ("--track", name)]
-    words += ["--cache", arguments.cache] if arguments.cache else []
-    words += ["--compile"] if arguments.compile else []
-    words += ["--shard"] if arguments.shard else []
-    return shlex.join(words)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     _complete(arguments)
@@ -156,7 +143,7 @@ def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, recipe: "Re
     position, out = outcome.position, arguments.out
     if not outcome.finished:
         say(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
-        say(f"  {resume_command(arguments)}")
+        say(f"  {shlex.join(['crisscross', 'train', '--resume', str(out)])}")
         return
     if position.best_score is not None:
         say(f"best validation {recipe.task.title} {position.best_score:.4f} at iteration {position.best_iteration}")

@@ -28,7 +28,6 @@ from crisscross.engine.run.state import (
     BEST,
     Position,
     after_saving,
-    check_length,
     check_run_folder,
     load_state,
     save_state,
@@ -119,7 +118,7 @@ class _Run:
         check_cache(machine.cache)
         if machine.shard:
             check_shard(train, machine.compile)
-        self.lines += check_run_folder(folder, self.experiment, data.root, start.resume)
+        self.lines += check_run_folder(folder, self.experiment, start.resume)
         self.accelerator = create_accelerator(train.precision, machine, folder)
         check_share(train, self.accelerator.num_processes)
         torch.manual_seed(train.seed)
@@ -135,7 +134,6 @@ class _Run:
         self.position = Position()
         if start.resume:
             self.position, self.facts = load_state(folder, self.network, self.optimizer, self.average)
-            check_length(folder, self.position.iteration, train.iterations)
         if self.accelerator.scaler is not None and "scaler" in self.facts:
             self.accelerator.scaler.load_state_dict(self.facts["scaler"])
 

@@ -111,11 +111,16 @@ def load_state(
     """Read `last.safetensors` back into network, optimizer and average.
 
     Raises:
-        CrissCrossError: unreadable, or no training state in it.
+        CrissCrossError: unreadable, no training state in it, or one from beyond the end of this training.
     """
     path = folder / LAST
     tensors, (_, facts) = native.read_tensors(path), native.read_header_as(type(network.experiment), path)
     position = take_position(path, facts)
+    experiment: Any = network.experiment
+    if (end := experiment.train.iterations) < position.iteration:
+        raise CrissCrossError(
+            f"{ITERATIONS} must be at least {position.iteration}, where the run in {folder} stands, got {end}"
+        )
     with whole(network) as full:
         native.fill(full, tensors, str(path))
         if average is not None:
@@ -162,13 +167,12 @@ def fill_optimizer(network: torch.nn.Module, optimizer: torch.optim.Optimizer, t
             optimizer.state[parameter] = {k: v if k == "step" else part_of(v, parameter) for k, v in state.items()}
 
 
-def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) -> list[str]:
+def check_run_folder(folder: Path, experiment: Any, resume: bool) -> list[str]:
     """Refuse to write over another run, and to resume one with values that its weights were not trained for.
 
     Args:
         folder: of the run.
         experiment: what is to be trained.
-        data: where the data set lies, for the line that says how to continue.
         resume: whether the run in `folder` is to be continued.
 
     Returns:
@@ -191,7 +195,7 @@ def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) ->
     if fixed := sorted(key for key in changed if key not in CHANGEABLE):
         raise CrissCrossError(
             f"{folder}: cannot resume with another experiment; it differs in {', '.join(fixed)}; "
-            f"continue with `crisscross train {folder / 'experiment.yaml'} --data {data} --out {folder} --resume`"
+            f"continue with `crisscross train --resume {folder}`"
         )
     return _change_line(flatten(stored), flatten(experiment), changed)
 
@@ -202,21 +206,8 @@ def _change_line(before: dict[str, Any], now: dict[str, Any], changed: list[str]
         return []
     values = ", ".join(f"{key}={now[key]} (was {before[key]})" for key in changed)
     schedule = "; the learning rate follows the schedule with its new end" if ITERATIONS in changed else ""
-    return [
-        f"this run goes on with {values}{schedule}; the result differs from that of a run with these values from the start"
-    ]
-
-
-def check_length(folder: Path, iteration: int, iterations: int) -> None:
-    """Refuse to end a resumed run before the iteration at which it stands.
-
-    Raises:
-        CrissCrossError: `iterations` is less than `iteration`.
-    """
-    if iterations < iteration:
-        raise CrissCrossError(
-            f"{ITERATIONS} must be at least {iteration}, where the run in {folder} stands, got {iterations}"
-        )
+    said = "the result differs from that of a run with these values from the start"
+    return [f"this run goes on with {values}{schedule}; {said}"]
 
 
 def stored_experiment(kind: type[Any], folder: Path) -> Any:
