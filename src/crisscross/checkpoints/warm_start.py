@@ -155,8 +155,11 @@ def _classifiers(
     """The classifiers' tensors as they are, but with the given rows of classes that both have; `count`: theirs."""
     made = {}
     for key in [f"{layer}.{leaf}" for layer in layers for leaf in ("weight", "bias")]:
-        if key in own and key in given and given[key].shape[1:] == own[key].shape[1:] and len(given[key]) == count:
-            made[key] = own[key].clone()
+        if key not in own or key not in given:
+            continue
+        made[key] = own[key].clone()
+        # Of another width are those of another network, which is refused for its other layers.
+        if given[key].shape[1:] == own[key].shape[1:] and len(given[key]) == count:
             for place, row in rows.items():
                 made[key][place] = given[key][row]
     return made
@@ -185,7 +188,7 @@ def taken(
     unnamed = " (the weights do not name their classes)" if theirs is None or is_unnamed(theirs) else ""
     heads = " and ".join(layers)
     if not rows:
-        return f"all is taken over but {heads}, which start anew for {_list(new)}{unnamed}{aux}"
+        return f"all is taken over but {heads}, new for {_list(new)}{unnamed}{aux}"
     kept = _list([ours[place] for place in rows])
     rest = f" and start anew for {_list(new)}" if new else ""
     return f"all is taken over; {heads} keep their rows for {kept}{rest}{unnamed}{aux}"
