@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from crisscross.data.prepare import prepare
 from PIL import Image
 from shapes_data import write_shapes
 from test_camvid import draw_camvid
@@ -21,7 +22,6 @@ from crisscross import checkpoints, files, zoo
 from crisscross.cli import main, predict_video
 from crisscross.data import DataSet, Pair, open_dataset, write_prediction
 from crisscross.data.coco_instances import open_coco_instances
-from crisscross.data.prepare import prepare
 from crisscross.errors import CrissCrossError
 
 UPWARDS = (

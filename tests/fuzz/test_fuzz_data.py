@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from crisscross.data.prepare.coco_stuff import coco_stuff_jobs
 from fuzzing import read_or_refused, tries
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,6 @@ from crisscross.data.coco_samples import target_of
 from crisscross.data.files.coco_masks import decode
 from crisscross.data.files.folders import name_key
 from crisscross.data.files.reading import label_table
-from crisscross.data.prepare.coco_stuff import coco_stuff_jobs
 
 pytestmark = pytest.mark.slow
 

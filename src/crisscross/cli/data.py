@@ -2,25 +2,24 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crisscross.cli import instances
-from crisscross.cli.options import add_force, workers
+from crisscross.cli.options import add_force
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.data import DataSet
-    from crisscross.data.check.checks import CheckReport
+    from crisscross.data.check.report import CheckReport
 
 SHOWN_PROBLEMS, SHOWN_SIZES = 50, 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Look after a data set."
+    parser.description = "List, prepare or check data sets."
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="the known data sets", description="List the data sets known by name.")
     listing.set_defaults(run=run_list)
@@ -33,19 +32,12 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "prepare",
         help="write the masks that a data set's download lacks",
         description="Turn what a data set's site hands out into masks of class numbers.",
-        epilog="Finished files are skipped, so a stopped run goes on where it was. See docs/datasets.md.",
+        epilog="Finished files are skipped, so a stopped run continues where it was. See docs/datasets.md.",
     )
     prepare.add_argument("name", metavar="NAME", help="one that `crisscross data list` shows")
     prepare.add_argument("root", type=Path, metavar="DIR", help="the data set's folder")
     prepare.add_argument(
         "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same folders"
-    )
-    prepare.add_argument(
-        "--workers",
-        type=workers,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes; default: one for each core",
     )
     prepare.set_defaults(run=run_prepare)
 
@@ -64,7 +56,7 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="auto (recognize the layout, default), one that `crisscross data list` shows, folder, coco-instances, or "
         "package.module:function",
     )
-    check.add_argument("--image", type=Path, metavar="FILE.png", help="also draw the share of each class")
+    check.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the fraction of each class")
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
     add_force(check)
     check.set_defaults(run=run)
@@ -72,12 +64,13 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Print names, numbers of classes, published numbers of images, and whether a preparation is needed."""
-    from crisscross.data.sets.published_sizes import KNOWN
+    from crisscross.data import DATASETS
 
     rows = [["name", "classes", "images", "crisscross data prepare"]]
-    for name, known in KNOWN.items():
-        splits = ", ".join(f"{split} {images:,}" for split, images in known.splits.items())
-        rows.append([name, str(known.classes), splits, known.prepare or "not needed"])
+    for name, known in DATASETS.items():
+        if known.published:
+            splits = ", ".join(f"{split} {images:,}" for split, images in known.published.items())
+            rows.append([name, str(len(known.classes)), splits, known.when])
     print_table(rows)
     say("", "Your own images: folder (docs/data.md). Where to get these, and their layouts: docs/datasets.md.")
     return 0
@@ -87,19 +80,19 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     """Run the command.
 
     Raises:
-        CrissCrossError: see `crisscross.data.prepare.prepare`.
+        CrissCrossError: see `crisscross.data.preparation.prepare`.
     """
-    from crisscross.data.prepare import prepare
+    from crisscross.data.preparation import prepare
 
     try:
-        done = prepare(arguments.name, arguments.root, arguments.out, arguments.workers)
+        done = prepare(arguments.name, arguments.root, arguments.out)
     except KeyboardInterrupt:
-        say("stopped; finished files stay, the same command goes on from there", error=True)
+        say("stopped; finished files stay, the same command continues from there", error=True)
         raise
     say(f"{done.written} files written, {done.skipped} were there already")
     for line in done.lines:
         say(line)
-    say(f"now look at it: crisscross data check {arguments.out or arguments.root} --name {arguments.name}")
+    say(f"next: crisscross data check {arguments.out or arguments.root} --name {arguments.name}")
     return 0
 
 
@@ -112,18 +105,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name == "coco-instances":
         return instances.check(arguments)
     from crisscross.data import open_dataset
-    from crisscross.data.check.checks import check, write_share_image
+    from crisscross.data.check.checks import check
+    from crisscross.data.check.plot import write_plot
     from crisscross.files import claim, write_text
     from crisscross.progress import Progress
 
     dataset = open_dataset(arguments.name, arguments.root)
     files = [file for pairs in dataset.splits.values() for pair in pairs for file in (pair.image, pair.mask)]
-    claim(filter(None, (arguments.image, arguments.json)), files, arguments.force)
+    claim(filter(None, (arguments.plot, arguments.json)), files, arguments.force)
     with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
         report = check(dataset, lambda done, total: progress.update(done))
-    if arguments.image and any(int(counts.sum()) for counts in report.pixels.values()):
-        write_share_image(report, dataset, arguments.image)
-        say(f"class shares drawn: {arguments.image}")
+    if arguments.plot and any(int(counts.sum()) for counts in report.pixels.values()):
+        write_plot(report, dataset, arguments.plot)
+        say(f"class fractions drawn: {arguments.plot}")
     print_report(report, dataset)
     if arguments.json:
         facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()
@@ -132,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def print_report(report: "CheckReport", dataset: "DataSet") -> None:
-    """Print pairs, sizes, the table of class shares, the problems and the verdict."""
+    """Print pairs, sizes, the table of class fractions, the problems and the verdict."""
     pairs = ", ".join(f"{split} {count}" for split, count in report.pairs.items())
     say(f"{dataset.root}: {dataset.name}, {len(dataset.classes)} classes, pairs: {pairs or 'none'}")
     if dataset.note:
@@ -140,7 +134,7 @@ def print_report(report: "CheckReport", dataset: "DataSet") -> None:
     sizes = [f"{width} x {height} ({count})" for (width, height), count in report.sizes.items()]
     more = f" and {len(sizes) - SHOWN_SIZES} more" if len(sizes) > SHOWN_SIZES else ""
     say(f"image sizes (images): {', '.join(sizes[:SHOWN_SIZES]) or 'none readable'}{more}", "")
-    print_table([["share of labeled pixels", *report.pairs], *_share_rows(report, dataset)])
+    print_table([["fraction of labeled pixels", *report.pairs], *_fraction_rows(report, dataset)])
     say()
     for problem in report.problems[:SHOWN_PROBLEMS]:
         say(problem)
@@ -149,9 +143,10 @@ def print_report(report: "CheckReport", dataset: "DataSet") -> None:
     say(f"errors: {report.errors}, warnings: {len(report.problems) - report.errors}")
 
 
-def _share_rows(report: "CheckReport", dataset: "DataSet") -> list[list[str]]:
-    shares = {split: report.shares(split) for split in report.pairs}
+def _fraction_rows(report: "CheckReport", dataset: "DataSet") -> list[list[str]]:
+    fractions = {split: report.fractions(split) for split in report.pairs}
     rows = [
-        [name, *(f"{shares[split][index]:.2%}" for split in report.pairs)] for index, name in enumerate(dataset.classes)
+        [name, *(f"{fractions[split][index]:.2%}" for split in report.pairs)]
+        for index, name in enumerate(dataset.classes)
     ]
-    return [*rows, ["ignored, of all pixels", *(f"{report.ignored_share(split):.2%}" for split in report.pairs)]]
+    return [*rows, ["ignored, of all pixels", *(f"{report.ignored_fraction(split):.2%}" for split in report.pairs)]]

@@ -12,7 +12,8 @@ from crisscross.config.instances import InstanceExperiment
 from crisscross.data.coco_instances import InstanceImage, InstanceSplit, is_example
 from crisscross.data.files.coco_masks import decode
 from crisscross.data.files.reading import read_image
-from crisscross.data.samples.loader import Samples, guarded_items, seed_for
+from crisscross.data.samples.loader import Samples, seed_for
+from crisscross.data.samples.workers import guarded_items
 from crisscross.errors import CrissCrossError
 
 Target = dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""The nouns of the data room."""
+"""A data set: pairs of an image and its mask by split, and the meaning of the labels."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,12 +25,12 @@ class DataSet:
     """Pairs by split, and what their labels mean.
 
     `palette` holds one RGB color (0..255) per class. Mask values are class numbers 0..K-1; `ignore` and every value in
-    `void` mean "counts nowhere" and are read as `ignore`. Where masks hold other numbers, `labels` maps each stored
+    `void` are ignored: neither trained on nor scored. Where masks hold other numbers, `labels` maps each stored
     value to its class (or to `ignore`). `flip_pairs` are classes that change places when an image is mirrored.
     `video`: the images are frames of videos, and their names are the video's and the frame's number; see `clips.py`.
 
     Raises:
-        CrissCrossError: class names that are no text or not unique; a number of classes outside 1..255; a palette that
+        CrissCrossError: class names that are not text or not unique; a number of classes outside 1..255; a palette that
             is not one color of 0..255 for each; an `ignore`, `void` or stored value outside 0..255; an
             `ignore` that is a class; `labels` or `flip_pairs` beyond the classes.
     """
@@ -60,7 +60,7 @@ class DataSet:
                 raise CrissCrossError(f"{where}: {name} must be whole numbers 0..255, got {wrong[0]!r}")
         if self.ignore < count:
             raise CrissCrossError(
-                f"{where}: ignore is {self.ignore}, a class (0..{count - 1}); list classes that count nowhere in void"
+                f"{where}: ignore is {self.ignore}, a class (0..{count - 1}); list classes to ignore in void"
             )
         for stored, number in (self.labels or {}).items():
             if number != self.ignore and not (_is_byte(number) and number < count):
@@ -95,7 +95,7 @@ class DataSet:
 
 
 def name_clashes(split: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str]]:
-    """Every pair of a split that has the name of an earlier, different one, and what to say of it."""
+    """Every pair of a split that has the name of an earlier, different one, and a message about it."""
     seen: dict[str, Pair] = {}
     for pair in pairs:
         if (other := seen.setdefault(pair.name, pair)) != pair:
@@ -107,7 +107,7 @@ def name_clashes(split: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str]
 
 
 def is_line(value: Any) -> bool:
-    """Whether a value is a text of one line: not blank, of a length that can be shown, without control characters."""
+    """Whether a value is text of one line: not blank, not too long to show, without control characters."""
     return isinstance(value, str) and bool(value.strip()) and one_line(value)
 
 

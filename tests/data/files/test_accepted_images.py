@@ -256,7 +256,7 @@ def test_a_fourth_band_is_left_out_with_one_warning_for_a_folder(tmp_path: Path)
         with pytest.warns(CrissCrossWarning) as caught:
             read = list(map(read_image, paths))
         assert all(np.array_equal(image, RGB8) for image in read)
-        said = "TIFF files of 4 bands: the first are taken as red, green, blue, those behind are left out"
+        said = "TIFF files of 4 bands: the first are taken as red, green, blue, the others are left out"
         assert [str(one.message) for one in caught] == [f"{tmp_path / str(len(extra))}: {said}"]
     alpha = read_image(write(tmp_path / "c.tif", tiff(infrared, 8, 2, extra=(2,))))
     assert agree(alpha, over_black(RGB8, infrared[..., 3]), 1)
@@ -267,7 +267,7 @@ def test_pages_of_a_tiff(tmp_path: Path) -> None:
     assert np.array_equal(read_image(write(tmp_path / "a.tif", tiff(RGB8, 8, 2, pages=(0, 1, 4)))), RGB8)
     for read in (read_image, read_mask, read_header):
         assert "a TIFF of 2 images" in outcome(read, write(tmp_path / "b.tif", tiff(RGB8, 8, 2, pages=(0, 0))))
-        assert "first page is no image of full size" in outcome(
+        assert "first page is not an image of full size" in outcome(
             read, write(tmp_path / "c.tif", tiff(RGB8, 8, 2, pages=(1, 0)))
         )
 

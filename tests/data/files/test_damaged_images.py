@@ -135,7 +135,7 @@ def test_a_jpeg_cut_anywhere_though_its_end_marker_was_put_back(
 def test_markers_that_a_jpeg_misses_or_has_too_many(tmp_path: Path, noisy: np.ndarray) -> None:
     whole = encoded(noisy, "JPEG", restart_marker_blocks=4)
     place = whole.index(b"\xff\xd2")
-    expected = "damaged: restart markers are missing or astray"
+    expected = "damaged: restart markers are missing or misplaced"
     assert expected in outcome(read_image, write(tmp_path / "a.jpg", whole[:place] + whole[place + 2 :]))
     assert expected in outcome(read_image, write(tmp_path / "b.jpg", whole[:place] + b"\xff\xd5" + whole[place + 2 :]))
     assert "no JPEG marker at byte" in outcome(read_image, write(tmp_path / "c.jpg", whole[:20] + b"abc" + whole[20:]))

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crisscross.data.prepare import prepare
+from crisscross.data.prepare.mat import read_field
+from crisscross.data.prepare.work import Job, Plan, carry_out
 from PIL import Image
 from published_data import draw_labels, save, write_camvid32, write_cityscapes, write_voc2012aug
 
 from crisscross.cli import main
 from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_mask, read_pair
-from crisscross.data.prepare import prepare
-from crisscross.data.prepare.mat import read_field
-from crisscross.data.prepare.work import Job, Plan, carry_out
 from crisscross.data.sets import camvid32, cityscapes, voc
 from crisscross.errors import CrissCrossError
 from crisscross.files import temporary_path
@@ -317,9 +317,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
-    from crisscross.data import OPENERS
     from crisscross.data.prepare import NOT_NEEDED, PREPARE
     from crisscross.data.sets.published_sizes import KNOWN
+
+    from crisscross.data import OPENERS
 
     # What people make themselves has no published numbers.
     assert {*KNOWN, "folder"} == set(OPENERS) == {*PREPARE, *NOT_NEEDED}

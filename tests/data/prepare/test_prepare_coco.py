@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crisscross.data.prepare import prepare
 from paths import SHARED
 from published_data import save
 from test_prepare import files_below, hide_package, refusal
 
 from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_mask, read_pair
-from crisscross.data.prepare import prepare
 from crisscross.data.sets import coco_stuff
 from crisscross.errors import CrissCrossError
 

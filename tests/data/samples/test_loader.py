@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import DataSet, open_folder
-from crisscross.data.files import open_files
+from crisscross.data.samples import workers as open_files
 from crisscross.data.samples.loader import Batch, EvaluationSamples, TrainingSamples, seed_for, training_batches
 from crisscross.errors import CrissCrossError
 

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: a quick look before training, or every file read in full."""
+"""What is wrong with a data set: a quick check before training, or every file read in full."""
 
 import warnings
 from collections import Counter
@@ -8,14 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from crisscross.data.check.pairs import examine, look, read_labels
-from crisscross.data.check.report import CheckReport, Problem, write_share_image
-from crisscross.data.check.splits import duplicates, leaks, loose_files, strays, suspects
+from crisscross.data.check.pairs import examine, examine_headers, read_labels
+from crisscross.data.check.report import CheckReport, Problem
+from crisscross.data.check.splits import duplicates, likely_duplicates, misplaced_folders, overlaps, unused_files
 from crisscross.data.dataset import DataSet, name_clashes
 from crisscross.data.files.threads import each
 from crisscross.errors import CrissCrossError, CrissCrossWarning
-
-__all__ = ["CheckReport", "Problem", "check", "quick_check", "write_share_image"]
 
 QUICK_SAMPLE = 20
 
@@ -23,43 +21,45 @@ Item = TypeVar("Item")
 
 
 def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
-    """Look at the head of every file, and at the labels of a few masks spread evenly over the splits.
+    """Read the header of every file, and the labels of a few masks spread evenly over the splits.
 
-    Folders that are called like a split and lie in another are worth a `CrissCrossWarning`.
+    Folders that are named like a split and lie in another cause a `CrissCrossWarning`.
 
     Raises:
         CrissCrossError: a split is missing, empty or has a name twice; a mask is missing or a color image; a file is
             empty or no image; sizes differ; an image is in two of the splits; a label lies outside the classes.
     """
-    places = [(split, pair) for split in dict.fromkeys(splits) for pair in dataset.split(split)]
-    for stray in strays(dataset):
-        warnings.warn(f"{stray.file}: {stray.text}", CrissCrossWarning, 2)
-    pairs = list(dict.fromkeys(pair for _, pair in places))
-    problems = [problem for found in each(look, pairs) for problem in found]
-    problems += [problem for problem in duplicates(places, suspects(places), set()) if problem.severity == "error"]
+    members = [(split, pair) for split in dict.fromkeys(splits) for pair in dataset.split(split)]
+    for problem in misplaced_folders(dataset):
+        warnings.warn(f"{problem.file}: {problem.text}", CrissCrossWarning, 2)
+    pairs = list(dict.fromkeys(pair for _, pair in members))
+    problems = [problem for found in each(partial(examine_headers, dataset), pairs) for problem in found]
+    problems += [
+        problem for problem in duplicates(members, likely_duplicates(members), set()) if problem.severity == "error"
+    ]
     broken = {problem.file for problem in problems}
     sample = [pair for pair in _spread(pairs, QUICK_SAMPLE) if not broken & {pair.image, pair.mask}]
     problems += [problem for found in each(partial(read_labels, dataset), sample) for problem in found[1]]
     if problems:
-        more = f" (and {len(problems) - 1} more in this quick look)" if len(problems) > 1 else ""
+        more = f" (and {len(problems) - 1} more in this quick check)" if len(problems) > 1 else ""
         raise CrissCrossError(
             f"{problems[0].file}: {problems[0].text}{more}; `crisscross data check {dataset.root}` lists all"
         )
 
 
 def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) -> CheckReport:
-    """Read every image and mask of a data set in full and report everything that is wrong; raises for nothing.
+    """Read every image and mask of a data set in full and report everything that is wrong, raising nothing.
 
     Args:
         dataset: what `open_dataset` returned.
         progress: called with (pairs done, all pairs) after every pair.
     """
-    places = [(split, pair) for split, pairs in dataset.splits.items() for pair in pairs]
-    problems, digests = [*_odd_splits(dataset), *strays(dataset)], []
+    members = [(split, pair) for split, pairs in dataset.splits.items() for pair in pairs]
+    problems, digests = [*_wrong_splits(dataset), *misplaced_folders(dataset)], []
     counts = {split: np.zeros(256, np.int64) for split in dataset.splits}
     sizes: Counter[tuple[int, int]] = Counter()
-    readings = each(partial(examine, dataset), [pair for _, pair in places], progress)
-    for (split, _), facts in zip(places, readings, strict=True):
+    readings = each(partial(examine, dataset), [pair for _, pair in members], progress)
+    for (split, _), facts in zip(members, readings, strict=True):
         problems += facts.problems
         digests.append(facts.digest)
         counts[split] += facts.counts
@@ -68,16 +68,16 @@ def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) 
     for values in counts.values():
         values[dataset.ignore] = 0
     pixels = {split: values[: len(dataset.classes)].copy() for split, values in counts.items()}
-    problems += leaks(dataset, places, digests)
-    problems += loose_files(dataset, [pair for _, pair in places])
+    problems += overlaps(dataset, members, digests)
+    problems += unused_files(dataset, [pair for _, pair in members])
     problems += _absent_classes(dataset, pixels)
-    # A pair in two splits tells its story twice; sorting keeps the order among equals.
+    # A pair in two splits has its problems twice; sorting keeps the order among equals.
     ordered = sorted(dict.fromkeys(problems), key=lambda problem: problem.severity != "error")
     pairs = {split: len(chosen) for split, chosen in dataset.splits.items()}
     return CheckReport(tuple(ordered), pairs, pixels, ignored, dict(sizes.most_common()))
 
 
-def _odd_splits(dataset: DataSet) -> Iterator[Problem]:
+def _wrong_splits(dataset: DataSet) -> Iterator[Problem]:
     if not dataset.splits:
         yield Problem("error", dataset.root, "the data set has no splits")
     for split, pairs in dataset.splits.items():
@@ -89,7 +89,7 @@ def _odd_splits(dataset: DataSet) -> Iterator[Problem]:
 
 def _absent_classes(dataset: DataSet, pixels: dict[str, np.ndarray]) -> Iterator[Problem]:
     total = sum(pixels.values(), np.zeros(len(dataset.classes), np.int64))
-    # A class whose number is ignored, as CamVid's Void, occurs nowhere on purpose.
+    # A class whose number is ignored, such as CamVid's Void, never occurs on purpose.
     for index in np.flatnonzero(total == 0):
         if int(index) in dataset.void:
             continue

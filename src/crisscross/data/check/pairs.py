@@ -1,4 +1,4 @@
-"""What is wrong with one pair: from the heads of its files, or from all of their pixels."""
+"""What is wrong with one pair: from the headers of its files, or from all of their pixels."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,16 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from crisscross.data.check.label_mixups import color_advice, label_advice, legal_values
-from crisscross.data.check.report import Problem, few
+from crisscross.data.check.report import Problem, first_few
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import open_file
-from crisscross.data.files.reading import (
-    illegal_labels,
-    label_table,
-    read_header,
-    read_image,
-    read_mask,
-)
+from crisscross.data.files.reading import illegal_labels, label_table, read_header, read_image, read_mask
 from crisscross.errors import CrissCrossError
 
 
@@ -41,10 +35,10 @@ def examine(dataset: DataSet, pair: Pair) -> Facts:
         problems.append(_problem(pair.image, error))
     mask, found = read_labels(dataset, pair)
     problems += found
-    if size and mask is not None and mask.shape[::-1] != size:
-        problems.append(_size_problem(pair, size, mask.shape[::-1]))
     counts = np.zeros(256, np.int64)
     if mask is not None:
+        if size and mask.shape[::-1] != size:
+            problems.append(_size_problem(pair, size, mask.shape[::-1]))
         stored = np.bincount(mask.ravel(), minlength=256)
         stored[[value for value, _ in illegal_labels(mask, dataset)]] = 0
         np.add.at(counts, label_table(dataset), stored)
@@ -62,13 +56,13 @@ def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[P
     illegal = illegal_labels(mask, dataset)
     if not illegal:
         return mask, []
-    values = few([f"label {value} at {count} pixels" for value, count in illegal])
+    values = first_few([f"label {value} at {count} pixels" for value, count in illegal])
     advice = label_advice(dataset, [value for value, _ in illegal])
     return mask, [Problem("error", pair.mask, f"{values}, but {legal_values(dataset)}{advice}")]
 
 
-def look(pair: Pair) -> list[Problem]:
-    """What the heads of a pair's two files tell."""
+def examine_headers(dataset: DataSet, pair: Pair) -> list[Problem]:
+    """What the headers of a pair's two files show to be wrong."""
     problems, sizes = [], []
     for file in (pair.image, pair.mask):
         if file == pair.mask and not file.is_file():
@@ -79,19 +73,11 @@ def look(pair: Pair) -> list[Problem]:
         except CrissCrossError as error:
             problems.append(_problem(file, error))
     if len(sizes) == 2 and sizes[0] != sizes[1]:
-        problems += _confirmed(pair, sizes[0], sizes[1])
+        # A PNG may say only behind its pixels that it is to be turned.
+        if sizes[0] == sizes[1][::-1]:
+            return examine(dataset, pair).problems
+        problems.append(_size_problem(pair, *sizes))
     return problems
-
-
-def _confirmed(pair: Pair, size: tuple[int, int], mask_size: tuple[int, int]) -> list[Problem]:
-    """The problem of sizes that differ; where a rotation told behind the pixels may explain it, the file is read."""
-    if size == mask_size[::-1]:
-        try:
-            height, width = read_image(pair.image).shape[:2]
-            size = (width, height)
-        except CrissCrossError as error:
-            return [_problem(pair.image, error)]
-    return [] if size == mask_size else [_size_problem(pair, size, mask_size)]
 
 
 def _missing_mask(pair: Pair) -> Problem:
@@ -108,7 +94,7 @@ def _problem(file: Path, error: CrissCrossError) -> Problem:
 
 
 def digest(file: Path) -> str | None:
-    """Checksum of a file's bytes; None for a missing or an empty one, and for what is no ordinary file."""
+    """Checksum of a file's bytes; None for a missing or an empty one, and for what is not an ordinary file."""
     try:
         with open_file(file) as stream:
             return hashlib.file_digest(stream, "blake2b").hexdigest() if file.stat().st_size else None  # type: ignore[arg-type]

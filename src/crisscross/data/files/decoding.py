@@ -1,22 +1,22 @@
-"""The only place that opens image files: which kinds are accepted, how large, and whether they are whole."""
+"""Opening image files, here and nowhere else: which kinds are accepted, how large, and whether they are whole."""
 
-import io
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from crisscross.data.files import headers as heads
-from crisscross.data.files.containers import check_jpeg, check_png, check_png_rows
-from crisscross.data.files.headers import Samples
+from crisscross.data.files.jpeg import jpeg_samples, load_jpeg
+from crisscross.data.files.other_formats import bmp_samples, ppm_samples, webp_header
+from crisscross.data.files.png import load_png, png_samples
+from crisscross.data.files.samples import Samples
+from crisscross.data.files.tiff import tiff_samples
 from crisscross.errors import CrissCrossError
 
 # What decoding takes at most, with transparency: two images of 4 bytes, and the array twice.
 BYTES_A_PIXEL = 17
 # An RGB image takes 1.3 GB while it is decoded.
 MOST_PIXELS = 1 << 27
-FILLING = b"\x55" * 64
 # First bytes -> kind. Content decides, whatever the name ends with.
 SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -26,6 +26,7 @@ SIGNATURES = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
     **dict.fromkeys((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), "PPM"),
 }
+LOADERS = {"PNG": load_png, "JPEG": load_jpeg}
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -57,13 +58,15 @@ def opened(path: Path, decode: bool, most_pixels: int | None = MOST_PIXELS) -> I
             raise CrissCrossError(f"{path}: empty file (0 bytes)")
         image, samples = _open(file, str(path), most_pixels)
         with image:
-            if decode:
-                _decode(file, image)
+            if decode and image.format in LOADERS:
+                LOADERS[image.format](file, image)
+            elif decode:
+                image.load()
             yield image, samples
 
 
 def _open(file: BinaryIO, name: str, most_pixels: int | None) -> tuple[Any, Samples]:
-    """What Pillow's class for this kind of content makes of it: no other of its many formats is ever asked."""
+    """The image that Pillow's class for this kind of content makes: none of its many other formats is tried."""
     from PIL import (
         BmpImagePlugin,
         ImageFile,
@@ -82,17 +85,18 @@ def _open(file: BinaryIO, name: str, most_pixels: int | None) -> tuple[Any, Samp
         accepted = ", ".join(dict.fromkeys(SIGNATURES.values()))
         raise CrissCrossError(f"{name}: not an image: its content is none of {accepted}")
     file.seek(0)
-    # These two are asked first: Pillow makes room for a WebP, and reads all tags of a TIFF, when it opens one.
+    samples = Samples()
+    # Before Pillow opens it, which makes room for a WebP, and reads all tags of a TIFF.
     if kind == "WebP":
-        samples, width, height = heads.webp_head(file)
+        samples, width, height = webp_header(file)
         check_size(width, height, most_pixels)
     elif kind == "TIFF":
-        samples = heads.tiff_samples(file, name)
-    plugins: dict[str, tuple[Callable[..., Any], Callable[..., Samples] | None]] = {
-        "PNG": (PngImagePlugin.PngImageFile, heads.png_samples),
-        "JPEG": (JpegImagePlugin.JpegImageFile, heads.jpeg_samples),
-        "BMP": (BmpImagePlugin.BmpImageFile, heads.bmp_samples),
-        "PPM": (PpmImagePlugin.PpmImageFile, heads.ppm_samples),
+        samples = tiff_samples(file, name)
+    plugins: dict[str, tuple[Any, Callable[[BinaryIO, Any], Samples] | None]] = {
+        "PNG": (PngImagePlugin.PngImageFile, png_samples),
+        "JPEG": (JpegImagePlugin.JpegImageFile, jpeg_samples),
+        "BMP": (BmpImagePlugin.BmpImageFile, bmp_samples),
+        "PPM": (PpmImagePlugin.PpmImageFile, ppm_samples),
         "WebP": (WebPImagePlugin.WebPImageFile, None),
         "TIFF": (TiffImagePlugin.TiffImageFile, None),
     }
@@ -101,13 +105,13 @@ def _open(file: BinaryIO, name: str, most_pixels: int | None) -> tuple[Any, Samp
     try:
         image = create(file)
     except SyntaxError as error:
-        # Pillow's word for what it does not know.
+        # What Pillow raises for a kind that it does not read.
         raise ValueError(f"{error}: {kind} of a kind that is not read; save it as 8-bit PNG") from error
     check_size(image.width, image.height, most_pixels)
     if ask:
-        place = file.tell()
+        start_of_pixels = file.tell()
         samples = ask(file, image)
-        file.seek(place)
+        file.seek(start_of_pixels)
     return image, samples
 
 
@@ -124,35 +128,6 @@ def check_size(width: int, height: int, most_pixels: int | None) -> None:
             f"{width} x {height} pixels are more than {most_pixels}: cut it into tiles, or label it by "
             "`crisscross predict --big`"
         )
-
-
-def _decode(file: BinaryIO, image: Any) -> None:
-    place = file.tell()
-    if image.format == "PNG":
-        check_png(file)
-    elif image.format == "JPEG":
-        file.seek(0)
-        content = file.read()
-        end = check_jpeg(content)
-    file.seek(place)
-    image.load()
-    if image.format == "PNG" and (image.info.get("interlace") or not any(_last_row(image).tobytes())):
-        check_png_rows(file)
-    if image.format == "JPEG" and _ends_grey(image):
-        # The decoder paints gray what is missing. Whether it is, more bits tell: then they become pixels.
-        longer = type(image)(io.BytesIO(content[:end] + FILLING + content[end:]))
-        if longer.tobytes() != image.tobytes():
-            raise ValueError("cut off: its coded pixels end before its last rows")
-
-
-def _last_row(image: Any) -> Any:
-    return image.crop((0, image.height - 1, image.width, image.height))
-
-
-def _ends_grey(image: Any) -> bool:
-    """Whether the last pixel is what decoders make of missing ones: 128 in all bands, in inverted ones 127."""
-    last = _last_row(image).getpixel((image.width - 1, 0))
-    return set(last if isinstance(last, tuple) else (last,)) <= {127, 128}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the openers share: folders that must be there, lists of names, images of a folder."""
+"""Folders and files that must be there, lists of names, and the images of a folder."""
 
 import os
 import unicodedata
@@ -12,8 +12,8 @@ from crisscross.data.dataset import Pair
 from crisscross.data.files.reading import is_image_file
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
-# Symbolic links that lead to one folder by more paths than this are a maze, not a data set.
-PATHS = 64
+# Links that lead to one folder by more paths than this can make a walk endless.
+MOST_PATHS = 64
 
 
 def needed_folder(path: Path, fix: str) -> Path:
@@ -61,61 +61,59 @@ def images_in(folder: Path, suffix: str = "", deep: bool = False) -> list[Path]:
 
     Symbolic links to files and folders are followed, a link back to a folder above it is not; hidden files and folders
     are left out. Left out with a `CrissCrossWarning` are folders that cannot be read, and pipes and devices with the
-    name of an image. A link to nothing stays: who reads it says that it is missing.
+    name of an image. A link to nothing stays: reading it reports that it is missing.
 
     Raises:
         CrissCrossError: symbolic links lead to one folder by more than 64 paths.
     """
     found: list[Path] = []
-    odd: list[Path] = []
-    for path, kind in _walk(folder, deep):
+    devices: list[Path] = []
+    for path, is_file in _walk(folder, deep):
         if is_image_file(path) and path.name.endswith(suffix):
-            (odd if kind == "device" else found).append(path)
-    if odd:
-        more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
-        warnings.warn(f"{min(odd)}: a pipe or a device, not a file: left out{more}", CrissCrossWarning, 2)
+            (found if is_file or not os.path.exists(path) else devices).append(path)
+    if devices:
+        more = f" (and {len(devices) - 1} more)" if len(devices) > 1 else ""
+        warnings.warn(f"{min(devices)}: a pipe or a device, not a file: left out{more}", CrissCrossWarning, 2)
     return sorted(found)
 
 
-def _walk(top: Path, deep: bool) -> Iterator[tuple[Path, str]]:
-    """What lies in (with `deep` below) a folder, but for folders, and its kind."""
+def _walk(top: Path, deep: bool) -> Iterator[tuple[Path, bool]]:
+    """The entries of a folder (with `deep` also of those below) that are not folders, and whether they are files."""
     paths: Counter[tuple[int, int]] = Counter()
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while waiting:
         folder, above = waiting.pop()
         try:
-            identity = (found := folder.stat()).st_dev, found.st_ino
+            identity = (state := folder.stat()).st_dev, state.st_ino
             with os.scandir(folder) as listing:
-                entries = [(folder / entry.name, _kind(entry)) for entry in listing if not entry.name.startswith(".")]
+                entries = [(folder / entry.name, *_kind(entry)) for entry in listing if entry.name[0] != "."]
         except OSError as error:
             warnings.warn(f"{folder}: left out, it cannot be read: {error.strerror}", CrissCrossWarning, 3)
             continue
         if identity in above:
             continue
         paths[identity] += 1
-        if paths[identity] > PATHS:
-            raise CrissCrossError(f"{folder}: symbolic links lead to this folder by more than {PATHS} paths")
-        yield from (entry for entry in entries if entry[1] != "folder")
-        waiting += [(path, above | {identity}) for path, kind in entries if deep and kind == "folder"]
+        if paths[identity] > MOST_PATHS:
+            raise CrissCrossError(f"{folder}: symbolic links lead to this folder by more than {MOST_PATHS} paths")
+        yield from ((path, is_file) for path, is_folder, is_file in entries if not is_folder)
+        waiting += [(path, above | {identity}) for path, is_folder, _ in entries if deep and is_folder]
 
 
-def _kind(entry: "os.DirEntry[str]") -> str:
-    """`folder`, `file`, `device` (or pipe, or socket), or `lost`: a link to nothing."""
+def _kind(entry: "os.DirEntry[str]") -> tuple[bool, bool]:
+    """Whether an entry is a folder, and whether it is a file; neither where links form a circle."""
     try:
-        return (
-            "folder" if entry.is_dir() else "file" if entry.is_file() else "device" if os.path.exists(entry) else "lost"
-        )
+        return entry.is_dir(), entry.is_file()
     except OSError:
-        return "lost"
+        return False, False
 
 
 def name_key(name: str) -> str:
-    """One text for names that look the same: a Mac writes an accent as a character of its own (NFD), a keyboard not."""
+    """The same text for names that look alike: a Mac stores an accent as a character of its own (NFD)."""
     return unicodedata.normalize("NFC", name)
 
 
 def either_form(path: Path) -> Path:
-    """The path, or where nothing is there the same name as a Mac (NFD) or a keyboard (NFC) writes it, if that is."""
+    """The path, or the same name in another Unicode form (NFC, or NFD as a Mac stores it) where only that exists."""
     if path.name.isascii() or os.path.exists(path):
         return path
     others = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))

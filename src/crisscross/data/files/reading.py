@@ -10,7 +10,8 @@ import numpy as np
 from crisscross.data.check.label_mixups import color_advice, label_advice, legal_values
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import MOST_PIXELS, one_line_errors, open_file, opened
-from crisscross.data.files.headers import FLOATING_POINT, Samples, orientation, tag_samples
+from crisscross.data.files.samples import Samples
+from crisscross.data.files.tiff import FLOATING_POINT, orientation, pillow_samples
 from crisscross.errors import CrissCrossError, shown
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
@@ -72,8 +73,7 @@ def read_image(
         from PIL import ImageOps
 
         with one_line_errors("image"):
-            # Pillow decodes some TIFF files wrongly, whoever opens them.
-            given = tag_samples(source.tag_v2, "image") if hasattr(source, "tag_v2") else None
+            given = pillow_samples(source) if hasattr(source, "tag_v2") else None
             return _to_rgb(ImageOps.exif_transpose(source), given)
     raise CrissCrossError(f"an image must be a path, a PIL image or a uint8 array, got {type(source).__name__}")
 

@@ -1,9 +1,5 @@
 """Batches whose content follows from (seed, position) alone, so that resuming needs no sampler state."""
 
-import errno
-import multiprocessing.connection
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,10 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 from crisscross.config import Experiment, InstanceExperiment, TrainConfig
 from crisscross.config.instances import InstanceTrainConfig
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.files.open_files import allow_open_files
 from crisscross.data.files.reading import read_pair
 from crisscross.data.samples.opencv_resize import agreeing_opencv
 from crisscross.data.samples.preprocess import normalize
+from crisscross.data.samples.workers import Guarded, guarded_items, loaded, start_worker
 from crisscross.errors import CrissCrossError
 
 # Makes a batch of a list of samples, among which errors may be.
@@ -149,17 +145,17 @@ def training_batches(
     check_share(train, processes)
     share = train.batch // processes
     loader = DataLoader(
-        _Guarded(samples),
+        Guarded(samples),
         batch_size=share // train.accumulate,
         sampler=_Places(train, start, process * share, share),
         num_workers=workers,
         collate_fn=collate or _collate,
         pin_memory=pin,
-        worker_init_fn=_start_worker,
-        # The loader draws a seed for its workers, which nothing here uses: not from the model's own stream of chance.
+        worker_init_fn=start_worker,
+        # The loader draws a seed for its workers, which nothing here uses: not from the model's own random numbers.
         generator=torch.Generator(),
     )
-    yield from _raise_errors(loader)
+    yield from loaded(loader)
 
 
 def evaluation_images(
@@ -173,18 +169,6 @@ def evaluation_images(
         CrissCrossError: a pair cannot be read; raised when its turn comes.
     """
     yield from guarded_items(EvaluationSamples(dataset, pairs), workers, pin)
-
-
-def guarded_items(samples: Dataset, workers: int, pin: bool = False) -> Iterator[Any]:
-    """The items of samples that have a length, in order, read by `workers` processes; `pin` as above.
-
-    Raises:
-        CrissCrossError: whatever a sample raises, when its turn comes, or a process that reads died.
-    """
-    loader = DataLoader(
-        _Guarded(samples), batch_size=None, num_workers=workers, worker_init_fn=_start_worker, pin_memory=pin
-    )
-    yield from _raise_errors(loader)
 
 
 class _Places:
@@ -202,69 +186,6 @@ class _Places:
         return max(self.train.iterations - self.start, 0) * self.share
 
 
-class _Guarded(Dataset):
-    """Hands errors over as items: a worker process that raises would bury the one clear line in a traceback."""
-
-    def __init__(self, samples: Dataset) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            return self.samples[index]
-        except CrissCrossError as error:
-            return error
-
-
-def _raise_errors(loader: DataLoader) -> Iterator:
-    items = _started(loader)
-    while True:
-        try:
-            item = next(items)
-        except StopIteration:
-            return
-        except (RuntimeError, OSError, EOFError) as error:
-            raise _explained(error, items) from error
-        if isinstance(item, CrissCrossError):
-            raise item
-        yield item
-
-
-def _started(loader: DataLoader) -> Iterator:
-    """The loader's iterator, which tells of a dead worker when it is asked for an item and at no other time.
-
-    torch's own signal handler would raise in the middle of whatever runs, such as half an optimizer step.
-    """
-    if loader.num_workers:
-        allow_open_files(loader.num_workers)
-    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
-        return iter(loader)
-    former = signal.getsignal(signal.SIGCHLD)
-    items = iter(loader)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL if former is None else former)
-    return items
-
-
-def _explained(error: Exception, items: Iterator) -> Exception:
-    """What to say of worker processes that died; any other error as it is."""
-    if getattr(error, "errno", None) == errno.EMFILE or "Too many open files" in str(error):
-        return CrissCrossError("too many open files: raise the limit (ulimit -n 4096), or lower --workers")
-    if not isinstance(error, ConnectionError | EOFError) and "DataLoader worker" not in str(error):
-        return error
-    workers = getattr(items, "_workers", ())
-    # A broken pipe is seen before the process behind it has ended and can say how.
-    ended = multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1)
-    for worker in workers:
-        if worker.sentinel in ended:
-            worker.join(1)
-    codes = [worker.exitcode for worker in workers if worker.exitcode]
-    how = f"was killed by {signal.Signals(-codes[0]).name}" if codes and codes[0] < 0 else "ended unexpectedly"
-    memory = "; perhaps memory is short, of the machine or of /dev/shm: lower --workers"
-    return CrissCrossError(f"a process that reads images {how}{memory}")
-
-
 def _collate(samples: list[tuple[Tensor, Tensor, str] | CrissCrossError]) -> Batch | CrissCrossError:
     images, labels, names = [], [], []
     for sample in samples:
@@ -276,15 +197,9 @@ def _collate(samples: list[tuple[Tensor, Tensor, str] | CrissCrossError]) -> Bat
     stacked = torch.stack(images), torch.stack(labels)
     if stacked[0].dim() == 5:
         stacked = stacked[0].flatten(0, 1), stacked[1].flatten(0, 1)
-    # Here, because here is a process that reads: the one that trains has other things to do.
+    # Counted here, in a process that reads: the one that trains has other work.
     found = frozenset(torch.bincount(stacked[1].flatten()).nonzero().flatten().tolist())
     return Batch(*stacked, names, found)
-
-
-def _start_worker(worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; only the main one decides what to do about it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
 
 
 class EvaluationSamples(Dataset):
