@@ -6,16 +6,71 @@ from typing import Literal, NamedTuple
 Role = Literal["image", "mask", "other", ""]
 
 IMAGES = frozenset(
-    "images image img imgs imgdir jpegimages leftimg8bit photos photo pictures rgb input inputs originals".split()
+    [
+        "images",
+        "image",
+        "img",
+        "imgs",
+        "imgdir",
+        "jpegimages",
+        "leftimg8bit",
+        "photos",
+        "photo",
+        "pictures",
+        "rgb",
+        "input",
+        "inputs",
+        "originals",
+    ]
 )
 MASKS = frozenset(
-    "masks mask labels label annotations annotation annot ann anns anndir gt gts groundtruth segmentationclass "
-    "segmentationclassaug segmentation segmentations seg segs target targets manual machine".split()
+    [
+        "masks",
+        "mask",
+        "labels",
+        "label",
+        "annotations",
+        "annotation",
+        "annot",
+        "ann",
+        "anns",
+        "anndir",
+        "gt",
+        "gts",
+        "groundtruth",
+        "segmentationclass",
+        "segmentationclassaug",
+        "segmentation",
+        "segmentations",
+        "seg",
+        "segs",
+        "target",
+        "targets",
+        "manual",
+        "machine",
+    ]
 )
 # Folders with drawings of masks or with instances: never the masks of classes.
 OTHERS = frozenset(
-    "viz vis visualization visualizations segmentationclassvisualization overlay overlays preview previews color colors "
-    "segmentationobject segmentationobjectvisualization instances instance masksinstances macosx".split()
+    [
+        "viz",
+        "vis",
+        "visualization",
+        "visualizations",
+        "segmentationclassvisualization",
+        "overlay",
+        "overlays",
+        "preview",
+        "previews",
+        "color",
+        "colors",
+        "segmentationobject",
+        "segmentationobjectvisualization",
+        "instances",
+        "instance",
+        "masksinstances",
+        "macosx",
+    ]
 )
 SPLITS: dict[str, frozenset[str]] = {
     "train": frozenset({"train", "training"}),
