@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from crisscross.data.prepare import prepare
 from PIL import Image
 from shapes_data import write_shapes
 from test_camvid import draw_camvid
@@ -22,6 +21,7 @@ from crisscross import checkpoints, files, zoo
 from crisscross.cli import main, predict_video
 from crisscross.data import DataSet, Pair, open_dataset, write_prediction
 from crisscross.data.coco_instances import open_coco_instances
+from crisscross.data.preparation import prepare
 from crisscross.errors import CrissCrossError
 
 UPWARDS = (

@@ -51,7 +51,7 @@ def test_what_is_right_is_taken(values: dict[str, Any]) -> None:
         ({"labels": {"0": 0}}, r"labels must be whole numbers 0\.\.255, got '0'"),
         ({"void": (300,)}, r"void must be whole numbers 0\.\.255, got 300"),
         ({"ignore": -1}, r"ignore must be whole numbers 0\.\.255, got -1"),
-        ({"ignore": 2}, r"ignore is 2, a class \(0\.\.2\); list classes that count nowhere in void"),
+        ({"ignore": 2}, r"ignore is 2, a class \(0\.\.2\); list classes to ignore in void"),
         ({"ignore": True}, r"ignore must be whole numbers 0\.\.255, got True"),
         ({"palette": ((0, 0, 0),) * 2}, "palette must hold one .* for each of 3 classes"),
         ({"palette": ((0, 0, 0), (0, 0, 0), (0, 0, 256))}, "palette must hold one"),

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from crisscross.data.prepare.voc import from_mat
 from fuzzing import edited, edits, read_or_refused, tries
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from crisscross.data import open_folder
 from crisscross.data.files.cache import DiskCache
 from crisscross.data.files.reading import read_mask
 from crisscross.data.sets.camvid32 import CLASSES, PALETTE, open_camvid32, read_color_table
+from crisscross.data.sets.voc import from_mat
 from crisscross.engine.semantic.predict import predict_big_files
 from crisscross.models import Segmenter
 

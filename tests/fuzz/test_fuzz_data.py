@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from crisscross.data.prepare.coco_stuff import coco_stuff_jobs
 from fuzzing import read_or_refused, tries
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +21,7 @@ from crisscross.data.coco_samples import target_of
 from crisscross.data.files.coco_masks import decode
 from crisscross.data.files.folders import name_key
 from crisscross.data.files.reading import label_table
+from crisscross.data.sets.coco_stuff import coco_stuff_plan
 
 pytestmark = pytest.mark.slow
 
@@ -202,7 +202,7 @@ def test_maps_of_stuff(coco: Path, tree: Any, stuff: bool) -> None:
 
 
 def make_maps(coco: Path) -> None:
-    for job in coco_stuff_jobs(coco, coco).jobs:
+    for job in coco_stuff_plan(coco, coco).jobs:
         assert job.target.parent == coco / "stuffthingmaps" / "val2017"
         size = job.make.args[0]
         if size[0] * size[1] <= 10**6:

@@ -88,7 +88,7 @@ def write_voc2012aug(root: Path, count: int = 2, height: int = 48, width: int = 
 
 def write_lip(root: Path, count: int = 2, height: int = 48, width: int = 64) -> Path:
     """Every second image is grayscale, as some of LIP's are."""
-    for place, split in enumerate(lip.SPLITS):
+    for place, split in enumerate(lip.PUBLISHED):
         for number in range(count):
             labels = draw_labels(place * count + number, 20, height, width)
             image = draw_image(labels, number)

@@ -14,7 +14,9 @@ from small_data import CLASSES, HEIGHT, WIDTH, draw_image, draw_labels, write_fo
 
 from crisscross.cli import data as command
 from crisscross.data import DataSet, open_folder
-from crisscross.data.check.checks import CheckReport, check, quick_check, write_share_image
+from crisscross.data.check.checks import check, quick_check
+from crisscross.data.check.plot import write_plot
+from crisscross.data.check.report import CheckReport
 from crisscross.errors import CrissCrossError
 
 
@@ -57,8 +59,8 @@ def test_a_good_data_set(root: Path) -> None:
         assert report.pixels[split].dtype == np.int64
         assert report.pixels[split].tolist() == [int((labels == value).sum()) for value in range(3)]
         assert report.ignored[split] == int((labels == 255).sum()) == len(indices) * WIDTH
-        assert report.shares(split).sum() == pytest.approx(1)
-        assert report.ignored_share(split) == pytest.approx(1 / HEIGHT)
+        assert report.fractions(split).sum() == pytest.approx(1)
+        assert report.ignored_fraction(split) == pytest.approx(1 / HEIGHT)
 
 
 def empty(file: Path) -> None:
@@ -115,7 +117,7 @@ def test_one_fault(root: Path, of: Callable[[Path, str], Path], fault: Callable[
     assert message.endswith(f"; `crisscross data check {root}` lists all")
 
 
-def test_a_image_without_mask(root: Path) -> None:
+def test_an_image_without_mask(root: Path) -> None:
     mask_of(root, "val_1").unlink()
     dataset = open_folder(root)
     text = f"image without mask; looked for {mask_of(root, 'val_1')}"
@@ -150,11 +152,11 @@ def test_many_foreign_labels_are_told_in_one_line(root: Path) -> None:
     assert "and 247 more, but there are 3 classes" in what
 
 
-def test_the_quick_look_counts_further_problems(root: Path) -> None:
+def test_the_quick_check_counts_further_problems(root: Path) -> None:
     for name in ("train_1", "train_3", "val_0"):
         empty(image_of(root, name))
     message = quick_refusal(open_folder(root))
-    assert message.startswith(f"{image_of(root, 'train_1')}: empty file (0 bytes) (and 2 more in this quick look); ")
+    assert message.startswith(f"{image_of(root, 'train_1')}: empty file (0 bytes) (and 2 more in this quick check); ")
     assert "(and 1 more" in quick_refusal(open_folder(root), ("train",))
 
 
@@ -194,7 +196,7 @@ def add_to(root: Path, split: str, name: str) -> None:
         file.write(f"{name}\n")
 
 
-def test_a_image_in_two_splits(root: Path) -> None:
+def test_an_image_in_two_splits(root: Path) -> None:
     add_to(root, "val", "train_1")
     dataset = open_folder(root)
     expected = (image_of(root, "train_1"), "in both splits 'train' and 'val'")
@@ -223,7 +225,7 @@ def test_one_name_in_two_splits_is_a_duplicate_only_with_the_same_content(root: 
     assert message.startswith(f"{image_of(root, 'val_0')}: the same image as {image_of(root, 'train_0')}, ")
 
 
-def test_a_image_twice_in_one_split_is_a_warning(root: Path) -> None:
+def test_an_image_twice_in_one_split_is_a_warning(root: Path) -> None:
     add_to(root, "train", "train_1")
     shutil.copy(image_of(root, "train_2"), image_of(root, "train_3"))
     dataset = open_folder(root)
@@ -290,7 +292,7 @@ def test_void_labels_count_as_ignored(root: Path) -> None:
     assert report.ignored["val"] == plain.ignored["val"] + plain.pixels["val"][2]
 
 
-def test_the_quick_look_samples_masks_from_the_first_to_the_last(tmp_path: Path) -> None:
+def test_the_quick_check_samples_masks_from_the_first_to_the_last(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "many", {"train": 60}, 4, 6)
     for name in ("train_0", "train_59"):
         labels = draw_labels(1, 4, 6)
@@ -305,7 +307,7 @@ def test_the_quick_look_samples_masks_from_the_first_to_the_last(tmp_path: Path)
     )
 
 
-def test_the_image_shows_each_share_in_its_color(root: Path, tmp_path: Path) -> None:
+def test_the_plot_shows_each_fraction_in_its_color(root: Path, tmp_path: Path) -> None:
     colors = [[200, 30, 30], [20, 160, 60], [40, 60, 210]]
     (root / "dataset.yaml").write_text(f"classes: [{', '.join(CLASSES)}]\npalette: {colors}\n")
     for name, rows in (("train_0", [12, 20]), ("train_1", [12, 20]), ("val_0", [4, 20]), ("val_1", [2, 4])):
@@ -313,12 +315,12 @@ def test_the_image_shows_each_share_in_its_color(root: Path, tmp_path: Path) -> 
         Image.fromarray(np.repeat(labels[:, None], WIDTH, axis=1)).save(mask_of(root, name))
     dataset = open_folder(root)
     report = check(dataset)
-    file = tmp_path / "shares.png"
-    write_share_image(report, dataset, file)
+    file = tmp_path / "fractions.png"
+    write_plot(report, dataset, file)
     pixels = np.asarray(Image.open(file).convert("RGB"))
     areas = [int((pixels == color).all(axis=2).sum()) for color in colors]
-    # Two bars a class, as long as the shares are large; an edge of one pixel has a shade of its own.
-    expected = [float(report.shares("train")[index] + report.shares("val")[index]) for index in range(3)]
+    # Two bars a class, as long as the fractions are large; an edge of one pixel is gray.
+    expected = [float(report.fractions("train")[index] + report.fractions("val")[index]) for index in range(3)]
     assert np.allclose(np.array(areas) / sum(areas), np.array(expected) / sum(expected), atol=0.01)
     assert list(tmp_path.glob(".*")) == []
 
@@ -331,17 +333,18 @@ def run(*words: object) -> int:
 
 
 def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(root, "--image", tmp_path / "p.png", "--json", tmp_path / "r.json", "--name", "folder") == 0
+    assert run(root, "--plot", tmp_path / "p.png", "--json", tmp_path / "r.json", "--name", "folder") == 0
     first, *lines = capsys.readouterr().out.splitlines()
-    assert first == f"class shares drawn: {tmp_path / 'p.png'}"
+    assert first == f"class fractions drawn: {tmp_path / 'p.png'}"
     assert lines[0] == f"{root}: folder, 3 classes, pairs: train 4, val 2"
     assert lines[1] == "image sizes (images): 32 x 24 (6)"
     assert lines[-1] == "errors: 0, warnings: 0"
     report = check(open_folder(root))
-    shares = [f"{report.shares(split)[1]:.2%}" for split in ("train", "val")]
-    assert ["wall", *shares] in [line.split() for line in lines]
+    fractions = [f"{report.fractions(split)[1]:.2%}" for split in ("train", "val")]
+    assert ["wall", *fractions] in [line.split() for line in lines]
     facts = json.loads((tmp_path / "r.json").read_text())
     assert facts["pixels"]["val"] == report.pixels["val"].tolist()
+    assert facts["fractions"]["val"] == report.fractions("val").tolist()
     assert (facts["classes"], facts["problems"]) == (list(CLASSES), [])
     assert facts["sizes"] == [{"width": WIDTH, "height": HEIGHT, "images": 6}]
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")

@@ -183,9 +183,9 @@ def test_a_color_table_is_no_class_map() -> None:
 )
 def test_the_command_check_on_every_layout(tmp_path: Path, writer, capsys: pytest.CaptureFixture[str]) -> None:
     root = writer(tmp_path / "data", 1)
-    assert main(["data", "check", str(root), "--image", str(tmp_path / "shares.png")]) == 0
+    assert main(["data", "check", str(root), "--plot", str(tmp_path / "fractions.png")]) == 0
     assert "errors: 0" in capsys.readouterr().out
-    assert (tmp_path / "shares.png").is_file()
+    assert (tmp_path / "fractions.png").is_file()
 
 
 def test_other_kinds_of_labels_are_no_masks_without_image(tmp_path: Path) -> None:

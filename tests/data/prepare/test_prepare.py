@@ -1,7 +1,5 @@
 """Masks made from what the data sets' sites hand out, checked against drawings and other people's code."""
 
-import contextlib
-import importlib
 import os
 import signal
 import struct
@@ -12,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from crisscross.data.prepare import prepare
-from crisscross.data.prepare.mat import read_field
-from crisscross.data.prepare.work import Job, Plan, carry_out
 from PIL import Image
 from published_data import draw_labels, save, write_camvid32, write_cityscapes, write_voc2012aug
 
 from crisscross.cli import main
 from crisscross.data import open_dataset
+from crisscross.data.files.matlab import read_field
 from crisscross.data.files.reading import read_mask, read_pair
+from crisscross.data.preparation import prepare
 from crisscross.data.sets import camvid32, cityscapes, voc
 from crisscross.errors import CrissCrossError
 from crisscross.files import temporary_path
@@ -31,18 +28,6 @@ def refusal(*arguments: object) -> str:
         prepare(*arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def hide_package(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    """As if it were not installed."""
-    real = importlib.import_module
-
-    def without(module: str, *rest: object) -> object:
-        if module.startswith(package):
-            raise ImportError(module)
-        return real(module, *rest)
-
-    monkeypatch.setattr(importlib, "import_module", without)
 
 
 def files_below(root: Path) -> dict[str, bytes]:
@@ -84,7 +69,7 @@ def test_finished_files_are_left_alone_and_broken_off_ones_are_made(tmp_path: Pa
     first.write_bytes(b"mine")
     second.unlink()
     temporary_path(second, 99_999_999).write_bytes(b"half")
-    done = prepare("cityscapes", tmp_path, None, 2)
+    done = prepare("cityscapes", tmp_path)
     assert (done.written, done.skipped) == (1, 5)
     assert first.read_bytes() == b"mine" and second.read_bytes() == wanted
     assert not list(tmp_path.rglob("*.tmp"))
@@ -101,19 +86,6 @@ def test_files_that_another_run_is_writing_stay(tmp_path: Path) -> None:
         other.kill()
     prepare("cityscapes", tmp_path)
     assert not half.exists()
-
-
-def test_what_a_process_of_a_killed_run_leaves_meanwhile_goes_at_the_end(tmp_path: Path) -> None:
-    path, half = tmp_path / "a.png", temporary_path(tmp_path / "b.png", 4_000_000)
-
-    def make(target: Path) -> int:
-        # A process of the killed run ends only now.
-        half.write_bytes(b"half")
-        target.write_bytes(b"whole")
-        return 0
-
-    assert carry_out("test", Plan([Job(path, make)]), 1).written == 1
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_another_folder_for_the_results(tmp_path: Path) -> None:
@@ -135,7 +107,7 @@ def test_color_labels_of_camvid(tmp_path: Path) -> None:
     (tmp_path / camvid32.INDEX).rmdir()
     with pytest.raises(CrissCrossError, match=r"LabeledIndex_full: no such folder; .*crisscross data prepare camvid32"):
         open_dataset("auto", tmp_path)
-    assert prepare("camvid32", tmp_path, None, 2).lines == ()
+    assert prepare("camvid32", tmp_path).lines == ()
     assert {path.name: read_mask(path).tolist() for path in (tmp_path / camvid32.INDEX).iterdir()} == {
         name: mask.tolist() for name, mask in wanted.items()
     }
@@ -193,7 +165,7 @@ def voc_with_sbd(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("inside", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
 def test_labels_of_sbd(tmp_path: Path, inside: str) -> None:
     root = voc_with_sbd(tmp_path)
-    done = prepare("voc2012aug", root / inside, None, 2)
+    done = prepare("voc2012aug", root / inside)
     (line,) = done.lines
     assert line == "warning: train of voc2012aug: 5 = 2 + 3 images; the published ones are 10,582 = 1,464 + 9,118"
     dataset = open_dataset("auto", root)
@@ -215,10 +187,8 @@ def test_labels_of_sbd(tmp_path: Path, inside: str) -> None:
 
 
 def test_the_published_counts_are_told_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crisscross.data.prepare import voc as preparing
-
-    monkeypatch.setattr(preparing, "TRAIN", 2)
-    monkeypatch.setattr(preparing, "AUG", 3)
+    monkeypatch.setattr(voc, "TRAIN", 2)
+    monkeypatch.setattr(voc, "AUG", 3)
     assert prepare("voc2012aug", voc_with_sbd(tmp_path)).lines == ("train of voc2012aug: 5 = 2 + 3 images",)
 
 
@@ -294,97 +264,40 @@ def test_a_table_of_colors_that_is_missing_or_wrong(tmp_path: Path) -> None:
     assert "label_colors.txt: no such file; it comes with the color labels" in refusal("camvid32", tmp_path)
 
 
-def test_a_wrong_label_id_in_another_process_is_one_line(tmp_path: Path) -> None:
+def test_a_wrong_label_id_is_one_line(tmp_path: Path) -> None:
     write_cityscapes(tmp_path, 3)
     victim = sorted(tmp_path.rglob("*_labelIds.png"))[2]
     save(victim, np.full((48, 64), 40, np.uint8))
-    assert f"{victim}: value 40, but the label ids of Cityscapes are 0..33" == refusal("cityscapes", tmp_path, None, 2)
+    assert f"{victim}: value 40, but the label ids of Cityscapes are 0..33" == refusal("cityscapes", tmp_path)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cityscapes(tmp_path)
-    words = ["data", "prepare", "cityscapes", str(tmp_path), "--workers", "1"]
+    words = ["data", "prepare", "cityscapes", str(tmp_path)]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert out.splitlines() == [
         "4 files written, 0 were there already",
-        f"now look at it: crisscross data check {tmp_path} --name cityscapes",
+        f"next: crisscross data check {tmp_path} --name cityscapes",
     ]
     assert main(words) == 0
     assert capsys.readouterr().out.startswith("0 files written, 4 were there already\n")
     assert main(["data", "prepare", "lip", str(tmp_path)]) == 2
-    assert main(["data", "check", str(tmp_path), "--image", str(tmp_path / "shares.png")]) == 0
+    assert main(["data", "check", str(tmp_path), "--plot", str(tmp_path / "fractions.png")]) == 0
 
 
 def test_the_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
-    from crisscross.data.prepare import NOT_NEEDED, PREPARE
-    from crisscross.data.sets.published_sizes import KNOWN
 
-    from crisscross.data import OPENERS
+    from crisscross.data import DATASETS
 
-    # What people make themselves has no published numbers.
-    assert {*KNOWN, "folder"} == set(OPENERS) == {*PREPARE, *NOT_NEEDED}
-    for name, known in KNOWN.items():
-        assert bool(known.prepare) == (name in PREPARE)
+    for name, known in DATASETS.items():
+        # What people make themselves has no published numbers.
+        assert bool(known.published) == bool(known.classes) == (name != "folder")
+        assert (known.prepare is None) == (known.when == "not needed")
     assert main(["data", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     (row,) = [line for line in lines if line.startswith("voc2012aug")]
     assert "train 10,582, val 1,449" in row and row.endswith("needed") and " 21 " in row
-
-
-def leaves_interrupts_alone(target: Path) -> int:
-    return int(signal.getsignal(signal.SIGINT) == signal.SIG_IGN and os.getpid() != int(target.name))
-
-
-def test_only_the_first_process_hears_ctrl_c(tmp_path: Path) -> None:
-    jobs = [Job(tmp_path / str(os.getpid()), leaves_interrupts_alone)]
-    assert carry_out("test", Plan(jobs, odd="quiet"), 2).lines == ("1 quiet",)
-    assert carry_out("test", Plan(jobs, odd="quiet"), 1).lines == ()
-
-
-def dies(target: Path) -> int:
-    os._exit(9)
-
-
-def test_a_process_that_is_killed_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CrissCrossError, match=r"a process was killed, .* fewer --workers"):
-        carry_out("test", Plan([Job(tmp_path / "x", dies)]), 2)
-
-
-def waits_long(target: Path) -> int:
-    target.with_suffix(".pid").write_text(str(os.getpid()))
-    time.sleep(60)
-    return 0
-
-
-def lives(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    with contextlib.suppress(OSError):
-        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
-def test_no_process_outlives_the_first_one(tmp_path: Path) -> None:
-    code = (
-        "from test_prepare import *;"
-        f"carry_out('test', Plan([Job(Path({str(tmp_path)!r}) / n, waits_long) for n in 'ab']), 2)"
-    )
-    paths = os.pathsep.join([str(Path(cityscapes.__file__).parents[3]), str(Path(__file__).parent)])
-    first = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths})
-    deadline = time.monotonic() + 60
-    while len(pids := [text for path in tmp_path.glob("*.pid") if (text := path.read_text())]) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    first.kill()
-    first.wait()
-    deadline = time.monotonic() + 10
-    while any(lives(int(pid)) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    left = [pid for pid in pids if lives(int(pid))]
-    for pid in left:
-        os.kill(int(pid), signal.SIGKILL)
-    assert not left
 
 
 def test_ctrl_c_leaves_whole_files_and_the_next_run_goes_on(tmp_path: Path) -> None:
@@ -397,7 +310,7 @@ def test_ctrl_c_leaves_whole_files_and_the_next_run_goes_on(tmp_path: Path) -> N
     first = folder / "aachen_000000_000019_gtFine_labelIds.png"
     for number in range(1, count):
         os.link(first, folder / f"aachen_{number:06}_000019_gtFine_labelIds.png")
-    command = [sys.executable, "-m", "crisscross", "data", "prepare", "cityscapes", str(tmp_path), "--workers", "2"]
+    command = [sys.executable, "-m", "crisscross", "data", "prepare", "cityscapes", str(tmp_path)]
     source = Path(cityscapes.__file__).parents[3]
     process = subprocess.Popen(
         command,
@@ -412,10 +325,10 @@ def test_ctrl_c_leaves_whole_files_and_the_next_run_goes_on(tmp_path: Path) -> N
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from there" in errors and "Traceback" not in errors
+    assert "the same command continues from there" in errors and "Traceback" not in errors
     finished = list(folder.glob("*TrainIds.png"))
     assert 3 <= len(finished) < count
     assert {np.asarray(Image.open(path)).shape for path in finished} == {(256, 512)}
     assert not list(folder.glob(".*.tmp"))
-    done = prepare("cityscapes", tmp_path, None, 2)
+    done = prepare("cityscapes", tmp_path)
     assert (done.written, done.skipped) == (count - len(finished), len(finished))

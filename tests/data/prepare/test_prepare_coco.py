@@ -1,17 +1,18 @@
 """Maps of COCO-Stuff from COCO's own annotations, checked by hand and against pycocotools on real ones."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from crisscross.data.prepare import prepare
 from paths import SHARED
 from published_data import save
-from test_prepare import files_below, hide_package, refusal
+from test_prepare import files_below, refusal
 
 from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_mask, read_pair
+from crisscross.data.preparation import prepare
 from crisscross.data.sets import coco_stuff
 from crisscross.errors import CrissCrossError
 
@@ -114,8 +115,8 @@ def test_what_can_be_wrong_with_coco(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_coco(tmp_path)
-    hide_package(monkeypatch, "pycocotools")
-    assert "needs the package pycocotools: pip install crisscross-seg[prepare]" in refusal("coco-stuff", root)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
+    assert "needs pycocotools: pip install 'crisscross-seg[instances]'" in refusal("coco-stuff", root)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real COCO images beside this repository (../shared/data/coco100)")
@@ -126,7 +127,7 @@ def test_real_annotations_as_pycocotools_itself_decodes_them(
     (tmp_path / "annotations").mkdir()
     for name in ("val2017", "annotations/stuff_val2017.json", "annotations/instances_val2017.json"):
         (tmp_path / name).symlink_to(REAL / name)
-    assert prepare("coco-stuff", tmp_path, None, 2).written == 100
+    assert prepare("coco-stuff", tmp_path).written == 100
     dataset = open_dataset("auto", tmp_path)
     stuff, things = (coco.COCO(REAL / "annotations" / f"{kind}_val2017.json") for kind in ("stuff", "instances"))
     crowds = 0

@@ -20,7 +20,7 @@ from published_data import (
 )
 
 from crisscross.config import AugmentConfig, Experiment, apply_overrides
-from crisscross.data import OPENERS, DataSet, open_dataset
+from crisscross.data import DATASETS, DataSet, open_dataset
 from crisscross.data.check.checks import check, quick_check
 from crisscross.data.files.reading import read_pair
 from crisscross.data.palette import voc_palette
@@ -168,7 +168,7 @@ def test_the_32_labels_of_camvid_fall_into_11() -> None:
 @pytest.mark.parametrize("name", WRITERS)
 def test_layouts_are_recognized_and_read_back(tmp_path: Path, name: str) -> None:
     dataset = open_dataset("auto", WRITERS[name](tmp_path))
-    assert dataset.name == name and name in OPENERS
+    assert dataset.name == name and name in DATASETS
     classes = len(dataset.classes)
     step = {"ade20k": 17, "coco-stuff": 19}.get(name, 1)
     # Which drawing each pair is: in the order of the writers.
@@ -190,7 +190,7 @@ def test_layouts_are_recognized_and_read_back(tmp_path: Path, name: str) -> None
     assert report.errors == 0 and "(Void)" not in str(report.problems)
     # Three of 48 rows; one block of CamVid's Void in each of the two images, one of them below those rows.
     void = {"camvid32": (64 + 64) / (2 * 48 * 64)}.get(name, 0)
-    assert report.ignored_share("train") == pytest.approx(3 / 48 + void)
+    assert report.ignored_fraction("train") == pytest.approx(3 / 48 + void)
 
 
 def test_maps_of_coco_stuff_where_their_publishers_unpack_them(tmp_path: Path) -> None:

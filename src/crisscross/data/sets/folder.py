@@ -56,7 +56,12 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
             "that are trained on"
         )
     colors = tuple(tuple(color) if isinstance(color, list) else color for color in palette)
-    return DataSet("folder", root, classes, colors, splits, values.get("ignore", 255), tuple(void), note, video=video)
+    try:
+        return DataSet(
+            "folder", root, classes, colors, splits, values.get("ignore", 255), tuple(void), note, video=video
+        )
+    except CrissCrossError as error:
+        raise CrissCrossError(str(error).replace(f"{root}: the data set 'folder'", str(file), 1)) from error
 
 
 def _description(path: Path) -> dict[str, Any]:
