@@ -26,12 +26,7 @@ def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
     """
     if name == "auto":
         folder = existing_folder(root)
-        name = next((known for known, dataset in DATASETS.items() if dataset.recognize(folder)), "")
-        if not name:
-            raise CrissCrossError(
-                f"{root}: not a data set: neither {DESCRIPTION} (a plain folder with images/ and masks/) "
-                "nor train/ and trainannot/ (CamVid) nor another known layout (`crisscross data list`) is there"
-            )
+        name = next((known for known, dataset in DATASETS.items() if dataset.recognize(folder)), "folder")
     if name in DATASETS:
         return DATASETS[name].open(root)
     if ":" not in name:

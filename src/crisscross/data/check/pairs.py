@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.check.label_mixups import color_advice, label_advice, legal_values
+from crisscross.data.check.label_mixups import label_advice, legal_values
 from crisscross.data.check.report import Problem, first_few
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import open_file
-from crisscross.data.files.reading import illegal_labels, label_table, read_header, read_image, read_mask
+from crisscross.data.files.reading import illegal_labels, label_table, read_header, read_image, read_stored
 from crisscross.errors import CrissCrossError
 
 
@@ -50,7 +50,7 @@ def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[P
     if not pair.mask.is_file():
         return None, [_missing_mask(pair)]
     try:
-        mask = read_mask(pair.mask, color_advice(dataset))
+        mask = read_stored(pair.mask, dataset)
     except CrissCrossError as error:
         return None, [_problem(pair.mask, error)]
     illegal = illegal_labels(mask, dataset)

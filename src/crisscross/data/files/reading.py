@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crisscross.data.check.label_mixups import color_advice, label_advice, legal_values
+from crisscross.data.color import labels_of_colors
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import MOST_PIXELS, one_line_errors, open_file, opened
 from crisscross.data.files.samples import Samples
@@ -162,7 +163,7 @@ def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         CrissCrossError: unreadable file, sizes that differ, or a label outside the classes.
     """
-    image, mask = read_image(pair.image), read_mask(pair.mask, color_advice(dataset))
+    image, mask = read_image(pair.image), read_stored(pair.mask, dataset)
     if image.shape[:2] != mask.shape:
         raise CrissCrossError(
             f"{pair.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, its image {image.shape[1]} x {image.shape[0]}"
@@ -174,6 +175,38 @@ def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
         advice = label_advice(dataset, [value for value, _ in illegal])
         raise CrissCrossError(f"{pair.mask}: label {value} at {count} pixels, but {legal_values(dataset)}{advice}")
     return image, mapped
+
+
+def read_stored(path: Path, dataset: DataSet) -> np.ndarray:
+    """The values uint8 [H, W] that a mask of a data set stores: numbers, or those of the classes whose colors it shows.
+
+    Raises:
+        CrissCrossError: as `read_mask`, or a color that no class has; the most frequent one is named.
+    """
+    if not dataset.colored:
+        return read_mask(path, color_advice(dataset))
+    with opened(path, decode=True) as (image, samples):
+        colors = np.asarray(image.convert("RGB")) if color_image(image, samples) else None
+    if colors is None:
+        return read_mask(path)
+    labels = labels_of_colors(colors, dataset.palette)
+    if (unknown := labels < 0).any():
+        found, counts = np.unique(colors[unknown], axis=0, return_counts=True)
+        worst = found[counts.argmax()]
+        distances = ((np.array(dataset.palette, np.int64) - worst) ** 2).sum(axis=1)
+        raise CrissCrossError(
+            f"{path}: color {worst.tolist()} at {counts.max()} pixels ({len(found)} colors in all) is no class; nearest "
+            f"is {dataset.classes[distances.argmin()]} {list(dataset.palette[distances.argmin()])}"
+        )
+    return labels.astype(np.uint8)
+
+
+def color_image(image: Any, samples: Samples) -> bool:
+    """Whether an opened mask shows colors: it has three channels that differ somewhere, or is black all over."""
+    if image.mode not in ("RGB", "RGBA") or samples.lossy:
+        return False
+    pixels = np.asarray(image)[..., :3]
+    return bool((pixels != pixels[..., :1]).any() or not pixels.any())
 
 
 def label_table(dataset: DataSet) -> np.ndarray:
