@@ -6,7 +6,7 @@ from crisscross.config import hint, import_attribute
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.sets import DATASETS
 from crisscross.data.sets.camvid import open_camvid
-from crisscross.data.sets.folder import DESCRIPTION, open_folder
+from crisscross.data.sets.folder import open_folder
 from crisscross.data.sets.submission import write_prediction
 from crisscross.errors import CrissCrossError
 

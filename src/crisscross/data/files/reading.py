@@ -195,8 +195,8 @@ def read_stored(path: Path, dataset: DataSet) -> np.ndarray:
         worst = found[counts.argmax()]
         distances = ((np.array(dataset.palette, np.int64) - worst) ** 2).sum(axis=1)
         raise CrissCrossError(
-            f"{path}: color {worst.tolist()} at {counts.max()} pixels ({len(found)} colors in all) is no class; nearest "
-            f"is {dataset.classes[distances.argmin()]} {list(dataset.palette[distances.argmin()])}"
+            f"{path}: color {worst.tolist()} at {counts.max()} pixels (one of {len(found)}) is no class; nearest is "
+            f"{dataset.classes[distances.argmin()]} {list(dataset.palette[distances.argmin()])}"
         )
     return labels.astype(np.uint8)
 

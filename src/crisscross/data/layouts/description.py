@@ -28,6 +28,7 @@ class Description:
         image_suffix, mask_suffix: what image and mask files have after the name that they share.
         splits: list file of each split, by name; None where none is named.
         notes: what was assumed.
+        where: how errors call it.
     """
 
     classes: tuple[str, ...]
@@ -43,6 +44,7 @@ class Description:
     splits: Mapping[str, str] | None = None
     video: bool = False
     notes: tuple[str, ...] = ()
+    where: str = ""
 
 
 def parse_description(values: Any, where: Path | str) -> Description:
@@ -52,20 +54,17 @@ def parse_description(values: Any, where: Path | str) -> Description:
         CrissCrossError: an unknown key or a senseless value; `where` begins the message.
     """
     if not isinstance(values, dict) or not (values.get("names") or values.get("classes")):
-        raise CrissCrossError(
-            f"{where}: must hold `names: [first, second, ...]`, the classes in the order of their numbers"
-        )
+        raise CrissCrossError(f"{where}: must hold `names: [first, second, ...]`, the classes in order")
     for key in values:
         if key not in KEYS:
             raise CrissCrossError(f"{where}: unknown key {shown_name(key)}; {hint(str(key), list(KEYS), 'known here')}")
     names = _names(values.get("names") or values["classes"], where)
     ignore = values.get("ignore", DEFAULT_IGNORE)
     labels, names, notes = _with_background(values, names, ignore, where)
-    if type(ignore) is not int or not len(names) <= ignore <= 255:
-        raise CrissCrossError(f"{where}: ignore must be a whole number {len(names)}..255, got {ignore!r:.80}")
     if "labels" in values:
         labels = _labels(values["labels"], names, ignore, where)
-    void = _void(values.get("void", []), names, labels, where)
+    if not isinstance(void := values.get("void", []), list):
+        raise CrissCrossError(f"{where}: void must be a list of whole numbers, got {void!r:.80}")
     images, masks = (_folders(values.get(key, key), key, where) for key in ("images", "masks"))
     splits = values.get("splits")
     if splits is not None and (
@@ -82,7 +81,7 @@ def parse_description(values: Any, where: Path | str) -> Description:
         names,
         _palette(values.get("palette"), names, where),
         ignore,
-        void,
+        tuple(void),
         labels,
         values.get("palette") is not None,
         images,
@@ -91,6 +90,7 @@ def parse_description(values: Any, where: Path | str) -> Description:
         splits=None if splits is None else {_text(name): _text(path) for name, path in splits.items()},
         video=video,
         notes=notes,
+        where=str(where),
     )
 
 
@@ -144,19 +144,10 @@ def _labels(given: Any, names: tuple[str, ...], ignore: int, where: Path | str) 
             raise CrissCrossError(f"{where}: labels: {value!r:.40} is no value of a mask (0..255)")
         if type(number) is not int or not (0 <= number < len(names) or number == ignore):
             raise CrissCrossError(
-                f"{where}: labels: {value} becomes {meant!r:.40}; it must be a class 0..{len(names) - 1}, its name, or ignore"
+                f"{where}: labels: {value} becomes {meant!r:.40}; it must be a class 0..{len(names) - 1} or its name"
             )
         found[value] = number
     return found
-
-
-def _void(given: Any, names: tuple[str, ...], labels: Mapping[int, int] | None, where: Path | str) -> tuple[int, ...]:
-    if not isinstance(given, list) or any(type(value) is not int or not 0 <= value <= 255 for value in given):
-        raise CrissCrossError(f"{where}: void must be a list of whole numbers 0..255, got {given!r:.80}")
-    taken = [value for value in given if (value < len(names) if labels is None else value in labels)]
-    if taken:
-        raise CrissCrossError(f"{where}: void holds {taken[0]}, which is a class (0..{len(names) - 1})")
-    return tuple(given)
 
 
 def _palette(given: Any, names: tuple[str, ...], where: Path | str) -> Palette:
@@ -171,18 +162,9 @@ def _palette(given: Any, names: tuple[str, ...], where: Path | str) -> Palette:
             )
         colors = {_text(name): color for name, color in given.items()}
         given = [colors[name] for name in names]
-    try:
-        palette = tuple((red, green, blue) for red, green, blue in given)
-        if any(type(channel) is not int for color in palette for channel in color):
-            raise TypeError("not whole numbers")
-    except (TypeError, ValueError) as error:
-        raise CrissCrossError(f"{where}: palette must be a list of [red, green, blue], got {given!r:.80}") from error
-    if len(palette) != len(names):
-        raise CrissCrossError(f"{where}: palette has {len(palette)} colors for {len(names)} classes")
-    for color in palette:
-        if min(color) < 0 or max(color) > 255:
-            raise CrissCrossError(f"{where}: palette colors lie in 0..255, got {list(color)}")
-    return palette
+    if not isinstance(given, list):
+        raise CrissCrossError(f"{where}: palette must be a list of [red, green, blue], got {given!r:.80}")
+    return tuple(tuple(color) if isinstance(color, list) else color for color in given)
 
 
 def _folders(given: Any, key: str, where: Path | str) -> dict[str, str]:

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from crisscross.data.files.reading import read_header
 
 Point = tuple[float, float]
 
@@ -18,6 +21,12 @@ class Shape:
     holes: Sequence[Sequence[Point]] = ()
     crop: np.ndarray | None = None
     corner: tuple[int, int] = (0, 0)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image as it is shown."""
+    width, height = read_header(path)
+    return height, width
 
 
 def draw_shapes(size: tuple[int, int], shapes: Iterable[Shape], background: int = 0) -> np.ndarray:

@@ -139,8 +139,8 @@ def _suffixes(
         return best
     images, masks = next(iter(names.values()))
     raise CrissCrossError(
-        f"{root}: no mask in {next(iter(where.values())) or '.'}/ has the name of an image (images: {images[0]!r}, ...; "
-        f"masks: {masks[0]!r}, ...); write `mask_suffix: ...` in dataset.yaml, or rename them"
+        f"{root}: no mask in {next(iter(where.values())) or '.'}/ has the name of an image (images: {images[0]!r}, "
+        f"...; masks: {masks[0]!r}, ...); write `mask_suffix: ...` in dataset.yaml, or rename them"
     )
 
 
@@ -149,18 +149,19 @@ def _side_by_side(root: Path, tops: Mapping[_Top, Sequence[str]]) -> Layout | No
     if not tops:
         return None
     for suffix in MASK_SUFFIXES:
-        if all(_pairs_by_suffix(names, suffix) for names in tops.values()):
-            where = {split: top.folder for split, top in _by_split(root, tops, "images").items()}
-            return Layout(where, where, suffix)
+        for image_suffix in ("", *IMAGE_SUFFIXES):
+            if all(_pairs_by_suffix(names, image_suffix, suffix) for names in tops.values()):
+                where = {split: top.folder for split, top in _by_split(root, tops, "images").items()}
+                return Layout(where, where, suffix, image_suffix)
     if all(_pairs_by_type(names) for names in tops.values()):
         where = {split: top.folder for split, top in _by_split(root, tops, "images").items()}
         return Layout(where, where, ".png")
     return None
 
 
-def _pairs_by_suffix(names: Iterable[str], suffix: str) -> int:
+def _pairs_by_suffix(names: Iterable[str], image_suffix: str, suffix: str) -> int:
     stems = {PurePosixPath(name).with_suffix("").as_posix() for name in names}
-    return sum(stem + suffix in stems for stem in stems)
+    return sum(stem.endswith(image_suffix) and stem.removesuffix(image_suffix) + suffix in stems for stem in stems)
 
 
 def _pairs_by_type(names: Iterable[str]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from crisscross.data.dataset import Pair
 from crisscross.data.files.folders import name_key, read_lines
+from crisscross.data.files.reading import is_image_file
 from crisscross.errors import CrissCrossError
 
 
@@ -25,9 +26,9 @@ class Index:
         parts = [part for part in re.split(r"[/\\]", name_key(text)) if part not in ("", ".")]
         for start in range(len(parts)):
             name = "/".join(parts[start:])
-            for form in (name, name.rsplit(".", 1)[0] if "." in parts[-1] else name):
-                if form in self.by_name:
-                    return self.by_name[form]
+            stem = name.rsplit(".", 1)[0] if is_image_file(Path(name)) else name
+            if found := self.by_name.get(name) or self.by_name.get(stem):
+                return found
         return []
 
 
@@ -50,7 +51,7 @@ def listed_pairs(path: Path, pairs: Iterable[Pair]) -> tuple[Pair, ...]:
             raise CrissCrossError(f"{path}, line {number}: no image named {line!r:.200}")
         if len(found) > 1:
             raise CrissCrossError(
-                f"{path}, line {number}: {line!r:.200} can be {found[0].image} or {found[1].image}; write the folder, too"
+                f"{path}, line {number}: {line!r:.200} can be {found[0].image} or {found[1].image}; write its folder"
             )
         chosen[found[0].name] = found[0]
     return tuple(chosen.values())

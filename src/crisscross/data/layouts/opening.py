@@ -10,6 +10,7 @@ from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.folders import images_in, name_key, needed_file, needed_folder
 from crisscross.data.layouts.description import Description
 from crisscross.data.layouts.lists import listed_pairs
+from crisscross.data.layouts.reading import DRAWN
 from crisscross.errors import CrissCrossError
 
 # Without split lists one image in so many, chosen by name, is held out.
@@ -27,8 +28,10 @@ class _Place:
     masks: Path
     image_suffix: str
     mask_suffix: str
+    # Masks were drawn from annotations: an image without one was not annotated.
+    only_drawn: bool = False
 
-    def pairs(self, split: str) -> dict[str, Pair]:
+    def pairs(self) -> dict[str, Pair]:
         """Every image with its mask, or with the place where that should be, by the key of its name."""
         folder = needed_folder(self.root / self.images, "name the folder of images under `images` in dataset.yaml")
         needed_folder(self.masks, "name the folder of masks under `masks` in dataset.yaml")
@@ -58,6 +61,8 @@ class _Place:
                     f"{path}: {found[key].image.name} has the same name{forms}; rename or remove one of them"
                 )
             ending = self.mask_suffix if "." in self.mask_suffix else f"{self.mask_suffix}.png"
+            if self.only_drawn and key not in mask_of:
+                continue
             found[key] = Pair(name, path, mask_of.get(key, self.masks / f"{name}{ending}"))
         return found
 
@@ -96,8 +101,9 @@ def open_description(root: Path, said: Description, drawn: Path | None = None) -
     """
     by_split = {
         split: _Place(
-            root, folder, (drawn or root) / _masks_of(root, said, split), said.image_suffix, said.mask_suffix
-        ).pairs(split)
+            *(root, folder, (drawn or root) / _masks_of(root, said, split), said.image_suffix, said.mask_suffix),
+            only_drawn=DRAWN in PurePosixPath(_masks_of(root, said, split)).parts,
+        ).pairs()
         for split, folder in said.images.items()
     }
     if "" in by_split:
@@ -117,11 +123,11 @@ def open_description(root: Path, said: Description, drawn: Path | None = None) -
     if 0 < len(splits.get("val", ())) < FEW_VALIDATION:
         note = "; ".join(filter(None, (note, f"only {len(splits['val'])} images in val: scores will scatter")))
     note = "; ".join((*said.notes, *filter(None, (note,))))
-    return DataSet(
-        *("folder", root, said.classes, said.palette, splits, said.ignore, said.void, note, said.labels),
-        video=said.video,
-        colored=said.colored,
-    )
+    values = ("folder", root, said.classes, said.palette, splits, said.ignore, said.void, note, said.labels)
+    try:
+        return DataSet(*values, video=said.video, colored=said.colored)
+    except CrissCrossError as error:
+        raise CrissCrossError(str(error).replace(f"{root}: the data set 'folder'", said.where, 1)) from error
 
 
 def _masks_of(root: Path, said: Description, split: str) -> str:
@@ -141,7 +147,7 @@ def _from_lists(
         given = {name: f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()}
         if "train" not in given:
             return _without_train_list(root, given, pairs)
-    fix = f"{root}/dataset.yaml names it as the list of a split: one name a line"
+    fix = f"{root}/dataset.yaml calls it the list of a split: one name a line"
     return {name: listed_pairs(needed_file(root / path, fix), pairs.values()) for name, path in given.items()}, ""
 
 

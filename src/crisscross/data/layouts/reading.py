@@ -10,6 +10,11 @@ import numpy as np
 from crisscross.data.color import write_mask
 from crisscross.data.sets.record import Job
 
+# Drawn masks lie below this folder, each where its image lies below the root.
+DRAWN = "crisscross-masks"
+# What makes the masks to draw, by their path below the folder of drawn masks.
+Drawings = dict[str, Callable[[], np.ndarray]]
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -25,7 +30,7 @@ class Reading:
     kind: str
     description: Mapping[str, Any]
     notes: tuple[str, ...] = ()
-    draw: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    draw: Drawings = field(default_factory=dict)
 
     def jobs(self, folder: Path) -> Sequence[Job]:
         """The masks to draw, below `folder`."""
@@ -39,3 +44,12 @@ class _Drawing:
     def __call__(self, target: Path) -> int:
         write_mask(target, self.make())
         return 0
+
+
+def drawn_folders(images: Mapping[str, str]) -> dict[str, Any]:
+    """The keys `images` and `masks` of a description with drawn masks, from the folder of images of each split."""
+    named = {split: folder or "." for split, folder in images.items()}
+    drawn = {split: f"{DRAWN}/{folder}".removesuffix("/.") for split, folder in named.items()}
+    if set(named) == {""}:
+        return {"images": named[""], "masks": drawn[""]}
+    return {"images": named, "masks": drawn}

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,15 +11,14 @@ import numpy as np
 
 from crisscross.config.documents import read_json, read_text, read_yaml
 from crisscross.data.files.folders import images_in
+from crisscross.data.layouts.drawing import image_size
 from crisscross.data.layouts.folders import Layout, find_layout
-from crisscross.data.layouts.reading import Reading
+from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
 from crisscross.data.layouts.tools import MOST_TEXT, coco_masks, labelme_reading, supervisely_reading, yolo_mask
-from crisscross.data.layouts.values import Color, look_at_masks, meaning_of
+from crisscross.data.layouts.values import Color, hex_color, look_at_masks, meaning_of
 from crisscross.data.layouts.vocabulary import SPLITS, meaning
 from crisscross.errors import CrissCrossError
 
-# Drawn masks lie below this folder, each where its image lies below the root.
-DRAWN = "crisscross-masks"
 NAME_FILES = ("class_names.txt", "classes.txt", "labels.txt", "codes.txt", "names.txt")
 
 
@@ -106,7 +105,7 @@ def _cvat_line(path: Path, line: str) -> tuple[str, Color]:
 
 def _camvid_line(path: Path, line: str) -> tuple[str, Color]:
     words = line.split()
-    return " ".join(words[3:]) or "#%02x%02x%02x" % _color(path, line, words[:3]), _color(path, line, words[:3])
+    return " ".join(words[3:]) or hex_color(_color(path, line, words[:3])), _color(path, line, words[:3])
 
 
 def _color(path: Path, line: str, words: Sequence[str]) -> Color:
@@ -144,7 +143,7 @@ def _split_lists(root: Path) -> dict[str, str]:
 
 def _class_masks(root: Path, layout: Layout) -> Reading:
     """One binary mask for each class, in a folder of the class: put together, later classes over earlier ones."""
-    draw: dict[str, Callable[[], np.ndarray]] = {}
+    draw: Drawings = {}
     for split, folder in layout.images.items():
         masks = root / (layout.masks.get(split) or layout.masks[""])
         for image in images_in(root / folder, deep=True):
@@ -153,15 +152,15 @@ def _class_masks(root: Path, layout: Layout) -> Reading:
             draw[(PurePosixPath(folder) / stem.with_suffix(".png").as_posix()).as_posix()] = partial(
                 _joined_masks, image, parts
             )
-    description = {"names": ["background", *layout.per_class], **_drawn_folders(layout.images)}
+    description = {"names": ["background", *layout.per_class], **drawn_folders(layout.images)}
     note = f"one mask for each of {', '.join(layout.per_class)}: put together, later ones over earlier ones"
     return Reading("a mask for each class", description, (note,), draw)
 
 
 def _joined_masks(image: Path, parts: Sequence[Path | None]) -> np.ndarray:
-    from crisscross.data.files.reading import read_header, read_mask
+    from crisscross.data.files.reading import read_mask
 
-    labels = np.zeros(read_header(image), np.uint8)
+    labels = np.zeros(image_size(image), np.uint8)
     for number, path in enumerate(parts, 1):
         if path is not None:
             mask = read_mask(path)
@@ -169,14 +168,6 @@ def _joined_masks(image: Path, parts: Sequence[Path | None]) -> np.ndarray:
                 raise CrissCrossError(f"{path}: is {mask.shape[::-1]}, its image {labels.shape[::-1]}")
             labels[mask > (127 if mask.max(initial=0) > 1 else 0)] = number
     return labels
-
-
-def _drawn_folders(images: Mapping[str, str]) -> dict[str, Any]:
-    named = {split: folder or "." for split, folder in images.items()}
-    drawn = {split: f"{DRAWN}/{folder}".removesuffix("/.") for split, folder in named.items()}
-    if set(named) == {""}:
-        return {"images": named[""], "masks": drawn[""]}
-    return {"images": named, "masks": drawn}
 
 
 def ultralytics(root: Path) -> Reading | None:
@@ -210,11 +201,11 @@ def _ultralytics(root: Path, path: Path, values: Mapping[str, Any]) -> Reading |
             }
         return Reading("Ultralytics", description, (f"{path.name}: {len(names)} classes, masks in {folder}/",))
     labels = {split: _replaced(image, "labels") for split, image in images.items()}
-    draw = {}
+    draw: Drawings = {}
     for split, folder in images.items():
         draw |= _yolo_masks(root, folder, labels[split], len(names))
-    note = f"{path.name}: polygons of {len(draw)} images drawn to masks; class 0 is background, then {', '.join(names[:3])}"
-    return Reading("YOLO", {"names": ["background", *names], **_drawn_folders(images)}, (note,), draw)
+    note = f"{path.name}: polygons of {len(draw)} images drawn to masks; class 0 is background, then {names[0]}"
+    return Reading("YOLO", {"names": ["background", *names], **drawn_folders(images)}, (note,), draw)
 
 
 def _below(root: Path, path: Path, given: str) -> str:
@@ -238,8 +229,8 @@ def _replaced(image: str, name: str) -> str:
     return PurePosixPath(*parts, name).as_posix()
 
 
-def _yolo_masks(root: Path, images: str, labels: str, classes: int) -> dict[str, Callable[[], np.ndarray]]:
-    draw = {}
+def _yolo_masks(root: Path, images: str, labels: str, classes: int) -> Drawings:
+    draw: Drawings = {}
     for image in images_in(root / images, deep=True):
         stem = image.relative_to(root / images).with_suffix("")
         target = (PurePosixPath(images) / stem.with_suffix(".png").as_posix()).as_posix()
@@ -261,11 +252,11 @@ def yolo(root: Path) -> Reading | None:
     if not images or not texts:
         return None
     names = listed_names(root) or [f"class {number}" for number in range(_largest(texts) + 1)]
-    draw = {}
+    draw: Drawings = {}
     for image in images.values():
         draw |= _yolo_masks(root, image, _replaced(image, "labels"), len(names))
     note = f"polygons of {len(draw)} images drawn to masks; class 0 is background, then {', '.join(names[:3])}"
-    return Reading("YOLO", {"names": ["background", *names], **_drawn_folders(images)}, (note,), draw)
+    return Reading("YOLO", {"names": ["background", *names], **drawn_folders(images)}, (note,), draw)
 
 
 def _replaced_back(folder: str) -> str:
@@ -334,7 +325,7 @@ def coco(root: Path) -> Reading | None:
     everything = {path.name: path for path in images_in(root, deep=True)}
     classes: list[str] = []
     images: dict[str, str] = {}
-    draw: dict[str, Callable[[], np.ndarray]] = {}
+    draw: Drawings = {}
     for file in files:
         names, masks = coco_masks(file, root)
         if classes and names != classes:
@@ -351,7 +342,7 @@ def coco(root: Path) -> Reading | None:
             draw[relative.with_suffix(".png").as_posix()] = make
         images[split] = PurePosixPath(*_common(folders)).as_posix()
     note = f"objects of {len(draw)} images drawn to masks, large ones first; what none covers is background"
-    return Reading("COCO", {"names": ["background", *classes], **_drawn_folders(images)}, (note,), draw)
+    return Reading("COCO", {"names": ["background", *classes], **drawn_folders(images)}, (note,), draw)
 
 
 def _json_files(root: Path) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """Exports of labeling tools whose masks are polygons or crops in text files: YOLO, LabelMe, Supervisely, COCO."""
 
 import base64
+import contextlib
 import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,9 +15,8 @@ from crisscross.config.documents import read_json, read_text
 from crisscross.data.files.coco_json import entries, read_images, read_tree
 from crisscross.data.files.coco_masks import Drop, check_shape, checked_shape, decode, import_coco
 from crisscross.data.files.folders import images_in
-from crisscross.data.files.reading import read_header
-from crisscross.data.layouts.drawing import Shape, area, draw_shapes
-from crisscross.data.layouts.reading import Reading
+from crisscross.data.layouts.drawing import Shape, area, draw_shapes, image_size
+from crisscross.data.layouts.reading import Reading, drawn_folders
 from crisscross.errors import CrissCrossError
 
 MOST_TEXT = 64 * 2**20
@@ -56,7 +56,7 @@ def yolo_shapes(path: Path, size: tuple[int, int], classes: int, first: int) -> 
 
 def yolo_mask(image: Path, text: Path, classes: int) -> np.ndarray:
     """Labels of one image: 0 is the background, class k of the file is k + 1. No file means nothing to see."""
-    size = read_header(image)
+    size = image_size(image)
     return draw_shapes(size, yolo_shapes(text, size, classes, 1) if text.is_file() else [])
 
 
@@ -87,7 +87,6 @@ def labelme_reading(root: Path) -> Reading | None:
     numbers = {name: number for number, name in enumerate(classes, 1)} | dict.fromkeys(backgrounds, 0)
     numbers["__ignore__"] = 255
     draw: dict[str, Callable[[], np.ndarray]] = {}
-    images = []
     for path, tree in trees.items():
         image = path.parent / PureWindowsPath(str(tree["imagePath"])).as_posix()
         if not image.is_file():
@@ -97,10 +96,11 @@ def labelme_reading(root: Path) -> Reading | None:
             raise CrissCrossError(
                 f"{path}: its image {tree['imagePath']!r:.80} is not there; put it beside the JSON file"
             )
-        images.append(image.relative_to(root).with_suffix("").as_posix())
-        draw[f"{images[-1]}.png"] = partial(labelme_mask, path, image, tree["shapes"], numbers)
+        draw[image.resolve().relative_to(root.resolve()).with_suffix(".png").as_posix()] = partial(
+            labelme_mask, path, image, tree["shapes"], numbers
+        )
     note = f"{len(draw)} LabelMe files drawn to masks; pixels that no shape covers are background"
-    return Reading("LabelMe", {"names": ["background", *classes], "images": ".", "only": images}, (note,), draw)
+    return Reading("LabelMe", {"names": ["background", *classes], **drawn_folders({"": ""})}, (note,), draw)
 
 
 def labelme_mask(path: Path, image: Path, shapes: Iterable[Any], numbers: Mapping[str, int]) -> np.ndarray:
@@ -109,7 +109,7 @@ def labelme_mask(path: Path, image: Path, shapes: Iterable[Any], numbers: Mappin
     Raises:
         CrissCrossError: a shape that is no region, or is damaged.
     """
-    size = read_header(image)
+    size = image_size(image)
     return draw_shapes(size, [shape for entry in shapes for shape in _labelme_shapes(path, entry, numbers)])
 
 
@@ -145,7 +145,7 @@ def _decoded_png(data: bytes) -> np.ndarray:
         if image.mode in ("RGBA", "LA"):
             return np.asarray(image.getchannel("A")) > 0
         values = np.asarray(image)
-    return values.astype(bool) if values.ndim == 2 else values.any(axis=-1)
+    return values > 0 if values.ndim == 2 else np.asarray(values.max(axis=-1) > 0)
 
 
 def supervisely_reading(root: Path) -> Reading | None:
@@ -174,7 +174,7 @@ def supervisely_reading(root: Path) -> Reading | None:
     if not draw:
         return None
     note = f"{len(draw)} Supervisely annotations drawn to masks; pixels that no object covers are background"
-    return Reading("Supervisely", {"names": ["background", *named], "images": "."}, (note,), draw)
+    return Reading("Supervisely", {"names": ["background", *named], **drawn_folders({"": ""})}, (note,), draw)
 
 
 def supervisely_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.ndarray:
@@ -190,10 +190,8 @@ def supervisely_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.
             label, kind = numbers[entry["classTitle"]], entry["geometryType"]
             if kind == "bitmap":
                 data = base64.b64decode(entry["bitmap"]["data"])
-                try:
+                with contextlib.suppress(zlib.error):
                     data = zlib.decompress(data)
-                except zlib.error:
-                    pass
                 left, top = entry["bitmap"]["origin"]
                 shapes.append(Shape(label, crop=_decoded_png(data), corner=(int(left), int(top))))
             elif kind == "rectangle":
@@ -206,7 +204,7 @@ def supervisely_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.
                 raise ValueError(f"geometryType {kind!r:.40}")
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise CrissCrossError(f"{path}: an object that cannot be drawn ({error!r:.80})") from error
-    return draw_shapes(read_header(image), shapes)
+    return draw_shapes(image_size(image), shapes)
 
 
 def coco_masks(file: Path, folder: Path, first: int = 1) -> tuple[list[str], dict[str, Callable[[], np.ndarray]]]:

@@ -43,6 +43,11 @@ class Meaning:
     notes: tuple[str, ...] = ()
 
 
+def hex_color(color: Color) -> str:
+    """A color as `#rrggbb`."""
+    return "#" + bytes(color).hex()
+
+
 def look_at_masks(files: Sequence[Path]) -> Stored:
     """What masks hold, from at most 200 of them.
 
@@ -112,11 +117,11 @@ def _of_colors(stored: Stored, names: Sequence[str], palette: Mapping[str, Color
     if palette is None:
         if len(colors) > MOST_COLORS:
             raise CrissCrossError(
-                f"{where}: masks hold {len(colors)} colors, more than classes could have: their edges are soft, or they "
-                "are photographs; write them again without anti-aliasing, or list the classes as `palette: {name: [r, g, b]}`"
+                f"{where}: masks hold {len(colors)} colors, more than classes could have: their edges are soft; write "
+                "them again without anti-aliasing, or list the classes as `palette: {name: [r, g, b]}` in dataset.yaml"
             )
         ordered = sorted(colors, key=lambda color: (color != (0, 0, 0), color))
-        titles = tuple(names) if len(names) == len(ordered) else tuple("#%02x%02x%02x" % color for color in ordered)
+        titles = tuple(names) if len(names) == len(ordered) else tuple(hex_color(color) for color in ordered)
         note = f"masks hold {len(ordered)} colors; each is a class, named by its color: name them under `palette`"
         return Meaning(titles, palette=tuple(ordered), colored=True, notes=(note,))
     unknown = [color for color in colors if color not in palette.values()]
@@ -164,7 +169,7 @@ def _of_named(inner: list[int], names: tuple[str, ...], ignored: tuple[str, ...]
     if inner[-1] == count and 0 not in inner:
         labels = "{" + ", ".join(f"{value}: {value - 1}" for value in range(1, count + 1)) + "}"
         raise CrissCrossError(
-            f"{where}: masks count {count} classes from 1 (values {_few(inner)}); write `labels: {labels}` in dataset.yaml"
+            f"{where}: masks count {count} classes from 1 ({_few(inner)}); write `labels: {labels}` in dataset.yaml"
         )
     if inner[-1] == count:
         raise CrissCrossError(

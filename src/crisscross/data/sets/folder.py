@@ -12,8 +12,8 @@ from crisscross.data.dataset import DataSet, existing_folder
 from crisscross.data.files.threads import each
 from crisscross.data.layouts.description import parse_description
 from crisscross.data.layouts.opening import HELD_OUT_NOTE, open_description
-from crisscross.data.layouts.reading import Reading
-from crisscross.data.layouts.recognize import DRAWN, recognize
+from crisscross.data.layouts.reading import DRAWN, Reading
+from crisscross.data.layouts.recognize import recognize
 from crisscross.data.sets.record import BuiltIn, Job
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim, user_cache, write_text
@@ -62,8 +62,8 @@ def recognized(root: Path) -> Reading:
     if reading := recognize(root):
         return reading
     raise CrissCrossError(
-        f"{root}: no images with masks found; put images into images/, masks with the same names into masks/, and write "
-        f"`names: [background, first, ...]` into {DESCRIPTION} (docs/data.md lists the layouts that are recognized)"
+        f"{root}: no images with masks found; put images into images/, masks with the same names into masks/, and "
+        f"write `names: [background, first, ...]` into {DESCRIPTION} (docs/data.md lists the layouts)"
     )
 
 
