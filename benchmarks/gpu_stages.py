@@ -71,7 +71,7 @@ def recipe(ledger: Ledger, recurrence: int) -> list[Any]:
         return [*words, *_set("augment.crop=[64,64]", "train.batch=2"), *plain]
     workers = min(12, max((os.cpu_count() or 2) - 2, 1))
     words += ["--workers", workers, "--backbone-weights", WORK / "resnet50.safetensors"]
-    return [*words, *_set("model.backbone=resnet50", "train.precision=bf16", "loss.normaliser=valid"), *plain]
+    return [*words, *_set("model.backbone=resnet50", "train.precision=bf16", "loss.normalizer=valid"), *plain]
 
 
 def _set(*changes: str) -> list[str]:
@@ -178,8 +178,8 @@ def clips(ledger: Ledger, limit: float) -> None:
 
 def network(ledger: Ledger, limit: float) -> None:
     """A user's own measurement: the shipped network in each precision and backend."""
-    size, device = ("64x96", "cpu") if ledger.dry else ("720x960", "cuda")
-    words = ["benchmark", "camvid-light", "--size", size, "--rounds", 1 if ledger.dry else 5, "--device", device]
+    size, options = ("64x96", ["--rounds", 1, "--cpu"]) if ledger.dry else ("720x960", ["--rounds", 5])
+    words = ["benchmark", "camvid-light", "--size", size, *options]
     status, text, seconds = child(crisscross(*words), limit, ledger.out / "log.txt")
     (ledger.out / "network.txt").write_text(text)
     ledger.add("network", status == 0, seconds, {"table": "network.txt"}, text if status else "")

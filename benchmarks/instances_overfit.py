@@ -14,16 +14,14 @@ from pathlib import Path
 
 import torch
 
-from crisscross.checkpoints.instances import load_instances
-from crisscross.cli.instances import print_evaluation
+from crisscross.cli.tables import print_result
 from crisscross.config import override
-from crisscross.data.coco_instances import InstanceSplit, open_coco_instances
-from crisscross.engine.instances.build import Start
-from crisscross.engine.instances.evaluate import evaluate_instances
-from crisscross.engine.instances.train import train_instances
 from crisscross.engine.setup import Machine
+from crisscross.engine.train import train
 from crisscross.files import write_text
-from crisscross.zoo import instance_recipe
+from crisscross.instances.annotations import InstanceSplit, open_coco_instances
+from crisscross.instances.task import InstanceSegmentation
+from crisscross.instances.weights import load_instances, recipe
 from crisscross.zoo.instances import SMALL_NAME
 
 # Small images, no mirror images, and a schedule of some 15 minutes of one quiet processor core.
@@ -70,12 +68,11 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     folder = arguments.out / "images"
     chosen_images(open_coco_instances(arguments.data).split("train"), arguments.images, folder)
-    experiment = override(instance_recipe(arguments.recipe), [*SETTINGS, *arguments.set])
-    start = Start(backbone=arguments.backbone_weights)
-    data, run = open_coco_instances(folder), arguments.out / "run"
-    outcome = train_instances(experiment, data, run, Machine(), start, arguments.resume)
-    if outcome.finished:
-        print_evaluation(evaluate_instances(load_instances(run), data.split("val")))
+    experiment = override(recipe(arguments.recipe), [*SETTINGS, *arguments.set])
+    data, run, task = open_coco_instances(folder), arguments.out / "run", InstanceSegmentation()
+    what = (experiment, data, run, Machine(), arguments.backbone_weights, arguments.resume)
+    if train(*what, task=task).finished:
+        print_result(task.evaluate(load_instances(run), data, "val"))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ def held(experiment: Experiment, sharded: bool) -> list[float]:
     torch.manual_seed(0)
     network = Segmenter(experiment, initialize=False)
     if sharded:
-        shard(network, torch.device("cpu"))
+        mirror = Segmenter(experiment, initialize=False)
+        shard(network, torch.device("cpu"), mirror, lambda net: net(torch.zeros(2, 3, 64, 64), coarse=True))
     optimizer = create_optimizer(experiment.optim, network)
     network.train()
     logits = network(torch.randn(2, 3, 64, 64), coarse=True)

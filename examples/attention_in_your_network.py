@@ -1,4 +1,4 @@
-"""Criss-cross attention inside a stranger's network, and how far one pass and two passes reach.
+"""Criss-cross attention inside another network, and how far one pass and two passes reach.
 
     python examples/attention_in_your_network.py
 

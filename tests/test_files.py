@@ -1,4 +1,4 @@
-"""Where names lead, what commands replace, and what a killed process leaves: files that are written."""
+"""Written files: where names lead, what commands replace, and what a killed process leaves."""
 
 import json
 import os
@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from published_data import draw_camvid, voc_with_sbd
 from shapes_data import write_shapes
-from test_camvid import draw_camvid
-from test_prepare import voc_with_sbd
 
 from crisscross import checkpoints, files, zoo
 from crisscross.cli import main, predict_video
 from crisscross.data import DataSet, Pair, open_dataset, write_prediction
-from crisscross.data.coco_instances import open_coco_instances
 from crisscross.data.preparation import prepare
 from crisscross.errors import CrissCrossError
+from crisscross.instances.annotations import open_coco_instances
 
 UPWARDS = (
     "../x",
@@ -50,9 +49,6 @@ def draw(path: Path, shade: int = 90) -> bytes:
 
 def below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-# --- names ---
 
 
 @pytest.mark.parametrize("name", [*UPWARDS, "a\0b", "\ud800"])
@@ -121,10 +117,10 @@ def test_lists_of_voc_read_and_write_in_their_folder(tmp_path, listed):
         (sbd,) = [path.parent for path in root.rglob("cls")]
         with (sbd / "train.txt").open("a") as file:
             file.write(f"{stolen}\n")
-    before = below(tmp_path)
-    with pytest.raises(CrissCrossError, match=rf"'{stolen}\.(png|mat)' does not name a file below"):
-        prepare("voc2012aug", root, tmp_path / "out")
-    assert below(tmp_path) == before
+        before = below(tmp_path)
+        with pytest.raises(CrissCrossError, match=rf"'{stolen}\.png' does not name a file below"):
+            prepare("voc2012aug", root, tmp_path / "out")
+        assert below(tmp_path) == before
 
 
 def test_a_list_of_others_stays(tmp_path):
@@ -150,16 +146,13 @@ def test_annotations_name_images_of_their_folder(tmp_path):
 def test_masks_are_not_written_through_links(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(other / "x_000000_000019_gtFine_labelIds.png")
-    (tmp_path / "data" / "gtFine" / "val").mkdir(parents=True)
-    (tmp_path / "data" / "gtFine" / "val" / "x").symlink_to(other)
-    before = below(other)
-    with pytest.raises(CrissCrossError, match=r"no \*_labelIds\.png|leads out of"):
-        prepare("cityscapes", tmp_path / "data")
-    assert below(other) == before
-
-
-# --- files that are there ---
+    colors = tmp_path / "data" / "LabeledApproved_full"
+    colors.mkdir(parents=True)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(colors / "0001TP_000000_L.png")
+    (tmp_path / "data" / "LabeledIndex_full").symlink_to(other)
+    with pytest.raises(CrissCrossError, match="leads out of"):
+        prepare("camvid32", tmp_path / "data")
+    assert not below(other)
 
 
 class Bright:
@@ -183,22 +176,22 @@ def predict(*words: object) -> int:
     return main(["predict", "camvid-light", *map(str, words), "--cpu"])
 
 
-def test_predict_replaces_no_input_and_nothing_of_others(tmp_path, monkeypatch, capsys):
+def test_predict_replaces_neither_inputs_nor_foreign_files(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     original = draw(Path("labels/p0.png"))
     assert predict("labels/p0.png", "--out", ".") == 2
-    assert "labels/p0.png: is an input; choose another place" in capsys.readouterr().err
+    assert "labels/p0.png: is an input; write to another place" in capsys.readouterr().err
     assert below(tmp_path) == {"labels/p0.png": original}
     # The last of the three outputs is in the way: none is written.
     overlay = draw(Path("out/overlay/p0.png"))
     assert predict("labels/p0.png", "--out", "out") == 2
-    assert "overlay/p0.png: is there already, and nothing tells that crisscross wrote it" in capsys.readouterr().err
+    assert "overlay/p0.png: exists, and there is no record that crisscross wrote it" in capsys.readouterr().err
     assert below(tmp_path) == {"labels/p0.png": original, "out/overlay/p0.png": overlay}
     assert predict("labels/p0.png", "--out", "out", "--force") == 0
     assert Path("out/overlay/p0.png").read_bytes() != overlay and Path("labels/p0.png").read_bytes() == original
 
 
-def test_the_same_command_again_replaces_what_it_wrote_and_nobody_changed(tmp_path, capsys):
+def test_a_repeated_command_replaces_its_own_unchanged_files(tmp_path, capsys):
     out = tmp_path / "out"
     draw(tmp_path / "in" / "p0.png")
     assert predict(tmp_path / "in", "--out", out) == 0
@@ -211,18 +204,18 @@ def test_the_same_command_again_replaces_what_it_wrote_and_nobody_changed(tmp_pa
     # Somebody corrects labels by hand.
     corrected = draw(out / "labels" / "p0.png", 7)
     assert predict(tmp_path / "in", "--out", out) == 2
-    assert "labels/p0.png: is there already" in capsys.readouterr().err
+    assert "labels/p0.png: exists" in capsys.readouterr().err
     assert below(out) == first | {"labels/p0.png": corrected}
 
 
 @pytest.mark.parametrize(
     "command", ["check", "check json", "report", "convert", "convert folder", "big", "demo", "benchmark"]
 )
-def test_no_command_replaces_a_file_of_others(tmp_path, capsys, command):
+def test_no_command_replaces_a_foreign_file(tmp_path, capsys, command):
     mine, data = tmp_path / "mine", write_shapes(tmp_path / "data", 2, 1)
     words = {
-        "check": ["data", "check", data, "--image", mine],
-        "check json": ["data", "check", data, "--image", tmp_path / "x.png", "--json", mine],
+        "check": ["data", "check", data, "--plot", mine],
+        "check json": ["data", "check", data, "--plot", tmp_path / "x.png", "--json", mine],
         "report": ["report", tmp_path, "--out", mine],
         "convert": ["convert", "camvid-light", mine],
         "convert folder": ["convert", "camvid-light", tmp_path / "hub"],
@@ -251,7 +244,7 @@ def test_folders_and_pipes_are_refused_before_any_work(tmp_path, capsys, force):
     (tmp_path / "folder").mkdir()
     data = write_shapes(tmp_path / "data", 2, 1)
     for place in (tmp_path / "pipe", tmp_path / "folder"):
-        words = ["data", "check", str(data), "--image", str(tmp_path / "x.png"), "--json", str(place), *force]
+        words = ["data", "check", str(data), "--plot", str(tmp_path / "x.png"), "--json", str(place), *force]
         assert main(words) == 2
         message = f"{place}: cannot be written: it is a folder, pipe or device; name an ordinary file"
         assert capsys.readouterr().err == f"crisscross: {message}\n"
@@ -274,7 +267,7 @@ def test_evaluate_replaces_no_masks(tmp_path, capsys, monkeypatch):
     assert below(tmp_path) == before
 
 
-def test_weights_are_inputs_even_where_this_program_wrote_them(tmp_path, capsys):
+def test_weights_are_inputs_even_if_crisscross_wrote_them(tmp_path, capsys):
     data, hub = write_shapes(tmp_path / "data", 2, 1), tmp_path / "hub"
     assert main(["convert", "camvid-light", str(hub)]) == 0
     weights, before = str(hub / "model.safetensors"), below(hub)
@@ -288,7 +281,7 @@ def test_weights_are_inputs_even_where_this_program_wrote_them(tmp_path, capsys)
     assert below(hub) == before
 
 
-def test_notes_are_small_and_rubbish_in_them_is_left_aside(tmp_path):
+def test_the_record_stays_small_and_invalid_lines_are_ignored(tmp_path):
     path = tmp_path / "a"
     for number in range(120):
         files.claim([path])
@@ -300,27 +293,24 @@ def test_notes_are_small_and_rubbish_in_them_is_left_aside(tmp_path):
     files.claim([path])
     with notes.open("ab") as file:
         file.write(b"\xff")
-    with pytest.raises(CrissCrossError, match="a: is there already"):
+    with pytest.raises(CrissCrossError, match="a: exists"):
         files.claim([path])
     files.claim([path], force=True)
 
 
-def test_without_a_cache_folder_nothing_is_noted_and_nothing_replaced(tmp_path, monkeypatch):
+def test_without_a_cache_folder_nothing_is_recorded_or_replaced(tmp_path, monkeypatch):
     def none(name):
         raise CrissCrossError("no home folder")
 
     monkeypatch.setattr(files, "user_cache", none)
     files.claim([tmp_path / "a"])
     files.write_text(tmp_path / "a", "x")
-    with pytest.raises(CrissCrossError, match="a: is there already"):
+    with pytest.raises(CrissCrossError, match="a: exists"):
         files.claim([tmp_path / "a"])
 
 
-# --- what a kill leaves ---
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
-def test_what_an_ended_process_left_goes_though_nobody_asked_how_it_ended(tmp_path):
+def test_temporary_files_of_a_zombie_process_are_removed(tmp_path):
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         # Ended, but still in the table of processes, as for ever in a container without an init.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -329,7 +319,7 @@ def test_what_an_ended_process_left_goes_though_nobody_asked_how_it_ended(tmp_pa
         assert not list(tmp_path.iterdir())
 
 
-def test_a_kill_between_the_note_and_the_file_asks_for_no_force(tmp_path, monkeypatch):
+def test_a_kill_between_the_record_and_the_file_needs_no_force(tmp_path, monkeypatch):
     path = tmp_path / "a"
     files.claim([path])
     files.write_text(path, "first")
@@ -344,27 +334,28 @@ def test_a_kill_between_the_note_and_the_file_asks_for_no_force(tmp_path, monkey
     files.claim([path])
     files.write_text(path, "third")
     path.write_text("somebody else's")
-    with pytest.raises(CrissCrossError, match="a: is there already, and nothing tells"):
+    with pytest.raises(CrissCrossError, match="a: exists, and there is no record"):
         files.claim([path])
 
 
 HALF = """
-import sys, time
+import sys
 from pathlib import Path
 from crisscross.files import write_atomically
 
 def write(path):
     path.write_bytes(b"half")
     print("writing", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 
 write_atomically(Path(sys.argv[1]), write)
 """
 
 
-def test_the_next_command_removes_what_a_killed_one_left(tmp_path):
+def test_the_next_command_removes_temporary_files_of_a_killed_one(tmp_path):
     target = tmp_path / "out" / "x.png"
-    with subprocess.Popen([sys.executable, "-c", HALF, str(target)], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", HALF, str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "writing\n"
         (half,) = target.parent.iterdir()
         # Another one at work there is left alone.

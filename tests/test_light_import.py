@@ -1,13 +1,9 @@
-"""`import crisscross` costs nothing, and its lower floors need torch alone. Each check runs in a Python of its own."""
+"""`import crisscross` costs nothing, and its lower layers need torch alone. Each check runs in a Python of its own."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
-from paths import SOURCE
+from fresh_python import BLOCK, run_python
 
 from crisscross.cli import COMMANDS, create_parser
 
@@ -27,41 +23,15 @@ HEAVY = (
 )
 NOT_NEEDED_BY_OPS = ("timm", "torchvision", "accelerate", "PIL", "rich", "yaml", "safetensors", "matplotlib")
 
-# First on the path of finders: an import of a blocked package fails as if it were not installed.
-BLOCK = """
-import sys
-
-class Blocked:
-    def __init__(self, *names):
-        self.names = names
-
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in self.names:
-            raise ModuleNotFoundError(f"No module named {name!r} (blocked by the test)", name=name)
-        return None
-
-sys.meta_path.insert(0, Blocked(*%r))
-"""
-
-
-def run_python(code: str) -> str:
-    """What the code prints; fails with its standard error where it does not end well."""
-    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = f"import sys, crisscross\nprint(*sorted(set({HEAVY!r}) & set(sys.modules)))"
     assert run_python(code).split() == []
 
 
-@pytest.mark.parametrize("room", ["ops", "layers", "surgery"])
-def test_lower_floors_need_torch_alone(room: str) -> None:
-    code = f"{BLOCK % (NOT_NEEDED_BY_OPS,)}\nimport crisscross.{room}\nprint('torch' in sys.modules)"
+def test_lower_layers_need_torch_alone() -> None:
+    packages = "crisscross.ops, crisscross.layers, crisscross.surgery"
+    code = f"{BLOCK % (NOT_NEEDED_BY_OPS,)}\nimport {packages}\nprint('torch' in sys.modules)"
     assert run_python(code).strip() == "True"
 
 
@@ -119,3 +89,9 @@ for name in ("yaml", "xml.dom", "colorsys"):
         print(name, "blocked")
 """
     assert run_python(code).splitlines() == ["yaml blocked", "xml.dom blocked", "colorsys imported"]
+
+
+@pytest.mark.parametrize("package", ["inference", "metrics", "video.labeling", "data.samples.preprocess", "data"])
+def test_prediction_needs_no_torch(package: str) -> None:
+    code = f"{BLOCK % (('torch', *NOT_NEEDED_BY_OPS[:3]),)}\nimport crisscross.{package}\nprint('torch' in sys.modules)"
+    assert run_python(code).strip() == "False"

@@ -47,7 +47,7 @@ BUDGETS: dict[str, tuple[str, Changes]] = {
     ),
     "gpu": (
         "camvid-r50",
-        {"train.precision": "bf16", "loss.normaliser": "valid", "loss.class_weights": CAMVID_WEIGHTS},
+        {"train.precision": "bf16", "loss.normalizer": "valid", "loss.class_weights": CAMVID_WEIGHTS},
     ),
 }
 ALWAYS: Changes = {"data.val_split": "", "train.validate_every": 0, "train.checkpoint_every": 0}
@@ -61,7 +61,7 @@ VARIANTS: dict[str, Changes] = {
     "category-consistent": {"loss.terms": [{"name": "cross_entropy"}, {"name": "category_consistent"}]},
     "ohem": {"loss.terms": [{"name": "ohem"}]},
     "lovasz": {"loss.terms": [{"name": "cross_entropy"}, {"name": "lovasz"}]},
-    "normaliser-all": {"loss.normaliser": "all"},
+    "normalizer-all": {"loss.normalizer": "all"},
     "no-weights": {"loss.class_weights": []},
     "ema": {"train.ema": 0.98},
 }
@@ -75,7 +75,7 @@ GRIDS: dict[str, dict[str, str]] = {
         "OHEM": "ohem",
         "cross-entropy + Lovasz": "lovasz",
     },
-    "normaliser": {"valid pixels": "as is", "all pixels": "normaliser-all"},
+    "normalizer": {"valid pixels": "as is", "all pixels": "normalizer-all"},
     "tricks": {"the recipe": "as is", "no class weights": "no-weights", "averaged weights (EMA 0.98)": "ema"},
 }
 

@@ -36,7 +36,7 @@ BUDGETS: dict[str, tuple[str, Facts]] = {
     ),
     "gpu": (
         "ccnet3d-r50-camvid",
-        {"train.precision": "bf16", "loss.normaliser": "valid", "loss.class_weights": CAMVID_WEIGHTS},
+        {"train.precision": "bf16", "loss.normalizer": "valid", "loss.class_weights": CAMVID_WEIGHTS},
     ),
 }
 ALWAYS: Facts = {"data.val_split": "", "train.validate_every": 0, "train.checkpoint_every": 0}

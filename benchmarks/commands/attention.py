@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.commands.options import parse_sizes
-from crisscross.cli.options import add_force, choose_device, positive, threads
+from benchmarks.commands.options import choose_device, parse_sizes
+from crisscross.cli.options import add_force, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help=f"{', '.join(DTYPES)}; default float32")
     parser.add_argument("--recurrence", type=positive, default=1, metavar="N", help="passes that are timed (default 1)")
-    parser.add_argument("--peers", metavar="NAME,...", help=f"who takes part beside ours (default {USUAL[2]})")
+    parser.add_argument("--peers", metavar="NAME,...", help=f"which take part beside ours (default {USUAL[2]})")
     parser.add_argument("--mmcv-wheel", type=Path, metavar="FILE", help="MMCV's wheel, where pip cannot fetch it")
     parser.add_argument(
         "--non-local-limit", type=float, metavar="GIB",

@@ -4,7 +4,8 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import choose_device, positive, side, threads
+from benchmarks.commands.options import choose_device
+from crisscross.cli.options import positive, side, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError, shown
 from crisscross.terminal import say

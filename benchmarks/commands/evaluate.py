@@ -3,7 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import add_trust, choose_device, parse_size, positive, threads
+from benchmarks.commands.options import choose_device
+from crisscross.cli.options import add_trust, parse_size, positive, threads
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say

@@ -31,7 +31,7 @@ class Plan:
         device: where.
         rounds: turns that each contestant takes.
         passes: how often a criss-cross layer is applied where time is measured; a non-local block once.
-        quadratic_limit: bytes that matrices of positions x positions may take; who needs more is skipped.
+        quadratic_limit: bytes that matrices of positions x positions may take; those that need more are skipped.
     """
 
     dtype: torch.dtype

@@ -1,4 +1,4 @@
-"""Who is compared: the same weights in every implementation of the layer."""
+"""The contestants: the same weights in every implementation of the layer."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -115,10 +115,10 @@ def create(
         device: where.
         peers: some of `PEERS`.
         wheel: MMCV's wheel file; by default from the cache or the network.
-        on_missing: called with the reason where MMCV cannot be had; without it the error is raised.
+        on_missing: called with the reason where MMCV is not available; without it the error is raised.
 
     Raises:
-        CrissCrossError: a peer is unknown, or MMCV's wheel is not to be had.
+        CrissCrossError: a peer is unknown, or MMCV's wheel is not available.
     """
     if unknown := [name for name in peers if name not in PEERS]:
         raise CrissCrossError(f"--peers: unknown {', '.join(unknown)}; known: {', '.join(PEERS)}")

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crisscross import inference
 from crisscross.config import InferenceConfig
 from crisscross.data import scenes
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.reading import read_pair
+from crisscross.inference import pixels
+from crisscross.inference.passes import joined, views
 from crisscross.measurement.network import network_of
 from crisscross.measurement.timing import Work, interleave
 from crisscross.metrics import ConfusionMatrix
@@ -143,10 +145,8 @@ class _Field:
 
     def labels(self, index: int) -> Tensor:
         size = (self.xs[index].shape[2], self.xs[index].shape[3])
-        one = inference.run_pass(
-            lambda _: self.maps[index], self.xs[index], size, InferenceConfig(), self.align_corners
-        )
-        return inference.labels([one])
+        (view,) = views(size, InferenceConfig())
+        return torch.from_numpy(pixels.labels([joined(view, [self.maps[index][0]], size, self.align_corners)]))
 
     def plain_logits(self, index: int) -> Tensor:
         logits = self.maps[index].float()
@@ -158,7 +158,7 @@ class _Field:
     def plain_labels(self, index: int) -> Tensor:
         return self.plain_logits(index).argmax(0)
 
-    def count(self, index: int) -> Tensor:
+    def count(self, index: int) -> np.ndarray:
         matrix = ConfusionMatrix(self.classes)
         matrix.update(self.found[index], self.truths[index])
         return matrix.counts

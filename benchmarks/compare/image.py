@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.compare.contestants import FAST, LEAN, MMCV, NON_LOCAL
 from benchmarks.compare.goals import MIB, Results
 from benchmarks.compare.rows import Row, Size
-from crisscross.errors import CrissCrossError
+from crisscross.errors import import_extra
 from crisscross.files import write_atomically
 
 INK, FAINT, RULE = "#202124", "#6b7078", "#e3e5e8"
@@ -40,16 +40,11 @@ def draw(results: Results, path: Path, caption: str) -> None:
     Raises:
         CrissCrossError: matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise CrissCrossError(
-            "the image needs matplotlib: pip install 'crisscross-seg[benchmark]'; all else is done"
-        ) from error
+    figures = import_extra("matplotlib.figure", "the image", "benchmark")
     if any(row.name == NON_LOCAL and row.note for rows in results.values() for row in rows):
         caption += "; no non-local block where it needs more than the memory limit"
     sizes = sorted(results, key=lambda size: size.positions)
-    figure = Figure(figsize=(10, 7.4), dpi=160, facecolor="white")
+    figure = figures.Figure(figsize=(10, 7.4), dpi=160, facecolor="white")
     panels = figure.subplots(2, 2, sharex=True)
     figure.subplots_adjust(left=0.075, right=0.97, bottom=0.085, top=0.85, hspace=0.2, wspace=0.16)
     for panel, (field, title, unit, factor) in zip(panels.flat, PANELS, strict=True):

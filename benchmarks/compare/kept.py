@@ -1,4 +1,4 @@
-"""What a forward pass keeps for its backward."""
+"""The memory that a forward pass keeps for its backward pass."""
 
 from collections.abc import Callable, Iterable
 

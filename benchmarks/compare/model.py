@@ -31,7 +31,7 @@ class ModelRow:
         weight_bytes: parameters and buffers.
         peak_bytes: most memory allocated at once during a pass, beside weights and input.
         error: largest difference of a logit from plain, in standard deviations of the plain logits.
-        same_labels: share of the pixels with plain's label.
+        same_labels: fraction of the pixels with plain's label.
     """
 
     variant: str

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Block(nn.Module):
+class PeerLayer(nn.Module):
     """Projections, gate and residual; the parameters have the names and shapes of `CrissCrossAttention`'s."""
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
@@ -31,7 +31,7 @@ class Block(nn.Module):
         raise NotImplementedError
 
 
-class NonLocal(Block):
+class NonLocal(PeerLayer):
     """Every position attends to every position: the embedded-Gaussian non-local block (Wang et al., 2018).
 
     The product with the values is written as value @ weights^T, on [B, C, N], as position attention in segmentation
@@ -43,7 +43,7 @@ class NonLocal(Block):
         return v_BCN @ weights_BNN.transpose(1, 2)
 
 
-class NonLocalRows(Block):
+class NonLocalRows(PeerLayer):
     """The same function, the product written as weights @ value^T: its backward saves one copy of the weights."""
 
     def attend(self, q_BDN: Tensor, k_BDN: Tensor, v_BCN: Tensor, width: int) -> Tensor:
@@ -51,7 +51,7 @@ class NonLocalRows(Block):
         return (weights_BNN @ v_BCN.transpose(1, 2)).transpose(1, 2)
 
 
-class MaskedSDPA(Block):
+class MaskedSDPA(PeerLayer):
     """Criss-cross attention as one `scaled_dot_product_attention` over all positions under a row-or-column mask.
 
     Two calls, one for rows and one for columns, cannot be merged: the function does not return the log-sum-exp. The
@@ -76,7 +76,7 @@ class MaskedSDPA(Block):
         return self.masks[positions, width]
 
 
-class Flex(Block):
+class Flex(PeerLayer):
     """Criss-cross attention as a compiled `flex_attention` with the row-or-column rule; the block mask is made once.
 
     On a CPU it runs forward only. In row-major order every block of keys holds one of each column: none is skipped.
@@ -112,7 +112,7 @@ class Flex(Block):
         return self.masks[positions, width]
 
 
-class PlainCrissCross(Block):
+class PlainCrissCross(PeerLayer):
     """Criss-cross attention as published systems write it: einsum, -inf on the column's diagonal, cat, softmax."""
 
     def attend(self, q_BDN: Tensor, k_BDN: Tensor, v_BCN: Tensor, width: int) -> Tensor:

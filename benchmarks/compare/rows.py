@@ -1,4 +1,4 @@
-"""What a measurement of the layer says: the size, the work that it is credited with, and one row a contestant."""
+"""Results of measuring the layer: the size, the work that it is credited with, and one row per contestant."""
 
 from dataclasses import dataclass
 
@@ -25,13 +25,13 @@ class Size:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one contestant at one size; None where it was not.
+    """The measurements of one contestant at one size; None where there is none.
 
     Attributes:
         name: the contestant.
         forward, training: median seconds of a forward pass without gradients, and of forward and backward.
         gflops: GFLOP per second of the forward pass, by the work that `layer_gflop` credits.
-        share: that, as a share of what a big matrix product reaches in the same run.
+        share: that, as a fraction of the speed of a big matrix product in the same run.
         forward_peak, training_peak: bytes above the input and the upstream gradient, the output included. Forward: one
             pass. Training: two passes of criss-cross attention or one of a non-local block, and their backward.
         kept: bytes that one pass keeps for its backward beyond its input and the parameters.

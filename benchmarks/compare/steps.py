@@ -121,7 +121,7 @@ class Training:
             if coarse is not None and weight:
                 align_corners = experiment.model.align_corners
                 wide = functional.interpolate(coarse, size, mode="bilinear", align_corners=align_corners)
-                total = total + weight * cross_entropy(wide, labels, experiment.data.ignore, config.normaliser)
+                total = total + weight * cross_entropy(wide, labels, experiment.data.ignore, config.normalizer)
         return total
 
     def row(self, total: float, peak: int) -> StepRow:
@@ -137,7 +137,7 @@ class Training:
 
 
 def _optimizer(config: OptimConfig, network: Segmenter) -> torch.optim.Optimizer:
-    """The recipe's optimizer with one rate for all weights: this room cannot see the engine's."""
+    """The recipe's optimizer with one rate for all weights: the engine's is not used here."""
     if config.name == "adamw":
         return torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)

@@ -26,11 +26,11 @@ from crisscross.measurement.memory import peak_memory
 from crisscross.measurement.network import network_of
 from crisscross.measurement.timing import interleave
 from crisscross.models import Segmenter
-from crisscross.speed.memory import settle_memory
+from crisscross.speed.memory import apply_memory
 from crisscross.speed.winograd import release_memory
 
-PLAIN, OURS, LEAN, CHECKPOINTED, WINOGRAD = "plain", "ours", "lean", "checkpointed", "winograd"
-LEAN_WINOGRAD, CHECKPOINTED_WINOGRAD = (f"{memory}+{WINOGRAD}" for memory in (LEAN, CHECKPOINTED))
+PLAIN, OURS, LEAN, RECOMPUTE, WINOGRAD = "plain", "ours", "lean", "recompute", "winograd"
+LEAN_WINOGRAD, RECOMPUTE_WINOGRAD = (f"{memory}+{WINOGRAD}" for memory in (LEAN, RECOMPUTE))
 PLAIN_BF16, OURS_BF16 = "plain-bf16", "ours-bf16"
 # Images on disk; each is four times the crop, as in training.
 IMAGES = 4
@@ -56,7 +56,7 @@ def measure(
         rounds: turns of each contestant, after one to warm up; one more step is counted byte by byte.
         device: where the networks run.
         on_turn: called after each turn.
-        names: who takes part beside the plain network; by default all of `contestants(device)`.
+        names: which take part beside the plain network; by default all of `contestants(device)`.
 
     Raises:
         CrissCrossError: the loss is more than the cross-entropy that the plain network has.
@@ -87,10 +87,10 @@ def measure(
 
 
 def contestants(device: torch.device) -> list[str]:
-    """The names of who takes part."""
+    """The names of all contestants on this device."""
     if device.type == "cpu":
-        return [PLAIN, OURS, LEAN, LEAN_WINOGRAD, CHECKPOINTED, CHECKPOINTED_WINOGRAD]
-    return [PLAIN, PLAIN_BF16, OURS, OURS_BF16, LEAN, CHECKPOINTED]
+        return [PLAIN, OURS, LEAN, LEAN_WINOGRAD, RECOMPUTE, RECOMPUTE_WINOGRAD]
+    return [PLAIN, PLAIN_BF16, OURS, OURS_BF16, LEAN, RECOMPUTE]
 
 
 def _contestant(name: str, network: Segmenter, device: torch.device, batches: Iterator[Batch]) -> Training:
@@ -98,16 +98,20 @@ def _contestant(name: str, network: Segmenter, device: torch.device, batches: It
     own = (plain_network(network) if plain else deepcopy(network)).to(device)
     if not plain:
         own.to(memory_format=torch.channels_last)
-        settle_memory(own, *_settings(name, own.experiment.train))
+        apply_memory(own, _settings(name, own.experiment.train))
     half = torch.bfloat16 if name in (PLAIN_BF16, OURS_BF16) else None
     return Training(name, own, plain, batches, half)
 
 
-def _settings(name: str, train: TrainConfig) -> tuple[TrainConfig, bool]:
-    """What `settle_memory` is told of our networks by their names."""
+def _settings(name: str, train: TrainConfig) -> TrainConfig:
+    """The settings of the contestant of this name."""
     kind, _, winograd = name.partition("+")
-    memory: Literal["fast", "lean"] = "lean" if kind == LEAN else "fast"
-    return replace(train, memory=memory, winograd=winograd == WINOGRAD), kind == CHECKPOINTED
+    memory: Literal["fast", "lean", "recompute"] = "fast"
+    if kind == LEAN:
+        memory = "lean"
+    elif kind == RECOMPUTE:
+        memory = "recompute"
+    return replace(train, memory=memory, winograd=winograd == WINOGRAD)
 
 
 def _prepared(network: Segmenter, height: int, width: int, batch: int, rounds: int) -> Segmenter:
@@ -157,12 +161,12 @@ class Goal:
 GOALS = (
     Goal(LEAN_WINOGRAD, PLAIN, "total", 0.9),
     Goal(LEAN_WINOGRAD, PLAIN, "memory", 0.8),
-    Goal(CHECKPOINTED, PLAIN, "total", 1.35),
-    Goal(CHECKPOINTED, PLAIN, "memory", 0.5),
+    Goal(RECOMPUTE, PLAIN, "total", 1.35),
+    Goal(RECOMPUTE, PLAIN, "memory", 0.5),
 )
 GPU_GOALS = (
     Goal(OURS_BF16, PLAIN, "total", 0.5),
     Goal(OURS_BF16, PLAIN_BF16, "total", 0.9),
     Goal(LEAN, PLAIN, "memory", 0.8),
-    Goal(CHECKPOINTED, PLAIN, "memory", 0.5),
+    Goal(RECOMPUTE, PLAIN, "memory", 0.5),
 )

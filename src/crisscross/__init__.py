@@ -13,21 +13,22 @@ if TYPE_CHECKING:
     from typing import Any
 
     from crisscross import surgery
-    from crisscross.checkpoints import build, from_pretrained, load, push_to_hub, save, save_pretrained
-    from crisscross.checkpoints.instances import load_instances
+    from crisscross.checkpoints import build, from_pretrained, push_to_hub, save, save_pretrained
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
+    from crisscross.inference import Prediction, Predictor
+    from crisscross.instances.network import InstanceSegmenter
     from crisscross.layers import (
         CrissCrossAttention,
         CrissCrossAttention3d,
         RecurrentCrissCrossAttention,
         RecurrentCrissCrossAttention3d,
     )
-    from crisscross.models import Logits, Prediction, Segmenter, VideoSegmenter
-    from crisscross.models.instances import InstanceSegmenter
+    from crisscross.models import Logits, Segmenter, VideoSegmenter
     from crisscross.ops import criss_cross_attention, criss_cross_attention_3d
     from crisscross.speed.rewrite import optimize
+    from crisscross.tasks import load, predictor
 
 __version__ = "0.1.0"
 
@@ -38,10 +39,11 @@ _ROOMS = {
     "CrissCrossError": "errors",
     "DataSet": "data",
     "Experiment": "config",
-    "InstanceSegmenter": "models.instances",
+    "InstanceSegmenter": "instances.network",
     "Logits": "models",
     "Pair": "data",
-    "Prediction": "models",
+    "Prediction": "inference",
+    "Predictor": "inference",
     "RecurrentCrissCrossAttention": "layers",
     "RecurrentCrissCrossAttention3d": "layers",
     "Segmenter": "models",
@@ -50,10 +52,10 @@ _ROOMS = {
     "criss_cross_attention": "ops",
     "criss_cross_attention_3d": "ops",
     "from_pretrained": "checkpoints",
-    "load": "checkpoints",
-    "load_instances": "checkpoints.instances",
+    "load": "tasks",
     "open_dataset": "data",
     "optimize": "speed.rewrite",
+    "predictor": "tasks",
     "push_to_hub": "checkpoints",
     "save": "checkpoints",
     "save_pretrained": "checkpoints",
@@ -69,6 +71,7 @@ __all__ = [
     "Logits",
     "Pair",
     "Prediction",
+    "Predictor",
     "RecurrentCrissCrossAttention",
     "RecurrentCrissCrossAttention3d",
     "Segmenter",
@@ -78,9 +81,9 @@ __all__ = [
     "criss_cross_attention_3d",
     "from_pretrained",
     "load",
-    "load_instances",
     "open_dataset",
     "optimize",
+    "predictor",
     "push_to_hub",
     "save",
     "save_pretrained",

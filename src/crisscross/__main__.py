@@ -1,11 +1,11 @@
-"""The command: `crisscross`, or `python -m crisscross`."""
+"""The command `crisscross`, also `python -m crisscross`."""
 
 import os
 import sys
 
 
 def main() -> int:
-    """Run the command of this process's arguments; returns its exit code."""
+    """Run the command that this process's arguments name; return its exit code."""
     try:
         from crisscross.terminal import prepare, stop_at_once_while_importing
 
@@ -20,7 +20,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # Python puts the working folder in front of everything, where a file of any name would stand for a package.
+    # Python searches the working folder first, where any file could shadow a package.
     try:
         if sys.path[0] == os.getcwd():
             del sys.path[0]

@@ -1,4 +1,4 @@
-"""Writing files: where a name may lead, what may be replaced, and so that nobody ever meets half of one."""
+"""Writing files: atomically, inside the folder they are meant for, and without replacing files of others."""
 
 import contextlib
 import hashlib
@@ -12,28 +12,28 @@ from typing import Any
 
 from crisscross.errors import CrissCrossError
 
-# What `claim` was told, by this process.
+# The files that this process has passed to `claim`.
 _claimed: set[Path] = set()
-# A temporary file tells its machine and its process.
+# Names of temporary files contain the machine and the process.
 _TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)\.crisscross\.tmp", re.DOTALL)
-# Names longer than this many bytes are cut in the names of temporary files, which most systems limit to 255.
+# Names with more bytes are hashed in the names of temporary files, which most systems limit to 255.
 _LONG = 180
 
 
 def user_cache(name: str) -> Path:
-    """A folder of ours in the user's cache folder: `XDG_CACHE_HOME`, else `~/.cache`. It need not be there yet.
+    """Our folder `name` in the user's cache folder, `XDG_CACHE_HOME` or `~/.cache`. It may not exist yet.
 
     Raises:
-        CrissCrossError: there is no home folder.
+        CrissCrossError: the user has no home folder.
     """
     return with_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "crisscross-seg" / name
 
 
 def with_home(path: str) -> Path:
-    """A path in which `~` is the user's home folder.
+    """A path with `~` replaced by the user's home folder.
 
     Raises:
-        CrissCrossError: there is none.
+        CrissCrossError: the user has none.
     """
     try:
         return Path(path).expanduser()
@@ -42,15 +42,15 @@ def with_home(path: str) -> Path:
 
 
 def joined(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> Path:
-    """`folder / name` for a name that others chose: of a file in `folder` or in folders below it, on every system.
+    """`folder / name` for a name from elsewhere, which must lead to a file below `folder` on every system.
 
     Raises:
-        CrissCrossError: the name is empty, absolute or with a drive, goes upwards (`..`), or holds what no file name
-            can (NUL, half a character).
+        CrissCrossError: the name is empty, absolute or with a drive, contains `..`, or characters that file names
+            cannot have (NUL, surrogates).
     """
     text = os.fspath(name)
     parts = [part for part in re.split(r"[/\\]", text) if part not in ("", ".")]
-    # Windows leaves dots and blanks at the end of a name aside.
+    # Windows ignores dots and blanks at the end of a name.
     if re.match(r"[/\\]|[A-Za-z]:", text) or not parts or not all(part.strip(". ") for part in parts):
         raise CrissCrossError(f"{text!r} does not name a file below {folder}; correct the list or file that names it")
     try:
@@ -63,12 +63,12 @@ def joined(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> Path
 
 
 def output_path(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> Path:
-    """`joined`, for a file to write: symbolic links in `folder` may not lead out of it, `folder` itself may be one.
+    """`joined` for a file to write: symbolic links below `folder` may not lead out of it; `folder` itself may be one.
 
-    Names that are too long, or reserved on a system, are left to that system's refusal.
+    Names that are too long or reserved are left to the system to refuse.
 
     Raises:
-        CrissCrossError: as `joined`, or a folder on the way is a link that leads out.
+        CrissCrossError: as `joined`, or a folder on the way is a link that leads out of `folder`.
     """
     path = joined(folder, name)
     try:
@@ -81,14 +81,14 @@ def output_path(folder: str | os.PathLike[str], name: str | os.PathLike[str]) ->
 
 
 def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = False) -> None:
-    """Announce the files that this process is going to write, before it begins.
+    """Declare the files that this process is going to write, before it starts working.
 
-    A file that is there is replaced only if this program wrote it for such an announcement and nobody has changed it
-    since (its size and time of change are noted in the user's cache folder), and never if it is an input; `force`
-    replaces all. Temporary files that killed processes left in the same folders are removed.
+    An existing file may be replaced only if crisscross wrote it after such a declaration and it has not changed since
+    (sizes and modification times are recorded in the user's cache folder), and if it is not an input; with `force`,
+    any file may. Temporary files that killed processes left in the same folders are removed.
 
     Raises:
-        CrissCrossError: a file is there that may not be replaced, or what no file replaces: a folder, pipe or device.
+        CrissCrossError: a file may not be replaced, or a folder, pipe or device is in the way.
     """
     targets = [Path(path) for path in paths]
     for target in targets:
@@ -101,13 +101,13 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = Fals
         if read is None:
             read = {_identity(path) for path in inputs if path.exists()}
         if target.exists() and _identity(target) in read:
-            raise CrissCrossError(f"{target}: is an input; choose another place to write to, or --force to replace it")
+            raise CrissCrossError(f"{target}: is an input; write to another place, or use --force to replace it")
         if target.parent not in noted:
             noted[target.parent] = _noted(target.parent)
         if _state(target) not in noted[target.parent].get(target.name, []):
             raise CrissCrossError(
-                f"{target}: is there already, and nothing tells that crisscross wrote it as it is now; choose another "
-                "place to write to, or --force to replace it"
+                f"{target}: exists, and there is no record that crisscross wrote it as it is now; write to another "
+                "place, or use --force to replace it"
             )
     for folder in {target.parent for target in targets}:
         remove_leftovers(folder)
@@ -118,15 +118,15 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
     """Let `write` fill a temporary file in the same folder, then move it into place.
 
     Raises:
-        CrissCrossError: the folder cannot be written, the disk is full, or a folder, pipe or device is in the way; an
-            older file at `path` is untouched.
+        CrissCrossError: the folder cannot be written, the disk is full, or a folder, pipe or device is in the way;
+            an existing file at `path` stays as it was.
     """
     path = Path(path)
     _check_ordinary(path)
     temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Some writers keep their files from other people; ours are as open as any file that the user makes.
+        # Some writers make their files private; ours get the permissions of any new file of the user.
         temporary.touch()
         mode = temporary.stat().st_mode
         write(temporary)
@@ -144,28 +144,28 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text atomically; half characters, which some file names hold, become question marks."""
+    """Write UTF-8 text atomically; surrogates, which some file names contain, become question marks."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
 
 
 def _check_ordinary(path: Path) -> None:
-    """Refuse to put a file in the place of /dev/null and its like."""
-    # These two answer no where a name is too long.
+    """Refuse to replace a folder, pipe or device such as /dev/null."""
+    # These two return False for a name that is too long.
     if os.path.exists(path) and not os.path.isfile(path):
         raise CrissCrossError(f"{path}: cannot be written: it is a folder, pipe or device; name an ordinary file")
 
 
 def temporary_path(path: Path, process: int | None = None) -> Path:
-    """The hidden file beside `path` that a process, else this one, fills before it becomes `path`."""
+    """The hidden file beside `path` that a process (by default this one) fills before it is renamed to `path`."""
     name = os.fsencode(path.name)
     short = path.name if len(name) <= _LONG else hashlib.blake2b(name, digest_size=16).hexdigest()
     return path.with_name(f".{short}.{_machine()}-{process or os.getpid()}.crisscross.tmp")
 
 
 def remove_leftovers(folder: Path, alone: bool = False) -> None:
-    """Remove temporary files that killed processes left behind, but not those of one that is still at work there.
+    """Remove temporary files of processes that no longer run.
 
-    Those of other machines are removed only where nobody else writes to the folder (`alone`).
+    Those of other machines are removed only if nobody else writes to the folder (`alone`).
     """
     for path in folder.glob(".*.crisscross.tmp"):
         found = _TEMPORARY.fullmatch(path.name)
@@ -179,7 +179,7 @@ def _machine() -> str:
 
 
 def _others_work(pid: int) -> bool:
-    """Whether another process of this number lives."""
+    """Whether another process with this number is running."""
     if os.name != "posix" or pid == os.getpid():
         return False
     try:
@@ -189,7 +189,7 @@ def _others_work(pid: int) -> bool:
     except (OSError, OverflowError):
         return False
     with contextlib.suppress(OSError, IndexError):
-        # One that has ended stays in the table until its parent asks, in a container without an init for ever.
+        # A zombie stays in the table until its parent collects it, in a container without an init forever.
         return (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] != "Z"
         )
@@ -197,7 +197,7 @@ def _others_work(pid: int) -> bool:
 
 
 def _place(path: Path) -> Path:
-    """The path by which a file is known, whatever the working folder and links above it; links to it are others."""
+    """An absolute path of a file, with links in its folder resolved, but not the file itself."""
     return path.parent.resolve() / path.name
 
 
@@ -212,13 +212,13 @@ def _state(path: Path) -> list[int]:
 
 
 def _notes(folder: Path) -> Path:
-    """Where the files that this program wrote into a folder are noted, a line each."""
+    """The record of files that crisscross wrote into a folder, one per line."""
     name = hashlib.blake2b(os.fsencode(folder.resolve()), digest_size=16).hexdigest()
     return user_cache("written") / f"{name}.jsonl"
 
 
 def _note(path: Path, temporary: Path) -> None:
-    # Who has no cache folder needs --force the next time.
+    # Without a cache folder, the user needs --force the next time.
     with contextlib.suppress(OSError, CrissCrossError):
         notes = _notes(path.parent)
         notes.parent.mkdir(parents=True, exist_ok=True)
@@ -227,9 +227,9 @@ def _note(path: Path, temporary: Path) -> None:
 
 
 def _noted(folder: Path) -> dict[str, list[Any]]:
-    """Name -> size and time of change of the files that are noted for a folder.
+    """Name -> sizes and modification times that are recorded for a folder.
 
-    Of each name the last two count: a process that is killed after its note leaves the file of the note before.
+    The last two of each name count: a process that is killed after recording leaves the file of the record before.
     """
     found: dict[str, list[Any]] = {}
     with contextlib.suppress(OSError, ValueError, CrissCrossError):

@@ -1,15 +1,15 @@
 """Counts first: an int64 confusion matrix; every score is a pure function of it."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 
 class ConfusionMatrix:
-    """Integer counts over a whole set; rows are truth, columns prediction.
+    """Integer counts over a whole set: `counts` int64 [K, K], rows are truth, columns prediction.
+
+    NumPy counts, because this runs beside the network and would compete with it for PyTorch's threads.
 
     Args:
         classes: number of classes K.
@@ -18,47 +18,44 @@ class ConfusionMatrix:
 
     def __init__(self, classes: int, ignore: int = 255) -> None:
         self.classes, self.ignore = classes, ignore
-        self.counts = torch.zeros(classes, classes, dtype=torch.int64)
+        self.counts = np.zeros((classes, classes), np.int64)
 
-    def update(self, prediction: Tensor, truth: Tensor) -> None:
+    def update(self, prediction: Any, truth: Any) -> None:
         """Add one or more images.
 
         Args:
-            prediction: integers 0..K-1, any shape.
+            prediction: integers 0..K-1, any shape: an array, or a tensor on any device.
             truth: integers of the same shape, 0..K-1 or `ignore`.
 
         Raises:
             ValueError: the shapes differ, or a value is outside its range.
         """
+        prediction, truth = _array(prediction), _array(truth)
         if prediction.shape != truth.shape:
-            raise ValueError(f"prediction is {tuple(prediction.shape)}, truth is {tuple(truth.shape)}")
-        if prediction.dtype == truth.dtype == torch.uint8:
-            pairs = self._pairs_of_bytes(prediction, truth)
+            raise ValueError(f"prediction is {prediction.shape}, truth is {truth.shape}")
+        if prediction.dtype == truth.dtype == np.uint8:
+            self.counts += self._pairs_of_bytes(prediction, truth)
         else:
-            pairs = self._pairs(prediction, truth)
-        self.counts += pairs.to(self.counts.device)
+            self.counts += self._pairs(prediction, truth)
 
-    def _pairs(self, prediction: Tensor, truth: Tensor) -> Tensor:
+    def _pairs(self, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
         counted = truth != self.ignore
-        truth, prediction = truth[counted].to(torch.int64), prediction[counted].to(torch.int64)
+        truth, prediction = truth[counted].astype(np.int64), prediction[counted].astype(np.int64)
         for name, values in (("truth", truth), ("prediction", prediction)):
-            ends = (int(values.min()), int(values.max())) if values.numel() else ()
+            ends = (int(values.min()), int(values.max())) if values.size else ()
             self._refuse(name, [end for end in ends if not 0 <= end < self.classes])
-        return torch.bincount(truth * self.classes + prediction, minlength=self.classes**2).view(self.classes, -1)
+        return np.bincount(truth * self.classes + prediction, minlength=self.classes**2).reshape(self.classes, -1)
 
-    def _pairs_of_bytes(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """The same in one pass over the pixels: all pairs of bytes are counted, and then looked through.
-
-        By numpy, because this runs beside the network and would fight with it for PyTorch's threads.
-        """
-        index = truth.cpu().numpy().astype(np.uint16)
+    def _pairs_of_bytes(self, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """The same in one pass over the pixels: all pairs of bytes are counted, and then looked through."""
+        index = truth.astype(np.uint16)
         index <<= 8
-        index |= prediction.cpu().numpy()
-        pairs = torch.from_numpy(np.bincount(index.ravel(), minlength=256**2)).view(256, 256)
+        index |= prediction
+        pairs = np.bincount(index.ravel(), minlength=256**2).reshape(256, 256)
         if 0 <= self.ignore < 256:
             pairs[self.ignore] = 0
         for name, counts in (("truth", pairs.sum(1)), ("prediction", pairs.sum(0))):
-            self._refuse(name, (counts[self.classes :].nonzero()[:, 0] + self.classes).tolist())
+            self._refuse(name, (counts[self.classes :].nonzero()[0] + self.classes).tolist())
         return pairs[: self.classes, : self.classes]
 
     def _refuse(self, name: str, outside: list[int]) -> None:
@@ -81,8 +78,8 @@ class Scores:
     accuracy: tuple[float | None, ...]
 
 
-def scores(counts: Tensor) -> Scores:
-    """Scores of a confusion matrix [K, K] of integers (rows truth, columns prediction).
+def scores(counts: Any) -> Scores:
+    """Scores of a confusion matrix [K, K] of integers (rows truth, columns prediction), an array or a tensor.
 
     IoU = hits / (truth + prediction - hits); a class that is only predicted has IoU 0 and no accuracy.
     """
@@ -118,22 +115,27 @@ class StableCounts:
     def __init__(self, classes: int, ignore: int = 255) -> None:
         self.classes, self.ignore = classes, ignore
         # By class: stable pixels, and those of them that are consistent.
-        self.counts = torch.zeros(classes, 2, dtype=torch.int64)
+        self.counts = np.zeros((classes, 2), np.int64)
 
-    def update(self, prediction: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor]) -> None:
+    def update(self, prediction: tuple[Any, Any], truth: tuple[Any, Any]) -> None:
         """Add two consecutive frames: (before, after), integers [H, W] each; frames of two sizes share no pixel."""
+        (before, after), truth = map(_array, prediction), (_array(truth[0]), _array(truth[1]))
         if truth[0].shape != truth[1].shape:
             return
         stable = (truth[0] == truth[1]) & (truth[0] != self.ignore)
-        kept = stable & (prediction[0] == prediction[1])
+        kept = stable & (before == after)
         for column, chosen in enumerate((stable, kept)):
-            self.counts[:, column] += torch.bincount(truth[0][chosen].long(), minlength=self.classes).cpu()
+            self.counts[:, column] += np.bincount(truth[0][chosen], minlength=self.classes)
 
     def scores(self) -> Consistency:
         """Consistency of everything counted so far."""
         stable, kept = self.counts[:, 0].tolist(), self.counts[:, 1].tolist()
         by_class = tuple(_ratio(k, s) for k, s in zip(kept, stable, strict=True))
         return Consistency(_ratio(sum(kept), sum(stable)), _mean(by_class), by_class)
+
+
+def _array(x: Any) -> np.ndarray:
+    return np.asarray(x.cpu() if hasattr(x, "cpu") else x)
 
 
 def _ratio(part: int, whole: int) -> float | None:

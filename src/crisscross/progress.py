@@ -1,4 +1,4 @@
-"""Long work shows how far it is: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a live bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -12,13 +12,13 @@ PLAIN_EVERY = 10.0
 
 
 class Progress:
-    """How far a piece of work is, how long it took and how long it still takes.
+    """Units done, time elapsed and time remaining of a piece of work.
 
     Args:
-        title: what is going on, one or two words.
-        total: how many units there are, or 0 where that is not known.
-        start: how many were done before (a resumed run), so that the time left is right.
-        show: false keeps silent, for all processes but the first.
+        title: one or two words.
+        total: number of units, 0 if it is not known.
+        start: units that were done before (in a resumed run); they do not count for the remaining time.
+        show: whether anything is printed; false in all processes but the first.
 
     One display is live at a time: an inner one suspends the outer.
     """
@@ -39,7 +39,7 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
             from rich.progress import Progress as Bar
 
-            # Narrow, so that all facts fit into 80 columns.
+            # A narrow bar leaves room for all facts in 80 columns.
             columns = [
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=10),
@@ -58,7 +58,7 @@ class Progress:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.waiting:
-            # Also where an error or Ctrl-C ends it: how far it came.
+            # After an error or Ctrl-C too: the last line says how far it got.
             self._say_waiting()
         if self.bar is not None:
             self.bar.stop()
@@ -67,7 +67,7 @@ class Progress:
                 Progress.live[-1].bar.start()
 
     def update(self, done: int, **facts: str) -> None:
-        """Set the number of finished units and the facts to show beside it; facts stay until they change."""
+        """Set the number of finished units, and facts to show beside it; facts stay until they change."""
         self.done = done
         self.facts |= facts
         text = "  ".join([*(f"{name} {value}" for name, value in self.facts.items()), self._times()])
@@ -95,9 +95,9 @@ class Progress:
         elapsed = time.monotonic() - self.began
         fresh = self.done - self.start
         if not self.total:
-            return f"{clock(elapsed)} gone"
-        left = f"left {clock(elapsed / fresh * max(self.total - self.done, 0))}" if fresh > 0 else "left ?"
-        return f"{clock(elapsed)} gone  {left}"
+            return f"elapsed {clock(elapsed)}"
+        remaining = clock(elapsed / fresh * max(self.total - self.done, 0)) if fresh > 0 else "?"
+        return f"elapsed {clock(elapsed)}  remaining {remaining}"
 
 
 def clock(seconds: float) -> str:

@@ -1,7 +1,7 @@
-"""The terminal: everything that people read goes through here, and what they hear of a stop in the first second.
+"""Output to the terminal, and Ctrl-C while packages are being imported.
 
-Names of files and classes come from anywhere. Characters that a terminal obeys instead of showing them (escape
-sequences, line breaks inside a name, marks that turn the direction of writing) are shown as Python writes them.
+Names of files and classes come from anywhere. Control characters in them (escape sequences, line breaks, marks that
+reverse the direction of writing) are shown as Python writes them.
 """
 
 import contextlib
@@ -12,21 +12,21 @@ import sys
 from types import FrameType
 from typing import Any, TextIO
 
-# C0 without the tab, DEL, C1, marks of direction, separators of lines, halves of characters.
-_OBEYED = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0 without the tab, DEL, C1, marks of direction, separators of lines, surrogates.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
 def plain(text: object) -> str:
-    """A text as one line that a terminal shows and does not obey: an escape character becomes the four of `\\x1b`."""
-    return _OBEYED.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), str(text))
+    """A text on one line, with control characters escaped: the escape character becomes the four of `\\x1b`."""
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), str(text))
 
 
 def say(*lines: object, error: bool = False) -> None:
-    """Write lines to standard output, or to standard error; each argument is one line, none at all an empty one.
+    """Write lines to standard output, or to standard error: one per argument; without arguments, an empty one.
 
     Raises:
-        OSError: standard output cannot be written. Where standard error cannot, nobody reads, and work goes on.
+        OSError: standard output cannot be written. A failing standard error is ignored.
     """
     text = "".join(f"{plain(line)}\n" for line in lines or ("",))
     stream = sys.stderr if error else sys.stdout
@@ -44,7 +44,7 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def is_live(stream: TextIO | None) -> bool:
-    """Whether somebody sits in front of a stream."""
+    """Whether a stream is a terminal."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:
@@ -52,22 +52,22 @@ def is_live(stream: TextIO | None) -> bool:
 
 
 def console(error: bool = False) -> Any:
-    """rich's console for tables and bars; what is written on it has to be `plain`."""
+    """rich's console for tables and bars. Pass it `plain` texts only."""
     from rich.console import Console
 
     return Console(stderr=error)
 
 
 def prepare() -> None:
-    """Give the process the streams that it lacks, and let those that it has show every character somehow.
+    """Open missing standard streams, and let the others escape what they cannot encode.
 
-    A closed stream's number would be given to the next file that is opened, and messages written into that.
+    Otherwise the next file that is opened would get the number of a closed stream, and with it all messages.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest free number is taken, which is this one.
+            # The system takes the lowest free number, which is this one.
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -79,9 +79,9 @@ def prepare() -> None:
 
 
 def stop_at_once_while_importing() -> None:
-    """Let Ctrl-C end this process with 130 and one line where it meets an import, and be Python's own elsewhere.
+    """Let Ctrl-C during an import end this process with 130 and one line; elsewhere it stays Python's own.
 
-    Libraries turn an interrupt amid their import into errors of other kinds, or print and forget it.
+    Some libraries turn an interrupt during their import into other errors, or print and ignore it.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return

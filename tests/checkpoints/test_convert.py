@@ -1,4 +1,4 @@
-"""`crisscross convert`: what it recognizes, stores and refuses, and the way back; metadata of MMSegmentation."""
+"""`crisscross convert`: recognition, storage and refusals, conversion back, and metadata of MMSegmentation."""
 
 import json
 
@@ -6,22 +6,19 @@ import numpy as np
 import pytest
 import torch
 from forward_passes import filled
+from published_layouts import R50, authors_keys, mmseg_keys, with_both_signs
 from safetensors import safe_open
 from safetensors.torch import save as library_save
 from safetensors.torch import save_file
-from test_mmseg import published_keys
-from test_publishers import R50, authors_keys, with_both_signs
 
 import crisscross
 from crisscross.checkpoints import native
 from crisscross.checkpoints.convert import convert, save_as
 from crisscross.checkpoints.loading import by_recipe, read_source
-from crisscross.checkpoints.publishers import mmseg
-from crisscross.checkpoints.publishers import table as publishers
 from crisscross.checkpoints.publishers.metadata import with_metadata
+from crisscross.checkpoints.publishers.table import MMSEG, PUBLISHERS
 from crisscross.checkpoints.reading import read_state_dict
 from crisscross.checkpoints.writing import write_safetensors
-from crisscross.cli import convert as cli_convert
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, differences
 from crisscross.data.sets import camvid
@@ -48,12 +45,12 @@ test_pipeline = [
 
 @pytest.fixture(scope="module")
 def mmseg_tensors():
-    return filled(published_keys(R50, classes=3, **WIDTHS))
+    return filled(mmseg_keys(R50, classes=3, **WIDTHS))
 
 
 @pytest.fixture(scope="module")
 def checkpoint(mmseg_tensors, tmp_path_factory):
-    """A file as MMSegmentation 1.x leaves it, in half precision to be small."""
+    """A file as MMSegmentation 1.x writes it, in half precision to be small."""
     tensors = {key: value.half() if value.is_floating_point() else value for key, value in mmseg_tensors.items()}
     meta = {
         "dataset_meta": {"classes": ("road", "sky ", "car"), "palette": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]},
@@ -65,7 +62,7 @@ def checkpoint(mmseg_tensors, tmp_path_factory):
 
 
 def run(capsys, *words):
-    """Exit code, what was printed, what was complained of."""
+    """Exit code, standard output and standard error."""
     code = main(["convert", *map(str, words)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
@@ -77,10 +74,7 @@ def same(found, expected):
     )
 
 
-# --- to ours ---
-
-
-def test_everything_that_the_file_tells_is_stored(checkpoint, mmseg_tensors, tmp_path, capsys):
+def test_everything_in_the_file_is_stored(checkpoint, mmseg_tensors, tmp_path, capsys):
     code, out, err = run(capsys, checkpoint, tmp_path / "x.safetensors", "--half")
     assert (code, err) == (0, "")
     parameters = sum(value.numel() for key, value in mmseg_tensors.items() if "running" not in key and "num" not in key)
@@ -113,13 +107,13 @@ def test_class_names_from_the_command_line(checkpoint, tmp_path, capsys):
     assert not (tmp_path / "y.safetensors").exists()
 
 
-def test_a_data_set_without_names_of_its_own(checkpoint, tmp_path, capsys):
+def test_a_data_set_without_known_classes(checkpoint, tmp_path, capsys):
     code, _, err = run(capsys, checkpoint, tmp_path / "x.safetensors", "--classes", "folder")
-    assert code == 2 and "no data set 'folder' with classes of its own; those are " in err and "camvid" in err
+    assert code == 2 and "no data set 'folder' with known classes; known: " in err and "camvid" in err
     assert known_classes("camvid") == (camvid.CLASSES, camvid.PALETTE, ())
 
 
-def test_a_recipe_decides_what_the_file_cannot_tell(checkpoint, tmp_path, capsys, monkeypatch):
+def test_a_recipe_decides_what_the_file_does_not_say(checkpoint, tmp_path, capsys, monkeypatch):
     row = {"model": {"backbone": "resnet50c", "recurrence": 1, **WIDTHS}, "optim": {"lr": 0.02}}
     monkeypatch.setitem(RECIPES, "mine", row)
     assert (
@@ -138,10 +132,7 @@ def test_a_recipe_decides_what_the_file_cannot_tell(checkpoint, tmp_path, capsys
     assert not (tmp_path / "y.safetensors").exists()
 
 
-# --- and back ---
-
-
-def test_the_way_back_to_mmsegmentation_is_exact(checkpoint, mmseg_tensors, tmp_path, capsys):
+def test_conversion_back_to_mmsegmentation_is_exact(checkpoint, mmseg_tensors, tmp_path, capsys):
     # The embedding that this loss trains with is left out: MMSegmentation has none.
     terms = "loss.terms=[{name: cross_entropy}, {name: category_consistent}]"
     words = ("--to", "mmseg", "--set", "model.recurrence=1", "--set", terms)
@@ -158,7 +149,7 @@ def test_the_way_back_to_mmsegmentation_is_exact(checkpoint, mmseg_tensors, tmp_
 
 
 @pytest.mark.slow
-def test_the_way_back_to_the_authors_is_exact(tmp_path):
+def test_conversion_back_to_the_authors_is_exact(tmp_path):
     tensors = with_both_signs(filled(authors_keys(R50, classes=3, **WIDTHS)))
     path = tmp_path / "x.pth"
     segmenter = crisscross.load(tensors)
@@ -169,17 +160,19 @@ def test_the_way_back_to_the_authors_is_exact(tmp_path):
     assert again.tensors.keys() == segmenter.state_dict().keys()
 
 
-def test_formats_that_are_read_alone_are_not_written(checkpoint, tmp_path, capsys):
-    assert cli_convert.WRITTEN == publishers.WRITTEN == ("mmseg", "authors")
-    for word in set(publishers.PUBLISHERS) - set(publishers.WRITTEN):
-        with pytest.raises(CrissCrossError, match=rf"x\.pth: '{word}' is not written; known: mmseg, authors"):
+def test_formats_that_are_only_read_are_not_written(checkpoint, tmp_path, capsys):
+    assert [word for word, publisher in PUBLISHERS.items() if publisher.written] == ["mmseg", "authors"]
+    for word in ("sssegmentation", "paddleseg", "nobody"):
+        with pytest.raises(
+            CrissCrossError, match=rf"x\.pth: weights cannot be written for '{word}'; known: mmseg, authors"
+        ):
             save_as(crisscross.load("camvid-light"), tmp_path / "x.pth", word)
-        with pytest.raises(SystemExit):
-            run(capsys, checkpoint, tmp_path / "x.pth", "--to", word)
+    code, _, err = run(capsys, checkpoint, tmp_path / "x.pth", "--to", "paddleseg")
+    assert code == 2 and "known: mmseg, authors" in err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_that_a_publisher_has_not(checkpoint, tmp_path, capsys):
+def test_a_network_that_the_publisher_does_not_have(checkpoint, tmp_path, capsys):
     code, _, err = run(capsys, checkpoint, tmp_path / "x.pth", "--to", "authors")
     message = "the authors' repository has no such network: model.backbone=resnet50c (theirs: resnet50s, resnet101s)"
     assert (code, err) == (2, f"crisscross: {tmp_path / 'x.pth'}: {message}\n")
@@ -222,10 +215,7 @@ def test_the_same_weights_are_the_same_bytes(mmseg_tensors, tmp_path):
     assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
 
 
-# --- what does not fit ---
-
-
-def test_every_tensor_without_a_place_is_listed(mmseg_tensors, tmp_path, capsys):
+def test_every_tensor_that_does_not_fit_is_listed(mmseg_tensors, tmp_path, capsys):
     tensors = dict(mmseg_tensors)
     del tensors["decode_head.conv_cat.bn.bias"], tensors["backbone.stem.0.weight"]
     tensors |= {
@@ -249,7 +239,7 @@ def test_every_tensor_without_a_place_is_listed(mmseg_tensors, tmp_path, capsys)
 def test_half_of_the_tensors(mmseg_tensors):
     keys = list(mmseg_tensors)
     half = {key: mmseg_tensors[key] for key in keys[: len(keys) // 2]}
-    with pytest.raises(CrissCrossError, match=r"^state dict: weights of no system known here \(it holds backbone"):
+    with pytest.raises(CrissCrossError, match=r"^state dict: weights of no known system \(it holds backbone"):
         crisscross.load(half)
     half = {key: mmseg_tensors[key] for key in keys[len(keys) // 2 :]}
     with pytest.raises(
@@ -264,23 +254,23 @@ def test_half_of_the_tensors(mmseg_tensors):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(mmseg_tensors, bad):
+def test_weights_that_are_nan_or_infinite(mmseg_tensors, bad):
     broken = mmseg_tensors["decode_head.convs.0.conv.weight"].clone()
     broken[1, 2, 0, 0] = bad
     with pytest.raises(CrissCrossError, match=r"^state dict: head\.reduce\.conv\.weight holds NaN or infinity"):
         crisscross.load(mmseg_tensors | {"decode_head.convs.0.conv.weight": broken})
 
 
-def test_tensors_that_are_no_plain_numbers(mmseg_tensors):
+def test_tensors_of_unusual_kinds(mmseg_tensors):
     weight = mmseg_tensors["decode_head.conv_seg.weight"]
     for odd in (weight.to_sparse(), weight.to("meta"), weight.to(torch.complex64)):
-        with pytest.raises(CrissCrossError, match=r"^state dict: head\.classify\.weight is sparse, quantised, complex"):
+        with pytest.raises(CrissCrossError, match=r"^state dict: head\.classify\.weight is sparse, quantized, complex"):
             crisscross.load(mmseg_tensors | {"decode_head.conv_seg.weight": odd})
 
 
 @pytest.mark.parametrize("part", ["decode_head.cca.query_conv", "decode_head.conv_seg", "auxiliary_head.conv_seg"])
 @pytest.mark.parametrize("shape", [(), (0, 16, 1, 1)])
-def test_tensors_that_tell_nothing(mmseg_tensors, part, shape):
+def test_tensors_of_senseless_shapes(mmseg_tensors, part, shape):
     with pytest.raises(CrissCrossError, match=rf"^state dict: {part}\.weight has shape .*, not that of a convolution$"):
         crisscross.load(mmseg_tensors | {f"{part}.weight": torch.zeros(shape)})
 
@@ -296,9 +286,6 @@ def test_another_number_of_classes(mmseg_tensors):
     message = r"^state dict: head\.classify\.weight has shape \[3, .*\(the file has 3 classes, the configuration 2\)$"
     with pytest.raises(CrissCrossError, match=message):
         crisscross.load(mmseg_tensors, classes=["a", "b"])
-
-
-# --- metadata, without a network ---
 
 
 @pytest.fixture
@@ -324,21 +311,21 @@ def test_metadata_of_0x(published):
     assert not found.model.contract_dilation
 
 
-def test_strides_that_are_no_numbers(published):
+def test_strides_that_are_not_numbers(published):
     # Multiplied, a text of three letters would take gigabytes.
     for strides in ("('abc', 1000000000, 1000000000)", "(1, 2.0, 1, 1)", "(True, 2)", "'12'"):
         with pytest.raises(CrissCrossError, match=r"^f: its configuration text: the backbone's strides must be whole"):
             with_metadata(published, {"cfg": f"model = dict(backbone=dict(strides={strides}))"}, "f")
 
 
-def test_metadata_that_tell_nothing_change_nothing(published):
+def test_metadata_without_known_entries_changes_nothing(published):
     for config in ("model = dict(", "", "import os\nos.system('x')", "x = dict(y=f(1))", "model = 3"):
         assert with_metadata(published, {"config": config, "epoch": 3}, "f") == published
     text = "model = dict(decode_head=dict(num_classes=150, align_corners=some_name), test_cfg=dict(mode='whole'))"
     assert with_metadata(published, {"cfg": text}, "f") == published
 
 
-def test_metadata_that_contradict_the_weights_are_refused(published):
+def test_metadata_that_contradicts_the_weights_is_refused(published):
     with pytest.raises(CrissCrossError, match=r"^f: 3 class names for weights with 2 classes$"):
         with_metadata(published, {"CLASSES": ("a", "b", "c")}, "f")
     with pytest.raises(CrissCrossError, match=r"^f: data\.classes must be distinct names"):
@@ -365,21 +352,21 @@ def test_metadata_that_contradict_the_weights_are_refused(published):
         7,
     ],
 )
-def test_colors_that_are_none_cost_no_names(published, palette):
+def test_invalid_colors_do_not_discard_the_names(published, palette):
     found = with_metadata(published, {"CLASSES": np.array(["a", "b"]), "PALETTE": palette}, "f")
     assert found.data.classes == ("a", "b") and len(found.data.palette) == 2
 
 
-def test_class_names_and_experiments_that_are_none(published):
+def test_invalid_class_names_and_experiments(published):
     for names in (5, "ab"):
-        with pytest.raises(CrissCrossError, match=r"^f: its class names are no list, but (5|'ab')$"):
+        with pytest.raises(CrissCrossError, match=r"^f: its class names are not a list, but (5|'ab')$"):
             with_metadata(published, {"CLASSES": names}, "f")
     with pytest.raises(CrissCrossError, match=r"^f: its experiment: not valid JSON: .* nested"):
         with_metadata(published, {"crisscross": "[" * 100_000}, "f")
 
 
 @pytest.mark.parametrize("facts", ["[1]", "5", "null", "[" * 100_000])
-def test_facts_of_a_file_of_ours_are_a_mapping(tmp_path, facts):
+def test_facts_must_be_a_mapping(tmp_path, facts):
     header = {"format": native.FORMAT, "experiment": json.dumps({"name": "x"}), "facts": facts}
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", header)
     with pytest.raises(
@@ -388,15 +375,15 @@ def test_facts_of_a_file_of_ours_are_a_mapping(tmp_path, facts):
         native.read(tmp_path / "x.safetensors")
 
 
-def test_the_experiment_of_our_own_files_is_taken_whole(published):
+def test_our_own_experiment_is_used_as_a_whole(published):
     own = json.dumps({"name": "own", "model": {"recurrence": 1}, "data": {"classes": ["u", "v"]}})
     found = with_metadata(published, {"crisscross": own, "CLASSES": ("a", "b")}, "f")
     assert set(differences(found, published)) == {"name", "model.recurrence", "data.classes"}
-    assert mmseg.EXPERIMENT.model.recurrence == 2
+    assert MMSEG.experiment.model.recurrence == 2
 
 
-def test_a_recipe_that_contradicts_the_file_is_said(tmp_path):
-    tensors = filled(published_keys(R50, 19, **WIDTHS))
+def test_a_recipe_that_contradicts_the_file_warns(tmp_path):
+    tensors = filled(mmseg_keys(R50, 19, **WIDTHS))
     text = "model = dict(decode_head=dict(recurrence=3, align_corners=True), test_cfg=dict(mode='slide'))"
     torch.save({"meta": {"config": text}, "state_dict": tensors}, tmp_path / "slide.pth")
     loaded = read_source(tmp_path / "slide.pth")

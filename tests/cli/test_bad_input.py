@@ -1,4 +1,4 @@
-"""Bad input ends as one clear line and exit code 2, and leaves nothing half-written."""
+"""Bad input gives one clear line and exit code 2, and leaves no partial files."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from crisscross.checkpoints.reading import read_state_dict
 from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import open_dataset
-from crisscross.engine.semantic.predict import find_images
+from crisscross.engine.predict import find_images
 from crisscross.errors import CrissCrossError
 from crisscross.models.backbones import create_backbone
 
@@ -60,7 +60,7 @@ def test_a_pickle_that_runs_code_is_refused_and_nothing_ran(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x02.", b"<html>404</html>", b"PK\x03\x04 cut", bytes(100)])
-def test_a_file_that_is_no_checkpoint(tmp_path, content):
+def test_a_file_that_is_not_a_checkpoint(tmp_path, content):
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(CrissCrossError, match=r"^[^\n]*x\.pth: [^\n]+$"):
         read_state_dict(tmp_path / "x.pth")

@@ -103,7 +103,7 @@ def test_folders_that_are_called_like_a_split(tmp_path: Path) -> None:
         for split in names
     }
     dataset = data_set(splits=splits)
-    texts = [problem.text for problem in check(dataset).problems if "if that is not meant" in problem.text]
+    texts = [problem.text for problem in check(dataset).problems if "if that is not intended" in problem.text]
     assert [text.split(";")[0] for text in texts] == [
         "images of Val/ are in the split 'train' (1)",
         "images of val/ are in the split 'train' (1)",

@@ -2,9 +2,9 @@
 
 import math
 from collections import Counter
-from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -18,8 +18,12 @@ from crisscross.data.samples.loader import TrainingSamples, training_batches
 from crisscross.engine import train as training
 from crisscross.engine.loop import Numbers, check_finite, read, training_steps
 from crisscross.engine.optimizer import create_optimizer
+from crisscross.engine.semantic import evaluate as evaluation
+from crisscross.engine.semantic import task as semantic_task
+from crisscross.engine.semantic.task import SemanticLosses, SemanticSegmentation
 from crisscross.engine.semantic.unseen_classes import SeenClasses
 from crisscross.engine.setup import Machine, trying_convolutions
+from crisscross.engine.task import Start
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 from crisscross.layers.modes import computing_in, evaluating
@@ -56,7 +60,7 @@ TERMS = "[{name: cross_entropy}, {name: focal}, {name: dice}, {name: boundary}, 
     "words",
     [
         (),
-        ("optim.clip=1", "train.accumulate=2", "loss.normaliser=valid", "loss.class_weights=[1, 2, 3]"),
+        ("optim.clip=1", "train.accumulate=2", "loss.normalizer=valid", "loss.class_weights=[1, 2, 3]"),
         (f"loss.terms={TERMS}",),
     ],
 )
@@ -64,10 +68,10 @@ def test_a_step_reads_from_the_device_once_and_copies_nothing_to_it(dataset, mon
     chosen = experiment("data.classes=[ground, disc, square]", *words)
     network, accelerator = Segmenter(chosen), Accelerator(cpu=True)
     prepared = accelerator.prepare(network, create_optimizer(chosen.optim, network))
-    loss = create_loss(chosen.loss, 255)
+    losses = SemanticLosses(chosen)
     batches = training_batches(TrainingSamples(dataset, dataset.split("train"), chosen), 0)
     batches = iter([next(batches) for _ in range(2 * chosen.train.accumulate)])
-    steps = training_steps(*prepared, batches, loss, chosen, accelerator)
+    steps = training_steps(*prepared, batches, losses, chosen, accelerator)
     first = next(steps)
     lists: list[Tensor] = []
     tolist = Tensor.tolist
@@ -87,10 +91,10 @@ def test_an_image_is_copied_to_the_device_and_nothing_beside_it(precision):
     segmenter = Segmenter(experiment("data.classes=[ground, disc, square]", "data.flip_pairs=[[1, 2]]", *words))
     image = torch.randint(0, 256, (3, 48, 72), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     with evaluating(segmenter), computing_in(precision, torch.device("cpu")):
-        first = segmenter.labels_at(image, tta=True)
+        first = segmenter.predict(image, tta=True).labels
         with Operators() as operators:
-            second = segmenter.labels_at(image, tta=True)
-    assert torch.equal(first, second) and operators.counts["lift_fresh"] == 0
+            second = segmenter.predict(image, tta=True).labels
+    assert np.array_equal(first, second) and operators.counts["lift_fresh"] == 0
     # Whether the logits are finite, of all windows and passes at once.
     assert sum(operators.counts[name] for name in READS) == 1
 
@@ -135,7 +139,7 @@ def test_the_loss_of_a_batch_of_small_images_is_one_pass():
 
 def test_convolutions_are_tried_in_steps_and_not_in_validation(dataset, tmp_path, monkeypatch):
     seen: list[tuple[str, bool]] = []
-    evaluate, loss = training.evaluate, TrainingLoss.__call__
+    evaluate, loss = evaluation.evaluate, TrainingLoss.__call__
 
     def noted(kind, function):
         def call(*given, **named):
@@ -144,7 +148,7 @@ def test_convolutions_are_tried_in_steps_and_not_in_validation(dataset, tmp_path
 
         return call
 
-    monkeypatch.setattr(training, "evaluate", noted("validation", evaluate))
+    monkeypatch.setattr(evaluation, "evaluate", noted("validation", evaluate))
     monkeypatch.setattr(TrainingLoss, "__call__", noted("step", loss))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     words = ("train.iterations=2", "train.validate_every=1")
@@ -188,17 +192,18 @@ def test_classes_are_found_where_images_are_read(dataset):
         assert batch.found == set(batch.labels.unique().tolist())
     seen = SeenClasses(("ground", "disc", "square", "ghost"))
     with Operators() as operators:
-        assert list(seen.watch(iter(batches))) == batches
+        for batch in batches:
+            seen.see(batch.found)
     assert not operators.counts
-    assert seen.line() == "never seen in 2 batches, so not learnt: ghost"
+    assert seen.line() == "never seen in 2 batches, so not learned: ghost"
     seen = SeenClasses(("ground", "disc"))
-    list(seen.watch(iter([replace(batches[0], found=frozenset({255}))])))
-    assert seen.line() == "no label in any of the 1 batches: everything was ignored, nothing was learnt"
+    seen.see(frozenset({255}))
+    assert seen.line() == "no label in any of the 1 batches: everything was ignored, nothing was learned"
 
 
 def test_no_step_is_taken_by_a_loss_that_is_not_finite(dataset, tmp_path, monkeypatch):
     values = iter([1.0, 1.0, 1.0, 1.0, 1.0, math.inf])
-    create = training.create_loss
+    create = semantic_task.create_loss
 
     def broken(*given):
         loss = create(*given)
@@ -209,20 +214,20 @@ def test_no_step_is_taken_by_a_loss_that_is_not_finite(dataset, tmp_path, monkey
 
         return call
 
-    monkeypatch.setattr(training, "create_loss", broken)
+    monkeypatch.setattr(semantic_task, "create_loss", broken)
     kept = {}
 
     def listener(step):
-        kept[step.iteration] = {name: value.clone() for name, value in run.segmenter.named_parameters()}
+        kept[step.iteration] = {name: value.clone() for name, value in run.network.named_parameters()}
 
     chosen = experiment("train.accumulate=2", "train.checkpoint_every=1")
-    run = training._Run(chosen, dataset, tmp_path / "run", Machine(cpu=True), None, False)
+    run = training._Run(SemanticSegmentation(), chosen, dataset, tmp_path / "run", Machine(cpu=True), Start())
     samples = TrainingSamples(dataset, dataset.split("train"), run.experiment)
     *_, names = (batch.names for batch, _ in zip(training_batches(samples, 0), range(6), strict=False))
     with pytest.raises(CrissCrossError, match=f"loss became inf at iteration 3 with the images {', '.join(names)};"):
         run.go(listener)
     assert list(kept) == [1, 2]
-    assert all(torch.equal(value, kept[2][name]) for name, value in run.segmenter.named_parameters())
+    assert all(torch.equal(value, kept[2][name]) for name, value in run.network.named_parameters())
 
 
 def test_a_norm_that_is_not_finite_is_refused(dataset, tmp_path, monkeypatch):

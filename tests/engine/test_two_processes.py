@@ -14,19 +14,23 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from instances_data import TINY, write_coco
 from paths import SOURCE, TESTS
 from shapes_data import experiment, write_shapes
 from two_processes import counts
+from waiting import HANGS
 
 from crisscross.checkpoints import native
 from crisscross.config import override, to_yaml
 from crisscross.data import DataSet, open_folder
+from crisscross.data.samples.loader import Batch
 from crisscross.engine.loop import freeze_unread
 from crisscross.engine.run.log import read_log
+from crisscross.engine.semantic.task import SemanticLosses
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
-from crisscross.losses import create_loss
+from crisscross.instances.config import InstanceExperiment
 from crisscross.models import Segmenter
 
 pytestmark = [
@@ -89,7 +93,7 @@ def together(folder: Path, out: Path, *words: str, event: str = "none", at: int 
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         )
     try:
-        said = [process.communicate(timeout=300) for process in started]
+        said = [process.communicate(timeout=HANGS) for process in started]
     finally:
         for process in started:
             process.kill()
@@ -152,8 +156,9 @@ def test_weights_that_no_gradient_reaches_are_found_once(words, unread):
     experiment = override(EXPERIMENT, ["data.classes=[a, b, c]", "train.batch_norm=train", *words])
     segmenter, accelerator = Segmenter(experiment), Accelerator(cpu=True)
     before = {key: value.clone() for key, value in segmenter.state_dict().items()}
-    loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
-    freeze_unread(segmenter, loss, experiment, accelerator)
+    size = experiment.augment.crop
+    batch = Batch(torch.zeros(2, 3, *size), torch.zeros(2, *size, dtype=torch.uint8), [], frozenset({0}))
+    freeze_unread(segmenter, SemanticLosses(experiment), batch, accelerator)
     left_out = {name for name, parameter in segmenter.named_parameters() if not parameter.requires_grad}
     assert left_out == {name for name, _ in segmenter.named_parameters() if name.startswith(unread or "nothing")}
     assert all(torch.equal(value, before[key]) for key, value in segmenter.state_dict().items())
@@ -168,7 +173,7 @@ def test_two_processes_train_a_network_with_weights_that_nothing_reads(folder, d
         "train.iterations=3",
         "train.validate_every=0",
         # The valid pixels are those of both shares together: of the same pass, the same sum.
-        "loss.normaliser=valid",
+        "loss.normalizer=valid",
         "train.accumulate=1",
     )
     alone, out = tmp_path / "alone", tmp_path / "together"
@@ -260,7 +265,7 @@ def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, 
     "words",
     [
         ["--set", "optim.name=adamw", "--set", "optim.lr=1e-3"],
-        ["--recompute"],
+        ["--set", "train.memory=recompute"],
         ["--set", "train.memory=lean"],
         ["--set", "loss.terms=[{name: cross_entropy}, {name: category_consistent, weight: 0.1}]"],
         # Its `blocks` are never called as one module.
@@ -311,3 +316,18 @@ def test_one_process_has_nothing_to_shard(dataset, tmp_path, capsys):
     train(experiment(*words), dataset, tmp_path / "two", Machine(cpu=True, shard=True))
     assert "--shard is without effect: one process trains alone and holds everything" in capsys.readouterr().err
     assert_same_weights(tmp_path / "one", tmp_path / "two", "last")
+
+
+@pytest.mark.slow
+def test_two_processes_train_instances_with_copies_and_with_parts_of_the_weights(tmp_path):
+    folder = write_coco(tmp_path / "coco")
+    (folder / "experiment.yaml").write_text(to_yaml(override(InstanceExperiment(), [*TINY, "train.ema=0.5"])))
+    for out, words in (("plain", ()), ("shard", ("--shard",))):
+        results = together(folder, tmp_path / out, *words)
+        assert [result[0] for result in results] == [0, 0], results
+    assert losses(tmp_path / "plain") == pytest.approx(losses(tmp_path / "shard"), rel=1e-4)
+    # The boxes that are sampled follow from iteration and process, not from how the weights are held.
+    tensors = [native.read_tensors(tmp_path / out / "last.safetensors") for out in ("plain", "shard")]
+    assert tensors[0].keys() == tensors[1].keys()
+    for key, value in tensors[0].items():
+        torch.testing.assert_close(tensors[1][key], value, rtol=1e-3, atol=1e-5)

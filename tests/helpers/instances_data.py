@@ -1,10 +1,14 @@
 """A small data set in COCO's layout, drawn by formula: ellipses and bars on a slope of gray."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from crisscross.config import override
+from crisscross.instances.config import InstanceExperiment
 
 HEIGHT, WIDTH = 64, 96
 # Not contiguous, as COCO's.
@@ -78,3 +82,11 @@ def write_coco(root: Path, tree: dict | None = None, splits: tuple[str, ...] = (
             pixels[8 + number : 24 + number, 60:84] = (40, 200, 90)
             Image.fromarray(pixels).save(root / f"{split}2017" / image["file_name"])
     return root
+
+
+def with_classes(experiment, classes=("disc", "bar"), categories=(3, 17)):
+    return replace(experiment, data=replace(experiment.data, classes=classes, categories=categories))
+
+
+def tiny(*words):
+    return with_classes(override(InstanceExperiment(), [*TINY, *words]))

@@ -7,6 +7,7 @@ layout needs), and returns the folder to open. Every mask holds several classes 
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from crisscross.data.palette import voc_palette
@@ -99,7 +100,7 @@ def write_lip(root: Path, count: int = 2, height: int = 48, width: int = 64) -> 
 
 
 def write_camvid32(root: Path, count: int = 2, height: int = 48, width: int = 64) -> Path:
-    """The release: images, color labels and their table; and the index labels that `data prepare` makes of them."""
+    """The release: images and color labels; and the index labels that `data prepare` makes of them."""
     colors = np.array(camvid32.PALETTE, np.uint8)
     for place, (sequence, start) in enumerate({"0001TP": 6690, "0016E5": 7959}.items()):
         for number in range(count):
@@ -109,12 +110,6 @@ def write_camvid32(root: Path, count: int = 2, height: int = 48, width: int = 64
             save(root / camvid32.RELEASE / f"{name}.png", draw_image(labels, number))
             save(root / camvid32.COLORS / f"{name}_L.png", colors[labels])
             save(root / camvid32.INDEX / f"{name}_L.png", labels)
-    # The release has one or two tabulators between color and name.
-    lines = [
-        f"{red} {green} {blue}\t{chr(9) * (number % 2)}{name}"
-        for number, (name, (red, green, blue)) in enumerate(zip(camvid32.CLASSES, camvid32.PALETTE, strict=True))
-    ]
-    (root / camvid32.COLOR_TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return root
 
 
@@ -127,4 +122,45 @@ def write_coco_stuff(root: Path, count: int = 2, height: int = 48, width: int = 
             name = f"{place * 1000 + number + 1:012}"
             save(root / "images" / folder / f"{name}.jpg", draw_image(labels, number))
             save(root / coco_stuff.MASKS / folder / f"{name}.png", stored(labels, values))
+    return root
+
+
+def draw_camvid(root: Path, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:
+    for number, split in enumerate(splits):
+        (root / split).mkdir(parents=True)
+        (root / f"{split}annot").mkdir()
+        for name in ("b", "a"):
+            labels = ((np.arange(48) + number) % 12).astype(np.uint8).reshape(6, 8)
+            Image.fromarray(labels).save(root / f"{split}annot" / f"{split}_{name}.png")
+            Image.fromarray(np.repeat(labels[..., None] * 20, 3, axis=2)).save(root / split / f"{split}_{name}.jpg")
+        (root / split / "._hidden.jpg").touch()
+    return root
+
+
+def write_sbd(root: Path, names: dict[str, list[str]]) -> None:
+    """SBD's folder with a .mat for every name, as its publishers save them: nested structures."""
+    scipy_io = pytest.importorskip("scipy.io")
+    (root / "cls").mkdir(parents=True)
+    for split, some in names.items():
+        (root / f"{split}.txt").write_text("\n".join(some) + "\n")
+        for name in some:
+            labels = draw_labels(sum(map(ord, name)), 21, 48, 64)
+            content = {"Segmentation": labels, "Boundaries": np.zeros((20, 1)), "CategoriesPresent": [1, 2]}
+            scipy_io.savemat(root / "cls" / f"{name}.mat", {"GTcls": content}, do_compression=True)
+
+
+def voc_with_sbd(tmp_path: Path) -> Path:
+    """VOC's train 2007_0, 2007_1 and val 2008_0, 2008_1; SBD knows two of these and three others, one of them twice."""
+    root = write_voc2012aug(tmp_path)
+    devkit = root / "VOCdevkit" / "VOC2012"
+    for path in (devkit / voc.AUGMENTED).iterdir():
+        path.unlink()
+    (devkit / voc.AUGMENTED).rmdir()
+    (devkit / voc.LISTS / "aug.txt").unlink()
+    write_sbd(
+        root / "benchmark_RELEASE" / "dataset",
+        {"train": ["2007_000001", "2009_000001", "2010_000007"], "val": ["2008_000000", "2011_000003", "2009_000001"]},
+    )
+    for name in ("2010_000007", "2011_000003"):
+        save(devkit / "JPEGImages" / f"{name}.jpg", np.zeros((48, 64, 3), np.uint8))
     return root

@@ -1,4 +1,4 @@
-"""A small data set, drawn by formula: three classes, every image different. For the tests of the data room."""
+"""A small data set, drawn by formula: three classes, every image different. For the tests of `crisscross.data`."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -57,12 +57,12 @@ def hold(iteration: int) -> None:
     def record(self, step):
         original(self, step)
         if step.iteration == iteration:
-            parameters = list(self.segmenter.parameters())
+            parameters = list(self.network.parameters())
             held = {
                 "weights": numbers(parameters),
                 "gradients": numbers(parameter.grad for parameter in parameters),
                 "momentum": numbers(self.optimizer.state[parameter]["momentum_buffer"] for parameter in parameters),
-                "average": numbers(self.average.tensors[name] for name, _ in self.segmenter.named_parameters()),
+                "average": numbers(self.average.tensors[name] for name, _ in self.network.named_parameters()),
             }
             self.folder.with_suffix(f".held{os.environ['RANK']}").write_text(json.dumps(held))
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from coarse_networks import run_pass, small_segmenter
 
-from crisscross import inference
-from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
-from crisscross.data.samples.preprocess import fit_size, normalize, resize_to_scale
+from crisscross.config import InferenceConfig, PreprocessConfig
+from crisscross.data.samples.preprocess import fit_size, normalize
+from crisscross.inference import pixels
+from crisscross.inference.arrays import resize_image
 from crisscross.layers.modes import evaluating
-from crisscross.models import Segmenter
 
 
 def line(old, new, align_corners):
@@ -30,17 +31,6 @@ def stretch(values, size, align_corners=False):
     """Bilinear resize of [..., H, W], without antialiasing, in float64."""
     values = np.asarray(values, np.float64)
     return line(values.shape[-2], size[0], align_corners) @ values @ line(values.shape[-1], size[1], align_corners).T
-
-
-def small_segmenter(align_corners=False, **preprocess):
-    torch.manual_seed(0)
-    model = ModelConfig("test_resnet", 8, channels=16, aux_channels=8, align_corners=align_corners)
-    data = DataConfig(classes=("floor", "wall", "door"))
-    segmenter = Segmenter(Experiment(model=model, data=data, preprocess=PreprocessConfig(**preprocess))).eval()
-    torch.nn.init.constant_(segmenter.head.attend.attention.gamma, 0.7)
-    # A fresh classifier is close to 0: make its logits, and so the labels, differ.
-    torch.nn.init.normal_(segmenter.head.classify.weight)
-    return segmenter
 
 
 # --- sizes ---
@@ -66,13 +56,11 @@ def test_sizes_that_fit_a_scale(height, width, scale, expected):
 def test_resize_is_bilinear_without_antialiasing_and_stays_uint8():
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 9, 13), np.uint8))
     for scale in ((26, 18), (6, 5)):
-        resized = resize_to_scale(image, scale)
         size = fit_size(9, 13, scale)
+        resized = resize_image(image, size)
         assert resized.dtype == torch.uint8 and tuple(resized.shape) == (3, *size)
         # OpenCV's whole numbers: never a whole value away from the exact one.
         assert np.abs(resized.numpy() - stretch(image.numpy(), size)).max() < 1
-    assert resize_to_scale(image, None) is image
-    assert resize_to_scale(image, (13, 9)) is image
 
 
 # --- values ---
@@ -118,8 +106,7 @@ def test_whole_resizes_once_more_to_the_images_own_size(align_corners):
         return coarse
 
     def logits(size):
-        one = inference.run_pass(coarse_of, x, size, InferenceConfig(), align_corners)
-        return inference.logits(one).numpy()
+        return pixels.logits(run_pass(coarse_of, x, size, InferenceConfig(), align_corners))
 
     x = torch.zeros(1, 3, 36, 37)
     found = logits((51, 33))
@@ -138,8 +125,8 @@ def test_a_image_smaller_than_the_largest_stride_is_filled_up_and_cut_back():
         assert torch.equal(given[..., :5, :], x) and not given[..., 5:, :].any()
         return given * 2
 
-    one = inference.run_pass(coarse_of, x, (5, 40), InferenceConfig(), False)
-    assert torch.equal(inference.logits(one), x[0] * 2)
+    one = run_pass(coarse_of, x, (5, 40), InferenceConfig(), False)
+    assert np.array_equal(pixels.logits(one), x[0].numpy() * 2)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -153,7 +140,7 @@ def test_logits_go_to_network_input_size_first_and_then_to_the_images_own(align_
         coarse = segmenter.coarse(x).main[0].numpy()
     twice = stretch(stretch(coarse, (44, 60), align_corners), (33, 45), align_corners)
     once = stretch(coarse, (33, 45), align_corners)
-    found = segmenter.logits_at(given).numpy()
+    found = segmenter.predictor.logits(given)
     near = 1e-4 * np.abs(twice).max()
     assert np.abs(found - twice).max() < near
     # One resize is something else: this test can tell.
@@ -188,14 +175,14 @@ def test_predict_gives_every_module_its_own_mode_back():
     segmenter.head.dropout.train()
     before = {name: module.training for name, module in segmenter.named_modules()}
     image = np.random.default_rng(2).integers(0, 256, (24, 32, 3), np.uint8)
-    for look in (segmenter.predict, segmenter.predict_big, lambda x: list(segmenter.label_frames([as_tensor(x)]))):
-        look(image)
+
+    def label_frames(image):
+        return list(segmenter.predictor.label_frames([image]))
+
+    for label in (segmenter.predict, segmenter.predict_big, segmenter.predictor.logits, label_frames):
+        label(image)
         assert {name: module.training for name, module in segmenter.named_modules()} == before
     assert len(set(before.values())) == 2
-
-
-def as_tensor(image):
-    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 class Merging(torch.nn.Module):

@@ -4,49 +4,25 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from literal_inference import RATIOS, multi_scale_flip, one_pass, resize
-from test_inference import small_segmenter
+from coarse_networks import (
+    CLASSES,
+    MEAN,
+    STD,
+    coarse_of,
+    expected_logits,
+    image_of,
+    run_pass,
+    small_segmenter,
+    with_coarse,
+)
+from literal_inference import RATIOS, multi_scale_flip, resize
 
 import crisscross
-from crisscross import inference
-from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
-from crisscross.inference import Pass, pixels
+from crisscross.config import InferenceConfig
+from crisscross.inference import arrays, pixels
 from crisscross.inference.cells import cell_labels
+from crisscross.inference.passes import Pass, window_starts
 from crisscross.measurement.memory import peak_memory
-from crisscross.models import Logits, Segmenter
-
-MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
-CLASSES = 5
-
-
-def coarse_of(x):
-    """Logits at stride 8 with a view of 9 x 9 pixels: ceil(size / 8) positions, windows differ at their rims."""
-    weight = torch.randn(CLASSES, 3, 9, 9, generator=torch.Generator().manual_seed(3)) / 4
-    return F.conv2d(x, weight, stride=8, padding=4)
-
-
-def with_coarse(function, align_corners=False, scale=None, **inference_config):
-    """A Segmenter whose network is `function`."""
-    names = tuple("abcdefghijklmnop"[:CLASSES])
-    data = DataConfig(classes=names, flip_pairs=((0, 3), (1, 2)))
-    model = ModelConfig("test_resnet", 8, channels=8, aux_channels=0, align_corners=align_corners)
-    preprocess = PreprocessConfig(mean=MEAN, std=STD, scale=scale)
-    segmenter = Segmenter(Experiment("x", model, data, preprocess, inference=InferenceConfig(**inference_config)))
-    segmenter.coarse = lambda x: Logits(function(x), None)
-    return segmenter.eval()
-
-
-def image_of(height, width, seed=0):
-    """uint8 [H, W, 3], blocks of color under noise."""
-    rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3)).repeat(16, 0).repeat(16, 1)
-    return (blocks[:height, :width] * 0.8 + rng.integers(0, 50, (height, width, 3))).astype(np.uint8)
-
-
-def expected_logits(segmenter, image, function=coarse_of):
-    experiment = segmenter.experiment
-    scale, align_corners = experiment.preprocess.scale, experiment.model.align_corners
-    return one_pass(function, image, scale, experiment.inference, MEAN, STD, align_corners)
 
 
 def check_labels(labels, values):
@@ -75,7 +51,7 @@ def check_labels(labels, values):
     ],
 )
 def test_window_grids_by_hand(length, window, stride, expected):
-    assert inference.window_starts(length, window, stride) == expected
+    assert window_starts(length, window, stride) == expected
 
 
 def test_cityscapes_is_eight_windows_at_the_published_size():
@@ -86,7 +62,7 @@ def test_cityscapes_is_eight_windows_at_the_published_size():
         return torch.zeros(1, 2, 2, 2)
 
     config = InferenceConfig("slide", (769, 769), (513, 513))
-    inference.run_pass(spy, torch.zeros(1, 3, 1025, 2049), (1024, 2048), config, True)
+    run_pass(spy, torch.zeros(1, 3, 1025, 2049), (1024, 2048), config, True)
     assert seen == [(1, 3, 769, 769)] * 8
 
 
@@ -104,7 +80,7 @@ def test_logits_and_labels_are_the_literal_ones(mode, window, stride, scale, ali
     for height, width in SIZES:
         image = image_of(height, width)
         expected = expected_logits(segmenter, image)
-        found = segmenter.logits_at(torch.from_numpy(image).permute(2, 0, 1))
+        found = torch.from_numpy(segmenter.predictor.logits(image))
         assert found.shape == expected.shape == (CLASSES, height, width)
         assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
         prediction = segmenter.predict(image, probabilities=True)
@@ -175,9 +151,8 @@ def test_the_mean_is_over_probabilities_not_logits():
     segmenter = with_coarse(steep, ratios=(0.5, 1.0))
     image = image_of(66, 90)
     found = segmenter.predict(image, probabilities=True, tta=True).probabilities
-    with torch.inference_mode():
-        passes = segmenter._passes(torch.from_numpy(image).permute(2, 0, 1), tta=True)
-        mean_of_logits = torch.stack([inference.logits(one) for one in passes]).mean(0).softmax(0).numpy()
+    passes = segmenter.predictor._passes_over(image.transpose(2, 0, 1), tta=True)
+    mean_of_logits = arrays.softmax(np.mean([pixels.logits(one) for one in passes], 0))
     assert np.abs(found - mean_of_logits).max() > 0.2
     assert (found.argmax(0) != mean_of_logits.argmax(0)).any()
 
@@ -213,27 +188,27 @@ def by_full_tensors(coarse, middle, size, align_corners):
 def test_cells_and_tiles_are_the_two_step_interpolation_up_to_ties(small, middle, size, align_corners, mirrored):
     coarse = smooth(*small, per=16)
     x = torch.zeros(1, 3, *middle)
-    one = inference.run_pass(lambda _: coarse[None], x, size, InferenceConfig(), align_corners, mirrored)
+    one = run_pass(lambda _: coarse[None], x, size, InferenceConfig(), align_corners, mirrored)
     expected = by_full_tensors(coarse, middle, size, align_corners)
     expected = expected.flip(-1) if mirrored else expected
-    assert (inference.logits(one) - expected).abs().max() < 3e-5
+    assert (torch.from_numpy(pixels.logits(one)) - expected).abs().max() < 3e-5
     by_cells = cell_labels(one)
     if min(small) > 16 and size[0] > 100:
         assert by_cells is not None
-    for labels in (by_cells, inference.labels([one]), inference.labels([one, one])):
+    for labels in (by_cells, pixels.labels([one]), pixels.labels([one, one])):
         if labels is not None:
-            assert labels.dtype == torch.uint8
-            check_labels(labels.numpy(), expected)
+            assert labels.dtype == np.uint8
+            check_labels(labels, expected)
 
 
 def test_a_class_that_wins_between_corners_without_winning_at_one():
     # At the corners a wins by 1, in the middle c: (10 + 0) / 2 < 9.
     coarse = torch.tensor([[[10.0, 0.0]], [[0.0, 10.0]], [[9.0, 9.0]], [[-1.0, -1.0]]])
     coarse = torch.cat([coarse, *[coarse[..., 1:]] * 8], 2)
-    one = inference.run_pass(lambda _: coarse[None], torch.zeros(1, 3, 8, 80), (8, 80), InferenceConfig(), False)
+    one = run_pass(lambda _: coarse[None], torch.zeros(1, 3, 8, 80), (8, 80), InferenceConfig(), False)
     labels = cell_labels(Pass(coarse, one.rows, one.columns))
     assert labels is not None
-    # The third class holds where 10 (1 - s) < 9 and 10 s < 9: shares s of 0.1 to 0.9, pixels 4.3 to 10.7.
+    # The third class holds where 10 (1 - s) < 9 and 10 s < 9: fractions s of 0.1 to 0.9, pixels 4.3 to 10.7.
     assert labels[0].tolist() == [0] * 5 + [2] * 6 + [1] * 69
     assert (labels == labels[0]).all()
 
@@ -241,14 +216,14 @@ def test_a_class_that_wins_between_corners_without_winning_at_one():
 def test_noise_is_left_to_tiles_and_equal_logits_go_to_the_first_class():
     noise = torch.randn(7, 20, 30, generator=torch.Generator().manual_seed(0))
     x = torch.zeros(1, 3, 160, 240)
-    one = inference.run_pass(lambda _: noise[None], x, (160, 240), InferenceConfig(), False)
+    one = run_pass(lambda _: noise[None], x, (160, 240), InferenceConfig(), False)
     assert cell_labels(one) is None
-    check_labels(inference.labels([one]).numpy(), by_full_tensors(noise, (160, 240), (160, 240), False))
+    check_labels(pixels.labels([one]), by_full_tensors(noise, (160, 240), (160, 240), False))
     flat = torch.zeros(7, 20, 30)
     flat[3:] = 1
-    one = inference.run_pass(lambda _: flat[None], x, (160, 240), InferenceConfig(), False)
-    for labels in (inference.labels([one]), inference.labels([one, one])):
-        assert labels.unique().tolist() == [3]
+    one = run_pass(lambda _: flat[None], x, (160, 240), InferenceConfig(), False)
+    for labels in (pixels.labels([one]), pixels.labels([one, one])):
+        assert np.unique(labels).tolist() == [3]
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 10500), (10500, 8)])
@@ -262,10 +237,10 @@ def test_images_of_more_than_ten_thousand_pixels_a_side(height, width):
 def test_any_number_of_classes(classes):
     coarse = smooth(8, 9, classes, per=3)
     x = torch.zeros(1, 3, 64, 72)
-    one = inference.run_pass(lambda _: coarse[None], x, (50, 60), InferenceConfig(), False)
+    one = run_pass(lambda _: coarse[None], x, (50, 60), InferenceConfig(), False)
     expected = by_full_tensors(coarse, (64, 72), (50, 60), False)
-    for labels in (inference.labels([one]), inference.labels([one, one])):
-        chosen = expected.gather(0, labels.long()[None])[0]
+    for labels in (pixels.labels([one]), pixels.labels([one, one])):
+        chosen = expected.gather(0, torch.from_numpy(labels).long()[None])[0]
         assert (expected.max(0).values - chosen).max() < 1e-4
 
 
@@ -278,24 +253,21 @@ def peak_of_labels(classes, height, width, ratios, per_stride=8):
         coarse = smooth(*small, classes=classes, seed=len(passes))
         for mirrored in (False, True):
             passes.append(
-                inference.run_pass(
-                    lambda _, c=coarse: c[None].clone(), x, (height, width), InferenceConfig(), False, mirrored
-                )
+                run_pass(lambda _, c=coarse: c[None].clone(), x, (height, width), InferenceConfig(), False, mirrored)
             )
     kept = sum(one.coarse.nbytes for one in passes)
-    return peak_memory(lambda: inference.labels(passes), torch.device("cpu")).peak, kept
+    return peak_memory(lambda: pixels.labels(passes), torch.device("cpu")).peak, kept
 
 
+@pytest.mark.usefixtures("one_thread")  # each thread may hold a tile
 def test_full_logits_are_never_held():
     classes, height, width = 150, 256, 512
     full = classes * height * width * 4
     peak, kept = peak_of_labels(classes, height, width, (0.5, 1.0))
     assert peak < full / 3 and kept < full / 10
     coarse = smooth(32, 64, classes)
-    one = inference.run_pass(
-        lambda _: coarse[None], torch.zeros(1, 3, height, width), (height, width), InferenceConfig(), False
-    )
-    assert peak_memory(lambda: inference.labels([one]), torch.device("cpu")).peak < full / 2
+    one = run_pass(lambda _: coarse[None], torch.zeros(1, 3, height, width), (height, width), InferenceConfig(), False)
+    assert peak_memory(lambda: pixels.labels([one]), torch.device("cpu")).peak < full / 2
 
 
 @pytest.mark.slow
@@ -307,12 +279,12 @@ def test_multi_scale_flip_of_150_classes_at_1024_x_2048_stays_below_2_gb():
 
 def test_tiles_cover_every_pixel_once(monkeypatch):
     coarse = smooth(12, 20, 5)
-    one = inference.run_pass(lambda _: coarse[None], torch.zeros(1, 3, 96, 160), (97, 163), InferenceConfig(), False)
+    one = run_pass(lambda _: coarse[None], torch.zeros(1, 3, 96, 160), (97, 163), InferenceConfig(), False)
     expected = by_full_tensors(coarse, (96, 160), (97, 163), False)
     for values in (1, 1000, 7777, 10**9):
         monkeypatch.setattr(pixels, "VALUES_CPU", values)
         if values > 1 or len(expected) == 5:
-            assert (inference.logits(one) - expected).abs().max() < 1e-5
+            assert (torch.from_numpy(pixels.logits(one)) - expected).abs().max() < 1e-5
 
 
 # --- the rewritten network ---

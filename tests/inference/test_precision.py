@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from instances_data import tiny as tiny_instances
 from PIL import Image
 from small_data import CLASSES, draw_image, draw_labels, write_folder
-from test_instances import tiny as tiny_instances
 from torch import nn
 from torch.nn import functional
 
@@ -16,8 +16,8 @@ import crisscross
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.errors import CrissCrossError
+from crisscross.instances.network import InstanceSegmenter
 from crisscross.layers.modes import dtype_of
-from crisscross.models.instances import InstanceSegmenter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = draw_image(3, 50, 70)
@@ -136,7 +136,7 @@ def test_predict_in_a_precision(network, weights, tmp_path, seen):
 
 def test_predict_a_video_in_a_precision(weights, tmp_path, seen):
     pytest.importorskip("av")
-    from test_video_files import film
+    from clip_networks import film
 
     source = film(tmp_path / "film.mp4", range(0, 80, 40))
     words = ["predict", str(weights), str(source), "--out", str(tmp_path / "out.mp4"), "--cpu", "--precision", "bf16"]
@@ -147,6 +147,6 @@ def test_predict_a_video_in_a_precision(weights, tmp_path, seen):
 def test_instances_have_no_precision_to_choose(tmp_path, capsys):
     words = ["--precision", "bf16", "--cpu"]
     assert main(["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", str(tmp_path), *words]) == 2
-    assert "--precision is not there for instance segmentation" in capsys.readouterr().err
+    assert "--precision is not available for instance segmentation" in capsys.readouterr().err
     assert main(["predict", "maskrcnn_r50_fpn_rcca_coco", str(tmp_path), *words]) == 2
-    assert "--precision is not there for instance segmentation" in capsys.readouterr().err
+    assert "--precision is not available for instance segmentation" in capsys.readouterr().err

@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from coarse_networks import CLASSES, expected_logits, image_of, small_segmenter, with_coarse
 from image_files import png_chunk, write
 from PIL import Image
 from small_data import write_folder
-from test_inference import small_segmenter
-from test_passes import CLASSES, expected_logits, image_of, with_coarse
 
 import crisscross
-from crisscross import inference
 from crisscross.cli import main
 from crisscross.data import open_folder
 from crisscross.data.files.cache import DiskCache
 from crisscross.data.files.reading import open_array
 from crisscross.engine.semantic import predict
 from crisscross.errors import CrissCrossError
+from crisscross.inference.tiles import blocks
 
 
 def own_eight(x):
@@ -39,7 +38,7 @@ def around_corner(x):
 @pytest.mark.parametrize(("block", "overlap"), [(64, 0), (96, 32), (100, 33), (128, 127)])
 def test_kept_parts_cover_the_image_once_with_context_around_them(height, width, block, overlap, align_corners):
     count = np.zeros((height, width), int)
-    parts = inference.blocks(height, width, block, overlap, align_corners)
+    parts = blocks(height, width, block, overlap, align_corners)
     for part in parts:
         count[part.keep] += 1
         for axis, length in enumerate((height, width)):
@@ -55,7 +54,7 @@ def test_kept_parts_cover_the_image_once_with_context_around_them(height, width,
 
 
 def test_blocks_by_hand():
-    found = inference.blocks(64, 10000, 1024, 256, False)
+    found = blocks(64, 10000, 1024, 256, False)
     reads = [(part.read[1].start, part.read[1].stop) for part in found]
     # Steps of 768; the last begins at the last multiple of 32 from where it reaches the end: 8976 -> 8960.
     assert reads == [(768 * n, 768 * n + 1024) for n in range(12)] + [(8960, 10000)]
@@ -80,10 +79,10 @@ def test_blocks_give_the_labels_of_one_pass(function, align_corners, height, wid
     clear = (best - second > 1e-4).numpy()
     assert clear.mean() > 0.999
     assert np.array_equal(labels[clear], logits.argmax(0).numpy()[clear])
-    assert len(inference.blocks(height, width, 128, 64, align_corners)) > 20
+    assert len(blocks(height, width, 128, 64, align_corners)) > 20
 
 
-def test_each_block_is_a_image_at_native_size_whatever_the_test_scale():
+def test_each_block_is_an_image_at_native_size_whatever_the_test_scale():
     seen = []
 
     def spy(x):

@@ -8,11 +8,12 @@ import torch
 from instances_data import CATEGORIES, HEIGHT, WIDTH, annotation, bar, disc, run_lengths, tree_of, write_coco
 from PIL import Image
 
-from crisscross.config import InstanceExperiment, from_dict
-from crisscross.data.coco_instances import open_coco_instances
-from crisscross.data.coco_samples import InstanceSamples, mirrored, target_of, whole_images
+from crisscross.config import from_dict
 from crisscross.data.files.coco_masks import check_text, checked, decode, encode
 from crisscross.errors import CrissCrossError
+from crisscross.instances.annotations import open_coco_instances
+from crisscross.instances.config import InstanceExperiment
+from crisscross.instances.samples import InstanceSamples, mirrored, target_of, whole_images
 
 
 def split_of(root, annotations, **changes):
@@ -131,7 +132,7 @@ def test_samples_follow_from_seed_and_number(tmp_path):
     for n in (7, 2):
         assert torch.equal(one[n][0], other[n][0]) and one[n][2] == other[n][2]
     # Every epoch has each of the three images with instances once.
-    names = [one.image_at(n).name for n in range(30)]
+    names = [one.images[one.place_at(n, 3)].name for n in range(30)]
     assert all(sorted(names[k : k + 3]) == ["p0", "p1", "p2"] for k in range(0, 30, 3)) and len(set(names)) == 3
     assert len({tuple(names[k : k + 3]) for k in range(0, 30, 3)}) > 1
     flipped = [float(one[n][1]["boxes"][1, 0]) == 12 for n in range(400)]
@@ -160,7 +161,7 @@ def set_in(section, place, **values):
         (set_in("annotations", 0, image_id=999), "annotation 0 belongs to image 999"),
         (set_in("annotations", 0, category_id=5), "annotation 0 has category 5"),
         (set_in("annotations", 1, id=0), "annotations has the id 0 twice"),
-        (set_in("images", 0, height="64"), "images[0] wants height as a whole number, got '64'"),
+        (set_in("images", 0, height="64"), "images[0]: height must be a whole number, got '64'"),
         (set_in("annotations", 0, segmentation="x"), "segmentation must be polygons or run lengths"),
         (set_in("annotations", 0, segmentation=[[1, 2, 3, 4, 5]]), "a polygon must be a list x, y"),
         (set_in("annotations", 0, segmentation=[[1, 2, 3, 4, 5, None]]), "a polygon must be a list x, y"),
@@ -183,17 +184,17 @@ def set_in(section, place, **values):
         (set_in("annotations", 1, segmentation={"size": [64, 96], "counts": [6144.0]}), "do not add up"),
         (set_in("annotations", 1, segmentation={"size": [64, 96], "counts": [6144, False]}), "do not add up"),
         (set_in("annotations", 1, segmentation={"size": "64", "counts": [6144]}), "run lengths of size '64'"),
-        (set_in("annotations", 0, id=2**63), "annotations[0] wants id as a whole number, got '9223372036854775808'"),
+        (set_in("annotations", 0, id=2**63), "annotations[0]: id must be a whole number, got '9223372036854775808'"),
         (set_in("annotations", 0, image_id=10**30), "a whole number of 31 digits, at most 20 are read"),
-        (set_in("annotations", 0, image_id=100.0), "annotations[0] wants image_id as a whole number, got '100.0'"),
-        (set_in("annotations", 0, category_id=True), "annotations[0] wants category_id as a whole number"),
+        (set_in("annotations", 0, image_id=100.0), "annotations[0]: image_id must be a whole number, got '100.0'"),
+        (set_in("annotations", 0, category_id=True), "annotations[0]: category_id must be a whole number"),
         (set_in("images", 0, width=0), "image 100 has the size 0 x 64"),
         (set_in("images", 0, height=2**31, width=2**31), "image 100 has the size 2147483648 x 2147483648"),
-        (set_in("images", 0, file_name=" "), "images[0] wants file_name as text, got ' '"),
+        (set_in("images", 0, file_name=" "), "images[0]: file_name must be text, got ' '"),
         (set_in("images", 0, file_name="../p.png"), "image 100: '../p.png' does not name a file below"),
         (set_in("images", 0, file_name="/etc/passwd"), "image 100: '/etc/passwd' does not name a file below"),
-        (lambda tree: tree["images"].insert(0, "p0.png"), "images[0] wants id as a whole number, got 'None'"),
-        (set_in("categories", 0, name=3), "categories[0] wants name as text, got '3'"),
+        (lambda tree: tree["images"].insert(0, "p0.png"), "images[0]: id must be a whole number, got 'None'"),
+        (set_in("categories", 0, name=3), "categories[0]: name must be text, got '3'"),
         (set_in("categories", 1, name="disc"), "'categories' names 'disc' twice; each class needs a name of its own"),
         (set_in("categories", 1, name="a\nb"), r"'categories' must be names, got 'a\nb'"),
     ],

@@ -7,13 +7,14 @@ import pytest
 import torch
 from instances_data import HEIGHT, TINY, WIDTH, annotation, run_lengths, tree_of, write_coco
 
-from crisscross.config import InstanceExperiment, override
-from crisscross.data.coco_instances import open_coco_instances
+from crisscross.config import override
 from crisscross.data.files.coco_masks import decode, encode
-from crisscross.engine.instances.draw import draw, instance_color, outline
-from crisscross.engine.instances.evaluate import as_coco, average_precision, coco_results, evaluate_instances
 from crisscross.errors import CrissCrossError
-from crisscross.models.instances import Instances, InstanceSegmenter
+from crisscross.instances.annotations import open_coco_instances
+from crisscross.instances.config import InstanceExperiment
+from crisscross.instances.draw import draw, instance_color, outline
+from crisscross.instances.evaluate import as_coco, average_precision, coco_results, evaluate_instances
+from crisscross.instances.network import Instances, InstanceSegmenter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

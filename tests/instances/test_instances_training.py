@@ -10,23 +10,31 @@ import pytest
 import torch
 from instances_data import HEIGHT, TINY, WIDTH, annotation, bar, tree_of, write_coco
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import crisscross
+from crisscross import checkpoints
 from crisscross.cli import main
-from crisscross.config import InstanceExperiment, override, to_yaml
-from crisscross.config.instances import InstanceOptimConfig
-from crisscross.data.coco_instances import open_coco_instances
-from crisscross.engine.instances.build import Start, with_data_classes
-from crisscross.engine.instances.optimizer import create_optimizer, learning_rate, scaling_advice
-from crisscross.engine.instances.train import train_instances
+from crisscross.config import override, to_yaml
+from crisscross.engine.optimizer import create_optimizer
+from crisscross.engine.schedule import learning_rate
 from crisscross.engine.setup import Machine
+from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
-from crisscross.models.instances import InstanceSegmenter, torchvision_classes
+from crisscross.instances.annotations import open_coco_instances
+from crisscross.instances.config import InstanceExperiment, InstanceOptimConfig
+from crisscross.instances.network import InstanceSegmenter, torchvision_classes
+from crisscross.instances.task import InstanceSegmentation, scaling_advice
+from crisscross.instances.weights import load_instances, with_data_classes
 from crisscross.zoo import shipped_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = Machine(cpu=True)
+
+
+def train_instances(*what, **options):
+    return train(*what, **options, task=InstanceSegmentation())
 
 
 def tiny(*words):
@@ -65,6 +73,18 @@ def test_a_run_leaves_what_it_says(run):
     assert (run / "log.csv").read_text().splitlines()[0] == "iteration,loss,lr,seconds,val_mask_ap,val_box_ap"
 
 
+def as_earlier_versions_wrote_it(path):
+    """The names of the optimizer's tensors began with `optimiser/`, and the best score was called `best_mask_ap`."""
+    with safe_open(path, "pt") as file:
+        header, tensors = file.metadata(), load_file(path)
+    facts = json.loads(header["facts"])
+    position = {key: facts["position"][key] for key in ("iteration", "validated", "best_iteration", "skipped")}
+    facts["position"] = position | {"best_mask_ap": None, "best_box_ap": None}
+    old = {key.replace("optimizer/", "optimiser/"): value for key, value in tensors.items()}
+    assert old.keys() != tensors.keys()
+    save_file(old, path, header | {"facts": json.dumps(facts)})
+
+
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(run, coco, tmp_path):
     def stop(step):
         if step.iteration == 2:
@@ -72,6 +92,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(run, coco, tmp_path)
 
     first = train_instances(tiny(), open_coco_instances(coco), tmp_path / "run", CPU, listener=stop)
     assert not first.finished and first.position.iteration == 2
+    as_earlier_versions_wrote_it(tmp_path / "run" / "last.safetensors")
     second = train_instances(tiny(), open_coco_instances(coco), tmp_path / "run", CPU, resume=True)
     assert second.finished
     wanted, got = weights(run), weights(tmp_path / "run")
@@ -84,7 +105,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(run, coco, tmp_path)
 
 def test_training_moves_what_learns_and_opens_the_gate(run, coco):
     torch.manual_seed(0)
-    trained = crisscross.load_instances(run)
+    trained = crisscross.load(run)
     fresh = InstanceSegmenter(trained.experiment)
     gate = trained.backbone.body.layer3.attention.attention.gamma
     assert gate != 0
@@ -95,18 +116,18 @@ def test_training_moves_what_learns_and_opens_the_gate(run, coco):
 def test_another_run_can_start_from_this_one(run, coco, tmp_path):
     said = []
     words = ("train.iterations=1", "optim.warmup=0", "optim.lr=1e-9", "model.norm_eps=0.5", "data.val_split=none")
-    begin = Start(whole=run / "last.safetensors")
-    train_instances(tiny(*words), open_coco_instances(coco), tmp_path / "run", CPU, begin, listener=said.append)
+    begin = {"init": str(run / "last.safetensors")}
+    train_instances(tiny(*words), open_coco_instances(coco), tmp_path / "run", CPU, **begin, listener=said.append)
     wanted, got = weights(run), weights(tmp_path / "run")
     assert all(torch.allclose(wanted[key], got[key], atol=1e-6) for key in wanted)
     # What the weights were trained with goes with them.
-    assert crisscross.load_instances(tmp_path / "run").experiment.model.norm_eps == 1e-5
+    assert crisscross.load(tmp_path / "run").experiment.model.norm_eps == 1e-5
     # Classifiers of other classes start anew, which is said.
     tree = tree_of()
     tree["categories"].append({"id": 40, "name": "star"})
     other = open_coco_instances(write_coco(tmp_path / "other", tree))
-    train_instances(tiny(*words), other, tmp_path / "new", CPU, begin)
-    assert crisscross.load_instances(tmp_path / "new").classes == ("disc", "bar", "star")
+    train_instances(tiny(*words), other, tmp_path / "new", CPU, **begin)
+    assert crisscross.load(tmp_path / "new").classes == ("disc", "bar", "star")
 
 
 def test_cocos_own_classes_keep_torchvisions_outputs(tmp_path):
@@ -136,11 +157,11 @@ def test_learning_lowers_the_loss(coco, tmp_path):
 
 def test_the_published_schedule():
     config = InstanceOptimConfig(warmup=1000)
-    assert learning_rate(config, 0) == pytest.approx(0.02 * 0.001)
-    assert learning_rate(config, 500) == pytest.approx(0.02 * 0.5005)
+    assert learning_rate(config, 0, 90_000) == pytest.approx(0.02 * 0.001)
+    assert learning_rate(config, 500, 90_000) == pytest.approx(0.02 * 0.5005)
     for iteration, factor in ((1000, 1), (59_999, 1), (60_000, 0.1), (79_999, 0.1), (80_000, 0.01), (89_999, 0.01)):
-        assert learning_rate(config, iteration) == pytest.approx(0.02 * factor)
-    assert learning_rate(InstanceOptimConfig(warmup=0), 0) == 0.02
+        assert learning_rate(config, iteration, 90_000) == pytest.approx(0.02 * factor)
+    assert learning_rate(InstanceOptimConfig(warmup=0), 0, 90_000) == 0.02
 
 
 def test_another_batch_is_said_and_nothing_scaled():
@@ -157,7 +178,7 @@ def test_the_backbone_has_its_own_rate_and_attention_that_of_the_heads():
         experiment, [f"data.classes={list(data.classes)}", f"data.categories={list(data.categories)}"]
     )
     network = InstanceSegmenter(experiment)
-    optimizer = create_optimizer(experiment.optim, network)
+    optimizer = create_optimizer(experiment.optim, network, InstanceSegmentation().stages(network))
     factor = {id(p): group["factor"] for group in optimizer.param_groups for p in group["params"]}
     body = network.backbone.body
     assert factor[id(body.layer4[0].conv1.weight)] == 0.25
@@ -204,9 +225,12 @@ def test_the_commands(coco, tmp_path, capsys):
     [
         (
             ["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--cache", "ram"],
-            "--cache is not there for instance",
+            "--cache is not available for instance",
         ),
-        (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--compile"], "--compile is not there for instance"),
+        (
+            ["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--compile"],
+            "--compile is not available for instance",
+        ),
         (
             ["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--init", "a", "--backbone-weights", "b"],
             "give one of them",
@@ -216,14 +240,14 @@ def test_the_commands(coco, tmp_path, capsys):
         (["predict", "{run}", "{film}", "--out", "{new}"], "networks of instance segmentation take images"),
         (["train", "{yaml}", "--data", "{coco}", "--out", "{new}", "--set", "modle.backbone=x"], "did you mean model?"),
         (["train", "maskrcnn_r50_fpn_rca_coco", "--data", "{coco}", "--out", "{new}"], "did you mean maskrcnn_r50"),
-        (["evaluate", "{run}", "--data", "{coco}", "--tta"], "--tta is not there for instance"),
+        (["evaluate", "{run}", "--data", "{coco}", "--tta"], "--tta is not available for instance"),
         (["evaluate", "{run}", "--data", "{coco}", "--split", "test"], "no split 'test'"),
         (["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", "{coco}", "--offline"], "downloads are forbidden"),
         (["evaluate", "maskrcnn_r101_fpn_rcca_coco", "--data", "{coco}"], "has no weights; train it"),
-        (["predict", "{run}", "{coco}/val2017", "--big", "--out", "{new}"], "--big is not there for instance"),
+        (["predict", "{run}", "{coco}/val2017", "--big", "--out", "{new}"], "--big is not available for instance"),
         (["predict", "camvid-light", "{coco}/val2017", "--score", "0.3", "--out", "{new}"], "--score is for instance"),
-        (["convert", "{run}/last.safetensors", "{new}/x.safetensors"], "instance-segmentation experiment"),
-        (["data", "check", "{coco}", "--name", "coco-instances", "--image", "{new}"], "--image is not there for"),
+        (["convert", "{run}/last.safetensors", "{new}/x.safetensors"], "an experiment of the task instances"),
+        (["data", "check", "{coco}", "--name", "coco-instances", "--plot", "{new}"], "--plot is not available for"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(coco, run, tmp_path, capsys, words, said):
@@ -259,17 +283,37 @@ def test_checking_the_data_lists_what_is_wrong(tmp_path, capsys):
     assert main(["data", "check", str(write_coco(tmp_path / "whole")), "--name", "coco-instances"]) == 0
 
 
-def test_the_two_tasks_do_not_take_each_other(run, tmp_path):
-    with pytest.raises(CrissCrossError, match="instance-segmentation experiment"):
-        crisscross.load(run)
-    with pytest.raises(CrissCrossError, match="is an instance-segmentation recipe"):
-        crisscross.build("maskrcnn_r50_fpn_rcca_coco")
-    with pytest.raises(CrissCrossError, match="a semantic-segmentation experiment"):
-        crisscross.load_instances(shipped_weights("camvid-light"))
-    with pytest.raises(CrissCrossError, match="no instance-segmentation recipe 'camvid-light'"):
-        crisscross.load_instances("camvid-light")
+def test_one_door_opens_every_network(run, tmp_path):
+    assert isinstance(crisscross.load(run), InstanceSegmenter)
+    assert crisscross.load(run / "best.safetensors", detections=3).experiment.inference.detections == 3
+    assert isinstance(crisscross.load("camvid-light"), crisscross.Segmenter)
+    with pytest.raises(CrissCrossError, match="downloads are forbidden"):
+        crisscross.load("maskrcnn_r50_fpn_rcca_coco", offline=True)
     with pytest.raises(CrissCrossError, match="not a run folder"):
-        crisscross.load_instances(tmp_path)
+        crisscross.load(tmp_path)
+    with pytest.raises(CrissCrossError, match="did you mean maskrcnn_r50_fpn_rcca_coco"):
+        crisscross.load("maskrcnn_r50_fpn_rca_coco")
+
+
+def test_the_two_tasks_do_not_take_each_other(run):
+    with pytest.raises(CrissCrossError, match="an experiment of the task instances, one of segmentation is needed"):
+        checkpoints.load(run)
+    with pytest.raises(CrissCrossError, match="an experiment of the task instances, one of segmentation is needed"):
+        crisscross.build("maskrcnn_r50_fpn_rcca_coco")
+    with pytest.raises(CrissCrossError, match="does not describe its network"):
+        load_instances(shipped_weights("camvid-light"))
+    with pytest.raises(CrissCrossError, match="no instance-segmentation recipe 'camvid-light'"):
+        load_instances("camvid-light")
+
+
+def test_training_options_of_the_one_trainer_work_for_instances(coco, tmp_path):
+    words = ("train.ema=0.5", "train.early_stop=1", "train.validate_every=1", "optim.clip=0.1", "optim.lr=1e-9")
+    steps = []
+    outcome = train_instances(tiny(*words), open_coco_instances(coco), tmp_path, CPU, listener=steps.append)
+    assert outcome.finished and outcome.position.iteration < 4 and outcome.position.waited == 1
+    assert all(step.grad_norm > 0.1 for step in steps)
+    tensors = load_file(tmp_path / "last.safetensors")
+    assert "optimizer/live/roi_heads.box_head.fc6.weight" in tensors
 
 
 def test_nothing_to_learn_from_is_said(tmp_path):
@@ -282,7 +326,7 @@ def test_nothing_to_learn_from_is_said(tmp_path):
 
 def test_a_missing_pycocotools_names_the_command(coco, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pycocotools.mask", None)
-    with pytest.raises(CrissCrossError, match=r"pip install 'crisscross-seg\[instances\]'"):
+    with pytest.raises(CrissCrossError, match=r"needs pycocotools: run `pip install '\.\[instances\]'`"):
         train_instances(tiny(), open_coco_instances(coco), tmp_path / "run", CPU)
 
 
@@ -299,3 +343,17 @@ def test_a_image_that_goes_bad_is_named_and_the_run_saved(tmp_path):
     ):
         train_instances(experiment, open_coco_instances(root), tmp_path / "run", CPU, listener=break_it)
     assert (tmp_path / "run" / "last.safetensors").is_file()
+
+
+def test_runs_of_every_task_are_compared(run, tmp_path, capsys):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "experiment.yaml").write_text("task: nowhere:Task\nname: own\n")
+    entries = [{"iteration": 1, "loss": 2.0, "lr": 0.1, "seconds": 1.0}, {"iteration": 1, "val_accuracy": 0.25}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert main(["report", str(run), "--out", str(tmp_path / "one.html")]) == 0
+    assert "best val mask AP" in capsys.readouterr().out
+    assert main(["report", str(run), str(folder), "--out", str(tmp_path / "two.html")]) == 0
+    said = capsys.readouterr().out
+    assert "best val score" in said and "0.2500" in said
+    assert "Validation score" in (tmp_path / "two.html").read_text()

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from paths import SOURCE
+from waiting import HANGS
 
 from crisscross.config import ConsistencyConfig, Experiment, LossConfig, from_dict, override
 from crisscross.errors import CrissCrossError
@@ -213,7 +214,7 @@ distributed.destroy_process_group()
 
 
 def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
-    words = [TERMS, "loss.normaliser=valid"]
+    words = [TERMS, "loss.normalizer=valid"]
     embedding, small_labels = drawn(size=(4, 3, 4, 5))
     # The images of the second process: mostly ignored, with a class that the first does not know.
     small_labels[2:, 1:] = IGNORE
@@ -236,7 +237,7 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path):
         for rank in range(2)
     ]
     for worker in workers:
-        worker.wait(timeout=120)
+        worker.wait(timeout=HANGS)
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     # What averages over processes: the loss, and the gradient of parameters that every process shares.
     assert sum(part["total"].item() for part in parts) / 2 == pytest.approx(whole.total.item(), rel=1e-12)

@@ -1,7 +1,5 @@
 """Bytes against sizes known by hand, turns against the order that they have to come in."""
 
-import time
-
 import pytest
 import torch
 
@@ -54,36 +52,51 @@ def test_kept_agrees_with_the_allocator() -> None:
     assert left - outputs[0].untyped_storage().nbytes() == pytest.approx(kept, abs=4 * KIB)
 
 
+LENGTHS = {"A": 0.02, "B": 0.04}
+
+
+class Clock:
+    """Stands still until it is advanced."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
 def test_contestants_take_turns() -> None:
     turns: list[str] = []
-    # A nap as long as a turn, so that no turn is filled up with repeated calls.
-    works = {name: lambda name=name: turns.append(name) or _nap(0.02) for name in "ABC"}
+    clock = Clock()
+    # Each call is as long as a turn, so that no turn is filled up with repeated calls.
+    works = {name: lambda name=name: turns.append(name) or clock.advance(0.02) for name in "ABC"}
     reports: list[int] = []
-    times = interleave(works, 3, CPU, lambda: reports.append(1))
+    times = interleave(works, 3, CPU, lambda: reports.append(1), clock=clock)
     assert "".join(turns) == "AABBCC" + "ABC" * 3
-    assert list(times) == ["A", "B", "C"] and all(0.02 <= time < 0.2 for time in times.values())
+    assert times == pytest.approx({"A": 0.02, "B": 0.02, "C": 0.02})
     assert len(reports) == 3 * (3 + 1)
 
 
 def test_the_median_is_not_moved_by_one_bad_turn() -> None:
-    naps = iter([0.02, 0.02, 0.02, 0.2, 0.02])
-    assert interleave({"A": lambda: _nap(next(naps))}, 3, CPU)["A"] < 0.1
+    clock, lengths = Clock(), iter([0.02, 0.02, 0.02, 0.2, 0.02])
+    works = {"A": lambda: clock.advance(next(lengths))}
+    assert interleave(works, 3, CPU, clock=clock) == pytest.approx({"A": 0.02})
 
 
-def test_who_is_slow_takes_fewer_turns(monkeypatch) -> None:
+def test_slow_work_takes_fewer_turns(monkeypatch) -> None:
     monkeypatch.setattr("crisscross.measurement.timing.SLOW", 0.03)
     turns: list[str] = []
-    works = {"A": lambda: turns.append("A") or _nap(0.02), "B": lambda: turns.append("B") or _nap(0.04)}
+    clock = Clock()
+    works = {name: lambda name=name: turns.append(name) or clock.advance(LENGTHS[name]) for name in LENGTHS}
     rounds = TURNS_OF_SLOW + 2
-    interleave(works, rounds, CPU)
+    interleave(works, rounds, CPU, clock=clock)
     assert turns.count("B") == 1 + TURNS_OF_SLOW and turns[-3:] == ["B", "A", "A"]
     turns.clear()
-    interleave(works, rounds, CPU, always=["B"])
+    interleave(works, rounds, CPU, always=["B"], clock=clock)
     assert turns.count("B") == 1 + rounds
-
-
-def _nap(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 def test_another_clock_can_tell_the_seconds() -> None:

@@ -105,7 +105,7 @@ def test_a_layer_projects_and_calls_a_row_without_a_block(put, name, kind):
     assert row.asked == row.calls == [(shapes(size), torch.float64, frames)] * passes
 
 
-@pytest.mark.parametrize("memory", ["auto", "lean"])
+@pytest.mark.parametrize("memory", ["fast", "lean"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_layer_calls_the_block_of_a_row_that_has_one(put, kind, memory):
     made, size, passes = LAYERS[kind]
@@ -190,7 +190,7 @@ def test_under_autocast_a_row_gets_its_type_and_the_input_keeps_its_own(put, wit
         y = layer(x)
     assert y.dtype == torch.float32
     if with_block:
-        assert row.blocks == [((2, 8, *FLAT), torch.bfloat16, 1, False, "auto")]
+        assert row.blocks == [((2, 8, *FLAT), torch.bfloat16, 1, False, "fast")]
     else:
         assert row.calls == [(shapes(FLAT), torch.bfloat16, 1)]
     # The sum was not rounded to bfloat16, which steps by 2^-8.

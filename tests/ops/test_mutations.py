@@ -4,14 +4,11 @@
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import pytest
 import torch
+from faulty_source import Source, differentiable, faulty
 from truth import disagreements, draw
 
 from crisscross.ops import block, composite, lines, slopes
@@ -117,61 +114,6 @@ FAULTS = [
 ]
 
 
-def faulty(text: str, instead: str, module: ModuleType) -> ModuleType:
-    """A module as its source would be with `instead` for `text`."""
-    source = Path(str(module.__file__)).read_text(encoding="utf-8")
-    assert text in source, f"the source has changed: {text!r} is not there"
-    made = ModuleType("faulty")
-    exec(compile(source.replace(text, instead), "faulty.py", "exec"), made.__dict__)
-    return made
-
-
-class Source(NamedTuple):
-    """Forward and backward, lines.py and slopes.py, with a fault in one of them."""
-
-    lines: ModuleType
-    slopes: ModuleType
-
-    @classmethod
-    def with_fault(cls, text: str, instead: str) -> "Source":
-        if text in Path(str(lines.__file__)).read_text(encoding="utf-8"):
-            return cls(faulty(text, instead, lines), slopes)
-        return cls(lines, faulty(text, instead, slopes))
-
-    @contextmanager
-    def in_chunks(self, size: int) -> Iterator[None]:
-        """Every chunk has so many lines."""
-        with pytest.MonkeyPatch.context() as patch:
-            for module in (lines, self.lines):
-                patch.setattr(module, "lines_in_a_chunk", lambda _: size)
-            yield
-
-
-def differentiable(source: Source, frames: int = 1):
-    """An operator on [B, channels, H, W] that differentiates with the source's own backward; or on stacked frames."""
-
-    class Operator(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, q, k, v, row_bias, column_bias):
-            ctx.reach = lines.Reach("both", row_bias, column_bias, frames)
-            out, stats = source.lines.forward(q, k, v, ctx.reach)
-            ctx.save_for_backward(q, k, v, stats)
-            return out
-
-        @staticmethod
-        def backward(ctx, grad):
-            q, k, v, stats = ctx.saved_tensors
-            grads = [torch.zeros_like(x) for x in (q, k, v)]
-            biases = source.slopes.backward(grad, q, k, v, stats, ctx.reach, *grads)
-            return *grads, *biases
-
-    def operator(q, k, v, row_bias=None, column_bias=None):
-        q, k, v = (x.permute(0, 2, 3, 1).contiguous() for x in (q, k, v))
-        return Operator.apply(q, k, v, row_bias, column_bias).permute(0, 3, 1, 2)
-
-    return operator
-
-
 def unmask(source: Source) -> list[str]:
     chance = torch.Generator().manual_seed(2)
     row_bias, column_bias = (torch.randn(n, n, generator=chance, dtype=torch.float64) for n in (5, 6))
@@ -205,13 +147,13 @@ BLOCK_FAULTS = [
     ("the lean way forgets the value projection", "grad_x_NC = u_PC[part] @ value", "grad_x_NC = u_PC[part].clone()"),
     (
         "the lean way starts from what lies in memory",
-        "grads.x.zero_()\n        halves",
-        "grads.x.fill_(1)\n        halves",
+        "grads.x.zero_()\n        value",
+        "grads.x.fill_(1)\n        value",
     ),
     (
         "the fast way forgets the residual",
-        "            grad_x_BHWC.copy_(grad_BHWC)",
-        "            grad_x_BHWC.zero_()",
+        "            grads.x.copy_(grad_BHWC)",
+        "            grads.x.zero_()",
     ),
     (
         "the output forgets the input",

@@ -215,7 +215,7 @@ def test_unknown_backend_is_refused_by_name():
         criss_cross_attention(q, k, v, "cuda")
 
 
-def test_a_backend_that_cannot_run_says_why_and_auto_passes_it_over():
+def test_a_backend_that_cannot_run_names_the_reason_and_auto_skips_it():
     q, k, v, _ = draw((1, 2, 2, 2, 2))
     with pytest.raises(ValueError, match=r"backend 'fused' cannot run here: "):
         criss_cross_attention(q, k, v, "fused")

@@ -1,4 +1,4 @@
-"""`auto` takes the kernels only where they were seen to work: here they are made to fail, to lie and to be right."""
+"""`auto` takes the kernels only where they passed a trial: here they fail, compute wrong numbers or are right."""
 
 import warnings
 
@@ -82,7 +82,7 @@ def test_kernels_that_pass_are_tried_once_for_each_dtype(kernels):
         ("NaN", "wrong numbers"),
     ],
 )
-def test_kernels_that_fail_or_lie_are_left_out_with_one_warning(kernels, fault, reason):
+def test_kernels_that_fail_or_compute_wrong_numbers_are_not_used_with_one_warning(kernels, fault, reason):
     made = kernels(fault)
     q, k, v = tensors()
     with pytest.warns(RuntimeWarning, match=f"on cpu in torch.float32: .*{reason}.*backend='fused' shows") as told:
@@ -98,7 +98,7 @@ def test_kernels_that_fail_or_lie_are_left_out_with_one_warning(kernels, fault, 
     torch.testing.assert_close(gradients, torch.autograd.grad(expected.square().sum(), (q, k, v)))
 
 
-def test_the_layer_asks_too(kernels):
+def test_the_layer_honors_the_trial_too(kernels):
     kernels("wrong gradient")
     layer = CrissCrossAttention(16)
     torch.nn.init.constant_(layer.gamma, 0.7)

@@ -103,11 +103,10 @@ def test_one_frame_is_the_2d_operator(backend):
 @pytest.mark.parametrize("moved", ["q", "k", "v"])
 def test_one_moved_value_disturbs_its_row_its_column_and_its_time_line(backend, moved):
     size, place = (4, 6, 5), (2, 4, 1)
-    tensors = dict(zip(("query", "key", "value"), draw_clip((1, 3, 2, *size)), strict=False))
+    tensors = dict(zip(("q", "k", "v"), draw_clip((1, 3, 2, *size)), strict=False))
     before = criss_cross_attention_3d(**tensors, backend=backend)
-    name = {"q": "query", "k": "key", "v": "value"}[moved]
-    tensors[name] = tensors[name].clone()
-    tensors[name][(0, 1, *place)] += 1
+    tensors[moved] = tensors[moved].clone()
+    tensors[moved][(0, 1, *place)] += 1
     changed = (criss_cross_attention_3d(**tensors, backend=backend) - before)[0].abs().amax(0) > 1e-9
     reached = {place} if moved == "q" else set(cross(place, size))
     assert len(reached) == (1 if moved == "q" else 4 + 6 + 5 - 2)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from test_mutations import Source, differentiable, faulty
+from faulty_source import Source, differentiable, faulty
 from truth import worst
 from truth_volume import disagreements, draw_clip, loop
 

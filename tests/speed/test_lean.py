@@ -12,7 +12,7 @@ from benchmarks.compare.kept import kept_for_backward
 from crisscross.config import Experiment, from_dict
 from crisscross.layers import AbsoluteBatchNorm2d
 from crisscross.models import Segmenter
-from crisscross.speed import rebuild
+from crisscross.speed import recipes
 from crisscross.speed.lean import make_lean
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,7 +110,7 @@ def test_a_convolution_norm_and_activation_keep_one_map_not_two() -> None:
             return net(x)
 
         # `kept_for_backward` hooks outside of ours, which come first: count what ours still hands to autograd.
-        original = rebuild._pack
+        original = recipes._pack
 
         def counted(tensor: Tensor) -> object:
             packed = original(tensor)
@@ -120,11 +120,11 @@ def test_a_convolution_norm_and_activation_keep_one_map_not_two() -> None:
 
         if not lean:
             return kept_for_backward(forward, [x, *net.parameters()])
-        rebuild._pack = counted
+        recipes._pack = counted
         try:
             held = forward()
         finally:
-            rebuild._pack = original
+            recipes._pack = original
         del held
         known = {t.untyped_storage().data_ptr() for t in (x, *net.parameters())}
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in seen}
@@ -188,7 +188,7 @@ def test_only_training_is_touched() -> None:
     make_lean(lean)
     with torch.no_grad():
         assert torch.equal(net.eval()(image()), lean.eval()(image()))
-    assert not rebuild.active()
+    assert not recipes.active()
 
 
 def test_no_map_lives_on_after_its_step() -> None:
@@ -196,13 +196,13 @@ def test_no_map_lives_on_after_its_step() -> None:
     net = network("bottleneck")
     make_lean(net)
     gc.collect()
-    before = len(rebuild._recipes)
+    before = len(recipes._recipes)
     gc.disable()
     try:
         net(image()).sum().backward()
-        assert len(rebuild._recipes) == before
+        assert len(recipes._recipes) == before
         net(image())
-        assert len(rebuild._recipes) == before
+        assert len(recipes._recipes) == before
     finally:
         gc.enable()
 
@@ -221,12 +221,12 @@ def test_nothing_outlives_a_failed_forward_pass() -> None:
     make_lean(net)
     with pytest.raises(RuntimeError):
         net(torch.randn(2, 4, 32, 32))
-    assert not rebuild.active()
+    assert not recipes.active()
 
 
 def test_a_source_changed_in_place_is_an_error() -> None:
     x = torch.ones(3)
-    recipe = rebuild.Recipe(x * 2, lambda a, owned: a * 2, x)
+    recipe = recipes.Recipe(x * 2, lambda a, owned: a * 2, x)
     x += 1
     with pytest.raises(RuntimeError, match="modified in place"):
         recipe.take()

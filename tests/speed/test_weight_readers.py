@@ -10,8 +10,7 @@ from torch import Tensor, nn
 import crisscross
 from crisscross.speed.lean import make_lean
 from crisscross.speed.recompute import recompute_backbone
-from crisscross.speed.winograd import WinogradConv2d
-from crisscross.speed.winograd_train import train_by_winograd
+from crisscross.speed.winograd_layers import WinogradConv2d, train_by_winograd
 
 
 def gradients(network: nn.Module, x: Tensor) -> list[Tensor]:
@@ -97,7 +96,7 @@ def test_optimize_folds_no_weights_that_are_elsewhere():
     assert isinstance(network[1], nn.BatchNorm2d)
 
 
-def test_optimize_takes_winograd_training_back():
+def test_optimize_undoes_winograd_training():
     network = nn.Sequential(nn.Conv2d(256, 256, 3, padding=1), nn.BatchNorm2d(256), nn.ReLU()).eval()
     assert train_by_winograd(network) == 1
     fast = crisscross.optimize(network)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from strangers import Nested, open_gates, residual_network
+from surgery_networks import Nested, open_gates, residual_network
 from torch import nn
 
 import crisscross
@@ -19,17 +19,16 @@ def the_only(network):
     return inserted
 
 
-def test_several_places_each_with_attention_of_its_own():
-    network = insert_attention(residual_network(), ["layer2.0", "layer3.0"], before="layer3.0", reduction=4)
+def test_several_submodules_each_with_attention_of_its_own():
+    network = insert_attention(residual_network(), ["layer2.0", "layer3.0", "layer3.1"], reduction=4)
     found = inserted_attention(network)
-    assert list(found) == ["layer2.0.criss_cross", "layer3.0.criss_cross", "layer3.0.criss_cross_before"]
-    assert [inserted.attention.channels for inserted in found.values()] == [128, 256, 128]
+    assert list(found) == ["layer2.0.criss_cross", "layer3.0.criss_cross", "layer3.1.criss_cross"]
+    assert [inserted.attention.channels for inserted in found.values()] == [128, 256, 256]
     remove_attention(network, "layer3.0")
-    assert list(inserted_attention(network)) == ["layer2.0.criss_cross", "layer3.0.criss_cross_before"]
-    with pytest.raises(
-        crisscross.CrissCrossError, match=r"no attention after layer3.1; inserted is: after layer2.0, b"
-    ):
-        remove_attention(network, "layer3")
+    assert list(inserted_attention(network)) == ["layer2.0.criss_cross", "layer3.1.criss_cross"]
+    with pytest.raises(crisscross.CrissCrossError, match=r"no attention after layer3.0; .* after: layer2.0, l"):
+        remove_attention(network, ["layer3", "layer3.0"])
+    assert len(inserted_attention(network)) == 2
 
 
 def test_the_network_stays_as_it_was():
@@ -93,11 +92,11 @@ def test_wrong_names(name):
         ({"after": "layer3", "recurrence": 0}, "after layer3.1: recurrence must be at least 1"),
         ({"after": "conv1", "reduction": 65}, "channels must be at least reduction, got 64 and 65"),
         ({"after": ["layer3", "layer3.1"]}, "named twice: after layer3.1"),
-        ({}, "where. give after= or before="),
+        ({}, "where. give after="),
         ({"after": ["layer2", "avgpool"]}, "it has no convolution"),
     ],
 )
-def test_wrong_requests_change_nothing(options, message):
+def test_wrong_options_change_nothing(options, message):
     network = residual_network().train()
     before = str(network), network.state_dict().keys()
     with pytest.raises(crisscross.CrissCrossError, match=message):
@@ -107,18 +106,16 @@ def test_wrong_requests_change_nothing(options, message):
     assert all(module.training for module in network.modules())
 
 
-def test_twice_at_one_place():
+def test_twice_after_one_submodule():
     network = insert_attention(residual_network(), "layer3")
-    with pytest.raises(crisscross.CrissCrossError, match=r"after layer3.1 there is attention already; .*remove_att"):
+    with pytest.raises(crisscross.CrissCrossError, match=r"layer3.1 has attention already; .*remove_att"):
         insert_attention(network, ["layer2", "layer3.1"])
     assert len(inserted_attention(network)) == 1
-    # The other end is another place, and attention that is there is not taken for the network's own layers.
-    insert_attention(network, before="layer3.0", reduction=3)
+    # Attention that is there is not taken for the network's own layers.
     insert_attention(network, after="layer3.0", reduction=3)
     assert {inserted.place: inserted.attention.channels for inserted in inserted_attention(network).values()} == {
-        "before layer3.0": 128,
-        "after layer3.0": 256,
-        "after layer3.1": 256,
+        "layer3.0": 256,
+        "layer3.1": 256,
     }
 
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from paths import TESTS
-from strangers import open_gates, residual_network
+from surgery_networks import open_gates, residual_network
 from torch import nn
 
 import crisscross
@@ -54,23 +54,23 @@ def small():
     return Small().eval()
 
 
-def both_ends(gate=0.7):
-    network = insert_attention(small(), "first", before="second", reduction=2)
+def two_places(gate=0.7):
+    network = insert_attention(small(), ["first", "second.norm"], reduction=2)
     return open_gates(network, gate)
 
 
-def test_both_ends_do_something():
+def test_attention_after_two_submodules_changes_the_output():
     first = open_gates(insert_attention(small(), "first", reduction=2))
     assert not torch.allclose(first(X), small()(X), rtol=1e-2)
-    assert not torch.allclose(both_ends()(X), first(X), rtol=1e-2)
+    assert not torch.allclose(two_places()(X), first(X), rtol=1e-2)
 
 
 def test_state_dict_there_and_back():
-    old, network = small().state_dict(), both_ends()
+    old, network = small().state_dict(), two_places()
     new = network.state_dict()
-    assert [key for key in new if ".criss_cross" not in key and "criss_cross_before" not in key] == list(old)
+    assert [key for key in new if ".criss_cross" not in key] == list(old)
     assert all(torch.equal(new[key], value) for key, value in old.items())
-    other = both_ends(0.0)
+    other = two_places(0.0)
     other.load_state_dict(new)
     assert torch.equal(other(X), network(X))
 
@@ -79,14 +79,14 @@ def test_state_dict_there_and_back():
 def test_weights_without_attention_load_strictly_while_the_gate_is_closed(assign):
     torch.manual_seed(9)
     pretrained = Small().eval()
-    network = both_ends(0.0)
+    network = two_places(0.0)
     drawn = {key: value.clone() for key, value in network.state_dict().items() if "criss_cross" in key}
     network.load_state_dict(pretrained.state_dict(), assign=assign)
     assert torch.equal(network(X), pretrained(X))
     assert all(torch.equal(network.state_dict()[key], value) for key, value in drawn.items())
     # With an open gate the same weights would be a network that nobody trained.
     with pytest.raises(RuntimeError, match=r"Missing key.*first.criss_cross.attention.gamma"):
-        both_ends().load_state_dict(pretrained.state_dict(), assign=assign)
+        two_places().load_state_dict(pretrained.state_dict(), assign=assign)
     # A part of the attention is never enough.
     with pytest.raises(RuntimeError, match=r"Missing key.*criss_cross.attention.query.weight"):
         network.load_state_dict(pretrained.state_dict() | {"first.criss_cross.attention.gamma": torch.zeros(())})
@@ -103,7 +103,7 @@ def test_meta_weights_are_not_taken_for_a_closed_gate():
 
 
 def test_copies_are_independent():
-    network = both_ends()
+    network = two_places()
     twin = copy.deepcopy(network)
     assert torch.equal(twin(X), network(X))
     open_gates(twin, 0.0)
@@ -114,7 +114,7 @@ def test_copies_are_independent():
 
 
 def test_pickled_whole_and_hooked_again_in_another_process(tmp_path):
-    network = both_ends()
+    network = two_places()
     torch.save((network, network(X)), tmp_path / "network.pt")
     # A new process counts its hooks from 0 again; one of them must not take the place of ours.
     code = """
@@ -148,14 +148,14 @@ def test_cast_before_and_after(dtype):
     cast_before = insert_attention(small().to(dtype), "first", reduction=2)
     assert {weight.dtype for weight in cast_before.parameters()} == {dtype}
     assert torch.equal(cast_before(X.to(dtype)), small().to(dtype)(X.to(dtype)))
-    cast_after = both_ends().to(dtype)
+    cast_after = two_places().to(dtype)
     y = cast_after(X.to(dtype))
     assert y.dtype == dtype
-    torch.testing.assert_close(y.float(), both_ends()(X), rtol=0.05, atol=0.05)
+    torch.testing.assert_close(y.float(), two_places()(X), rtol=0.05, atol=0.05)
 
 
 def test_train_and_eval_reach_the_attention():
-    network = both_ends().train()
+    network = two_places().train()
     assert all(module.training for module in network.modules())
     assert not any(module.training for module in network.eval().modules())
     for training in (True, False):
@@ -165,7 +165,7 @@ def test_train_and_eval_reach_the_attention():
 
 @pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_exported_with_free_sizes(strict):
-    network = both_ends()
+    network = two_places()
     sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}
     program = torch.export.export(network, (X,), dynamic_shapes=(sizes,), strict=strict)
     other = torch.randn(3, 3, 9, 14)
@@ -174,11 +174,11 @@ def test_exported_with_free_sizes(strict):
 
 
 def test_compiled_as_one_graph_forward_and_backward():
-    network = both_ends().train()
+    network = two_places().train()
     compiled = torch.compile(copy.deepcopy(network), fullgraph=True, backend="aot_eager")
     for each in (network, compiled):
         each(X).square().sum().backward()
-    gates = [network.first.criss_cross, compiled.first.criss_cross, network.second.criss_cross_before]
+    gates = [network.first.criss_cross, compiled.first.criss_cross, network.second.norm.criss_cross]
     assert all(gate.attention.gamma.grad != 0 for gate in gates)
     for name, weight in network.named_parameters():
         torch.testing.assert_close(compiled._orig_mod.get_parameter(name).grad, weight.grad, rtol=1e-3, atol=1e-4)
@@ -186,20 +186,20 @@ def test_compiled_as_one_graph_forward_and_backward():
 
 @pytest.mark.slow
 def test_compiled_for_real():
-    network = both_ends()
+    network = two_places()
     torch.testing.assert_close(torch.compile(network, fullgraph=True)(X), network(X), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_traced_by_jit():
-    network = both_ends()
+    network = two_places()
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.trace(network, X)(X), network(X))
 
 
 def test_rewritten_for_inference():
     plain = residual_network().float()
-    network = open_gates(insert_attention(plain, ["layer1.0", "layer1.1.bn1"], before="layer3.1.conv2"))
+    network = open_gates(insert_attention(plain, ["layer1.0", "layer1.1.bn1", "layer3.1.bn1"]))
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         fast = crisscross.optimize(network)

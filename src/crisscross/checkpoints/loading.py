@@ -1,4 +1,4 @@
-"""One door: a name, a run folder, a file or a state dict in, a ready network out."""
+"""A network for semantic segmentation from a name, a run folder, a file or a state dict."""
 
 import difflib
 import os
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,8 +14,8 @@ from torch import Tensor
 from crisscross import zoo
 from crisscross.checkpoints import native
 from crisscross.checkpoints.hub.download import fetch
-from crisscross.checkpoints.publishers import table as publishers
 from crisscross.checkpoints.publishers.metadata import with_metadata
+from crisscross.checkpoints.publishers.table import from_publisher
 from crisscross.checkpoints.reading import Content, read_content, unwrap
 from crisscross.config import Experiment, apply_overrides, differences, hint
 from crisscross.config.parse import flatten
@@ -23,11 +23,12 @@ from crisscross.data.palette import default_palette
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.models import Segmenter, create_segmenter
 
+Kind = TypeVar("Kind")
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
 
 class Loaded(NamedTuple):
-    """What a source holds: `publisher` is a word of `publishers.PUBLISHERS`, None for ours; `facts` are ours alone.
+    """What a source holds: `publisher` is a word of `PUBLISHERS`, None for ours; `facts` are ours alone.
 
     `told` are the keys of the experiment that other publishers' metadata changed.
     """
@@ -65,7 +66,7 @@ def load(
             `classes=[...]`) or in full through a dictionary (`**{"model.recurrence": 1}`).
 
     Raises:
-        CrissCrossError: nothing of that name, an unreadable file, a download that cannot be had, weights that do not
+        CrissCrossError: nothing of that name, an unreadable file, a download that fails, weights that do not
             fit or are not finite.
     """
     if weights is None:
@@ -86,13 +87,13 @@ def refuse_code(
     Args:
         file: where the weights come from.
         experiment: what is to be built.
-        overrides: what the user changed in this call; what it names is the user's own wish.
+        overrides: what the user changed in this call; what it names is trusted.
         trust: the folder that the user trusts; nothing that lies in a folder makes it trusted.
 
     Raises:
         CrissCrossError: the file alone asks for code, and lies outside of that folder.
     """
-    if trust is not None and _is_inside(Path(file), Path(trust)):
+    if trust is not None and is_inside(Path(file), Path(trust)):
         return
     said = flatten(overrides)
     for key, value in experiment.code:
@@ -105,7 +106,7 @@ def refuse_code(
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """All that stands in lists and mappings, keys left out."""
+    """All values in nested lists and mappings."""
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
     if inner is None:
         yield value
@@ -113,7 +114,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield from (leaf for entry in inner for leaf in _leaves(entry))
 
 
-def _is_inside(file: Path, folder: Path) -> bool:
+def is_inside(file: Path, folder: Path) -> bool:
     """Whether a file lies in a folder or below it; folders that are links count as what they lead to."""
     parent, folder = file.parent.resolve(), folder.resolve()
     return folder == parent or folder in parent.parents
@@ -147,8 +148,10 @@ def weights_file(source: str | os.PathLike[str], offline: bool = False) -> Path:
         raise CrissCrossError(
             f"{name} has no weights in this package; train it with `crisscross train {name} --data DIR`"
         )
+    if name in zoo.INSTANCE_RECIPES:
+        raise CrissCrossError(f"{name}: finds instances, and does not label pixels; crisscross.load takes it")
     with_weights = ", ".join(recipe for recipe in zoo.RECIPES if zoo.shipped_weights(recipe))
-    near = hint(name, [*zoo.RECIPES, *zoo.ALIASES])
+    near = hint(name, [*zoo.RECIPES, *zoo.ALIASES, *zoo.INSTANCE_RECIPES])
     near = f"; {near}" if near.startswith("did") else ""
     more = f"{with_weights}; `crisscross zoo` lists more"
     raise CrissCrossError(f"{name}: no such file or run folder, and no model of that name ({more}){near}")
@@ -158,7 +161,7 @@ def read_source(source: Source, offline: bool = False) -> Loaded:
     """Tensors in our names, the experiment they belong to, and where they come from; nothing is checked against it.
 
     Raises:
-        CrissCrossError: nothing of that name, an unreadable file, weights of nobody known.
+        CrissCrossError: nothing of that name, an unreadable file, weights of an unknown publisher.
     """
     if isinstance(source, Mapping):
         content, name = unwrap(source), "state dict"
@@ -172,9 +175,9 @@ def read_source(source: Source, offline: bool = False) -> Loaded:
             content = Content(tensors, {})
         else:
             content = read_content(path)
-    publisher, tensors, experiment = publishers.convert(content.tensors, name)
+    publisher, tensors, experiment = from_publisher(content.tensors, name)
     told = with_metadata(experiment, content.meta, name)
-    # What the metadata changed, they told.
+    # What the metadata changed.
     keys = [key for key in differences(experiment, told) if key.startswith(("model.", "preprocess.", "inference."))]
     loaded = Loaded(tensors, told, name, publisher, {}, tuple(keys))
     if isinstance(source, str) and zoo.published(source) and not Path(source).exists():
@@ -200,7 +203,7 @@ def by_recipe(loaded: Loaded, name: str) -> Experiment:
 
 
 def _warn_of_differences(loaded: Loaded, wanted: Experiment) -> None:
-    """Say where the file's own words are put aside for the recipe's: another score may come of it."""
+    """Warn where the recipe overrides the file's metadata: another score may come of it."""
     ours, theirs = flatten(wanted), flatten(loaded.experiment)
     keys = [key for key in loaded.told if ours[key] != theirs[key]]
     if keys:
@@ -214,7 +217,7 @@ def network_for(loaded: Loaded, experiment: Experiment) -> Segmenter:
     Raises:
         CrissCrossError: a tensor that is missing, left over, of another shape, or not finite.
     """
-    # Code of the user's own need not know a device without memory.
+    # Code of the user's own may not support a device without memory.
     if ":" not in experiment.model.backbone:
         with torch.device("meta"):
             native.fitting(create_segmenter(experiment, initialize=False).state_dict(), loaded.tensors, loaded.name)
@@ -237,7 +240,7 @@ def _unknown_override(name: str, keys: Iterable[str]) -> str:
     return f"unknown key {name}; {hint}"
 
 
-def with_overrides(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+def with_overrides(experiment: Kind, overrides: Mapping[str, Any]) -> Kind:
     """`experiment` with values by their last name or in full, as `load` takes them.
 
     Raises:

@@ -1,53 +1,52 @@
-"""Our own files: safetensors whose header carries the experiment and the scores as JSON."""
+"""Our own file format: safetensors with the experiment and facts (scores, ...) as JSON in the header."""
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from crisscross.checkpoints.other_files import HEAD, stranger
+from crisscross.checkpoints.reading import head_of, other_kind
 from crisscross.checkpoints.writing import TYPES, write_safetensors
 from crisscross.config import Experiment, apply_overrides, from_dict, to_dict
 from crisscross.config.documents import parse_json
-from crisscross.config.parse import Tree, flatten, task_of
+from crisscross.config.migrate import migrate
+from crisscross.config.parse import flatten, task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
-from crisscross.models import Segmenter
 from crisscross.surgery import inserted_attention
 
-if TYPE_CHECKING:
-    from crisscross.models.instances import InstanceSegmenter
-
+Kind = TypeVar("Kind")
 Network = TypeVar("Network", bound=nn.Module)
 
 FORMAT = "crisscross-1"
 # Tensors under this prefix belong to the optimizer, in a file that training can resume from.
-OPTIMISER = "optimizer/"
-# Read by a loss and by nothing else: files without it serve networks with it, and the other way round.
+OPTIMIZER = "optimizer/"
+# Only a loss uses it: files without it fit networks with it, and the other way round.
 EMBEDDING = "head.embed."
-# Of a run folder, from the ones that are wanted first.
+# The weights of a run folder, in order of preference.
 RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
-# What the weights are called in a folder of the Hugging Face Hub.
+# The name of the weights in a folder of the Hugging Face Hub.
 HUB_WEIGHTS = "model.safetensors"
 
 
 def run_weights(path: Path) -> Path:
-    """The weights of a run folder, its best ones, else the last; a file is what it is.
+    """The weights file of a run folder: the best weights, else the last; the path of a file is returned as it is.
 
     Raises:
-        CrissCrossError: a folder without such weights.
+        CrissCrossError: the folder has no such weights.
     """
     if not path.is_dir():
         return path
     for name in RUN_WEIGHTS:
         if (path / name).is_file():
             return path / name
-    raise CrissCrossError(f"{path}: not a run folder: neither {' nor '.join(RUN_WEIGHTS)} is there")
+    raise CrissCrossError(f"{path}: not a run folder: it has neither {' nor '.join(RUN_WEIGHTS)}")
 
 
 class Misfit(CrissCrossError):
@@ -59,7 +58,7 @@ class Misfit(CrissCrossError):
 
 
 def save(
-    segmenter: "Segmenter | InstanceSegmenter",
+    segmenter: nn.Module,
     path: str | os.PathLike[str],
     dtype: torch.dtype | None = None,
     facts: dict[str, Any] | None = None,
@@ -70,8 +69,8 @@ def save(
     Args:
         segmenter: the network to store.
         path: the file to write.
-        dtype: store floating-point tensors in this type (e.g. torch.float16); none keeps theirs.
-        facts: JSON values to keep beside the experiment (scores, iteration, ...).
+        dtype: store floating-point tensors in this type (e.g. torch.float16); None keeps theirs.
+        facts: JSON values to store with the experiment (scores, iteration, ...).
         extra: more tensors, e.g. optimizer state.
 
     Raises:
@@ -85,37 +84,37 @@ def save(
         "facts": json.dumps(facts or {}),
     }
     if odd := [key for key, value in tensors.items() if value.dtype not in TYPES]:
-        raise CrissCrossError(f"{path}: {odd[0]} is {tensors[odd[0]].dtype}, which is not stored; convert it before")
+        raise CrissCrossError(f"{path}: {odd[0]} is {tensors[odd[0]].dtype}, which cannot be stored; convert it first")
     write_atomically(path, lambda temporary: write_safetensors(temporary, tensors, header))
 
 
 def stored_tensors(
-    segmenter: "Segmenter | InstanceSegmenter", path: str | os.PathLike[str], dtype: torch.dtype | None = None
+    segmenter: nn.Module, path: str | os.PathLike[str], dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
-    """The state dict as a file holds it, on the CPU, floating-point tensors in `dtype` where one is given.
+    """The state dict as it is stored: on the CPU, with floating-point tensors in `dtype` if one is given.
 
     Raises:
         CrissCrossError: a copy made by `crisscross.optimize`, attention inserted by `crisscross.surgery`, or a value
             too large for `dtype`; `path` is named.
     """
-    if segmenter.rewritten:
+    if getattr(segmenter, "rewritten", False):
         raise CrissCrossError(f"{path}: a network made by crisscross.optimize is for inference; save the original")
     if places := inserted_attention(segmenter):
         raise CrissCrossError(
-            f"{path}: {next(iter(places))} was inserted by crisscross.surgery, which no experiment tells: keep "
-            "state_dict() and load it after inserting again"
+            f"{path}: {next(iter(places))} was inserted by crisscross.surgery, which an experiment cannot "
+            "describe: save state_dict(), and load it after inserting again"
         )
     tensors = {}
     for key, value in segmenter.state_dict().items():
         stored = value.to(dtype) if dtype and value.is_floating_point() else value
         if dtype and stored.is_floating_point() and value.isfinite().all() and not stored.isfinite().all():
-            raise CrissCrossError(f"{path}: {key} has values too large for {dtype}; store it whole")
+            raise CrissCrossError(f"{path}: {key} has values too large for {dtype}; store it in its own type")
         tensors[key] = stored.detach().cpu().contiguous().clone()
     return tensors
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Experiment | None, dict[str, Any]]:
-    """Tensors, experiment and facts of a safetensors file; the experiment is None in a file that is not ours.
+    """Tensors, experiment and facts of a safetensors file; the experiment is None if the file is not ours.
 
     Raises:
         CrissCrossError: missing, truncated or not a safetensors file.
@@ -124,13 +123,14 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Experiment | 
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors alone of a safetensors file of whatever origin.
+    """The tensors of any safetensors file.
 
     Raises:
         CrissCrossError: missing, truncated or not a safetensors file.
     """
     with _opened(path) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+        # Files from before this version begin the optimizer's names with `optimiser/`.
+        return {re.sub("^optimiser/", OPTIMIZER, key): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def read_header(path: str | os.PathLike[str]) -> tuple[Experiment | None, dict[str, Any]]:
@@ -143,7 +143,7 @@ def read_header(path: str | os.PathLike[str]) -> tuple[Experiment | None, dict[s
 
 
 def stored_task(path: str | os.PathLike[str]) -> str:
-    """What the network of a safetensors file does; `segmentation` where the file does not say.
+    """The task of the network in a safetensors file; `segmentation` if the file does not say.
 
     Raises:
         CrissCrossError: missing, truncated or not a safetensors file.
@@ -157,11 +157,11 @@ def stored_task(path: str | os.PathLike[str]) -> str:
 
 
 def read_header_as(
-    kind: type[Tree], path: str | os.PathLike[str], unsaid: Mapping[str, Any] | None = None
-) -> tuple[Tree | None, dict[str, Any]]:
-    """`read_header` for an experiment of `kind`; that of another task is refused.
+    kind: type[Kind], path: str | os.PathLike[str], unsaid: Mapping[str, Any] | None = None
+) -> tuple[Kind | None, dict[str, Any]]:
+    """`read_header` for an experiment of `kind`; one of another task is refused.
 
-    `unsaid` are values by dotted key that an experiment has which does not name them, in place of their defaults.
+    `unsaid` are values by dotted key that replace the defaults of keys that the stored experiment does not contain.
     """
     with _opened(path) as file:
         header = file.metadata() or {}
@@ -170,7 +170,7 @@ def read_header_as(
     if header.get("format") != FORMAT:
         written = repr(header.get("format"))[:40]
         raise CrissCrossError(f"{path}: written by another version ({written}); this one reads {FORMAT}")
-    values = parse_json(header["experiment"], f"{path}: its experiment")
+    values = migrate(parse_json(header["experiment"], f"{path}: its experiment"))
     facts = parse_json(header.get("facts", "{}"), f"{path}: its facts")
     try:
         experiment = from_dict(kind, values)
@@ -191,9 +191,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as file:
             yield file
-    # A damaged file can make the reader fail in any way.
+    # A damaged file can raise any exception.
     except Exception as error:
-        if what := _stranger(Path(path)):
+        if Path(path).is_file() and (what := other_kind(head_of(Path(path)))):
             raise CrissCrossError(f"{path}: {what}") from error
         reason = " ".join(str(error).split())
         raise CrissCrossError(
@@ -201,17 +201,10 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         ) from error
 
 
-def _stranger(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return stranger(file.read(HEAD))
+def fill(segmenter: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Load tensors with our own names into a network; everything must fit.
 
-
-def fill(segmenter: "Segmenter | InstanceSegmenter", tensors: dict[str, Tensor], source: str) -> None:
-    """Load our own names into a network; everything must fit.
-
-    Only the embedding of the category-consistent loss may be missing, left over or of another width: the network then
+    Only the embedding of the category-consistent loss may be missing, left over or of another width; the network then
     keeps its own.
 
     Raises:
@@ -221,12 +214,12 @@ def fill(segmenter: "Segmenter | InstanceSegmenter", tensors: dict[str, Tensor],
 
 
 def fitting(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """What a network with the state dict `own` takes of `tensors`, as `fill` does; only shapes are looked at.
+    """The tensors that `fill` loads into a network with the state dict `own`; only shapes are compared.
 
     Raises:
         Misfit: as in `fill`.
     """
-    given = {key: value for key, value in tensors.items() if not key.startswith(OPTIMISER)}
+    given = {key: value for key, value in tensors.items() if not key.startswith(OPTIMIZER)}
     loose = {key for key in {*own, *given} if key.startswith(EMBEDDING) and not _same_shape(key, own, given)}
     needed, given = ({key: value for key, value in side.items() if key not in loose} for side in (own, given))
     missing = [key for key in needed if key not in given]
@@ -241,7 +234,7 @@ def placed(network: Network, device: str) -> Network:
     """The network on a device, in evaluation mode.
 
     Raises:
-        CrissCrossError: there is no such device.
+        CrissCrossError: the device does not exist.
     """
     try:
         return network.to(device).eval()
@@ -257,7 +250,7 @@ def _first_problem(
     needed: dict[str, Tensor], given: dict[str, Tensor], missing: list[str], left_over: list[str], reshaped: list[str]
 ) -> str | None:
     if reshaped:
-        # Another number of classes explains itself.
+        # A different number of classes is the most helpful explanation.
         classes = [key for key in reshaped if ".classify" in key and len(given[key]) != len(needed[key])]
         key = (classes or reshaped)[0]
         shapes = f"{list(given[key].shape)}, this configuration needs {list(needed[key].shape)}"
@@ -267,22 +260,24 @@ def _first_problem(
         more = f" ({len(missing)} of {len(needed)} tensors are)" if len(missing) > 1 else ""
         return f"{missing[0]} is missing; the file does not fit this configuration{more}"
     if left_over:
-        return f"{left_over[0]} has no place in this configuration ({len(left_over)} such tensors)"
+        return f"{left_over[0]} does not belong to this configuration ({len(left_over)} such tensors)"
     return None
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights that cannot predict anything.
+    """Refuse weights that are not finite numbers.
 
     Raises:
-        CrissCrossError: a value is NaN or infinite, or a tensor is not of plain numbers; the first such is named.
+        CrissCrossError: a value is NaN or infinite, or a tensor does not hold plain numbers; the first one is named.
     """
     for key, value in tensors.items():
         if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
             raise CrissCrossError(
-                f"{source}: {key} is sparse, quantised, complex or without content, not plain numbers"
+                f"{source}: {key} is sparse, quantized, complex or without content, not plain numbers"
             )
         if value.dtype not in TYPES:
             raise CrissCrossError(f"{source}: {key} holds {value.dtype}, not plain numbers")
-        if not key.startswith(OPTIMISER) and value.is_floating_point() and not value.isfinite().all():
-            raise CrissCrossError(f"{source}: {key} holds NaN or infinity: the training broke, or the file did")
+        if not key.startswith(OPTIMIZER) and value.is_floating_point() and not value.isfinite().all():
+            raise CrissCrossError(
+                f"{source}: {key} holds NaN or infinity: the training diverged, or the file is damaged"
+            )

@@ -1,7 +1,7 @@
-"""Other publishers' checkpoint files, read without running what they hold: PyTorch's (zip and older) and Paddle's.
+"""Reading other publishers' checkpoint files without running code: PyTorch's (zip and older format) and Paddle's.
 
-Sizes are checked before memory is taken, kinds before values are used: what a file makes is no more than a few times
-as large as the file.
+Sizes are checked before memory is allocated, types before values are used: what a file makes in memory is at most a few
+times as large as the file.
 """
 
 import io
@@ -16,24 +16,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crisscross.checkpoints.allowed import pickle_globals, torch_globals
-from crisscross.checkpoints.other_files import HEAD, is_safetensors, stranger
-from crisscross.checkpoints.safe_pickle import Excessive, scan
+from crisscross.checkpoints.safe_pickle import Refused, pickle_globals, scan, torch_globals
 from crisscross.errors import CrissCrossError
 
+# First bytes of files that are certainly no checkpoint, and what to tell their owner.
+OTHER_KINDS = (
+    (rb"\Z", "an empty file; the download failed: fetch it again"),
+    (rb"\s*<(!doctype|html|\?xml|head)", "an HTML page, not a checkpoint; the download failed: fetch it again"),
+    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ", "a compressed archive; unpack it and give the file within"),
+    (rb"[\t\n\r -~]{64}|[\t\n\r -~]+$", "text, not a checkpoint; the download failed: fetch it again"),
+)
+# How many bytes of a file are enough to tell.
+HEAD = 512
 # The number that files of torch.save before 1.6 begin with, pickled.
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 ELSEWHERE = "convert it to .safetensors where it came from"
-# Before the weights of such a file: a number, a version, what wrote it, the values and the names of their contents.
+# The pickles of such a file: a number, a version, a description of the system, the values and the names of storages.
 LEGACY_PICKLES = 5
-# So many times as large as its file may a checkpoint be, which may name a tensor more than once, and so many bytes.
+# A checkpoint, which may name a tensor more than once, may be so many times as large as its file, plus so many bytes.
 TIMES, BYTES = 8, 16 << 20
-# What wrappers put before the names of the tensors.
+# What wrappers for training put before the names of the tensors.
 WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 
 
 class Content(NamedTuple):
-    """Named tensors of a file, and what it tells about them (MMSegmentation's `meta`)."""
+    """Named tensors of a file, and its metadata (MMSegmentation's `meta`)."""
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
@@ -43,7 +51,7 @@ def read_content(path: Path) -> Content:
     """Tensors and metadata of a `.pth`, `.pt` or `.pdparams` file.
 
     Raises:
-        CrissCrossError: not a checkpoint (the message says what it is), truncated, without tensors, or it wants
+        CrissCrossError: not a checkpoint (the message says what it is), truncated, without tensors, or it uses
             something that could run code (the message names it).
     """
     content = unwrap(_read(path))
@@ -54,7 +62,7 @@ def read_content(path: Path) -> Content:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors alone of `read_content`, with the same errors."""
+    """The tensors of `read_content`, with the same errors."""
     return read_content(path).tensors
 
 
@@ -63,7 +71,7 @@ def unwrap(content: Any) -> Content:
     whole = _plain(content)
     inner = next((whole[key] for key in ("state_dict", "model") if isinstance(whole.get(key), Mapping)), whole)
     tensors = {
-        # A tensor of a file may have attributes in the place of its methods; its share of the memory has none.
+        # A tensor of a file may have attributes that replace its methods; a detached one has none.
         WRAPPERS.sub("", key): Tensor.detach(value)
         for key, value in _plain(inner).items()
         if type(value) in (Tensor, torch.nn.Parameter)
@@ -72,7 +80,7 @@ def unwrap(content: Any) -> Content:
 
 
 def _plain(content: Any) -> dict[str, Any]:
-    """The entries of a mapping that have a text as their name; those of a file may pretend to other methods."""
+    """The entries of a mapping whose key is a text; a mapping of a file may have replaced its methods."""
     if not isinstance(content, Mapping):
         return {}
     entries = dict.items(content) if isinstance(content, dict) else content.items()
@@ -86,11 +94,30 @@ def _check_total(path: Path, sizes: Iterable[int]) -> None:
         )
 
 
+def head_of(path: Path) -> bytes:
+    """The first bytes of a file.
+
+    Raises:
+        CrissCrossError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except OSError as error:
+        raise CrissCrossError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def other_kind(head: bytes) -> str | None:
+    """What a file that begins with these bytes is, if it is certainly no checkpoint of any kind."""
+    return next((what for first, what in OTHER_KINDS if re.match(first, head, re.IGNORECASE)), None)
+
+
 def _read(path: Path) -> Any:
-    head = _head(path)
-    if what := stranger(head):
+    head = head_of(path)
+    if what := other_kind(head):
         raise CrissCrossError(f"{path}: {what}")
-    if is_safetensors(head):
+    # Eight bytes of length, then JSON.
+    if head[7:10] == b'\x00{"':
         raise CrissCrossError(f"{path}: a safetensors file; name it .safetensors")
     try:
         if head.startswith(b"PK"):
@@ -102,19 +129,12 @@ def _read(path: Path) -> Any:
         return _read_torch(path) if head.startswith(LEGACY) else _read_pickle(path)
     except CrissCrossError:
         raise
-    except Excessive as error:
+    except Refused as error:
         raise CrissCrossError(f"{path}: refused: {error}; {ELSEWHERE}") from error
-    # A damaged file can make the reader fail in any way.
+    # A damaged file can raise any exception.
     except Exception as error:
-        raise _unreadable(path, error) from error
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD)
-    except OSError as error:
-        raise CrissCrossError(f"{path}: cannot be read: {error.strerror or error}") from error
+        reason = " ".join(str(error).split())[:160]
+        raise CrissCrossError(f"{path}: not a readable checkpoint (truncated or of another kind): {reason}") from error
 
 
 def _check_zip(path: Path) -> None:
@@ -122,14 +142,12 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
-            # PyTorch packs nothing, so that no part is larger than its place in the file.
+            # PyTorch does not compress: no part is larger than its space in the file.
             if any(entry.file_size > entry.compress_size for entry in entries):
-                raise CrissCrossError(
-                    f"{path}: refused: its parts are compressed, which checkpoints are not; {ELSEWHERE}"
-                )
+                raise Refused("its parts are compressed, which checkpoints are not")
             _check_total(path, (entry.file_size for entry in entries))
             for entry in entries:
-                # Readers differ in whether case matters.
+                # Some readers ignore case.
                 if entry.filename.lower().endswith("data.pkl"):
                     scan(io.BytesIO(archive.read(entry)))
     except (zipfile.BadZipFile, OSError) as error:
@@ -139,7 +157,7 @@ def _check_zip(path: Path) -> None:
         raise CrissCrossError(f"{path}: refused: a TorchScript archive, which holds code; save its state_dict instead")
     if "data.pkl" not in inner:
         some = ", ".join(names[:3]) or "nothing"
-        raise CrissCrossError(f"{path}: a zip file of something else (it holds {some}), not a checkpoint")
+        raise CrissCrossError(f"{path}: a zip file (with {some}), not a checkpoint")
 
 
 def _read_torch(path: Path) -> Any:
@@ -147,29 +165,20 @@ def _read_torch(path: Path) -> Any:
         with torch.serialization.safe_globals(torch_globals()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CrissCrossError(f"{path}: refused: {_reason(str(error))}; {ELSEWHERE}") from error
+        raise Refused(_reason(str(error))) from error
 
 
 def _reason(message: str) -> str:
-    """Why torch refused, from its long message."""
+    """Why torch refused the file, from its long message."""
     if found := re.search(r"GLOBAL (\S+) (was not|whose)", message):
         name = found[1] if "." in found[1] else f"builtins.{found[1]}"
         return f"it holds {name}, which could run code"
     detail = message.rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
-    return f"it is no checkpoint of tensors ({' '.join(detail.split())[:120]})"
-
-
-def _unreadable(path: Path, error: Exception) -> CrissCrossError:
-    reason = " ".join(str(error).split())[:160]
-    return CrissCrossError(f"{path}: not a readable checkpoint (truncated or of another kind): {reason}")
-
-
-class _Refused(Exception):
-    """A pickle named something that is not allowed."""
+    return f"it is not a checkpoint of tensors ({' '.join(detail.split())[:120]})"
 
 
 class _ArrayReader(pickle.Unpickler):
-    """Makes numpy arrays and containers; every other name in the file stops it."""
+    """Makes numpy arrays and containers, and refuses every other name."""
 
     allowed = pickle_globals()
 
@@ -177,23 +186,19 @@ class _ArrayReader(pickle.Unpickler):
         """The allowed object of that name.
 
         Raises:
-            _Refused: there is none.
+            Refused: there is none.
         """
-        # Python 2's name of the module, which protocol 2 keeps.
+        # Protocol 2 uses Python 2's name of the module.
         full = f"{'builtins' if module == '__builtin__' else module}.{name}"
         if full not in self.allowed:
-            raise _Refused(full)
+            raise Refused(f"it holds {full}, which could run code")
         return self.allowed[full]
 
 
 def _read_pickle(path: Path) -> dict[str, Any]:
     """A plain pickle of names to arrays, or to (name, array), as PaddlePaddle saves state dicts."""
-    try:
-        with path.open("rb") as file:
-            content = _ArrayReader(file, encoding="latin1").load()
-    except _Refused as error:
-        raise CrissCrossError(f"{path}: refused: it holds {error}, which could run code; {ELSEWHERE}") from error
-    entries = _plain(content)
+    with path.open("rb") as file:
+        entries = _plain(_ArrayReader(file, encoding="latin1").load())
     _check_total(path, (value.nbytes for value in map(_array, entries.values()) if value is not None))
     return {key: _as_tensor(path, key, value) for key, value in entries.items()}
 
@@ -207,5 +212,5 @@ def _as_tensor(path: Path, key: str, value: Any) -> Any:
     if (array := _array(value)) is None:
         return value
     if array.dtype.kind not in "fi" or array.dtype.itemsize > 8:
-        raise CrissCrossError(f"{path}: {key} holds values of type {array.dtype}, not numbers that a network has")
+        raise CrissCrossError(f"{path}: {key} holds values of type {array.dtype}, which no network has")
     return torch.from_numpy(np.array(array))

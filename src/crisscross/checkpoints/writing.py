@@ -1,4 +1,4 @@
-"""Writing safetensors files: the same tensors and metadata are the same bytes."""
+"""Writing safetensors files: the same tensors and metadata give the same bytes."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# What weights are computed with, and what counts; and what safetensors calls it, in the order of its files.
+# The types of weights and counters -> their names in safetensors, in the order of its files.
 TYPES = {
     **{torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32"},
     **{torch.bfloat16: "BF16", torch.float16: "F16", torch.int16: "I16"},
@@ -19,8 +19,8 @@ TYPES = {
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file: the length of its header, that as JSON, then the tensors, widest types first.
 
-    The library's own writer puts metadata in an order of chance, and fills a file of another name first, which stays
-    behind where the process is killed.
+    The library's own writer puts metadata in random order, and first fills a file of another name, which is left behind
+    if the process is killed.
     """
     kinds = list(TYPES)
     order = sorted(tensors, key=lambda key: (kinds.index(tensors[key].dtype), key))

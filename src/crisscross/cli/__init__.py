@@ -1,4 +1,4 @@
-"""The command `crisscross`. Nothing heavy is imported before a command needs it."""
+"""The command `crisscross`. A command's module is imported when the command is used, and heavy packages later still."""
 
 import argparse
 import os
@@ -6,31 +6,31 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, TextIO
+from typing import Any
 
 from crisscross import __version__
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.terminal import say
 
-# What the list of commands says of each; the rest is in the module of that name.
+# The commands, each in the module of its name, and their lines in `crisscross --help`.
 COMMANDS = {
-    "demo": "see it work in three minutes",
-    "zoo": "list recipes and what they score",
-    "train": "train a recipe on your data",
-    "report": "compare runs in one table and one plot",
-    "evaluate": "score a network on a split",
-    "predict": "label your images and videos",
+    "demo": "train and score a small network on drawn scenes in three minutes",
+    "zoo": "list recipes and their scores, or print one",
+    "train": "train a recipe on a data set",
+    "report": "compare training runs: tables and curves",
+    "evaluate": "score a network on a data set",
+    "predict": "label images and videos",
     "data": "list, prepare or check a data set",
-    "convert": "read and write other publishers' weights",
-    "benchmark": "time and memory of a network on this machine",
+    "convert": "convert weights from and to other publishers' formats",
+    "benchmark": "measure time and memory of a network on this machine",
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser; what it tells goes through the one place that prints.
+    """argparse's parser, which prints with `crisscross.terminal.say`.
 
     Args:
-        module: of a command; it is imported when the command is parsed, and its `add_arguments` called.
+        module: a command's module, whose `add_arguments` is called when the command is parsed.
     """
 
     def __init__(self, *words: Any, module: str = "", **options: Any) -> None:
@@ -38,13 +38,13 @@ class Parser(argparse.ArgumentParser):
         self.module = module
 
     def add_commands(self, package: str, commands: Mapping[str, str]) -> None:
-        """Add a command for each module of a package that is named, with the line that the list says of it."""
+        """Add commands, each in the module of its name in `package`, with their lines of help."""
         listed = self.add_subparsers(title="commands", metavar="COMMAND")
         for name, line in commands.items():
             listed.add_parser(name, help=line, module=f"{package}.{name}")
 
     def fill(self) -> None:
-        """Add the arguments of the module, once."""
+        """Let the module add its arguments, once."""
         if self.module:
             import_module(self.module).add_arguments(self)
             self.module = ""
@@ -63,8 +63,8 @@ def create_parser() -> Parser:
     """The parser of all commands."""
     parser = Parser(
         prog="crisscross",
-        description="CCNet: criss-cross attention for semantic segmentation.",
-        epilog="Start with `crisscross demo`: no data and no network needed.",
+        description="CCNet: semantic segmentation with criss-cross attention.",
+        epilog="Start with `crisscross demo`: it needs no data and no internet connection.",
     )
     parser.add_argument("--version", action="version", version=f"crisscross {__version__}")
     parser.add_commands("crisscross.cli", COMMANDS)
@@ -72,7 +72,7 @@ def create_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None, create: Callable[[], Parser] = create_parser) -> int:
-    """Run one command of the parser. Returns 0 when all went well, 2 for bad input, 130 after Ctrl-C."""
+    """Run one command of the parser. Returns 0 if all went well, 2 for bad input, 130 after Ctrl-C."""
     try:
         parser = create()
         parsed = parser.parse_args(arguments)
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None, create: Callable[[], Parser] = 
             warnings.showwarning = _show_warning
             return parsed.run(parsed)
     except BrokenPipeError:
-        # Nobody reads any more; what is left in the buffer goes nowhere, so that Python does not complain at the end.
+        # The reader has gone (`| head`); the rest of the buffer goes nowhere, so that Python does not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except (CrissCrossError, OSError) as error:
@@ -97,21 +97,17 @@ def main(arguments: Sequence[str] | None = None, create: Callable[[], Parser] = 
 
 
 def _check_folder() -> None:
-    """Refuse to work from a folder that was removed: no relative path leads anywhere, and PyTorch's libraries abort."""
+    """Refuse a working folder that was removed: relative paths fail, and PyTorch's libraries abort."""
     try:
         os.getcwd()
     except OSError as error:
-        raise CrissCrossError("the folder that you work in was removed: change to one that is there") from error
+        raise CrissCrossError("the working folder was removed; change to one that exists") from error
 
 
 def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *ignored: Any, **also_ignored: Any
 ) -> None:
-    ours = issubclass(category, CrissCrossWarning)
-    text = f"crisscross: warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno)
-    say(*([text] if ours else text.splitlines()), error=True)
+    if issubclass(category, CrissCrossWarning):
+        say(f"crisscross: warning: {message}", error=True)
+    else:
+        say(*warnings.formatwarning(message, category, filename, lineno).splitlines(), error=True)

@@ -1,14 +1,12 @@
-"""`crisscross benchmark`: time and memory of a network on this machine, in every way that it can run in here."""
+"""`crisscross benchmark`: time and memory of a network on this machine."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli import instances
-from crisscross.cli.options import add_force, add_network, choose_device, network_files, parse_size, positive, threads
+from crisscross.cli.options import add_force, add_network, network_files, parse_size, positive, threads
 from crisscross.cli.tables import print_table
-from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -19,28 +17,40 @@ MIB = 2**20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Label an image with a network in each way, precision and attention backend that is available."
-    parser.epilog = "Compare ratios: they come from ways that take turns in one process."
-    add_network(parser)
-    parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the image (default 512x1024)")
-    parser.add_argument(
-        "--rounds", type=positive, default=5, metavar="N", help="turns of each, 3 above a second (default 5)"
+    parser.description = (
+        "Time and memory of a network on one image: as it is and optimized, in each precision, with each attention "
+        "backend that is available."
     )
-    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cuda where there is a GPU)")
-    parser.add_argument("--compile", action="store_true", help="also run the network through torch.compile")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers as JSON")
+    parser.epilog = "Compare the speed-ups rather than the times: all rows take turns in one process."
+    add_network(parser)
+    parser.add_argument(
+        "--size", default="512x1024", metavar="HxW", help="size of the image, height x width (default 512x1024)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="measurements of each row (default 5; at most 3 of rows that take more than a second)",
+    )
+    parser.add_argument(
+        "--threads", type=threads, metavar="N", help="number of CPU threads (default: PyTorch's choice)"
+    )
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all results as JSON")
     add_force(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    from crisscross import tasks
     from crisscross.files import claim, write_text
 
     height, width = parse_size(arguments.size, least=32)
-    if instances.is_instance_network(arguments.network):
-        raise CrissCrossError(f"{arguments.network}: benchmark measures networks for semantic segmentation alone")
+    task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
+    tasks.refuse(task, {}, "benchmark")
     if arguments.json:
         claim([arguments.json], network_files(arguments), arguments.force)
 
@@ -48,10 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crisscross import zoo
     from crisscross.data.scenes import draw_scene
-    from crisscross.measurement.network import conditions, environment, measure, network_of, ways
+    from crisscross.measurement.network import conditions, environment, measure, network_of, variants_of
     from crisscross.progress import Progress
 
-    device = choose_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     source = {"weights": arguments.weights, "offline": arguments.offline}
@@ -63,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     if scale := network.experiment.preprocess.scale:
         say(f"the network sees every image at {scale[1]}x{scale[0]}: preprocess.scale")
     image = torch.from_numpy(draw_scene(0, height, width)[0]).permute(2, 0, 1)
-    entries = ways(network, arguments.compile)
+    entries = variants_of(network, arguments.compile)
     with Progress(f"{height}x{width}", len(entries) * (arguments.rounds + 3)) as progress:
         rows, reasons = measure(entries, image, arguments.rounds, lambda: progress.update(progress.done + 1))
         progress.update(progress.total)
@@ -78,10 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def table(rows: "list[NetworkRow]") -> list[list[str]]:
-    """Head and one line a way; the first is what the others are compared with."""
+    """A head and one row for each measurement; speed-ups are relative to the first."""
     found = [["", "precision", "ms an image", "speed-up", "MiB an image", "MiB of weights", "same labels"]]
     for row in rows:
         times = [f"{1000 * row.seconds:.1f}", f"{rows[0].seconds / row.seconds:.2f}"]
         sizes = [f"{row.peak_bytes / MIB:.1f}", f"{row.weight_bytes / MIB:.1f}"]
-        found.append([row.way, row.precision, *times, *sizes, f"{row.same_labels:.3%}"])
+        found.append([row.variant, row.precision, *times, *sizes, f"{row.same_labels:.3%}"])
     return found

@@ -1,4 +1,4 @@
-"""`crisscross convert`: weights of any known publisher to ours, and ours to some of theirs."""
+"""`crisscross convert`: weights of other publishers to ours, and ours to some of theirs."""
 
 import argparse
 from pathlib import Path
@@ -12,27 +12,33 @@ if TYPE_CHECKING:
     from crisscross.checkpoints.convert import Converted
     from crisscross.checkpoints.native import Misfit
 
-# The words of crisscross.checkpoints.publishers.table.WRITTEN, which this file may not import before it is needed.
-WRITTEN = ("mmseg", "authors")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Read weights of any known publisher and write ours, or the other way round."
-    parser.add_argument("source", metavar="IN", help="a .pth, .pdparams or .safetensors file, a folder or a zoo name")
-    parser.add_argument("out", type=Path, metavar="OUT", help="OUT.safetensors, or a folder for the Hugging Face Hub")
+    parser.description = "Convert weights of other publishers to our format, or ours to theirs."
+    parser.add_argument("source", metavar="IN", help="a .pth, .pdparams or .safetensors file, a folder, or a zoo name")
     parser.add_argument(
-        "--recipe", metavar="NAME", help="the recipe that trained it: decides what the file cannot tell"
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="the .safetensors file to write, or a folder to write in the layout of the Hugging Face Hub",
+    )
+    parser.add_argument(
+        "--recipe", metavar="NAME", help="the zoo recipe of the weights: it decides what the file does not say"
     )
     parser.add_argument(
         "--classes",
         metavar="NAMES",
-        help="a data set's name, a file of one name a line, or names with commas between",
+        help="class names: separated by commas, a file with one per line, or the name of a data set",
     )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the experiment")
-    parser.add_argument("--to", choices=WRITTEN, help="write in that publisher's names, to a .pth file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of the experiment"
+    )
+    parser.add_argument(
+        "--to", metavar="PUBLISHER", help="write a .pth file for mmseg (MMSegmentation) or authors instead"
+    )
     add_trust(parser)
-    parser.add_argument("--half", action="store_true", help="store float16: half the size")
+    parser.add_argument("--half", action="store_true", help="store weights in float16, half the size")
     add_force(parser)
     parser.set_defaults(run=run)
 
@@ -69,11 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_name(out: Path, to: str | None) -> None:
-    """A file that no reader would take is not written.
-
-    Raises:
-        CrissCrossError: the ending is another format's.
-    """
+    """Refuse the name of another kind of file."""
     endings = (".pth", ".pt") if to else (".safetensors", "")
     if out.suffix not in endings:
         wanted = " or ".join(ending or "nothing (a folder)" for ending in endings)
@@ -93,18 +95,15 @@ def _classes(text: str | None) -> list[str] | str | None:
 
 
 def _print_misfit(misfit: "Misfit") -> None:
-    """Every tensor without a place and every place without a tensor, one a line."""
     lists = {"missing": misfit.missing, "left over": misfit.left_over, "of another shape": misfit.reshaped}
-    for what, names in lists.items():
-        for name in names:
-            say(f"{what}: {name}", error=True)
+    say(*(f"{what}: {name}" for what, names in lists.items() for name in names), error=True)
 
 
 def _print_summary(converted: "Converted", out: Path) -> None:
-    from crisscross.checkpoints.publishers.table import PUBLISHERS as KNOWN
+    from crisscross.checkpoints.publishers.table import PUBLISHERS
 
     segmenter, model = converted.segmenter, converted.segmenter.experiment.model
-    publisher = KNOWN[converted.publisher].TITLE if converted.publisher else "crisscross"
+    publisher = PUBLISHERS[converted.publisher].title if converted.publisher else "crisscross"
     stored = segmenter.state_dict().values()
     classes = segmenter.classes
     shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
@@ -112,11 +111,8 @@ def _print_summary(converted: "Converted", out: Path) -> None:
     say(f"tensors: {len(stored)}, parameters: {sum(p.numel() for p in segmenter.parameters()):,}")
     say(f"classes: {len(classes)} ({shown})")
     say(f"recurrence: {model.recurrence}, align_corners: {str(model.align_corners).lower()}")
-    say(f"preprocessing: {_preprocessing(converted)}; inference: {segmenter.experiment.inference.mode}")
+    taken = segmenter.experiment.preprocess
+    preprocessing = f"{taken.order}, mean {list(taken.mean)}, std {list(taken.std)}"
+    say(f"preprocessing: {preprocessing}; inference: {segmenter.experiment.inference.mode}")
     size = sum(path.stat().st_size for path in (out.iterdir() if out.is_dir() else [out]))
     say(f"wrote {out} ({size / 1e6:.1f} MB)")
-
-
-def _preprocessing(converted: "Converted") -> str:
-    values = converted.segmenter.experiment.preprocess
-    return f"{values.order}, mean {list(values.mean)}, std {list(values.std)}"

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli import instances
 from crisscross.cli.options import add_force
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
@@ -13,6 +12,7 @@ from crisscross.terminal import say
 if TYPE_CHECKING:
     from crisscross.data import DataSet
     from crisscross.data.check.report import CheckReport
+    from crisscross.engine.task import Task
 
 SHOWN_PROBLEMS, SHOWN_SIZES = 50, 5
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "List, prepare or check data sets."
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="the known data sets", description="List the data sets known by name.")
+    listing = actions.add_parser("list", help="list the built-in data sets", description="List the built-in data sets.")
     listing.set_defaults(run=run_list)
     _add_prepare(actions)
     _add_check(actions)
@@ -31,13 +31,13 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
     prepare = actions.add_parser(
         "prepare",
         help="write the masks that a data set's download lacks",
-        description="Turn what a data set's site hands out into masks of class numbers.",
+        description="Make masks of class numbers from the files of a data set's download.",
         epilog="Finished files are skipped, so a stopped run continues where it was. See docs/datasets.md.",
     )
-    prepare.add_argument("name", metavar="NAME", help="one that `crisscross data list` shows")
+    prepare.add_argument("name", metavar="NAME", help="a name in `crisscross data list`")
     prepare.add_argument("root", type=Path, metavar="DIR", help="the data set's folder")
     prepare.add_argument(
-        "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same folders"
+        "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same subfolders"
     )
     prepare.set_defaults(run=run_prepare)
 
@@ -45,7 +45,7 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     check = actions.add_parser(
         "check",
-        help="read every file, list what is wrong",
+        help="read every file and list what is wrong",
         description="Read every image and mask of a data set, list what is wrong and count the pixels of each class.",
         epilog="Exit code 0: no errors (there may be warnings); 2: errors.",
     )
@@ -53,7 +53,7 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     check.add_argument(
         "--name",
         default="auto",
-        help="auto (recognize the layout, default), one that `crisscross data list` shows, folder, coco-instances, or "
+        help="auto (recognize the layout, default), a name in `crisscross data list`, folder, coco-instances, or "
         "package.module:function",
     )
     check.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the fraction of each class")
@@ -102,8 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrissCrossError: the folder is not a data set, or a file cannot be written.
     """
-    if arguments.name == "coco-instances":
-        return instances.check(arguments)
+    from crisscross import tasks
+
+    if found := tasks.task_of_data(arguments.name):
+        return _check_own(found, arguments)
     from crisscross.data import open_dataset
     from crisscross.data.check.checks import check
     from crisscross.data.check.plot import write_plot
@@ -123,6 +125,22 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()
         write_text(arguments.json, json.dumps(facts, indent=1) + "\n")
     return 2 if report.errors else 0
+
+
+def _check_own(task: "Task", arguments: argparse.Namespace) -> int:
+    """Check a data set whose layout belongs to a task."""
+    from crisscross import tasks
+    from crisscross.files import claim, write_text
+
+    tasks.refuse(task, {"plot": arguments.plot})
+    claim(filter(None, (arguments.json,)), force=arguments.force)
+    lines, problems = task.check(arguments.root)
+    say(*lines, *problems[:SHOWN_PROBLEMS])
+    shown = f", {SHOWN_PROBLEMS} of them shown" if len(problems) > SHOWN_PROBLEMS else ""
+    say(f"errors: {len(problems)}{shown}")
+    if arguments.json:
+        write_text(arguments.json, json.dumps({"root": arguments.root, "problems": problems}, indent=1) + "\n")
+    return 2 if problems else 0
 
 
 def print_report(report: "CheckReport", dataset: "DataSet") -> None:

@@ -1,4 +1,4 @@
-"""`crisscross demo`: draw street scenes, train a small CCNet, score it, write a report. No data, no network."""
+"""`crisscross demo`: draw street scenes, train a small CCNet on them, score it and write a report."""
 
 import argparse
 import time
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from crisscross.cli.options import add_force
 from crisscross.errors import CrissCrossError
-from crisscross.files import claim
+from crisscross.files import claim, write_text
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 
 SCENES = {"train": 480, "val": 24, "test": 60}
 HEIGHT, WIDTH = 128, 256
-# Scenes shown in the report and written as files.
+# Scenes that the report shows, and whose predictions are written to files.
 SHOWN = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = __doc__
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: runs/demo")
-    parser.add_argument("--baseline", action="store_true", help="also train the same network without attention (R = 0)")
+    parser.description = (
+        "Draw street scenes, train a small CCNet on them, score it and write a report. Needs no data and no internet "
+        "connection."
+    )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of the recipe"
+        "--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="the folder to write (default runs/demo)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of the recipe, e.g. train.iterations=100",
     )
     add_force(parser)
     parser.set_defaults(run=run)
@@ -38,73 +46,65 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross.data import open_dataset
     from crisscross.data.scenes import write_scenes
-    from crisscross.report import write_report
+    from crisscross.report import render
 
     out, began = arguments.out, time.monotonic()
     _claim(out, arguments.force)
     say(f"drawing {sum(SCENES.values())} street scenes into {out / 'data'}")
     write_scenes(out / "data", SCENES, height=HEIGHT, width=WIDTH)
     dataset = open_dataset("folder", out / "data")
-    names = ["demo", "demo-baseline"] if arguments.baseline else ["demo"]
-    runs = {name: _train_and_score(name, dataset, out, arguments.set) for name in names}
-    report = _report(runs, dataset, out, arguments.set)
-    write_report(out / "report.html", report)
-    for name, (_, result, seconds) in runs.items():
-        miou = _score(result.scores.miou)
-        say(f"{name}: held-out mIoU {miou} on {result.images} scenes, trained in {seconds:.0f} s")
-    say(f"report: {out / 'report.html'}  predictions: {out / 'predictions'}  ({time.monotonic() - began:.0f} s in all)")
+    segmenter, result, seconds = _train_and_score(dataset, out, arguments.set)
+    write_text(out / "report.html", render(_report(segmenter, result, seconds, dataset, out, arguments.set)))
+    say(f"held-out mIoU {_score(result.scores.miou)} on {result.images} scenes, trained in {seconds:.0f} s")
+    seconds = time.monotonic() - began
+    say(f"report: {out / 'report.html'}  predictions: {out / 'predictions'}  ({seconds:.0f} s in total)")
     return 0
 
 
 def _claim(out: Path, force: bool) -> None:
-    """Refuse a folder with anything in it that no demo made: much is written below it."""
+    """Refuse a folder with files that no demo wrote: the demo writes many files below it."""
     description = out / "data" / "dataset.yaml"
     if not force and not description.exists() and out.is_dir() and any(out.iterdir()):
-        raise CrissCrossError(f"{out}: holds something else already; choose another --out, or --force to write there")
+        raise CrissCrossError(f"{out}: contains other files; choose another --out, or use --force to write there")
     claim([description, out / "report.html"], force=force)
 
 
-def _train_and_score(
-    name: str, dataset: "DataSet", out: Path, changes: list[str]
-) -> tuple["Segmenter", "Evaluation", float]:
-    """Train one recipe anew, score its last weights on the held-out scenes and write a few predictions."""
+def _train_and_score(dataset: "DataSet", out: Path, changes: list[str]) -> tuple["Segmenter", "Evaluation", float]:
+    """Train from the start, score the last weights on the held-out scenes and write a few predictions."""
     from crisscross import zoo
     from crisscross.checkpoints import load
     from crisscross.config import override
+    from crisscross.engine.predict import predict_files
     from crisscross.engine.run.state import BEST, LAST
     from crisscross.engine.semantic.evaluate import evaluate
-    from crisscross.engine.semantic.predict import predict_files
+    from crisscross.engine.semantic.task import SemanticSegmentation
     from crisscross.engine.setup import Machine
     from crisscross.engine.train import train
 
-    folder = out / name
+    folder = out / "demo"
     for stale in (BEST, LAST):
         (folder / stale).unlink(missing_ok=True)
-    say(f"training {name}")
-    # One process draws the next batch while this one computes.
-    outcome = train(override(zoo.recipe(name), changes), dataset, folder, Machine(workers=1))
+    say("training")
+    # One process prepares the next batch while this one computes.
+    outcome = train(override(zoo.recipe("demo"), changes), dataset, folder, Machine(workers=1))
     if not outcome.finished:
-        raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start anew")
+        raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start over")
     segmenter = load(folder / LAST, trust=folder)
     result = evaluate(segmenter, dataset, "test")
-    if name == "demo":
-        predict_files(segmenter, [pair.image for pair in dataset.split("test")[:SHOWN]], out / "predictions")
+    images = [pair.image for pair in dataset.split("test")[:SHOWN]]
+    predict_files(SemanticSegmentation(), segmenter, images, out / "predictions")
     return segmenter, result, outcome.seconds
 
 
 def _report(
-    runs: dict[str, tuple["Segmenter", "Evaluation", float]], dataset: "DataSet", out: Path, changes: list[str]
+    segmenter: "Segmenter", result: "Evaluation", seconds: float, dataset: "DataSet", out: Path, changes: list[str]
 ) -> "Report":
     from crisscross.config import to_yaml
     from crisscross.engine.run.log import read_log
-    from crisscross.report import BaselineRow, Curves, Report
+    from crisscross.engine.run.record import hardware, versions
+    from crisscross.report import Curves, Report
 
-    segmenter, result, seconds = runs["demo"]
     scores, model = result.scores, segmenter.experiment.model
-    compared = [
-        BaselineRow(f"{name} (R = {run.experiment.model.recurrence})", entry.scores.miou, entry.scores.iou, spent)
-        for name, (run, entry, spent) in runs.items()
-    ]
     parameters = sum(parameter.numel() for parameter in segmenter.parameters())
     return Report(
         title="CCNet on scenes drawn by formula",
@@ -125,10 +125,9 @@ def _report(
         accuracy=scores.accuracy,
         confusion=result.counts.tolist(),
         rows=_rows(segmenter, dataset),
-        baseline=compared if len(compared) > 1 else (),
         experiment_yaml=to_yaml(segmenter.experiment),
         command=" ".join(["crisscross demo", *(f"--set {word}" for word in changes)]),
-        versions=_versions(),
+        versions=versions() | {name: str(value) for name, value in hardware().items()},
     )
 
 
@@ -145,20 +144,3 @@ def _rows(segmenter: "Segmenter", dataset: "DataSet") -> list["ImageRow"]:
         image, mask = read_pair(pair, dataset)
         rows.append(ImageRow(pair.name, image, mask, segmenter.predict(image).labels))
     return rows
-
-
-def _versions() -> dict[str, str]:
-    import platform
-    from importlib.metadata import version
-
-    import torch
-
-    from crisscross import __version__
-
-    names = ("torch", "timm", "torchvision", "accelerate")
-    return {
-        "crisscross": __version__,
-        **{name: version(name) for name in names},
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-    }

@@ -1,10 +1,10 @@
-"""Option values that several commands share."""
+"""Options that several commands share, and the types of their values."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crisscross.errors import SHOWN, CrissCrossError, shown
 
@@ -13,38 +13,63 @@ if TYPE_CHECKING:
 
 
 def add_network(parser: ArgumentParser) -> None:
-    """`network`, `--weights` and `--offline`: what `crisscross.load` wants to know."""
+    """`network`, `--weights`, `--offline` and `--trust`: the arguments of `crisscross.load`."""
     parser.add_argument("network", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights for the recipe NAME, of any publisher")
-    parser.add_argument("--offline", action="store_true", help="download nothing")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights for the recipe NAME: ours or a publisher's"
+    )
+    parser.add_argument("--offline", action="store_true", help="do not download anything")
     add_trust(parser)
 
 
 def network_files(arguments: Namespace) -> list[Path]:
-    """What a command that names a network reads of it, for `crisscross.files.claim`."""
+    """The files that a command reads for its network, for `crisscross.files.claim`."""
     network, weights = Path(arguments.network), getattr(arguments, "weights", None)
     return [network, *(network.iterdir() if network.is_dir() else ()), *([weights] if weights else ())]
 
 
+def best_device(cpu: bool) -> str:
+    """A GPU where there is one and `cpu` does not forbid it."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() and not cpu else "cpu"
+
+
+def load_network(arguments: Namespace, device: str, **changes: Any) -> Any:
+    """The network that the arguments name, laid out for convolutions, and rewritten for speed with `--optimize`."""
+    import torch
+
+    from crisscross.layers.modes import lay_out
+    from crisscross.speed.rewrite import optimize
+    from crisscross.tasks import load
+
+    options = {"weights": arguments.weights, "offline": arguments.offline, "trust": arguments.trust}
+    network = load(arguments.network, device, **options, **changes)
+    lay_out(network, torch.channels_last)
+    return optimize(network) if arguments.optimize else network
+
+
 def add_trust(parser: ArgumentParser) -> None:
-    """`--trust`: whose weights may run code."""
+    """`--trust`: the folder whose weights may run code."""
     parser.add_argument(
         "--trust",
         type=Path,
         metavar="FOLDER",
-        help="import what weights in this folder name as package.module:attribute",
+        help="allow weights in this folder to run code: import what they name as package.module:attribute",
     )
 
 
 def add_precision(parser: ArgumentParser) -> None:
-    """`--precision`, None where it is not given; see `computing_in`."""
+    """`--precision`, None if it is not given; see `computing_in`."""
     parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), help="of convolutions and matrix products (default fp32)"
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        help="precision of convolutions and matrix products (default fp32)",
     )
 
 
 def computing_in(arguments: Namespace, network: "torch.nn.Module") -> AbstractContextManager[object]:
-    """Inside, the network computes as `--precision` says."""
+    """A context in which the network computes in `--precision`."""
     from crisscross.layers import modes
     from crisscross.layers.precision import check_precision
 
@@ -55,14 +80,16 @@ def computing_in(arguments: Namespace, network: "torch.nn.Module") -> AbstractCo
 
 
 def add_force(parser: ArgumentParser) -> None:
-    """`--force`, for commands that write files where the user says."""
+    """`--force`, for commands that write files to a place of the user's choice."""
     parser.add_argument(
-        "--force", action="store_true", help="replace files that crisscross did not write, and inputs, where need be"
+        "--force",
+        action="store_true",
+        help="replace existing files even if crisscross did not write them, or they are inputs",
     )
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """A reader of whole numbers from `low` to `high`, for argparse."""
+    """A type for argparse: whole numbers from `low` to `high`."""
 
     def read(text: str) -> int:
         value = int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= 20 else low - 1
@@ -75,17 +102,17 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-# Bounds above refuse slips of the keyboard before memory, processes or threads are asked for.
+# Upper bounds catch typing errors before memory, processes or threads are requested.
 MOST_PIXELS, MOST_PROCESSES = 32_768, 1024
 count, positive = whole(0, MOST_PIXELS), whole(1, MOST_PIXELS)
 workers, threads = whole(0, MOST_PROCESSES), whole(1, MOST_PROCESSES)
 
 
-def share(text: str) -> float:
-    """A number between 0 and 1.
+def fraction(text: str) -> float:
+    """A type for argparse: numbers from 0 to 1.
 
     Raises:
-        ArgumentTypeError: it is not.
+        ArgumentTypeError: anything else.
     """
     try:
         value = float(text)
@@ -97,38 +124,20 @@ def share(text: str) -> float:
 
 
 def side(text: str) -> int:
-    """A side of an image or map in pixels; 0 where the text is none, or beyond `MOST_PIXELS`."""
+    """The side of an image or map in pixels; 0 if the text is not a whole number, or one above `MOST_PIXELS`."""
     value = int(text) if text.isascii() and text.isdecimal() and len(text) <= 5 else 0
     return value if value <= MOST_PIXELS else 0
 
 
 def parse_size(text: str, least: int = 1, option: str = "--size") -> tuple[int, int]:
-    """`512x1024` as height and width in pixels.
+    """Height and width in pixels of a text such as `512x1024`.
 
     Raises:
-        CrissCrossError: it is no HxW of whole numbers from `least` to 32768.
+        CrissCrossError: it is not HxW with whole numbers from `least` to 32768.
     """
     height, _, width = text.strip().lower().partition("x")
     if not (side(height) and side(width)):
-        raise CrissCrossError(f"{option}: {shown(text)} is no size; write height x width, as in 64x128")
+        raise CrissCrossError(f"{option}: {shown(text)} is not a size; write HEIGHTxWIDTH, as in 64x128")
     if min(side(height), side(width)) < least:
         raise CrissCrossError(f"{option} must be at least {least}x{least}, got {shown(text)}")
     return side(height), side(width)
-
-
-def choose_device(name: str) -> "torch.device":
-    """The device of that name.
-
-    Raises:
-        CrissCrossError: it is neither cpu nor cuda, or there is no such GPU.
-    """
-    import torch
-
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not (index.isascii() and index.isdecimal() and len(index) <= 4)):
-        raise CrissCrossError(f"--device: unknown {name}; known: cpu, cuda, cuda:1 ...")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise CrissCrossError("--device cuda: PyTorch finds no GPU here; leave the option out to measure on the CPU")
-    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        raise CrissCrossError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
-    return torch.device(name)

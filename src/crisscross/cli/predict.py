@@ -2,47 +2,61 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from crisscross.cli import instances, predict_video
+from crisscross.cli import predict_video
 from crisscross.cli.options import (
     add_force,
     add_network,
     add_precision,
+    best_device,
     computing_in,
     count,
+    fraction,
+    load_network,
     network_files,
     positive,
-    share,
 )
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
+if TYPE_CHECKING:
+    from crisscross.engine.task import Task
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Label images (writes index, color and overlay PNGs) and video files (writes NAME.mp4)."
+    parser.description = "Label images (as index, color and overlay PNGs) and videos (as NAME.mp4)."
     add_network(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of them, video files")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of images, or video files")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("predictions"),
         metavar="DIR",
-        help="default: predictions; of one video also the file to write",
+        help="the folder to write (default predictions); for a single video also a file",
     )
     predict_video.add_options(parser)
-    parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
-    parser.add_argument("--optimize", action="store_true", help="rewrite the network for speed first, on a CPU most")
-    parser.add_argument("--tta", action="store_true", help="multi-scale + flip: slower, a little better")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument(
+        "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
+    )
+    parser.add_argument(
+        "--tta", action="store_true", help="predict at several scales, with flips: slower, slightly better"
+    )
     parser.add_argument(
         "--big",
         action="store_true",
-        help="images of any size (also .npy files), block by block; writes labels/ alone",
+        help="label images of any size (also .npy files) block by block; writes only labels/",
     )
-    parser.add_argument("--block", type=positive, metavar="N", help="with --big: side of a block (default 1024)")
-    parser.add_argument("--overlap", type=count, metavar="N", help="with --big: pixels shared by blocks (default 256)")
     parser.add_argument(
-        "--score", type=share, metavar="S", help="instance segmentation: leave out what scores less (default 0.5)"
+        "--block", type=positive, metavar="N", help="with --big: side of a block in pixels (default 1024)"
+    )
+    parser.add_argument(
+        "--overlap", type=count, metavar="N", help="with --big: overlap of blocks in pixels (default 256)"
+    )
+    parser.add_argument(
+        "--score", type=fraction, metavar="S", help="instance segmentation: the lowest score to keep (default 0.5)"
     )
     add_force(parser)
     add_precision(parser)
@@ -51,32 +65,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    images, videos = predict_video.parted(arguments)
-    if instances.is_instance_network(arguments.network):
-        if videos:
-            raise CrissCrossError(f"{next(iter(videos))}: a video; networks of instance segmentation take images")
-        return instances.predict(arguments)
-    instances.refuse_instance_options(arguments)
-    from crisscross.engine.semantic.predict import KINDS, find_images, outputs
+    from crisscross import tasks
+    from crisscross.engine.predict import find_images, outputs
     from crisscross.files import claim
 
+    images, videos = predict_video.parted(arguments)
+    task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
+    tasks.refuse(task, {**vars(arguments), "video": bool(videos)})
     sides = _block_and_overlap(arguments)
-    found = find_images(images, arguments.out)
-    targets = outputs(found, arguments.out, KINDS[:1] if arguments.big else KINDS)
+    found = find_images(images, arguments.out, task.kinds)
+    targets = outputs(found, arguments.out, _kinds(arguments, task))
+    targets += [arguments.out / task.listing] if task.listing else []
     claim([*videos.values(), *targets], [*network_files(arguments), *videos, *found], arguments.force)
     codes = []
     if videos:
         codes.append(predict_video.run(arguments, videos))
     if images:
-        codes.append(_run_images(arguments, images, len(found), sides))
+        codes.append(_run_images(arguments, task, images, len(found), sides))
     return max(codes)
 
 
-def _run_images(arguments: argparse.Namespace, paths: list[str], count: int, sides: tuple[int, int]) -> int:
-    from crisscross.engine.semantic.predict import KINDS, Labeled, predict_big_files, predict_files
+def _kinds(arguments: argparse.Namespace, task: "Task") -> tuple[str, ...]:
+    """The folders of images that are written."""
+    return task.kinds[:1] if arguments.big else task.kinds
+
+
+def _run_images(
+    arguments: argparse.Namespace, task: "Task", paths: list[str], count: int, sides: tuple[int, int]
+) -> int:
+    from crisscross.engine.predict import Labeled, predict_files
+    from crisscross.engine.semantic.predict import predict_big_files
     from crisscross.progress import Progress
 
-    segmenter = predict_video.load_network(arguments)
+    network = load_network(arguments, best_device(arguments.cpu))
     finished = 0
     with Progress("predict", count) as progress:
 
@@ -90,16 +111,18 @@ def _run_images(arguments: argparse.Namespace, paths: list[str], count: int, sid
         def show_block(done: int, total: int) -> None:
             progress.update(finished, block=f"{done}/{total}")
 
-        what = (segmenter, paths, arguments.out)
-        with computing_in(arguments, segmenter):
+        given = {name: getattr(arguments, name) for name in ("tta", "score")}
+        options = {name: value for name, value in given.items() if value is not None and value is not False}
+        with computing_in(arguments, network):
             if arguments.big:
-                results = predict_big_files(*what, *sides, show, show_block, arguments.tta)
+                what = (network, paths, arguments.out, *sides)
+                results = predict_big_files(*what, show, show_block, arguments.tta)
             else:
-                results = predict_files(*what, show, arguments.tta)
+                results = predict_files(task, network, paths, arguments.out, show, **options)
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
-        kinds = ", ".join(f"{kind}/" for kind in (KINDS[:1] if arguments.big else KINDS))
-        say(f"labeled {len(results) - failed} of {len(results)}: {arguments.out} ({kinds})")
+        written = [f"{kind}/" for kind in _kinds(arguments, task)] + [task.listing] * bool(task.listing)
+        say(f"predicted {len(results) - failed} of {len(results)}: {arguments.out} ({', '.join(written)})")
     if failed:
         say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)
     return 2 if failed else 0

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import computing_in
+from crisscross.cli.options import best_device, computing_in, load_network
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
 from crisscross.terminal import say
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is for videos alone."""
     parser.add_argument(
-        "--view", choices=("overlay", "color"), help="of a video: labels over the frames (default), or labels alone"
+        "--view", choices=("overlay", "color"), help="videos: labels over the frames (default), or only labels"
     )
 
 
@@ -62,21 +62,6 @@ def parted(arguments: argparse.Namespace) -> tuple[list[str], dict[Path, Path]]:
     return images, targets
 
 
-def load_network(arguments: argparse.Namespace) -> "Segmenter":
-    """The network that the arguments ask for, on its device."""
-    import torch
-
-    from crisscross.checkpoints import load
-    from crisscross.speed.rewrite import optimize
-
-    device = "cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu"
-    segmenter = load(
-        arguments.network, device, weights=arguments.weights, offline=arguments.offline, trust=arguments.trust
-    )
-    segmenter = segmenter.to(memory_format=torch.channels_last)
-    return optimize(segmenter) if arguments.optimize else segmenter
-
-
 def run(arguments: argparse.Namespace, videos: dict[Path, Path]) -> int:
     """Label the videos. A bad one is reported, and the others go on."""
     from crisscross.video.reading import VideoReader, pyav
@@ -86,7 +71,7 @@ def run(arguments: argparse.Namespace, videos: dict[Path, Path]) -> int:
         # What is wrong with the only video shall be known before weights are fetched.
         with VideoReader(next(iter(videos))):
             pass
-    segmenter, code = load_network(arguments), 0
+    segmenter, code = load_network(arguments, best_device(arguments.cpu)), 0
     for source, target in videos.items():
         try:
             result = _label(segmenter, source, target, arguments)

@@ -1,4 +1,4 @@
-"""`crisscross report`: several runs in one table and one plot."""
+"""`crisscross report`: compare training runs."""
 
 import argparse
 from pathlib import Path
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = __doc__
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, finished or not")
+    parser.description = (
+        "Compare training runs: print tables of scores and differences, and write a page with the curves."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, finished or not")
     parser.add_argument(
-        "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="the page; default report.html"
+        "--out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE.html",
+        help="the page to write (default report.html)",
     )
     add_force(parser)
     parser.set_defaults(run=run)
@@ -30,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrissCrossError: a folder holds no run, or the page cannot be written.
     """
-    from crisscross.files import claim
-    from crisscross.report.comparison import by_class, differing, overview, write_comparison
+    from crisscross.files import claim, write_text
+    from crisscross.report.comparison import by_class, differing, overview, render_comparison
 
     claim([arguments.out], force=arguments.force)
     folders = list(dict.fromkeys(arguments.runs))
@@ -41,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         if rows:
             print_table(rows)
             say()
-    write_comparison(arguments.out, runs)
+    write_text(arguments.out, render_comparison(runs))
     say(f"curves: {arguments.out}")
     return 0
 
@@ -57,13 +63,13 @@ def short_names(folders: list[Path]) -> list[str]:
 
 
 def read_run(folder: Path, name: str) -> "RunRow":
-    """What a run folder tells.
+    """The row of a run folder.
 
     Raises:
         CrissCrossError: it holds no run.
     """
-    from crisscross.config import load_experiment
-    from crisscross.config.parse import flatten
+    from crisscross import tasks
+    from crisscross.config.parse import flatten, load_tree, read_tree, task_of
     from crisscross.engine.run.log import read_log
     from crisscross.engine.run.record import read_record
     from crisscross.report import Curves, RunRow
@@ -71,32 +77,36 @@ def read_run(folder: Path, name: str) -> "RunRow":
     config = folder / "experiment.yaml"
     if not config.is_file():
         raise CrissCrossError(f"{folder}: no run folder: experiment.yaml is not there")
-    experiment, entries = load_experiment(config), read_log(folder)
+    entries, tree = read_log(folder), read_tree(config)
+    if task_of(tree) in tasks.TASKS:
+        task = tasks.task(task_of(tree))
+        values, key, title = flatten(load_tree(config, task.experiment)), task.columns[0], task.title
+    else:
+        # The code of a task from outside is not imported for a table.
+        key = next((name for entry in entries for name in entry if name.startswith("val_")), "val_score")
+        values, title = flatten(tree), key.removeprefix("val_")
+    classes = tuple(values.get("data.classes", ()))
     steps = [entry for entry in entries if "loss" in entry]
-    scored = [entry for entry in entries if "val_miou" in entry]
-    best = max((entry for entry in scored if entry["val_miou"] is not None), key=_miou, default=None)
+    scored = [entry for entry in entries if key in entry]
+    best = max((entry for entry in scored if entry[key] is not None), key=lambda entry: entry[key], default=None)
     iou = (best.get("val_iou") or ()) if best else ()
-    if len(iou) not in (0, len(experiment.data.classes)):
-        count = len(experiment.data.classes)
-        raise CrissCrossError(f"{folder}: log.jsonl scores {len(iou)} classes, experiment.yaml names {count}")
-    values = {key: value for key, value in flatten(experiment).items() if key not in ("data.classes", "data.palette")}
+    if len(iou) not in (0, len(classes)):
+        raise CrissCrossError(f"{folder}: log.jsonl scores {len(iou)} classes, experiment.yaml names {len(classes)}")
+    values = {name: value for name, value in values.items() if name not in ("data.classes", "data.palette")}
     starts = read_record(folder).get("starts", [])
     return RunRow(
         name,
-        Curves.from_log(entries),
-        experiment.data.classes,
+        Curves.from_log(entries, key),
+        classes,
         iou,
-        best["val_miou"] if best else None,
+        best[key] if best else None,
         best["iteration"] if best else None,
-        scored[-1]["val_miou"] if scored else None,
+        scored[-1][key] if scored else None,
         steps[-1].get("seconds") if steps else None,
         sum(bool(entry.get("skipped")) for entry in steps),
         values | (_circumstances(starts[-1]) if starts else {}),
+        title,
     )
-
-
-def _miou(entry: dict) -> float:
-    return entry["val_miou"]
 
 
 def _circumstances(start: dict) -> dict[str, object]:

@@ -2,12 +2,16 @@
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from crisscross.terminal import console, is_live, plain, say
 
+if TYPE_CHECKING:
+    from crisscross.engine.task import Result
+
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """The first row is the head, the first column is on the left; ruled on a terminal, plain elsewhere."""
+    """Print a table with rules on a terminal, plain elsewhere; the first row is the head, numbers are on the right."""
     rows = [[plain(cell) for cell in row] for row in rows]
     if is_live(sys.stdout):
         from rich.table import Column, Table
@@ -23,8 +27,17 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_plain(rows: Sequence[Sequence[str]]) -> None:
-    """As `print_table`, without rules: names are never wrapped, so that they can be copied."""
+    """`print_table` without rules: names are never wrapped, so that they can be copied."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *values in rows:
         cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
         say("  ".join([name.ljust(widths[0]), *cells]))
+
+
+def print_result(result: "Result") -> None:
+    """The lines and tables of a task's scores."""
+    for part in result.shown:
+        if isinstance(part, str):
+            say(part)
+        else:
+            print_table(part)

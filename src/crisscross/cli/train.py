@@ -5,38 +5,44 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli import instances
 from crisscross.cli.options import threads, workers
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
-    from crisscross.config import Experiment
     from crisscross.engine.train import Outcome
+    from crisscross.tasks import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Train one experiment into one run folder."
-    parser.add_argument("recipe", metavar="RECIPE|CONFIG.yaml", help="a name from the zoo or a YAML file")
+    parser.description = "Train a network. The run folder gets the weights, a log and a record of the experiment."
+    parser.add_argument("recipe", metavar="RECIPE|CONFIG.yaml", help="a name from the zoo, or a YAML file")
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run folder to write")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value, e.g. train.iterations=500"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of the experiment, e.g. train.iterations=500",
     )
-    parser.add_argument("--resume", action="store_true", help="continue the run in RUN")
-    parser.add_argument("--backbone-weights", type=Path, metavar="FILE", help="local pretrained backbone weights")
+    parser.add_argument("--resume", action="store_true", help="continue the training in RUN")
+    parser.add_argument(
+        "--backbone-weights", type=Path, metavar="FILE", help="pretrained weights of the backbone, a local file"
+    )
     parser.add_argument(
         "--init",
         metavar="RUN|FILE|NAME",
-        help="start from a trained network; for instances: a run or file of a Mask R-CNN in torchvision's names",
+        help="start from a trained network; for instance segmentation also a Mask R-CNN file of torchvision",
     )
     parser.add_argument(
         "--workers", type=workers, default=2, metavar="N", help="processes that read images (default 2)"
     )
-    parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
-    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads for the network")
-    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files into RUN")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument(
+        "--threads", type=threads, metavar="N", help="number of CPU threads (default: PyTorch's choice)"
+    )
     _add_machine(parser)
     parser.set_defaults(run=run)
 
@@ -47,31 +53,17 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="also send all numbers to this tracker of accelerate's (wandb, mlflow, ...); can be given again",
+        help="also log to this tracker: tensorboard (files in RUN), wandb, mlflow, ...; repeat for several",
     )
     parser.add_argument(
         "--cache", default="", metavar="ram|disk[:DIR]", help="keep decoded training images in memory or on disk"
-    )
-    parser.add_argument(
-        "--recompute",
-        action="store_true",
-        help="compute activations a second time instead of keeping them: less memory",
     )
     parser.add_argument("--compile", action="store_true", help="run the network through torch.compile")
     parser.add_argument(
         "--shard",
         action="store_true",
-        help="spread weights, gradients and optimizer state over the processes: less memory in each",
+        help="shard weights, gradients and optimizer state over the processes: less memory in each",
     )
-
-
-def experiment_from(recipe: str, changes: list[str]) -> "Experiment":
-    """The experiment of a zoo name or a YAML file, with `--set` words applied."""
-    from crisscross import zoo
-    from crisscross.config import load_experiment, override
-
-    is_file = recipe.endswith((".yaml", ".yml")) or Path(recipe).is_file()
-    return override(load_experiment(recipe) if is_file else zoo.recipe(recipe), changes)
 
 
 def resume_command(arguments: argparse.Namespace) -> str:
@@ -81,10 +73,8 @@ def resume_command(arguments: argparse.Namespace) -> str:
     words += ["--workers", str(arguments.workers)]
     words += ["--threads", str(arguments.threads)] if arguments.threads else []
     words += ["--cpu"] if arguments.cpu else []
-    words += ["--tensorboard"] if arguments.tensorboard else []
     words += [word for name in arguments.track for word in ("--track", name)]
     words += ["--cache", arguments.cache] if arguments.cache else []
-    words += ["--recompute"] if arguments.recompute else []
     words += ["--compile"] if arguments.compile else []
     words += ["--shard"] if arguments.shard else []
     return shlex.join(words)
@@ -94,15 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if arguments.init and arguments.backbone_weights:
         raise CrissCrossError("--init fills the whole network and --backbone-weights its backbone: give one of them")
-    if instances.is_instance_recipe(arguments.recipe):
-        return instances.train(arguments)
-    instances.refuse_instance_options(arguments)
-    experiment = experiment_from(arguments.recipe, arguments.set)
-    from crisscross.data import open_dataset
+    from crisscross import tasks
 
-    dataset = open_dataset(experiment.data.name, arguments.data)
-    if dataset.note:
-        say(dataset.note, error=True)
+    recipe = tasks.recipe(arguments.recipe, arguments.set)
+    tasks.refuse(recipe.task, vars(arguments))
+    data = recipe.task.open(recipe.experiment, arguments.data)
     import torch
 
     from crisscross.engine.setup import Machine
@@ -113,30 +99,30 @@ def run(arguments: argparse.Namespace) -> int:
     machine = Machine(
         arguments.workers,
         arguments.cpu,
-        arguments.tensorboard,
-        tuple(arguments.track),
-        arguments.recompute,
+        tuple(dict.fromkeys(arguments.track)),
         arguments.compile,
         arguments.cache,
         arguments.shard,
     )
     outcome = train(
-        *(experiment, dataset, arguments.out, machine, arguments.backbone_weights, arguments.resume),
+        *(recipe.experiment, data, arguments.out, machine, arguments.backbone_weights, arguments.resume),
         init=arguments.init,
+        task=recipe.task,
     )
     if outcome.main_process:
-        print_outcome(outcome, arguments, experiment)
+        print_outcome(outcome, arguments, recipe)
     return 0 if outcome.finished else 130
 
 
-def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, experiment: "Experiment") -> None:
+def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, recipe: "Recipe") -> None:
     """Say how the run ended and what to type next."""
     position, out = outcome.position, arguments.out
     if not outcome.finished:
         say(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
         say(f"  {resume_command(arguments)}")
         return
-    if position.best_miou is not None:
-        say(f"best validation mIoU {position.best_miou:.4f} at iteration {position.best_iteration}")
-    trust = f" --trust {out}" if experiment.code else ""
+    if position.best_score is not None:
+        say(f"best validation {recipe.task.title} {position.best_score:.4f} at iteration {position.best_iteration}")
+    runs_code = ":" in recipe.task.name or bool(getattr(recipe.experiment, "code", False))
+    trust = f" --trust {out}" if runs_code else ""
     say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}{trust}`")

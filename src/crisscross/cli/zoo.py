@@ -1,4 +1,4 @@
-"""`crisscross zoo`: the published systems and our recipes, or one of them in full."""
+"""`crisscross zoo`: list published systems and recipes, or print one."""
 
 import argparse
 
@@ -7,9 +7,8 @@ from crisscross.terminal import say
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "List the published systems and our recipes, or print one of them in full."
-    parser.add_argument("name", nargs="?", metavar="NAME", help="print this recipe as YAML")
-    parser.add_argument("--markdown", action="store_true", help="print the page docs/zoo.md")
+    parser.description = "List published systems and recipes with their scores, or print one recipe as YAML."
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a recipe to print as YAML")
     parser.set_defaults(run=run)
 
 
@@ -21,12 +20,14 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from crisscross.cli.tables import print_plain
     from crisscross.zoo.instances import instance_table
-    from crisscross.zoo.tables import entry_text, lip_table, markdown, our_table, published_tables
+    from crisscross.zoo.tables import lip_table, notes, our_table, published_tables
 
     if arguments.name:
-        say(*entry_text(arguments.name).splitlines())
-    elif arguments.markdown:
-        say(*markdown().splitlines())
+        from crisscross import tasks
+        from crisscross.config import to_yaml
+
+        say(*(f"# {line}" for line in notes(arguments.name)))
+        say(*to_yaml(tasks.recipe(arguments.name).experiment).splitlines())
     else:
         for title, table in published_tables().items():
             say(f"{title} (published by MMSegmentation | measured by us)")

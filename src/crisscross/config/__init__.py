@@ -1,6 +1,5 @@
 """What can be chosen: one tree of frozen dataclasses, the same in YAML, on the command line and in a checkpoint."""
 
-from crisscross.config.instances import InstanceExperiment
 from crisscross.config.loss import ConsistencyConfig, LossConfig, LossTerm, OhemConfig
 from crisscross.config.names import hint, import_attribute
 from crisscross.config.parse import (
@@ -28,7 +27,6 @@ __all__ = [
     "DataConfig",
     "Experiment",
     "InferenceConfig",
-    "InstanceExperiment",
     "LossConfig",
     "LossTerm",
     "ModelConfig",

@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""What training minimizes."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,11 +10,11 @@ from crisscross.errors import CrissCrossError
 
 @dataclass(frozen=True)
 class Term:
-    """A term that is known by name.
+    """A term with a name of its own in `loss.terms`.
 
     Attributes:
         function: `package.module:function`, which takes a `crisscross.losses.LossInputs`. It is imported where a loss
-            is made, as functions of users are.
+            is created, as functions of users are.
         reads: what of the network's output: `logits`, or the `embedding`, which the head then has to give. A term of
             the embedding alone trains no classifier.
     """
@@ -29,9 +29,9 @@ TERMS: dict[str, Term] = {
     "ohem": Term("crisscross.losses.terms:ohem"),
     "ohem_pixels": Term("crisscross.losses.terms:ohem_pixels"),
     "focal": Term("crisscross.losses.terms:focal"),
-    "dice": Term("crisscross.losses.terms:dice"),
-    "lovasz": Term("crisscross.losses.terms:lovasz"),
-    "boundary": Term("crisscross.losses.terms:boundary"),
+    "dice": Term("crisscross.losses.image_losses:dice"),
+    "lovasz": Term("crisscross.losses.image_losses:lovasz"),
+    "boundary": Term("crisscross.losses.image_losses:boundary"),
     "category_consistent": Term("crisscross.losses.terms:category_consistent", reads="embedding"),
 }
 
@@ -97,7 +97,7 @@ class ConsistencyConfig:
 class LossConfig:
     """The sum of `terms` on the main head, plus `aux_weight` times the cross-entropy of the auxiliary head.
 
-    `normaliser`: `all` divides by every pixel, ignored ones included, as the published systems do; `valid` by the
+    `normalizer`: `all` divides by every pixel, ignored ones included, as the published systems do; `valid` by the
     pixels that count. `class_weights` multiplies each pixel's loss by its class's number (empty: all 1; `auto`: from
     the pixels of the training split, see docs/losses.md). `smoothing` is that of the labels in cross-entropy,
     `focal_gamma` the exponent of `focal`. `edge_weight` is that of the loss of an edge branch, where the network has
@@ -105,7 +105,7 @@ class LossConfig:
     docs/losses.md has the formulas.
     """
 
-    normaliser: Literal["all", "valid"] = "all"
+    normalizer: Literal["all", "valid"] = "all"
     aux_weight: float = 0.4
     class_weights: tuple[float, ...] | Literal["auto"] = ()
     terms: tuple[LossTerm, ...] = (LossTerm(),)

@@ -9,16 +9,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from crisscross.config.documents import parse_yaml, read_yaml
-from crisscross.config.instances import TASK as INSTANCES
-from crisscross.config.instances import InstanceExperiment
+from crisscross.config.migrate import migrate
 from crisscross.config.names import hint
 from crisscross.config.rules import one_line
 from crisscross.config.tree import Experiment
 from crisscross.errors import CrissCrossError, shown, shown_name
 
 Node = TypeVar("Node")
-Tree = TypeVar("Tree", Experiment, InstanceExperiment)
-# What a tree is for that names no task.
+# The task of an experiment that names none.
 SEGMENTATION = "segmentation"
 
 
@@ -78,22 +76,14 @@ def task_of(values: Any) -> str:
 
 
 def _check_task(kind: type, values: Any) -> None:
-    """Refuse a tree of another task where an experiment of `kind` is wanted."""
+    """Refuse an experiment of another task where one of `kind` is wanted."""
     wanted = getattr(kind, "task", SEGMENTATION if kind is Experiment else None)
-    found = task_of(values)
-    if wanted is None or found == wanted or found not in (SEGMENTATION, INSTANCES):
-        return
-    if found == INSTANCES:
-        raise CrissCrossError(
-            f"an instance-segmentation experiment (task: {INSTANCES}), wanted is one of semantic segmentation; "
-            "`crisscross train|evaluate|predict` and crisscross.load_instances take it"
-        )
-    raise CrissCrossError(
-        f"a semantic-segmentation experiment, wanted is one of instance segmentation (task: {INSTANCES})"
-    )
+    found = values.get("task", SEGMENTATION)
+    if wanted is not None and found != wanted and isinstance(found, str):
+        raise CrissCrossError(f"an experiment of the task {shown_name(found)}, one of {wanted} is needed here")
 
 
-def override(experiment: Tree, words: Iterable[str]) -> Tree:
+def override(experiment: Node, words: Iterable[str]) -> Node:
     """Apply `section.key=value` words (values in YAML) and return the new experiment."""
     return apply_overrides(experiment, parse_words(words))
 
@@ -109,7 +99,7 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
     return changes
 
 
-def apply_overrides(experiment: Tree, changes: Mapping[str, Any]) -> Tree:
+def apply_overrides(experiment: Node, changes: Mapping[str, Any]) -> Node:
     """Replace values by dotted key, e.g. `{"model.recurrence": 1}`, and return the new experiment."""
     tree = to_dict(experiment)
     for dotted, value in changes.items():
@@ -146,10 +136,10 @@ def load_experiment(path: str | os.PathLike[str]) -> Experiment:
 
 
 def load_tree(path: str | os.PathLike[str], kind: type[Node]) -> Node:
-    """Read an experiment of `kind` (`Experiment`, `InstanceExperiment`) from a YAML file."""
+    """Read an experiment of `kind` from a YAML file."""
     values = read_tree(path)
     try:
-        return from_dict(kind, values)
+        return from_dict(kind, migrate(values))
     except CrissCrossError as error:
         raise CrissCrossError(f"{path}: {error}") from error
 

@@ -3,9 +3,8 @@
 Bounds above are far beyond what makes sense: they refuse slips of the keyboard before memory is asked for.
 """
 
-import unicodedata
-
 from crisscross.errors import CrissCrossError, shown
+from crisscross.terminal import plain
 
 # Iterations and counts of steps, pixels of a side, factors of a loss, times that an image is enlarged.
 MOST_STEPS, MOST_PIXELS, MOST_WEIGHT, MOST_RATIO = 10**9, 32_768, 1e6, 100.0
@@ -55,9 +54,8 @@ def sides_fit(sides: tuple[int, ...] | None, key: str) -> None:
 
 
 def one_line(text: str) -> bool:
-    """Whether a text is one line, of a length that can be shown, without characters that a terminal obeys."""
-    obeyed = ("Cc", "Cs", "Zl", "Zp")
-    return len(text) <= MOST_TEXT and not any(unicodedata.category(letter) in obeyed for letter in text)
+    """Whether a text is one line, of a length that can be shown, without tabs and control characters."""
+    return len(text) <= MOST_TEXT and "\t" not in text and plain(text) == text
 
 
 def check_scale(mean: tuple[float, ...], std: tuple[float, ...]) -> None:

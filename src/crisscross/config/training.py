@@ -1,7 +1,7 @@
 """How training goes: the optimizer, its schedule, length and rhythm."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from crisscross.config.rules import (
     MOST_STEPS,
@@ -12,49 +12,26 @@ from crisscross.config.rules import (
     require,
 )
 
-if TYPE_CHECKING:
-    from crisscross.config.instances import InstanceOptimConfig, InstanceTrainConfig
-
 # Far beyond what any network trains with; the next sizes are no float32 any more.
 LARGEST_RATE = 1e6
 # Images of one step.
 LARGEST_BATCH = 65_536
 
 
-def check_optim(optim: "OptimConfig | InstanceOptimConfig") -> None:
-    """The rules of an optimizer and its rate, of whatever is trained."""
-    rate = optim.lr
-    require(rate > 0, "optim.lr", "above 0", rate)
-    require(rate <= LARGEST_RATE, "optim.lr", f"at most {LARGEST_RATE:g}", rate)
-    below_one(optim, "optim", "momentum")
-    between(optim, "optim", 0, MOST_TIMES, "weight_decay")
-    between(optim, "optim", 0, MOST_STEPS, "warmup", "clip")
-    above_zero(optim, "optim", MOST_TIMES, "backbone_factor")
-
-
-def check_length(optim: "OptimConfig | InstanceOptimConfig", train: "TrainConfig | InstanceTrainConfig") -> None:
+def check_length(optim: "OptimConfig", train: "TrainConfig") -> None:
     """The rule between a warm-up and the training that it begins."""
     rule = f"below train.iterations ({train.iterations}), or the learning rate never reaches its full value"
     require(optim.warmup < train.iterations, "optim.warmup", rule, optim.warmup)
 
 
-def check_rhythm(train: "TrainConfig | InstanceTrainConfig") -> None:
-    """The rules of length and rhythm, of whatever is trained."""
-    between(train, "train", 1, MOST_STEPS, "iterations", "max_skipped")
-    between(train, "train", 1, LARGEST_BATCH, "batch", "accumulate")
-    between(train, "train", 0, MOST_STEPS, "validate_every", "checkpoint_every")
-    require(train.seed >= 0, "train.seed", "at least 0", train.seed)
-    require(train.seed < 2**63, "train.seed", "below 2**63", train.seed)
-    even = train.batch % train.accumulate == 0
-    require(even, "train.batch", f"a multiple of accumulate ({train.accumulate})", train.batch)
-
-
 @dataclass(frozen=True)
 class OptimConfig:
-    """SGD (as published) or AdamW under the polynomial schedule.
+    """SGD (as published) or AdamW, and the schedule of the learning rate.
 
-    lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power. During the first `warmup` iterations the
-    rate rises linearly from a millionth of `lr` to `lr`; the polynomial then has the iterations that are left.
+    `schedule: poly`: lr(t) = eta_min + (lr - eta_min) * (1 - t / (iterations - 1)) ** power. During the first `warmup`
+    iterations the rate rises linearly from a millionth of `lr` to `lr`; the polynomial then has the remaining
+    iterations. `schedule: steps`: `lr` times `gamma` for every one of the iterations in `steps` that has passed, with a
+    linear warm-up from a thousandth of it. Nothing scales `lr` by the batch.
 
     The backbone trains at `backbone_factor` times that; with `layer_decay` its last stage at that times `layer_decay`,
     the stage before at that times `layer_decay` ** 2, and so on down to its stem. `decay_norms: false` keeps weight
@@ -72,13 +49,25 @@ class OptimConfig:
     layer_decay: float = 1.0
     decay_norms: bool = True
     clip: float = 0.0
+    schedule: Literal["poly", "steps"] = "poly"
+    steps: tuple[int, ...] = ()
+    gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        check_optim(self)
-        above_zero(self, "optim", MOST_TIMES, "power")
+        require(self.lr > 0, "optim.lr", "above 0", self.lr)
+        require(self.lr <= LARGEST_RATE, "optim.lr", f"at most {LARGEST_RATE:g}", self.lr)
+        below_one(self, "optim", "momentum")
+        between(self, "optim", 0, MOST_TIMES, "weight_decay")
+        between(self, "optim", 0, MOST_STEPS, "warmup", "clip")
+        above_zero(self, "optim", MOST_TIMES, "backbone_factor", "power")
+        above_zero(self, "optim", 1, "gamma")
+        rising = list(self.steps) == sorted(set(self.steps)) and min(self.steps, default=1) >= 1
+        require(rising, "optim.steps", "rising iterations from 1", list(self.steps))
+        require(max(self.steps, default=1) <= MOST_STEPS, "optim.steps", f"at most {MOST_STEPS}", list(self.steps))
         above_zero(self, "optim", 1, "layer_decay")
         require(self.eta_min >= 0, "optim.eta_min", "at least 0", self.eta_min)
-        require(self.eta_min <= self.lr, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
+        fits = self.eta_min <= self.lr or self.schedule != "poly"
+        require(fits, "optim.eta_min", f"at most optim.lr ({self.lr})", self.eta_min)
 
 
 @dataclass(frozen=True)
@@ -96,14 +85,15 @@ class TrainConfig:
     `max_skipped` is the number of fp16 steps in a row that may be skipped for overflowing gradients. `deterministic`
     asks torch for operators that repeat themselves bit for bit.
 
-    `memory`: `lean` makes activations again in backward instead of keeping them; same result. `winograd` takes a
-    quarter of the products of 3 x 3 convolutions on a CPU, with other rounding. See docs/training-speed.md.
+    `memory` is what a step keeps for its backward pass: `fast` everything; `lean` no results of elementwise operations,
+    which are computed again; `recompute` the inputs of blocks alone, which run twice. `winograd` takes a quarter of the
+    products of 3 x 3 convolutions on a CPU, with other rounding. See docs/training-speed.md.
     """
 
     iterations: int = 40000
     batch: int = 8
     accumulate: int = 1
-    memory: Literal["fast", "lean"] = "fast"
+    memory: Literal["fast", "lean", "recompute"] = "fast"
     winograd: bool = False
     validate_every: int = 4000
     checkpoint_every: int = 1000
@@ -116,8 +106,13 @@ class TrainConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        check_rhythm(self)
-        between(self, "train", 0, MOST_STEPS, "early_stop")
+        between(self, "train", 1, MOST_STEPS, "iterations", "max_skipped")
+        between(self, "train", 1, LARGEST_BATCH, "batch", "accumulate")
+        between(self, "train", 0, MOST_STEPS, "validate_every", "checkpoint_every", "early_stop")
+        require(self.seed >= 0, "train.seed", "at least 0", self.seed)
+        require(self.seed < 2**63, "train.seed", "below 2**63", self.seed)
+        even = self.batch % self.accumulate == 0
+        require(even, "train.batch", f"a multiple of accumulate ({self.accumulate})", self.batch)
         below_one(self, "train", "ema")
         again = not self.early_stop or self.validate_every > 0
         require(

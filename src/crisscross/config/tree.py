@@ -33,7 +33,6 @@ class ModelConfig:
     accident. `channels` is the width of the head (512 as published), `reduction` divides it for query and key,
     `aux_channels` is the width of the auxiliary head on the last feature map but one (0 = none). `frozen` names modules
     of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
-    `attention_memory` is what the attention keeps in training, see `crisscross.layers.CrissCrossAttention`.
     `frames` above 0 makes a video network of it: it takes clips of that many frames and attends in time, too; `label`
     tells which frames of a clip it labels (docs/video.md).
 
@@ -59,7 +58,6 @@ class ModelConfig:
     aux_channels: int = 256
     align_corners: bool = False
     frozen: tuple[str, ...] = ()
-    attention_memory: Literal["auto", "fast", "lean"] = "auto"
     contract_dilation: bool = True
     pool_shortcut: bool = True
     ceil_pool: bool = False
@@ -157,17 +155,17 @@ class AugmentConfig:
     """Chance in training, as published: resize, crop, flip, photometric distortion, pad.
 
     `scale` (width, height) times a ratio drawn from `ratio` bounds the resized image; none means the image's own
-    size. `crop` is (height, width). `max_share`: a crop is drawn again, up to ten times, while one class covers more.
-    `pad` fills what a small image lacks of the crop: `mean` after normalization (0, the mean color), `black` before
-    it, as MMSegmentation 1.x does for Pascal VOC alone. With chance `rotation_chance` an image is turned by an angle
-    drawn from -`rotation` to `rotation` degrees before it is cropped; it grows until nothing is cut off, and the new
-    corners have the mean color and no label.
+    size. `crop` is (height, width). `max_fraction`: a crop is drawn again, up to ten times, while one class covers
+    more of it. `pad` fills what a small image lacks of the crop: `mean` after normalization (0, the mean color),
+    `black` before it, as MMSegmentation 1.x does for Pascal VOC alone. With chance `rotation_chance` an image is turned
+    by an angle drawn from -`rotation` to `rotation` degrees before it is cropped; it grows until nothing is cut off,
+    and the new corners have the mean color and no label.
     """
 
     scale: tuple[int, int] | None = None
     ratio: tuple[float, float] = (0.5, 2.0)
     crop: tuple[int, int] = (512, 512)
-    max_share: float = 0.75
+    max_fraction: float = 0.75
     flip: float = 0.5
     distortion: bool = True
     pad: Literal["mean", "black"] = "mean"
@@ -182,7 +180,7 @@ class AugmentConfig:
         sides_fit(self.scale, "augment.scale")
         sides_fit(self.crop, "augment.crop")
         fraction(self, "augment", "flip", "rotation_chance")
-        above_zero(self, "augment", 1, "max_share")
+        above_zero(self, "augment", 1, "max_fraction")
         require(0 <= self.rotation <= 180, "augment.rotation", "between 0 and 180 degrees", self.rotation)
 
 

@@ -24,7 +24,7 @@ def colorise(labels: np.ndarray, palette: Sequence[Color], ignore_color: Color =
         uint8 [H, W, 3].
 
     Raises:
-        TypeError: the labels are not integers (a map of scores or probabilities, perhaps).
+        TypeError: the labels are not integers (such as a map of probabilities).
     """
     labels = np.asarray(labels)
     if not np.issubdtype(labels.dtype, np.integer):
@@ -69,7 +69,7 @@ def labels_of_colors(
     Args:
         colors: uint8 RGB [H, W, 3].
         palette: one (red, green, blue) in 0..255 for each class; of equal colors the first class counts.
-        others: further colors and what they become, such as the border of Pascal VOC.
+        others: further colors and their numbers, such as the border of Pascal VOC.
 
     Returns:
         int16 [H, W]: class numbers, the numbers of `others`, and -1 where a color is in neither.
@@ -78,9 +78,9 @@ def labels_of_colors(
     for number, (red, green, blue) in reversed(list(enumerate(palette))):
         table[red, green, blue] = number
     packed = colors.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    found, places = np.unique(packed, return_inverse=True)
+    found, inverse = np.unique(packed, return_inverse=True)
     numbers = [table.get((int(c) >> 16, int(c) >> 8 & 255, int(c) & 255), -1) for c in found]
-    return np.array(numbers, np.int16)[places].reshape(packed.shape)
+    return np.array(numbers, np.int16)[inverse].reshape(packed.shape)
 
 
 def index_image(labels: np.ndarray, palette: Sequence[Color] | None = None) -> Any:
@@ -89,7 +89,7 @@ def index_image(labels: np.ndarray, palette: Sequence[Color] | None = None) -> A
 
     image = Image.fromarray(labels)
     if palette is not None:
-        # Pillow stores as few bits as the palette needs: a label beyond its end would become another. Gray stands in.
+        # Pillow stores as few bits as the palette needs, which would change a label beyond its end: gray fills it up.
         needed = int(labels.max(initial=0)) + 1
         colors = [*palette, *((value, value, value) for value in range(len(palette), needed))]
         image.putpalette([channel for color in colors for channel in color])

@@ -26,7 +26,7 @@ class DataSet:
 
     `palette` holds one RGB color (0..255) per class. Mask values are class numbers 0..K-1; `ignore` and every value in
     `void` are ignored: neither trained on nor scored. Where masks hold other numbers, `labels` maps each stored
-    value to its class (or to `ignore`). `flip_pairs` are classes that change places when an image is mirrored.
+    value to its class (or to `ignore`). `flip_pairs` are classes that are exchanged when an image is mirrored.
     `colored`: masks hold the colors of `palette`; a gray one holds numbers as usual.
     `video`: the images are frames of videos, and their names are the video's and the frame's number; see `clips.py`.
 
@@ -104,7 +104,7 @@ def name_clashes(split: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str]
             yield (
                 pair,
                 f"in the split {split!r} {pair.name!r} is also the name of {other.image}, but predictions are saved "
-                "by name; make them differ, by the folder perhaps",
+                "by name; make them differ, for example by including the folder",
             )
 
 
@@ -114,11 +114,11 @@ def is_line(value: Any) -> bool:
 
 
 def check_class_names(names: Iterable[Any], what: str, most: int = 255) -> None:
-    """Refuse names that cannot tell classes apart, or that no file could hold.
+    """Refuse names that are not unique, or that no file could hold.
 
     Raises:
-        CrissCrossError: none or more than `most`; one that is blank, no text of one line, or there twice. `what` begins
-            the message.
+        CrissCrossError: none or more than `most`; one that is blank, not text of one line, or there twice. `what`
+            begins the message.
     """
     seen: set[str] = set()
     for name in names:

@@ -1,4 +1,4 @@
-"""Masks of class numbers from what the sites of the data sets hand out."""
+"""Making masks of class numbers from the files of a data set's download."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -39,12 +39,14 @@ def prepare(name: str, root: Path, out: Path | None = None) -> Prepared:
         raise CrissCrossError(f"no preparation for {name!r}; {hint(name, needing)}")
     root = existing_folder(root)
     plan = make_plan(root, out or root)
-    for folder in {job.target.parent for job in plan.jobs}:
+    for folder in {target.parent for target in plan.jobs}:
         remove_leftovers(folder)
-    todo = [job for job in plan.jobs if not job.target.is_file()]
+    todo = [target for target in plan.jobs if not target.is_file()]
     skipped = len(plan.jobs) - len(todo)
     with Progress(name, len(plan.jobs), start=skipped) as progress:
-        counted = sum(each(lambda job: job.make(job.target), todo, lambda done, _: progress.update(skipped + done)))
+        counted = sum(
+            each(lambda target: plan.jobs[target](target), todo, lambda done, _: progress.update(skipped + done))
+        )
     plan.finish()
     lines = (*plan.lines, f"{counted} {plan.counted}") if counted else plan.lines
     return Prepared(len(todo), skipped, lines)

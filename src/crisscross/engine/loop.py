@@ -10,18 +10,17 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from crisscross.config import Experiment
-from crisscross.data.samples.clips import places_of
-from crisscross.data.samples.loader import Batch, seed_for
+from crisscross.data.samples.loader import seed_for
 from crisscross.engine.optimizer import set_rate
 from crisscross.engine.schedule import learning_rate
 from crisscross.engine.setup import trying_convolutions
+from crisscross.engine.task import AnyExperiment, StepLosses
 from crisscross.errors import CrissCrossError
-from crisscross.losses import Losses, TrainingLoss
+from crisscross.losses import Losses
 
 
 class NoImages(CrissCrossError):
-    """The next images cannot be had; the network stands as the last finished step left it."""
+    """The next images cannot be read; the network is as the last finished step left it."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,17 @@ class Step:
 def training_steps(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Iterator[Batch],
-    loss: TrainingLoss,
-    experiment: Experiment,
+    batches: Iterator[Any],
+    losses: StepLosses,
+    experiment: AnyExperiment,
     accelerator: Accelerator,
     start: int = 0,
+    one_size: bool = True,
 ) -> Iterator[Step]:
     """Train from iteration `start` to the end, yielding after each optimizer step.
 
-    Every iteration seeds torch's generator (dropout) by (seed, iteration, process), so that a resumed run repeats what
-    an uninterrupted one does.
+    Every iteration seeds torch's generator (dropout, sampled boxes) by (seed, iteration, process), so that a resumed
+    run repeats what an uninterrupted one does. `one_size`: all batches have one size.
 
     Raises:
         NoImages: an image cannot be read, or a process that reads them died.
@@ -67,18 +67,18 @@ def training_steps(
     for iteration in range(start, train.iterations):
         rate = learning_rate(experiment.optim, iteration, train.iterations)
         set_rate(optimizer, rate)
-        # All of them before anything changes: where the images end, the network stands at the end of a step.
+        # All of them before anything changes: if images run out, the network is at the end of a step.
         passes = fetch(batches, train.accumulate)
         torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
         optimizer.zero_grad()
         found, former = [], [buffer.clone() for buffer in statistics]
         for place, batch in enumerate(passes, 1):
-            # Gradients travel between processes once an iteration. Crops have one size, so that a search pays.
+            # Gradients travel between processes once an iteration.
             with (
                 nullcontext() if place == len(passes) else accelerator.no_sync(network),
-                trying_convolutions(not train.deterministic),
+                trying_convolutions(one_size and not train.deterministic),
             ):
-                found.append(_one_pass(network, batch.to(accelerator.device), loss, accelerator, train.accumulate))
+                found.append(_one_pass(network, batch.to(accelerator.device), losses, accelerator, train.accumulate))
         numbers = read(found, clip(accelerator, network, experiment.optim.clip), accelerator)
         if not scaled:
             check_finite(numbers, iteration, passes, experiment.optim.clip)
@@ -94,14 +94,16 @@ def training_steps(
         yield Step(iteration + 1, numbers.loss, rate, numbers.parts, left_out, numbers.norm)
 
 
-def _one_pass(
-    network: nn.Module, batch: Batch, loss: TrainingLoss, accelerator: Accelerator, accumulate: int
-) -> Losses:
+def _one_pass(network: nn.Module, batch: Any, losses: StepLosses, accelerator: Accelerator, accumulate: int) -> Losses:
     """Forward and backward with a batch on the device; what it adds to the iteration's loss, without a gradient."""
-    with _clear_errors(batch):
+
+    def forward(*inputs: Any, **options: Any) -> Any:
+        # The network alone: losses are computed in float32.
         with accelerator.autocast():
-            logits = network(batch.images.contiguous(memory_format=torch.channels_last), coarse=True)
-        terms = loss(logits.main, logits.aux, batch.labels, logits.embedding, logits.edges)
+            return network(*inputs, **options)
+
+    with _clear_errors(batch):
+        terms = losses(forward, batch)
         value = terms.total / accumulate
         accelerator.backward(value)
     return Losses(value.detach(), terms.parts)
@@ -111,7 +113,7 @@ def fetch(batches: Iterator[Any], count: int) -> list[Any]:
     """The next `count` batches.
 
     Raises:
-        NoImages: there are none to be had.
+        NoImages: they cannot be read.
     """
     try:
         return [next(batches) for _ in range(count)]
@@ -194,9 +196,10 @@ def too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
 
 
 @contextmanager
-def _clear_errors(batch: Batch) -> Iterator[None]:
+def _clear_errors(batch: Any) -> Iterator[None]:
     """Say what to change where torch only says what went wrong."""
-    size = " x ".join(map(str, batch.images.shape))
+    images = getattr(batch, "images", None)
+    size = " x ".join(map(str, images.shape)) if isinstance(images, Tensor) else f"{len(batch.names)} images"
     try:
         yield
     except (RuntimeError, ValueError, MemoryError) as error:
@@ -207,11 +210,11 @@ def _clear_errors(batch: Batch) -> Iterator[None]:
             ) from error
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
             raise CrissCrossError(
-                f"out of memory with a batch of {size}; lower train.batch or augment.crop, raise train.accumulate, "
-                "or add --recompute"
+                f"out of memory with a batch of {size}; lower train.batch or the size of the images, raise "
+                "train.accumulate, or set train.memory=recompute"
             ) from error
         if "changes its input in place" in str(error):
-            raise CrissCrossError(f"--recompute cannot be used with this backbone: {error}") from error
+            raise CrissCrossError(f"train.memory=recompute cannot be used with this backbone: {error}") from error
         if "mixed torch.Tensor and DTensor" in str(error):
             raise CrissCrossError(
                 "--shard cannot be used with this backbone: it uses weights of a part without calling the part"
@@ -227,27 +230,21 @@ def _clear_errors(batch: Batch) -> Iterator[None]:
         raise
 
 
-def freeze_unread(network: nn.Module, loss: TrainingLoss, experiment: Experiment, accelerator: Accelerator) -> None:
+def freeze_unread(network: nn.Module, losses: StepLosses, batch: Any, accelerator: Accelerator) -> None:
     """Freeze the weights that no gradient reaches: outputs that no loss reads, and what no output comes from.
 
     Of several processes each waits for the gradient of every weight that is not frozen, and torch gives up when one
-    never comes. These weights do not train in a single process either. All processes call this; nothing else changes.
+    never comes. These weights do not train in a single process either. All processes call this with a batch of the
+    training's own size; nothing else changes.
 
     Raises:
         CrissCrossError: as `training_steps`.
     """
-    # Found by one step on blank images of the training's own size. DistributedDataParallel would find them too
-    # (`find_unused_parameters`), but by a walk through the whole graph in every step.
-    train, model = experiment.train, experiment.model
-    samples = train.batch // train.accumulate // accelerator.num_processes
-    labeled = len(places_of(model.frames, model.label)) if model.frames else 1
-    size = experiment.augment.crop
-    images = torch.zeros(samples * max(model.frames, 1), 3, *size)
-    labels = torch.zeros(samples * labeled, *size, dtype=torch.uint8)
-    batch = Batch(images, labels, [], frozenset({0})).to(accelerator.device)
+    # DistributedDataParallel would find them too (`find_unused_parameters`), but by a walk through the whole graph in
+    # every step.
     former = [buffer.clone() for buffer in network.buffers()]
     network.train()
-    _one_pass(network, batch, loss, accelerator, accumulate=1)
+    _one_pass(network, batch.to(accelerator.device), losses, accelerator, accumulate=1)
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

@@ -1,4 +1,4 @@
-"""Whose statistics batch norms use in training."""
+"""Which images the statistics of batch norms come from in training."""
 
 from collections import Counter
 from types import MethodType
@@ -24,7 +24,9 @@ def settle_norms(network: nn.Module, wanted: str, processes: int, on_gpu: bool) 
             if isinstance(module, BATCH_NORMS):
                 freeze_statistics(module)
         return network, ""
-    # A process's own share of a batch is too small for statistics of its own.
+    if not any(isinstance(module, BATCH_NORMS) for module in network.modules()):
+        return network, ""
+    # A process's own part of a batch is too small for statistics of its own.
     if wanted in ("auto", "sync") and processes > 1 and on_gpu:
         return network, _synchronize(network)
     if wanted == "sync":
@@ -58,7 +60,7 @@ def _synchronize(network: nn.Module) -> str:
 
 def freeze_statistics(norm: nn.Module) -> None:
     """Keep a batch norm's running statistics for good; its scale and bias still learn."""
-    # Whoever puts the network into training mode asks every child to follow: this one does not.
+    # `network.train()` calls `train` of every child: this one ignores it.
     norm.train = MethodType(_stay, norm)  # type: ignore[method-assign]
     norm.train()
 

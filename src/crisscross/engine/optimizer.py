@@ -1,5 +1,6 @@
 """The optimizer, and which learning rate and weight decay each parameter gets."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,30 +8,39 @@ from torch import nn
 
 from crisscross.config import OptimConfig
 from crisscross.layers import AbsoluteBatchNorm2d
-from crisscross.models import Segmenter
 
 # Key of a parameter group: its learning rate is the schedule's times this.
 FACTOR = "factor"
 NORMS = (nn.modules.batchnorm._NormBase, AbsoluteBatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
 
-def create_optimizer(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW, over all parameters that are not frozen; by default one rate and decay for all."""
-    groups = parameter_groups(config, network)
+Stages = Sequence[Sequence[nn.Parameter]]
+
+
+def create_optimizer(config: OptimConfig, network: nn.Module, stages: Stages = ()) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, over all parameters that are not frozen; by default one rate and decay for all.
+
+    `stages` are the backbone's parameters from stem to last stage.
+    """
+    groups = parameter_groups(config, network, stages)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, config.lr, config.momentum, weight_decay=config.weight_decay)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its share of the schedule's learning rate."""
+    """Give every group its part of the schedule's learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get(FACTOR, 1.0)
 
 
-def parameter_groups(config: OptimConfig, network: nn.Module) -> list[dict[str, Any]]:
+def parameter_groups(config: OptimConfig, network: nn.Module, stages: Stages = ()) -> list[dict[str, Any]]:
     """One group for every pair of learning-rate factor and weight decay that occurs, in the order of first use."""
-    factors = _factors(config, network)
+    factors = {
+        parameter: config.backbone_factor * config.layer_decay ** (len(stages) - place)
+        for place, stage in enumerate(stages)
+        for parameter in stage
+    }
     bare = set() if config.decay_norms else _without_decay(network)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for parameter in network.parameters():
@@ -41,18 +51,6 @@ def parameter_groups(config: OptimConfig, network: nn.Module) -> list[dict[str, 
             if not decays:
                 group["weight_decay"] = 0.0
     return list(groups.values())
-
-
-def _factors(config: OptimConfig, network: nn.Module) -> dict[nn.Parameter, float]:
-    """Learning-rate factors of the backbone's parameters; the heads are not in it."""
-    if not isinstance(network, Segmenter):
-        return {}
-    stages = backbone_stages(network.backbone.net)
-    return {
-        parameter: config.backbone_factor * config.layer_decay ** (len(stages) - place)
-        for place, stage in enumerate(stages)
-        for parameter in stage
-    }
 
 
 def backbone_stages(net: nn.Module) -> list[list[nn.Parameter]]:

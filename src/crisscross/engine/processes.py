@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from crisscross.engine.run.state import LAST
 from crisscross.errors import CrissCrossError
 
-# What torch's ways of talking to other processes say when one of them is gone.
+# Words in the errors of torch's backends for communication when another process has ended.
 LOST = ("gloo", "connection closed", "connection reset", "connection refused", "broken pipe", "timed out", "nccl")
 
 
@@ -35,7 +35,7 @@ def ending_together(folder: Path) -> Iterator[None]:
     """Leave the group of processes when something goes wrong, so that no other process waits for this one.
 
     Raises:
-        CrissCrossError: in place of torch's error where another process is gone.
+        CrissCrossError: in place of torch's error when another process has ended.
     """
     # One line about speed for each process; the 1 x 1 convolutions that it is about cost nothing.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
@@ -45,7 +45,7 @@ def ending_together(folder: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        # Leaving an NCCL group waits for the others; there whoever started the processes ends them.
+        # Leaving an NCCL group waits for the others; there the launcher ends them.
         if distributed and torch.distributed.get_backend() == "gloo":
             with contextlib.suppress(RuntimeError):
                 torch.distributed.destroy_process_group()

@@ -1,19 +1,18 @@
-"""What has to be settled before the first step: the machine, the classes, the accelerator."""
+"""What has to be settled before the first step: the machine, the validation, the accelerator."""
 
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from crisscross.config import DataConfig, Experiment, TrainConfig
-from crisscross.config.instances import InstanceDataConfig, InstanceTrainConfig
-from crisscross.data import DataSet
+from crisscross.config import TrainConfig
 from crisscross.engine.processes import is_first_process
 from crisscross.engine.run.trackers import check_trackers
 from crisscross.errors import CrissCrossError, CrissCrossWarning
@@ -27,72 +26,38 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 class Machine:
     """What a recipe never mentions, because the result does not depend on it.
 
-    `workers` processes read images; `cpu` forbids an accelerator; `tensorboard` adds its files; `track` names more of
-    accelerate's trackers; `recompute` trades time for memory in the backward pass; `compile` runs the network through
-    torch.compile; `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`; `shard` spreads weights,
-    gradients and optimizer state over the processes.
+    `workers` processes read images; `cpu` forbids an accelerator; `track` names some of accelerate's trackers;
+    `compile` runs the network through torch.compile;
+    `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`;
+    `shard` spreads weights, gradients and optimizer state over the processes.
     """
 
     workers: int = 0
     cpu: bool = False
-    tensorboard: bool = False
     track: tuple[str, ...] = ()
-    recompute: bool = False
     compile: bool = False
     cache: str = ""
     shard: bool = False
 
-    @property
-    def trackers(self) -> tuple[str, ...]:
-        """All trackers, each once."""
-        return tuple(dict.fromkeys((*(("tensorboard",) * self.tensorboard), *self.track)))
 
+def check_validation(data: Any, val_split: str, early_stop: int) -> None:
+    """Warn where validations would score the training images.
 
-def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
-    """The experiment with the data set's classes, palette, ignore value and flip pairs filled in.
-
-    Raises:
-        CrissCrossError: the experiment names other classes.
-    """
-    named = experiment.data.classes
-    if named and named != dataset.classes:
-        raise CrissCrossError(
-            f"data.classes names {len(named)} classes ({', '.join(named[:4])}, ...), "
-            f"{dataset.root} has {len(dataset.classes)} ({', '.join(dataset.classes[:4])}, ...)"
-        )
-    if experiment.data.ignore not in (DataConfig.ignore, dataset.ignore):
-        raise CrissCrossError(
-            f"data.ignore is {experiment.data.ignore}, {dataset.root} ignores {dataset.ignore}; leave data.ignore out"
-        )
-    weights = experiment.loss.class_weights
-    if weights != "auto" and len(weights) not in (0, len(dataset.classes)):
-        raise CrissCrossError(
-            f"loss.class_weights must hold one number for each of {len(dataset.classes)} classes, got {len(weights)}"
-        )
-    palette = experiment.data.palette or dataset.palette
-    data = replace(
-        experiment.data,
-        classes=dataset.classes,
-        palette=palette,
-        ignore=dataset.ignore,
-        flip_pairs=experiment.data.flip_pairs or dataset.flip_pairs,
-    )
-    return replace(experiment, data=data)
-
-
-def check_validation(data: DataConfig | InstanceDataConfig, validates: bool, early_stop: int = 0) -> None:
-    """Say where the scores of validations would be those of training; `validates`: the data has `data.val_split`.
+    Args:
+        data: the experiment's section `data`.
+        val_split: the split to validate on, or "" where the data has none.
+        early_stop: `train.early_stop`.
 
     Raises:
         CrissCrossError: `train.early_stop` waits for validations that never come.
     """
-    if early_stop and not validates:
+    if early_stop and not val_split:
         raise CrissCrossError(
             f"train.early_stop={early_stop} counts validations, and the data has no split {data.val_split!r}: "
             "set train.early_stop=0, or data.val_split"
         )
-    if validates and data.val_split == data.train_split and is_first_process():
-        what = f"data.val_split is data.train_split ({data.train_split!r}): scores are those of the training images"
+    if val_split and val_split == data.train_split and is_first_process():
+        what = f"data.val_split is data.train_split ({val_split!r}): scores are those of the training images"
         warnings.warn(what, CrissCrossWarning, 2)
 
 
@@ -100,10 +65,10 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     """accelerate's view of device, processes, precision and trackers.
 
     Raises:
-        CrissCrossError: the precision cannot be had on this device, a tracker is not installed, or accelerate is set up
-            to split the network itself.
+        CrissCrossError: the precision is not available on this device, a tracker is not installed, or accelerate is
+            set up to split the network itself.
     """
-    check_trackers(machine.trackers)
+    check_trackers(machine.track)
     for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true":
             raise CrissCrossError(
@@ -113,18 +78,18 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     # One process may train several times, each with a precision of its own.
     AcceleratorState._reset_state()
     mixed = precision if precision in ("bf16", "fp16") else "no"
-    trackers = list(machine.trackers) or None
+    trackers = list(machine.track) or None
     try:
         accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=trackers, project_dir=folder)
     except (ValueError, RuntimeError) as error:
-        raise CrissCrossError(f"train.precision={precision} cannot be had on this device: {error}") from error
+        raise CrissCrossError(f"train.precision={precision} is not available on this device: {error}") from error
     # accelerate itself falls back on float32, or emulates, without a word.
     check_precision(precision, accelerator.device)
     return accelerator
 
 
 @contextmanager
-def algorithms(train: TrainConfig | InstanceTrainConfig) -> Iterator[None]:
+def algorithms(train: TrainConfig) -> Iterator[None]:
     """Inside, operators take TF32 in the place of float32, and repeat themselves bit for bit, where that is asked for.
 
     torch warns of an operator that cannot repeat itself on this device.

@@ -1,12 +1,13 @@
 """Sharded training: each process holds its part of weights, gradients and optimizer state (torch's `fully_shard`).
 
-Who needs the weights as a whole (validation, files) is lent them in a second network, filled for as long as it is used.
+Validation and files need all weights: `whole` gives a second network that holds them for as long as it is used.
 Apart from `local` and `part_of`, all processes must call these together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,13 @@ from crisscross.config import TrainConfig
 from crisscross.errors import CrissCrossError
 from crisscross.layers.modes import lay_out
 from crisscross.losses.processes import processes
-from crisscross.models import Segmenter
-from crisscross.models.backbones import PROBE_SIZE
 
 
 @dataclass(frozen=True)
 class Shards:
     """What a sharded network keeps beside it: an ordinary one without content, and the shapes of its parameters."""
 
-    mirror: Segmenter
+    mirror: nn.Module
     shapes: dict[str, torch.Size]
 
 
@@ -39,18 +38,23 @@ def check_shard(train: TrainConfig, compiled: bool) -> None:
         raise CrissCrossError("--shard and --compile exclude each other: leave one out")
 
 
-def shard(network: Segmenter, device: torch.device) -> None:
+def shard(network: nn.Module, device: torch.device, mirror: nn.Module, step: Callable[[nn.Module], object]) -> None:
     """Leave this process its part of every parameter; in use, a stage or head at a time is whole.
 
     The network, the same in all processes, is changed in place and keeps its names. Parameters without dimensions get
     one. Optimizers have to be made afterwards.
+
+    Args:
+        network: on `device`.
+        device: of this process.
+        mirror: a second network of the same kind, whose weights are not needed.
+        step: called with the network, it makes a forward pass as training does.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
-    mirror = type(network)(network.experiment, initialize=False)
-    units = list(_units(mirror))
+    units = list(_units(network, step))
     _empty(mirror)
     mirror.to(device)
     for module in network.modules():
@@ -68,7 +72,7 @@ def shard(network: Segmenter, device: torch.device) -> None:
     network.shards = Shards(mirror, shapes)  # type: ignore[assignment]
 
 
-def _units(network: Segmenter) -> Iterator[str]:
+def _units(network: nn.Module, step: Callable[[nn.Module], object]) -> Iterator[str]:
     """Names of the parts that have their weights to themselves: the backbone's stages, and the heads.
 
     A part has to be called as a module in training: then it gets its weights. What is not, or is small, shares the
@@ -79,17 +83,19 @@ def _units(network: Segmenter) -> Iterator[str]:
         module.register_forward_pre_hook(lambda _, inputs, name=name: called.add(name))
         for name, module in network.named_modules()
     ]
+    former = [buffer.clone() for buffer in network.buffers()]
     network.train()
     with torch.no_grad():
-        # Two images or clips: of one image, norms after a global pooling could not make statistics.
-        count = 2 * max(network.experiment.model.frames, 1)
-        network(torch.zeros(count, 3, PROBE_SIZE, PROBE_SIZE), coarse=True)
+        step(network)
     network.eval()
+    for buffer, value in zip(network.buffers(), former, strict=True):
+        buffer.copy_(value)
     for hook in hooks:
         hook.remove()
-    stages = [f"backbone.net.{name}" for name, _ in network.backbone.net.named_children()]
-    heads = [name for name, _ in network.named_children() if name != "backbone"]
-    for name in stages + heads:
+    stages = getattr(getattr(network, "backbone", None), "net", None)
+    names = [f"backbone.net.{name}" for name, _ in stages.named_children()] if stages is not None else []
+    names += [name for name, _ in network.named_children() if not names or name != "backbone"]
+    for name in names:
         yield from _called(name, network.get_submodule(name), called)
 
 
@@ -132,7 +138,7 @@ def part_of(whole: Tensor, like: Tensor) -> Tensor:
 
 
 @contextmanager
-def whole(network: Segmenter, keep: bool = True) -> Iterator[Segmenter]:
+def whole(network: nn.Module, keep: bool = True) -> Iterator[Any]:
     """Inside, an ordinary network with all weights and this process's running statistics; a plain network is its own.
 
     Without `keep` this process helps the others to get theirs, and its own stays without content.
@@ -155,8 +161,8 @@ def whole(network: Segmenter, keep: bool = True) -> Iterator[Segmenter]:
 
 
 @torch.no_grad()
-def take(network: Segmenter, full: Segmenter) -> None:
-    """Let a network have the tensors of the one that `whole` lent for it."""
+def take(network: nn.Module, full: nn.Module) -> None:
+    """Copy the tensors of the network that `whole` gave back into this process's parts."""
     if full is network:
         return
     values = dict(full.named_parameters())
@@ -165,7 +171,7 @@ def take(network: Segmenter, full: Segmenter) -> None:
     _copy_buffers(full, network)
 
 
-def whole_states(network: Segmenter, optimizer: torch.optim.Optimizer, keep: bool = True) -> dict[str, Tensor]:
+def whole_states(network: nn.Module, optimizer: torch.optim.Optimizer, keep: bool = True) -> dict[str, Tensor]:
     """The optimizer's tensors by parameter and name, such as `head.fuse.conv.weight/momentum_buffer`; none without
     `keep`. Those of a sharded network are on the CPU."""
     shards, found = _shards(network), {}

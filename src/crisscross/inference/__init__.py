@@ -1,19 +1,7 @@
-"""How a whole image is labeled, for any function that gives coarse logits."""
+"""How images and videos are labeled, for any function that gives coarse logits, in NumPy or in torch."""
 
-from crisscross.inference.passes import CoarseOf, Pass, run_pass, window_starts
-from crisscross.inference.pixels import labels, logits, probabilities
-from crisscross.inference.tiles import BLOCK, OVERLAP, Block, blocks
+from crisscross.inference.card import Card
+from crisscross.inference.predictor import Prediction, Predictor, Stages, predictor_of
+from crisscross.inference.tiles import BLOCK, OVERLAP
 
-__all__ = [
-    "BLOCK",
-    "OVERLAP",
-    "Block",
-    "CoarseOf",
-    "Pass",
-    "blocks",
-    "labels",
-    "logits",
-    "probabilities",
-    "run_pass",
-    "window_starts",
-]
+__all__ = ["BLOCK", "OVERLAP", "Card", "Prediction", "Predictor", "Stages", "predictor_of"]

@@ -5,17 +5,14 @@ all coarse positions that a cell of pixels rests on, it has the largest one at e
 class whose largest logit there is below the best class's smallest can win nowhere; few are left, and only they are
 interpolated.
 
-The work is many small steps; numpy takes them in one thread, which costs less than waking several for each.
+The work is many small steps; NumPy takes them in one thread, which costs less than waking several for each.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-import torch
-from torch import Tensor
 
+from crisscross.inference import arrays
 from crisscross.inference.passes import Pass
-from crisscross.inference.resize import cells
+from crisscross.inference.resize import Cells, cells
 
 # Values looked at at once.
 CHUNK = 2**18
@@ -25,18 +22,10 @@ WORTHWHILE = 0.6
 CANDIDATES = (2, 4, 8)
 
 
-class _Side(NamedTuple):
-    """`crisscross.inference.resize.Cells` of one axis as arrays."""
-
-    support: np.ndarray
-    weight: np.ndarray
-    valid: np.ndarray
-
-
-def cell_labels(one: Pass) -> Tensor | None:
+def cell_labels(one: Pass) -> np.ndarray | None:
     """Labels uint8 [H, W] of one pass on a CPU, or None where its logits change too wildly for this to pay."""
-    rows, columns = (_Side(*(part.numpy() for part in cells(axis))) for axis in (one.rows, one.columns))
-    winner = one.coarse.max(0).indices.to(torch.uint8).numpy()
+    rows, columns = cells(one.rows), cells(one.columns)
+    winner = arrays.to_numpy(arrays.argmax(one.coarse))
     # [G, S, w] -> [G, w] -> [G, g, T] -> [G, g]
     low = winner[rows.support].min(1)[:, columns.support].min(2)
     high = winner[rows.support].max(1)[:, columns.support].max(2)
@@ -45,13 +34,13 @@ def cell_labels(one: Pass) -> Tensor | None:
         return None
     blocks = np.empty((len(low), rows.valid.shape[1], low.shape[1], columns.valid.shape[1]), np.uint8)
     blocks[:] = low[:, None, :, None]
-    coarse = one.coarse.numpy()
+    coarse = arrays.to_numpy(one.coarse)
     positions = rows.support.shape[1] * columns.support.shape[1]
     step = max(CHUNK // (positions * len(coarse)), 1)
     for start in range(0, len(down), step):
         _decide(coarse, rows, columns, down[start : start + step], across[start : start + step], blocks)
     flat = blocks.reshape(blocks.shape[0] * blocks.shape[1], -1)
-    return torch.from_numpy(_keep(_keep(flat, rows.valid, 0), columns.valid, 1))
+    return _keep(_keep(flat, rows.valid, 0), columns.valid, 1)
 
 
 def _keep(image: np.ndarray, valid: np.ndarray, axis: int) -> np.ndarray:
@@ -65,7 +54,7 @@ def _keep(image: np.ndarray, valid: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _decide(
-    coarse: np.ndarray, rows: _Side, columns: _Side, down: np.ndarray, across: np.ndarray, blocks: np.ndarray
+    coarse: np.ndarray, rows: Cells, columns: Cells, down: np.ndarray, across: np.ndarray, blocks: np.ndarray
 ) -> None:
     """Fill in the labels of some cells of `blocks` [G, M, g, m]; cell n is row cell down[n], column cell across[n]."""
     place = rows.support[down][:, :, None] * coarse.shape[2] + columns.support[across][:, None, :]
@@ -82,7 +71,7 @@ def _decide(
             # In rising order, so that the first of equals wins as everywhere.
             candidates = np.sort(np.argpartition(-largest[:, some], most - 1, axis=0)[:most], axis=0)
             values = corners[candidates, some]
-            best = _first_largest(_interpolate(values, rows.weight[down[some]], columns.weight[across[some]]))
+            best = arrays.argmax(_interpolate(values, rows.weight[down[some]], columns.weight[across[some]]))
             label = np.take_along_axis(candidates.T.astype(np.uint8), best.reshape(len(some), -1), 1)
             blocks[down[some], :, across[some], :] = label.reshape(best.shape)
 
@@ -96,12 +85,3 @@ def _interpolate(corners: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> 
     for s in range(1, corners.shape[2]):
         out += wide[:, :, s, None, :] * rows[:, :, s, None]
     return out
-
-
-def _first_largest(values: np.ndarray) -> np.ndarray:
-    """Along the first axis, which is short: much faster than argmax there."""
-    best, place = values[0], np.zeros(values.shape[1:], np.int64)
-    for index in range(1, len(values)):
-        place[values[index] > best] = index
-        best = np.maximum(best, values[index])
-    return place

@@ -1,21 +1,48 @@
-"""One pass over an image, whole or by windows: the network's coarse logits, and how rows and columns come of them."""
+"""Passes over an image, whole or by windows: what the network is shown, and how pixels follow from its coarse logits.
 
-from collections.abc import Callable, Sequence
+The results are those of the published systems: logits are resized to the network's input size (that of the window),
+those of overlapping windows averaged, and all resized once more to the image's own size, bilinear each time.
+"""
+
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
 
 from crisscross.config import InferenceConfig
+from crisscross.data.samples.preprocess import fit_size
+from crisscross.inference import arrays
+from crisscross.inference.arrays import Array
 from crisscross.inference.resize import KEPT, Axis, line, merge
-
-# From a normalized image [1, 3, H, W] to logits [1, K, h, w] of any resolution.
-CoarseOf = Callable[[Tensor], Tensor]
 
 # The largest output stride there is.
 SMALLEST = 32
+
+
+class View(NamedTuple):
+    """What one pass shows to the network: the image at a size (height, width), or its mirror image, cut into windows
+    of `window` (height, width) that begin at `tops` and `lefts`, row by row."""
+
+    size: tuple[int, int]
+    mirrored: bool
+    window: tuple[int, int]
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+
+    def windows(self, x: Array, least: tuple[int, int]) -> Iterator[Array]:
+        """The windows of a normalized image [1, 3, H, W] of this size.
+
+        What is missing to `least` (height, width), and to the largest output stride, is filled with the mean color at
+        the right and at the bottom.
+        """
+        shown = arrays.flip(x) if self.mirrored else x
+        height, width = self.window
+        bottom, right = (_filled(length, floor) - length for length, floor in zip(self.window, least, strict=True))
+        for top in self.tops:
+            for left in self.lefts:
+                part = shown[..., top : top + height, left : left + width]
+                yield arrays.pad(part, bottom, right) if bottom or right else part
 
 
 class Pass(NamedTuple):
@@ -24,7 +51,7 @@ class Pass(NamedTuple):
     `coarse` float32 [K, h, w]; of windows, all maps side by side.
     """
 
-    coarse: Tensor
+    coarse: Array
     rows: Axis
     columns: Axis
 
@@ -34,61 +61,25 @@ class Pass(NamedTuple):
         return self.rows.outputs, self.columns.outputs
 
 
-def run_pass(
-    coarse_of: CoarseOf,
-    x: Tensor,
-    size: tuple[int, int],
-    config: InferenceConfig,
-    align_corners: bool,
-    mirrored: bool = False,
-    flip_pairs: Sequence[tuple[int, int]] = (),
-) -> Pass:
-    """Run the network once over the whole image, or once for each window.
-
-    The result is that of the published systems: logits are resized to the network's input size (that of the window),
-    those of overlapping windows averaged, and all resized once more to the image's own size, bilinear each time.
+def views(
+    size: tuple[int, int], config: InferenceConfig, scale: tuple[int, int] | None = None, tta: bool = False
+) -> list[View]:
+    """All passes over an image of `size` (height, width).
 
     Args:
-        coarse_of: the network, up to its coarse logits.
-        x: normalized image [1, 3, H, W], at the size that the network shall see.
-        size: (height, width) of the image before its resize.
-        config: `mode`, for windows `window` and `stride`, and `pad_to`.
-        align_corners: as the network was trained.
-        mirrored: show the mirror image and mirror the result back.
-        flip_pairs: classes that change places when an image is mirrored.
+        size: of the image before it is resized.
+        config: `mode`, for windows `window` and `stride`, for `tta` `ratios` and `flip`.
+        scale: (width, height) that the image is resized to fit; its own size where there is none.
+        tta: multi-scale + flip: one pass for every ratio of the scale, and one for its mirror image.
     """
-    height, width = x.shape[-2:]
-    shown = x.flip(-1) if mirrored else x
-    slide = config.mode == "slide"
-    tall, wide = (min(config.window[0], height), min(config.window[1], width)) if slide else (height, width)
-    tops = window_starts(height, tall, config.stride[0]) if slide else [0]
-    lefts = window_starts(width, wide, config.stride[1]) if slide else [0]
-    least = config.pad_to or (SMALLEST, SMALLEST)
-    maps = [
-        [_coarse(coarse_of, least, shown[..., top : top + tall, left : left + wide]) for left in lefts] for top in tops
-    ]
-    coarse = torch.cat([torch.cat(row, 2) for row in maps], 1) if slide else maps[0][0]
-    small = maps[0][0].shape[-2:]
-    rows = _axis(small[0], tall, least[0], tuple(tops), height, size[0], align_corners)
-    columns = _axis(small[1], wide, least[1], tuple(lefts), width, size[1], align_corners, mirrored)
-    return Pass(_swapped(coarse, flip_pairs) if mirrored else coarse, rows, columns)
-
-
-@lru_cache(KEPT)
-@torch.inference_mode(False)
-def _axis(
-    small: int,
-    window: int,
-    least: int,
-    starts: tuple[int, ...],
-    length: int,
-    size: int,
-    align_corners: bool,
-    mirrored: bool = False,
-) -> Axis:
-    """From the coarse maps of all windows to the image's own size, by way of the `length` that the network saw."""
-    axis = _windows(small, window, least, starts, length, align_corners).then(line(length, size, align_corners))
-    return axis.mirrored() if mirrored else axis
+    base, found = scale or (size[1], size[0]), []
+    for ratio in config.ratios if tta else (1.0,):
+        shown = fit_size(*size, (max(int(base[0] * ratio), 1), max(int(base[1] * ratio), 1)))
+        window = tuple(map(min, config.window, shown)) if config.mode == "slide" else shown
+        tops, lefts = (tuple(window_starts(*side)) for side in zip(shown, window, config.stride, strict=True))
+        for mirrored in (False, True) if tta and config.flip else (False,):
+            found.append(View(shown, mirrored, (window[0], window[1]), tops, lefts))
+    return found
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
@@ -97,11 +88,48 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [min(index * stride, length - window) for index in range(count)]
 
 
-def _coarse(coarse_of: CoarseOf, least: tuple[int, int], x: Tensor) -> Tensor:
-    """Coarse logits float32 [K, h, w]. What lacks of `least` (height, width), and of the stride that deep networks
-    cannot take less than, is filled with mean color at the right and at the bottom, and cut off in `_windows`."""
-    missing = [_filled(length, floor) - length for length, floor in zip(x.shape[-2:], least, strict=True)]
-    return coarse_of(functional.pad(x, [0, missing[1], 0, missing[0]]) if any(missing) else x)[0].float().contiguous()
+def joined(
+    view: View,
+    maps: Sequence[Array],
+    size: tuple[int, int],
+    align_corners: bool,
+    least: tuple[int, int] = (SMALLEST, SMALLEST),
+    flip_pairs: Sequence[tuple[int, int]] = (),
+) -> Pass:
+    """The pass of a view whose windows have the coarse logits `maps`, each [K, h, w].
+
+    Args:
+        view: from `views`.
+        maps: in the order of `View.windows`.
+        size: (height, width) of the image before its resize.
+        align_corners: as the network was trained.
+        least: as in `View.windows`.
+        flip_pairs: classes that change places when an image is mirrored.
+    """
+    small, count = maps[0].shape[-2:], len(view.lefts)
+    maps = [arrays.float32(one) for one in maps]
+    coarse = arrays.join([arrays.join(maps[n : n + count], 2) for n in range(0, len(maps), count)], 1)
+    sides = zip(small, view.window, least, (view.tops, view.lefts), view.size, size, strict=True)
+    rows, columns = (
+        _axis(*side, align_corners, mirrored) for side, mirrored in zip(sides, (False, view.mirrored), strict=True)
+    )
+    return Pass(_swapped(coarse, flip_pairs) if view.mirrored else coarse, rows, columns)
+
+
+@lru_cache(KEPT)
+def _axis(
+    small: int,
+    window: int,
+    least: int,
+    starts: tuple[int, ...],
+    length: int,
+    size: int,
+    align_corners: bool,
+    mirrored: bool,
+) -> Axis:
+    """From the coarse maps of all windows to the image's own size, by way of the `length` that the network saw."""
+    axis = _windows(small, window, least, starts, length, align_corners).then(line(length, size, align_corners))
+    return axis.mirrored() if mirrored else axis
 
 
 def _filled(length: int, least: int) -> int:
@@ -113,25 +141,27 @@ def _windows(small: int, window: int, least: int, starts: Sequence[int], length:
     one = line(small, _filled(window, least), align_corners).first(window)
     if len(starts) == 1:
         return one
-    visits = torch.zeros(length, dtype=torch.int64)
+    visits = np.zeros(length, np.int64)
     for start in starts:
         visits[start : start + window] += 1
-    index = torch.zeros(length, int(visits.max()), one.source.shape[1], dtype=torch.int64)
-    weight = torch.zeros(index.shape, dtype=torch.float64)
-    filled = torch.zeros(length, dtype=torch.int64)
+    index = np.zeros((length, visits.max(), one.source.shape[1]), np.int64)
+    weight = np.zeros(index.shape)
+    filled = np.zeros(length, np.int64)
     for number, start in enumerate(starts):
-        here = torch.arange(start, start + window)
+        here = np.arange(start, start + window)
         slot = filled[here]
-        # The first window that comes stands in for those that do not.
+        # The first window at a position stands in for those that do not reach it.
         index[here[slot == 0]] = (one.source[slot == 0] + number * small)[:, None]
         index[here, slot] = one.source + number * small
         weight[here, slot] = one.weight / visits[here, None]
         filled[here] += 1
-    return Axis(*merge(index.flatten(1), weight.flatten(1)), small * len(starts))
+    return Axis(*merge(index.reshape(length, -1), weight.reshape(length, -1)), small * len(starts))
 
 
-def _swapped(coarse: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-    swapped = coarse.clone() if pairs else coarse
+def _swapped(coarse: Array, pairs: Sequence[tuple[int, int]]) -> Array:
+    if not pairs:
+        return coarse
+    order = list(range(len(coarse)))
     for one, other in pairs:
-        swapped[one], swapped[other] = coarse[other], coarse[one]
-    return swapped
+        order[one], order[other] = other, one
+    return arrays.join([coarse[number : number + 1] for number in order], 0)

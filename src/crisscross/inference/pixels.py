@@ -1,22 +1,24 @@
 """From passes to labels, logits or probabilities at the image's own size, a few megabytes at a time."""
 
+import sys
 from collections.abc import Iterator, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from crisscross.errors import CrissCrossError
+from crisscross.inference import arrays
+from crisscross.inference.arrays import Array
 from crisscross.inference.cells import cell_labels
 from crisscross.inference.passes import Pass
-from crisscross.inference.resize import Band, apply, bands
+from crisscross.inference.resize import bands
 
-# Rows made at once, and values (rows x columns x classes) made at once on a CPU, by each thread, where they shall stay
-# in the cache, and elsewhere, where few large calls are better than many small ones.
+# Rows computed at once, and values (rows x columns x classes) computed at once: on a CPU, for each thread, as many as
+# stay in the cache; on a GPU, where few large calls are better than many small ones, more.
 ROWS = 32
 VALUES_CPU, VALUES = 2**20, 2**25
 
 
-def labels(passes: Sequence[Pass]) -> Tensor:
+def labels(passes: Sequence[Pass]) -> np.ndarray:
     """The label uint8 [H, W] of every pixel: the largest logit of one pass, the largest mean probability of several.
 
     Raises:
@@ -24,75 +26,71 @@ def labels(passes: Sequence[Pass]) -> Tensor:
     """
     _check_finite(passes)
     only = passes[0]
-    device = only.coarse.device
-    if len(passes) == 1 and device.type == "cpu" and (found := cell_labels(only)) is not None:
+    if len(passes) == 1 and _on_cpu(only.coarse) and (found := cell_labels(only)) is not None:
         return found
-    out = torch.empty(only.size, dtype=torch.uint8, device=device)
+    out = arrays.empty(only.size, "uint8", only.coarse)
     for rows, columns, values in _tiles(passes, softmax=len(passes) > 1):
-        # Much faster than argmax on a CPU, and the same: the first of equals.
-        out[rows, columns] = values.max(0).indices.to(torch.uint8)
-    return out
+        out[rows, columns] = arrays.argmax(values)
+    return arrays.to_numpy(out)
 
 
-def logits(one: Pass) -> Tensor:
+def logits(one: Pass) -> np.ndarray:
     """Logits float32 [K, H, W] of one pass.
 
     Raises:
         CrissCrossError: a coarse logit is NaN or infinite.
     """
-    _check_finite([one])
     return _whole([one], softmax=False)
 
 
-def probabilities(passes: Sequence[Pass]) -> Tensor:
+def probabilities(passes: Sequence[Pass]) -> np.ndarray:
     """Mean over the passes of the softmax, float32 [K, H, W].
 
     Raises:
         CrissCrossError: a coarse logit is NaN or infinite.
     """
-    _check_finite(passes)
     return _whole(passes, softmax=True)
 
 
 def _check_finite(passes: Sequence[Pass]) -> None:
-    # Else the largest of them would be some class or other.
-    if not torch.stack([one.coarse.isfinite().all() for one in passes]).all():
+    # Otherwise the largest of them would be an arbitrary class.
+    if not arrays.finite([one.coarse for one in passes]):
         raise CrissCrossError(
             "the network gives NaN or infinity where class logits should be: its numbers overflow; "
             "run it in bf16 or fp32, or use other weights"
         )
 
 
-def _whole(passes: Sequence[Pass], softmax: bool) -> Tensor:
+def _on_cpu(coarse: Array) -> bool:
+    device = arrays.device_of(coarse)
+    return device is None or device.type == "cpu"
+
+
+def _whole(passes: Sequence[Pass], softmax: bool) -> np.ndarray:
+    _check_finite(passes)
     coarse = passes[0].coarse
-    out = torch.empty(len(coarse), *passes[0].size, device=coarse.device)
+    out = arrays.empty((len(coarse), *passes[0].size), "float32", coarse)
     for rows, columns, values in _tiles(passes, softmax):
         out[:, rows, columns] = values
-    return out
+    return arrays.to_numpy(out)
 
 
-def _tiles(passes: Sequence[Pass], softmax: bool) -> Iterator[tuple[slice, slice, Tensor]]:
+def _tiles(passes: Sequence[Pass], softmax: bool) -> Iterator[tuple[slice, slice, Array]]:
     """Rows, columns and their values [K, rows, columns]: logits, or the mean of the probabilities."""
-    coarse = passes[0].coarse
-    budget = (VALUES_CPU * torch.get_num_threads() if coarse.device.type == "cpu" else VALUES) // len(coarse)
-    height = ROWS if coarse.device.type == "cpu" else max(ROWS, budget // passes[0].size[1])
+    coarse, on_cpu = passes[0].coarse, _on_cpu(passes[0].coarse)
+    device = arrays.device_of(coarse)
+    threads = 1 if device is None else sys.modules["torch"].get_num_threads()
+    budget = (VALUES_CPU * threads if on_cpu else VALUES) // len(coarse)
+    height = ROWS if on_cpu else max(ROWS, budget // passes[0].size[1])
     width = max(budget // height, 1)
-    down = [bands(one.rows, height, coarse.device) for one in passes]
-    across = [bands(one.columns, width, coarse.device) for one in passes]
+    down = [bands(one.rows, height, device) for one in passes]
+    across = [bands(one.columns, width, device) for one in passes]
     for rows in zip(*down, strict=True):
         for columns in zip(*across, strict=True):
-            # Half precision, where the caller asked for it, is for the network.
-            with torch.autocast(coarse.device.type, enabled=False):
-                values = _tile(passes, rows, columns, softmax)
-            yield slice(rows[0].start, rows[0].stop), slice(columns[0].start, columns[0].stop), values
-
-
-def _tile(passes: Sequence[Pass], rows: Sequence[Band], columns: Sequence[Band], softmax: bool) -> Tensor:
-    total: Tensor | None = None
-    for one, row_band, column_band in zip(passes, rows, columns, strict=True):
-        values = apply(one.coarse, row_band, column_band)
-        if softmax:
-            values = values.softmax(0)
-        total = values if total is None else total.add_(values)
-    assert total is not None
-    return total.div_(len(passes)) if len(passes) > 1 else total
+            total: Array = 0
+            for one, row_band, column_band in zip(passes, rows, columns, strict=True):
+                values = arrays.resize_logits(one.coarse, row_band, column_band)
+                total += arrays.softmax(values) if softmax else values
+            if len(passes) > 1:
+                total /= len(passes)
+            yield slice(rows[0].start, rows[0].stop), slice(columns[0].start, columns[0].stop), total

@@ -1,4 +1,4 @@
-"""Bilinear resizing as banded matrices, one for each axis, so that resizes in a row become one and rows can be made
+"""Bilinear resizing as banded matrices, one for each axis, so that consecutive resizes become one and rows can be made
 a few at a time.
 
 What follows from sizes alone is kept for the next images, which mostly have the same ones.
@@ -10,12 +10,12 @@ entries a line.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from crisscross.layers.precision import float32_products
+if TYPE_CHECKING:
+    import torch
 
 # Axes that are kept: those of multi-scale + flip at a few sizes.
 KEPT = 64
@@ -29,8 +29,8 @@ class Axis:
     `inputs` is the number of inputs. Two are equal where they are one.
     """
 
-    source: Tensor
-    weight: Tensor
+    source: np.ndarray
+    weight: np.ndarray
     inputs: int
 
     @property
@@ -44,94 +44,85 @@ class Axis:
 
     def mirrored(self) -> "Axis":
         """The outputs in reverse order."""
-        return Axis(self.source.flip(0), self.weight.flip(0), self.inputs)
+        return Axis(self.source[::-1], self.weight[::-1], self.inputs)
 
     def then(self, second: "Axis") -> "Axis":
         """This resize followed by another: the product of the two matrices."""
-        index = self.source[second.source].flatten(1)
-        weight = (self.weight[second.source] * second.weight[..., None]).flatten(1)
+        index = self.source[second.source].reshape(second.outputs, -1)
+        weight = (self.weight[second.source] * second.weight[..., None]).reshape(second.outputs, -1)
         return Axis(*merge(index, weight), self.inputs)
 
 
 def line(old: int, new: int, align_corners: bool) -> Axis:
-    """What `torch.nn.functional.interpolate(mode="bilinear")` does along one axis, places in float32 as it has them."""
-    places = torch.arange(new, dtype=torch.float32)
+    """What `torch.nn.functional.interpolate(mode="bilinear")` does along one axis, in float32 as it computes there."""
+    places = np.arange(new, dtype=np.float32)
     if old == new:
-        return Axis(places.long()[:, None], torch.ones(new, 1, dtype=torch.float64), old)
+        return Axis(np.arange(new)[:, None], np.ones((new, 1)), old)
     if align_corners:
-        step = torch.tensor((old - 1) / (new - 1) if new > 1 else 0.0, dtype=torch.float32)
-        places = places * step
+        places = places * np.float32((old - 1) / (new - 1) if new > 1 else 0)
     else:
-        step = torch.tensor(old / new, dtype=torch.float32)
-        places = ((places + 0.5) * step - 0.5).clamp_(min=0)
-    low = places.long().clamp_(max=old - 1)
-    share = (places - low).clamp_(0, 1).double()
-    index = torch.stack([low, (low + 1).clamp_(max=old - 1)], 1)
-    return Axis(*merge(index, torch.stack([1 - share, share], 1)), old)
+        half = np.float32(0.5)
+        places = ((places + half) * np.float32(old / new) - half).clip(0)
+    low = places.astype(np.int64).clip(max=old - 1)
+    upper = (places - low.astype(np.float32)).clip(0, 1).astype(np.float64)
+    index = np.stack([low, (low + 1).clip(max=old - 1)], 1)
+    return Axis(*merge(index, np.stack([1 - upper, upper], 1)), old)
 
 
-def merge(index: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def merge(index: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each input once a line, in rising order, in as few columns as fit; what a line does not need has weight 0 and
     repeats the line's first input."""
-    index, order = index.sort(1)
-    weight = weight.gather(1, order)
-    slot = torch.zeros_like(index)
+    order = index.argsort(1, kind="stable")
+    index, weight = np.take_along_axis(index, order, 1), np.take_along_axis(weight, order, 1)
+    slot = np.zeros_like(index)
     slot[:, 1:] = (index[:, 1:] != index[:, :-1]).cumsum(1)
-    needed = int(slot.max()) + 1 if len(slot) else 1
-    merged_index = index[:, :1].repeat(1, needed).scatter_(1, slot, index)
-    return merged_index, weight.new_zeros(len(index), needed).scatter_add_(1, slot, weight)
+    merged = index[:, :1].repeat(int(slot.max(initial=0)) + 1, 1)
+    np.put_along_axis(merged, slot, index, 1)
+    return merged, _scattered(slot, weight, merged.shape[1])
+
+
+def _scattered(place: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
+    """float64 [N, count]: the weights [N, S] added up at their places [N, S]."""
+    flat = (np.arange(len(place))[:, None] * count + place).ravel()
+    return np.bincount(flat, weight.ravel(), len(place) * count).reshape(len(place), count)
 
 
 class Band(NamedTuple):
     """Outputs start..stop of an axis on the inputs `source` [n].
 
     Output m is the sum over s of weight[m, s] * source[place[m, s]]; on a CPU the same is a small dense `matrix`
-    [stop - start, n].
+    [stop - start, n]. Arrays, or tensors on the device of the logits.
     """
 
     start: int
     stop: int
-    source: Tensor
-    place: Tensor
-    weight: Tensor
-    matrix: Tensor | None
+    source: Any
+    place: Any
+    weight: Any
+    matrix: Any
 
 
 @lru_cache(KEPT)
-@torch.inference_mode(False)
-def bands(axis: Axis, length: int, device: torch.device) -> list[Band]:
-    """The axis cut into bands of `length` outputs."""
+def bands(axis: Axis, length: int, device: "torch.device | None") -> list[Band]:
+    """The axis cut into bands of `length` outputs, as tensors on `device`, or as arrays without one."""
     found = []
     for start in range(0, axis.outputs, length):
         part, weight = axis.source[start : start + length], axis.weight[start : start + length]
-        index, place = part.unique(return_inverse=True)
-        matrix = torch.zeros(len(part), len(index), dtype=torch.float64).scatter_add_(1, place, weight).float()
-        source, place, weight = (tensor.to(device) for tensor in (index, place, weight.float()))
-        on_cpu = device.type == "cpu"
-        found.append(Band(start, start + len(part), source, place, weight, matrix if on_cpu else None))
+        index, place = np.unique(part, return_inverse=True)
+        place = place.reshape(part.shape)
+        matrix = _scattered(place, weight, len(index)).astype(np.float32)
+        arrays = (index, place, weight.astype(np.float32), matrix)
+        found.append(Band(start, start + len(part), *(arrays if device is None else _tensors(arrays, device))))
     return found
 
 
-def apply(coarse: Tensor, rows: Band, columns: Band) -> Tensor:
-    """The part [K, rows, columns] of the resized map that two bands make of `coarse` [K, h, w], in full float32.
+def _tensors(arrays: tuple[np.ndarray, ...], device: "torch.device") -> list["torch.Tensor | None"]:
+    """The arrays of a band on a device; the matrix only on a CPU. They are kept, so they must also serve gradients."""
+    import torch
 
-    Products of matrices are the fastest on a CPU. On a GPU they may be of TensorFloat-32, which rounds the logits to
-    ten bits, so there each output is summed up by itself.
-    """
-    inputs = coarse.index_select(1, rows.source).index_select(2, columns.source)
-    if rows.matrix is None or columns.matrix is None:
-        return _summed(_summed(inputs, columns, 2), rows, 1)
-    with float32_products(tf32=False):
-        wide = inputs.flatten(0, 1) @ columns.matrix.T
-        return rows.matrix @ wide.view(len(coarse), len(rows.source), -1)
-
-
-def _summed(inputs: Tensor, band: Band, axis: int) -> Tensor:
-    weight = band.weight if axis == 2 else band.weight[..., None]
-    total = inputs.index_select(axis, band.place[:, 0]) * weight[:, 0]
-    for s in range(1, band.place.shape[1]):
-        total.addcmul_(inputs.index_select(axis, band.place[:, s]), weight[:, s])
-    return total
+    with torch.inference_mode(False):
+        tensors: list[torch.Tensor | None] = [torch.from_numpy(array).to(device) for array in arrays]
+    return tensors if device.type == "cpu" else [*tensors[:3], None]
 
 
 class Cells(NamedTuple):
@@ -141,38 +132,36 @@ class Cells(NamedTuple):
     outputs of them, `valid` bool [G, M] tells which of the M outputs there are; the valid ones in a row are the axis.
     """
 
-    support: Tensor
-    weight: Tensor
-    valid: Tensor
+    support: np.ndarray
+    weight: np.ndarray
+    valid: np.ndarray
 
 
 @lru_cache(KEPT)
-@torch.inference_mode(False)
 def cells(axis: Axis) -> Cells:
     """Cut where the lowest input changes, and where a cell would be much longer than most."""
     starts, lengths = _runs(axis.source[:, 0])
-    count, longest = len(starts), int(lengths.max())
-    place = torch.arange(longest)
+    place = np.arange(lengths.max())
     valid = place < lengths[:, None]
-    output = (starts[:, None] + place).clamp_(max=axis.outputs - 1)
     # Outputs that are not there repeat the cell's first, so that they add nothing to its support.
-    output = torch.where(valid, output, starts[:, None])
+    output = np.where(valid, starts[:, None] + place, starts[:, None])
     index = axis.source[output]
-    flat = index.flatten(1)
-    support, _ = merge(flat, torch.ones_like(flat, dtype=torch.float64))
-    weight = torch.zeros(count, longest, support.shape[1], dtype=torch.float64)
-    first_match = (index[..., None] == support[:, None, None, :]).to(torch.uint8).argmax(-1)
-    weight.scatter_add_(2, first_match, axis.weight[output])
-    return Cells(support, weight.float(), valid)
+    flat = index.reshape(len(starts), -1)
+    support, _ = merge(flat, np.ones(flat.shape))
+    first_match = (index[..., None] == support[:, None, None, :]).argmax(-1)
+    flat_match, flat_weight = (a.reshape(-1, index.shape[-1]) for a in (first_match, axis.weight[output]))
+    weight = _scattered(flat_match, flat_weight, support.shape[1]).reshape(*output.shape, -1)
+    return Cells(support, weight.astype(np.float32), valid)
 
 
-def _runs(values: Tensor) -> tuple[Tensor, Tensor]:
+def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Starts and lengths of runs of equal values; the longest tenth is cut to the length of the others."""
-    _, lengths = values.unique_consecutive(return_counts=True)
-    limit = int(lengths.sort().values[int(0.9 * (len(lengths) - 1))])
+    cuts = np.flatnonzero(values[1:] != values[:-1]) + 1
+    lengths = np.diff(cuts, prepend=0, append=len(values))
+    limit = int(np.sort(lengths)[int(0.9 * (len(lengths) - 1))])
     pieces = [piece for length in lengths.tolist() for piece in _pieces(length, limit)]
-    cut = torch.tensor(pieces)
-    return cut.cumsum(0) - cut, cut
+    cut = np.array(pieces)
+    return cut.cumsum() - cut, cut
 
 
 def _pieces(length: int, limit: int) -> list[int]:

@@ -19,7 +19,7 @@ class ConvNormAct(nn.Module):
         kernel_size: odd.
         norm: `batch`, or `absolute` (see `AbsoluteBatchNorm2d`).
         activation: `relu` or `leaky_relu` (slope 0.01).
-        bias: whether the convolution has one; before a norm it is of no use, but two publishers store it.
+        bias: whether the convolution has one; before a norm it has no effect, but two publishers store it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What feature maps a network gives, and what sizes of images it takes."""
+"""The feature maps of a network and the image sizes that it accepts, found by trying it."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,17 +10,17 @@ from torch.nn import functional
 from crisscross.errors import CrissCrossError
 from crisscross.layers.modes import evaluating
 
-# Odd at every stride up to 32: a network that gives maps of ceil(side / stride) here does so everywhere.
+# Odd at every stride up to 32: a network with maps of ceil(side / stride) for this size has such maps for every size.
 ODD = 33, 67
-# Different odd multiples of what a network may need multiples of.
+# Different odd multiples of the number that sides may have to be multiples of.
 TIMES = 3, 5
 LARGEST_STRIDE = 32
 
 
-class Told(NamedTuple):
-    """What a network says of itself: channels and strides of its maps, and the side of the images it was made for.
+class DeclaredMaps(NamedTuple):
+    """What a network declares: channels and strides of its maps, and the side of the images that it was made for.
 
-    `fixed`: it may take no others.
+    `fixed`: it may accept no other size.
     """
 
     channels: Sequence[int]
@@ -29,10 +29,10 @@ class Told(NamedTuple):
     fixed: bool = False
 
 
-class Surveyed(NamedTuple):
+class MapFacts(NamedTuple):
     """Channels and strides of the maps, fine to coarse, of images whose sides are multiples of `multiple`.
 
-    With 1 any side will do, of `least` at least. Some networks have the channels as the last axis.
+    Sides have to be at least `least`. `channels_last`: the maps are [B, h, w, C].
     """
 
     channels: tuple[int, ...]
@@ -42,20 +42,20 @@ class Surveyed(NamedTuple):
     channels_last: bool = False
 
 
-def filled_up(x: Tensor, facts: Surveyed) -> Tensor:
-    """Normalized images [B, 3, H, W] with zeros at the right and at the bottom, of a size that the network takes."""
+def pad_images(x: Tensor, facts: MapFacts) -> Tensor:
+    """Normalized images [B, 3, H, W], padded with zeros at the right and bottom to a size that is accepted."""
     if facts.multiple == facts.least == 1:
         return x
     return functional.pad(x, [0, _missing(x.shape[-1], facts), 0, _missing(x.shape[-2], facts)])
 
 
-def _missing(length: int, facts: Surveyed) -> int:
+def _missing(length: int, facts: MapFacts) -> int:
     missing = -length % facts.multiple
     return missing if facts.least <= facts.multiple else max(missing, facts.least - length)
 
 
-def own_part(maps: Iterable[Tensor], size: Sequence[int], facts: Surveyed) -> tuple[Tensor, ...]:
-    """Of the maps [B, C, h, w] of images filled up, what belongs to their own `size` (height, width)."""
+def crop_maps(maps: Iterable[Tensor], size: Sequence[int], facts: MapFacts) -> tuple[Tensor, ...]:
+    """The parts of the maps [B, C, h, w] of padded images that belong to the original `size` (height, width)."""
     maps = tuple(y.permute(0, 3, 1, 2) for y in maps) if facts.channels_last else tuple(maps)
     if facts.multiple == facts.least == 1:
         return maps
@@ -64,7 +64,7 @@ def own_part(maps: Iterable[Tensor], size: Sequence[int], facts: Surveyed) -> tu
 
 
 def _first(x: Tensor, rows: int, columns: int) -> Tensor:
-    """The first rows and columns. With sizes left free, an exported slice would settle whether these are all."""
+    """The first rows and columns. Under export with free sizes, a slice would specialize on whether these are all."""
     if torch.compiler.is_exporting():
         for axis, count in ((-2, rows), (-1, columns)):
             x = x.index_select(axis, torch.arange(count, device=x.device))
@@ -72,37 +72,37 @@ def _first(x: Tensor, rows: int, columns: int) -> Tensor:
     return x[..., :rows, :columns]
 
 
-def survey(net: nn.Module, name: str, told: Told | None = None) -> Surveyed:
+def find_maps(net: nn.Module, name: str, declared: DeclaredMaps | None = None) -> MapFacts:
     """Try a network on a few small images; its mode and its statistics stay as they were.
 
     Args:
         net: module that maps [B, 3, H, W] to a list or tuple of feature maps.
         name: used in messages.
-        told: what it says of itself; the strides are measured otherwise.
+        declared: what the network declares; without it, the strides are measured.
 
     Raises:
-        CrissCrossError: it takes no images, those of one size alone, or gives something else.
+        CrissCrossError: it accepts no images, or one size alone, or returns something else.
     """
     with evaluating(net), torch.no_grad():
-        return _surveyed(net, name, told)
+        return _found(net, name, declared)
 
 
-def _surveyed(net: nn.Module, name: str, told: Told | None) -> Surveyed:
-    odd = _look(net, name, told, ODD)
-    if told and isinstance(odd, _Maps) and odd.fit(told.strides):
-        # Tables of relative positions may serve smaller images, too, and no larger ones.
-        if told.fixed and isinstance(_look(net, name, told, (told.side, 2 * told.side)), str):
+def _found(net: nn.Module, name: str, declared: DeclaredMaps | None) -> MapFacts:
+    odd = _maps_of(net, name, declared, ODD)
+    if declared and isinstance(odd, _Maps) and odd.fit(declared.strides):
+        # Tables of relative positions may fit smaller images and no larger ones.
+        if declared.fixed and isinstance(_maps_of(net, name, declared, (declared.side, 2 * declared.side)), str):
             raise CrissCrossError(
-                f"backbone {name} takes no images beyond {told.side} x {told.side}; choose another backbone"
+                f"backbone {name} takes no images beyond {declared.side} x {declared.side}; choose another backbone"
             )
-        return odd.facts(told.strides)
+        return odd.facts(declared.strides)
     rough, reasons = None, []
-    for multiple, size in _sizes(told):
-        maps = _look(net, name, told, size)
+    for multiple, size in _sizes(declared):
+        maps = _maps_of(net, name, declared, size)
         if isinstance(maps, str):
             reasons.append(f"cannot take a {size[0]} x {size[1]} image: {maps}")
             continue
-        strides = told.strides if told else maps.strides()
+        strides = declared.strides if declared else maps.strides()
         if maps.fit(strides):
             anything = isinstance(odd, _Maps) and odd.fit(strides)
             return maps.facts(strides)._replace(multiple=1 if anything else multiple)
@@ -110,20 +110,20 @@ def _surveyed(net: nn.Module, name: str, told: Told | None) -> Surveyed:
         if rough is None and maps.grow(strides):
             rough = maps.facts(strides)._replace(least=1 if isinstance(odd, _Maps) else size[0])
     if rough:
-        # Convolutions without padding lose the border: maps that are a little smaller than said.
+        # Convolutions without padding lose the border: the maps are a little smaller than declared.
         return rough
-    if told and isinstance(_look(net, name, told, (told.side, told.side)), _Maps):
-        only = f"takes images of {told.side} x {told.side} alone"
+    if declared and isinstance(_maps_of(net, name, declared, (declared.side, declared.side)), _Maps):
+        only = f"takes images of {declared.side} x {declared.side} alone"
         raise CrissCrossError(f"backbone {name} {only}, and timm gives it no other sizes; choose another backbone")
     raise CrissCrossError(f"backbone {name} {reasons[0]}")
 
 
-def _sizes(told: Told | None) -> list[tuple[int, tuple[int, int]]]:
-    """What sides may have to be multiples of, and a size that tells."""
-    stride = max(told.strides) if told else LARGEST_STRIDE
+def _sizes(declared: DeclaredMaps | None) -> list[tuple[int, tuple[int, int]]]:
+    """Numbers that sides may have to be multiples of, each with an image size that shows it."""
+    stride = max(declared.strides) if declared else LARGEST_STRIDE
     sizes = [(multiple, (TIMES[0] * multiple, TIMES[1] * multiple)) for multiple in (stride, 2 * stride)]
-    # Attention in windows wants whole ones along each side of every map.
-    return [*sizes, (told.side, (told.side, 2 * told.side))] if told else sizes
+    # Window attention needs whole windows along each side of every map.
+    return [*sizes, (declared.side, (declared.side, 2 * declared.side))] if declared else sizes
 
 
 class _Maps(NamedTuple):
@@ -139,31 +139,31 @@ class _Maps(NamedTuple):
         return self.sides == [(-(-self.size[0] // stride), -(-self.size[1] // stride)) for stride in strides]
 
     def grow(self, strides: Sequence[int]) -> bool:
-        """Whether the difference between both sides of every map is that of the image over the stride."""
+        """Whether the sides of every map differ by the difference of the image's sides over the stride."""
         more = self.size[1] - self.size[0]
         return [wide - tall for tall, wide in self.sides] == [more // stride for stride in strides]
 
     def strides(self) -> list[int]:
-        """The powers of two, or else the least numbers, that make the maps' sides of the image's."""
+        """The stride of each map: the smallest power of two, or else the smallest number, that explains its size."""
         alone = [self._replace(sides=[sides]) for sides in self.sides]
         return [next((s for s in _powers_first(self.size[0]) if one.fit([s])), one.rough_stride()) for one in alone]
 
     def rough_stride(self) -> int:
-        """The stride of the only map where none makes its sides exactly."""
+        """The stride of a single map whose size no number explains exactly."""
         ((tall, wide),) = self.sides
         return max(round((self.size[1] - self.size[0]) / max(wide - tall, 1)), 1)
 
-    def facts(self, strides: Sequence[int]) -> Surveyed:
-        """What is known of the network, if any size will do."""
-        return Surveyed(self.channels, tuple(strides), channels_last=self.channels_last)
+    def facts(self, strides: Sequence[int]) -> MapFacts:
+        """The facts of the network if it accepts any size."""
+        return MapFacts(self.channels, tuple(strides), channels_last=self.channels_last)
 
 
 def _powers_first(most: int) -> list[int]:
     return sorted(range(1, most + 1), key=lambda number: (number & (number - 1) != 0, number))
 
 
-def _look(net: nn.Module, name: str, told: Told | None, size: tuple[int, int]) -> _Maps | str:
-    """The maps of an image of this size, or why there are none."""
+def _maps_of(net: nn.Module, name: str, declared: DeclaredMaps | None, size: tuple[int, int]) -> _Maps | str:
+    """The maps of an image of this size, or the reason why there are none."""
     try:
         maps = list(net(torch.zeros(1, 3, *size)))
     except Exception as error:
@@ -177,6 +177,6 @@ def _look(net: nn.Module, name: str, told: Told | None, size: tuple[int, int]) -
     if any(0 in shape for shape in shapes):
         return "a feature map is empty"
     first, last = (tuple(shape[axis] for shape in shapes) for axis in (1, 3))
-    if told and last == tuple(told.channels) != first:
+    if declared and last == tuple(declared.channels) != first:
         return _Maps(size, [(shape[1], shape[2]) for shape in shapes], last, True)
     return _Maps(size, [(shape[2], shape[3]) for shape in shapes], first, False)

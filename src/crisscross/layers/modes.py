@@ -1,4 +1,4 @@
-"""Evaluation mode for a while, and other facts that need not be the same all over a network."""
+"""Evaluation mode, precision, memory format, device and dtype of a whole network."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,7 +9,7 @@ from torch import nn
 
 from crisscross.layers.precision import float32_products
 
-# What a network can compute in; weights that are only kept in another type are brought to one of these.
+# Types that a network can compute in; weights stored in another are cast to one of these.
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 # By the names of `--precision` and `train.precision`.
@@ -18,22 +18,22 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode and exact float32 products inside, the former mode of every module and of products afterwards."""
+    """Evaluation mode and exact float32 products inside; afterwards every module and setting is as before."""
     modules = list(network.modules())
-    # Mostly none is in training mode: then there is nothing to change, and some milliseconds an image are saved.
+    # Usually none is in training mode; changing nothing then saves some milliseconds an image.
     former = [(module, module.training) for module in modules] if any(module.training for module in modules) else []
     try:
         if former:
             network.eval()
-        # Labels and scores are the same whatever the network was trained in.
+        # Labels and scores do not depend on the precision of training.
         with float32_products(tf32=False):
             yield
     finally:
-        # By `train`, which a class may have extended, from the outside in.
+        # By `train`, which a class may have overridden, from the outside in.
         for module, mode in former:
             if module.training != mode:
                 module.train(mode)
-        # What is part of two modules may have followed the second.
+        # A submodule of two modules may have followed the second.
         for module, mode in former:
             module.training = mode
 
@@ -57,16 +57,16 @@ def lay_out(network: nn.Module, memory_format: torch.memory_format) -> None:
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where its inputs belong: the device of its first weight that is not on `meta`.
+    """The device of its inputs: that of its first weight that is not on `meta`, else the CPU.
 
-    Weights that are all on `meta` come from elsewhere when they are needed, and are brought to the inputs.
+    Weights that are all on `meta` are offloaded, and are loaded to the device of the inputs when they are needed.
     """
     devices = (parameter.device for parameter in network.parameters() if not parameter.is_meta)
     return next(devices, torch.device("cpu"))
 
 
 def dtype_of(network: nn.Module) -> torch.dtype:
-    """What its inputs are to be: the type of its first matrix or convolution; norms beside it may stay in float32."""
+    """The type of its inputs: that of its first matrix or convolution; norms may stay in float32."""
     weights = (weight for weight in network.parameters() if weight.dtype in DTYPES)
     first = next(weights, None)
     if first is None:

@@ -9,13 +9,13 @@ class AbsoluteBatchNorm2d(nn.Module):
     """Batch norm whose scale is |weight| + eps, as in the in-place batch norm of the authors' repository.
 
     y = (x - mean) / sqrt(variance + eps) * (|weight| + eps) + bias, with the names and shapes of `nn.BatchNorm2d`'s
-    tensors. It is no subclass of it, because `SyncBatchNorm.convert_sync_batchnorm` would make an ordinary norm of such
-    a one in silence; in training the statistics are therefore those of each process's own images.
+    tensors. It is not a subclass, because `SyncBatchNorm.convert_sync_batchnorm` would silently make it an ordinary
+    norm; in training the statistics are therefore those of each process's own images.
 
     Args:
         channels: C of the input [B, C, H, W].
         eps: 1e-5 in the authors' kernels.
-        momentum: share of the newest batch in the running statistics.
+        momentum: weight of the newest batch in the running statistics.
     """
 
     running_mean: Tensor
@@ -43,9 +43,9 @@ class AbsoluteBatchNorm2d(nn.Module):
         return functional.batch_norm(x, mean, variance, self.scale(), self.bias, self.training, self.momentum, self.eps)
 
     def extra_repr(self) -> str:
-        """What a printed network shows."""
+        """What `print` shows."""
         return f"{self.channels}, eps={self.eps}, momentum={self.momentum}"
 
 
-# Their training forward changes running statistics.
+# Norms whose forward changes running statistics in training.
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, AbsoluteBatchNorm2d)

@@ -1,4 +1,4 @@
-"""What numbers a GPU multiplies: float32 or its short form TF32, and half precision where it has circuits for it."""
+"""The precision of matrix products and convolutions: float32, TF32 or half precision."""
 
 import threading
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ NATIVE = (8, 0)
 def float32_products(tf32: bool) -> Iterator[None]:
     """Inside, GPUs round the inputs of float32 matrix products and convolutions to TF32 (10 bits), or neither of both.
 
-    torch's own default is TF32 for convolutions alone. The setting is the process's: of several threads, or of one
-    inside another, the last one to come decides, and after all of them it is as before.
+    torch's own default is TF32 for convolutions alone. The setting is global to the process: of several threads, or of
+    nested uses, the last to enter decides, and after all of them it is as before.
     """
     products, several = ("high", "tf32") if tf32 else ("highest", "ieee")
     own = _Setting(products, tf32, (several,) * len(_settings()))
     with _LOCK:
-        # At the bottom what was before.
+        # The first entry is the setting from before.
         _INSIDE[:] = [*(_INSIDE or [_present()]), own]
         _settle(own)
     try:
@@ -39,7 +39,7 @@ def float32_products(tf32: bool) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Setting:
-    """By the older names: of products, of cuDNN; and by the newer ones, in the order of `_settings`."""
+    """Precision by torch's older names, of products and of cuDNN, and by the newer ones in the order of `_settings`."""
 
     products: str
     convolutions: bool
@@ -55,13 +55,13 @@ def _present() -> _Setting:
     try:
         products = torch.get_float32_matmul_precision()
     except RuntimeError:
-        # Somebody has set them by both of torch's names: the newer one counts.
+        # Both kinds of names were used: the newer ones count.
         products = "high" if values[0] == "tf32" else "highest"
     return _Setting(products, "tf32" in values[2:], values)
 
 
 def _settle(wanted: _Setting) -> None:
-    """Set all by the older names, then by the newer ones: torch refuses to tell one that contradicts the other."""
+    """Set all by the older names, then by the newer ones: torch raises an error where they contradict each other."""
     products, convolutions, values = wanted.products, wanted.convolutions, wanted.values
     torch.set_float32_matmul_precision(products)
     torch.backends.cudnn.allow_tf32 = convolutions
@@ -70,30 +70,30 @@ def _settle(wanted: _Setting) -> None:
 
 
 def _settings() -> tuple[Any, ...]:
-    """Of products, then of cuDNN. The older name of the first two is one."""
+    """Settings of products, then of cuDNN. The first two share an older name."""
     backends: Any = torch.backends
     return backends.cuda.matmul, backends.mkldnn.matmul, backends.cudnn.conv, backends.cudnn.rnn
 
 
 def check_precision(precision: str, device: torch.device, key: str = "train.precision") -> None:
-    """Refuse a precision that the device has no circuits for: torch would emulate it, slowly, or pass it over.
+    """Refuse a precision that the device does not support: torch would emulate it, slowly, or ignore it.
 
     Args:
         precision: `fp32`, `tf32`, `bf16` or `fp16`.
         device: where the network computes.
-        key: what the precision was asked for by.
+        key: the option that asks for the precision.
 
     Raises:
         CrissCrossError: with the precision to take instead.
     """
     if device.type == "cpu" and precision in ("fp16", "tf32"):
-        raise CrissCrossError(f"{key}={precision} cannot be had on this device: a CPU computes in fp32 or bf16")
+        raise CrissCrossError(f"{key}={precision} is not available on this device: a CPU computes in fp32 or bf16")
     if device.type != "cuda" or torch.version.hip is not None or precision not in ("bf16", "tf32"):
         return
     capability = torch.cuda.get_device_capability(device)
     if capability < NATIVE:
         other = "fp16" if precision == "bf16" else "fp32"
         raise CrissCrossError(
-            f"{key}={precision} cannot be had on this device: {torch.cuda.get_device_name(device)} has compute "
+            f"{key}={precision} is not available on this device: {torch.cuda.get_device_name(device)} has compute "
             f"capability {capability[0]}.{capability[1]}, {precision} needs {NATIVE[0]}.{NATIVE[1]}; set {key}={other}"
         )

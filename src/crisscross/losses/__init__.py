@@ -1,9 +1,9 @@
-"""What training minimises; docs/losses.md has the formulas and their sources."""
+"""What training minimizes; docs/losses.md has the formulas and their sources."""
 
 from crisscross.losses.consistency import Consistency, category_consistency
-from crisscross.losses.cross_entropy import cross_entropy
 from crisscross.losses.edges import edge_labels
 from crisscross.losses.inputs import LossInputs
+from crisscross.losses.pixel_losses import cross_entropy
 from crisscross.losses.training import Losses, TrainingLoss, create_loss
 
 __all__ = [

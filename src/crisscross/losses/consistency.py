@@ -7,7 +7,7 @@ from torch import Tensor
 
 from crisscross.config import ConsistencyConfig
 from crisscross.losses.processes import processes, sum_of_all
-from crisscross.losses.upsampling import at_least_float32
+from crisscross.losses.resampling import at_least_float32
 
 
 class Consistency(NamedTuple):
@@ -32,7 +32,7 @@ def category_consistency(
 
     pull(d) is 0 up to delta_v, (d - delta_v)^2 up to delta_d, and d - delta_d + (delta_d - delta_v)^2 beyond; push(d)
     is (2 delta_d - d)^2 up to 2 delta_d, and 0 beyond. Where several processes train together, the batch is that of
-    all of them: counts and sums of embeddings are summed over processes, values are each process's share, whose mean
+    all of them: counts and sums of embeddings are summed over processes, values are each process's part, whose mean
     is the loss of the whole batch.
 
     Args:

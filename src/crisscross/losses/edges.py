@@ -1,14 +1,14 @@
-"""Edges between classes: where they lie in a label map, and the balanced loss of an edge branch."""
+"""Edges between classes: edge maps of label maps, and the balanced loss of an edge branch."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crisscross.losses.cross_entropy import summed_cross_entropy
+from crisscross.losses.pixel_losses import sum_over_pixels, summed_cross_entropy
 from crisscross.losses.processes import mean_count
-from crisscross.losses.upsampling import at_least_float32, pixel_loss
+from crisscross.losses.resampling import at_least_float32
 
-# In edge maps, whatever the value in label maps: any number could be a class there, 0 and 1 are the kinds here.
+# Values of edge maps, independent of the ignore value of label maps.
 NO_EDGE, EDGE, IGNORE = 0, 1, 255
 
 
@@ -25,7 +25,7 @@ def edge_labels(labels: Tensor, reach: int, ignore: int) -> Tensor:
     """
     valid, side = labels != ignore, 2 * reach + 1
     values = labels.float()[:, None]
-    # Where a window holds one class alone, its least and its greatest are the same.
+    # In a window of one class, the smallest label equals the largest.
     high = functional.max_pool2d(values.where(valid[:, None], -1), side, stride=1, padding=reach)[:, 0]
     low = -functional.max_pool2d((-values).where(valid[:, None], -256), side, stride=1, padding=reach)[:, 0]
     return (high != low).to(torch.uint8).where(valid, IGNORE)
@@ -34,7 +34,7 @@ def edge_labels(labels: Tensor, reach: int, ignore: int) -> Tensor:
 def edge_loss(coarse: Tensor, labels: Tensor, reach: int, ignore: int, align_corners: bool, weight: float) -> Tensor:
     """`weight` times half the mean cross-entropy of edge pixels and half that of all other valid ones.
 
-    That is CE2P's balance: weights in inverse proportion to the shares of the two kinds in the batch, divided by the
+    That is CE2P's balance: weights in inverse proportion to the fractions of the two kinds in the batch, divided by the
     sum of weights. The batch is that of all processes together. A kind that is absent adds nothing.
 
     Args:
@@ -55,4 +55,4 @@ def edge_loss(coarse: Tensor, labels: Tensor, reach: int, ignore: int, align_cor
     def loss(logits: Tensor, kinds: Tensor) -> Tensor:
         return summed_cross_entropy(logits, kinds, IGNORE, balance, 0.0)
 
-    return pixel_loss(coarse, edges, align_corners, loss)
+    return sum_over_pixels(coarse, edges, align_corners, loss)

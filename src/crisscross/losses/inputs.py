@@ -1,4 +1,4 @@
-"""What a term of the loss is given."""
+"""The inputs of the terms of a loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from functools import cached_property
 from torch import Tensor
 
 from crisscross.config import LossConfig
-from crisscross.losses.upsampling import at_least_float32, pixel_loss, resize
+from crisscross.losses.pixel_losses import sum_over_pixels
+from crisscross.losses.resampling import at_least_float32, resize_logits
 
 
 @dataclass(frozen=True, eq=False)
 class LossInputs:
-    """One batch of one process, as every term of the loss sees it.
+    """One batch of one process, the argument of every term of the loss.
 
     A term is a function of it that returns a scalar tensor with a gradient; its weight is applied afterwards. B is the
     number of images, K the number of classes, H x W the size of the labels.
@@ -22,7 +23,7 @@ class LossInputs:
         labels: [B, H, W] integers, 0..K-1 or `ignore`.
         ignore: label value that counts nowhere.
         align_corners: how logits are brought to the size of the labels.
-        divisor: what makes a mean of a sum over pixels, by `loss.normaliser`: all pixels of this process's batch or,
+        divisor: what makes a mean of a sum over pixels, by `loss.normalizer`: all pixels of this process's batch or,
             with `valid`, the mean over processes of the pixels with a class, at least 1 in all. Gradients are averaged
             over processes, so a sum divided by it counts for the whole batch.
         config: the section `loss`, with the settings of the terms that have some.
@@ -50,7 +51,7 @@ class LossInputs:
 
         All terms that need whole images share this one tensor.
         """
-        return resize(at_least_float32(self.logits), self.labels.shape[-2:], self.align_corners).softmax(dim=1)
+        return resize_logits(at_least_float32(self.logits), self.labels.shape[-2:], self.align_corners).softmax(dim=1)
 
     def sum_over_pixels(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The sum of a loss of single pixels, in less memory than `probabilities` takes.
@@ -62,4 +63,4 @@ class LossInputs:
         Returns:
             A scalar with a gradient that can be taken once.
         """
-        return pixel_loss(self.logits, self.labels, self.align_corners, loss)
+        return sum_over_pixels(self.logits, self.labels, self.align_corners, loss)

@@ -1,7 +1,7 @@
-"""Online hard example mining: which pixels count, in the authors' form and in MMSegmentation's.
+"""Online hard example mining: the choice of pixels, in the authors' form and in MMSegmentation's.
 
-Both look at the probability of each pixel's true class. No gradient flows through the choice. A probability that is no
-number makes a pixel the hardest of all, so that the loss becomes no number either.
+Both look at the probability of each pixel's true class. No gradient flows through the choice. A NaN counts as the
+hardest pixel of all, so that the loss becomes NaN, too.
 """
 
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisscross.config import OhemConfig
-from crisscross.losses.upsampling import at_least_float32, nearest, resize
+from crisscross.losses.resampling import at_least_float32, nearest_labels, resize_logits
 
-# The authors look for their threshold on an image this many times smaller.
+# The authors determine their threshold on an image that is smaller by this factor.
 SHRINK = 8
 
 
@@ -33,10 +33,10 @@ def true_probabilities(coarse: Tensor, labels: Tensor, ignore: int, align_corner
     size = max(round(height / SHRINK), 1), max(round(width / SHRINK), 1)
     pixels, small = [], []
     for logits, label in zip(coarse.split(1), labels.split(1), strict=True):
-        probabilities = resize(at_least_float32(logits), (height, width), align_corners).softmax(dim=1)
+        probabilities = resize_logits(at_least_float32(logits), (height, width), align_corners).softmax(dim=1)
         pixels.append(_of_label(probabilities, label, ignore))
         shrunk = functional.interpolate(probabilities, size, mode="bilinear", align_corners=True)
-        small.append(_of_label(shrunk, nearest(label, size, True), ignore).flatten())
+        small.append(_of_label(shrunk, nearest_labels(label, size, True), ignore).flatten())
     flat = torch.cat(small)
     return TrueProbabilities(torch.cat(pixels), flat[flat <= 1])
 

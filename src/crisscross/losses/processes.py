@@ -1,4 +1,4 @@
-"""Sums over the processes of a training run, which share a batch among them.
+"""Sums over the processes of a training run, each of which holds a part of the batch.
 
 Every process must call these equally often and in the same order.
 """
@@ -25,8 +25,7 @@ def sum_of_all(value: Tensor) -> Tensor:
 def mean_count(count: Tensor) -> Tensor:
     """The mean of a count over all processes, at least 1 in all.
 
-    A local sum divided by it is this process's share: the mean of the shares, which is what averaged gradients
-    minimise, is the quotient of the sums.
+    The mean over processes of local sums divided by it, which averaged gradients minimize, is the quotient of the sums.
     """
     total = count.clone()
     if processes() > 1:

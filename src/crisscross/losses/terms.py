@@ -1,6 +1,6 @@
-"""The terms that `loss.terms` knows by name; the table is `TERMS` in `crisscross.config.loss`.
+"""Terms of `loss.terms` that come with the package, beside those in image_losses.py.
 
-Each is a function of `LossInputs`, as those of users are.
+Each is a function of `LossInputs`, as those of users are; the table is `TERMS` in `crisscross.config.loss`.
 """
 
 from dataclasses import replace
@@ -8,13 +8,12 @@ from dataclasses import replace
 from torch import Tensor
 
 from crisscross.errors import CrissCrossError
-from crisscross.losses import images
 from crisscross.losses.consistency import category_consistency
-from crisscross.losses.cross_entropy import summed_cross_entropy, summed_focal
 from crisscross.losses.inputs import LossInputs
 from crisscross.losses.ohem import hard_by_authors, hard_by_pixels, true_probabilities
+from crisscross.losses.pixel_losses import summed_cross_entropy, summed_focal
 from crisscross.losses.processes import mean_count
-from crisscross.losses.upsampling import nearest
+from crisscross.losses.resampling import nearest_labels
 
 
 def cross_entropy(inputs: LossInputs, weight: float = 1.0) -> Tensor:
@@ -52,23 +51,8 @@ def ohem_pixels(inputs: LossInputs) -> Tensor:
 
 
 def _only(inputs: LossInputs, hard: Tensor) -> LossInputs:
-    """The same where `hard`, bool [B, H, W], and ignored elsewhere."""
+    """The inputs with all pixels ignored but those where `hard`, bool [B, H, W]."""
     return replace(inputs, labels=inputs.labels.where(hard, inputs.ignore))
-
-
-def dice(inputs: LossInputs) -> Tensor:
-    """See `images.dice`."""
-    return images.dice(inputs.probabilities, inputs.labels, inputs.ignore)
-
-
-def lovasz(inputs: LossInputs) -> Tensor:
-    """See `images.lovasz`."""
-    return images.lovasz(inputs.probabilities, inputs.labels, inputs.ignore)
-
-
-def boundary(inputs: LossInputs) -> Tensor:
-    """See `images.boundary`."""
-    return images.boundary(inputs.probabilities, inputs.labels, inputs.ignore)
 
 
 def category_consistent(inputs: LossInputs) -> dict[str, Tensor]:
@@ -83,7 +67,7 @@ def category_consistent(inputs: LossInputs) -> dict[str, Tensor]:
             "out, or use a head that returns one (model.head=ccnet and ce2p do)"
         )
     config, size = inputs.config.consistency, inputs.embedding.shape[-2:]
-    small = nearest(inputs.labels, size, inputs.align_corners)
+    small = nearest_labels(inputs.labels, size, inputs.align_corners)
     found = category_consistency(inputs.embedding, small, inputs.logits.shape[1], inputs.ignore, config)
     factors = (config.variance, config.distance, config.regularization)
     return {name: factor * value for name, factor, value in zip(found._fields, factors, found, strict=True)}

@@ -16,7 +16,7 @@ from crisscross.losses.terms import cross_entropy
 
 
 class Losses(NamedTuple):
-    """`total` is what training minimises; `parts` are its terms by name, weighted, without gradients: their sum."""
+    """`total` is what training minimizes; `parts` are its terms by name, weighted, without gradients: their sum."""
 
     total: Tensor
     parts: dict[str, Tensor]
@@ -28,7 +28,7 @@ def create_loss(config: LossConfig, ignore: int, align_corners: bool = False) ->
 
 
 class TrainingLoss:
-    """Called with what a network gives in training and with labels, it tells the loss and its parts.
+    """The loss of a network's outputs in training, with its parts.
 
     Args:
         config: the terms; those named `package.module:function` are imported here.
@@ -76,7 +76,7 @@ class TrainingLoss:
                 loss is asked for and `embedding` is None.
         """
         config, rule = self.config, (self.ignore, self.align_corners)
-        divisor = mean_count((labels != self.ignore).sum()) if config.normaliser == "valid" else labels.numel()
+        divisor = mean_count((labels != self.ignore).sum()) if config.normalizer == "valid" else labels.numel()
         inputs = LossInputs(main, labels, *rule, divisor, config, self._class_weights(main), embedding)
         parts: dict[str, Tensor] = {}
         for term, function in self.terms:
@@ -101,7 +101,7 @@ class TrainingLoss:
 
 
 def _checked(value: Any, name: str, trains: bool) -> Tensor:
-    """What a term from outside returned.
+    """The value of a term from outside.
 
     Raises:
         CrissCrossError: it is no scalar tensor, or has no gradient where the logits have one.

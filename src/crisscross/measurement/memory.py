@@ -1,7 +1,7 @@
-"""Exact memory accounting: every byte that goes through PyTorch's allocator, not what the system reports.
+"""Exact memory accounting: every byte of PyTorch's allocator, not what the system reports.
 
-On a CPU the profiler records each allocation and release; on CUDA the allocator keeps the peak itself. What a library
-takes for itself outside PyTorch's allocator is not seen on a CPU.
+On a CPU the profiler records each allocation and release; on CUDA the allocator keeps the peak itself. Memory that a
+library allocates by itself is not counted.
 """
 
 import os
@@ -15,14 +15,14 @@ from crisscross.measurement.timing import synchronize
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes above what existed before: the most that lived at one moment, and what lived on at the end."""
+    """Bytes above what existed before: the largest number at one time, and the number at the end."""
 
     peak: int
     left: int
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> Usage:
-    """The memory that one call takes, its result included, which is held until the call has been counted.
+    """The memory that one call takes, including its result.
 
     Args:
         work: what to call; once.

@@ -1,4 +1,4 @@
-"""A network in every way that it can run in here, image by image: time, memory, agreement with plain float32."""
+"""A network in every variant that runs on this machine, image by image: time, memory, agreement with plain float32."""
 
 import os
 import platform
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from crisscross import __version__, zoo
 from crisscross.checkpoints import build, load
 from crisscross.errors import CrissCrossError
-from crisscross.layers.attention import GatedAttention
-from crisscross.layers.modes import PRECISIONS, computing_in, device_of, evaluating
+from crisscross.layers import CrissCrossAttention
+from crisscross.layers.modes import PRECISIONS, computing_in, device_of
 from crisscross.layers.precision import check_precision
 from crisscross.measurement.memory import peak_memory
 from crisscross.measurement.timing import interleave
@@ -32,8 +32,8 @@ CLASSES = tuple(f"class {index}" for index in range(19))
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way of running a network in one precision: `name` as tables call it, `backend` that of its attention."""
+class Variant:
+    """A network in one precision with one backend for its attention; `name` as in tables."""
 
     name: str
     precision: str
@@ -44,24 +44,24 @@ class Way:
         """Labels uint8 [H, W] of an RGB image uint8 [3, H, W], as `crisscross predict` makes them."""
         for layer in _attention(self.network):
             layer.backend = self.backend
-        with evaluating(self.network), computing_in(self.precision, device_of(self.network)):
-            return self.network.labels_at(image)
+        with computing_in(self.precision, device_of(self.network)):
+            return torch.from_numpy(self.network.predict(image).labels)
 
 
 @dataclass(frozen=True)
 class NetworkRow:
-    """What was measured of one way.
+    """The measurements of one variant.
 
     Attributes:
-        way: its name.
+        variant: its name.
         precision: `fp32`, `bf16` or `fp16`.
         seconds: from an image in memory to its labels, the median over the rounds.
         peak_bytes: the most memory that this takes at once, beside weights and image.
         weight_bytes: parameters and buffers.
-        same_labels: fraction of the pixels that have the label of the first way.
+        same_labels: fraction of the pixels that have the label of the first variant.
     """
 
-    way: str
+    variant: str
     precision: str
     seconds: float
     peak_bytes: int
@@ -69,8 +69,8 @@ class NetworkRow:
     same_labels: float
 
 
-def ways(network: Segmenter, compiled: bool = False) -> list[Way]:
-    """Each way of running a network in each precision that its device has; the first is the plain one in float32.
+def variants_of(network: Segmenter, compiled: bool = False) -> list[Variant]:
+    """All variants of a network in each precision of its device; the first is the plain one in float32.
 
     Args:
         network: copies of it are made, on its device.
@@ -82,49 +82,49 @@ def ways(network: Segmenter, compiled: bool = False) -> list[Way]:
     if compiled:
         kinds.append(("compile", _compiled(channels_last), "auto"))
     if _attention(network):
-        # The definition, which takes memory for all pairs of positions, is no way to run a network.
+        # The definition takes memory for all pairs of positions.
         named = [name for name in BACKENDS if name != "reference"]
         kinds += [(f"attention {name}", channels_last, name) for name in named]
     return [
-        Way(name, precision, copy, backend)
+        Variant(name, precision, copy, backend)
         for precision in _precisions(device_of(network))
         for name, copy, backend in kinds
     ]
 
 
 def measure(
-    ways: Sequence[Way], image: Tensor, rounds: int, on_turn: Callable[[], object] = lambda: None
+    variants: Sequence[Variant], image: Tensor, rounds: int, on_turn: Callable[[], object] = lambda: None
 ) -> tuple[list[NetworkRow], list[str]]:
-    """Label one image in all ways, which take turns.
+    """Label one image with all variants, which take turns.
 
     Args:
-        ways: from `ways`.
+        variants: from `variants_of`.
         image: uint8 [3, H, W].
-        rounds: turns of each way; see `interleave` for slow ones.
-        on_turn: called at most `rounds + 3` times for each way.
+        rounds: turns of each variant; see `interleave` for slow ones.
+        on_turn: called at most `rounds + 3` times for each variant.
 
     Returns:
-        One row for each way that runs here, and why others do not, one line each.
+        One row for each variant that runs here, and a line with the reason for each other.
     """
-    device, labels, reasons = device_of(ways[0].network), {}, []
-    for way in ways:
+    device, labels, reasons = device_of(variants[0].network), {}, []
+    for variant in variants:
         try:
-            labels[way] = way.labels(image)
+            labels[variant] = variant.labels(image)
         except (RuntimeError, ValueError) as error:
-            if way is ways[0]:
+            if variant is variants[0]:
                 raise
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            reasons.append(f"{way.name}: {reason}")
+            reasons.append(f"{variant.name}: {reason}")
         on_turn()
-    works = {f"{way.name}, {way.precision}": partial(way.labels, image) for way in labels}
+    works = {f"{variant.name}, {variant.precision}": partial(variant.labels, image) for variant in labels}
     seconds, rows = interleave(works, rounds, device, on_turn), []
-    for (name, work), (way, found) in zip(works.items(), labels.items(), strict=True):
-        # What Winograd keeps for its next call counts.
+    for (name, work), (variant, found) in zip(works.items(), labels.items(), strict=True):
+        # Memory that Winograd keeps for its next call counts.
         release_memory()
         peak = peak_memory(work, device).peak
-        weights = sum(tensor.nbytes for tensor in (*way.network.parameters(), *way.network.buffers()))
-        same = (found == labels[ways[0]]).double().mean().item()
-        rows.append(NetworkRow(way.name, way.precision, seconds[name], peak, weights, same))
+        weights = sum(tensor.nbytes for tensor in (*variant.network.parameters(), *variant.network.buffers()))
+        same = (found == labels[variants[0]]).double().mean().item()
+        rows.append(NetworkRow(variant.name, variant.precision, seconds[name], peak, weights, same))
         on_turn()
     # Most reasons are the same in every precision.
     return rows, list(dict.fromkeys(reasons))
@@ -139,7 +139,7 @@ def network_of(source: str, trust: Path | None = None, **options: Any) -> Segmen
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a number depends on."""
+    """What measurements depend on."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -159,13 +159,13 @@ def conditions(about: dict[str, Any]) -> str:
     return ", ".join(filter(None, [about["device"], threads, about.get("dtype"), f"PyTorch {about['torch']}"]))
 
 
-def _attention(network: nn.Module) -> list[GatedAttention]:
-    return [module for module in network.modules() if isinstance(module, GatedAttention)]
+def _attention(network: nn.Module) -> list[CrissCrossAttention]:
+    return [module for module in network.modules() if isinstance(module, CrissCrossAttention)]
 
 
 def _compiled(network: Segmenter) -> Segmenter:
     network = deepcopy(network)
-    network.image_logits = torch.compile(network.image_logits)  # type: ignore[method-assign]
+    network.encode = torch.compile(network.encode)  # type: ignore[method-assign]
     return network
 
 

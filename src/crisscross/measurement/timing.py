@@ -1,4 +1,4 @@
-"""Interleaved timing: load on a machine drifts, so contestants take turns (A B C A B C ...); medians are compared."""
+"""Interleaved timing: load on a machine drifts, so pieces of work take turns (A B C A B C ...) and medians count."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -9,14 +9,14 @@ import torch
 Work = Callable[[], object]
 Clock = Callable[[], float]
 
-# A turn shorter than this many seconds is filled up with repeated calls, so that the clock's grain does not matter.
+# A turn takes at least this many seconds, by repeated calls, so that the resolution of the clock does not matter.
 SHORTEST_TURN = 0.02
-# Whoever takes longer than this for a call drops out after a few turns, because everyone waits for it.
+# Work whose call takes longer than this drops out after a few turns, as the others wait for it.
 SLOW, TURNS_OF_SLOW = 1.0, 3
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has finished what it was given; a CPU always has."""
+    """Wait until the device has finished its work; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

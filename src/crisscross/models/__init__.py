@@ -1,6 +1,6 @@
 """Whole systems: images in, labels out."""
 
-from crisscross.models.segmenter import Logits, Prediction, Segmenter
+from crisscross.models.segmenter import Logits, Segmenter
 from crisscross.models.video import VideoSegmenter, create_segmenter
 
-__all__ = ["Logits", "Prediction", "Segmenter", "VideoSegmenter", "create_segmenter"]
+__all__ = ["Logits", "Segmenter", "VideoSegmenter", "create_segmenter"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from crisscross.config import hint, import_attribute
 from crisscross.errors import CrissCrossError
 from crisscross.layers import AbsoluteBatchNorm2d
-from crisscross.layers.feature_maps import LARGEST_STRIDE, Told, filled_up, own_part, survey
+from crisscross.layers.feature_maps import LARGEST_STRIDE, DeclaredMaps, crop_maps, find_maps, pad_images
 
 # Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
 PROBE_SIZE = 96
@@ -31,7 +31,7 @@ class Backbone(nn.Module):
     Args:
         net: module that maps [B, 3, H, W] to a list or tuple of feature maps, fine to coarse.
         name: used in messages.
-        told: what the network says of its maps.
+        declared: what the network declares about its maps.
 
     Raises:
         CrissCrossError: it gives no feature maps, or takes images of one size alone.
@@ -41,11 +41,11 @@ class Backbone(nn.Module):
     strides: tuple[int, ...]
     frozen: list[nn.Module]
 
-    def __init__(self, net: nn.Module, name: str, told: Told | None = None) -> None:
+    def __init__(self, net: nn.Module, name: str, declared: DeclaredMaps | None = None) -> None:
         super().__init__()
         self.net = net
         self.name, self.frozen = name, []
-        self.facts = survey(net, name, told)
+        self.facts = find_maps(net, name, declared)
         self.channels, self.strides = self.facts.channels, self.facts.strides
 
     def freeze(self, names: Iterable[str]) -> None:
@@ -71,7 +71,7 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps, fine to coarse, of a normalized image [B, 3, H, W]."""
-        return own_part(self.net(filled_up(x, self.facts)), x.shape[-2:], self.facts)
+        return crop_maps(self.net(pad_images(x, self.facts)), x.shape[-2:], self.facts)
 
 
 def create_backbone(
@@ -108,7 +108,7 @@ def create_backbone(
         _unpool_shortcuts(net, name)
     if norm == "absolute":
         _make_norms_absolute(net, name)
-    backbone = Backbone(net, name, None if own else _told(net))
+    backbone = Backbone(net, name, None if own else _declared(net))
     if (reached := backbone.strides[-1]) != output_stride:
         raise CrissCrossError(
             f"backbone {name} gives output stride {reached}, not {output_stride}; {_instead(reached)}"
@@ -175,11 +175,11 @@ def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
     return timm.create_model(name, pretrained, features_only=True, **options)
 
 
-def _told(net: Any) -> Told:
+def _declared(net: Any) -> DeclaredMaps:
     """What timm says of a feature network."""
     config = net.pretrained_cfg
     side, fixed = config["input_size"][-1], bool(config.get("fixed_input_size"))
-    return Told(net.feature_info.channels(), net.feature_info.reduction(), side, fixed)
+    return DeclaredMaps(net.feature_info.channels(), net.feature_info.reduction(), side, fixed)
 
 
 def _instead(stride: int) -> str:

@@ -3,20 +3,16 @@
 Everything else is the network for images: heads, losses, inference, files.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from crisscross import inference
 from crisscross.config import Experiment
-from crisscross.data.samples.clips import places_of, windows
-from crisscross.errors import CrissCrossError
+from crisscross.data.samples.windows import places_of
 from crisscross.layers import RecurrentCrissCrossAttention3d
-from crisscross.layers.modes import evaluating
+from crisscross.layers.modes import dtype_of
 from crisscross.models.heads import CrissCrossHead
 from crisscross.models.segmenter import Logits, Segmenter
 
@@ -26,11 +22,11 @@ class ClipAttention(RecurrentCrissCrossAttention3d):
 
     Args:
         frames: T.
-        channels, recurrence, reduction, memory: as in `RecurrentCrissCrossAttention3d`.
+        channels, recurrence, reduction: as in `RecurrentCrissCrossAttention3d`.
     """
 
-    def __init__(self, frames: int, channels: int, recurrence: int, reduction: int, memory: str = "auto") -> None:
-        super().__init__(channels, recurrence, reduction, memory=memory)
+    def __init__(self, frames: int, channels: int, recurrence: int, reduction: int) -> None:
+        super().__init__(channels, recurrence, reduction)
         self.frames = frames
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,27 +35,19 @@ class ClipAttention(RecurrentCrissCrossAttention3d):
         return super().forward(clips).transpose(1, 2).reshape(x.shape)
 
 
-class Seen(NamedTuple):
+class Encoded(NamedTuple):
     """What the backbone makes of a frame [1, C, h, w], and the head's reduction of it [1, channels, h, w]."""
 
     features: Tensor
     reduced: Tensor
 
 
-@dataclass
-class Frame:
-    """A frame in a stream, uint8 [3, H, W], and what was seen of it by number of the pass (and window)."""
-
-    image: Tensor
-    seen: dict[int, Seen] = field(default_factory=dict)
-
-
 class VideoSegmenter(Segmenter):
     """A `Segmenter` for clips of `model.frames` frames, of which `model.label` are labeled: middle, last or every.
 
     In training it takes clips [B * T, 3, H, W], the frames of one behind those of the other (or [B, T, 3, H, W]), and
-    gives logits of the labeled frames in the same order. A single image is labeled as a clip that stands still;
-    `label_frames` labels a video.
+    gives logits of the labeled frames in the same order. Its predictor labels a single image as a clip that stands
+    still, and videos by `label_frames`.
 
     Args:
         experiment: with `model.frames` of 1 or more; `model.recurrence` is R of the 3-D attention, where three passes
@@ -74,8 +62,7 @@ class VideoSegmenter(Segmenter):
         super().__init__(experiment, initialize)
         model = experiment.model
         if model.recurrence:
-            what = (model.channels, model.recurrence, model.reduction, model.attention_memory)
-            self.head.attend = ClipAttention(model.frames, *what)
+            self.head.attend = ClipAttention(model.frames, model.channels, model.recurrence, model.reduction)
 
     @property
     def frames(self) -> int:
@@ -103,56 +90,13 @@ class VideoSegmenter(Segmenter):
         embedding = None if embed is None else embed(attended)
         return Logits(main, aux, embedding)
 
-    def image_logits(self, x: Tensor) -> Tensor:
-        """Coarse logits [1, K, h, w] of one image [1, 3, H, W], as a clip that stands still."""
-        seen = self._see(x)
-        return self._attend([seen] * self.frames, places_of(self.frames, self.experiment.model.label)[:1])
+    def encode(self, x: Tensor) -> Encoded:
+        """What the backbone and the head's reduction make of one frame [1, 3, H, W], whatever clip it is part of."""
+        features = self.backbone(x.to(dtype_of(self)))[-1]
+        return Encoded(features, self.head.reduce(features))
 
-    def label_frames(self, frames: Iterable[Tensor], tta: bool = False) -> Iterator[Tensor]:
-        """As `Segmenter.label_frames`. Each frame goes through the backbone once; T frames are held.
-
-        With `label` middle or last, what a clip lacks at the ends of the video is filled by repeating its first or
-        last frame; with `every`, one clip follows the other and the last begins earlier.
-
-        Raises:
-            CrissCrossError: there are fewer than T frames, or they are not of one size.
-        """
-        model = self.experiment.model
-        for window, places in windows(map(Frame, frames), model.frames, model.label):
-            yield from self._window_labels(window, places, tta)
-
-    def _window_labels(self, window: Sequence[Frame], places: Sequence[int], tta: bool) -> Iterator[Tensor]:
-        sizes = {tuple(frame.image.shape) for frame in window}
-        if len(sizes) > 1:
-            raise CrissCrossError(f"the frames of a clip must have one size, got {' and '.join(map(str, sizes))}")
-        # What was seen of a frame in an earlier window is kept, and its image not needed again.
-        fresh = [frame for frame in {id(frame): frame for frame in window}.values() if not frame.seen] or [window[-1]]
-        clip = torch.stack([frame.image for frame in fresh])
-        made: dict[int, Tensor] = {}
-        for number in range(len(places)):
-            calls = count()
-
-            def logits(x: Tensor, number: int = number, calls: Iterator[int] = calls) -> Tensor:
-                call = next(calls)
-                if call not in made:
-                    for index, frame in enumerate(fresh):
-                        if call not in frame.seen:
-                            frame.seen[call] = self._see(x[index : index + 1])
-                    made[call] = self._attend([frame.seen[call] for frame in window], places)
-                return made[call][number : number + 1]
-
-            with evaluating(self), torch.inference_mode():
-                # Of what all frames showed, one is enough to tell the size.
-                shown = clip[:1] if made else clip
-                labels = inference.labels(self._passes(shown, tta, logits_of=logits)).cpu()
-            yield labels
-
-    def _see(self, x: Tensor) -> Seen:
-        features = self.backbone(x)[-1]
-        return Seen(features, self.head.reduce(features))
-
-    def _attend(self, clip: Sequence[Seen], places: Sequence[int]) -> Tensor:
-        """Logits [len(places), K, h, w] of some frames of one clip."""
+    def decode(self, clip: Sequence[Encoded], places: Sequence[int]) -> Tensor:
+        """Logits [len(places), K, h, w] of some neighboring frames of one clip of T."""
         attended = self.head.attend(torch.cat([frame.reduced for frame in clip]))
         features = torch.cat([clip[place].features for place in places])
         return self.head.logits(features, attended[places[0] : places[-1] + 1])

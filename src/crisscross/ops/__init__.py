@@ -1,16 +1,15 @@
-"""How criss-cross attention is computed. Imports torch and nothing of ours."""
+"""The criss-cross attention operators. Needs torch alone."""
 
 from crisscross.ops.block import Weights
 from crisscross.ops.dispatch import BACKENDS, Backend, check_backend, transforms_active
 from crisscross.ops.functions import (
-    AXES,
     MEMORY,
     check_reach,
     criss_cross_attention,
     criss_cross_attention_3d,
     criss_cross_block,
 )
-from crisscross.ops.lines import Reach, without_autocast
+from crisscross.ops.lines import AXES, Reach, without_autocast
 from crisscross.ops.reference import criss_cross_attention_3d_reference, criss_cross_attention_reference
 
 __all__ = [

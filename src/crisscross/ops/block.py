@@ -2,7 +2,7 @@
 
 The value projection comes after the attention instead of before it: the weights of a position sum to 1, so
 attention(x W') = attention(x) W', bias included, at the same cost. The input is then its own value, there is no v to
-store, and gate and value projection become one matrix. Backward needs x and, to be faster, what attention gave.
+store, and gate and value projection become one matrix. Backward needs x and, to be faster, the attended values.
 
 Shape suffixes: as in lines.py; P positions (H x W of one or more images), E the 2 D channels of q and k together.
 """
@@ -30,9 +30,9 @@ class Weights(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a forward pass leaves for the backward one: projections [B, H, W, 2 D], attention's result, statistics.
+    """What the forward pass keeps for backward: q and k [B, H, W, 2 D], the attended values, the softmax statistics.
 
-    The lean way keeps the statistics alone.
+    `memory="lean"` keeps the statistics alone.
     """
 
     qk: Tensor | None
@@ -60,10 +60,14 @@ class LayerFunction(NamedTuple):
     residual: bool
 
     def forward(self, x_BHWC: Tensor, keep: bool, fused: bool) -> tuple[Tensor, Kept]:
-        """The layer's output [B, H, W, C] and what backward needs; with `keep` it is more and makes that faster."""
+        """The layer's output [B, H, W, C] and what backward needs; `keep` keeps more of it, for a faster backward."""
         x_BHWC = x_BHWC.contiguous()
         if fused:
-            return self._forward_fused(x_BHWC, keep)
+            kept = self._attend_fused(x_BHWC)
+            y_BHWC = functional.linear(kept.attended, self.weights.value, self.weights.value_bias)  # type: ignore[arg-type]
+            if self.residual:
+                y_BHWC += x_BHWC
+            return y_BHWC, kept if keep else Kept(None, None, kept.stats)
         y_BHWC, stats_BSHW = torch.empty_like(x_BHWC), lines.empty_statistics(x_BHWC)
         kept = Kept(None, None, stats_BSHW)
         if keep:
@@ -73,7 +77,7 @@ class LayerFunction(NamedTuple):
             qk_HWE = self._project(x_HWC)
             if kept.qk is not None:
                 kept.qk[i] = qk_HWE
-            # Where attention's result is not kept, the output's own memory holds the columns' share until it is due.
+            # Unless they are kept, the partial sums of the columns lie in the output's own memory.
             store_HWC = y_HWC if kept.attended is None else kept.attended[i]
             q_HWD, k_HWD = _halves(qk_HWE)
             for rows, attended_NWC in lines.attended_rows(q_HWD, k_HWD, x_HWC, store_HWC, stats_SHW, self.reach, keep):
@@ -81,44 +85,46 @@ class LayerFunction(NamedTuple):
         return y_BHWC, kept
 
     def backward(self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, fused: bool) -> Grads:
-        """From the gradient of the output to all others."""
+        """All gradients from that of the output."""
         grad_BHWC, x_BHWC = grad_BHWC.contiguous(), x_BHWC.contiguous()
         dtype = lines.statistics_dtype(x_BHWC.dtype)
-        grads = Grads(
-            torch.empty_like(x_BHWC),
-            Weights(*(torch.zeros_like(weight, dtype=dtype) for weight in self.weights)),
-            *(
-                None if bias is None else torch.zeros_like(bias)
-                for bias in (self.reach.row_bias, self.reach.column_bias)
-            ),
-        )
-        way = self._backward_fused if fused else self._backward_lean if kept.qk is None else self._backward_fast
-        # One image after the other bounds the memory; a GPU takes all at once.
-        batch = x_BHWC.shape[0]
-        for part in [slice(0, batch)] if fused else [slice(i, i + 1) for i in range(batch)]:
-            grads_part = grads._replace(x=grads.x[part])
-            biases = way(grad_BHWC[part], x_BHWC[part], kept.part(part), grads_part)
-            for total, bias in zip(grads[2:], biases, strict=True):
-                if total is not None and bias is not None:
-                    total += bias
-        return grads._replace(weights=Weights(*(total.to(x_BHWC.dtype) for total in grads.weights)))
+        weights = Weights(*(torch.zeros_like(weight, dtype=dtype) for weight in self.weights))
+        grads = Grads(torch.empty_like(x_BHWC), weights, *slopes.zero_biases(self.reach, dtype))
+        if fused:
+            kept = kept if kept.qk is not None else self._attend_fused(x_BHWC)._replace(stats=kept.stats)
+            self._backward_fast(grad_BHWC, x_BHWC, kept, grads, True)
+        else:
+            # One image at a time bounds the memory.
+            for i in range(len(x_BHWC)):
+                image = slice(i, i + 1)
+                inputs = grad_BHWC[image], x_BHWC[image], kept.part(image), grads._replace(x=grads.x[image])
+                if kept.qk is None:
+                    self._backward_lean(*inputs)
+                else:
+                    self._backward_fast(*inputs, False)
+        biases = slopes.cast_biases(grads[2:], self.reach)
+        return Grads(grads.x, Weights(*(total.to(x_BHWC.dtype) for total in weights)), *biases)
 
     def _project(self, x: Tensor) -> Tensor:
         flat = torch.addmm(self.weights.qk_bias, x.flatten(0, -2), self.weights.qk.t())
         return flat.unflatten(0, x.shape[:-1])
 
+    def _attend_fused(self, x_BHWC: Tensor) -> Kept:
+        from crisscross.ops import fused
+
+        qk_BHWE = self._project(x_BHWC)
+        return Kept(qk_BHWE, *fused.forward(*_halves(qk_BHWE), x_BHWC, self.reach.axis, self.reach.frames))
+
     def _finish(self, attended_NWC: Tensor, x_NWC: Tensor, y_NWC: Tensor) -> None:
-        """y = x + attended W + b, written into y."""
+        """Write y = x + attended W + b."""
         if self.residual:
             torch.add(x_NWC, self.weights.value_bias, out=y_NWC)
         else:
             y_NWC.copy_(self.weights.value_bias)
         y_NWC.flatten(0, 1).addmm_(attended_NWC.flatten(0, 1), self.weights.value.t())
 
-    def _backward_fast(
-        self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Through the value projection to attention's result, then through attention."""
+    def _backward_fast(self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads, fused: bool) -> None:
+        """Through the value projection to the attended values, then through the attention."""
         assert kept.qk is not None and kept.attended is not None
         grad_PC, attended_PC, x_PC = (x.flatten(0, 2) for x in (grad_BHWC, kept.attended, x_BHWC))
         grad_attended_BHWC = torch.empty_like(x_BHWC)
@@ -127,28 +133,33 @@ class LayerFunction(NamedTuple):
             _add_sum(grads.weights.value_bias, grad_PC[part])
             _add_product(grads.weights.value, grad_PC[part].t(), attended_PC[part])
             torch.mm(grad_PC[part], self.weights.value, out=grad_attended_PC[part])
-        self._start_from_residual(grads.x, grad_BHWC)
-        grad_qk_BHWE = torch.zeros_like(kept.qk)
-        biases = slopes.backward(
-            grad_attended_BHWC, *_halves(kept.qk), x_BHWC, kept.stats, self.reach, *_halves(grad_qk_BHWE), grads.x
-        )
-        self._through_projection(grad_qk_BHWE, x_PC, grads)
-        return biases
+        if self.residual:
+            grads.x.copy_(grad_BHWC)
+        else:
+            grads.x.zero_()
+        inputs = grad_attended_BHWC, *_halves(kept.qk), x_BHWC, kept.stats
+        if fused:
+            from crisscross.ops import fused as kernels
 
-    def _backward_lean(
-        self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Through attention first: its transpose turns the output's gradient into u, with u W the gradient of x.
+            delta_BHW = mean_gain(grad_attended_BHWC, kept.attended)
+            grad_qk = kernels.backward(*inputs, delta_BHW, self.reach.axis, grads.x, self.reach.frames)
+            grad_qk_BHWE = torch.cat(grad_qk, dim=-1)
+        else:
+            grad_qk_BHWE = torch.zeros_like(kept.qk)
+            slopes.backward(*inputs, self.reach, slopes.Grads(*_halves(grad_qk_BHWE), grads.x, *grads[2:]))
+        self._through_projection(grad_qk_BHWE, x_PC, grads)
+
+    def _backward_lean(self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads) -> None:
+        """Through the attention first: its transpose turns the output's gradient into u, with u W the gradient of x.
 
         The values x W' that the weights' gradients need are made line by line, for the rows and again for the columns;
-        in return neither attention's result nor its gradient is ever held.
+        in return neither the attended values nor their gradient are ever held.
         """
         qk_BHWE = self._project(x_BHWC)
         grad_qk_BHWE = torch.zeros_like(qk_BHWE)
         grads.x.zero_()
-        halves, grad_halves = _halves(qk_BHWE), _halves(grad_qk_BHWE)
-        value = self.weights.value
-        biases = slopes.backward(grad_BHWC, *halves, x_BHWC, kept.stats, self.reach, *grad_halves, grads.x, value)
+        value, added = self.weights.value, slopes.Grads(*_halves(grad_qk_BHWE), grads.x, *grads[2:])
+        slopes.backward(grad_BHWC, *_halves(qk_BHWE), x_BHWC, kept.stats, self.reach, added, value)
         grad_PC, x_PC, u_PC = (x.flatten(0, 2) for x in (grad_BHWC, x_BHWC, grads.x))
         for part in _parts(grad_PC):
             _add_sum(grads.weights.value_bias, grad_PC[part])
@@ -156,13 +167,6 @@ class LayerFunction(NamedTuple):
             grad_x_NC = u_PC[part] @ value
             u_PC[part] = grad_x_NC.add_(grad_PC[part]) if self.residual else grad_x_NC
         self._through_projection(grad_qk_BHWE, x_PC, grads)
-        return biases
-
-    def _start_from_residual(self, grad_x_BHWC: Tensor, grad_BHWC: Tensor) -> None:
-        if self.residual:
-            grad_x_BHWC.copy_(grad_BHWC)
-        else:
-            grad_x_BHWC.zero_()
 
     def _through_projection(self, grad_qk_BHWE: Tensor, x_PC: Tensor, grads: Grads) -> None:
         grad_qk_PE = grad_qk_BHWE.flatten(0, 2)
@@ -170,43 +174,9 @@ class LayerFunction(NamedTuple):
         _add_product(grads.weights.qk, grad_qk_PE.t(), x_PC)
         _add_sum(grads.weights.qk_bias, grad_qk_PE)
 
-    def _forward_fused(self, x_BHWC: Tensor, keep: bool) -> tuple[Tensor, Kept]:
-        from crisscross.ops import fused
-
-        qk_BHWE = self._project(x_BHWC)
-        q_BHWD, k_BHWD = _halves(qk_BHWE)
-        attended_BHWC, lse_BHW = fused.forward(q_BHWD, k_BHWD, x_BHWC, self.reach.axis, self.reach.frames)
-        y_BHWC = functional.linear(attended_BHWC, self.weights.value, self.weights.value_bias)
-        if self.residual:
-            y_BHWC += x_BHWC
-        return y_BHWC, Kept(qk_BHWE, attended_BHWC, lse_BHW) if keep else Kept(None, None, lse_BHW)
-
-    def _backward_fused(
-        self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads
-    ) -> tuple[Tensor | None, Tensor | None]:
-        from crisscross.ops import fused
-
-        qk_BHWE = self._project(x_BHWC) if kept.qk is None else kept.qk
-        q_BHWD, k_BHWD = _halves(qk_BHWE)
-        attended_BHWC = kept.attended
-        if attended_BHWC is None:
-            attended_BHWC, _ = fused.forward(q_BHWD, k_BHWD, x_BHWC, self.reach.axis, self.reach.frames)
-        grad_PC = grad_BHWC.flatten(0, 2)
-        _add_sum(grads.weights.value_bias, grad_PC)
-        _add_product(grads.weights.value, grad_PC.t(), attended_BHWC.flatten(0, 2))
-        grad_attended_BHWC = (grad_PC @ self.weights.value).unflatten(0, grad_BHWC.shape[:3])
-        self._start_from_residual(grads.x, grad_BHWC)
-        delta_BHW = mean_gain(grad_attended_BHWC, attended_BHWC)
-        axis, frames = self.reach.axis, self.reach.frames
-        grad_q_BHWD, grad_k_BHWD = fused.backward(
-            grad_attended_BHWC, q_BHWD, k_BHWD, x_BHWC, kept.stats, delta_BHW, axis, grads.x, frames
-        )
-        self._through_projection(torch.cat([grad_q_BHWD, grad_k_BHWD], dim=-1), x_BHWC.flatten(0, 2), grads)
-        return None, None
-
 
 def mean_gain(grad_BHWC: Tensor, attended_BHWC: Tensor) -> Tensor:
-    """The gain of a position's weights on average [B, H, W], float32: what the fused kernels call delta."""
+    """The mean gain of each position's softmax weights [B, H, W], float32; the Triton kernels call it delta."""
     return torch.linalg.vecdot(grad_BHWC.float(), attended_BHWC.float())
 
 

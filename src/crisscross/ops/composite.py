@@ -1,7 +1,7 @@
 """Criss-cross attention as one expression of plain PyTorch operations.
 
-It can be exported, differentiated any number of times and transformed by torch.func, because torch knows every step of
-it; it stores the map of H x W x (H + W) that the other ways avoid.
+As torch can look inside, it can be exported, differentiated any number of times and transformed by torch.func; it
+stores the map of H x W x (H + W) that the other backends avoid.
 
 Shape suffixes: B batch, H height, W width, D query and key channels, C value channels, I a position in the column
 (0..H-1), J a position in the row (0..W-1). Before H there may be T, the frames of a clip; then S is a position in the
@@ -19,7 +19,7 @@ from crisscross.ops.lines import Reach, statistics_dtype, without_autocast
 def attention(q_BHWD: Tensor, k_BHWD: Tensor, v_BHWC: Tensor, reach: Reach) -> Tensor:
     """[B, H, W, C] in the dtype of v; logits and softmax of half precision are float32.
 
-    Tensors [B, T, H, W, channels], or maps with T frames below each other as `reach` says, attend along T, too.
+    Clips [B, T, H, W, channels], or maps of `reach.frames` frames below each other, attend along T, too.
     """
     if v_BHWC.dim() == 4 and reach.frames > 1:
         q_BTHWD, k_BTHWD, v_BTHWC = (x.unflatten(1, (reach.frames, -1)) for x in (q_BHWD, k_BHWD, v_BHWC))
@@ -65,7 +65,7 @@ def _without_self(logits_II: Tensor) -> Tensor:
 
 
 def block(x_BHWC: Tensor, weights: Weights, reach: Reach, residual: bool) -> Tensor:
-    """The whole layer as in block.py: x + attention(q(x), k(x), x) W + b, the first term with `residual` only."""
+    """The whole layer as in block.py: x + attention(q(x), k(x), x) W + b, the first term only with `residual`."""
     q_BHWD, k_BHWD = functional.linear(x_BHWC, weights.qk, weights.qk_bias).chunk(2, -1)
     attended_BHWC = attention(q_BHWD, k_BHWD, x_BHWC, reach)
     y_BHWC = functional.linear(attended_BHWC, weights.value, weights.value_bias)

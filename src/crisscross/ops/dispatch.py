@@ -1,4 +1,4 @@
-"""The ways of computing criss-cross attention, for q, k and v and for a whole layer, and the choice among them."""
+"""The backends of criss-cross attention, for q, k and v and for a whole layer, and the choice among them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,18 +14,18 @@ from crisscross.ops.lines import Reach
 WhyNot = Callable[[Tensor, Tensor, Tensor, Reach], str | None]
 Attention = Callable[[Tensor, Tensor, Tensor, Reach], Tensor]
 LayerBlock = Callable[[Tensor, Weights, Reach, bool, str], Tensor]
-# Types of devices on which `auto` tries the kernels first.
+# Types of devices on which `auto` prefers the kernels.
 WITH_KERNELS = ("cuda",)
 
 
 class Backend(NamedTuple):
-    """One way of computing criss-cross attention: a row of `BACKENDS`, for the operators and the layers alike.
+    """A way to compute criss-cross attention: a row of `BACKENDS`, which the operators and the layers share.
 
     Tensors are [B, channels, H, W], or [B, channels, T, H, W] where `reach.frames` is T; their strides may be any.
 
     Attributes:
-        why_not: (q, k, v, reach) -> why it cannot run on tensors of these shapes, dtypes and devices, None where it
-            can. Nothing else about the tensors counts: a layer asks with stand-ins before it projects.
+        why_not: (q, k, v, reach) -> the reason why it cannot run on tensors of these shapes, dtypes and devices, or
+            None. Values do not matter: a layer calls it before it projects, with tensors of the right shapes.
         attention: (q, k, v, reach) -> the attended values, with the shape and dtype of v.
         block: (x, weights, reach, residual, memory) -> a whole layer, as in `criss_cross_block`; without `residual` the
             first term is left out. None: the layer projects x to q, k and v and calls `attention`; `memory` has no
@@ -37,7 +37,7 @@ class Backend(NamedTuple):
     block: LayerBlock | None = None
 
     def layer(self, x: Tensor, weights: Weights, reach: Reach, residual: bool, memory: str) -> Tensor:
-        """What `block` gives; without one, x is projected for `attention`."""
+        """The whole layer by `block`; without one, x is projected for `attention`."""
         if self.block is not None:
             return self.block(x, weights, reach, residual, memory)
         (x_BHWC,) = _channels_last(x)
@@ -56,7 +56,7 @@ def _why_not_registered(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | 
 
 
 def transforms_active() -> bool:
-    """Whether a transform of torch.func or forward-mode differentiation is under way; torch names no public way."""
+    """Whether a transform of torch.func or forward-mode differentiation is active; torch has no public name for it."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
@@ -64,14 +64,13 @@ def _why_not_fused(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
     if reason := _why_not_registered(q, k, v, reach):
         return reason
     if reach.row_bias is not None or reach.column_bias is not None:
-        return "it knows no position bias"
+        return "it has no position bias"
     if q.device.type != "cuda" and q.device.type != "cpu":
         return f"it runs on CUDA devices, not on {q.device.type}"
-    # Triton is imported for a GPU, or where it was asked for by name.
+    # Triton is imported for a GPU, or if it was asked for by name.
     from crisscross.ops import fused
 
-    q_BHWD, k_BHWD, v_BHWC = _channels_last(q, k, v)
-    return fused.why_not(q_BHWD, k_BHWD, v_BHWC, reach.axis)
+    return fused.why_not(*_channels_last(q, v))
 
 
 def _channels_last(*tensors: Tensor) -> list[Tensor]:
@@ -89,7 +88,7 @@ def _as_map(x: Tensor) -> Tensor:
 
 
 def _registered(why_not: WhyNot, fused: bool) -> Backend:
-    """The operators of registered.py: on the Triton kernels, or some lines at a time."""
+    """The operators of registered.py: with the Triton kernels, or some lines at a time."""
 
     def attention(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
         from crisscross.ops import registered
@@ -157,7 +156,7 @@ def choose(backend: str, q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
 
 
 def _best(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
-    """What `auto` stands for."""
+    """The backend that `auto` selects."""
     # An exported graph holds plain operations only, so that it runs where this package is not.
     exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     if exporting or _why_not_registered(q, k, v, reach):
@@ -166,5 +165,5 @@ def _best(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
         return "eager"
     from crisscross.ops import trial
 
-    # They can run; have they been right on this device in this dtype?
+    # They can run; they also have to pass a trial on this device in this dtype.
     return "fused" if trial.passed(v.device, v.dtype) else "eager"

@@ -1,14 +1,13 @@
-"""Criss-cross attention as functions, over images and clips and as a whole layer: what goes in is checked here."""
+"""Criss-cross attention as functions, of images, of clips and as a whole layer; they check their arguments."""
 
 import torch
 from torch import Tensor
 
 from crisscross.ops.block import Weights
 from crisscross.ops.dispatch import BACKENDS, choose
-from crisscross.ops.lines import Reach
+from crisscross.ops.lines import AXES, Reach
 
-AXES = ("both", "row", "column")
-MEMORY = ("auto", "fast", "lean")
+MEMORY = ("fast", "lean")
 
 
 def criss_cross_attention(
@@ -29,11 +28,11 @@ def criss_cross_attention(
         k: keys [B, D, H, W], same dtype and device.
         v: values [B, C, H, W], same dtype and device.
         backend: `auto` (the best that can run; never fails), `fused` (Triton, on a GPU), `eager`, `composite` (plain
-            operations; taken for export), `reference` (the definition) or the name of a row put into `BACKENDS`.
+            operations; used for export), `reference` (the definition) or the name of a row added to `BACKENDS`.
         axis: `both`; `row` or `column` attend along that line alone, itself included (axial attention).
         scale: multiplies the logits, 1 / sqrt(D) for instance; None, as published, leaves them.
-        row_bias: [W, W], added to the logits along a row at [asking column, answering column]; -inf hides.
-        column_bias: [H, H], along a column at [asking row, answering row]; see `relative_position_bias`.
+        row_bias: [W, W], added to the logits along a row at [column of the query, column of the key]; -inf masks.
+        column_bias: [H, H], along a column at [row of the query, row of the key]; see `relative_position_bias`.
 
     Returns:
         [B, C, H, W] in the dtype of the inputs. Under autocast the inputs are brought to the autocast dtype; logits and
@@ -43,23 +42,19 @@ def criss_cross_attention(
         ValueError: shapes, dtypes or devices do not fit, `axis` or `backend` is unknown, or the backend cannot run (the
             reason is named).
     """
-    q, k, v = to_autocast(q, k, v)
-    check_tensors(q, k, v)
-    reach = check_reach(axis, row_bias, column_bias, v)
-    if scale is not None:
-        q = q * scale
-    return BACKENDS[choose(backend, q, k, v, reach)].attention(q, k, v, reach)
+    check_dimensions(q, k, v, "H, W")
+    return attend(q, k, v, backend, axis, scale, row_bias, column_bias)
 
 
-def criss_cross_attention_3d(query: Tensor, key: Tensor, value: Tensor, backend: str = "auto") -> Tensor:
+def criss_cross_attention_3d(q: Tensor, k: Tensor, v: Tensor, backend: str = "auto") -> Tensor:
     """Each position attends to its own row, column and time line (paper, 3-D CCNet): T + H + W - 2, itself once.
 
     With one frame this is `criss_cross_attention`.
 
     Args:
-        query: [B, D, T, H, W], floating point.
-        key: [B, D, T, H, W], same dtype and device.
-        value: [B, C, T, H, W], same dtype and device.
+        q: queries [B, D, T, H, W], floating point.
+        k: keys [B, D, T, H, W], same dtype and device.
+        v: values [B, C, T, H, W], same dtype and device.
         backend: as for `criss_cross_attention`.
 
     Returns:
@@ -69,9 +64,26 @@ def criss_cross_attention_3d(query: Tensor, key: Tensor, value: Tensor, backend:
     Raises:
         ValueError: shapes, dtypes or devices do not fit, or the backend is unknown or cannot run (the reason is named).
     """
-    q, k, v = to_autocast(query, key, value)
-    check_tensors(q, k, v, dims=5)
-    reach = Reach("both", frames=v.shape[2])
+    check_dimensions(q, k, v, "T, H, W")
+    return attend(q, k, v, backend)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    backend: str,
+    axis: str = "both",
+    scale: float | None = None,
+    row_bias: Tensor | None = None,
+    column_bias: Tensor | None = None,
+) -> Tensor:
+    """`criss_cross_attention` of images or `criss_cross_attention_3d` of clips, by the number of dimensions."""
+    q, k, v = to_autocast(q, k, v)
+    check_tensors(q, k, v)
+    reach = check_reach(axis, row_bias, column_bias, v)
+    if scale is not None:
+        q = q * scale
     return BACKENDS[choose(backend, q, k, v, reach)].attention(q, k, v, reach)
 
 
@@ -80,7 +92,7 @@ def criss_cross_block(
     weights: Weights,
     *,
     reach: Reach,
-    memory: str = "auto",
+    memory: str = "fast",
     backend: str = "auto",
 ) -> Tensor:
     """A whole layer: x + attention(q(x), k(x), x) W + b, where W and b are value projection times gate.
@@ -94,9 +106,9 @@ def criss_cross_block(
         weights: query and key projections, one below the other, [2 D, C] and [2 D]; value projection times gate,
             [C, C] and [C].
         reach: which positions are attended to.
-        memory: what training keeps beside x: `fast` q, k, what attention gave and its statistics; `lean` the
-            statistics alone; `auto` is `fast`. Without gradients nothing is kept. Backends without a block of their
-            own keep what torch's autograd keeps.
+        memory: what training keeps beside x: `fast` q, k, the attended values and the statistics; `lean` the
+            statistics alone. Without gradients nothing is kept. Backends without a block of their own keep what
+            torch's autograd keeps.
         backend: as for `criss_cross_attention`.
 
     Returns:
@@ -112,8 +124,6 @@ def criss_cross_block(
     if any(weight.device != x.device for weight in weights):
         found = " and ".join(sorted({str(weight.device) for weight in weights}))
         raise ValueError(f"x is on {x.device}, the layer on {found}: move one of them, as in layer.to(x.device)")
-    if x.dim() == 5:
-        reach = reach._replace(frames=x.shape[2])
     x_cast, *cast = to_autocast(x, *weights)
     if any(weight.dtype != x_cast.dtype for weight in cast):
         found = " and ".join(sorted({str(weight.dtype) for weight in cast}))
@@ -132,7 +142,7 @@ def criss_cross_block(
 def to_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in autocast's dtype where it is on; all stay as they are with float64 or whole numbers among them."""
     device = tensors[0].device.type
-    # Meta tensors know no autocast.
+    # There is no autocast for meta tensors.
     if device == "meta" or not torch.is_autocast_enabled(device):
         return tensors
     if any(x.dtype == torch.float64 or not x.is_floating_point() for x in tensors):
@@ -141,7 +151,7 @@ def to_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def check_reach(axis: str, row_bias: Tensor | None, column_bias: Tensor | None, v: Tensor) -> Reach:
-    """The reach on the maps `v` [B, C, H, W]. Raises ValueError where it does not fit them."""
+    """The reach on values [B, C, (T,) H, W]. Raises ValueError where it does not fit them."""
     if axis not in AXES:
         raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
     for name, bias, length, other in (
@@ -156,20 +166,23 @@ def check_reach(axis: str, row_bias: Tensor | None, column_bias: Tensor | None, 
             raise ValueError(f"{name} must be [{length}, {length}], got {tuple(bias.shape)}")
         if bias.device != v.device or not bias.is_floating_point():
             raise ValueError(f"{name} must be floating point on {v.device}, got {bias.dtype} on {bias.device}")
-    return Reach(axis, row_bias, column_bias)
+    return Reach(axis, row_bias, column_bias, v.shape[2] if v.dim() == 5 else 1)
 
 
-def check_tensors(q: Tensor, k: Tensor, v: Tensor, dims: int = 4) -> None:
-    """Raises ValueError where q, k and v of so many dimensions do not fit each other."""
-    if q.dim() != dims or v.dim() != dims:
-        sizes = "T, H, W" if dims == 5 else "H, W"
-        raise ValueError(
-            f"q, k and v must be [B, channels, {sizes}], got {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
-        )
+def check_dimensions(q: Tensor, k: Tensor, v: Tensor, sizes: str) -> None:
+    """Raises ValueError where the tensors are not [B, channels, `sizes`]."""
+    dims = 3 + sizes.count(",")
+    if not q.dim() == k.dim() == v.dim() == dims:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v))
+        raise ValueError(f"q, k and v must be [B, channels, {sizes}], got {shapes}")
+
+
+def check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Raises ValueError where q, k and v do not fit each other."""
     if q.shape != k.shape:
         raise ValueError(f"q and k must have one shape, got {tuple(q.shape)} and {tuple(k.shape)}")
     if q.shape[0] != v.shape[0] or q.shape[2:] != v.shape[2:]:
-        sizes = "batch, time, height and width" if dims == 5 else "batch, height and width"
+        sizes = "batch, time, height and width" if v.dim() == 5 else "batch, height and width"
         raise ValueError(f"v must share {sizes} with q, got {tuple(v.shape)} and {tuple(q.shape)}")
     if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
         raise ValueError(f"q, k and v must share one floating dtype, got {q.dtype}, {k.dtype} and {v.dtype}")

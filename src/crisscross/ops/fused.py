@@ -1,9 +1,9 @@
-"""Criss-cross attention in Triton: one kernel a line, over the columns first and then over the rows. See kernels.py.
+"""Criss-cross attention in Triton: launches of the kernels in kernels.py, for all columns and then for all rows.
 
-No logit reaches memory. Forward: the column pass leaves its softmax as an output and a log-sum-exp, from which the row
-pass goes on; so the position itself, hidden in the column, counts once. Backward: the logits are computed again from
-the stored log-sum-exp, and each gradient tile belongs to one program, so equal inputs give equal bits. A clip is a map
-of frames below each other, [B, T H, W]; its time lines, which come before all, are the columns of [B, T, H W].
+No logit reaches memory. Forward: the column pass writes its softmax as an output, a maximum and a sum, and the row pass
+continues it; the position itself is masked in the column, so that it counts once. Backward: the logits are computed
+again from the stored log-sum-exp, and each gradient tile belongs to one program, so equal inputs give equal bits. A
+clip is a map of frames below each other, [B, T H, W]; its time lines, the columns of [B, T, H W], come first.
 
 Shape suffixes: B batch, H height, W width, D query and key channels, C value channels.
 """
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from crisscross.ops.kernels import MISSING, attend_line, logits_line, triton, values_line
 
-AXES = ("both", "row", "column")
 MAX_INNER = 256
 
 
@@ -24,26 +23,22 @@ def _interpreted() -> bool:
     return not isinstance(attend_line, triton.JITFunction)
 
 
-def why_not(q: Tensor, k: Tensor, v: Tensor, axis: str = "both") -> str | None:
-    """The reason these kernels cannot run on q, k [B, H, W, D] and v [B, H, W, C] along `axis`, or None."""
+def why_not(q: Tensor, v: Tensor) -> str | None:
+    """The reason why these kernels cannot run on queries like q [B, H, W, D] and values like v [B, H, W, C]."""
     if triton is None:
         return MISSING
-    if axis not in AXES:
-        return f"unknown axis {axis!r}; known: {', '.join(AXES)}"
-    if not q.dtype == k.dtype == v.dtype or q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        return f"needs one dtype of float32, float16 and bfloat16, got {q.dtype}, {k.dtype} and {v.dtype}"
+    if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return f"needs float32, float16 or bfloat16, got {q.dtype}"
     if q.shape[-1] > MAX_INNER:
         return f"takes up to {MAX_INNER} query channels, got {q.shape[-1]}"
     if not q.numel() or not v.numel():
         return "there is nothing to compute in empty tensors"
-    if not q.device == k.device == v.device:
-        return f"needs one device, got {q.device}, {k.device} and {v.device}"
     if _interpreted() and q.device.type == "cpu":
         return "Triton's interpreter computes bfloat16 wrongly" if q.dtype == torch.bfloat16 else None
     if q.device.type != "cuda":
         return f"needs a CUDA device, got {q.device} (TRITON_INTERPRET=1 emulates one on a CPU)"
     if torch.version.hip is not None:
-        return "it is not tried on AMD GPUs"
+        return "it is not tested on AMD GPUs"
     if torch.cuda.get_device_capability(q.device) < (8, 0):
         return "needs an NVIDIA GPU of compute capability 8.0 or above"
     return None
@@ -70,7 +65,7 @@ def forward(
     out = torch.empty(v_BHWC.shape, dtype=v_BHWC.dtype, device=v_BHWC.device)
     buffers = 5 if len(passes) > 2 else 3
     lse, *stats = (torch.empty(out.shape[:3], dtype=torch.float32, device=out.device) for _ in range(buffers))
-    # A pass between two others may not overwrite what it goes on from: programs that share positions read it, too.
+    # A pass between two others may not overwrite what it continues: programs that share positions read it, too.
     before, after = stats[:2], stats[-2:]
     for number, each in enumerate(passes, start=1):
         before, after = after, before
@@ -120,7 +115,7 @@ def backward(
     lse, delta = lse_BHW.contiguous(), delta_BHW.contiguous()
     passes = _passes(axis, v_BHWC.shape[1], frames)
     dq, dk = (torch.empty(q_BHWD.shape, dtype=q_BHWD.dtype, device=q_BHWD.device) for _ in range(2))
-    # What a pass leaves for the next, unrounded.
+    # Partial sums for the next pass, unrounded.
     parts = [torch.empty_like(x, dtype=torch.float32) if len(passes) > 1 else x for x in (dq, dk)]
     for number, each in enumerate(passes, start=1):
         columns = each.columns
@@ -149,7 +144,7 @@ def backward(
 
 
 class _Pass(NamedTuple):
-    """Along columns or rows, with the position itself or without; and the frames of a clip, which time lines cross."""
+    """Attention along columns or rows, with the position itself or without; `time`: along the time lines of a clip."""
 
     columns: bool
     skip_self: bool
@@ -157,7 +152,7 @@ class _Pass(NamedTuple):
     time: bool = False
 
     def view(self, x: Tensor) -> Tensor:
-        """A map [B, H, W, ...] in which the columns or rows are lines."""
+        """x as a map [B, H, W, ...] whose columns or rows are the lines of this pass."""
         if self.frames == 1:
             return x
         batch, rows, width = x.shape[:3]
@@ -167,11 +162,11 @@ class _Pass(NamedTuple):
 
 
 def _passes(axis: str, rows: int, frames: int) -> list[_Pass]:
-    """In order."""
+    """The passes in order, for `rows` rows of all frames together."""
     if axis != "both":
         return [_Pass(axis == "column", skip_self=False)]
     passes = [_Pass(True, skip_self=True, frames=frames, time=True)] if frames > 1 else []
-    # A column of one has nobody but the position itself, whom the row counts.
+    # A column of one holds the position itself alone, which the row counts.
     if rows > frames:
         passes.append(_Pass(True, skip_self=True, frames=frames))
     return [*passes, _Pass(False, skip_self=False)]
@@ -180,14 +175,14 @@ def _passes(axis: str, rows: int, frames: int) -> list[_Pass]:
 def _in_rows(frames: int, *tensors: Tensor) -> list[Tensor]:
     """The tensors [B, H, W, channels] with neighboring channels next to each other: themselves, or copies.
 
-    With several frames images follow each other like rows, and rows like positions.
+    With several frames, images are as far apart as their rows say, and rows as their positions say.
     """
 
-    def is_right(x: Tensor) -> bool:
+    def fits(x: Tensor) -> bool:
         steady = all(x.stride(i) == x.shape[i + 1] * x.stride(i + 1) for i in range(2 if frames > 1 else 0))
         return steady and (x.stride(-1) == 1 or x.shape[-1] == 1)
 
-    return [x if is_right(x) else x.contiguous() for x in tensors]
+    return [x if fits(x) else x.contiguous() for x in tensors]
 
 
 def _strides(x: Tensor, columns: bool) -> tuple[int, int, int]:
@@ -197,12 +192,12 @@ def _strides(x: Tensor, columns: bool) -> tuple[int, int, int]:
 
 
 def _power_of_two(size: int, low: int, high: int) -> int:
-    """The smallest power of two that holds `size`, kept between two others. `tl.dot` takes 16 and more."""
+    """The smallest power of two that is at least `size`, between two limits. `tl.dot` takes 16 and more."""
     return min(max(1 << (size - 1).bit_length(), low), high)
 
 
 def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool) -> dict[str, Any]:
-    """Sizes for a kernel: a function of dtype, channels, length of the lines and chip; nothing is tuned at run time.
+    """Tile sizes for a kernel, by dtype, channels, length of the lines and chip; nothing is tuned at run time.
 
     With the published channels (64 and 512) no register is spilled; shared memory stays below 99 KiB, which all have.
     """
@@ -227,20 +222,20 @@ def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool) -> d
         "num_warps": (4 if full else block // 16) * (1 if inner <= 64 and (full or by_groups) else 2),
         # Wide keys fill shared memory without a second stage.
         "num_stages": 1 if inner > 128 or (exact and for_logits) else 2,
-        # Triton is about to change its default.
+        # The default differs among versions of Triton.
         "enable_fp_fusion": True,
     }
 
 
 def _smaller(tiles: dict[str, Any]) -> dict[str, Any] | None:
-    """Tiles that take less shared memory, None where there are none."""
+    """Tiles that take less shared memory, None if there are none."""
     if tiles["num_stages"] > 1:
         return tiles | {"num_stages": 1}
     size = "BLOCK_C" if tiles["BLOCK_C"] >= tiles["BLOCK"] else "BLOCK"
     return tiles | {size: tiles[size] // 2} if tiles[size] > 16 else None
 
 
-# Tiles that were too large for a chip -> those that it took, by kernel and device.
+# Tiles that a chip had no memory for -> those that it took, by kernel and device.
 _FITTING: dict[tuple[Any, ...], dict[str, Any]] = {}
 
 

@@ -1,7 +1,7 @@
-"""The Triton kernels of criss-cross attention: each owns some positions of one line. fused.py launches them.
+"""The Triton kernels of criss-cross attention: a program computes some positions of one line. fused.py launches them.
 
 Shape suffixes: in kernels, D query and key channels, C a block of the value channels, M the positions of a line that a
-program owns, N those it runs over.
+program computes, N those it loops over.
 """
 
 # Kernels have no types: Triton reads annotations itself.
@@ -23,10 +23,10 @@ except ImportError as error:  # no wheels for macOS and Windows
 
 
 def _jit(function: Callable[..., Any]) -> Any:
-    """`triton.jit`, or nothing where triton is missing: this file can be imported anywhere."""
+    """`triton.jit`, or nothing without Triton, so that this file can be imported anywhere."""
     if triton is None:
         return function
-    # Lines of 97 and of 96 positions share one compiled kernel.
+    # One compiled kernel serves lines of any length.
     return triton.jit(function, do_not_specialize=["outer", "length"])
 
 
@@ -37,7 +37,7 @@ def _jit(function: Callable[..., Any]) -> Any:
 
 @_jit
 def _line_of(pointer, strides, image, line):
-    """Where a line of an image starts."""
+    """The pointer to the start of a line of an image."""
     return pointer + image * strides[0] + line * strides[1]
 
 
@@ -53,7 +53,7 @@ def _tile(start, along, m, length, c, WIDTH: tl.constexpr, BLOCK_WIDTH: tl.const
 
 @_jit
 def _place(image, line, m, outer, length, COLUMNS: tl.constexpr):
-    """Where positions m of a line stand in a contiguous [B, H, W]."""
+    """Offsets of positions m of a line in a contiguous [B, H, W]."""
     if COLUMNS:
         inside = m.to(tl.int64) * outer + line
     else:
@@ -63,7 +63,7 @@ def _place(image, line, m, outer, length, COLUMNS: tl.constexpr):
 
 @_jit
 def _hide(logits_MN, m, n, length, SKIP_SELF: tl.constexpr):
-    """-inf past the end of the line and, if asked, at the position itself."""
+    """-inf past the end of the line and, with SKIP_SELF, at the position itself."""
     seen = (n < length)[None, :]
     if SKIP_SELF:
         seen = seen & (m[:, None] != n[None, :])
@@ -71,8 +71,8 @@ def _hide(logits_MN, m, n, length, SKIP_SELF: tl.constexpr):
 
 
 @_jit
-def _my_share(outer, length, BLOCK: tl.constexpr, CHANNEL_BLOCKS: tl.constexpr):
-    """What this program owns: an image, one of its lines, positions m of the line and a block of channels."""
+def _own_part(outer, length, BLOCK: tl.constexpr, CHANNEL_BLOCKS: tl.constexpr):
+    """What this program computes: an image, one of its lines, positions m of the line and a block of channels."""
     program = tl.program_id(0)
     channel_block = program % CHANNEL_BLOCKS
     program = program // CHANNEL_BLOCKS
@@ -109,8 +109,8 @@ def attend_line(
     BLOCK_D: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """The softmax of a line; if GO_ON, of one that another launch began; if not LAST, for another to go on from."""
-    image, line, m, channel_block = _my_share(outer, length, BLOCK, tl.cdiv(C, BLOCK_C))
+    """The softmax of a line; if GO_ON, continues that of a launch before; if not LAST, stores it for the next."""
+    image, line, m, channel_block = _own_part(outer, length, BLOCK, tl.cdiv(C, BLOCK_C))
     d = tl.arange(0, BLOCK_D)
     c = channel_block * BLOCK_C + tl.arange(0, BLOCK_C)
     k = _line_of(k, k_strides, image, line)
@@ -132,7 +132,7 @@ def attend_line(
         n = start + tl.arange(0, BLOCK)
         k_ND = _tile(k, k_strides[2], n, length, d, D, BLOCK_D)
         logits_MN = _hide(tl.dot(q_MD, tl.trans(k_ND), input_precision=PRECISION), m, n, length, SKIP_SELF)
-        # Every line's first block shows somebody, so `top` is finite from here on.
+        # The first block of every line has an unmasked position, so `top` is finite from here on.
         new_top_M = tl.maximum(top_M, tl.max(logits_MN, 1))
         weights_MN = tl.exp(logits_MN - new_top_M[:, None])
         fade_M = tl.exp(top_M - new_top_M)
@@ -145,7 +145,7 @@ def attend_line(
         if LAST:
             tl.store(lse + place_M, top_M + tl.log(mass_M), mask=m < length)
         else:
-            # Both, since a large logarithm of the mass would round what is added to it.
+            # Separately, since a large log-sum-exp would round what is added to it.
             tl.store(next_top + place_M, top_M, mask=m < length)
             tl.store(next_mass + place_M, mass_M, mask=m < length)
 
@@ -173,7 +173,7 @@ def values_line(
     BLOCK_C: tl.constexpr,
 ):
     """Adds the values' gradient of a line to grad_v: M are keys, N queries."""
-    image, line, m, channel_block = _my_share(outer, length, BLOCK, tl.cdiv(C, BLOCK_C))
+    image, line, m, channel_block = _own_part(outer, length, BLOCK, tl.cdiv(C, BLOCK_C))
     d = tl.arange(0, BLOCK_D)
     c = channel_block * BLOCK_C + tl.arange(0, BLOCK_C)
     q = _line_of(q, q_strides, image, line)
@@ -225,7 +225,7 @@ def logits_line(
 
     M are those that get the gradient, N those on the other side of the logit. Queries come with grad, keys with v.
     """
-    image, line, m, _ = _my_share(outer, length, BLOCK, 1)
+    image, line, m, _ = _own_part(outer, length, BLOCK, 1)
     d = tl.arange(0, BLOCK_D)
     own_wide = _line_of(own_wide, own_wide_strides, image, line)
     other = _line_of(other, other_strides, image, line)

@@ -1,18 +1,18 @@
-"""The backend `eager`: a few lines (columns or rows) at a time, any device and dtype; knows no autograd.
+"""The backend `eager`: a few lines (columns or rows) at a time, any device and dtype, without autograd.
 
-Both branches are batched matrix products over lines, first all columns, then all rows. The column branch leaves its
-own softmax and statistics behind, the row branch merges them with its own: no map of H x W x (H + W) is ever held.
-A chunk of lines is as large as a processor's cache likes, so forward takes a few MiB beyond the result; backward holds
-one number for every logit of the columns, [W, H, H].
+Both branches are batched matrix products over lines, first all columns, then all rows. The column branch stores its own
+softmax and statistics, and the row branch merges them with its own: no map of H x W x (H + W) is ever held. A chunk of
+lines fits a processor's cache, so forward takes a few MiB beyond the result; backward holds one number for every logit
+of the columns, [W, H, H].
 
-A clip is a map in which T frames stand below each other, [T H, W]. Its time lines come first: they are the columns of
-[T, H W]. Then each frame goes on from what they left.
+A clip is a map of T frames below each other, [T H, W]. Its time lines, the columns of [T, H W], come first; the columns
+and rows of each frame continue their softmax.
 
-A softmax is remembered by its statistics [B, 2, H, W], the largest logit and the sum of exponentials relative to it:
-their log-sum-exp in one number would lose the last digits of every weight computed from it.
+The statistics of a softmax [B, 2, H, W] are the largest logit and the sum of exponentials relative to it: their
+log-sum-exp in one number would lose the last digits of every weight computed from it.
 
 Shape suffixes: S the two statistics; H height, W width, D query and key channels, C value channels; N lines in a chunk,
-L positions in a line (I the one that asks, J the one that answers).
+L positions in a line (I of the query, J of the key).
 """
 
 from collections.abc import Iterator
@@ -25,13 +25,14 @@ from torch import Tensor
 # Measured on AVX-512 cores with 2 MiB of second-level cache: 1 to 4 MiB differ by less than 3 %.
 CHUNK_BYTES = {"cpu": 7 << 19}
 CHUNK_BYTES_ELSEWHERE = 256 << 20
+AXES = ("both", "row", "column")
 
 
 class Reach(NamedTuple):
     """Which positions are attended to: `axis` is `both`, `row` or `column`; biases are [W, W] and [H, H] or None.
 
-    With `frames` above 1 (and the axis `both`) the map is a clip of as many frames, one below the other. A column ends
-    with its frame, and a position attends to its place in the other frames, too.
+    With `frames` above 1 (and the axis `both`) the map is a clip of that many frames, one below the other. A column
+    ends with its frame, and a position also attends to the same position of the other frames.
     """
 
     axis: str
@@ -40,19 +41,19 @@ class Reach(NamedTuple):
     frames: int = 1
 
     def branches(self, height: int) -> tuple[bool, bool]:
-        """Whether a frame has a column branch and a row branch; a column of one, already in its row, is none."""
+        """Whether a frame has a column branch and a row branch; a column of one position, also in the row, is none."""
         return self.axis == "column" or (self.axis == "both" and height > 1), self.axis != "column"
 
 
 def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
-    """Inside, autocast changes no dtype: they were settled before."""
-    # Meta tensors know no autocast.
+    """Inside, autocast is off: the dtypes were chosen before."""
+    # There is no autocast for meta tensors.
     device = tensor.device.type
     return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 def statistics_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Logits, softmax and log-sum-exp: float32 for half precision, so that nothing overflows or coarsens."""
+    """The dtype of logits and softmax: float32 for half precision, so that nothing overflows or loses digits."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
@@ -67,7 +68,7 @@ def forward(q_BHWD: Tensor, k_BHWD: Tensor, v_BHWC: Tensor, reach: Reach) -> tup
 
 
 def empty_statistics(v_BHWC: Tensor) -> Tensor:
-    """Room for the statistics."""
+    """Uninitialized statistics [B, 2, H, W]."""
     batch, height, width, _ = v_BHWC.shape
     return v_BHWC.new_empty((batch, 2, height, width), dtype=statistics_dtype(v_BHWC.dtype))
 
@@ -75,11 +76,10 @@ def empty_statistics(v_BHWC: Tensor) -> Tensor:
 def attended_rows(
     q_HWD: Tensor, k_HWD: Tensor, v_HWC: Tensor, store_HWC: Tensor, stats_SHW: Tensor, reach: Reach, in_place: bool
 ) -> Iterator[tuple[slice, Tensor]]:
-    """The attended values of one image or clip, some rows after the other: (which rows, [N, W, C]).
+    """The attended values of one image or clip, some rows at a time: (which rows, [N, W, C]); fills `stats_SHW`.
 
-    `store_HWC` holds what the other lines give until a row is due. With `in_place` it receives the result as well;
-    without, the rows come in a buffer that the next step overwrites, and their place in the store is free. `stats_SHW`
-    is filled.
+    `store_HWC` holds the partial results of the other lines. With `in_place` it receives the final ones, too; without,
+    the rows come in a buffer that the next step overwrites, and their part of the store may be reused.
     """
     if v_HWC.shape[0] == 0 or v_HWC.shape[1] == 0:
         return
@@ -98,14 +98,14 @@ def attended_rows(
             store, stats = store_HWC[frame], stats_SHW[:, frame]
             _attend_columns(given, store, stats, reach.column_bias, exclude_self=has_rows, begun=has_time)
         for rows in chunks(frame.stop, step, frame.start):
-            share_NWC = store_HWC[rows]
-            out_NWC = share_NWC if in_place else buffer_NWC[: share_NWC.shape[0]]
+            partial_NWC = store_HWC[rows]
+            out_NWC = partial_NWC if in_place else buffer_NWC[: partial_NWC.shape[0]]
             if has_rows:
                 logits_NIJ = line_logits(q_HWD[rows], k_HWD[rows], reach.row_bias)
                 begun = has_time or has_columns
-                _attend(logits_NIJ, v_HWC[rows], share_NWC, out_NWC, stats_SHW[:, rows], False, begun)
+                _attend(logits_NIJ, v_HWC[rows], partial_NWC, out_NWC, stats_SHW[:, rows], False, begun)
             elif not in_place:
-                out_NWC.copy_(share_NWC)
+                out_NWC.copy_(partial_NWC)
             yield rows, out_NWC
 
 
@@ -117,7 +117,7 @@ def _attend_columns(
     exclude_self: bool,
     begun: bool,
 ) -> None:
-    """`given` are q, k and v."""
+    """Attend along the columns of q, k and v (`given`)."""
     q_WHD, k_WHD, v_WHC, store_WHC = (x.transpose(0, 1) for x in (*given, store_HWC))
     stats_SWH = stats_SHW.transpose(1, 2)
     step = lines_in_a_chunk(v_WHC)
@@ -133,16 +133,16 @@ def _attend_columns(
 def _attend(
     logits_NIJ: Tensor,
     v_NLC: Tensor,
-    share_NLC: Tensor,
+    partial_NLC: Tensor,
     out_NLC: Tensor,
     stats_SNL: Tensor,
     exclude_self: bool,
     begun: bool,
 ) -> None:
-    """Write a chunk's attended values into `out` and its statistics; the logits are used up.
+    """Write a chunk's attended values into `out` and its statistics; the logits are overwritten.
 
-    If `begun`, other lines have left their share, normalized by their own sum, and their statistics: one softmax joins
-    them.
+    If `begun`, `partial_NLC` and the statistics hold the result of other lines, normalized by their own sum, and one
+    softmax over all of them continues it.
     """
     top_NL, total_NL = stats_SNL
     if exclude_self:
@@ -151,14 +151,14 @@ def _attend(
     if begun:
         top_NI = torch.maximum(top_NI, top_NL)
     elif exclude_self:
-        # A bias of -inf may leave a column nobody; then it weighs nothing beside the row.
+        # A bias of -inf may mask a whole column; it then has no weight beside the row.
         top_NI.clamp_min_(torch.finfo(top_NI.dtype).min)
     weights_NIJ = logits_NIJ.sub_(top_NI[..., None]).exp_()
     total_NI = weights_NIJ.sum(-1)
     if begun:
         before_NI = (top_NL - top_NI).exp_().mul_(total_NL)
         total_NI += before_NI
-        torch.mul(share_NLC, (before_NI / total_NI)[..., None], out=out_NLC)
+        torch.mul(partial_NLC, (before_NI / total_NI)[..., None], out=out_NLC)
     safe_NI = total_NI.clamp_min(torch.finfo(total_NI.dtype).tiny) if exclude_self else total_NI
     weights_NIJ = weights_NIJ.div_(safe_NI[..., None]).to(v_NLC.dtype)
     if begun:
@@ -177,8 +177,8 @@ def line_logits(q_NLD: Tensor, k_NLD: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def lines_in_a_chunk(lines: Tensor) -> int:
-    """How many of the lines [lines, positions, channels] make a chunk; chunks are as equal as can be."""
-    # Its values and its logits.
+    """How many of the lines [lines, positions, channels] make a chunk; chunks have nearly equal sizes."""
+    # Bytes of the values and logits of a line.
     size = lines.shape[1] * (lines.shape[1] + lines.shape[2]) * lines.element_size()
     most = max(1, CHUNK_BYTES.get(lines.device.type, CHUNK_BYTES_ELSEWHERE) // max(1, size))
     chunks = max(1, -(-lines.shape[0] // most))
@@ -186,5 +186,5 @@ def lines_in_a_chunk(lines: Tensor) -> int:
 
 
 def chunks(end: int, step: int, start: int = 0) -> Iterator[slice]:
-    """From `start` to `end` in steps."""
+    """Slices of `step` from `start` to `end`."""
     return (slice(first, min(first + step, end)) for first in range(start, end, step))

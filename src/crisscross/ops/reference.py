@@ -1,4 +1,4 @@
-"""The definition: a row-or-column mask over all pairs of positions. Slow and obvious; everything else is tied to it."""
+"""The definition: a row-or-column mask over all pairs of positions, slow and obvious, to test the others by."""
 
 import torch
 from torch import Tensor

@@ -1,8 +1,8 @@
-"""`eager` and `fused` as operators that torch knows: `torch.ops.crisscross.attention` and `torch.ops.crisscross.block`.
+"""`eager` and `fused` as operators of torch: `torch.ops.crisscross.attention` and `torch.ops.crisscross.block`.
 
-Their argument `fused` says whether the Triton kernels compute, or PyTorch some lines at a time. Each has a fake kernel
+Their argument `fused` selects the Triton kernels, else PyTorch computes some lines at a time. Each has a fake kernel
 (shapes without values, for torch.compile) and an autograd formula whose own derivative is that of the plain expression
-in composite.py. Transforms of torch.func do not reach them: the dispatcher says so.
+in composite.py. Transforms of torch.func are not supported; dispatch.py raises an error for them.
 All tensors are channels-last in their shape: [B, H, W, channels]. A clip is a map of `frames` frames below each other.
 """
 
@@ -17,7 +17,49 @@ from crisscross.ops import composite, lines, slopes
 from crisscross.ops.block import Kept, LayerFunction, Weights, mean_gain
 from crisscross.ops.lines import Reach, without_autocast
 
-# --- attention(q, k, v) ---
+# Options follow the tensors in every operator, so that the autograd formula can tell them apart.
+
+
+def _autograd(
+    operator: Any,
+    gradients: Callable[..., list[Tensor]],
+    plain: Callable[..., Tensor],
+    tensors: int,
+    keeps_output: bool,
+) -> None:
+    """Give an operator its derivative, and that one a derivative of its own.
+
+    Args:
+        operator: takes `tensors` tensors (some may be None), then options; its first output is the result, the others
+            are for backward.
+        gradients: (gradient of the result, tensors, what is kept, options) -> gradients of the tensors that are given.
+        plain: (tensors, options) -> the result as a plain expression, whose derivatives torch finds.
+        tensors: how many there are.
+        keeps_output: `gradients` needs the result, too.
+    """
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.options = inputs[tensors:]
+        ctx.save_for_backward(*inputs[:tensors], *output[0 if keeps_output else 1 :])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        # Read once: under checkpointing a second reading is an error.
+        saved = ctx.saved_tensors
+        inputs, kept = saved[:tensors], saved[tensors:]
+        # In a second derivative only those that need a gradient; in an ordinary backward pass all at once.
+        wanted = [x is not None and (x.requires_grad or not torch.is_grad_enabled()) for x in inputs]
+        if grad is None:
+            return (None,) * (tensors + len(ctx.options))
+        if torch.is_grad_enabled():
+            sources = [x for x, needed in zip(inputs, wanted, strict=True) if needed]
+            found = iter(torch.autograd.grad(plain(*inputs, *ctx.options), sources, grad, create_graph=True))
+        else:
+            found = iter(gradients(grad, *inputs, *kept, *ctx.options))
+        return *(next(found) if needed else None for needed in wanted), *(None for _ in ctx.options)
+
+    operator.register_autograd(backward, setup_context=save)
 
 
 @torch.library.custom_op("crisscross::attention", mutates_args=())
@@ -33,12 +75,12 @@ def attention(
 ) -> tuple[Tensor, Tensor]:
     """The attended values [B, H, W, C] and the statistics of their softmax."""
     with without_autocast(q):
+        q, k, v = map(_unit_stride, (q, k, v))
         if fused:
             from crisscross.ops import fused as kernels
 
-            return kernels.forward(_unit_stride(q), _unit_stride(k), _unit_stride(v), axis, frames)
-        reach = Reach(axis, row_bias, column_bias, frames)
-        return lines.forward(_unit_stride(q), _unit_stride(k), _unit_stride(v), reach)
+            return kernels.forward(q, k, v, axis, frames)
+        return lines.forward(q, k, v, Reach(axis, row_bias, column_bias, frames))
 
 
 @attention.register_fake
@@ -65,46 +107,29 @@ def attention_backward(
 ) -> list[Tensor]:
     """Gradients of q, k, v and of those biases that are given."""
     with without_autocast(q):
-        grad, q, k, v = (_unit_stride(x) for x in (grad, q, k, v))
-        grads = [torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)]
+        grad, q, k, v = map(_unit_stride, (grad, q, k, v))
+        grad_v = torch.zeros(v.shape, dtype=v.dtype, device=v.device)
         if fused:
             from crisscross.ops import fused as kernels
 
-            return [*kernels.backward(grad, q, k, v, stats, mean_gain(grad, out), axis, grads[2], frames), grads[2]]
+            return [*kernels.backward(grad, q, k, v, stats, mean_gain(grad, out), axis, grad_v, frames), grad_v]
         reach = Reach(axis, row_bias, column_bias, frames)
-        biases = slopes.backward(grad, q, k, v, stats, reach, grads[0], grads[1], grads[2])
-        return grads + [bias for bias in biases if bias is not None]
+        grad_q, grad_k = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k))
+        biases = slopes.zero_biases(reach, stats.dtype)
+        slopes.backward(grad, q, k, v, stats, reach, slopes.Grads(grad_q, grad_k, grad_v, *biases))
+        return _given(grad_q, grad_k, grad_v, *slopes.cast_biases(biases, reach))
 
 
 @attention_backward.register_fake
-def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, row_bias: Any, column_bias: Any, *rest: Any) -> list[Tensor]:
-    return [x.new_empty(x.shape) for x in (q, k, v, row_bias, column_bias) if x is not None]
+def _(grad: Tensor, *inputs: Any) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in _given(*inputs[:5])]
 
 
-def _save_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.axis, ctx.frames, ctx.fused = inputs
-    ctx.save_for_backward(*tensors, *output)
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
+def _plain_attention(q: Tensor, k: Tensor, v: Tensor, row: Any, column: Any, axis: str, frames: int, _: bool) -> Tensor:
+    return composite.attention(q, k, v, Reach(axis, row, column, frames))
 
 
-def _attention_gradients(ctx: Any, grad: Tensor | None, _: None) -> tuple[Any, ...]:
-    *inputs, out, stats = ctx.saved_tensors
-    if grad is None:
-        return (None,) * 8
-    if torch.is_grad_enabled():
-        found = _differentiable(
-            lambda *x: composite.attention(x[0], x[1], x[2], Reach(ctx.axis, x[3], x[4], ctx.frames)), inputs, grad
-        )
-    else:
-        found = _spread(attention_backward(grad, *inputs, out, stats, ctx.axis, ctx.frames, ctx.fused), inputs)
-    return *found, None, None, None
-
-
-attention.register_autograd(_attention_gradients, setup_context=_save_attention)
-
-
-# --- block(x, weights) ---
+_autograd(attention, attention_backward, _plain_attention, tensors=5, keeps_output=True)
 
 
 @torch.library.custom_op("crisscross::block", mutates_args=())
@@ -122,7 +147,7 @@ def block(
     keep: bool,
     fused: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The layer's output [B, H, W, C]; with `keep` q and k and attention's result, else empty tensors; statistics."""
+    """The layer's output [B, H, W, C]; with `keep` q and k and the attended values, else empty tensors; statistics."""
     with without_autocast(x):
         weights = Weights(qk_weight, qk_bias, value_weight, value_bias)
         reach = Reach(axis, row_bias, column_bias, frames)
@@ -133,21 +158,9 @@ def block(
 
 
 @block.register_fake
-def _(
-    x: Tensor,
-    qk_weight: Tensor,
-    qk_bias: Tensor,
-    value_weight: Tensor,
-    value_bias: Tensor,
-    row_bias: Any,
-    column_bias: Any,
-    axis: str,
-    frames: int,
-    residual: bool,
-    keep: bool,
-    fused: bool,
-) -> tuple[Tensor, ...]:
-    _check_devices(x, qk_weight, qk_bias, value_weight, value_bias, row_bias, column_bias)
+def _(x: Tensor, qk_weight: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    keep, fused = rest[-2:]
+    _check_devices(x, qk_weight, *rest[:5])
     y, stats = x.new_empty(x.shape), _fake_statistics(x, fused)
     if not keep:
         return y, x.new_empty(0), x.new_empty(0), stats
@@ -179,44 +192,23 @@ def block_backward(
         kept = Kept(qk, attended, stats) if keep else Kept(None, None, stats)
         layer = LayerFunction(weights, Reach(axis, row_bias, column_bias, frames), residual)
         grad_x, grads, *biases = layer.backward(grad, x, kept, fused)
-        return [grad_x, *grads, *(bias for bias in biases if bias is not None)]
+        return _given(grad_x, *grads, *biases)
 
 
 @block_backward.register_fake
 def _(grad: Tensor, *inputs: Any) -> list[Tensor]:
-    return [x.new_empty(x.shape) for x in inputs[:7] if x is not None]
+    return [x.new_empty(x.shape) for x in _given(*inputs[:7])]
 
 
-def _save_block(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.axis, ctx.frames, ctx.residual, ctx.keep, ctx.fused = inputs
-    ctx.save_for_backward(*tensors, *output[1:])
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)
+def _plain_block(x: Tensor, *rest: Any) -> Tensor:
+    *weights, row_bias, column_bias, axis, frames, residual, _, _ = rest
+    return composite.block(x, Weights(*weights), Reach(axis, row_bias, column_bias, frames), residual)
 
 
-def _block_gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
-    # Read once: under checkpointing a second reading is an error.
-    saved = ctx.saved_tensors
-    inputs, kept = saved[:7], saved[7:]
-    if grad is None:
-        return (None,) * 12
-    if torch.is_grad_enabled():
-
-        def plain(*tensors: Any) -> Tensor:
-            reach = Reach(ctx.axis, tensors[5], tensors[6], ctx.frames)
-            return composite.block(tensors[0], Weights(*tensors[1:5]), reach, ctx.residual)
-
-        found = _differentiable(plain, inputs, grad)
-    else:
-        grads = block_backward(grad, *inputs, *kept, ctx.axis, ctx.frames, ctx.residual, ctx.keep, ctx.fused)
-        found = _spread(grads, inputs)
-    return *found, None, None, None, None, None
+_autograd(block, block_backward, _plain_block, tensors=7, keeps_output=False)
 
 
-block.register_autograd(_block_gradients, setup_context=_save_block)
-
-
-# --- what torch.utils.flop_counter counts: the operations needed, not those done again ---
+# For torch.utils.flop_counter: the operations that are needed, without those done a second time.
 
 
 def _attention_flops(v_shape: Sequence[int], inner: int, axis: str, frames: int) -> int:
@@ -233,8 +225,8 @@ def _block_flops(x_shape: Sequence[int], qk_shape: Sequence[int], axis: str, fra
 
 
 @register_flop_formula(torch.ops.crisscross.attention)
-def _(q: Any, k: Any, v: Any, row_bias: Any, column_bias: Any, axis: str, frames: int, *_: Any, **__: Any) -> int:
-    return _attention_flops(v, q[-1], axis, frames)
+def _(q: Any, k: Any, v: Any, *rest: Any, **_: Any) -> int:
+    return _attention_flops(v, q[-1], *rest[2:4])
 
 
 @register_flop_formula(torch.ops.crisscross.attention_backward)
@@ -252,12 +244,9 @@ def _(grad: Any, x: Any, qk_weight: Any, *rest: Any, **_: Any) -> int:
     return 2 * _block_flops(x, qk_weight, *rest[8:10])
 
 
-# --- what both need ---
-
-
 def _check_devices(*tensors: Tensor | None) -> None:
     """One tensor on `meta` is enough for torch to take the fake kernel: its result would be memory without values."""
-    devices = {str(x.device) for x in tensors if x is not None}
+    devices = {str(x.device) for x in _given(*tensors)}
     if len(devices) > 1:
         raise ValueError(f"all tensors must be on one device, got {' and '.join(sorted(devices))}")
 
@@ -268,19 +257,9 @@ def _fake_statistics(v: Tensor, fused: bool) -> Tensor:
 
 
 def _unit_stride(x: Tensor) -> Tensor:
-    """Channels beside each other in memory: q and k cut from one projection pass as they are, NCHW is copied."""
+    """Channels next to each other in memory: q and k cut from one projection pass as they are, NCHW is copied."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _spread(grads: list[Tensor], inputs: Any) -> list[Tensor | None]:
-    """Gradients of the tensors among the inputs, None for the others."""
-    found = iter(grads)
-    return [None if x is None else next(found) for x in inputs]
-
-
-def _differentiable(function: Callable[..., Tensor], inputs: Any, grad: Tensor) -> list[Tensor | None]:
-    """Gradients that can be differentiated again: those of the plain expression, computed anew."""
-    wanted = [x for x in inputs if x is not None and x.requires_grad]
-    found = torch.autograd.grad(function(*inputs), wanted, grad, create_graph=True)
-    rest = iter(found)
-    return [next(rest) if x is not None and x.requires_grad else None for x in inputs]
+def _given(*tensors: Tensor | None) -> list[Tensor]:
+    return [x for x in tensors if x is not None]

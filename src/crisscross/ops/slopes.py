@@ -1,9 +1,9 @@
-"""The gradients of what lines.py computes, some lines at a time; of the softmax its statistics are enough.
+"""The gradients of what lines.py computes, some lines at a time, from the statistics of the softmax.
 
 Shape suffixes: as in lines.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,28 @@ from crisscross.ops import lines
 from crisscross.ops.lines import Reach
 
 
+class Grads(NamedTuple):
+    """Where gradients are added up: q, k, v [B, H, W, channels], row bias and column bias (or None)."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    row_bias: Tensor | None
+    column_bias: Tensor | None
+
+
+def zero_biases(reach: Reach, dtype: torch.dtype) -> list[Tensor | None]:
+    """Zeros in the shapes of the row and the column bias, None where there is none."""
+    biases = reach.row_bias, reach.column_bias
+    return [None if bias is None else torch.zeros_like(bias, dtype=dtype) for bias in biases]
+
+
+def cast_biases(grads: Iterable[Tensor | None], reach: Reach) -> list[Tensor | None]:
+    """Gradients of row and column bias in the dtypes of the biases."""
+    pairs = zip(grads, (reach.row_bias, reach.column_bias), strict=True)
+    return [None if grad is None or bias is None else grad.to(bias.dtype) for grad, bias in pairs]
+
+
 def backward(
     grad_BHWC: Tensor,
     q_BHWD: Tensor,
@@ -20,48 +42,38 @@ def backward(
     v_BHWC: Tensor,
     stats_BSHW: Tensor,
     reach: Reach,
-    grad_q_BHWD: Tensor,
-    grad_k_BHWD: Tensor,
-    grad_v_BHWC: Tensor,
+    grads: Grads,
     project: Tensor | None = None,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Add the gradients of q, k and v to those given; returns the gradients of the row and the column bias.
+) -> None:
+    """Add the gradients of q, k, v and of the biases to `grads`.
 
-    With a matrix `project` [C', C] the values are v project^T, made line by line; the gradient of v is then short of a
-    product with it.
+    With a matrix `project` [C', C] the values are v project^T, made line by line; the gradient of v then still has to
+    be multiplied by it.
 
-    The slope of a softmax needs the mean gain of all its positions. A row knows its own and has that of the columns
-    from before; the columns' gains [W, H, H] wait for it, and those of the time lines [H W, T, T] for all frames. (The
-    mean gain is also the product of gradient and attended values, without any waiting, but rounded differently, which
-    costs peaked attention its small gradients.)
+    The slope of a softmax needs the mean gain of all its positions. A row computes its own and adds that of the columns
+    from before; the gains of the columns [W, H, H] are held until then, and those of the time lines [H W, T, T] until
+    all frames are done. (The mean gain is also the product of gradient and attended values, without any waiting, but
+    rounded differently, which costs peaked attention its small gradients.)
     """
-    grad_row_bias, grad_column_bias = (
-        None if bias is None else torch.zeros_like(bias, dtype=stats_BSHW.dtype)
-        for bias in (reach.row_bias, reach.column_bias)
-    )
     mean_HW = stats_BSHW.new_empty(stats_BSHW.shape[2:])
     for i in range(v_BHWC.shape[0] if v_BHWC.numel() else 0):
         given = [grad_BHWC[i], q_BHWD[i], k_BHWD[i], v_BHWC[i], *stats_BSHW[i]]
-        grads = [grad_q_BHWD[i], grad_k_BHWD[i], grad_v_BHWC[i]]
-        whole = _Branch(given, grads, mean_HW.zero_(), None, None, False, project)
+        whole = _Branch(given, [grads.q[i], grads.k[i], grads.v[i]], mean_HW.zero_(), None, None, False, project)
         time = gains_LTT = None
         if reach.frames > 1:
             time = whole.as_map(reach.frames).turned()._replace(exclude_self=True)
             gains_LTT = time.gains()
         height = v_BHWC.shape[1] // reach.frames
         for frame in lines.chunks(v_BHWC.shape[1], height):
-            _differentiate_frame(whole.part(frame), reach, grad_row_bias, grad_column_bias)
+            _differentiate_frame(whole.part(frame), reach, grads)
         if time is not None:
             time.differentiate(gains_LTT)
-    return _like(grad_row_bias, reach.row_bias), _like(grad_column_bias, reach.column_bias)
 
 
-def _differentiate_frame(
-    frame: "_Branch", reach: Reach, grad_row_bias: Tensor | None, grad_column_bias: Tensor | None
-) -> None:
+def _differentiate_frame(frame: "_Branch", reach: Reach, grads: Grads) -> None:
     has_columns, has_rows = reach.branches(frame.mean.shape[0])
-    rows = frame._replace(bias=reach.row_bias, grad_bias=grad_row_bias)
-    columns = frame.turned()._replace(bias=reach.column_bias, grad_bias=grad_column_bias, exclude_self=has_rows)
+    rows = frame._replace(bias=reach.row_bias, grad_bias=grads.row_bias)
+    columns = frame.turned()._replace(bias=reach.column_bias, grad_bias=grads.column_bias, exclude_self=has_rows)
     gains_WHH = columns.gains() if has_columns else None
     if has_rows:
         rows.differentiate(None)
@@ -104,7 +116,7 @@ class _Branch(NamedTuple):
         return lines.chunks(v.shape[0], lines.lines_in_a_chunk(v))
 
     def gains(self) -> Tensor:
-        """The gains [lines, I, J] of all lines; their mean is added up."""
+        """The gains [lines, I, J] of all lines, whose mean is added to `mean`."""
         count, length = self.mean.shape
         gains_GIJ = self.mean.new_empty((count, length, length))
         for chunk in self.chunks():
@@ -114,7 +126,7 @@ class _Branch(NamedTuple):
         return gains_GIJ
 
     def differentiate(self, gains_GIJ: Tensor | None) -> None:
-        """Add this branch's gradients. Without gains they are computed, and with them the mean is complete."""
+        """Add this branch's gradients. Gains that are not given are computed, which completes the mean."""
         for chunk in self.chunks():
             weights_NIJ = self.weights(chunk)
             if gains_GIJ is None:
@@ -136,7 +148,7 @@ class _Branch(NamedTuple):
                 self.grad_bias.add_(slope_NIJ.sum(0))
 
     def weights(self, chunk: slice) -> Tensor:
-        """Attention's weights [N, I, J]."""
+        """The softmax weights [N, I, J]."""
         q_NLD, k_NLD, top_NL, total_NL = (self.given[i][chunk] for i in (1, 2, 4, 5))
         weights_NIJ = (
             lines.line_logits(q_NLD, k_NLD, self.bias).sub_(top_NL[..., None]).exp_().div_(total_NL[..., None])
@@ -146,12 +158,8 @@ class _Branch(NamedTuple):
         return weights_NIJ
 
     def gains_of(self, chunk: slice) -> Tensor:
-        """What the loss gains with every weight [N, I, J]."""
+        """The derivatives of the loss with respect to the softmax weights [N, I, J]."""
         grad_NLC, v_NLC = self.given[0][chunk], self.given[3][chunk]
         if self.project is not None:
             v_NLC = (v_NLC.flatten(0, 1) @ self.project.t()).unflatten(0, v_NLC.shape[:2])
         return torch.bmm(grad_NLC, v_NLC.transpose(1, 2)).to(self.mean.dtype)
-
-
-def _like(x: Tensor | None, other: Tensor | None) -> Tensor | None:
-    return None if x is None or other is None else x.to(other.dtype)

@@ -1,5 +1,7 @@
-"""A trial of the Triton kernels on a device, before `auto` relies on them: they need a C compiler, a driver, a cache
-folder that can be written and a chip that their compiler knows, and what it makes has to be right.
+"""A trial of the Triton kernels on a device, before `auto` relies on them.
+
+They need a C compiler, a driver, a writable cache folder and a chip that their compiler supports, and their results
+have to be right.
 """
 
 import math
@@ -14,7 +16,7 @@ from crisscross.ops import composite
 from crisscross.ops.block import mean_gain
 from crisscross.ops.lines import Reach
 
-# The published channels on a map with more than one tile in each direction: what it compiles is used again.
+# The published channels on a map with more than one tile in each direction: the compiled kernels are used again.
 INNER, CHANNELS, HEIGHT, WIDTH = 64, 512, 35, 66
 # Largest relative error, far above rounding (tf32 included) and far below a wrong result.
 TOLERANCE = {torch.float32: 1e-2, torch.float16: 3e-2, torch.bfloat16: 5e-2}
@@ -25,11 +27,11 @@ _LOCK = threading.Lock()
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator,unused-ignore]
 def passed(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the kernels compute forward and backward rightly on a device in a dtype.
+    """Whether the kernels compute forward and backward correctly on a device in a dtype.
 
     Tried once a process, on the first call: some seconds, most of them Triton's compiler. A failure is one
-    `RuntimeWarning` with its reason. While a CUDA graph is captured nothing can be tried: the answer is then False for
-    what has not passed before.
+    `RuntimeWarning` with its reason. While a CUDA graph is captured there is no trial: the result is False unless an
+    earlier one was passed.
     """
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return _REASONS.get((device, dtype)) == ""
@@ -47,9 +49,9 @@ def passed(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _reason(device: torch.device, dtype: torch.dtype) -> str:
-    """What is wrong with the kernels there; empty where nothing is."""
+    """What is wrong with the kernels there, or ""."""
     try:
-        # Neither a mode nor autocast of the caller concerns the trial.
+        # The caller's modes and autocast must not change the trial.
         with _disable_current_modes(), torch.inference_mode(False), torch.autocast(device.type, enabled=False):
             apart = _error(device, dtype)
     # Whatever a compiler, a driver or a full disk may raise.
@@ -61,11 +63,11 @@ def _reason(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def _error(device: torch.device, dtype: torch.dtype) -> float:
-    """The largest relative error of the output and the gradients, beside the plain expression in float64 on the CPU."""
+    """The largest relative error of output and gradients against the plain expression in float64 on the CPU."""
     from crisscross.ops import fused
 
     def draw(channels: int, frequency: float) -> Tensor:
-        # No draw from the caller's generators.
+        # Drawing would change the state of the caller's generators.
         count = torch.arange(HEIGHT * WIDTH * channels, dtype=torch.float64, device="cpu")
         return torch.sin(count * frequency + torch.cos(count * 0.37)).view(1, HEIGHT, WIDTH, channels).to(dtype)
 
@@ -75,7 +77,7 @@ def _error(device: torch.device, dtype: torch.dtype) -> float:
         out = composite.attention(exact_q, exact_k, exact_v, Reach("both", None, None))
         expected = [out.detach(), *torch.autograd.grad(out, [exact_q, exact_k, exact_v], grad.double())]
     with torch.no_grad():
-        # Side by side in memory, as the layer's projection makes them.
+        # Next to each other in memory, as the layer's projection makes them.
         q, k = qk.to(device).chunk(2, -1)
         v, grad = v.to(device), grad.to(device)
         found, lse = fused.forward(q, k, v)

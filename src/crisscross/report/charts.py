@@ -1,7 +1,8 @@
 """The charts of a report: curves, bars and the confusion matrix. Each returns SVG text."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 
 from crisscross.report.facts import Score
 from crisscross.report.svg import drawing, hint, line, path, rgb, tag, text
@@ -15,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 42.0
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) that enclose low..high; about this many steps."""
     rough = (high - low) / about
-    # Apart by less than their own rounding, or than the smallest number with all its digits, they are one.
+    # A range below the rounding of its ends, or below the smallest normal numbers, counts as a single value.
     if not rough > max(abs(low), abs(high)) * 1e-10 + 1e-300:
         return [low, low + (abs(low) or 1.0)]
     power = 10.0 ** math.floor(math.log10(rough))
@@ -24,88 +25,65 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
 
-def smooth(values: Sequence[float], share: float = 0.05) -> list[float]:
-    """Mean of the values around each one; the window is this share of them all."""
-    reach = int(len(values) * share / 2)
-    total = [0.0]
-    for value in values:
-        total.append(total[-1] + value)
+def smooth(values: Sequence[float], fraction: float = 0.05) -> list[float]:
+    """Mean of the values around each one; the window is this fraction of all values."""
+    reach = int(len(values) * fraction / 2)
+    total = [0.0, *accumulate(values)]
     spans = ((max(0, i - reach), min(len(values), i + reach + 1)) for i in range(len(values)))
     return [(total[last] - total[first]) / (last - first) for first, last in spans]
 
 
 def curve_chart(
-    x: Sequence[float],
-    y: Sequence[Score],
+    curves: Sequence[tuple[str, Sequence[float], Sequence[Score]]],
     label: str,
-    unit_range: bool = False,
-    dots: bool = False,
+    scores: bool = False,
     smoothed: bool = True,
 ) -> str:
-    """A curve over the iterations.
-
-    Args:
-        x, y: the points; those that are None, NaN or infinite are left out.
-        label: what y is, for screen readers.
-        unit_range: the y axis is 0..1, whatever the values are.
-        dots: mark and name every point, for a score now and then.
-        smoothed: draw the values faintly beneath their running mean; without effect on dots.
-    """
-    points = _recorded(x, y)
-    if not points:
-        return '<p class="empty">Nothing was recorded.</p>'
-    values = [b for _, b in points]
-    y_ticks = ticks(0.0, 1.0, 5) if unit_range else ticks(min(0.0, *values), max(values))
-    x_ticks = ticks(0.0, max(a for a, _ in points))
-    spots = [(_along(a, x_ticks, LEFT, WIDTH - RIGHT), _along(b, y_ticks, HEIGHT - BOTTOM, TOP)) for a, b in points]
-    parts = [_axes(x_ticks, y_ticks)]
-    if dots:
-        parts.append(path(spots, "curve"))
-        parts += [_dot(spot, f"iteration {a:g}: {b:.3f}") for spot, (a, b) in zip(spots, points, strict=True)]
-    elif smoothed:
-        means = [_along(b, y_ticks, HEIGHT - BOTTOM, TOP) for b in smooth(values)]
-        calm = [(at, mean) for (at, _), mean in zip(spots, means, strict=True)]
-        parts += [path(_thinned(spots), "curve raw"), path(_thinned(calm), "curve")]
-    else:
-        parts.append(path(_thinned(spots), "curve"))
-    said = f"{label} over {len(points)} points, from {values[0]:.4g} to {values[-1]:.4g}"
-    return drawing("".join(parts), WIDTH, HEIGHT, said, "chart")
-
-
-def curves_chart(
-    curves: Sequence[tuple[str, Sequence[float], Sequence[Score]]], label: str, unit_range: bool = False
-) -> str:
-    """Several curves over the iterations in one chart, each in a color of its own; see `curve_color`.
+    """Curves over the iterations, each in a color of its own (`curve_color`).
 
     Args:
         curves: name, iterations and values of each; values that are None, NaN or infinite are left out.
         label: what the values are, for screen readers.
-        unit_range: the y axis is 0..1 and every value is marked; otherwise curves are running means.
+        scores: the values are scores of some iterations: the axis is 0..1, and every value is marked.
+        smoothed: draw running means, of a single curve above its faint values; without effect on scores.
     """
-    kept = []
-    for place, (name, x, y) in enumerate(curves):
-        if points := _recorded(x, y):
-            means = [b for _, b in points] if unit_range else smooth([b for _, b in points])
-            kept.append((place, name, [(a, mean) for (a, _), mean in zip(points, means, strict=True)]))
+    kept = [(place, name, points) for place, (name, x, y) in enumerate(curves) if (points := _recorded(x, y))]
     if not kept:
         return '<p class="empty">Nothing was recorded.</p>'
-    values = [b for _, _, points in kept for _, b in points]
-    y_ticks = ticks(0.0, 1.0, 5) if unit_range else ticks(min(0.0, *values), max(values))
-    x_ticks = ticks(0.0, max(a for _, _, points in kept for a, _ in points))
+    values = [b for *_, points in kept for _, b in points]
+    y_ticks = ticks(0.0, 1.0, 5) if scores else ticks(min(0.0, *values), max(values))
+    x_ticks = ticks(0.0, max(a for *_, points in kept for a, _ in points))
     parts = [_axes(x_ticks, y_ticks)]
     for place, name, points in kept:
-        spots = [(_along(a, x_ticks, LEFT, WIDTH - RIGHT), _along(b, y_ticks, HEIGHT - BOTTOM, TOP)) for a, b in points]
-        color = curve_color(place)
-        drawn = path(_thinned(spots), "curve", style=f"stroke:{color}")
-        parts.append(tag("g", hint(name) + drawn, class_="run"))
-        if unit_range:
-            said = [f"{name}, iteration {a:g}: {b:.3f}" for a, b in points]
-            parts += [_dot(spot, words, style=f"fill:{color}") for spot, words in zip(spots, said, strict=True)]
-    return drawing("".join(parts), WIDTH, HEIGHT, f"{label} of {len(kept)} runs", "chart")
+        color, shown = curve_color(place), list(points)
+        if smoothed and not scores:
+            shown = [(a, mean) for (a, _), mean in zip(points, smooth([b for _, b in points]), strict=True)]
+            if len(curves) == 1:
+                parts.append(path(_spots(_thinned(points), x_ticks, y_ticks), "curve raw", style=f"stroke:{color}"))
+        shown = _thinned(shown)
+        spots = _spots(shown, x_ticks, y_ticks)
+        parts.append(tag("g", hint(name) + path(spots, "curve", style=f"stroke:{color}"), class_="run"))
+        if scores:
+            said = [f"{name}, iteration {a:g}: {b:.3f}" for a, b in shown]
+            parts += [_dot(spot, words, color) for spot, words in zip(spots, said, strict=True)]
+    first, last = kept[0][2][0][1], kept[0][2][-1][1]
+    course = f"over {len(values)} points, from {first:.4g} to {last:.4g}" if len(kept) == 1 else f"of {len(kept)} runs"
+    return drawing("".join(parts), WIDTH, HEIGHT, f"{label} {course}", "chart")
+
+
+def _spots(points: Sequence[Point], x_ticks: Sequence[float], y_ticks: Sequence[float]) -> list[Point]:
+    """Where points of a curve lie in its chart."""
+    x_ends, y_ends = (LEFT, WIDTH - RIGHT), (HEIGHT - BOTTOM, TOP)
+    return [(_along(a, x_ticks, *x_ends), _along(b, y_ticks, *y_ends)) for a, b in points]
+
+
+def _thinned(points: Sequence[Point], most: int = 600) -> list[Point]:
+    """Every n-th point and the last: the page stays small however long the run was."""
+    return [*points[: -1 : math.ceil(len(points) / most)], points[-1]]
 
 
 def curve_color(place: int) -> str:
-    """The color of the curve at this place: far from its neighbors' for as many as there are."""
+    """A color for the curve with this number, far from those of the numbers around it."""
     return f"hsl({(215 + place * 137.5) % 360:.0f} 65% 50%)"
 
 
@@ -130,19 +108,13 @@ def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
     return "".join(parts)
 
 
-def _dot(spot: Point, said: str, **attributes: object) -> str:
-    return tag("circle", hint(said), cx=spot[0], cy=spot[1], r=3.2, class_="dot", **attributes)
+def _dot(spot: Point, said: str, color: str) -> str:
+    return tag("circle", hint(said), cx=spot[0], cy=spot[1], r=3.2, class_="dot", style=f"fill:{color}")
 
 
 def _recorded(x: Sequence[float], y: Sequence[Score]) -> list[Point]:
     """The points whose value is a finite number."""
     return [(float(a), float(b)) for a, b in zip(x, y, strict=True) if b is not None and math.isfinite(b)]
-
-
-def _thinned(points: Sequence[Point], most: int = 600) -> Sequence[Point]:
-    """Every n-th point and the last: the page stays small however long the run was."""
-    step = math.ceil(len(points) / most)
-    return [*points[:-1:step], points[-1]]
 
 
 def bar_chart(
@@ -171,23 +143,23 @@ def bar_chart(
     return drawing("".join(parts), width, height, "IoU of every class", "bars")
 
 
-def shares(counts: Sequence[Sequence[int]]) -> list[list[float | None]]:
-    """Every row divided by its sum: what became of the pixels of a class. A row without pixels is None throughout."""
+def fractions(counts: Sequence[Sequence[int]]) -> list[list[float | None]]:
+    """Every row divided by its sum. A row without pixels is None throughout."""
     rows = ((row, sum(int(count) for count in row)) for row in counts)
     return [[int(count) / total if total else None for count in row] for row, total in rows]
 
 
-def percent(share: float) -> str:
-    """A share in whole per cent, with nothing for a true 0 and `<1` for a trace."""
-    if share == 0:
+def percent(fraction: float) -> str:
+    """A fraction in whole per cent: nothing for 0, and `<1` below one half per cent."""
+    if fraction == 0:
         return ""
-    return "<1" if share < 0.005 else f"{100 * share:.0f}"
+    return "<1" if fraction < 0.005 else f"{100 * fraction:.0f}"
 
 
 def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """The confusion matrix as a heat map: rows truth, columns prediction, per cent of the row.
 
-    Beyond 40 classes the cells hold color alone; a pointer that rests on one still reads the numbers.
+    With more than 40 classes the cells show colors only; hovering over one shows its numbers.
     """
     cell = 46.0 if len(classes) <= 12 else 36.0 if len(classes) <= 40 else 12.0
     size = f"font-size:{min(14, cell):g}px"
@@ -202,35 +174,26 @@ def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         turn = f"rotate(-40 {x:g} {top - 7:g})"
         parts.append(text(_short(name, 18), left - 8, y + 5, "end", "label", style=size))
         parts.append(text(_short(name, 18), x, top - 7, "start", "label", transform=turn, style=size))
-    for row, (truth, row_shares) in enumerate(zip(classes, shares(counts), strict=True)):
-        parts.append(_confusion_row(truth, classes, counts[row], row_shares, left, top + cell * row, cell))
+    for row, (truth, found) in enumerate(zip(classes, fractions(counts), strict=True)):
+        total, y = sum(int(count) for count in counts[row]), top + cell * row
+        for column, fraction in enumerate(found):
+            said = f"truth {truth}, predicted {classes[column]}: {int(counts[row][column])} of {total} pixels"
+            parts.append(_confusion_cell(said, fraction, left + cell * column, y, cell))
     return drawing("".join(parts), width, height, "Confusion matrix, per cent of the true class", "confusion")
 
 
-def _confusion_row(
-    truth: str,
-    classes: Sequence[str],
-    counts: Sequence[int],
-    row_shares: Iterable[float | None],
-    left: float,
-    y: float,
-    cell: float,
-) -> str:
-    """The cells of one true class; a dash in each where it has no pixels."""
-    parts, total = [], sum(int(count) for count in counts)
-    for column, share in enumerate(row_shares):
-        x, deep = left + cell * column, share is not None and share >= 0.55
-        said = f"truth {truth}, predicted {classes[column]}: {int(counts[column])} of {total} pixels"
-        box = {"x": x + 1, "y": y + 1, "width": cell - 2, "height": cell - 2, "rx": 3}
-        parts.append(tag("rect", **box, class_="cell"))
-        if not share and cell < 20:
-            continue
-        heat = hint(said if share is None else f"{said}, {100 * share:.1f} %")
-        parts.append(tag("rect", heat, **box, class_="heat", fill_opacity=round(share or 0.0, 3)))
-        shown = "–" if share is None else percent(share)
-        if cell >= 20:
-            parts.append(text(shown, x + cell / 2, y + cell / 2 + 5, "middle", "number deep" if deep else "number"))
-    return "".join(parts)
+def _confusion_cell(said: str, fraction: float | None, x: float, y: float, cell: float) -> str:
+    """A cell of the heat map, with a dash if the true class has no pixels; small cells have no number."""
+    box = {"x": x + 1, "y": y + 1, "width": cell - 2, "height": cell - 2, "rx": 3}
+    drawn = tag("rect", **box, class_="cell")
+    if fraction or cell >= 20:
+        heat = hint(said if fraction is None else f"{said}, {100 * fraction:.1f} %")
+        drawn += tag("rect", heat, **box, class_="heat", fill_opacity=round(fraction or 0.0, 3))
+    if cell >= 20:
+        shown = "–" if fraction is None else percent(fraction)
+        style = "number deep" if fraction is not None and fraction >= 0.55 else "number"
+        drawn += text(shown, x + cell / 2, y + cell / 2 + 5, "middle", style)
+    return drawn
 
 
 def _short(name: str, most: int) -> str:

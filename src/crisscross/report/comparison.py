@@ -1,18 +1,17 @@
-"""Runs side by side: one table, their classes, what differs between their experiments, and their curves."""
+"""Several runs side by side: scores, classes, differences between their experiments, and curves."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from crisscross.files import write_text
-from crisscross.report.charts import curve_color, curves_chart
+from crisscross.progress import clock
+from crisscross.report.charts import curve_chart, curve_color
 from crisscross.report.facts import Curves, Score
-from crisscross.report.style import CSS
+from crisscross.report.page import charts, document, legend, table
 
 
 @dataclass(frozen=True)
@@ -21,14 +20,15 @@ class RunRow:
 
     Attributes:
         name: as it is shown.
-        curves: loss, learning rate and validation mIoU.
+        curves: loss, learning rate and scores of validations.
         classes: names of its classes.
         iou: of each class at the best validation, in 0..1; empty without one.
-        best, last: the highest and the last validation mIoU.
+        best, last: the highest and the last score of a validation.
         best_iteration: when the highest was reached.
         seconds: of training so far.
-        skipped: steps that fp16 left out.
+        skipped: steps that were skipped in fp16.
         values: its experiment by dotted key.
+        title: of the score.
     """
 
     name: str
@@ -41,6 +41,7 @@ class RunRow:
     seconds: float | None = None
     skipped: int = 0
     values: Mapping[str, Any] = field(default_factory=dict)
+    title: str = "mIoU"
 
     @property
     def loss(self) -> Score:
@@ -50,14 +51,22 @@ class RunRow:
         return sum(tail) / len(tail) if tail else None
 
 
+def title_of(runs: Sequence[RunRow]) -> str:
+    """What all runs are scored by; `score` where that differs."""
+    titles = {run.title for run in runs}
+    return titles.pop() if len(titles) == 1 else "score"
+
+
 def overview(runs: Sequence[RunRow]) -> list[list[str]]:
     """A head and one row for each run, as text."""
-    rows = [["run", "best val mIoU", "at", "last val mIoU", "loss", "iterations", "time", "skipped"]]
+    title = title_of(runs)
+    rows = [["run", f"best val {title}", "at", f"last val {title}", "loss", "iterations", "time", "skipped"]]
     for run in runs:
-        done = str(run.curves.iteration[-1]) if len(run.curves.iteration) else "0"
-        at = "-" if run.best_iteration is None else str(run.best_iteration)
-        row = [run.name, score(run.best), at, score(run.last), score(run.loss), done, _time(run.seconds)]
-        rows.append([*row, str(run.skipped)])
+        done = run.curves.iteration[-1] if len(run.curves.iteration) else 0
+        at = "-" if run.best_iteration is None else run.best_iteration
+        time = "-" if run.seconds is None else clock(run.seconds)
+        row = [run.name, score(run.best), at, score(run.last), score(run.loss), done, time, run.skipped]
+        rows.append([str(cell) for cell in row])
     return rows
 
 
@@ -87,54 +96,27 @@ def _said(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
 
 
-def write_comparison(path: Path, runs: Sequence[RunRow]) -> None:
-    """Write the page as one HTML file that needs nothing else.
-
-    Raises:
-        CrissCrossError: the file cannot be written.
-    """
-    write_text(path, render_comparison(runs))
-
-
 def render_comparison(runs: Sequence[RunRow]) -> str:
     """The page as HTML."""
     losses = [(run.name, run.curves.iteration, run.curves.loss) for run in runs]
-    scores = [(run.name, run.curves.val_iteration, run.curves.val_miou) for run in runs]
-    legend = "".join(
-        f'<li><i style="background:{curve_color(place)}"></i>{escape(run.name)}</li>' for place, run in enumerate(runs)
-    )
-    charts = (
-        f"<section><h3>Validation mIoU</h3>{curves_chart(scores, 'Validation mIoU', unit_range=True)}</section>"
-        f"<section><h3>Loss</h3>{curves_chart(losses, 'Loss')}</section>"
-    )
+    title = f"Validation {title_of(runs)}"
+    scores = [(run.name, run.curves.val_iteration, run.curves.val_score) for run in runs]
+    drawn = [
+        (title, curve_chart(scores, title, scores=True)),
+        ("Loss", curve_chart(losses, "Loss")),
+    ]
     tables = [
         ("Runs", overview(runs)),
         ("Classes: IoU at the best validation", by_class(runs)),
-        ("What differs", differing(runs)),
+        ("Differences", differing(runs)),
     ]
-    parts = "".join(f"<h2>{title}</h2>{_table(rows)}" for title, rows in tables if rows)
+    found = [(name, rows[0], [map(escape, row) for row in rows[1:]]) for name, rows in tables if rows]
+    parts = "".join(f"<h2>{name}</h2>{table(head, rows)}" for name, head, rows in found)
     title = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{CSS}</style>"
-    )
-    body = f'<h1>{title}</h1><ul class="legend">{legend}</ul><div class="charts">{charts}</div>{parts}'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    names = legend([(curve_color(place), run.name) for place, run in enumerate(runs)])
+    return document(title, f"<h1>{title}</h1>{names}{charts(drawn)}{parts}")
 
 
 def score(value: Score) -> str:
     """Four digits, or a dash."""
     return "-" if value is None else f"{value:.4f}"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -1,4 +1,4 @@
-"""Images of a report: shrunk, colored and written into the page as data URIs."""
+"""Images of a report, reduced in size, colored and embedded as data URIs."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ def shrink(row: ImageRow, widest: int = WIDEST) -> ImageRow:
 
 
 def wrong_pixels(truth: np.ndarray, prediction: np.ndarray, classes: int) -> tuple[np.ndarray, float | None]:
-    """Where the prediction errs: bool [H, W], and its share of the labeled pixels (None if there are none)."""
+    """Where the prediction errs: bool [H, W], and which fraction of the labeled pixels (None if there are none)."""
     labeled = (truth >= 0) & (truth < classes)
     wrong = labeled & (truth != prediction)
     return wrong, float(wrong.sum() / labeled.sum()) if labeled.any() else None
@@ -54,9 +54,9 @@ def error_map(image: np.ndarray, wrong: np.ndarray) -> np.ndarray:
 
 
 def panels(row: ImageRow, palette: Sequence[Sequence[int]], ignore: Sequence[int]) -> list[tuple[str, str]]:
-    """The four panels of a row: (caption, data URI). The share of errors is counted before shrinking."""
-    _, share = wrong_pixels(row.truth, row.prediction, len(palette))
-    caption = "errors" if share is None else f"errors, {100 * share:.1f} %"
+    """The four panels of a row: (caption, data URI). Errors are counted before shrinking."""
+    _, fraction = wrong_pixels(row.truth, row.prediction, len(palette))
+    caption = "errors" if fraction is None else f"errors, {100 * fraction:.1f} %"
     small = shrink(row)
     wrong, _ = wrong_pixels(small.truth, small.prediction, len(palette))
     return [

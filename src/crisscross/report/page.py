@@ -1,47 +1,57 @@
-"""The page itself: every part of a report as HTML, and the file written whole or not at all."""
+"""The page of a report as HTML: no script, and no style sheet, font or image from elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
+from importlib import resources
 
-from crisscross.files import write_text
 from crisscross.report.charts import bar_chart, confusion_chart, curve_chart
-from crisscross.report.facts import BaselineRow, Curves, ImageRow, Report, Score
+from crisscross.report.facts import Curves, ImageRow, Report
 from crisscross.report.images import panels
-from crisscross.report.style import CSS
 from crisscross.report.svg import rgb
 
 IGNORE_COLOR = (0, 0, 0)
 
 
-def write_report(path: Path, report: Report) -> None:
-    """Writes the report as one HTML file that needs nothing else.
+def document(title: str, body: str) -> str:
+    """A whole page; `title` is plain text, `body` markup."""
+    css = resources.files("crisscross.report").joinpath("style.css").read_text(encoding="utf-8")
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{css}</style>"
+    )
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
 
-    A reader meets the old page or the new one, never half of one. Missing folders are made.
 
-    Raises:
-        CrissCrossError: the file cannot be written.
-    """
-    write_text(path, render(report))
+def table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table; `head` is plain text, the cells of `rows` are markup."""
+    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def charts(named: Sequence[tuple[str, str]]) -> str:
+    """Charts side by side, each under its name."""
+    sections = "".join(f"<section><h3>{name}</h3>{chart}</section>" for name, chart in named)
+    return f'<div class="charts">{sections}</div>'
+
+
+def legend(entries: Sequence[tuple[str, str]]) -> str:
+    """Colors (as CSS writes them) and what they stand for."""
+    items = "".join(f'<li><i style="background:{color}"></i>{escape(name)}</li>' for color, name in entries)
+    return f'<ul class="legend">{items}</ul>'
 
 
 def render(report: Report) -> str:
-    """The report as HTML: no script, no style sheet, font or image from elsewhere."""
+    """The report as one HTML page; parts about which it says nothing are left out."""
     parts = [
         _opening(report),
         _training(report.curves),
         _classes(report),
         _confusion(report),
         _images(report),
-        _baseline(report.baseline, report.classes),
         _repeat(report),
     ]
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title><style>{CSS}</style>"
-    )
-    body = "\n".join(part for part in parts if part)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
+    return document(report.title, "\n".join(part for part in parts if part))
 
 
 def _opening(report: Report) -> str:
@@ -53,24 +63,19 @@ def _opening(report: Report) -> str:
 
 def _training(curves: Curves) -> str:
     """Loss, validation mIoU and learning rate side by side; those that were never recorded are left out."""
-    charts = []
-    if len(curves.iteration):
-        charts.append(("Loss", curve_chart(curves.iteration, curves.loss, "Loss")))
-    if len(curves.val_iteration):
-        drawn = curve_chart(curves.val_iteration, curves.val_miou, "Validation mIoU", unit_range=True, dots=True)
-        charts.append(("Validation mIoU", drawn))
-    if len(curves.lr):
-        charts.append(("Learning rate", curve_chart(curves.iteration, curves.lr, "Learning rate", smoothed=False)))
-    if not charts:
-        return ""
-    sections = "".join(f"<section><h3>{name}</h3>{chart}</section>" for name, chart in charts)
-    return f'<h2>Training</h2><div class="charts">{sections}</div>'
+    recorded = [
+        ("Loss", curves.iteration, curves.loss, {}),
+        ("Validation mIoU", curves.val_iteration, curves.val_score, {"scores": True}),
+        ("Learning rate", curves.iteration, curves.lr, {"smoothed": False}),
+    ]
+    drawn = [(name, curve_chart([(name, x, y)], name, **options)) for name, x, y, options in recorded if len(y)]
+    return f"<h2>Training</h2>{charts(drawn)}" if drawn else ""
 
 
 def _classes(report: Report) -> str:
     note = (
-        "The bar is the intersection over union of a class, the notch its accuracy: the share of its pixels that were "
-        "found. A class that occurs neither in the truth nor in the predictions is absent and counts nowhere."
+        "Each bar is the IoU of a class (intersection over union); the notch is its accuracy, the fraction of its "
+        "pixels that were found. A class that occurs neither in the truth nor in the predictions is absent."
     )
     chart = bar_chart(report.classes, report.palette, report.iou, report.accuracy)
     return f'<h2>Classes</h2><p class="note">{note}</p>{chart}'
@@ -78,8 +83,8 @@ def _classes(report: Report) -> str:
 
 def _confusion(report: Report) -> str:
     note = (
-        "Each row follows the pixels of one true class: the numbers say which per cent of them was predicted as what. "
-        "The diagonal is the accuracy."
+        "Each row shows the pixels of one true class: the percentage predicted as each class. The diagonal is the "
+        "accuracy."
     )
     chart = confusion_chart(report.classes, report.confusion)
     return f'<h2>Confusion</h2><p class="note">{note}</p><div class="scroll">{chart}</div>'
@@ -88,11 +93,10 @@ def _confusion(report: Report) -> str:
 def _images(report: Report) -> str:
     if not report.rows:
         return ""
-    named = [*zip(report.palette, report.classes, strict=True), (IGNORE_COLOR, "ignored")]
-    legend = "".join(f'<li><i style="background:{rgb(color)}"></i>{escape(name)}</li>' for color, name in named)
+    named = [*zip(map(rgb, report.palette), report.classes, strict=True), (rgb(IGNORE_COLOR), "ignored")]
     rows = "\n".join(_image_row(row, report.palette) for row in report.rows)
     note = "The last panel of a row shows the wrong pixels in red; ignored pixels are never wrong."
-    return f'<h2>Images</h2><p class="note">{note}</p><ul class="legend">{legend}</ul>{rows}'
+    return f'<h2>Images</h2><p class="note">{note}</p>{legend(named)}{rows}'
 
 
 def _image_row(row: ImageRow, palette: Sequence[Sequence[int]]) -> str:
@@ -102,29 +106,6 @@ def _image_row(row: ImageRow, palette: Sequence[Sequence[int]]) -> str:
         image = f'<img class="{kind}" src="{uri}" alt="{escape(row.name)}: {caption}">'
         figures.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     return f'<section class="row"><h3>{escape(row.name)}</h3><div>{"".join(figures)}</div></section>'
-
-
-def _baseline(rows: Sequence[BaselineRow], classes: Sequence[str]) -> str:
-    """The comparison, with the best of every column marked."""
-    if not rows:
-        return ""
-    scores = [[row.miou, *row.iou] for row in rows]
-    best = [max((s for s in column if s is not None), default=None) for column in zip(*scores, strict=True)]
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("network", "mIoU", *classes, "seconds"))
-    body = []
-    for row, values in zip(rows, scores, strict=True):
-        cells = "".join(f"<td>{_score(value, top)}</td>" for value, top in zip(values, best, strict=True))
-        seconds = "–" if row.seconds is None else f"{row.seconds:.0f}"
-        body.append(f"<tr><td>{escape(row.name)}</td>{cells}<td>{seconds}</td></tr>")
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    note = '<p class="note">IoU of every class; the best of a column is marked.</p>'
-    return f'<h2>Comparison</h2>{note}<div class="scroll">{table}</div>'
-
-
-def _score(value: Score, best: Score) -> str:
-    if value is None:
-        return "absent"
-    return f"<b>{value:.3f}</b>" if value == best else f"{value:.3f}"
 
 
 def _repeat(report: Report) -> str:

@@ -1,1 +1,1 @@
-"""Less time or less memory for the same numbers."""
+"""Less time or less memory for the same results."""

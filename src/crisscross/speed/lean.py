@@ -1,11 +1,10 @@
-"""Training in less memory: what a batch norm and an activation give is made again in backward, not kept.
+"""Training in less memory: results of batch norms and activations are computed again in backward, not kept.
 
-`make_lean` leaves modules, names and weights as they are and adds hooks. No result changes: what is made again has the
-same bits on a CPU, and no convolution is repeated.
+`make_lean` leaves modules, names and weights as they are and adds hooks. What is computed again has the same bits on a
+CPU, and no convolution is repeated.
 """
 
 import sys
-from contextlib import nullcontext
 from types import MethodType
 from typing import Any
 
@@ -15,21 +14,21 @@ from torch.nn import functional
 
 from crisscross.layers.norm import AbsoluteBatchNorm2d
 from crisscross.layers.plain_modules import is_plain
-from crisscross.speed import rebuild
-from crisscross.speed.rebuild import Recipe
+from crisscross.speed import recipes
+from crisscross.speed.recipes import Recipe
 
-# A sum is made of the one before it, and that of another: so many in a row are made again and held together.
+# A residual sum is made from the sum before it: this many in a row are computed again and held together.
 LONGEST_CHAIN = 6
 NORMS = (nn.BatchNorm2d, AbsoluteBatchNorm2d)
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 
 
 def make_lean(network: nn.Module) -> int:
-    """Let training keep less; returns the number of batch norms whose results are made again instead of kept.
+    """Let training keep less; returns the number of batch norms whose results are computed again instead of kept.
 
     Args:
-        network: any network; changed in place. What is not understood is left as it is: of norms, all but those in
-            `NORMS`, such as `nn.SyncBatchNorm`, whose results depend on other processes.
+        network: any network; changed in place. Unknown modules are left as they are, among them norms that are not
+            in `NORMS`, such as `nn.SyncBatchNorm`, whose results depend on other processes.
     """
     count = 0
     for module in network.modules():
@@ -41,27 +40,20 @@ def make_lean(network: nn.Module) -> int:
         elif (parts := _parts(module)) and "forward" not in module.__dict__:
             module.lean_parts = parts  # type: ignore[assignment]
             module.forward = MethodType(_residual_forward, module)
-    network.register_forward_pre_hook(_enter)
-    network.register_forward_hook(_leave, always_call=True)
+    network.lean_forward = network.forward  # type: ignore[assignment]
+    network.forward = MethodType(_network_forward, network)  # type: ignore[method-assign]
     return count
 
 
-def _enter(network: Any, inputs: Any) -> None:
-    if torch.compiler.is_compiling():
-        return
-    use = torch.is_grad_enabled() and network.training
-    context = rebuild.rebuilding() if use else nullcontext()
-    context.__enter__()
-    network.__dict__.setdefault("_lean_contexts", []).append(context)
-
-
-def _leave(network: Any, inputs: Any, output: Any) -> None:
-    if not torch.compiler.is_compiling():
-        network._lean_contexts.pop().__exit__(None, None, None)
+def _network_forward(network: Any, *inputs: Any, **options: Any) -> Any:
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and network.training):
+        return network.lean_forward(*inputs, **options)
+    with recipes.rebuilding():
+        return network.lean_forward(*inputs, **options)
 
 
 def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    if not rebuild.active() or output.grad_fn is None or not is_plain(norm, *NORMS, own_hooks=1):
+    if not recipes.active() or output.grad_fn is None or not is_plain(norm, *NORMS, own_hooks=1):
         return
     (x,) = inputs
     scale = norm.scale() if isinstance(norm, AbsoluteBatchNorm2d) else norm.weight
@@ -71,9 +63,9 @@ def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         mean, inverse = (getattr(output.grad_fn, f"_saved_result{index}", None) for index in (1, 2))
         if mean is None or inverse is None or not mean.numel():
             return
-        # As results of the norm they would hold its graph.
+        # Attached, they would hold the graph of the norm.
         mean, inverse = mean.detach(), inverse.detach()
-        # With a variance of 1 and no epsilon, the very arithmetic of the norm.
+        # With a variance of 1 and no epsilon, this is the arithmetic of the norm itself.
         variance, scale, eps = torch.ones_like(mean), scale * inverse, 0.0
     else:
         mean, variance, scale, eps = norm.running_mean.clone(), norm.running_var.clone(), scale.clone(), norm.eps
@@ -82,14 +74,14 @@ def _after_norm(norm: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         # `functional.batch_norm` of torch 2.11 refuses an epsilon of 0.
         return torch.batch_norm(z, scale, shift, mean, variance, False, 0.0, eps, torch.backends.cudnn.enabled)
 
-    rebuild.write(output, Recipe(output, make, rebuild.recipe_of(x) or x))
+    recipes.record(output, Recipe(output, make, recipes.recipe_of(x) or x))
 
 
 def _before_activation(activation: Any, inputs: tuple[Tensor]) -> None:
-    if not rebuild.active() or not is_plain(activation, *ACTIVATIONS, own_hooks=1):
+    if not recipes.active() or not is_plain(activation, *ACTIVATIONS, own_hooks=1):
         return
     (x,) = inputs
-    source = rebuild.recipe_of(x)
+    source = recipes.recipe_of(x)
     if source is None or source.length > LONGEST_CHAIN:
         return
     slope = activation.negative_slope if isinstance(activation, nn.LeakyReLU) else None
@@ -98,13 +90,13 @@ def _before_activation(activation: Any, inputs: tuple[Tensor]) -> None:
         return functional.relu(z, owned) if slope is None else functional.leaky_relu(z, slope, owned)
 
     recipe = Recipe(x, make, source, length=source.length)
-    # The activation is about to overwrite x, and keeps what it gives.
+    # The activation is about to overwrite x, and keeps its result.
     recipe.version += 1
-    rebuild.write(x, recipe)
+    recipes.record(x, recipe)
 
 
 def _parts(module: Any) -> tuple[str, ...]:
-    """The names of what a residual block of timm's ResNet calls between its input and the sum, in order."""
+    """The submodules that a residual block of timm's ResNet calls between its input and the sum, in order."""
     resnet = sys.modules.get("timm.models.resnet")
     if resnet is None:
         return ()
@@ -116,7 +108,7 @@ def _parts(module: Any) -> tuple[str, ...]:
 
 
 def _residual_forward(block: Any, x: Tensor) -> Tensor:
-    """What the block does anyway, its sum with a recipe."""
+    """The forward of the block, with a recipe for its sum."""
     branch, shortcut = x, x
     for name in block.lean_parts:
         part = getattr(block, name)
@@ -124,14 +116,14 @@ def _residual_forward(block: Any, x: Tensor) -> Tensor:
             branch = part(branch)
     if block.downsample is not None:
         shortcut = block.downsample(x)
-    source = rebuild.recipe_of(branch) if rebuild.active() else None
+    source = recipes.recipe_of(branch) if recipes.active() else None
     branch += shortcut
     if source is not None:
-        other = rebuild.recipe_of(shortcut) or shortcut
+        other = recipes.recipe_of(shortcut) or shortcut
         length = 1 + (other.length if isinstance(other, Recipe) else 0)
 
         def make(a: Tensor, owned: bool, b: Tensor) -> Tensor:
             return (a if owned else a.clone()).add_(b)
 
-        rebuild.write(branch, Recipe(branch, make, source, other, length=length))
+        recipes.record(branch, Recipe(branch, make, source, other, length=length))
     return (block.act3 if hasattr(block, "act3") else block.act2)(branch)

@@ -1,44 +1,59 @@
-"""What a training step keeps for its backward pass, and what it makes again."""
+"""What a training step keeps for its backward pass: `train.memory` in a network."""
 
 from torch import nn
 
 from crisscross.config import TrainConfig
 from crisscross.errors import CrissCrossError
-from crisscross.models.segmenter import Segmenter
+from crisscross.layers import CrissCrossAttention
 from crisscross.speed.lean import make_lean
 from crisscross.speed.recompute import recompute_backbone, recompute_in_backward
-from crisscross.speed.winograd_train import train_by_winograd
+from crisscross.speed.winograd_layers import train_by_winograd
 
 
-def settle_memory(segmenter: Segmenter, train: TrainConfig, recompute: bool) -> str:
-    """Let the network's training steps keep what `train.memory`, `train.winograd` and `--recompute` ask for.
+def apply_memory(network: nn.Module, train: TrainConfig) -> str:
+    """Let the network's training steps keep what `train.memory` says, and use Winograd if `train.winograd` says so.
+
+    | `train.memory` | backbone and heads | attention |
+    |---|---|---|
+    | `fast` | what PyTorch keeps | `fast` |
+    | `lean` | without the results of batch norms, activations and residual sums (`make_lean`) | `lean` |
+    | `recompute` | the inputs of blocks and heads, which run twice (`recompute_network`) | `fast` |
 
     Returns:
-        One line to show of what cannot be had with this network, or "".
+        One line to show if this network has parts that the setting does not reach, or "".
 
     Raises:
-        CrissCrossError: both `--recompute` and lean steps are asked for: each would make again what the other keeps.
+        CrissCrossError: `recompute` is not available for this network.
     """
-    if recompute and train.memory != "fast":
-        raise CrissCrossError(f"--recompute and train.memory={train.memory} exclude each other: leave one out")
-    if recompute:
-        save_memory(segmenter)
-    if train.memory != "fast":
-        make_lean(segmenter)
+    for module in network.modules():
+        if isinstance(module, CrissCrossAttention):
+            module.memory = "lean" if train.memory == "lean" else "fast"
+    if train.memory == "recompute":
+        recompute_network(network)
+    if train.memory == "lean":
+        make_lean(network)
     if train.winograd:
-        train_by_winograd(segmenter)
-    synchronized = sum(isinstance(module, nn.SyncBatchNorm) for module in segmenter.modules())
-    if train.memory == "fast" or not synchronized:
+        train_by_winograd(network)
+    synchronized = sum(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
+    if train.memory != "lean" or not synchronized:
         return ""
     return (
-        f"train.memory={train.memory} is without effect on {synchronized} synchronized batch norms; "
+        f"train.memory=lean has no effect on {synchronized} synchronized batch norms; "
         "set train.batch_norm=train to save their memory, too"
     )
 
 
-def save_memory(segmenter: Segmenter) -> list[nn.Module]:
-    """Let the backbone's blocks and both heads be computed again in the backward pass; returns what keeps its input."""
-    heads = [head for head in (segmenter.head, segmenter.aux_head) if head is not None]
+def recompute_network(network: nn.Module) -> list[nn.Module]:
+    """Let the backbone's blocks and the heads run again in the backward pass; returns them: they keep their inputs.
+
+    Raises:
+        CrissCrossError: the network is not made of `backbone.net` and heads.
+    """
+    net = getattr(getattr(network, "backbone", None), "net", None)
+    if not isinstance(net, nn.Module):
+        what = f"train.memory=recompute is not available for a {type(network).__name__}"
+        raise CrissCrossError(f"{what}; set train.memory=lean or train.memory=fast")
+    heads = [child for name, child in network.named_children() if name != "backbone"]
     for head in heads:
         recompute_in_backward(head)
-    return [*recompute_backbone(segmenter.backbone.net), *heads]
+    return [*recompute_backbone(net), *heads]

@@ -11,18 +11,18 @@ from torch.utils.checkpoint import checkpoint
 
 from crisscross.layers.norm import BATCH_NORMS
 
-# Blocks of a stage from which on several are computed again together.
+# Stages of at least this many blocks run several blocks together a second time.
 LONG_STAGE = 4
 
 
 def recompute_in_backward(module: nn.Module) -> None:
-    """Make a module keep nothing but its input for the backward pass, and compute the rest a second time there.
+    """Let a module keep nothing but its input for the backward pass, and run a second time there.
 
-    Weights, running statistics and dropout come out as without it, bit for bit where the operators repeat themselves.
-    Names of tensors do not change. Outside training, or where no gradient is wanted, nothing changes at all.
+    Weights, running statistics and dropout are the same as without it, bit for bit with deterministic operators. Names
+    of tensors do not change. Outside training, or without gradients, nothing changes.
 
     Raises:
-        ValueError: in the forward pass, if the module changes its input in place: it could not be computed again.
+        ValueError: in the forward pass, if the module changes its input in place and could not run again.
     """
     forward = module.forward
 
@@ -33,17 +33,17 @@ def recompute_in_backward(module: nn.Module) -> None:
         versions = [tensor._version for tensor in tensors]
         result = checkpoint(forward, *inputs, use_reentrant=False, context_fn=lambda: _contexts(module), **options)
         if versions != [tensor._version for tensor in tensors]:
-            raise ValueError(f"{type(module).__name__} changes its input in place and cannot be computed twice")
+            raise ValueError(f"{type(module).__name__} changes its input in place and cannot run twice")
         return result
 
     module.forward = checkpointed  # type: ignore[method-assign]
 
 
 def recompute_backbone(net: nn.Module) -> list[nn.Module]:
-    """Let a backbone's stages be computed again in the backward pass, block by block; returns what keeps its input.
+    """Let a backbone's stages run again in the backward pass, block by block; returns the parts that keep their input.
 
-    Of a stage of n >= 4 blocks in a plain sequence, about sqrt(n) blocks at a time: fewer inputs are kept. What stands
-    first is left out: nothing there waits for a gradient of its input, and a stem is small.
+    Of a stage of n >= 4 blocks in a plain sequence, about sqrt(n) blocks at a time: fewer inputs are kept. The first
+    child is left out: its input needs no gradient, and a stem is small.
     """
     parts: list[nn.Module] = []
     for child in list(net.children())[1:]:
@@ -61,13 +61,13 @@ def recompute_backbone(net: nn.Module) -> list[nn.Module]:
 
 
 def _in_segments(stage: nn.Sequential) -> list[nn.Module]:
-    """Sequences of the stage's blocks; the stage from now on calls these."""
+    """Sequences of the stage's blocks, which the stage calls from now on."""
     size = round(sqrt(len(stage)))
     segments = [nn.Sequential(*stage[first : first + size]) for first in range(0, len(stage), size)]
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         for segment in segments:
-            # It shares the stage's blocks, but nobody tells it when training begins and ends.
+            # The segment is no child of the stage, so `train()` does not reach it.
             segment.training = stage.training
             x = segment(x)
         return x
@@ -82,7 +82,7 @@ def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContex
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Inside, batch norms normalize by the batch as ever and leave their running statistics alone."""
+    """Inside, batch norms normalize by the batch as usual but do not update their running statistics."""
     norms = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS)]
     former = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, _, count in former:

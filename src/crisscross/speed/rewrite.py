@@ -1,6 +1,6 @@
-"""The same network, rewritten for inference: folded batch norms, channels-last memory, fewer multiplications.
+"""A copy of a network for inference: folded batch norms, channels-last memory, fewer multiplications.
 
-Any network gains whose batch norms and 3 x 3 convolutions can be recognized; CCNet is one of them.
+This works for any network whose batch norms and 3 x 3 convolutions can be recognized.
 """
 
 from collections import Counter
@@ -14,13 +14,10 @@ from crisscross.layers.modes import lay_out
 from crisscross.layers.norm import AbsoluteBatchNorm2d
 from crisscross.layers.plain_modules import is_plain
 from crisscross.models import Segmenter
-from crisscross.speed.winograd import WORTHWHILE, WinogradConv2d, gain, why_not
-from crisscross.speed.winograd_train import train_by_torch
+from crisscross.speed.winograd_layers import train_by_torch, use_winograd
 
 Network = TypeVar("Network", bound=nn.Module)
-# An image on which every tile is full and every fixed cost small.
-LARGE = 1024
-# A module, and the names in it of one part and of the part that reads what it gives.
+# A module, the name of one part in it and that of the part that reads its output.
 Pair = tuple[nn.Module, str, str]
 
 
@@ -32,7 +29,7 @@ def optimize(model: Network, winograd: bool = True) -> Network:
     rounding, not bit for bit. The Winograd weights take four times the memory of the ones they come from.
 
     A batch norm is folded only where `torch.fx` shows that it alone reads its convolution. In a module that fx cannot
-    trace the parts are searched one by one, which takes for granted that it calls them whole. Keep `model` for training
+    trace the parts are searched one by one, assuming that it calls them as a whole. Keep `model` for training
     and saving: the copy has no batch norms, so its weights fit no other network.
 
     Args:
@@ -41,7 +38,7 @@ def optimize(model: Network, winograd: bool = True) -> Network:
     """
     network = deepcopy(model).eval().requires_grad_(False)
     if isinstance(network, Segmenter):
-        # Only training asks the auxiliary head and the embedding.
+        # Only training uses the auxiliary head and the embedding.
         network.aux_head = None
         network.head.embed = None
         network.rewritten = True
@@ -54,35 +51,22 @@ def optimize(model: Network, winograd: bool = True) -> Network:
 
 
 def fold_batch_norms(network: nn.Module) -> int:
-    """Fold, in place, what is certain; returns the number of batch norms folded. Needs evaluation mode."""
+    """Fold batch norms in place where that is safe; returns their number. Needs evaluation mode."""
     owners = Counter(id(weight) for _, weight in network.named_parameters(remove_duplicate=False))
     folded = 0
     for root, conv_name, norm_name in _pairs(network, set()):
         conv, norm = root.get_submodule(conv_name), root.get_submodule(norm_name)
-        # A weight of two names may be used where the trace did not look.
+        # A weight with two names may have uses outside the trace.
         if _plain_convolution(conv) and _plain_norm(norm) and owners[id(conv.weight)] == 1:
             _fold(conv, norm)
-            # timm's norm with an activation has it as a child; of no children at all this is the identity.
+            # The activation of timm's norm is a child; without children this is the identity.
             root.set_submodule(norm_name, nn.Sequential(*norm.children()))
             folded += 1
     return folded
 
 
-def use_winograd(network: nn.Module) -> int:
-    """Replace, in place, the convolutions that gain on a large image; returns the number replaced."""
-    made: dict[int, WinogradConv2d] = {}
-    for name, module in list(network.named_modules(remove_duplicate=False)):
-        if not name or not isinstance(module, nn.Conv2d) or not is_plain(module, nn.Conv2d) or why_not(module):
-            continue
-        if gain(module, LARGE, LARGE) >= WORTHWHILE:
-            if id(module) not in made:
-                made[id(module)] = WinogradConv2d(module)
-            network.set_submodule(name, made[id(module)])
-    return len(made)
-
-
 class _Tracer(fx.Tracer):
-    """Stops at convolutions and norms of every make, and at `opaque` modules, so that each stays one node."""
+    """Does not trace into convolutions, norms and `opaque` modules, so that each is one node."""
 
     def __init__(self, opaque: set[nn.Module]) -> None:
         super().__init__()
@@ -94,10 +78,10 @@ class _Tracer(fx.Tracer):
 
 
 def _trace(module: nn.Module, opaque: set[nn.Module]) -> fx.Graph | None:
-    """The module's calls of its parts, or None. Opaque parts are called, never looked into."""
+    """The graph of the module's calls of its parts, or None where fx cannot trace it."""
     try:
         return _Tracer(opaque).trace(module)
-    # Tracing runs the network's own code on stand-ins for tensors, and that may fail in any way.
+    # Tracing runs the network's own code on proxies of tensors, and that may fail in any way.
     except Exception:
         return None
 
@@ -111,13 +95,13 @@ def _pairs(module: nn.Module, opaque: set[nn.Module]) -> list[Pair]:
     if graph is None:
         opaque.add(module)
         return inside
-    # The wider view decides, but for what lies in opaque parts.
+    # The wider graph decides, except for what lies in opaque parts.
     seen = {module.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"}
     return _pairs_in(module, graph) + [pair for pair in inside if pair[0].get_submodule(pair[1]) not in seen]
 
 
 def _pairs_in(module: nn.Module, graph: fx.Graph) -> list[Pair]:
-    """Where a module reads the output of another that nothing else reads, and each runs once."""
+    """Pairs of modules that run once each, the second as the only reader of the first."""
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     found = []
     for node in graph.nodes:
@@ -130,7 +114,7 @@ def _pairs_in(module: nn.Module, graph: fx.Graph) -> list[Pair]:
 
 
 def _reads_inside(graph: fx.Graph, *nodes: fx.Node) -> bool:
-    """Whether the graph uses a weight of these modules by itself, beside calling them."""
+    """Whether the graph reads a weight of these modules directly."""
     prefixes = tuple(f"{node.target}." for node in nodes)
     return any(node.op == "get_attr" and str(node.target).startswith(prefixes) for node in graph.nodes)
 

@@ -10,10 +10,10 @@ from torch import nn
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
 from crisscross.surgery.finding import Place, declared_channels, find_places, probe
-from crisscross.surgery.inserted import BEFORE, LAYOUTS, InsertedAttention, attach, channels_of
+from crisscross.surgery.inserted import CHILD, LAYOUTS, InsertedAttention, attach, channels_of
 
 Network = TypeVar("Network", bound=nn.Module)
-# Of the layer itself; `recurrence` is that of the one around it.
+# Those of `RecurrentCrissCrossAttention` and of the layer in it.
 OPTIONS = ("recurrence", *list(inspect.signature(CrissCrossAttention).parameters)[1:])
 WRAPPERS = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 
@@ -22,7 +22,6 @@ def insert_attention(
     model: Network,
     after: str | Sequence[str] = (),
     *,
-    before: str | Sequence[str] = (),
     example_inputs: Any = None,
     channels: int | None = None,
     layout: str = "nchw",
@@ -31,28 +30,25 @@ def insert_attention(
     select: int | str | None = None,
     **options: Any,
 ) -> Network:
-    """Put recurrent criss-cross attention right after (or before) submodules of any network, in place.
+    """Put recurrent criss-cross attention right after submodules of any network, in place.
 
     The gate is closed, so outputs are the same until training opens it. Each place gets attention of its own, a child
-    `criss_cross` (`criss_cross_before`) of the named submodule, on its device and in its dtype. Names, state-dict keys
-    and frozen parts of the network stay as they are; while the gate is closed `load_state_dict` also takes weights
-    that have no attention. Insert before the network is compiled or given to an optimizer or to
-    `DistributedDataParallel`. Nothing is inserted where one place fails.
+    `criss_cross` of the named submodule, on its device and in its dtype. Names, state-dict keys and frozen parts of the
+    network stay as they are; while the gate is closed `load_state_dict` also takes weights that have no attention.
+    Insert before compiling, optimizer and `DistributedDataParallel`. If one place fails, nothing is inserted.
 
     Args:
         model: any `nn.Module`; changed.
         after: name of a submodule as in `model.named_modules()`, such as `layer3.22`, or several. An `nn.Sequential`
             stands for its last member.
-        before: the same, for what submodules are given; an `nn.Sequential` stands for its first member.
         example_inputs: what the network is called with once to find channels and to check the places: a tuple of
             arguments, a dict of keyword arguments, or anything else, such as a tensor, as its only argument. None reads
-            the channels from the submodule's last (`before`: first) convolution and norm.
-        channels: C of the features, where it is not to be found.
+            the channels from the submodule's last convolution and norm.
+        channels: C of the features, if it cannot be found.
         layout: `nchw` [B, C, H, W], `nhwc` [B, H, W, C] or `tokens` [B, N, C].
         grid: (H, W) of the tokens; None takes a square.
         prefix_tokens: tokens before the grid (class token, registers), which pass unchanged.
-        select: index or key of the features where a submodule gives (`before`: takes) several values; None where only
-            one of them is a tensor.
+        select: index or key of the features where a submodule returns several values; None if one is a tensor.
         **options: `recurrence` (2), `reduction` (8), `backend`, `memory`, `axis`, `scale` and `position_bias` of
             `RecurrentCrissCrossAttention`.
 
@@ -64,23 +60,23 @@ def insert_attention(
             cannot be found or are not of this layout, or an option of no sense.
     """
     _check(model, layout, grid, prefix_tokens, options)
-    places = find_places(model, after, before)
+    places = find_places(model, after)
     for place in places:
-        if hasattr(place.module, place.child):
-            raise CrissCrossError(f"{place} there is attention already; take it out with remove_attention first")
-    seen = [] if example_inputs is None else probe(model, places, example_inputs, layout, select)
+        if hasattr(place.module, CHILD):
+            raise CrissCrossError(f"{place.name} has attention already; take it out with remove_attention first")
+    features = [] if example_inputs is None else probe(model, places, example_inputs, layout, select)
     if channels is not None:
         widths = [channels] * len(places)
-    elif seen:
-        widths = [channels_of(x, layout, str(place)) for x, place in zip(seen, places, strict=True)]
+    elif features:
+        widths = [channels_of(x, layout, place.name) for x, place in zip(features, places, strict=True)]
     else:
         widths = [declared_channels(place) for place in places]
     shape = {"layout": layout, "grid": grid, "prefix_tokens": prefix_tokens, "select": select}
     made = [_made(model, place, width, shape | options) for place, width in zip(places, widths, strict=True)]
-    for attention, x in zip(made, seen, strict=False):
+    for attention, x in zip(made, features, strict=False):
         attention.check(x)
     for place, attention in zip(places, made, strict=True):
-        attach(attention, place.module, place.before)
+        attach(attention, place.module)
     return model
 
 
@@ -92,31 +88,30 @@ def inserted_attention(model: nn.Module) -> dict[str, InsertedAttention]:
     return {name: module for name, module in model.named_modules() if isinstance(module, InsertedAttention)}
 
 
-def remove_attention(model: Network, after: str | Sequence[str] = (), *, before: str | Sequence[str] = ()) -> Network:
+def remove_attention(model: Network, after: str | Sequence[str] = ()) -> Network:
     """Take inserted attention out again, in place; returns `model`.
 
     Args:
         model: a network that `insert_attention` changed.
-        after: as they were given then; neither this nor `before` takes out all there is.
-        before: see `after`.
+        after: as it was given then; without it, all attention is taken out.
 
     Raises:
         CrissCrossError: there is none at a place that is named.
     """
-    if after or before:
-        places = find_places(model, after, before)
+    inserted = inserted_attention(model)
+    if after:
+        owners = [place.name for place in find_places(model, after)]
     else:
-        owners = [name.rpartition(".")[::2] for name in inserted_attention(model)]
-        found = [(name, model.get_submodule(name), child == BEFORE) for name, child in owners]
-        places = [Place(name, module, before, module) for name, module, before in found]
-    for place in places:
-        if not isinstance(getattr(place.module, place.child, None), InsertedAttention):
-            known = ", ".join(found.place for found in inserted_attention(model).values()) or "none"
-            raise CrissCrossError(f"no attention {place}; inserted is: {known}")
-    for place in places:
-        attention = getattr(place.module, place.child)
-        attention.handle.remove()
-        delattr(place.module, place.child)
+        owners = [name.rpartition(".")[0] for name in inserted]
+    modules = [model.get_submodule(owner) for owner in owners]
+    for owner, module in zip(owners, modules, strict=True):
+        if not isinstance(getattr(module, CHILD, None), InsertedAttention):
+            known = ", ".join(found.place for found in inserted.values()) or "none"
+            raise CrissCrossError(f"no attention after {owner}; there is attention after: {known}")
+    for module in modules:
+        # The `handle` of an InsertedAttention.
+        module.get_submodule(CHILD).handle.remove()  # type: ignore[operator,union-attr]
+        delattr(module, CHILD)
     return model
 
 
@@ -140,9 +135,9 @@ def _check(
 
 def _made(model: nn.Module, place: Place, channels: int, options: dict[str, Any]) -> InsertedAttention:
     try:
-        attention = InsertedAttention(channels, str(place), **options)
+        attention = InsertedAttention(channels, place.name, **options)
     except ValueError as error:
-        raise CrissCrossError(f"attention {place}: {error}") from error
+        raise CrissCrossError(f"attention after {place.name}: {error}") from error
     return attention.to(**_kind(model, place))
 
 

@@ -1,4 +1,4 @@
-"""The module that insertion adds to a submodule, and the two hooks that call it."""
+"""The module that insertion adds to a submodule, and the hook that calls it."""
 
 import copy
 import math
@@ -15,21 +15,22 @@ from crisscross.layers import RecurrentCrissCrossAttention
 
 # Which axis of the features holds the channels, and how many axes there are.
 LAYOUTS = {"nchw": (1, 4), "nhwc": (3, 4), "tokens": (2, 3)}
-AFTER, BEFORE = "criss_cross", "criss_cross_before"
+# The name of the attention inside the submodule.
+CHILD = "criss_cross"
 
 
 class InsertedAttention(RecurrentCrissCrossAttention):
-    """Recurrent criss-cross attention on the features of one submodule, in the layout that it speaks.
+    """Recurrent criss-cross attention on the output of one submodule, in its layout.
 
     Made by `insert_attention`. Its weights are listed, saved, moved and cast with the network's.
 
     Args:
         channels: C of the features.
-        place: words for errors, such as `after layer3.22`.
+        place: the name of the submodule, for errors.
         layout: `nchw` [B, C, H, W], `nhwc` [B, H, W, C] or `tokens` [B, prefix_tokens + H * W, C], row by row.
         grid: (H, W) of tokens; None takes a square.
         prefix_tokens: tokens before the grid (class token, registers), which pass unchanged.
-        select: which value, where the submodule gives or takes several; None where only one is a tensor.
+        select: index or key of the features where the submodule returns several values; None if one is a tensor.
         **options: those of `RecurrentCrissCrossAttention`.
     """
 
@@ -66,8 +67,9 @@ class InsertedAttention(RecurrentCrissCrossAttention):
         channels = channels_of(x, self.layout, self.place)
         if channels != self.attention.channels:
             raise CrissCrossError(
-                f"attention {self.place}: made for {self.attention.channels} channels, the features {tuple(x.shape)} "
-                f"have {channels} in layout {self.layout!r}; remove it, then give channels= and layout= that fit"
+                f"attention after {self.place}: made for {self.attention.channels} channels, the features "
+                f"{tuple(x.shape)} have {channels} in layout {self.layout!r}; remove it, then give channels= and "
+                "layout= that fit"
             )
         if self.layout == "tokens":
             self._grid(x.shape[1] - self.prefix_tokens)
@@ -81,26 +83,17 @@ class InsertedAttention(RecurrentCrissCrossAttention):
         if height * width != tokens:
             wanted = f"the grid {self.grid}" if self.grid else "a square"
             raise CrissCrossError(
-                f"attention {self.place}: {tokens} tokens after {self.prefix_tokens} prefix tokens are not {wanted}; "
-                f"give grid=(H, W) of the features and prefix_tokens= (a class token counts as one)"
+                f"attention after {self.place}: {tokens} tokens after {self.prefix_tokens} prefix tokens are not "
+                f"{wanted}; give grid=(H, W) of the features and prefix_tokens= (a class token counts as one)"
             )
         return height, width
 
-    def after(self, output: Any) -> Any:
-        """The output of the submodule with the chosen value attended."""
+    def attended(self, output: Any) -> Any:
+        """The output of the submodule with the selected value attended."""
         if isinstance(output, Tensor):
             return self(output)
-        key = choose(output, self.select, self.place)
+        key = selected(output, self.select, self.place)
         return _replaced(output, key, self(output[key]))
-
-    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the submodule with the chosen one attended."""
-        given = arguments(args, kwargs)
-        key = choose(given, self.select, self.place)
-        attended = self(given[key])
-        if isinstance(key, str):
-            return args, {**kwargs, key: attended}
-        return _replaced(args, key, attended), kwargs
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         # With a closed gate the network computes what it did without attention, so weights without it are whole.
@@ -110,63 +103,51 @@ class InsertedAttention(RecurrentCrissCrossAttention):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
-def attend_after(module: Any, inputs: Any, output: Any) -> Any:
-    """The forward hook: a plain function, so that copies, pickles and replicas call the attention of their own."""
-    return module.criss_cross.after(output)
+def attend(module: Any, inputs: Any, output: Any) -> Any:
+    """The forward hook: a plain function, so that copies, pickles and replicas call their own attention."""
+    return module.criss_cross.attended(output)
 
 
-def attend_before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The hook before the forward pass."""
-    return module.criss_cross_before.before(args, kwargs)
-
-
-def attach(attention: InsertedAttention, target: nn.Module, before: bool) -> None:
+def attach(attention: InsertedAttention, target: nn.Module) -> None:
     """Make it a child of the submodule, called by a hook: names and keys of the network stay as they are."""
     attention.train(target.training)
-    target.add_module(BEFORE if before else AFTER, attention)
-    if before:
-        attention.handle = target.register_forward_pre_hook(attend_before, with_kwargs=True)
-    else:
-        attention.handle = target.register_forward_hook(attend_after)
-
-
-def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
-    """Positional arguments by number, others by name."""
-    given: dict[int | str, Any] = dict(enumerate(args))
-    return given | kwargs  # type: ignore[operator]
+    target.add_module(CHILD, attention)
+    attention.handle = target.register_forward_hook(attend)
 
 
 def channels_of(x: Any, layout: str, place: str) -> int:
-    """C of features in a layout; `CrissCrossError` where they are none."""
+    """C of features in a layout; raises CrissCrossError where they have another."""
     axis, axes = LAYOUTS[layout]
     if not isinstance(x, Tensor):
-        raise CrissCrossError(f"attention {place}: needs a tensor, found {type(x).__name__}")
+        raise CrissCrossError(f"attention after {place}: needs a tensor, found {type(x).__name__}")
     if x.dim() != axes:
-        advice = "name another submodule"
+        hint = "name another submodule"
         if x.dim() == 5:
-            advice = "networks over video or volumes are not supported"
+            hint = "networks over video or volumes are not supported"
         elif x.dim() in (3, 4):
             fitting = "'tokens'" if x.dim() == 3 else "'nchw' or 'nhwc'"
-            advice = f"is it layout={fitting}?"
-        raise CrissCrossError(f"attention {place}: layout {layout!r} has {axes} axes, found {tuple(x.shape)}; {advice}")
+            hint = f"is it layout={fitting}?"
+        found = f"layout {layout!r} has {axes} axes, found {tuple(x.shape)}"
+        raise CrissCrossError(f"attention after {place}: {found}; {hint}")
     return x.shape[axis]
 
 
-def choose(values: Any, select: int | str | None, place: str) -> Any:
-    """The key of the value to attend to, in a tuple, list or mapping."""
+def selected(values: Any, select: int | str | None, place: str) -> Any:
+    """The index or key of the features in a tuple, list or mapping of values."""
     if not isinstance(values, tuple | list | Mapping):
         raise CrissCrossError(
-            f"attention {place}: found {type(values).__name__}; supported: a tensor, or a tuple, list or dict of them"
+            f"attention after {place}: found {type(values).__name__}; supported are a tensor, or a tuple, list or "
+            "dict of tensors"
         )
     items = dict(values) if isinstance(values, Mapping) else dict(enumerate(values))
     if select is not None:
         if select in items:
             return select
-        raise CrissCrossError(f"attention {place}: select={select!r} is none of {_described(items)}")
+        raise CrissCrossError(f"attention after {place}: select={select!r} is none of {_described(items)}")
     tensors = [key for key, value in items.items() if isinstance(value, Tensor)]
     if len(tensors) == 1:
         return tensors[0]
-    raise CrissCrossError(f"attention {place}: choose with select= among {_described(items)}")
+    raise CrissCrossError(f"attention after {place}: choose with select= among {_described(items)}")
 
 
 def _described(items: Mapping[Any, Any]) -> str:

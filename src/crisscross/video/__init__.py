@@ -1,29 +1,8 @@
-"""Video files: frames in, labels out, one by one. Files need PyAV: `pip install 'crisscross-seg[video]'`.
+"""Video files: frames in, labels out, one by one. Files need PyAV: `pip install 'crisscross-seg[video]'`."""
 
-A module is imported when one of its names is used: who only asks for a suffix pays for nothing heavy.
-"""
-
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from crisscross.video.labeling import VIEWS, VideoResult, label_frames, predict_video
-    from crisscross.video.reading import VIDEO_SUFFIXES, Problem, VideoFrame, VideoReader, is_video_file
-    from crisscross.video.writing import OUTPUT_SUFFIXES, VideoWriter
-
-_MODULES = {
-    "OUTPUT_SUFFIXES": "writing",
-    "VIDEO_SUFFIXES": "reading",
-    "VIEWS": "labeling",
-    "Problem": "reading",
-    "VideoFrame": "reading",
-    "VideoReader": "reading",
-    "VideoResult": "labeling",
-    "VideoWriter": "writing",
-    "is_video_file": "reading",
-    "label_frames": "labeling",
-    "predict_video": "labeling",
-}
+from crisscross.video.labeling import VIEWS, VideoResult, predict_video
+from crisscross.video.reading import VIDEO_SUFFIXES, Problem, VideoFrame, VideoReader, is_video_file
+from crisscross.video.writing import OUTPUT_SUFFIXES, VideoWriter
 
 __all__ = [
     "OUTPUT_SUFFIXES",
@@ -35,12 +14,5 @@ __all__ = [
     "VideoResult",
     "VideoWriter",
     "is_video_file",
-    "label_frames",
     "predict_video",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'crisscross.video' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"crisscross.video.{_MODULES[name]}"), name)

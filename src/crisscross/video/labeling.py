@@ -1,32 +1,29 @@
 """A video through a network: decode, label, draw, encode, one frame after the other in constant memory."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from crisscross.data.color import colorise, overlay
-from crisscross.data.files.reading import read_image
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
-from crisscross.models import Segmenter
+from crisscross.inference import Predictor, predictor_of
 from crisscross.video.reading import Problem, VideoFrame, VideoReader
 from crisscross.video.writing import VideoWriter, check_suffix
+
+if TYPE_CHECKING:
+    from crisscross.models import Segmenter
 
 VIEWS = ("overlay", "color")
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """A finished video: `frames` were labeled in `elapsed` seconds; `seconds` is the time that they fill on a screen.
+    """A finished video: `frames` were labeled in `elapsed` seconds; `seconds` is how long they play.
 
-    `problems`: what of the source could not be read.
+    `problems`: the parts of the source that could not be read.
     """
 
     source: Path
@@ -47,31 +44,8 @@ class VideoResult:
         return self.seconds / max(self.elapsed, 1e-9)
 
 
-def label_frames(
-    segmenter: Segmenter, frames: "Iterable[str | np.ndarray | Any]", tta: bool = False
-) -> Iterator[np.ndarray]:
-    """Labels uint8 [H, W] of each frame of a video, in order.
-
-    Args:
-        segmenter: any network; one for clips looks at the frames around each, and its labels come later by as many
-            frames as it looks ahead.
-        frames: whatever `Segmenter.predict` takes: uint8 arrays [H, W, 3], PIL images, paths. They are asked for one
-            by one and none is kept longer than it is needed.
-        tta: multi-scale + flip.
-
-    Raises:
-        CrissCrossError: a frame cannot be read, or there are fewer than a network for clips needs.
-    """
-    for labels in segmenter.label_frames(map(_tensor, map(read_image, frames)), tta):
-        yield labels.numpy()
-
-
-def _tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)
-
-
 def predict_video(
-    segmenter: Segmenter,
+    network: "Segmenter | Predictor",
     source: Path,
     out: Path,
     view: str = "overlay",
@@ -84,38 +58,39 @@ def predict_video(
     are their own. Sound is left out. `out` appears when all is done; after an error or Ctrl-C it is as it was before.
 
     Args:
-        segmenter: any network.
+        network: any network that labels pixels, or a predictor.
         source: the video.
         out: the file to write, `.mp4`, `.m4v`, `.mov`, `.mkv` or `.webm`.
         view: `overlay` (labels over the frames) or `color` (labels alone).
         tta: multi-scale + flip.
-        done: told after every frame: the result so far, and the number of frames expected (0 = unknown).
+        done: called after every frame with the result so far and the number of frames expected (0 = unknown).
 
     Raises:
         CrissCrossError: `source` is no readable video, has fewer frames than the network's clips, or `out` cannot be
             written.
     """
+    predictor = predictor_of(network)
     check_suffix(out)
     if out.resolve() == source.resolve():
         raise CrissCrossError(f"{out}: would overwrite the video that is read; choose another --out")
-    began, told = time.perf_counter(), VideoResult(source, out, 0, 0.0, 0.0, ())
+    began, result = time.perf_counter(), VideoResult(source, out, 0, 0.0, 0.0, ())
 
     def write(temporary: Path) -> None:
-        nonlocal told
+        nonlocal result
         with (
             VideoReader(source) as reader,
             VideoWriter(temporary, out.suffix, reader.time_base, reader.rate) as writer,
         ):
             first = None
-            for number, frame in enumerate(_drawn(segmenter, reader, view, tta), 1):
+            for number, frame in enumerate(_drawn(predictor, reader, view, tta), 1):
                 writer.write(frame)
                 first = frame.pts if first is None else first
                 length = frame.duration or round(1 / (reader.rate * reader.time_base))
                 seconds = float((frame.pts - first + length) * reader.time_base)
                 elapsed = time.perf_counter() - began
-                told = VideoResult(source, out, number, seconds, elapsed, tuple(reader.problems))
-                done(told, reader.expected)
-            told = VideoResult(source, out, told.frames, told.seconds, told.elapsed, tuple(reader.problems))
+                result = VideoResult(source, out, number, seconds, elapsed, tuple(reader.problems))
+                done(result, reader.expected)
+            result = VideoResult(source, out, result.frames, result.seconds, result.elapsed, tuple(reader.problems))
 
     try:
         write_atomically(out, write)
@@ -123,20 +98,12 @@ def predict_video(
         # Errors of the network speak of frames, not of files.
         line = str(error)
         raise error if str(source) in line or str(out) in line else CrissCrossError(f"{source}: {line}") from error
-    return told
+    return result
 
 
-def _drawn(segmenter: Segmenter, frames: Iterable[VideoFrame], view: str, tta: bool) -> Iterator[VideoFrame]:
+def _drawn(predictor: Predictor, frames: Iterable[VideoFrame], view: str, tta: bool) -> Iterator[VideoFrame]:
     """The frames with their labels drawn; a network for clips holds some while it looks ahead."""
-    waiting: deque[VideoFrame] = deque()
-
-    def images() -> Iterator[np.ndarray]:
-        for frame in frames:
-            waiting.append(frame)
-            yield frame.image
-
-    for labels in label_frames(segmenter, images(), tta):
-        frame = waiting.popleft()
-        palette = segmenter.palette
+    palette = predictor.palette
+    for frame, labels in predictor.label_items(((frame, frame.image) for frame in frames), tta):
         drawn = colorise(labels, palette) if view == "color" else overlay(frame.image, labels, palette)
         yield frame._replace(image=drawn)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from crisscross.errors import CrissCrossError, CrissCrossWarning
+from crisscross.errors import CrissCrossError, CrissCrossWarning, import_extra
 
 VIDEO_SUFFIXES = (
     ".mp4",
@@ -50,10 +50,7 @@ def pyav() -> Any:
     Raises:
         CrissCrossError: it is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise CrissCrossError(f"video files need PyAV: pip install 'crisscross-seg[video]' ({error})") from error
+    av = import_extra("av", "reading and writing video files", "video")
     av.logging.set_level(None)
     return av
 

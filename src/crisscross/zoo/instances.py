@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from crisscross.config import InstanceExperiment, from_dict, hint, to_yaml
-from crisscross.errors import CrissCrossError
-
 Row = dict[str, Any]
 
 # For a modest machine: a quarter of the pixels, narrower heads, and a schedule that a GPU of one's own ends in hours.
 SMALL: Row = {
+    "task": "instances",
     "model": {
+        "backbone": "resnet50",
+        "attention": "rcca",
         "channels": 128,
         "box_features": 512,
         "mask_layers": 2,
@@ -57,41 +57,34 @@ HEAD = ("name", "backbone", "attention", "iterations", "paper box AP", "mask AP"
 
 
 def instance_table() -> list[tuple[str, ...]]:
-    """All recipes, the head first: what the paper has and what we measured on COCO val, in percent."""
-    rows: list[tuple[str, ...]] = [HEAD]
-    for name in INSTANCE_RECIPES:
-        experiment, paper = instance_recipe(name), next((row for row in PAPER if row.name == name), None)
-        scores = (f"{paper.box:.1f}", f"{paper.mask:.1f}") if paper else ("-", "-")
-        found = paper.measured if paper else None
-        ours = tuple(f"{value:.1f}" for value in found) if found else ("-", "-")
-        model, iterations = experiment.model, f"{experiment.train.iterations // 1000}k"
-        rows.append((name, f"R-{model.backbone.removeprefix('resnet')}", model.attention, iterations, *scores, *ours))
-    return rows
+    """All recipes, the head first: the paper's scores and what we measured on COCO val, in percent."""
+    return [HEAD, *map(_table_row, INSTANCE_RECIPES)]
 
 
-def instance_text(name: str) -> str:
-    """One recipe as a YAML file that `crisscross train` takes, what the paper has as a comment at its head."""
-    experiment, paper = instance_recipe(name), next((row for row in PAPER if row.name == name), None)
+def _table_row(name: str) -> tuple[str, ...]:
+    row, paper = INSTANCE_RECIPES[name], _paper(name)
+    scores = (f"{paper.box:.1f}", f"{paper.mask:.1f}") if paper else ("-", "-")
+    ours = tuple(f"{value:.1f}" for value in paper.measured) if paper and paper.measured else ("-", "-")
+    model, iterations = row["model"], f"{row['train']['iterations'] // 1000}k"
+    return (name, f"R-{model['backbone'].removeprefix('resnet')}", model["attention"], iterations, *scores, *ours)
+
+
+def instance_notes(name: str) -> list[str]:
+    """What is known of a recipe: the paper's scores and ours."""
+    paper = _paper(name)
     said = f"box AP {paper.box:.1f}, mask AP {paper.mask:.1f} (COCO val 2017)" if paper else "-"
-    return f"# {name}\n# paper: {said}\n# measured: not measured by us on COCO val\n" + to_yaml(experiment)
+    return [f"paper: {said}", "measured: not measured by us on COCO val"]
+
+
+def _paper(name: str) -> PaperRow | None:
+    return next((row for row in PAPER if row.name == name), None)
 
 
 def _row(name: str) -> Row:
     attention = next((kind for kind in ("rcca", "nonlocal") if f"_{kind}_" in name), "none")
-    return {"model": {"backbone": "resnet101" if "_r101_" in name else "resnet50", "attention": attention}}
+    model = {"backbone": "resnet101" if "_r101_" in name else "resnet50", "attention": attention}
+    return {"task": "instances", "model": model, "train": {"iterations": 90_000}}
 
 
-# What differs from the defaults of `crisscross.config.instances`, which are the published schedule.
+# What differs from the defaults of `crisscross.instances.config`, which are the published schedule.
 INSTANCE_RECIPES: dict[str, Row] = {row.name: _row(row.name) for row in PAPER} | {SMALL_NAME: SMALL}
-
-
-def instance_recipe(name: str) -> InstanceExperiment:
-    """The experiment of an instance-segmentation recipe.
-
-    Raises:
-        CrissCrossError: there is no such recipe; near misses are named.
-    """
-    if name not in INSTANCE_RECIPES:
-        near = hint(name, INSTANCE_RECIPES)
-        raise CrissCrossError(f"no instance-segmentation recipe {name!r}; {near}")
-    return from_dict(InstanceExperiment, {"task": "instances", "name": name, **INSTANCE_RECIPES[name]})

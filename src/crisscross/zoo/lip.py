@@ -10,7 +10,7 @@ the image fitted into a square with its shape kept, in training and in use. The 
 from copy import deepcopy
 from dataclasses import dataclass
 
-from crisscross.zoo.published import Row
+from crisscross.zoo.published_networks import Row
 
 TRAIN_IMAGES, EPOCHS, BATCH = 30_462, 150, 16
 # Rounded up to hundreds.
@@ -43,13 +43,13 @@ def _row(depth: int, **model: object) -> Row:
             "scale": square,
             "ratio": [0.75, 1.25],
             "crop": square,
-            "max_share": 1.0,
+            "max_fraction": 1.0,
             "distortion": False,
             "rotation": 30.0,
             "rotation_chance": 0.6,
         },
         # What lacks of the square is ignored and would otherwise thin the loss of narrow images.
-        "loss": {"normaliser": "valid"},
+        "loss": {"normalizer": "valid"},
         "optim": {"lr": 7e-3, "eta_min": 0.0},
         "train": {"iterations": ITERATIONS, "batch": BATCH, "validate_every": 10 * EPOCH, "checkpoint_every": EPOCH},
         # As in training: the network has hardly seen narrow images without the rest of the square.

@@ -9,7 +9,7 @@ ones.
 `ccnet-convnext-tiny`: the optimizer is the one that ConvNeXt's own segmentation networks use, from memory.
 """
 
-from crisscross.zoo.published import Row
+from crisscross.zoo.published_networks import Row
 
 CITYSCAPES_R101D: Row = {
     "model": {
@@ -23,15 +23,15 @@ CITYSCAPES_R101D: Row = {
     },
     "data": {"name": "cityscapes", "test_split": "val"},
     "preprocess": {"scale": [2048, 1024]},
-    "augment": {"scale": [2048, 1024], "crop": [769, 769], "max_share": 1.0},
-    "loss": {"normaliser": "valid", "terms": [{"name": "ohem"}], "ohem": {"keep": 10_000}},
+    "augment": {"scale": [2048, 1024], "crop": [769, 769], "max_fraction": 1.0},
+    "loss": {"normalizer": "valid", "terms": [{"name": "ohem"}], "ohem": {"keep": 10_000}},
     "optim": {"weight_decay": 4e-5},
     "train": {"iterations": 60_000, "batch": 8, "validate_every": 6000, "checkpoint_every": 2000},
 }
 
 CCNET_CONVNEXT: Row = {
     "model": {"backbone": "convnext_tiny", "pretrained": True, "aux_channels": 256},
-    "loss": {"normaliser": "valid"},
+    "loss": {"normalizer": "valid"},
     "optim": {
         "name": "adamw",
         "lr": 1e-4,

@@ -8,7 +8,7 @@ from crisscross.errors import CrissCrossError
 from crisscross.zoo.instances import INSTANCE_RECIPES
 from crisscross.zoo.lip import LIP
 from crisscross.zoo.other_recipes import BEYOND
-from crisscross.zoo.published import ALIASES, PUBLISHED, Published, Row, published_recipe
+from crisscross.zoo.published_networks import ALIASES, PUBLISHED, Published, Row, published_recipe
 
 # The backbone's own weights were trained with these.
 LITE_PREPROCESS = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0]}
@@ -27,7 +27,7 @@ CCNET_LIGHT: Row = {
     "model": LITE_MODEL,
     "preprocess": LITE_PREPROCESS,
     "augment": {"crop": [384, 384]},
-    "loss": {"normaliser": "valid"},
+    "loss": {"normalizer": "valid"},
     "optim": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "eta_min": 1e-6, "warmup": 50},
     "train": {"iterations": 2000, "batch": 8, "validate_every": 500, "checkpoint_every": 100},
 }
@@ -43,7 +43,7 @@ CAMVID_LIGHT: Row = {
     "data": {"name": "camvid"},
     "preprocess": {**LITE_PREPROCESS, "scale": [720, 540]},
     "augment": {"scale": [720, 540], "ratio": [0.5, 1.5], "crop": [320, 384]},
-    "loss": {"normaliser": "valid", "class_weights": CAMVID_WEIGHTS},
+    "loss": {"normalizer": "valid", "class_weights": CAMVID_WEIGHTS},
     "optim": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "eta_min": 1e-6, "warmup": 50},
     "train": {"iterations": 900, "batch": 8, "validate_every": 300, "checkpoint_every": 50},
 }
@@ -69,7 +69,7 @@ CCNET3D_LIGHT: Row = {
     "data": {"name": "camvid"},
     "preprocess": LITE_PREPROCESS,
     "augment": {"ratio": [0.5, 1.5], "crop": [256, 256]},
-    "loss": {"normaliser": "valid", "class_weights": CAMVID_WEIGHTS},
+    "loss": {"normalizer": "valid", "class_weights": CAMVID_WEIGHTS},
     "optim": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "eta_min": 1e-6, "warmup": 50},
     "train": {"iterations": 900, "batch": 4, "validate_every": 300, "checkpoint_every": 50},
 }
@@ -79,7 +79,7 @@ DEMO: Row = {
     "model": {"backbone": "test_resnet", "output_stride": 8, "channels": 64, "aux_channels": 32},
     "data": {"name": "folder"},
     "augment": {"ratio": [0.8, 1.25], "crop": [128, 256], "distortion": False},
-    "loss": {"normaliser": "valid"},
+    "loss": {"normalizer": "valid"},
     "optim": {"name": "adamw", "lr": 4e-3, "weight_decay": 1e-2, "warmup": 20, "eta_min": 1e-5},
     "train": {"iterations": 650, "batch": 8, "validate_every": 130, "checkpoint_every": 130},
 }
@@ -109,24 +109,28 @@ OURS: dict[str, Row] = {
 RECIPES: dict[str, Row] = OURS | LIP | {name: published_recipe(entry) for name, entry in PUBLISHED.items()}
 
 
-def recipe(name: str) -> Experiment:
-    """The experiment of a recipe, by its name or by the older name of a published checkpoint.
+def row(name: str) -> Row:
+    """What a recipe of any task changes of the defaults, by its name or the older name of a published checkpoint.
 
     Raises:
         CrissCrossError: there is no such recipe; near misses are named.
     """
-    known = ALIASES.get(name, name)
-    if name in INSTANCE_RECIPES:
-        raise CrissCrossError(
-            f"{name} is an instance-segmentation recipe; `crisscross train|evaluate|predict {name}` and "
-            "crisscross.load_instances take it"
-        )
-    if known not in RECIPES:
-        near = hint(name, [*RECIPES, *ALIASES, *INSTANCE_RECIPES])
+    known, every = ALIASES.get(name, name), RECIPES | INSTANCE_RECIPES
+    if known not in every:
+        near = hint(name, [*every, *ALIASES])
         raise CrissCrossError(
             f"no recipe {name!r}; {near if near.startswith('did') else '`crisscross zoo` lists all of them'}"
         )
-    return from_dict(Experiment, {"name": known, **RECIPES[known]})
+    return {"name": known, **every[known]}
+
+
+def recipe(name: str) -> Experiment:
+    """The experiment of a recipe for semantic segmentation; `crisscross.tasks.recipe` takes the names of all tasks.
+
+    Raises:
+        CrissCrossError: there is no such recipe, or it is one of another task.
+    """
+    return from_dict(Experiment, row(name))
 
 
 def published(name: str) -> Published | None:

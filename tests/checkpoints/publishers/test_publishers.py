@@ -1,4 +1,4 @@
-"""Weights of the authors, SSSegmentation and PaddleSeg: their names, their forward passes written out, and back.
+"""Weights of the authors, SSSegmentation and PaddleSeg: names, forward passes written out, and conversion back.
 
 State dicts have each publisher's own names and shapes and are filled by formula; `crisscross.load` must give what
 the publisher's own arithmetic gives.
@@ -7,54 +7,36 @@ the publisher's own arithmetic gives.
 import pytest
 import torch
 from forward_passes import attention, bottleneck_keys, conv, difference, filled, norm, norm_keys
-from test_mmseg import published_keys as mmseg_keys
+from published_layouts import (
+    R50,
+    R101,
+    authors_keys,
+    classifier_keys,
+    mmseg_keys,
+    projection_keys,
+    resnet,
+    with_both_signs,
+)
 from torch.nn import functional
 
 import crisscross
-from crisscross.checkpoints.publishers import authors, mmseg, paddleseg, sssegmentation
-from crisscross.checkpoints.publishers import table as publishers
+from crisscross.checkpoints.publishers.table import (
+    AUTHORS,
+    KINDS,
+    MMSEG,
+    PADDLESEG,
+    PUBLISHERS,
+    SSSEGMENTATION,
+    from_publisher,
+)
 from crisscross.config import Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.models import Segmenter
 
-R50, R101 = (3, 4, 6, 3), (3, 4, 23, 3)
 STRIDES, DILATIONS = (1, 2, 1, 1), (1, 1, 2, 4)
 
 
 def leaky(x):
     return torch.where(x > 0, x, 0.01 * x)
-
-
-def classifier_keys(prefix, outer, inner):
-    return {f"{prefix}.weight": (outer, inner, 1, 1), f"{prefix}.bias": (outer,)}
-
-
-def projection_keys(names, channels):
-    query, key, value = names
-    keys = classifier_keys(query, channels // 8, channels) | classifier_keys(key, channels // 8, channels)
-    return keys | classifier_keys(value, channels, channels)
-
-
-# --- the authors' repository ---
-
-
-def without_counter(prefix, channels):
-    return norm_keys(prefix, channels, counter=False)
-
-
-def authors_keys(blocks, classes=19, channels=512, aux_channels=512):
-    keys = {}
-    for index, (outer, inner) in enumerate(((64, 3), (64, 64), (128, 64)), 1):
-        keys |= {f"conv{index}.weight": (outer, inner, 3, 3), **dict(without_counter(f"bn{index}", outer))}
-    parts = [(f"conv{number}", f"bn{number}") for number in (1, 2, 3)]
-    shortcut = ("downsample.0", "downsample.1")
-    keys |= dict(bottleneck_keys(blocks, 128, "layer{}.{}".format, parts, shortcut, without_counter))
-    for name, inner in (("conva", 2048), ("convb", channels), ("bottleneck", 2048 + channels)):
-        keys |= {f"head.{name}.0.weight": (channels, inner, 3, 3)}
-        keys |= dict(without_counter(f"head.{name}.1", channels))
-    keys |= projection_keys([f"head.cca.{name}_conv" for name in ("query", "key", "value")], channels)
-    keys |= {"head.cca.gamma": (1,)} | classifier_keys("head.bottleneck.3", classes, channels)
-    keys |= {"dsn.0.weight": (aux_channels, 1024, 3, 3), "dsn.0.bias": (aux_channels,)}
-    return keys | dict(without_counter("dsn.1", aux_channels)) | classifier_keys("dsn.3", classes, aux_channels)
 
 
 def absolute_norm(tensors, key, x):
@@ -92,14 +74,6 @@ def authors_forward(tensors, x, ceil=True, contract=False, scale=absolute_norm, 
     return main, conv(tensors, "dsn.3", aux)
 
 
-def with_both_signs(tensors):
-    """In-place norms are trained without a sign: every third scale is negative."""
-    for key, entry in tensors.items():
-        if key.endswith(".weight") and entry.dim() == 1:
-            entry[::3] *= -1
-    return tensors
-
-
 @pytest.fixture(scope="module")
 def authors_tensors():
     return with_both_signs(filled(authors_keys(R50, classes=7, channels=32, aux_channels=16)))
@@ -122,8 +96,8 @@ def test_the_authors_weights_give_the_authors_logits(authors_tensors):
     assert difference(authors_forward(authors_tensors, x, ceil=False)[0], main) > 0.01
 
 
-def test_what_belongs_to_the_authors_weights(authors_tensors):
-    experiment = authors.convert(authors_tensors)[1]
+def test_the_experiment_of_the_authors_weights(authors_tensors):
+    experiment = AUTHORS.convert(authors_tensors)[1]
     assert experiment.preprocess == PreprocessConfig((104.00698793, 116.66876762, 122.67891434), (1, 1, 1), "bgr")
     assert experiment.inference == InferenceConfig(mode="slide", window=(769, 769), stride=(513, 513))
     assert experiment.model.align_corners and experiment.model.recurrence == 2
@@ -133,9 +107,6 @@ def test_what_belongs_to_the_authors_weights(authors_tensors):
     image[0] = 255
     expected = [-104.00698793, -116.66876762, 255 - 122.67891434]
     assert segmenter.preprocess(image)[0, :, 0, 0].tolist() == pytest.approx(expected, abs=1e-4)
-
-
-# --- SSSegmentation ---
 
 
 def sequence_keys(prefix, outer, inner):
@@ -169,8 +140,6 @@ def sss_forward(tensors, third, fourth):
 
 @torch.no_grad()
 def test_sssegmentations_weights_give_its_logits():
-    from test_mmseg import resnet
-
     tensors = filled(sss_keys(R50, classes=7, channels=32, aux_channels=16))
     segmenter = crisscross.load({"model": tensors, "cur_epoch": 60, "optimizer": {}})
     x = torch.randn(1, 3, 33, 41, generator=torch.Generator().manual_seed(0))
@@ -180,9 +149,6 @@ def test_sssegmentations_weights_give_its_logits():
     maps = segmenter.backbone(x)
     assert difference(segmenter.head(maps[-1]), main) < 1e-4
     assert difference(segmenter.aux_head(maps[-2]), aux) < 1e-4
-
-
-# --- PaddleSeg ---
 
 
 def paddle_norm_keys(prefix, channels):
@@ -273,27 +239,24 @@ def test_paddlesegs_weights_give_its_logits():
     assert segmenter.preprocess(image).flatten().tolist() == pytest.approx([-1, 1, -0.6], abs=1e-6)
 
 
-# --- all of them: one to one, at full size, there and back ---
-
 FULL_SIZE = [
-    (authors, authors_keys, R50, "resnet50s", 150),
-    (authors, authors_keys, R101, "resnet101s", 19),
-    (sssegmentation, sss_keys, R50, "resnet50c", 21),
-    (sssegmentation, sss_keys, R101, "resnet101c", 150),
-    (paddleseg, paddle_keys, R50, "resnet50d", 21),
-    (paddleseg, paddle_keys, R101, "resnet101d", 19),
-    (mmseg, mmseg_keys, R50, "resnet50c", 150),
-    (mmseg, mmseg_keys, R101, "resnet101c", 21),
+    (AUTHORS, authors_keys, R50, "resnet50s", 150),
+    (AUTHORS, authors_keys, R101, "resnet101s", 19),
+    (SSSEGMENTATION, sss_keys, R50, "resnet50c", 21),
+    (SSSEGMENTATION, sss_keys, R101, "resnet101c", 150),
+    (PADDLESEG, paddle_keys, R50, "resnet50d", 21),
+    (PADDLESEG, paddle_keys, R101, "resnet101d", 19),
+    (MMSEG, mmseg_keys, R50, "resnet50c", 150),
+    (MMSEG, mmseg_keys, R101, "resnet101c", 21),
 ]
 
 
 @pytest.mark.parametrize(("publisher", "keys", "blocks", "backbone", "classes"), FULL_SIZE)
-def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
+def test_every_tensor_maps_one_to_one(publisher, keys, blocks, backbone, classes):
     shapes = keys(blocks, classes=classes)
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    word = publishers.recognize(tensors)
-    assert word is not None and publishers.PUBLISHERS[word] is publisher
-    converted, experiment = publisher.convert(tensors)
+    word, converted, experiment = from_publisher(tensors, "x.pth")
+    assert PUBLISHERS[word] is publisher
     assert (experiment.model.backbone, experiment.model.channels) == (backbone, 512)
     assert len(experiment.data.classes) == classes
     with torch.device("meta"):
@@ -302,27 +265,24 @@ def test_every_tensor_has_one_place(publisher, keys, blocks, backbone, classes):
         key: tuple(entry.shape) for key, entry in ours.items()
     }
     # And back: their names, their shapes, gamma's included.
-    if word in publishers.WRITTEN:
+    if publisher.written:
         assert {key: tuple(entry.shape) for key, entry in publisher.back(ours).items()} == shapes
-    assert publishers.recognize(ours) is None
-    assert publishers.why_not(word, experiment) is None
+    assert not any(other.recognizes(ours) for other in PUBLISHERS.values())
+    assert publisher.why_not(experiment) is None
 
 
 def test_a_network_of_one_publisher_is_not_anothers():
-    experiments = {word: publisher.EXPERIMENT for word, publisher in publishers.PUBLISHERS.items()}
-    experiments["authors"] = Experiment(model=ModelConfig("resnet101s", **kinds(authors)))
-    assert publishers.why_not("mmseg", Experiment()) is None
-    assert publishers.why_not("mmseg", experiments["authors"]) == (
-        "model.backbone=resnet101s (theirs: resnet50c, resnet101c)"
-    )
+    theirs = Experiment(model=ModelConfig("resnet101s", **kinds(AUTHORS)))
+    assert MMSEG.why_not(Experiment()) is None
+    assert MMSEG.why_not(theirs) == "model.backbone=resnet101s (theirs: resnet50c, resnet101c)"
     leaky_one = Experiment(model=ModelConfig(activation="leaky_relu"))
-    assert publishers.why_not("mmseg", leaky_one) == "model.activation=leaky_relu (theirs: relu)"
-    assert publishers.why_not("authors", experiments["authors"]) is None
+    assert MMSEG.why_not(leaky_one) == "model.activation=leaky_relu (theirs: relu)"
+    assert AUTHORS.why_not(theirs) is None
     plain = Experiment(model=ModelConfig("resnet101s"))
-    assert publishers.why_not("authors", plain) == "model.ceil_pool=False (theirs: True)"
+    assert AUTHORS.why_not(plain) == "model.ceil_pool=False (theirs: True)"
     without = Experiment(model=ModelConfig(recurrence=0, baseline=True))
-    assert publishers.why_not("mmseg", without) == "model.recurrence=0"
+    assert MMSEG.why_not(without) == "model.recurrence=0"
 
 
 def kinds(publisher):
-    return {field: getattr(publisher.EXPERIMENT.model, field) for field in publishers.KINDS}
+    return {field: getattr(publisher.experiment.model, field) for field in KINDS}

@@ -18,7 +18,7 @@ from crisscross.data.check.checks import check, quick_check
 from crisscross.data.files.decoding import MOST_PIXELS
 from crisscross.data.files.reading import read_header, read_image, read_mask
 from crisscross.data.sets.folder import open_folder
-from crisscross.engine.semantic.predict import find_images
+from crisscross.engine.predict import find_images
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
 READERS = (read_image, read_mask, read_header)

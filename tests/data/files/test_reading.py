@@ -8,7 +8,8 @@ from PIL import Image
 from small_data import draw_image, draw_labels
 
 from crisscross.data import DataSet, Pair
-from crisscross.data.files.reading import illegal_labels, read_header, read_image, read_mask, read_pair
+from crisscross.data.files.reading import read_header, read_image, read_mask, read_pair
+from crisscross.data.labels import illegal_labels
 from crisscross.errors import CrissCrossError
 
 RGB = draw_image(3, 5, 7)

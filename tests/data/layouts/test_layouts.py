@@ -419,7 +419,11 @@ def test_a_folder_is_read_as_it_is_meant(name: str, tmp_path: Path) -> None:
 def test_one_line_says_what_to_do(name: str, tmp_path: Path) -> None:
     files, words = REFUSED[name]
     with pytest.raises(CrissCrossError) as error:
-        dataset = open_dataset("auto", write(tmp_path / "data", files))
-        read_pair(dataset.splits["train"][0], dataset)
+        _read_first(write(tmp_path / "data", files))
     assert "\n" not in str(error.value)
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def _read_first(root: Path) -> None:
+    dataset = open_dataset("auto", root)
+    read_pair(dataset.splits["train"][0], dataset)

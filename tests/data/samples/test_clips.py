@@ -117,7 +117,7 @@ def test_a_sequence_shorter_than_a_clip_is_one_line(dataset):
 
 def test_clips_of_single_images_are_refused(dataset):
     still = replace(dataset, video=False)
-    with pytest.raises(CrissCrossError, match=r"say `video: true` in dataset\.yaml"):
+    with pytest.raises(CrissCrossError, match=r"set `video: true` in dataset\.yaml"):
         training_clips(still, still.split("train"), 3, "middle")
     assert len(training_clips(still, still.split("train"), 1, "middle")) == 9
 
@@ -180,7 +180,7 @@ def test_colors_are_distorted_alike(dataset):
 def test_corners_of_rotated_samples_have_the_mean_color_of_the_experiment(dataset, frames, order):
     words = ("augment.rotation=40", "augment.rotation_chance=1", "augment.crop=[200, 200]", "augment.ratio=[1, 1]")
     normal = ("preprocess.mean=[10, 200, 30]", "preprocess.std=[50, 50, 50]", f"preprocess.order={order}")
-    tree = experiment(f"model.frames={frames}", "augment.distortion=false", "augment.max_share=1", *words, *normal)
+    tree = experiment(f"model.frames={frames}", "augment.distortion=false", "augment.max_fraction=1", *words, *normal)
     for n in range(4):
         image, labels, _ = training_samples(dataset, dataset.split("train"), tree, read_pair)[n]
         assert labels[..., 0, 0].eq(dataset.ignore).all() and not labels.eq(dataset.ignore).all()

@@ -16,6 +16,7 @@ from shapes_data import EXPERIMENT, write_shapes
 from small_data import write_folder
 from torch import Tensor
 from torch.utils.data import DataLoader
+from waiting import HANGS
 
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import DataSet, open_folder
@@ -229,7 +230,7 @@ def test_training_with_few_open_files_ends(tmp_path: Path, limit: int) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS,
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert f"this process may open {limit} files at a time, with --workers 2 it needs" in done.stderr

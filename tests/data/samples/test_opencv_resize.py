@@ -25,8 +25,8 @@ from crisscross.data.samples.opencv_resize import (
     nearest_on_device,
     resize,
 )
-from crisscross.data.samples.preprocess import resize_to_scale
 from crisscross.data.samples.transforms import random_resize
+from crisscross.inference.arrays import resize_image
 
 STORED = np.load(FILE)
 CASES = [(old, new) for old, sizes in SIZES.items() for new in sizes]
@@ -184,13 +184,12 @@ def test_processes_that_read_do_so_in_one_thread_beside_a_program_that_uses_open
 def test_images_before_the_network_are_opencvs():
     image = draw(45, 60)
     given = torch.from_numpy(image).permute(2, 0, 1)
-    # (90, 67) fits 45 x 60 with the factor 67 / 45.
     expected = cv2.resize(image, (89, 67), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
-    assert np.array_equal(resize_to_scale(given, (90, 67)).numpy(), expected)
-    batch = resize_to_scale(torch.stack([given, given.flip(-1)]), (90, 67))
+    assert np.array_equal(resize_image(given, (67, 89)).numpy(), expected)
+    batch = resize_image(torch.stack([given, given.flip(-1)]), (67, 89))
     assert np.array_equal(batch[0].numpy(), expected) and batch.shape == (2, 3, 67, 89)
     former = torch.nn.functional.interpolate(given[None].float(), (67, 89), mode="bilinear")[0].round().byte()
-    assert torch.equal(resize_to_scale(given, (90, 67), "torch"), former)
+    assert torch.equal(resize_image(given, (67, 89), "torch"), former)
     assert not torch.equal(former, batch[0])
 
 

@@ -114,7 +114,7 @@ def test_resizing_interpolates_images_and_not_masks() -> None:
 
 def test_crop_offsets_are_uniform_over_the_whole_margin() -> None:
     image, mask = marked(9, 13)
-    config = AugmentConfig(crop=(5, 10), max_share=1.0)
+    config = AugmentConfig(crop=(5, 10), max_fraction=1.0)
     generator, counts = seeded(), np.zeros((5, 4), int)
     for _ in range(4000):
         cropped, labels = random_crop(image, mask, config, 255, generator)
@@ -128,7 +128,7 @@ def test_crop_offsets_are_uniform_over_the_whole_margin() -> None:
 
 def test_a_image_smaller_than_the_crop_stays_whole() -> None:
     image, mask = marked(4, 20)
-    cropped, labels = random_crop(image, mask, AugmentConfig(crop=(8, 6), max_share=1.0), 255, seeded())
+    cropped, labels = random_crop(image, mask, AugmentConfig(crop=(8, 6), max_fraction=1.0), 255, seeded())
     assert labels.shape == (4, 6)
     assert cropped.shape == (3, 4, 6)
 
@@ -148,10 +148,10 @@ def tops(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return drawn
 
 
-def crop_of(labels: Tensor, max_share: float = 0.75) -> Mask:
+def crop_of(labels: Tensor, max_fraction: float = 0.75) -> Mask:
     """A crop of 4 rows and the full width."""
     image = Image(labels.expand(3, *labels.shape).contiguous())
-    config = AugmentConfig(crop=(4, labels.shape[1]), max_share=max_share)
+    config = AugmentConfig(crop=(4, labels.shape[1]), max_fraction=max_fraction)
     return random_crop(image, Mask(labels), config, 255, seeded())[1]
 
 
@@ -196,7 +196,7 @@ def test_ignored_pixels_do_not_count(tops: list[int]) -> None:
 
 
 def test_share_one_switches_the_rule_off(tops: list[int]) -> None:
-    crop_of(torch.zeros(40, 4, dtype=torch.uint8), max_share=1.0)
+    crop_of(torch.zeros(40, 4, dtype=torch.uint8), max_fraction=1.0)
     assert len(tops) == 1
 
 
@@ -448,7 +448,7 @@ def test_without_rotation_nothing_is_drawn() -> None:
 
 def test_rotated_samples_keep_their_kinds_and_size() -> None:
     image, mask = marked(60, 50)
-    config = AugmentConfig(ratio=(1, 1), crop=(64, 64), rotation=30.0, rotation_chance=1.0, max_share=1.0)
+    config = AugmentConfig(ratio=(1, 1), crop=(64, 64), rotation=30.0, rotation_chance=1.0, max_fraction=1.0)
     shown, labels = augment(image.as_subclass(Tensor), mask.as_subclass(Tensor), config, 255, seeded(1))
     assert (shown.dtype, labels.dtype) == (torch.uint8, torch.uint8)
     assert max(labels.shape) <= 64 and shown.shape[-2:] == labels.shape

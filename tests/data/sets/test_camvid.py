@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from paths import SHARED
 from PIL import Image
+from published_data import draw_camvid
 
 from crisscross.data import open_camvid, open_dataset
 from crisscross.data.files.reading import read_pair
@@ -13,18 +14,6 @@ from crisscross.data.sets.camvid import CLASSES, PALETTE, VOID
 from crisscross.errors import CrissCrossError
 
 REAL = SHARED / "data" / "camvid"
-
-
-def draw_camvid(root: Path, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:
-    for number, split in enumerate(splits):
-        (root / split).mkdir(parents=True)
-        (root / f"{split}annot").mkdir()
-        for name in ("b", "a"):
-            labels = ((np.arange(48) + number) % 12).astype(np.uint8).reshape(6, 8)
-            Image.fromarray(labels).save(root / f"{split}annot" / f"{split}_{name}.png")
-            Image.fromarray(np.repeat(labels[..., None] * 20, 3, axis=2)).save(root / split / f"{split}_{name}.jpg")
-        (root / split / "._hidden.jpg").touch()
-    return root
 
 
 def test_the_layout_is_recognized_and_paired(tmp_path: Path) -> None:

@@ -71,15 +71,15 @@ def test_every_key(root: Path) -> None:
         ("classes: [a, b]\nsplits: {train: null}", "splits must map split names to list files"),
         (
             "classes: [a, b]\npalette: [[1, 2, 3]]",
-            "palette must hold one (red, green, blue) of 0..255 for each of 2 classes",
+            "palette must hold one (red, green, blue) of 0..255",
         ),
         (
             "classes: [a, b]\npalette: [[1, 2]]",
-            "palette must hold one (red, green, blue) of 0..255 for each of 2 classes",
+            "palette must hold one (red, green, blue) of 0..255",
         ),
         (
             "classes: [a, b]\npalette: [[0, 0, 0], [1, 2, 256]]",
-            "palette must hold one (red, green, blue) of 0..255 for each of 2 classes",
+            "palette must hold one (red, green, blue) of 0..255",
         ),
         ("classes: [a, b]\nignore: 1", "ignore is 1, a class (0..1); list classes to ignore in void"),
         ("classes: [a, b]\nignore: 256", "ignore must be whole numbers 0..255, got 256"),

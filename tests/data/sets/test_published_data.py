@@ -27,7 +27,7 @@ from crisscross.data.palette import voc_palette
 from crisscross.data.samples.loader import TrainingSamples
 from crisscross.data.samples.transforms import augment
 from crisscross.data.sets import ade20k, camvid, camvid32, cityscapes, coco_stuff, lip, voc
-from crisscross.engine.setup import with_classes
+from crisscross.engine.semantic.settle import with_classes
 from crisscross.errors import CrissCrossError
 
 REAL = SHARED / "data"
@@ -116,11 +116,11 @@ def refusal(function: Callable, *arguments: object) -> str:
             coco_stuff,
             171,
             {
-                0: ("person", (0, 192, 64)),
-                2: ("car", (0, 64, 96)),
-                79: ("toothbrush", (192, 160, 0)),
-                80: ("banner", (0, 192, 0)),
-                170: ("wood", (64, 64, 0)),
+                0: ("person", (128, 0, 0)),
+                2: ("car", (128, 128, 0)),
+                79: ("toothbrush", (32, 64, 0)),
+                80: ("banner", (160, 64, 0)),
+                170: ("wood", (192, 160, 64)),
             },
         ),
     ],
@@ -236,7 +236,7 @@ def test_the_test_split_of_cityscapes_opens_with_its_dummies(tmp_path: Path) -> 
             pair.mask.unlink()
     mixed = open_dataset("cityscapes", tmp_path)
     assert list(mixed.splits) == ["train", "val"]
-    assert "test is left out" in mixed.note and "crisscross data prepare cityscapes" in mixed.note
+    assert mixed.note == "test is left out: it has no labelTrainIds.png"
 
 
 def test_voc_alone_beside_its_augmented_form(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_lists_of_lip_and_camvid_choose_the_images(tmp_path: Path) -> None:
 def test_flipping_swaps_left_and_right() -> None:
     y, x = np.mgrid[:4, :20]
     mask = torch.from_numpy(np.where(y == 3, 255, x).astype(np.uint8))
-    config = AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=1.0, distortion=False, max_share=1)
+    config = AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=1.0, distortion=False, max_fraction=1)
     image = mask[None].expand(3, -1, -1).contiguous()
     flipped, labels = augment(image, mask, config, 255, torch.Generator(), lip.FLIP_PAIRS)
     assert labels[0].tolist() == [18, 19, 16, 17, 14, 15, *range(13, -1, -1)]
@@ -305,7 +305,7 @@ def test_flipping_swaps_left_and_right() -> None:
         augment(
             image,
             mask,
-            AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=0.0, distortion=False, max_share=1),
+            AugmentConfig(ratio=(1, 1), crop=(4, 20), flip=0.0, distortion=False, max_fraction=1),
             255,
             torch.Generator(),
             lip.FLIP_PAIRS,
@@ -316,7 +316,7 @@ def test_flipping_swaps_left_and_right() -> None:
 
 
 def experiment(**changes: object) -> Experiment:
-    still = {"augment.ratio": [1.0, 1.0], "augment.distortion": False, "augment.max_share": 1.0}
+    still = {"augment.ratio": [1.0, 1.0], "augment.distortion": False, "augment.max_fraction": 1.0}
     return apply_overrides(Experiment(), {**still, **changes})
 
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from crisscross.config import Experiment, from_dict, override
@@ -14,6 +13,8 @@ from crisscross.engine.run.state import stored_experiment
 from crisscross.engine.semantic.class_weights import median_frequency_weights
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EXPERIMENT = {
     "model": {"backbone": "test_resnet", "channels": 16, "aux_channels": 8},
@@ -44,7 +45,6 @@ def without_ghost(dataset):
 
 
 def experiment(*words):
-    torch.set_num_threads(1)
     return override(from_dict(Experiment, EXPERIMENT), words)
 
 
@@ -81,7 +81,7 @@ def test_auto_is_printed_stored_and_resumed(dataset, tmp_path, capsys):
     assert "class weights by median frequency in the split 'train': sky 0.4722, road 1, bird 1.667" in (
         capsys.readouterr().err
     )
-    stored = stored_experiment(out).loss.class_weights
+    stored = stored_experiment(Experiment, out).loss.class_weights
     assert stored == (0.4722, 1.0, 1.667)
     # The same words continue it; the masks are not read again.
     assert train(experiment(*changes), dataset, out, resume=True).finished

@@ -1,1 +1,1 @@
-"""The Hugging Face Hub and other downloads."""
+"""The Hugging Face Hub, and downloads of published files."""

@@ -1,4 +1,4 @@
-"""The model card: what somebody who meets the weights on a web page has to know."""
+"""The model card: a description of the weights for their web page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +23,8 @@ def model_card(segmenter: Segmenter, name: str, facts: Mapping[str, Any], licens
     Args:
         segmenter: the network.
         name: the repository or folder, for the title and the line that loads it.
-        facts: scores and origin, as stored beside the weights; only those that are known are written.
-        license: the Hub's word for the license of the weights; none where nobody said.
+        facts: scores and origin, as stored with the weights.
+        license: the license of the weights as the Hub writes it; None if it is not known.
     """
     parts = [
         _front_matter(license),
@@ -34,8 +34,7 @@ def model_card(segmenter: Segmenter, name: str, facts: Mapping[str, Any], licens
         _scores(facts),
         _input(segmenter.experiment),
         _classes(segmenter),
-        "## License\n\n"
-        + (f"`{license}`." if license else "Not stated when these weights were saved; ask their author."),
+        "## License\n\n" + (f"`{license}`." if license else "Not stated; ask the author of these weights."),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -43,10 +42,12 @@ def model_card(segmenter: Segmenter, name: str, facts: Mapping[str, Any], licens
 def _front_matter(license: str | None) -> str:
     import yaml
 
-    values: dict[str, Any] = {"library_name": LIBRARY, "pipeline_tag": "image-segmentation"}
-    values["tags"] = ["semantic-segmentation", "ccnet", "criss-cross-attention"]
-    if license:
-        values["license"] = license
+    values = {
+        "library_name": LIBRARY,
+        "pipeline_tag": "image-segmentation",
+        "tags": ["semantic-segmentation", "ccnet", "criss-cross-attention"],
+        **({"license": license} if license else {}),
+    }
     return f"---\n{yaml.safe_dump(values, sort_keys=False, default_flow_style=None)}---"
 
 
@@ -60,7 +61,7 @@ def _summary(segmenter: Segmenter, facts: Mapping[str, Any]) -> str:
         "parameters."
     ]
     if (publisher := str(facts.get("publisher"))) in PUBLISHERS:
-        lines.append(f"The weights were trained with {PUBLISHERS[publisher].TITLE} and converted.")
+        lines.append(f"The weights were trained with {PUBLISHERS[publisher].title} and converted.")
     return "\n".join(lines)
 
 
@@ -73,27 +74,20 @@ def _usage(name: str) -> str:
 
 
 def _scores(facts: Mapping[str, Any]) -> str:
-    rows = [f"| {title} | {_number(facts[key])} |" for key, title in TITLES.items() if _known(facts.get(key))]
+    known = {title: facts[key] for key, title in TITLES.items() if isinstance(facts.get(key), int | float)}
+    rows = [f"| {title} | {value if isinstance(value, int) else f'{value:.4f}'} |" for title, value in known.items()]
     return "## Scores\n\n| | |\n|---|---|\n" + "\n".join(rows) if rows else ""
-
-
-def _known(value: Any) -> bool:
-    return isinstance(value, int | float)
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def _input(experiment: Experiment) -> str:
     values, inference = experiment.preprocess, experiment.inference
-    size = f"resized to fit {values.scale[0]} x {values.scale[1]}" if values.scale else "at their own size"
+    size = f"resized to fit {values.scale[0]} x {values.scale[1]}" if values.scale else "at their original size"
     how = "in one pass"
     if inference.mode == "slide":
-        how = f"by windows of {list(inference.window)} every {list(inference.stride)} pixels (height, width)"
+        how = f"in windows of {list(inference.window)} every {list(inference.stride)} pixels (height, width)"
     return (
-        f"## Images\n\nThey are read {size}; {values.order.upper()} values of 0..255 minus {list(values.mean)}, over "
-        f"{list(values.std)}; labeled {how}. All of it is done by `predict`."
+        f"## Input\n\n`predict` takes images {size}, subtracts {list(values.mean)} from their "
+        f"{values.order.upper()} values in 0..255, divides by {list(values.std)}, and labels them {how}."
     )
 
 

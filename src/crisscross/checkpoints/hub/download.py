@@ -1,9 +1,8 @@
-"""Published files over the network: fetched once, with progress, continued where they stopped, checked, kept."""
+"""Downloads of published files: with progress, resumed after interruptions, checked by hash, and cached."""
 
 import hashlib
 import http.client
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,10 @@ from crisscross.errors import CrissCrossError
 from crisscross.files import user_cache, with_home
 from crisscross.progress import Progress
 
-# So many connections in a row may bring nothing new, and so many there are in all; the pause before the next one, in
-# seconds, doubles with each that brought nothing.
-ATTEMPTS, CONNECTIONS, PAUSE_SECONDS = 3, 100, 1.0
+# At most so many connections for one file.
+CONNECTIONS = 100
 TIMEOUT_SECONDS = 30
-# No published file comes near; a server that never ends would fill the disk.
+# Far above all published files: a server that sends data without end must not fill the disk.
 MOST_BYTES = 8 << 30
 BLOCK = 1 << 20
 AT_HAND = "if you have the file, give it with --weights FILE (in Python weights=FILE)"
@@ -37,15 +35,15 @@ def is_offline() -> bool:
 def fetch(url: str, digest: str, offline: bool = False) -> Path:
     """The local copy of a published file, downloaded when it is not there yet.
 
-    A download that breaks off leaves `FILE.part`, from where the next one goes on. Processes wait for each other.
+    An interrupted download leaves `FILE.part`, and the next one continues it. Processes wait for each other.
 
     Args:
         url: http or https address; its last part names the file.
         digest: the SHA-256 of the file in hexadecimal, or the beginning of it.
-        offline: use nothing but the cache (as `is_offline` says too).
+        offline: use only the cache; so does `is_offline`.
 
     Raises:
-        CrissCrossError: no network, not found, offline, a page instead of a file, a wrong size or hash.
+        CrissCrossError: no network, not found, offline, an HTML page instead of the file, a wrong hash.
     """
     from filelock import FileLock
 
@@ -68,24 +66,21 @@ def fetch(url: str, digest: str, offline: bool = False) -> Path:
 
 def _download(url: str, digest: str, target: Path) -> None:
     part = target.with_name(f"{target.name}.part")
-    fruitless, furthest = 0, _size(part)
     for connection in range(1, CONNECTIONS + 1):
+        before = _size(part)
         size, complete = _receive(url, part)
         if complete:
             break
-        # As long as each connection gets further than all before, a flaky line gets there. A server that cannot
-        # continue starts anew each time, and may get less far.
-        fruitless, furthest = 0 if _size(part) > furthest else fruitless + 1, max(furthest, _size(part))
-        if fruitless == ATTEMPTS or connection == CONNECTIONS:
+        # An unstable connection is tried again as long as each attempt gets further than the one before.
+        if _size(part) <= before or connection == CONNECTIONS:
             of = "" if size is None else f" of {size}"
             raise CrissCrossError(
-                f"{url}: the connection broke at {_size(part)}{of} bytes, {connection} times in all; type the same "
-                "again to go on from there"
+                f"{url}: the connection broke at {_size(part)}{of} bytes, {connection} times in all; run the command "
+                "again to continue from there"
             )
-        time.sleep(PAUSE_SECONDS * (2**fruitless - 1))
     if not (found := _sha256(part)).startswith(digest):
         part.unlink()
-        raise CrissCrossError(f"{url}: {_wrong_hash(found, digest)}; the download was thrown away; {AT_HAND}")
+        raise CrissCrossError(f"{url}: {_wrong_hash(found, digest)}; the download was deleted; {AT_HAND}")
     os.replace(part, target)
 
 
@@ -94,9 +89,9 @@ def _size(part: Path) -> int:
 
 
 def _receive(url: str, part: Path) -> tuple[int | None, bool]:
-    """Append what is missing of a file; its size (None where the server does not tell), and whether it is all there.
+    """Append what is missing of a file; return its size (None if the server does not tell), and whether it is complete.
 
-    A connection that breaks while data arrives is no error here: the part simply stays short.
+    A connection that breaks while data arrives is not an error here: the part stays short.
     """
     start = _size(part)
     with _open(url, start) as answer:
@@ -107,9 +102,10 @@ def _receive(url: str, part: Path) -> tuple[int | None, bool]:
             raise CrissCrossError(f"{url}: the server answered with an HTML page instead of the file; {AT_HAND}")
         continued = answer.status == http.HTTPStatus.PARTIAL_CONTENT
         start = start if continued else 0
-        # None where the header is missing or senseless.
+        # None if the header is missing or invalid.
         size = None if answer.length is None else start + answer.length
-        with part.open("ab" if continued else "wb") as file, _progress(part, start, size) as progress:
+        shown = Progress(f"download {part.stem} [MiB]", (size or 0) // BLOCK, start // BLOCK)
+        with part.open("ab" if continued else "wb") as file, shown as progress:
             block, broken = _block(answer)
             while block:
                 file.write(block)
@@ -121,7 +117,7 @@ def _receive(url: str, part: Path) -> tuple[int | None, bool]:
 
 
 def _block(answer: Any) -> tuple[bytes, bool]:
-    """The next bytes (none at the end), and whether the connection broke, whatever the system calls that."""
+    """The next bytes (none at the end), and whether the connection broke."""
     try:
         return answer.read(BLOCK), False
     except http.client.IncompleteRead as error:
@@ -130,16 +126,11 @@ def _block(answer: Any) -> tuple[bytes, bool]:
         return b"", True
 
 
-def _progress(part: Path, start: int, size: int | None) -> Progress:
-    # A file whose size is not told counts up alone.
-    return Progress(f"download {part.stem} [MiB]", (size or 0) // BLOCK, start // BLOCK)
-
-
 def _open(url: str, start: int) -> Any:
-    """The server's answer, 416 among them.
+    """The server's response, which may be 416.
 
     Raises:
-        CrissCrossError: no network, or the server says no.
+        CrissCrossError: no network, or an error of the server.
     """
     import urllib.error
     import urllib.request

@@ -1,4 +1,4 @@
-"""Folders as the Hugging Face Hub has them, and the Hub itself. `huggingface_hub` is imported when it is used."""
+"""Folders in the layout of the Hugging Face Hub, and the Hub itself. `huggingface_hub` is imported when it is used."""
 
 import json
 import os
@@ -32,17 +32,17 @@ def save_pretrained(
     license: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a network as a folder: `model.safetensors`, `config.json` to read, and a model card, `README.md`.
+    """Write a network as a folder: `model.safetensors`, `config.json`, and a model card, `README.md`.
 
-    Loading reads `model.safetensors` alone, whose header holds the experiment; `config.json` says the same to people.
+    Loading reads only `model.safetensors`, whose header holds the experiment; `config.json` shows it to people.
 
     Args:
         segmenter: the network.
-        folder: made where it is missing; older files of these names are replaced.
-        name: of the repository, for the card; else the folder's.
+        folder: created if missing; existing files of these names are replaced.
+        name: of the repository, for the card; by default the folder's.
         facts: scores and the like (`{"val_miou": 0.79}`), stored and shown.
-        license: the Hub's word for the license of the weights, e.g. `cc-by-nc-4.0`.
-        dtype: stores floating-point tensors in this type, e.g. torch.float16.
+        license: the license of the weights as the Hub writes it, e.g. `cc-by-nc-4.0`.
+        dtype: store floating-point tensors in this type, e.g. torch.float16.
 
     Raises:
         CrissCrossError: the folder cannot be written, or the network is a copy made by `crisscross.optimize`.
@@ -62,10 +62,10 @@ def from_pretrained(
     trust: str | os.PathLike[str] | None = None,
     **overrides: Any,
 ) -> Segmenter:
-    """A network from a folder that `save_pretrained` wrote, or from a repository of the Hub, in evaluation mode.
+    """Load a network from a folder of `save_pretrained` or from a repository of the Hub, in evaluation mode.
 
     Args:
-        source: a folder, or `user/repository`; what was fetched once is taken from the Hub's cache when offline.
+        source: a folder, or `user/repository`; offline, files come from the Hub's cache.
         revision: branch, tag or commit of a repository.
         device: where to put it.
         trust: as in `crisscross.load`; a repository is trusted by its name, as `source` has it.
@@ -101,16 +101,16 @@ def push_to_hub(
     dtype: torch.dtype | None = None,
     message: str = "Upload CCNet",
 ) -> str:
-    """Upload what `save_pretrained` writes, making the repository where it is missing; returns its address.
+    """Upload what `save_pretrained` writes, creating the repository if necessary; return its address.
 
     You have to be logged in (`hf auth login`).
 
     Args:
         segmenter: the network.
         repo_id: `user/repository`.
-        private: decides for a new repository alone.
+        private: whether a new repository is private; existing ones stay as they are.
         facts: as in `save_pretrained`, like `license` and `dtype`.
-        message: of the commit.
+        message: the commit message.
 
     Raises:
         CrissCrossError: not logged in, not allowed, no network.
@@ -130,30 +130,24 @@ def push_to_hub(
 
 
 def _asked(repository: str, action: Callable[[], Result]) -> Result:
-    """Ask the Hub, and tell in one line why it did not answer."""
+    """Ask the Hub, and say in one line why it did not answer."""
     from huggingface_hub import errors
 
+    # The first one that fits: later kinds include earlier ones.
+    reasons = {
+        errors.LocalEntryNotFoundError: "no such folder, no connection to the Hub, and no copy in its cache",
+        errors.RepositoryNotFoundError: "no such folder, and no such repository on the Hub, or a private one "
+        "(`hf auth login`)",
+        errors.RevisionNotFoundError: "the repository has no such revision",
+        errors.EntryNotFoundError: f"the repository has no {native.HUB_WEIGHTS}; it is not one of ours",
+        errors.HFValidationError: "no such folder, and not the name of a repository (user/name)",
+    }
     try:
         return action()
-    except errors.LocalEntryNotFoundError as error:
-        reason = "no connection to the Hugging Face Hub, and nothing in its cache"
-        raise CrissCrossError(f"{repository}: no such folder here, and {reason}") from error
-    except errors.RepositoryNotFoundError as error:
-        reason = (
-            "no such folder here, and no such repository on the Hugging Face Hub, or a private one (`hf auth login`)"
-        )
-        raise CrissCrossError(f"{repository}: {reason}") from error
-    except errors.RevisionNotFoundError as error:
-        raise CrissCrossError(f"{repository}: the repository has no such revision") from error
-    except errors.EntryNotFoundError as error:
-        raise CrissCrossError(
-            f"{repository}: the repository has no {native.HUB_WEIGHTS}; it is not one of ours"
-        ) from error
-    except errors.HFValidationError as error:
-        reason = "no such folder here, and no name of a repository (user/name)"
-        raise CrissCrossError(f"{repository}: {reason}") from error
     except CrissCrossError:
         raise
-    # The library's own HTTP library, whose errors come through, is another one in each of its major versions.
+    # The errors of the library's HTTP client come through, and that client changes with its major versions.
     except Exception as error:
-        raise CrissCrossError(f"{repository}: the Hub: {' '.join(str(error).split())[:200]}") from error
+        other = f"the Hub: {' '.join(str(error).split())[:200]}"
+        reason = next((said for kind, said in reasons.items() if isinstance(error, kind)), other)
+        raise CrissCrossError(f"{repository}: {reason}") from error

@@ -1,1 +1,1 @@
-"""Other publishers' names of tensors, and what their files tell beside them."""
+"""Weights of other publishers: names of tensors and metadata."""

@@ -1,4 +1,4 @@
-"""What a checkpoint tells beside its tensors: MMSegmentation's `meta`, and ours in files of other publishers' kind."""
+"""Metadata of checkpoints: MMSegmentation's `meta`, and our experiment in files of `crisscross convert --to`."""
 
 import ast
 from collections.abc import Iterable, Mapping
@@ -7,29 +7,31 @@ from typing import Any
 
 from crisscross.config import Experiment, InferenceConfig, from_dict, to_dict
 from crisscross.config.documents import YAML_BYTES, parse_json
+from crisscross.config.migrate import migrate
 from crisscross.data.palette import default_palette
 from crisscross.errors import CrissCrossError, shown
 
-# The key under `meta` of files that `crisscross convert --to` writes.
+# The key of our experiment under `meta`.
 OURS = "crisscross"
 Config = dict[str, Any]
 
 
 def with_metadata(experiment: Experiment, meta: Mapping[str, Any], source: str) -> Experiment:
-    """`experiment` with classes, colors and what the configuration text tells.
+    """`experiment` with the classes, colors and configuration of a checkpoint's metadata.
 
     Known are `CLASSES`, `PALETTE` and `config` (MMSegmentation 0.x), `dataset_meta` and `cfg` (1.x), and `crisscross`,
-    a whole experiment of ours. The text is parsed, never run; what it does not say stays as published.
+    a whole experiment of ours. The configuration text is parsed, never run; `experiment` has the rest.
 
     Raises:
-        CrissCrossError: the metadata name another number of classes than the weights have, or a network that we lack.
+        CrissCrossError: the metadata names another number of classes than the weights have, or a network that does not
+            exist here.
     """
     if isinstance(own := meta.get(OURS), str):
         return _own(own, source)
     for key in ("cfg", "config"):
         if isinstance(text := meta.get(key), str):
             try:
-                # Through plain values, which checks the kinds of all that the text tells.
+                # Converting to plain values and back checks the types of all values of the text.
                 experiment = from_dict(Experiment, to_dict(_with_config(experiment, _parse(text))))
             except (CrissCrossError, TypeError, ValueError) as error:
                 raise CrissCrossError(f"{source}: its configuration text: {error}") from error
@@ -39,15 +41,15 @@ def with_metadata(experiment: Experiment, meta: Mapping[str, Any], source: str) 
     if classes is None:
         return experiment
     if isinstance(classes, str) or not isinstance(classes, Iterable):
-        raise CrissCrossError(f"{source}: its class names are no list, but {shown(classes)}")
+        raise CrissCrossError(f"{source}: its class names are not a list, but {shown(classes)}")
     return with_classes(experiment, classes, palette, source) if len(tuple(classes)) else experiment
 
 
 def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str) -> Experiment:
-    """`experiment` with these class names and colors; default colors where they do not fit.
+    """`experiment` with these class names and colors; default colors if these do not fit.
 
     Raises:
-        CrissCrossError: the weights have another number of classes, or two have one name.
+        CrissCrossError: the weights have another number of classes, or a name occurs twice.
     """
     classes = tuple(classes)
     if other := [name for name in classes if not isinstance(name, str | int)]:
@@ -66,7 +68,7 @@ def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str
 
 
 def _colors(palette: Any) -> tuple[tuple[int, int, int], ...]:
-    """Red, green and blue of each class; none at all where it is something else."""
+    """Red, green and blue of each class; an empty tuple if `palette` is something else."""
     try:
         return tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
     except (TypeError, ValueError, OverflowError):
@@ -76,7 +78,7 @@ def _colors(palette: Any) -> tuple[tuple[int, int, int], ...]:
 def _own(text: str, source: str) -> Experiment:
     values = parse_json(text, f"{source}: its experiment")
     try:
-        return from_dict(Experiment, values)
+        return from_dict(Experiment, migrate(values))
     except CrissCrossError as error:
         raise CrissCrossError(f"{source}: {error}") from error
 
@@ -123,7 +125,7 @@ def _inference(inference: InferenceConfig, test: Config) -> InferenceConfig:
 
 
 def _test_scale(pipeline: Any) -> tuple[int, int] | None:
-    """(width, height) that images are resized to fit before they are tested."""
+    """(width, height) that images are resized to fit in the test pipeline."""
     for step in pipeline if isinstance(pipeline, list) else []:
         scale = step.get("img_scale", step.get("scale")) if isinstance(step, dict) else None
         if isinstance(scale, tuple) and len(scale) == 2:
@@ -142,7 +144,7 @@ def _of_type(config: Config, key: str, kind: type, default: Any) -> Any:
 
 
 def _parse(text: str) -> Config:
-    """The assignments of a configuration in Python's syntax; none where it is something else, or too long for one."""
+    """The assignments of a configuration in Python's syntax; empty if it is something else, or too long."""
     try:
         if len(text) > YAML_BYTES:
             return {}
@@ -157,7 +159,7 @@ def _parse(text: str) -> Config:
 
 
 def _value(node: ast.expr) -> Any:
-    """Numbers, texts, lists, tuples and dict(...) calls; None for everything else."""
+    """Numbers, texts, lists, tuples, dictionaries and dict(...) calls; None for everything else."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
         return {word.arg: _value(word.value) for word in node.keywords if word.arg}
     if isinstance(node, ast.Dict):

@@ -10,7 +10,7 @@ import numpy as np
 
 from crisscross.data.check.pairs import examine, examine_headers, read_labels
 from crisscross.data.check.report import CheckReport, Problem
-from crisscross.data.check.splits import duplicates, likely_duplicates, misplaced_folders, overlaps, unused_files
+from crisscross.data.check.splits import duplicates, misplaced_folders, overlaps, unused_files
 from crisscross.data.dataset import DataSet, name_clashes
 from crisscross.data.files.threads import each
 from crisscross.errors import CrissCrossError, CrissCrossWarning
@@ -34,9 +34,8 @@ def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
         warnings.warn(f"{problem.file}: {problem.text}", CrissCrossWarning, 2)
     pairs = list(dict.fromkeys(pair for _, pair in members))
     problems = [problem for found in each(partial(examine_headers, dataset), pairs) for problem in found]
-    problems += [
-        problem for problem in duplicates(members, likely_duplicates(members), set()) if problem.severity == "error"
-    ]
+    shared = duplicates(members, [pair.image for _, pair in members], set())
+    problems += [problem for problem in shared if problem.severity == "error"]
     broken = {problem.file for problem in problems}
     sample = [pair for pair in _spread(pairs, QUICK_SAMPLE) if not broken & {pair.image, pair.mask}]
     problems += [problem for found in each(partial(read_labels, dataset), sample) for problem in found[1]]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from crisscross.data.check.label_mixups import label_advice, legal_values
-from crisscross.data.check.report import Problem, first_few
+from crisscross.data.check.report import Problem
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import open_file
-from crisscross.data.files.reading import illegal_labels, label_table, read_header, read_image, read_stored
+from crisscross.data.files.reading import read_header, read_image, read_stored
+from crisscross.data.labels import illegal_labels, label_problem, label_table
 from crisscross.errors import CrissCrossError
 
 
@@ -53,12 +53,8 @@ def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[P
         mask = read_stored(pair.mask, dataset)
     except CrissCrossError as error:
         return None, [_problem(pair.mask, error)]
-    illegal = illegal_labels(mask, dataset)
-    if not illegal:
-        return mask, []
-    values = first_few([f"label {value} at {count} pixels" for value, count in illegal])
-    advice = label_advice(dataset, [value for value, _ in illegal])
-    return mask, [Problem("error", pair.mask, f"{values}, but {legal_values(dataset)}{advice}")]
+    problem = label_problem(mask, dataset)
+    return mask, [Problem("error", pair.mask, problem)] if problem else []
 
 
 def examine_headers(dataset: DataSet, pair: Pair) -> list[Problem]:
@@ -73,7 +69,7 @@ def examine_headers(dataset: DataSet, pair: Pair) -> list[Problem]:
         except CrissCrossError as error:
             problems.append(_problem(file, error))
     if len(sizes) == 2 and sizes[0] != sizes[1]:
-        # A PNG may say only behind its pixels that it is to be turned.
+        # A PNG may hold its EXIF rotation behind its pixels.
         if sizes[0] == sizes[1][::-1]:
             return examine(dataset, pair).problems
         problems.append(_size_problem(pair, *sizes))

@@ -1,13 +1,10 @@
 """What a check of a data set found: as facts, and as a dictionary for JSON."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-
-NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -66,9 +63,3 @@ class CheckReport:
             "ignored": self.ignored,
             "sizes": [{"width": w, "height": h, "images": count} for (w, h), count in self.sizes.items()],
         }
-
-
-def first_few(texts: Sequence[str]) -> str:
-    """The first five, and how many more there are."""
-    more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
-    return ", ".join(texts[:NAMED]) + more

@@ -6,14 +6,14 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from crisscross.data.check.pairs import digest
-from crisscross.data.check.report import Problem, first_few
+from crisscross.data.check.report import Problem
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.folders import images_in
+from crisscross.data.labels import first_few
 
 # A split's name and one of its pairs.
 Member = tuple[str, Pair]
-# Folders of images with these names are meant as splits.
+# Folders of images with these names usually are splits.
 USUAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -26,7 +26,7 @@ def misplaced_folders(dataset: DataSet) -> Iterator[Problem]:
             if meant and split in USUAL and meant != USUAL[split]:
                 found[folder, split] += 1
     for (folder, split), count in found.items():
-        text = f"images of {folder}/ are in the split {split!r} ({count}); if that is not meant, list the names in"
+        text = f"images of {folder}/ are in the split {split!r} ({count}); if that is not intended, list the names in"
         yield Problem("warning", dataset.root, f"{text} train.txt and val.txt")
 
 
@@ -68,17 +68,6 @@ def _twice(one: Member, other: Member) -> str:
         return f"twice in split {one[0]!r}" if same_split else f"in both splits {one[0]!r} and {other[0]!r}"
     where = f"both in split {one[0]!r}" if same_split else f"which is in split {one[0]!r}, this one in {other[0]!r}"
     return f"the same image as {one[1].image}, {where}"
-
-
-def likely_duplicates(members: Sequence[Member]) -> list[str | None]:
-    """Checksums of the images whose path, or whose name and length, occurs again; None for all others."""
-    lengths = [pair.image.stat().st_size if pair.image.is_file() else 0 for _, pair in members]
-    alike = [(pair.name, length) for (_, pair), length in zip(members, lengths, strict=True)]
-    paths, names = Counter(pair.image for _, pair in members), Counter(alike)
-    return [
-        digest(pair.image) if paths[pair.image] > 1 or names[key] > 1 else None
-        for (_, pair), key in zip(members, alike, strict=True)
-    ]
 
 
 def unused_files(dataset: DataSet, pairs: Sequence[Pair]) -> Iterator[Problem]:

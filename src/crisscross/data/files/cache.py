@@ -1,4 +1,4 @@
-"""Decoded images kept, in memory or on a disk that is near: for images that are slow to fetch or to decode."""
+"""Decoded images kept in memory or on a local disk: for images that are slow to fetch or to decode."""
 
 import contextlib
 import hashlib
@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from crisscross.data.dataset import DataSet, Pair
-from crisscross.data.files.reading import label_table, open_array, read_header, read_pair
+from crisscross.data.files.reading import open_array, read_header, read_pair
 from crisscross.data.files.threads import each
+from crisscross.data.labels import label_table
 from crisscross.data.samples.loader import Read
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, user_cache, write_atomically
 from crisscross.progress import Progress
 
-# Image and mask together, a pixel.
+# Of image and mask together, per pixel.
 BYTES = 4
 
 
@@ -31,42 +32,42 @@ def check_cache(wanted: str) -> None:
 
 
 def open_cache(wanted: str, dataset: DataSet, pairs: Sequence[Pair], show: bool = True) -> Read:
-    """What reads pairs: their files, or a cache before them that gives the same arrays.
+    """A function that reads pairs as `read_pair` does, from a cache if one is wanted.
 
     Args:
         wanted: "" (no cache), `ram`, `disk` (in the user's cache folder) or `disk:FOLDER`.
-        dataset: whose labels they have.
+        dataset: the data set of the pairs.
         pairs: all that will be read. For `ram` they are read now.
         show: whether to show the progress of that.
 
     Raises:
-        CrissCrossError: no such cache, a pair cannot be read, or the memory does not suffice.
+        CrissCrossError: no such cache, a pair cannot be read, or the memory is too small.
     """
     check_cache(wanted)
     if wanted == "ram":
         return RamCache(dataset, pairs, show)
-    return DiskCache(_folder(wanted.partition(":")[2])) if wanted else read_pair
+    folder = wanted.partition(":")[2]
+    return DiskCache(Path(folder) if folder else user_cache("images")) if wanted else read_pair
 
 
 class RamCache:
     """All pairs in the memory of this process. Workers forked afterwards share it; started afresh, each has a copy.
 
     Raises:
-        CrissCrossError: a pair cannot be read, or the free memory does not suffice.
+        CrissCrossError: a pair cannot be read, or the free memory is too small.
     """
 
     def __init__(self, dataset: DataSet, pairs: Sequence[Pair], show: bool = True) -> None:
-        needed, free = sum(decoded_size(pair) for pair in pairs), free_memory()
+        sizes = [read_header(pair.image) for pair in pairs]
+        needed, free = sum(width * height for width, height in sizes) * BYTES, free_memory()
         if free is not None and needed > free:
             raise CrissCrossError(
                 f"--cache ram: {len(pairs)} images take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
                 "use --cache disk"
             )
-        self.kept: dict[Pair, tuple[np.ndarray, np.ndarray]] = {}
         with Progress("cache", len(pairs), show=show) as progress:
             read = each(lambda pair: read_pair(pair, dataset), pairs, lambda done, total: progress.update(done))
-            for pair, arrays in zip(pairs, read, strict=True):
-                self.kept[pair] = arrays
+            self.kept = dict(zip(pairs, read, strict=True))
 
     def __call__(self, pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
         """Copies: what follows may write into them."""
@@ -102,35 +103,21 @@ class DiskCache:
 
 
 def _write(path: Path, array: np.ndarray) -> None:
-    # Given a name, numpy would add a suffix of its own.
+    # Given a name, NumPy would add a suffix of its own.
     with path.open("wb") as file:
         np.save(file, array)
 
 
 def _key(pair: Pair, dataset: DataSet) -> str:
-    """A name for what `read_pair` makes of these files as they are now."""
+    """A name for what `read_pair` returns for these files as they are now."""
     states = [(file, file.stat()) for file in (pair.image, pair.mask)]
     files = [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
     meaning = [label_table(dataset).tolist(), dataset.ignore, len(dataset.classes), sorted(dataset.labels or ())]
     return hashlib.blake2b(json.dumps([files, meaning]).encode(), digest_size=16).hexdigest()
 
 
-def _folder(given: str) -> Path:
-    return Path(given) if given else user_cache("images")
-
-
-def decoded_size(pair: Pair) -> int:
-    """Bytes that a pair takes when decoded.
-
-    Raises:
-        CrissCrossError: the image's head cannot be read.
-    """
-    width, height = read_header(pair.image)
-    return width * height * BYTES
-
-
 def free_memory() -> int | None:
-    """Bytes that can be taken without swapping, or None where the system does not tell."""
+    """Bytes that can be taken without swapping, or None where that is not known."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

@@ -1,4 +1,4 @@
-"""COCO's annotation files: lists of entries whose fields are checked before anything is made of them."""
+"""COCO's annotation files: lists of entries whose fields are checked before use."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,13 +39,13 @@ def entries(file: Path, tree: Any, section: str, **kinds: type) -> list[dict[str
     if not isinstance(tree, dict) or not isinstance(tree.get(section), list):
         raise CrissCrossError(f"{file}: has no list {section!r}; not a COCO annotation file")
     seen = set()
-    for place, entry in enumerate(tree[section]):
+    for number, entry in enumerate(tree[section]):
         for name, kind in kinds.items():
             value = entry.get(name) if isinstance(entry, dict) else None
             text, whole = isinstance(value, str) and value.strip(), type(value) is int and abs(value) < 2**63
             if not (whole if kind is int else text):
                 wanted = "a whole number" if kind is int else "text"
-                raise CrissCrossError(f"{file}: {section}[{place}] wants {name} as {wanted}, got {str(value)[:40]!r}")
+                raise CrissCrossError(f"{file}: {section}[{number}]: {name} must be {wanted}, got {str(value)[:40]!r}")
         if entry["id"] in seen:
             raise CrissCrossError(f"{file}: {section} has the id {entry['id']} twice")
         seen.add(entry["id"])

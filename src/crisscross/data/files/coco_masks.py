@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, import_extra
 
 # A polygon has three corners; pycocotools would take four numbers for a box.
 CORNERS = 3
@@ -15,7 +15,7 @@ FARTHEST, LONGEST = 1e6, 4e6
 
 
 class Drop(Exception):
-    """An annotation that cannot stand for anything; says why."""
+    """An annotation without a usable mask; the text is the reason."""
 
 
 def import_coco() -> Any:
@@ -24,13 +24,8 @@ def import_coco() -> Any:
     Raises:
         CrissCrossError: it is not installed.
     """
-    try:
-        import pycocotools.mask
-    except ImportError as error:
-        raise CrissCrossError(
-            "reading the annotations of COCO needs pycocotools: pip install 'crisscross-seg[instances]'"
-        ) from error
-    return pycocotools
+    import_extra("pycocotools.mask", "reading annotations of COCO", "instances")
+    return import_extra("pycocotools", "reading annotations of COCO", "instances")
 
 
 def checked(entry: dict[str, Any], height: int, width: int, where: str) -> tuple[dict[str, Any], bool]:
@@ -42,7 +37,7 @@ def checked(entry: dict[str, Any], height: int, width: int, where: str) -> tuple
         entry: as the file has it.
         height: of its image, in pixels.
         width: likewise.
-        where: how to call it in errors.
+        where: the beginning of errors about it.
 
     Raises:
         Drop: no mask, or no area inside the image.
@@ -122,8 +117,8 @@ def _polygons(shape: list[Any], height: int, width: int, where: str) -> tuple[li
 
 def _outline(x: list[float], y: list[float]) -> float:
     """Steps along a closed polygon, each to one of the eight neighbors."""
-    places = np.array([x, y], np.float64)
-    return float(np.abs(places - np.roll(places, 1, axis=1)).max(0).sum())
+    corners = np.array([x, y], np.float64)
+    return float(np.abs(corners - np.roll(corners, 1, axis=1)).max(0).sum())
 
 
 def _run_lengths(shape: dict[str, Any], height: int, width: int, where: str) -> dict[str, Any]:
@@ -164,7 +159,7 @@ def check_shape(shape: Any, where: str) -> None:
     """Refuse damaged run lengths; other shapes were checked when they were read.
 
     Raises:
-        CrissCrossError: they are; `where` says which.
+        CrissCrossError: they are damaged; `where` begins the message.
     """
     if isinstance(shape, dict) and isinstance(shape["counts"], str):
         try:
@@ -176,7 +171,7 @@ def check_shape(shape: Any, where: str) -> None:
 def check_text(counts: str, pixels: int) -> None:
     """Refuse compressed run lengths that do not cover an image: pycocotools would write past its end or leave a rest.
 
-    Each number is written in pieces of five bits from character 48 on, the sixth bit tells that more follow, and from
+    Each number is written in pieces of five bits from character 48 on, the sixth bit means that more follow, and from
     the fourth number on it is the difference from the last but one.
 
     Raises:

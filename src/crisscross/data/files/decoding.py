@@ -13,7 +13,7 @@ from crisscross.data.files.samples import Samples
 from crisscross.data.files.tiff import tiff_samples
 from crisscross.errors import CrissCrossError
 
-# What decoding takes at most, with transparency: two images of 4 bytes, and the array twice.
+# Memory of decoding at most, with transparency: two images of 4 bytes, and the array twice.
 BYTES_A_PIXEL = 17
 # An RGB image takes 1.3 GB while it is decoded.
 MOST_PIXELS = 1 << 27
@@ -34,7 +34,7 @@ def open_file(path: Path) -> BinaryIO:
 
     Raises:
         OSError: there is none, or it may not be read.
-        CrissCrossError: it is a FIFO, a socket or a device: opening those waits for others, reading them may never end.
+        CrissCrossError: it is a FIFO, a socket or a device: opening one may block, reading one may never end.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise CrissCrossError(f"{path}: cannot be read: a FIFO, socket or device, not an ordinary file")
@@ -48,7 +48,7 @@ def opened(path: Path, decode: bool, most_pixels: int | None = MOST_PIXELS) -> I
     Args:
         path: an ordinary file.
         decode: whether to decode it, and to look for damage that decoders pass over, which reads the whole file.
-        most_pixels: more are refused before room is made for them; None for no bound.
+        most_pixels: larger images are refused before memory is allocated; None for no bound.
 
     Raises:
         CrissCrossError: missing, empty, damaged or unreadable file, one of another kind, or too many pixels.
@@ -86,7 +86,7 @@ def _open(file: BinaryIO, name: str, most_pixels: int | None) -> tuple[Any, Samp
         raise CrissCrossError(f"{name}: not an image: its content is none of {accepted}")
     file.seek(0)
     samples = Samples()
-    # Before Pillow opens it, which makes room for a WebP, and reads all tags of a TIFF.
+    # Before Pillow opens it, which allocates the pixels of a WebP, and reads all tags of a TIFF.
     if kind == "WebP":
         samples, width, height = webp_header(file)
         check_size(width, height, most_pixels)

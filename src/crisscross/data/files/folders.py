@@ -20,7 +20,7 @@ def needed_folder(path: Path, fix: str) -> Path:
     """The path itself.
 
     Raises:
-        CrissCrossError: it is no folder; `fix` says where it comes from.
+        CrissCrossError: it is not a folder; `fix` says where to get it.
     """
     if not os.path.isdir(path):
         raise CrissCrossError(f"{path}: no such folder; {fix}")
@@ -31,7 +31,7 @@ def needed_file(path: Path, fix: str) -> Path:
     """The path itself.
 
     Raises:
-        CrissCrossError: it is no file; `fix` says where it comes from.
+        CrissCrossError: it is not a file; `fix` says where to get it.
     """
     if not os.path.isfile(path):
         raise CrissCrossError(f"{path}: no such file; {fix}")
@@ -51,7 +51,7 @@ def read_names(path: Path, fix: str) -> tuple[str, ...]:
     """The names of a list with one name a line; more words on a line are left out.
 
     Raises:
-        CrissCrossError: missing (`fix` says where it comes from), unreadable, or not UTF-8.
+        CrissCrossError: missing (`fix` says where to get it), unreadable, or not UTF-8.
     """
     return tuple(line.split()[0] for line in read_lines(needed_file(path, fix)) if line)
 

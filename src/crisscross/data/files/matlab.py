@@ -15,7 +15,7 @@ import numpy as np
 MOST = 64 << 20
 HEADER = 128
 MATRIX, COMPRESSED, STRUCTURE = 14, 15, 2
-# How numbers are stored, and what they are to be.
+# NumPy's types of stored numbers, and of the array's numbers.
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 
@@ -31,7 +31,7 @@ def read_field(path: Path, variable: str, field: str) -> np.ndarray:
         content = file.read(MOST + 1)
     order = {b"IM": "<", b"MI": ">"}.get(content[HEADER - 2 : HEADER])
     if order is None or len(content) > MOST:
-        raise ValueError("no MATLAB file of level 5")
+        raise ValueError("not a MATLAB file of level 5")
     for kind, data in _elements(content[HEADER:], order):
         for part, inner in _elements(_unpacked(data), order) if kind == COMPRESSED else [(kind, data)]:
             if part == MATRIX and (found := _field(inner, order, variable, field)) is not None:
@@ -41,19 +41,19 @@ def read_field(path: Path, variable: str, field: str) -> np.ndarray:
 
 def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
     """Kind and data of one element after the other."""
-    place = 0
-    while place < len(content):
-        if len(content) < place + 8:
+    at = 0
+    while at < len(content):
+        if len(content) < at + 8:
             raise ValueError("cut off")
-        kind, size = struct.unpack_from(f"{order}II", content, place)
-        start, step = place + 8, size if kind == COMPRESSED else -(-size // 8) * 8
+        kind, size = struct.unpack_from(f"{order}II", content, at)
+        start, step = at + 8, size if kind == COMPRESSED else -(-size // 8) * 8
         if kind >> 16:
-            # Up to four bytes stand in the place of the size.
-            kind, size, start, step = kind & 0xFFFF, kind >> 16, place + 4, 4
+            # Up to four bytes are stored in place of the size.
+            kind, size, start, step = kind & 0xFFFF, kind >> 16, at + 4, 4
         if len(content) < start + size or size > step:
             raise ValueError("cut off")
         yield kind, content[start : start + size]
-        place = start + step
+        at = start + step
 
 
 def _unpacked(content: bytes) -> bytes:
@@ -75,7 +75,7 @@ def _field(content: bytes, order: str, variable: str, field: str) -> np.ndarray 
     (length,) = np.frombuffer(_next(parts), f"{order}i4")[:1].tolist() or [0]
     names = _next(parts)
     if math.prod(shape) != 1 or length < 1:
-        raise ValueError(f"{variable} is no structure with one element")
+        raise ValueError(f"{variable} is not a structure with one element")
     fields = [names[start : start + length].split(b"\0")[0] for start in range(0, len(names), length)]
     for its, (part, inner) in zip(fields, parts, strict=False):
         if its == field.encode() and part == MATRIX:
@@ -91,7 +91,7 @@ def _numbers(content: bytes, order: str) -> np.ndarray:
         raise ValueError("it holds no numbers")
     values = np.frombuffer(data, order + STORED[stored])
     if min(shape, default=0) < 0 or values.size != math.prod(shape):
-        raise ValueError(f"it holds {values.size} numbers, but is to be {shape}")
+        raise ValueError(f"it holds {values.size} numbers, but its shape is {shape}")
     return values.astype(CLASSES[kind]).reshape(shape, order="F")
 
 

@@ -9,12 +9,12 @@ from crisscross.data.files.samples import Samples
 
 # A PPM may hold a comment of any length before its numbers.
 HEADER_PPM = 4096
-# Rare, and nothing in them tells of damage.
+# Rare, and damage in them cannot be detected.
 BMP_RUN_LENGTHS = (1, 2)
 
 
 def webp_header(file: BinaryIO) -> tuple[Samples, int, int]:
-    """Samples, width and height of a WebP, before its decoder makes room for them.
+    """Samples, width and height of a WebP, before its decoder allocates them.
 
     Raises:
         ValueError: an animation, damaged or cut off.

@@ -7,27 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.data.check.label_mixups import color_advice, label_advice, legal_values
 from crisscross.data.color import labels_of_colors
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import MOST_PIXELS, one_line_errors, open_file, opened
 from crisscross.data.files.samples import Samples
 from crisscross.data.files.tiff import FLOATING_POINT, orientation, pillow_samples
+from crisscross.data.labels import label_problem, label_table
 from crisscross.errors import CrissCrossError, shown
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-COLOR_MASK = "a color mask"
 LARGEST_16_BIT = 65535
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether the name is that of an image. Hidden files, such as the `._name.jpg` of a Mac, are not meant."""
+    """Whether the name is that of an image. Hidden files, such as the `._name.jpg` of a Mac, are not images."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def open_array(path: Path) -> np.ndarray:
-    """The uint8 array of a file `.npy`, mapped into memory: what it announces is compared with its length first.
+    """The uint8 array of a file `.npy`, mapped into memory once its header is known to fit the file's length.
 
     Raises:
         CrissCrossError: missing or unreadable file, another kind of file or of numbers, or one that is cut off.
@@ -39,7 +38,7 @@ def open_array(path: Path) -> np.ndarray:
                 raise ValueError(f"its format is {version}")
             shape, by_columns, kind = NPY_HEADERS[version](file)
             start = file.tell()
-        # Of types without extent numpy makes no array and no error: it ends the process.
+        # For types without extent NumPy ends the process in place of raising an error.
         if kind != np.uint8:
             raise ValueError(f"it holds {shown(kind)}, not uint8")
         if min(shape, default=0) < 0 or start + math.prod(shape) > path.stat().st_size:
@@ -79,10 +78,8 @@ def read_image(
     raise CrissCrossError(f"an image must be a path, a PIL image or a uint8 array, got {type(source).__name__}")
 
 
-def read_mask(path: str | os.PathLike[str], advice: str = "") -> np.ndarray:
+def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     """Class numbers uint8 [H, W] of an index, gray or palette image, values as stored.
-
-    `advice` ends the line about a color mask.
 
     Raises:
         CrissCrossError: missing, empty, damaged or unreadable file; a color mask; one that was compressed with loss or
@@ -90,7 +87,7 @@ def read_mask(path: str | os.PathLike[str], advice: str = "") -> np.ndarray:
     """
     with opened(Path(path), decode=True) as (image, samples):
         if problem := mask_problem(image, samples):
-            raise CrissCrossError(f"{path}: {problem}{advice if problem.startswith(COLOR_MASK) else ''}")
+            raise CrissCrossError(f"{path}: {problem}")
         values = np.asarray(image)
         if image.mode in ("P", "L", "1"):
             # Mode 1 holds 0 and 1 here, not 0 and 255.
@@ -102,11 +99,11 @@ def read_mask(path: str | os.PathLike[str], advice: str = "") -> np.ndarray:
             return values.astype(np.uint8)
         if bool((values == values[..., :1]).all()):
             return _stored(np.ascontiguousarray(values[..., 0]), samples, 255)
-        raise CrissCrossError(f"{path}: {color_mask(image.mode)}{advice}")
+        raise CrissCrossError(f"{path}: {_color_mask(image.mode)}")
 
 
 def _stored(values: np.ndarray, samples: Samples, top: int) -> np.ndarray:
-    """Gray as stored of gray as decoded, which was scaled to 0..`top` and perhaps turned round."""
+    """Gray as stored of gray as decoded, which was scaled to 0..`top` and perhaps inverted."""
     if samples.inverted:
         values = top - values
     if samples.largest == top:
@@ -116,9 +113,9 @@ def _stored(values: np.ndarray, samples: Samples, top: int) -> np.ndarray:
 
 
 def mask_problem(image: Any, samples: Samples) -> str:
-    """Why an opened file can be no mask, as far as its head tells; empty where it can.
+    """Why an opened file cannot be a mask, as far as its header shows; empty where it can.
 
-    RGB may be gray, which only the pixels tell.
+    RGB may be gray, which only the pixels show.
     """
     if samples.lossy:
         return (
@@ -126,17 +123,20 @@ def mask_problem(image: Any, samples: Samples) -> str:
             "its source as PNG (converting this file keeps the damage)"
         )
     if samples.turn != 1 or orientation(image) != 1:
-        return "its EXIF data say that it is to be turned, which masks are not; save it upright, without EXIF data"
+        return "a mask with an EXIF rotation, which is not applied to masks; save it upright, without EXIF data"
     if image.mode == "RGB" and samples.largest > 255:
         return "16-bit colors; masks must be index or palette images holding class numbers 0..255"
     if image.mode in ("1", "L", "P", "RGB") and not samples.extra:
         return ""
-    return "" if image.mode.startswith("I") else color_mask(image.mode)
+    return "" if image.mode.startswith("I") else _color_mask(image.mode)
 
 
-def color_mask(mode: str) -> str:
-    """What to say of a mask in a PIL mode that holds no class numbers."""
-    return f"{COLOR_MASK} (mode {mode}); masks must be index or palette images holding class numbers 0..255"
+def _color_mask(mode: str) -> str:
+    """The error of a mask in a PIL mode that holds no class numbers."""
+    return (
+        f"a color mask (mode {mode}); masks must be index or palette images holding class numbers 0..255; "
+        "crisscross.data.color.labels_of_colors turns colors into class numbers"
+    )
 
 
 def read_header(
@@ -144,7 +144,7 @@ def read_header(
 ) -> tuple[int, int]:
     """Width and height of an image (after EXIF rotation) or mask, without decoding it.
 
-    The head of a file tells: a PNG may hold its EXIF data behind the pixels.
+    Only the header is read: EXIF data that a PNG holds behind its pixels are not seen.
 
     Raises:
         CrissCrossError: missing, empty or unreadable file, or one of a kind that is not accepted.
@@ -152,13 +152,13 @@ def read_header(
     with opened(Path(path), decode=False, most_pixels=most_pixels) as (image, samples):
         if mask and (problem := mask_problem(image, samples)):
             raise CrissCrossError(f"{path}: {problem}")
-        # Some versions of Pillow give the size of a TIFF as it is after turning.
+        # Some versions of Pillow give the size of a TIFF after its rotation.
         width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
         return (height, width) if max(samples.turn, orientation(image)) >= 5 else (width, height)
 
 
 def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 [H, W, 3] and mask uint8 [H, W] of one pair: class numbers, and `dataset.ignore` where none counts.
+    """Image uint8 [H, W, 3] and mask uint8 [H, W] of one pair: class numbers, and `dataset.ignore` for ignored pixels.
 
     Raises:
         CrissCrossError: unreadable file, sizes that differ, or a label outside the classes.
@@ -168,13 +168,9 @@ def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
         raise CrissCrossError(
             f"{pair.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, its image {image.shape[1]} x {image.shape[0]}"
         )
-    table = label_table(dataset)
-    mapped = table[mask]
-    if illegal := illegal_labels(mask, dataset):
-        value, count = illegal[0]
-        advice = label_advice(dataset, [value for value, _ in illegal])
-        raise CrissCrossError(f"{pair.mask}: label {value} at {count} pixels, but {legal_values(dataset)}{advice}")
-    return image, mapped
+    if problem := label_problem(mask, dataset):
+        raise CrissCrossError(f"{pair.mask}: {problem}")
+    return image, label_table(dataset)[mask]
 
 
 def read_stored(path: Path, dataset: DataSet) -> np.ndarray:
@@ -184,7 +180,7 @@ def read_stored(path: Path, dataset: DataSet) -> np.ndarray:
         CrissCrossError: as `read_mask`, or a color that no class has; the most frequent one is named.
     """
     if not dataset.colored:
-        return read_mask(path, color_advice(dataset))
+        return read_mask(path)
     with opened(path, decode=True) as (image, samples):
         colors = np.asarray(image.convert("RGB")) if color_image(image, samples) else None
     if colors is None:
@@ -209,28 +205,8 @@ def color_image(image: Any, samples: Samples) -> bool:
     return bool((pixels != pixels[..., :1]).any() or not pixels.any())
 
 
-def label_table(dataset: DataSet) -> np.ndarray:
-    """uint8 [256]: what each stored mask value is read as; values that are not legal stay as they are."""
-    table = np.arange(256, dtype=np.uint8)
-    for stored, number in (dataset.labels or {}).items():
-        table[stored] = number
-    table[list(dataset.void)] = dataset.ignore
-    return table
-
-
-def illegal_labels(mask: np.ndarray, dataset: DataSet) -> list[tuple[int, int]]:
-    """(value, pixels) for every stored mask value that is neither a class nor ignored.
-
-    With `dataset.labels` only its keys are legal: `ignore` is a value of the masks only where they say so.
-    """
-    counts = np.bincount(mask.ravel(), minlength=256)
-    known = {*range(len(dataset.classes)), dataset.ignore} if dataset.labels is None else set(dataset.labels)
-    legal = known | set(dataset.void)
-    return [(int(value), int(counts[value])) for value in np.flatnonzero(counts) if int(value) not in legal]
-
-
 def _upright(image: Any) -> Any:
-    """A decoded image, turned as its EXIF data say."""
+    """A decoded image, rotated by its EXIF orientation."""
     from PIL.Image import Transpose
 
     turn = orientation(image)
@@ -266,13 +242,13 @@ def _to_rgb(image: Any, samples: Samples | None) -> np.ndarray:
     if image.mode == "La":
         image = image.convert("LA")
     alpha = image.mode in ("RGBA", "LA", "PA", "RGBa") and not (samples and samples.no_alpha)
-    # Writers of 32-bit BMP leave the fourth byte 0: no alpha, not nothing to be seen.
+    # Writers of 32-bit BMP leave the fourth byte 0, which does not make the image transparent.
     if alpha and image.format == "BMP" and not image.getchannel("A").getextrema()[1]:
         alpha = False
     if alpha or transparent is not None:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    # An image more would be a third more memory: nothing else holds the former ones any more.
+    # `convert` would copy an RGB image, which is a third more memory.
     image = image if image.mode == "RGB" else image.convert("RGB")
     return np.array(image)
 

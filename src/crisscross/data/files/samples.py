@@ -1,7 +1,7 @@
 """What the numbers in an image file are.
 
-Decoders scale, invert and leave out as they see fit. The modules of the formats say which kinds are accepted and what
-the decoder made of their samples.
+Decoders scale, invert and drop samples, each in its own way. The modules of the formats decide which kinds are accepted
+and describe what the decoder made of their samples.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Samples:
     - `largest`: the largest number a sample can hold; gray of fewer than 8 bits (9 to 15) is scaled to 8 (16) bits.
     - `inverted`: the decoder gives `largest` - the stored number, because 0 is white.
     - `lossy`: name of a compression that changes numbers; empty where they are kept.
-    - `no_alpha`: the fourth band is not transparency, whatever the decoder says.
+    - `no_alpha`: the fourth band is not transparency, even if the decoder takes it for that.
     - `extra`: bands that are left out.
     - `turn`: EXIF orientation, 1 to 8, of a TIFF, which the decoder applies by itself.
     """

@@ -48,10 +48,10 @@ def tiff_samples(file: BinaryIO, name: str) -> Samples:
     return tag_samples(pages[0], name, file.seek(0, 2))
 
 
-def directories(file: BinaryIO, inside: bool = True) -> Iterator[Tags]:
+def directories(file: BinaryIO) -> Iterator[Tags]:
     """The whole numbers in the directories of a TIFF file (or of EXIF data), one a page.
 
-    With `inside`, values outside the file are refused. So are, always, more values than the file has bytes: entries may
+    Entries that point outside the file have no values. More values than the file has bytes are refused: entries may
     share bytes, and then a small file fills any memory when all are read.
 
     Raises:
@@ -74,11 +74,7 @@ def directories(file: BinaryIO, inside: bool = True) -> Iterator[Tags]:
         count = struct.unpack(order + many, _exactly(file, struct.calcsize("=" + many)))[0]
         table = _exactly(file, min(count, size) * (4 + 2 * width))
         after, entries = file.tell(), list(struct.iter_unpack(f"{order}HH{long}{width}s", table))
-        for tag, kind, values, raw in entries:
-            length, (where,) = SIZES.get(kind, 1) * values, struct.unpack(order + long, raw)
-            announced += length
-            if inside and length > width and where + length > size:
-                raise ValueError(f"cut off: its tag {tag} lies outside the file")
+        announced += sum(SIZES.get(kind, 1) * values for _, kind, values, _ in entries)
         if announced > size + 4 * width * len(entries):
             raise ValueError("damaged: its directory announces more bytes than the file has")
         yield {
@@ -169,7 +165,7 @@ def _accepted(tags: Tags, depth: int, number: int, bands: int, planes: int) -> S
         return replace(samples, inverted=kind == WHITE_IS_0) if depth in known else None
     if (kind, bands, depth) == (BLACK_IS_0, 2, 8) and len(extra) == 1:
         return replace(samples, extra=int(not alpha), no_alpha=not alpha)
-    if kind == PALETTE and bands == 1 and depth <= 8 and max(tags[320]) > 255:
+    if kind == PALETTE and bands == 1 and depth <= 8 and max(tags.get(320, ()), default=0) > 255:
         return replace(samples, largest=255)
     extras = (bands - 3,) if planes == 2 else (bands - 3, 0)
     if kind == RGB and bands >= 3 and depth in (8, 16) and len(extra) in extras:
@@ -180,8 +176,10 @@ def _accepted(tags: Tags, depth: int, number: int, bands: int, planes: int) -> S
 
 def _check_strips(tags: Tags, bands: int, depth: int, planes: int, size: int | None) -> None:
     """Refuse a TIFF with fewer bytes than its size needs: decoders leave the rest black, or read beyond."""
-    width, height, tiled = tags[256][0], tags[257][0], 324 in tags
-    across, down = (tags[322][0], tags[323][0]) if tiled else (width, min(_first(tags, 278, height), height))
+    width, height, tiled = _first(tags, 256, 0), _first(tags, 257, 0), 324 in tags
+    across, down = width, min(_first(tags, 278, height), height)
+    if tiled:
+        across, down = _first(tags, 322, 0), _first(tags, 323, 0)
     if min(across, down, width, height) < 1:
         raise ValueError("a TIFF without extent")
     if tiled and across * down > MOST_IN_A_TILE:
@@ -214,7 +212,7 @@ def orientation(image: Any) -> int:
     try:
         if not exif and (text := image.info.get("Raw profile type exif")):
             exif = bytes.fromhex("".join(text.split("\n")[3:]))
-        tags = next(directories(io.BytesIO(exif.removeprefix(b"Exif\0\0")), inside=False), {})
+        tags = next(directories(io.BytesIO(exif.removeprefix(b"Exif\0\0"))), {})
     except (ValueError, TypeError, struct.error):
         return 1
     found = tags.get(ORIENTATION, ())

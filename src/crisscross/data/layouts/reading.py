@@ -1,14 +1,10 @@
 """One way to read a folder: what `dataset.yaml` would say, and the masks to draw first."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from crisscross.data.color import write_mask
-from crisscross.data.sets.record import Job
 
 # Drawn masks lie below this folder, each where its image lies below the root.
 DRAWN = "crisscross-masks"
@@ -31,19 +27,6 @@ class Reading:
     description: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     draw: Drawings = field(default_factory=dict)
-
-    def jobs(self, folder: Path) -> Sequence[Job]:
-        """The masks to draw, below `folder`."""
-        return [Job(folder / name, _Drawing(make)) for name, make in self.draw.items()]
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    make: Callable[[], np.ndarray]
-
-    def __call__(self, target: Path) -> int:
-        write_mask(target, self.make())
-        return 0
 
 
 def drawn_folders(images: Mapping[str, str]) -> dict[str, Any]:

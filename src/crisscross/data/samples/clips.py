@@ -4,11 +4,10 @@ A clip never leaves its split: the frame before the first one of a split belongs
 """
 
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise, repeat
-from typing import TypeVar
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -17,15 +16,15 @@ from crisscross.config import Experiment
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.reading import read_pair
 from crisscross.data.samples.loader import Read, TrainingSamples
+from crisscross.data.samples.windows import count_of_frames, windows
 from crisscross.errors import CrissCrossError
 
-Item = TypeVar("Item")
 # Frames further apart than this times the usual distance in their video are not consecutive.
 GAP = 1.5
 
 
 def frame_of(name: str) -> tuple[str, int] | None:
-    """Video and frame number that an image's name tells: `0001TP_006690` -> (`0001TP_`, 6690); None without a number
+    """Video and frame number in an image's name: `0001TP_006690` -> (`0001TP_`, 6690); None without a number
     at its end."""
     found = re.fullmatch(r"(.*?)(\d+)", name, re.DOTALL)
     return (found[1], int(found[2])) if found else None
@@ -35,7 +34,7 @@ def runs(dataset: DataSet, pairs: Iterable[Pair]) -> list[tuple[Pair, ...]]:
     """The pairs as runs of consecutive frames, each in order of time.
 
     Consecutive are the frames of one video whose numbers differ by at most 1.5 times the usual (most frequent) step of
-    that video among these pairs. In a data set that does not say that its images are frames of videos, and for names
+    that video among these pairs. In a data set without `video`, and for names
     without a number, every image is a run of its own.
     """
     videos: dict[str, list[tuple[int, Pair]]] = {}
@@ -58,61 +57,6 @@ def _cut(frames: list[tuple[int, Pair]]) -> Iterator[tuple[Pair, ...]]:
             run = []
         run.append(pair)
     yield tuple(run)
-
-
-def places_of(length: int, label: str) -> tuple[int, ...]:
-    """Which frames of a clip are labeled: of an even number of frames the middle is the later of the two."""
-    return {"middle": (length // 2,), "last": (length - 1,)}.get(label, tuple(range(length)))
-
-
-def windows(items: Iterable[Item], length: int, label: str) -> Iterator[tuple[tuple[Item, ...], tuple[int, ...]]]:
-    """Clips that label each item of a sequence once, in order: (the clip's items, places of those that it labels).
-
-    With `middle` and `last` there is one clip for each item; what a clip lacks before the first or after the last
-    item is filled by repeating that item. With `every` one clip follows the other, and the last one begins earlier
-    where less than a whole clip is left: it labels only what none has labeled. At most `length` items are held.
-
-    Raises:
-        CrissCrossError: there are fewer items than a clip has.
-    """
-    stream = iter(items)
-    first = list(islice(stream, length))
-    if len(first) < length:
-        raise CrissCrossError(
-            f"{_frames(len(first))}, but the network takes clips of {length}; "
-            f"take a longer video, or a network with model.frames of at most {max(len(first), 1)}"
-        )
-    if label == "every":
-        yield from _one_after_the_other(first, stream, length)
-        return
-    (place,) = places_of(length, label)
-    # Frames are pulled from the stream only when a clip needs them.
-    padded = chain(repeat(first[0], place), first, _then_repeat(stream, first[-1], length - 1 - place))
-    window: deque[Item] = deque(islice(padded, length - 1), length)
-    for item in padded:
-        window.append(item)
-        yield tuple(window), (place,)
-
-
-def _then_repeat(stream: Iterator[Item], last: Item, times: int) -> Iterator[Item]:
-    for item in stream:
-        last = item
-        yield item
-    yield from repeat(last, times)
-
-
-def _one_after_the_other(
-    first: list[Item], stream: Iterator[Item], length: int
-) -> Iterator[tuple[tuple[Item, ...], tuple[int, ...]]]:
-    window = first
-    yield tuple(window), tuple(range(length))
-    while fresh := list(islice(stream, length)):
-        window = (window + fresh)[-length:]
-        yield tuple(window), tuple(range(length - len(fresh), length))
-
-
-def _frames(count: int) -> str:
-    return "1 frame" if count == 1 else f"{count} frames"
 
 
 @dataclass(frozen=True)
@@ -161,15 +105,15 @@ def check_clips(dataset: DataSet, split: str, length: int) -> None:
 
 
 def check_video(dataset: DataSet) -> None:
-    """Refuse a data set that does not say that its images are frames of videos.
+    """Refuse a data set whose images are not known to be frames of videos.
 
     Raises:
-        CrissCrossError: it does not.
+        CrissCrossError: `dataset.video` is not set.
     """
     if not dataset.video:
         raise CrissCrossError(
             f"{dataset.root}: clips need consecutive frames, and {dataset.name} holds single images; where names are "
-            "VIDEO_NUMBER, say `video: true` in dataset.yaml; otherwise set model.frames=1"
+            "VIDEO_NUMBER, set `video: true` in dataset.yaml; otherwise set model.frames=1"
         )
 
 
@@ -181,7 +125,7 @@ def check_length(dataset: DataSet, run: Sequence[Pair], length: int) -> None:
     """
     if len(run) < length:
         raise CrissCrossError(
-            f"{dataset.root}: only {_frames(len(run))} in a row at {run[0].name}, but a clip has {length}; "
+            f"{dataset.root}: only {count_of_frames(len(run))} in a row at {run[0].name}, but a clip has {length}; "
             f"set model.frames to {len(run)} or less, or take these frames out of the split"
         )
 

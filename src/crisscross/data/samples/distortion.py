@@ -17,7 +17,7 @@ HUE_STEPS, HUE_DEGREES = 18, 2.0
 
 
 def photometric_distortion(image: Tensor, generator: Generator) -> Tensor:
-    """Each of brightness, contrast, saturation and hue with chance 1/2; contrast comes early or late at random.
+    """Each of brightness, contrast, saturation and hue with probability 1/2; contrast comes early or late at random.
 
     Args:
         image: uint8 RGB [3, H, W].

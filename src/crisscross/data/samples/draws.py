@@ -1,4 +1,4 @@
-"""Draws from an explicit generator; nothing else in the data room is random."""
+"""Random draws from an explicit generator; nothing else in `crisscross.data` is random."""
 
 import torch
 from torch import Generator

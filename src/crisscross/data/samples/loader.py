@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from crisscross.config import Experiment, InstanceExperiment, TrainConfig
-from crisscross.config.instances import InstanceTrainConfig
+from crisscross.config import Experiment, TrainConfig
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.reading import read_pair
 from crisscross.data.samples.opencv_resize import agreeing_opencv
@@ -18,8 +18,6 @@ from crisscross.data.samples.preprocess import normalize
 from crisscross.data.samples.workers import Guarded, guarded_items, loaded, start_worker
 from crisscross.errors import CrissCrossError
 
-# Makes a batch of a list of samples, among which errors may be.
-Collate = Callable[[list[Any]], Any]
 # Image uint8 [H, W, 3] and mask uint8 [H, W] of a pair: `read_pair`, or a cache before it.
 Read = Callable[[Pair, DataSet], tuple[np.ndarray, np.ndarray]]
 
@@ -54,17 +52,30 @@ class Batch:
 
 
 class Samples(Dataset):
-    """An endless stream of training samples: item n is the n-th since training began."""
+    """An endless stream of training samples: item n is the n-th since training began, and follows from (seed, n).
 
-    experiment: Experiment | InstanceExperiment
+    `experiment` is that of the training; any process can make any sample at any time.
+    """
+
+    experiment: Any
+    epoch = -1
+
+    def place_at(self, n: int, count: int) -> int:
+        """Which of `count` things sample n takes: each epoch n // count has its own permutation."""
+        epoch, place = divmod(n, count)
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(seed_for(self.experiment.train.seed, 0, epoch))
+            self.epoch, self.order = epoch, torch.randperm(count, generator=generator)
+        return int(self.order[place])
+
+    @staticmethod
+    def collate(samples: list[Any]) -> Any:
+        """A batch of a list of samples."""
+        return _collate(samples)
 
 
 class TrainingSamples(Samples):
-    """The endless stream of augmented training samples; item n is the n-th sample since training began.
-
-    Epoch n // len(pairs) has its own permutation, and every draw of sample n comes from a generator seeded by
-    (seed, n): any process can make any sample at any time. `read` is how a pair gets from its files.
-    """
+    """The stream of augmented images with their masks; `read` is how a pair gets from its files."""
 
     def __init__(
         self, dataset: DataSet, pairs: tuple[Pair, ...], experiment: Experiment, read: Read = read_pair
@@ -74,19 +85,10 @@ class TrainingSamples(Samples):
         if experiment.preprocess.resize == "opencv":
             # Before processes that read are forked, which then have no threads of OpenCV's to end.
             agreeing_opencv()
-        self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
 
     def pair_at(self, n: int) -> Pair:
         """The pair behind sample n."""
         return self.pairs[self.place_at(n, len(self.pairs))]
-
-    def place_at(self, n: int, count: int) -> int:
-        """Which of `count` things sample n takes."""
-        epoch, place = divmod(n, count)
-        if epoch != self.epoch:
-            generator = torch.Generator().manual_seed(seed_for(self.experiment.train.seed, 0, epoch))
-            self.epoch, self.order = epoch, torch.randperm(count, generator=generator)
-        return int(self.order[place])
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor, str]:
         pair = self.pair_at(n)
@@ -110,7 +112,7 @@ class TrainingSamples(Samples):
         return pad(normalize(image, experiment.preprocess), mask, experiment.augment.crop, ignore)
 
 
-def check_share(train: TrainConfig | InstanceTrainConfig, processes: int) -> None:
+def check_share(train: TrainConfig, processes: int) -> None:
     """Refuse a batch that cannot be shared out evenly.
 
     Raises:
@@ -129,17 +131,15 @@ def training_batches(
     process: int = 0,
     processes: int = 1,
     workers: int = 0,
-    collate: Collate | None = None,
     pin: bool = False,
 ) -> Iterator[Any]:
     """Batches from iteration `start` to the end of training, `train.accumulate` of them for each iteration.
 
-    Iteration t uses samples t * batch .. (t + 1) * batch - 1, shared out evenly among the processes. `collate` makes a
-    batch of a list of samples: a `Batch` where none is given. `pin` puts batches into page-locked memory, which a GPU
-    wants.
+    Iteration t uses samples t * batch .. (t + 1) * batch - 1, shared out evenly among the processes. `pin` puts
+    batches into page-locked memory, which a GPU wants.
 
     Raises:
-        CrissCrossError: the batch cannot be shared out evenly; raised when the first batch is asked for.
+        CrissCrossError: the batch cannot be shared out evenly; raised with the first batch.
     """
     train = samples.experiment.train
     check_share(train, processes)
@@ -147,9 +147,9 @@ def training_batches(
     loader = DataLoader(
         Guarded(samples),
         batch_size=share // train.accumulate,
-        sampler=_Places(train, start, process * share, share),
+        sampler=_numbers(train, start, process * share, share),
         num_workers=workers,
-        collate_fn=collate or _collate,
+        collate_fn=partial(_collated, samples.collate),
         pin_memory=pin,
         worker_init_fn=start_worker,
         # The loader draws a seed for its workers, which nothing here uses: not from the model's own random numbers.
@@ -171,29 +171,20 @@ def evaluation_images(
     yield from guarded_items(EvaluationSamples(dataset, pairs), workers, pin)
 
 
-class _Places:
-    """The samples of one process: those from `first` on of each iteration's, `share` of them."""
-
-    def __init__(self, train: TrainConfig | InstanceTrainConfig, start: int, first: int, share: int) -> None:
-        self.train, self.start, self.first, self.share = train, start, first, share
-
-    def __iter__(self) -> Iterator[int]:
-        for iteration in range(self.start, self.train.iterations):
-            begin = iteration * self.train.batch + self.first
-            yield from range(begin, begin + self.share)
-
-    def __len__(self) -> int:
-        return max(self.train.iterations - self.start, 0) * self.share
+def _numbers(train: TrainConfig, start: int, first: int, count: int) -> Iterator[int]:
+    """The samples of one process: those from `first` on of each iteration's, `count` of them."""
+    for iteration in range(start, train.iterations):
+        begin = iteration * train.batch + first
+        yield from range(begin, begin + count)
 
 
-def _collate(samples: list[tuple[Tensor, Tensor, str] | CrissCrossError]) -> Batch | CrissCrossError:
-    images, labels, names = [], [], []
-    for sample in samples:
-        if isinstance(sample, CrissCrossError):
-            return sample
-        images.append(sample[0])
-        labels.append(sample[1])
-        names.append(sample[2])
+def _collated(collate: Callable[[list[Any]], Any], samples: list[Any]) -> Any:
+    """The samples as a batch; an error among them in its place."""
+    return next((sample for sample in samples if isinstance(sample, CrissCrossError)), None) or collate(samples)
+
+
+def _collate(samples: list[tuple[Tensor, Tensor, str]]) -> Batch:
+    images, labels, names = (list(part) for part in zip(*samples, strict=True))
     stacked = torch.stack(images), torch.stack(labels)
     if stacked[0].dim() == 5:
         stacked = stacked[0].flatten(0, 1), stacked[1].flatten(0, 1)

@@ -1,18 +1,20 @@
 """Resizing of bytes as OpenCV does it, in whole numbers, which is what the published systems show their networks.
 
-`linear` and `nearest` are the definition. `resize` gives the same values faster: by OpenCV itself, where the build at
-hand is found to agree, and in torch for tensors on a GPU.
+`linear` and `nearest` are the definition. `resize` gives the same values faster: by OpenCV itself, where the installed
+build is found to agree, and in torch for tensors on a GPU. Torch is imported for tensors alone.
 """
 
 import multiprocessing
 import sys
 from functools import cache, lru_cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # Weights are whole numbers of 1 / 2048.
 ONE = 2048
@@ -42,11 +44,11 @@ def taps(old: int, new: int, clamp: bool) -> Taps:
     """
     place = ((np.arange(new) + 0.5) * (1 / (new / old)) - 0.5).astype(np.float32)
     first = np.floor(place).astype(np.int64)
-    share = place - first.astype(np.float32)
+    upper = place - first.astype(np.float32)
     if clamp:
-        share[(first < 0) | (first >= old - 1)] = 0
+        upper[(first < 0) | (first >= old - 1)] = 0
     # `rint` rounds halves to the even number, as OpenCV does.
-    weights = (np.rint(part * np.float32(ONE)).astype(np.int32) for part in (np.float32(1) - share, share))
+    weights = (np.rint(part * np.float32(ONE)).astype(np.int32) for part in (np.float32(1) - upper, upper))
     return Taps(first.clip(0, old - 1), (first + 1).clip(0, old - 1), *weights)
 
 
@@ -81,44 +83,55 @@ def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask[..., rows, :][..., columns]
 
 
-def resize(image: Tensor, size: tuple[int, int], mask: bool = False) -> Tensor:
-    """uint8 [..., H, W] -> uint8 [..., *size] on the same device, equal to `linear`, of a `mask` to `nearest`.
+def is_tensor(x: object) -> bool:
+    """Whether this is a torch tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
 
-    On a CPU in one thread.
+
+def resize(image: Any, size: tuple[int, int], mask: bool = False) -> Any:
+    """uint8 [..., H, W] -> uint8 [..., *size], equal to `linear`, of a `mask` to `nearest`; on a CPU in one thread.
+
+    A NumPy array gives an array, a tensor a tensor on the same device.
     """
+    if not is_tensor(image):
+        opencv = agreeing_opencv()
+        if opencv is None:
+            return (nearest if mask else linear)(image, size)
+        return _by_opencv(opencv, image, size, mask)
     if image.device.type != "cpu":
         return (nearest_on_device if mask else linear_on_device)(image, size)
-    array = image.numpy()
-    opencv = agreeing_opencv()
-    if opencv is not None:
-        return torch.from_numpy(_by_opencv(opencv, array, size, mask))
-    return torch.from_numpy((nearest if mask else linear)(array, size))
+    return sys.modules["torch"].from_numpy(resize(image.numpy(), size, mask))
 
 
-def linear_on_device(image: Tensor, size: tuple[int, int]) -> Tensor:
+def linear_on_device(image: "Tensor", size: tuple[int, int]) -> "Tensor":
     """`linear` in torch, for any device."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image.clone()
     if is_half((image.shape[-2], image.shape[-1]), size):
         pairs = image[..., 0::2, :].int() + image[..., 1::2, :].int()
-        return ((pairs[..., 0::2] + pairs[..., 1::2] + 2) >> 2).to(torch.uint8)
+        return ((pairs[..., 0::2] + pairs[..., 1::2] + 2) >> 2).to(image.dtype)
     first, second, first_weight, second_weight = _on_device(image.shape[-1], size[1], True, image.device)
     wide = image.index_select(-1, first) * first_weight + image.index_select(-1, second) * second_weight
     wide >>= 4
     first, second, first_weight, second_weight = _on_device(image.shape[-2], size[0], False, image.device)
     upper = (wide.index_select(-2, first) * first_weight[:, None]) >> 16
     lower = (wide.index_select(-2, second) * second_weight[:, None]) >> 16
-    return ((upper + lower + 2) >> 2).to(torch.uint8)
+    return ((upper + lower + 2) >> 2).to(image.dtype)
 
 
-def nearest_on_device(mask: Tensor, size: tuple[int, int]) -> Tensor:
+def nearest_on_device(mask: "Tensor", size: tuple[int, int]) -> "Tensor":
     """`nearest` in torch, for any device."""
+    import torch
+
     rows, columns = (torch.from_numpy(nearest_places(*sides)) for sides in zip(mask.shape[-2:], size, strict=True))
     return mask.index_select(-2, rows.to(mask.device)).index_select(-1, columns.to(mask.device))
 
 
 @lru_cache(64)
-def _on_device(old: int, new: int, clamp: bool, device: torch.device) -> tuple[Tensor, ...]:
+def _on_device(old: int, new: int, clamp: bool, device: "torch.device") -> "tuple[Tensor, ...]":
+    import torch
+
     # Kept for the next image, which may be under way with gradients or without.
     with torch.inference_mode(False):
         return tuple(torch.from_numpy(part).to(device) for part in taps(old, new, clamp))
@@ -126,18 +139,18 @@ def _on_device(old: int, new: int, clamp: bool, device: torch.device) -> tuple[T
 
 @cache
 def agreeing_opencv() -> ModuleType | None:
-    """OpenCV, where its build follows the definition on a drawn image; asked once a process.
+    """OpenCV, where its build follows the definition on a drawn image, else None; tried once a process.
 
     It then works in one thread in this process: processes that read images share the processor, and a pool of threads
     does not survive the fork that starts them. So ask before such processes start.
     """
-    known = "cv2" in sys.modules
+    imported = "cv2" in sys.modules
     try:
         import cv2
     except ImportError:
         return None
     # A forked process that ends the threads of its parent's pool, which it does not have, crashes.
-    if not known or multiprocessing.parent_process() is None:
+    if not imported or multiprocessing.parent_process() is None:
         cv2.setNumThreads(1)
     rows, columns = np.ogrid[: DRAWN[0], : DRAWN[1]]
     image = np.stack([(rows * rows * part + columns * 31 + rows * columns * 7) % 256 for part in (3, 5, 11)])

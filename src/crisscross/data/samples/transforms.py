@@ -1,4 +1,4 @@
-"""Chance in training, as published. Every draw comes from the generator that is passed in.
+"""Random augmentation, as published. Every draw comes from the generator that is passed in.
 
 Images are uint8 [3, H, W] RGB and masks uint8 [H, W], as torchvision tv_tensors, and move together. The frames of a
 clip, [T, 3, H, W], and the masks of any of them, [L, H, W], all move by the same draws.
@@ -52,10 +52,11 @@ def random_rotation(
     generator: Generator,
     fill: Sequence[float] = IMAGENET_MEAN,
 ) -> tuple[Image, Mask]:
-    """With chance `config.rotation_chance` turn by up to `config.rotation` degrees either way, positive to the left.
+    """With probability `config.rotation_chance` rotate by up to `config.rotation` degrees either way.
 
-    Bilinear image, nearest mask. Both grow to hold all of the turned image; the corners get the color `fill` (RGB,
-    0..255, rounded) and the label `ignore`. With a rotation of 0 nothing is drawn from the generator.
+    Positive is to the left. Bilinear image, nearest mask. Both grow to hold all of the rotated image; the corners get
+    the color `fill` (RGB, 0..255, rounded) and the label `ignore`. With a rotation of 0 nothing is drawn from the
+    generator.
     """
     if not (config.rotation and chance(config.rotation_chance, generator)):
         return image, mask
@@ -70,7 +71,7 @@ def random_rotation(
 def random_crop(
     image: Image, mask: Mask, config: AugmentConfig, ignore: int, generator: Generator
 ) -> tuple[Image, Mask]:
-    """Cut out at most `config.crop`; draw again, up to ten times, while one class holds `max_share` or more.
+    """Cut out at most `config.crop`; draw again, up to ten times, while one class holds `max_fraction` or more.
 
     Ignored pixels do not count; a crop of one class alone is drawn again too. The last draw is kept as it is.
     """
@@ -79,18 +80,18 @@ def random_crop(
     for _ in range(1 + CROP_REDRAWS):
         top = whole_number(height - crop_height + 1, generator)
         left = whole_number(width - crop_width + 1, generator)
-        if config.max_share >= 1 or _is_mixed(
+        if config.max_fraction >= 1 or _is_mixed(
             mask[..., top : top + crop_height, left : left + crop_width], config, ignore
         ):
             break
-    place = (top, left, crop_height, crop_width)
-    return moves.crop(image, *place), moves.crop(mask, *place)
+    box = (top, left, crop_height, crop_width)
+    return moves.crop(image, *box), moves.crop(mask, *box)
 
 
 def _is_mixed(mask: Tensor, config: AugmentConfig, ignore: int) -> bool:
     counts = torch.bincount(mask.flatten(), minlength=256)
     counts[ignore] = 0
-    return int((counts > 0).sum()) > 1 and int(counts.max()) < config.max_share * int(counts.sum())
+    return int((counts > 0).sum()) > 1 and int(counts.max()) < config.max_fraction * int(counts.sum())
 
 
 def random_flip(
@@ -100,7 +101,7 @@ def random_flip(
     generator: Generator,
     flip_pairs: Sequence[tuple[int, int]] = (),
 ) -> tuple[Image, Mask]:
-    """Mirror left and right with this probability; the classes of each of `flip_pairs` then change places."""
+    """Mirror left and right with this probability; the two classes of each of `flip_pairs` are then exchanged."""
     if not chance(probability, generator):
         return image, mask
     image, mask = moves.horizontal_flip(image), moves.horizontal_flip(mask)
@@ -136,7 +137,7 @@ def augment(
 
     A clip's [T, 3, H, W] and [L, H, W] get one draw for all frames.
 
-    `flip_pairs` are classes that change places in a mirrored image, `fill` is the color (RGB, 0..255) beside a
+    `flip_pairs` are classes that are exchanged in a mirrored image, `fill` is the color (RGB, 0..255) beside a
     rotated one, `rule` that of `preprocess.resize`. With `config.pad` black, what the image lacks of the crop is
     added at the end, in black.
     """
@@ -146,7 +147,7 @@ def augment(
     image, mask = random_flip(image, mask, config.flip, generator, flip_pairs)
     plain = image.as_subclass(Tensor)
     if config.distortion:
-        # Every pixel by itself: the distortion wants its channels first and asks for no more.
+        # The distortion treats every pixel by itself, with the channels first.
         plain = photometric_distortion(plain.movedim(-3, 0), generator).movedim(0, -3)
     labels = mask.as_subclass(Tensor)
     return pad(plain, labels, config.crop, ignore) if config.pad == "black" else (plain, labels)

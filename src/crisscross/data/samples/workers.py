@@ -68,7 +68,7 @@ def loaded(loader: DataLoader) -> Iterator[Any]:
 
 
 def _started(loader: DataLoader) -> Iterator:
-    """The loader's iterator, which reports a dead worker when it is asked for an item and at no other time.
+    """The loader's iterator, which reports a dead worker when an item is requested and at no other time.
 
     torch's own signal handler would raise in the middle of whatever runs, such as half an optimizer step.
     """

@@ -8,10 +8,10 @@ import numpy as np
 
 from crisscross.data.color import labels_of_colors, write_mask
 from crisscross.data.dataset import DataSet, Pair, existing_folder
-from crisscross.data.files.folders import images_in, needed_file, needed_folder, read_lines, read_names
+from crisscross.data.files.folders import images_in, needed_folder, read_lines, read_names
 from crisscross.data.files.reading import read_image
-from crisscross.data.palette import Palette, class_names, hex_palette
-from crisscross.data.sets.record import BuiltIn, Job, Plan
+from crisscross.data.palette import class_names, hex_palette
+from crisscross.data.sets.record import BuiltIn, Plan
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
 
@@ -51,9 +51,9 @@ TO_11 = {number: 255 for number in (VOID, CLASSES.index("OtherMoving"))} | {
 }
 
 RELEASE, COLORS, INDEX = "701_StillsRaw_full", "LabeledApproved_full", "LabeledIndex_full"
-COLOR_TABLE, CODES = "label_colors.txt", "codes.txt"
+CODES = "codes.txt"
 PUBLISHED = {"train": 367, "val": 101, "test": 233}
-# More than this fraction of unknown colors means another table, not single wrong pixels.
+# More than this fraction of unknown colors means another color table, not single wrong pixels.
 MOST_UNKNOWN = 0.01
 
 
@@ -125,64 +125,35 @@ def _check_codes(path: Path) -> None:
         raise CrissCrossError(f"{path}: must list the 32 CamVid classes from Animal to Wall, one a line")
 
 
-def read_color_table(path: Path) -> Palette:
-    """The colors of CLASSES in `label_colors.txt`, whose lines are `red green blue name`.
-
-    Raises:
-        CrissCrossError: missing, not such lines, a name or a color twice, or a class without a color.
-    """
-    needed_file(path, "it comes with the color labels of CamVid: 32 lines such as `64 128 64 Animal`")
-    colors: dict[str, tuple[int, int, int]] = {}
-    for number, line in enumerate(read_lines(path), 1):
-        words = line.split()
-        if not words:
-            continue
-        try:
-            red, green, blue = map(int, words[:3])
-            name, color = words[3], (red, green, blue)
-        except (ValueError, IndexError) as error:
-            raise CrissCrossError(f"{path}, line {number}: must be `red green blue name`, got {line!r:.80}") from error
-        if name in colors or color in colors.values() or min(color) < 0 or max(color) > 255:
-            raise CrissCrossError(
-                f"{path}, line {number}: name and color must be new, the color of 0..255, got {line!r:.80}"
-            )
-        colors[name] = color
-    if lacking := [name for name in CLASSES if name not in colors]:
-        raise CrissCrossError(f"{path}: no color for {', '.join(lacking[:4])}")
-    return tuple(colors[name] for name in CLASSES)
-
-
 def camvid32_plan(root: Path, out: Path) -> Plan:
-    """Index labels of every color label `*_L.png`; the colors are those of `label_colors.txt`.
+    """Index labels of every color label `*_L.png`.
 
     Raises:
-        CrissCrossError: the folder, the table or the labels are missing.
+        CrissCrossError: the folder or the labels are missing.
     """
     folder = needed_folder(root / COLORS, f"unpack LabeledApproved_full.zip of CamVid as {root / COLORS}")
-    palette = read_color_table(root / COLOR_TABLE)
     files = images_in(folder, "_L.png")
     if not files:
         raise CrissCrossError(f"{folder}: no labels *_L.png here; unpack LabeledApproved_full.zip of CamVid here")
-    jobs = [Job(output_path(out, f"{INDEX}/{path.name}"), partial(to_index, path, palette)) for path in files]
-    return Plan(jobs, counted=f"pixels with a color that {COLOR_TABLE} does not hold became Void")
+    jobs = {output_path(out, f"{INDEX}/{path.name}"): partial(to_index, path) for path in files}
+    return Plan(jobs, counted="pixels with a color of no class became Void")
 
 
-def to_index(source: Path, palette: Palette, target: Path) -> int:
+def to_index(source: Path, target: Path) -> int:
     """Write the class numbers of one color label; unknown colors become Void. Returns how many pixels had one.
 
     Raises:
         CrissCrossError: unreadable, or more than a hundredth of unknown colors.
     """
     colors = read_image(source)
-    labels = labels_of_colors(colors, palette)
+    labels = labels_of_colors(colors, PALETTE)
     unknown = int((labels < 0).sum())
     if unknown > MOST_UNKNOWN * labels.size:
         y, x = np.argwhere(labels < 0)[0]
         raise CrissCrossError(
-            f"{source}: {unknown} pixels have colors that {COLOR_TABLE} does not hold, such as "
-            f"{' '.join(map(str, colors[y, x]))}"
+            f"{source}: {unknown} pixels have colors of no class of CamVid, such as {' '.join(map(str, colors[y, x]))}"
         )
-    write_mask(target, np.where(labels < 0, VOID, labels).astype(np.uint8), palette)
+    write_mask(target, np.where(labels < 0, VOID, labels).astype(np.uint8), PALETTE)
     return unknown
 
 

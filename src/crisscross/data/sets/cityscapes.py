@@ -5,16 +5,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from crisscross.data.color import write_mask
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.files.folders import absent, images_in, needed_folder
-from crisscross.data.files.reading import read_mask
 from crisscross.data.palette import class_names, hex_palette
-from crisscross.data.sets.record import BuiltIn, Job, Plan
-from crisscross.errors import CrissCrossError
-from crisscross.files import output_path
+from crisscross.data.sets.record import BuiltIn
 
 # In the order of the train ids, 0..18.
 CLASSES = class_names(
@@ -77,7 +71,7 @@ def open_cityscapes(root: str | os.PathLike[str], kind: str = FINE) -> DataSet:
     }
     note = absent(root, {split: (f"{IMAGES}/{split}", f"{kind}/{split}") for split in PUBLISHED[kind]})
     if left_out:
-        note = f"{left_out} is left out: it has no {end}; type `crisscross data prepare {name} {root}`"
+        note = f"{left_out} is left out: it has no {end}"
     labels = None if end == TRAIN_IDS_END else TRAIN_ID_OF
     return DataSet(name, root, CLASSES, PALETTE, splits, note=note, labels=labels)
 
@@ -108,46 +102,11 @@ def _mask(root: Path, kind: str, end: str, image: Path) -> Path:
     return root / kind / image.parent.relative_to(root / IMAGES) / f"{_name(image)}_{kind}_{end}"
 
 
-def train_id_plan(root: Path, out: Path) -> Plan:
-    """`*_labelTrainIds.png` for every `*_labelIds.png`, fine and coarse.
-
-    Raises:
-        CrissCrossError: there are no label ids.
-    """
-    kinds = [kind for kind in (FINE, COARSE) if (root / kind).is_dir()]
-    files = [path for kind in kinds for path in images_in(root / kind, f"_{kind}_{LABEL_IDS_END}", deep=True)]
-    if not files:
-        raise CrissCrossError(
-            f"{root}: no *_{LABEL_IDS_END} in {FINE}/ or {COARSE}/; unpack gtFine_trainvaltest.zip of Cityscapes here"
-        )
-    names = [path.name.removesuffix(LABEL_IDS_END) + TRAIN_IDS_END for path in files]
-    targets = [path.relative_to(root).with_name(name) for path, name in zip(files, names, strict=True)]
-    pairs = zip(targets, files, strict=True)
-    return Plan([Job(output_path(out, target), partial(to_train_ids, file)) for target, file in pairs])
-
-
-def to_train_ids(source: Path, target: Path) -> int:
-    """Write the train ids of one file of label ids.
-
-    Raises:
-        CrissCrossError: unreadable, or a value that is not a label id.
-    """
-    labels = read_mask(source)
-    if unknown := set(np.unique(labels).tolist()) - TRAIN_ID_OF.keys():
-        raise CrissCrossError(f"{source}: value {min(unknown)}, but the label ids of Cityscapes are 0..33")
-    table = np.full(256, 255, np.uint8)
-    table[list(TRAIN_ID_OF)] = list(TRAIN_ID_OF.values())
-    write_mask(target, table[labels])
-    return 0
-
-
 CITYSCAPES = BuiltIn(
     *(open_cityscapes, is_cityscapes, CLASSES, PALETTE),
     published=PUBLISHED[FINE],
-    prepare=train_id_plan,
-    when="optional",
     stored=LABEL_IDS,
-    prediction="{name}_pred_labelIds.png",
+    ending="_pred_labelIds.png",
 )
 CITYSCAPES_COARSE = replace(
     CITYSCAPES,

@@ -2,6 +2,7 @@
 
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from crisscross.data.dataset import DataSet, existing_folder
 from crisscross.data.files.coco_json import entries, read_images, read_tree
 from crisscross.data.files.coco_masks import Drop, check_shape, checked_shape, decode, import_coco
 from crisscross.data.files.folders import absent, images_in, needed_file, needed_folder, pairs_of
-from crisscross.data.palette import class_names, hex_palette
-from crisscross.data.sets.record import BuiltIn, Job, Plan
+from crisscross.data.palette import class_names, default_palette
+from crisscross.data.sets.record import BuiltIn, Plan
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
 
@@ -42,22 +43,7 @@ STUFF = class_names(
     """
 )
 CLASSES = (*THINGS, *STUFF)
-# MMSegmentation's. Some classes share a color: person and bicycle are the first.
-PALETTE = hex_palette(
-    """
-    00c040 00c040 004060 80c0c0 004040 00c0e0 00c0c0 80c040 00c060 80c040 8020c0 0000e0 000040 00a0c0 800060 8000c0
-    0020c0 8080e0 0000c0 80a0c0 808000 800020 802000 800080 408020 00a000 000000 c080a0 002000 008080 4080a0 80a000
-    008000 c08020 806080 000080 400020 00e080 800000 c000a0 006080 808080 4000a0 80e080 808040 c00020 806000 8000c0
-    008020 40e000 000040 8080a0 406000 0080c0 0080a0 c0e000 008040 808020 c02080 0040c0 000020 40a080 804040 8000a0
-    402080 80c0c0 0000a0 c0a080 80c000 800060 c02000 804080 408060 40a000 004000 c080e0 402000 00c080 4080e0 c0a000
-    00c000 c08060 c06080 004080 400060 40e080 804000 c000e0 406080 80c080 4000e0 c0e080 80c040 c00060 c06000 8040c0
-    008060 00e000 404040 8080e0 006000 40c0c0 0080e0 80e000 40c040 808060 802080 4000c0 004060 00a080 c00040 8040e0
-    002080 c080c0 0040e0 80a080 c08000 804020 802040 c00080 40c020 00a040 400000 c0c0a0 002040 408080 40c0a0 80a040
-    408000 c0c020 8060c0 400080 404020 00e0c0 c00000 c040a0 0060c0 c08080 4040a0 80e0c0 c08040 c04020 806040 c000c0
-    00c020 40e040 400040 80c0a0 406040 4080c0 00c0a0 c0e040 408040 80c020 c020c0 4040c0 004020 40a0c0 c04040 8040a0
-    4020c0 c0c0c0 0040a0 c0a0c0 c0c000 804060 c02040 c04080 40c060 40a040 404000
-    """
-)
+PALETTE = default_palette(len(CLASSES))
 # Of COCO's numbers 1..182 these eleven things were never labeled; stored values are one less.
 NEVER_LABELED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 STORED = tuple(number - 1 for number in range(1, 183) if number not in NEVER_LABELED)
@@ -119,10 +105,10 @@ def coco_stuff_plan(root: Path, out: Path) -> Plan:
     if not present:
         fix = "unpack stuff_annotations_trainval2017.zip and annotations_trainval2017.zip of COCO there"
         needed_file(folder / "stuff_val2017.json", fix)
-    return Plan([job for split in present for job in _split_jobs(root, out, split)])
+    return Plan({target: job for split in present for target, job in _split_jobs(root, out, split).items()})
 
 
-def _split_jobs(root: Path, out: Path, split: str) -> list[Job]:
+def _split_jobs(root: Path, out: Path, split: str) -> dict[Path, Callable[[Path], int]]:
     folder = root / "annotations"
     stuff = folder / f"stuff_{split}.json"
     things = needed_file(folder / f"instances_{split}.json", "unpack annotations_trainval2017.zip of COCO")
@@ -131,14 +117,14 @@ def _split_jobs(root: Path, out: Path, split: str) -> list[Job]:
     for layer, (file, tree) in enumerate(trees.items()):
         for annotation in entries(file, tree, "annotations", id=int, image_id=int, category_id=int):
             layers[annotation["image_id"]][layer].append(annotation)
-    jobs: dict[Path, Job] = {}
+    jobs: dict[Path, Callable[[Path], int]] = {}
     for image in read_images(stuff, trees[stuff]):
         target = output_path(out, f"{MASKS}/{split}/{Path(image.file_name).stem}.png")
         if target in jobs:
             raise CrissCrossError(f"{stuff}: two images would have the map {target.name}; file names must be unique")
         below, above = layers[image.number]
-        jobs[target] = Job(target, partial(paint, (image.height, image.width), below + above))
-    return list(jobs.values())
+        jobs[target] = partial(paint, (image.height, image.width), below + above)
+    return jobs
 
 
 def paint(size: tuple[int, int], annotations: list[dict[str, Any]], target: Path) -> int:

@@ -8,13 +8,14 @@ from typing import Any
 import yaml
 
 from crisscross.config.documents import read_yaml
+from crisscross.data.color import write_mask
 from crisscross.data.dataset import DataSet, existing_folder
 from crisscross.data.files.threads import each
 from crisscross.data.layouts.description import parse_description
 from crisscross.data.layouts.opening import HELD_OUT_NOTE, open_description
 from crisscross.data.layouts.reading import DRAWN, Reading
 from crisscross.data.layouts.recognize import recognize
-from crisscross.data.sets.record import BuiltIn, Job
+from crisscross.data.sets.record import BuiltIn
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim, user_cache, write_text
 from crisscross.progress import Progress
@@ -73,14 +74,10 @@ def draw_masks(reading: Reading, folder: Path) -> None:
     Raises:
         CrissCrossError: an annotation that cannot be drawn, or a file that cannot be written.
     """
-    todo = [job for job in reading.jobs(folder) if not job.target.is_file()]
+    todo = [(folder / name, make) for name, make in reading.draw.items() if not (folder / name).is_file()]
     with Progress("drawing masks", len(todo)) as progress:
-        for _ in each(_draw, todo, lambda done, _: progress.update(done)):
+        for _ in each(lambda item: write_mask(item[0], item[1]()), todo, lambda done, _: progress.update(done)):
             pass
-
-
-def _draw(job: Job) -> int:
-    return job.make(job.target)
 
 
 def _fingerprint(root: Path) -> str:

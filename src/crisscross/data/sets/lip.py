@@ -36,7 +36,7 @@ def open_lip(root: str | os.PathLike[str]) -> DataSet:
     """Open LIP (Gong et al. 2017): `SPLIT_images/*.jpg`, `SPLIT_segmentations/*.png`; train 30,462, val 10,000.
 
     A list `SPLIT_id.txt` chooses the images and their order; without it all are taken. Every value is a class,
-    background included; 255 is ignored. Left and right change places in mirrored images.
+    background included; 255 is ignored. Left and right are exchanged in mirrored images.
 
     Raises:
         CrissCrossError: a missing folder.

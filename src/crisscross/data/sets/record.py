@@ -1,6 +1,6 @@
 """What is recorded of a data set that is known by name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,17 @@ from crisscross.data.palette import Palette
 
 
 @dataclass(frozen=True)
-class Job:
-    """One file to write: `make(target)` writes it and returns a number of pixels to report, usually 0."""
-
-    target: Path
-    make: Callable[[Path], int]
-
-
-@dataclass(frozen=True)
 class Plan:
     """All files that a preparation writes.
 
     Attributes:
-        jobs: one for each file.
+        jobs: function that writes a file, by that file, which it is called with; it returns a number of pixels.
         finish: called after the last job.
         lines: text to show at the end.
-        counted: the end of the sentence that begins with the sum of what the jobs returned.
+        counted: the end of the sentence that begins with the sum of these pixels, which is shown if there are any.
     """
 
-    jobs: Sequence[Job]
+    jobs: Mapping[Path, Callable[[Path], int]]
     finish: Callable[[], None] = lambda: None
     lines: tuple[str, ...] = ()
     counted: str = ""
@@ -42,11 +34,12 @@ class BuiltIn:
         open: opens a folder; raises `CrissCrossError` where it has another layout.
         recognize: whether an existing folder has this layout.
         classes, palette, flip_pairs: as in `DataSet`; empty where every folder brings its own.
-        published: number of images in each split, as the data set's own page gives it.
+        published: number of images in each split, as on the data set's own page.
         prepare: (data set's folder, output folder) -> the masks to make; None where the download has them.
         when: when it has to be prepared, for `crisscross data list`.
         stored: what the evaluator of the data set takes for each class; empty means the class number.
-        prediction: file of one prediction below the output folder, with the image's `{name}`.
+        ending: what a prediction's file has behind the name of its image.
+        folder: where the evaluator looks for these files, below the output folder.
         colors: palette of these files; without one they are gray.
     """
 
@@ -59,5 +52,6 @@ class BuiltIn:
     prepare: Callable[[Path, Path], Plan] | None = None
     when: str = "not needed"
     stored: tuple[int, ...] = ()
-    prediction: str = "{name}.png"
+    ending: str = ".png"
+    folder: str = ""
     colors: Palette | None = None

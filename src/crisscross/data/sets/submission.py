@@ -51,4 +51,5 @@ def prediction_path(dataset: DataSet, pair: Pair, folder: Path) -> Path:
     Raises:
         CrissCrossError: the pair's name leads out of the folder.
     """
-    return output_path(folder, DATASETS.get(dataset.name, FOLDER).prediction.format(name=pair.name))
+    known = DATASETS.get(dataset.name, FOLDER)
+    return output_path(folder, Path(known.folder, f"{pair.name}{known.ending}"))

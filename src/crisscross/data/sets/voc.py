@@ -12,9 +12,8 @@ from crisscross.data.color import write_mask
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.files.folders import needed_file, needed_folder, read_names
 from crisscross.data.files.matlab import read_field
-from crisscross.data.files.reading import read_mask
 from crisscross.data.palette import class_names, voc_palette
-from crisscross.data.sets.record import BuiltIn, Job, Plan
+from crisscross.data.sets.record import BuiltIn, Plan
 from crisscross.errors import CrissCrossError
 from crisscross.files import joined, output_path, write_text
 
@@ -79,8 +78,8 @@ def open_voc2012aug(root: str | os.PathLike[str]) -> DataSet:
     """Open Pascal VOC 2012 with the labels of SBD (Hariharan et al. 2011): train 10,582, val 1,449 images.
 
     `train` is train.txt (1,464, with VOC's own labels) followed by aug.txt (9,118, SegmentationClassAug). Where aug.txt
-    is missing, a list trainaug.txt or train_aug.txt, as others hand out, is read in its place, without the images of
-    train.txt.
+    is missing, a list trainaug.txt or train_aug.txt, as other packages provide, is read in its place, without the
+    images of train.txt.
 
     Raises:
         CrissCrossError: a missing folder or list, or a name that leads out of the folder.
@@ -108,7 +107,7 @@ def _pairs(root: Path, names: Iterable[str], masks: str) -> tuple[Pair, ...]:
 
 
 def sbd_plan(root: Path, out: Path) -> Plan:
-    """SBD's `cls/*.mat` -> palette PNGs in SegmentationClassAug, VOC's own train masks beside them, and `aug.txt`.
+    """SBD's `cls/*.mat` -> palette PNGs in SegmentationClassAug, and `aug.txt`.
 
     aug.txt lists the images of SBD's train.txt and val.txt that are in neither VOC's train.txt nor its val.txt.
 
@@ -124,9 +123,10 @@ def sbd_plan(root: Path, out: Path) -> Plan:
     named = {name for split in ("train", "val") for name in read_names(sbd / f"{split}.txt", sbd_fix)}
     augmented = sorted(named - {*train, *val})
     target = out / voc.relative_to(root)
-    sources = {name: partial(from_mat, joined(sbd / "cls", f"{name}.mat")) for name in augmented}
-    sources |= {name: partial(copy_mask, joined(voc / MASKS, f"{name}.png")) for name in train}
-    jobs = [Job(output_path(target / AUGMENTED, f"{name}.png"), make) for name, make in sources.items()]
+    jobs = {
+        output_path(target / AUGMENTED, f"{name}.png"): partial(from_mat, joined(sbd / "cls", f"{name}.mat"))
+        for name in augmented
+    }
     listed = output_path(target / LISTS, "aug.txt")
     if listed.is_file() and set(read_names(listed, "")) != set(augmented):
         raise CrissCrossError(f"{listed}: lists other images than SBD's; move it away and type the same again")
@@ -164,20 +164,10 @@ def from_mat(source: Path, target: Path) -> int:
     return 0
 
 
-def copy_mask(source: Path, target: Path) -> int:
-    """Write VOC's own mask again.
-
-    Raises:
-        CrissCrossError: missing or unreadable.
-    """
-    write_mask(target, read_mask(source), ALL_COLORS)
-    return 0
-
-
 VOC2012 = BuiltIn(
     *(open_voc2012, is_voc, CLASSES, PALETTE),
     published={"train": TRAIN, "val": 1449, "trainval": 2913},
-    prediction="results/VOC2012/Segmentation/comp6_val_cls/{name}.png",
+    folder="results/VOC2012/Segmentation/comp6_val_cls",
     colors=ALL_COLORS,
 )
 VOC2012AUG = replace(

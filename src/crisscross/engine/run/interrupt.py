@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish that is granted at the next safe moment."""
+"""Ctrl-C as a request to stop at the next safe moment."""
 
 import signal
 from types import FrameType, TracebackType

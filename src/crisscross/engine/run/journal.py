@@ -1,16 +1,15 @@
-"""Everything that a run tells while it goes: the log, the trackers and the progress on the terminal."""
+"""Everything that a run reports while it trains: the log, the trackers and the progress on the terminal."""
 
 import math
-from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from crisscross.engine.loop import Step
-from crisscross.engine.run.log import CSV_COLUMNS, RunLog
+from crisscross.engine.run.log import RunLog
+from crisscross.engine.task import Result
 from crisscross.errors import CrissCrossError
-from crisscross.metrics import Scores
 from crisscross.progress import Progress
 
 
@@ -23,7 +22,7 @@ class Journal:
         validated: the last iteration whose validation counts.
         accelerator: its trackers get every number.
         progress: what is shown.
-        columns: those of `log.csv`.
+        columns: of the scores in `log.csv`.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class Journal:
         validated: int,
         accelerator: Accelerator,
         progress: Progress,
-        columns: tuple[str, ...] = CSV_COLUMNS,
+        columns: tuple[str, ...],
     ) -> None:
         self.log = RunLog(folder, start, validated, columns) if accelerator.is_main_process else None
         self.accelerator, self.progress = accelerator, progress
@@ -43,7 +42,7 @@ class Journal:
         losses = {"loss": step.loss} | {f"loss_{name}": value for name, value in step.parts.items()}
         norms = {} if step.grad_norm is None else {"grad_norm": step.grad_norm}
         if self.log is not None:
-            # JSON knows no infinity.
+            # JSON has no infinity.
             facts = {
                 name: round(value, 5) if math.isfinite(value) else None for name, value in (losses | norms).items()
             }
@@ -53,20 +52,15 @@ class Journal:
         shown = {"loss": f"{step.loss:.3f}", "lr": f"{step.lr:.2g}"}
         self.progress.update(step.iteration, **shown, **({"skipped": str(skipped)} if skipped else {}))
 
-    def validation(self, iteration: int, scores: Scores) -> None:
-        """The scores of a validation."""
+    def validation(self, iteration: int, result: Result, title: str) -> None:
+        """The scores of a validation; `title` names the one that decides which weights are the best."""
         if self.log is not None:
-            self.log.add(iteration, val_miou=scores.miou, val_iou=scores.iou)
-        if scores.miou is not None:
-            self.accelerator.log({"val_miou": scores.miou}, iteration)
-        self.progress.update(iteration, mIoU="-" if scores.miou is None else f"{scores.miou:.3f}")
-
-    def scores(self, iteration: int, facts: Mapping[str, float | None], **shown: str) -> None:
-        """Scores of a validation by name, and those to show beside the progress."""
-        if self.log is not None:
-            self.log.add(iteration, **facts)
-        self.accelerator.log({name: value for name, value in facts.items() if value is not None}, iteration)
-        self.progress.update(iteration, **shown)
+            self.log.add(iteration, **result.logged)
+        numbers = {name: value for name, value in result.logged.items() if isinstance(value, int | float)}
+        if numbers:
+            self.accelerator.log(numbers, iteration)
+        shown = "-" if result.score is None else f"{result.score:.3f}"
+        self.progress.update(iteration, **{title.replace(" ", "_"): shown})
 
     def __enter__(self) -> "Journal":
         return self

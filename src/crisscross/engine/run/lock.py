@@ -15,7 +15,7 @@ LOCK = "running.lock"
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold the run folder, which is made if need be. The lock ends with its process, however that ends.
 
-    Of several processes that train together only the first holds it. On a file system that knows no locks nothing is
+    Of several processes that train together only the first holds it. On a file system without locks nothing is
     held.
 
     Raises:

@@ -12,7 +12,8 @@ from crisscross.config.documents import ANNOTATION_BYTES, parse_json, read_text
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import write_text
 
-CSV_COLUMNS = ("iteration", "loss", "lr", "seconds", "val_miou")
+# Of the table of every task; its scores follow.
+CSV_COLUMNS = ("iteration", "loss", "lr", "seconds")
 
 
 class RunLog:
@@ -23,11 +24,11 @@ class RunLog:
         start: the iteration that training continues from.
         validated: the last iteration whose validation counts; a later one was logged by a process that died before it
             saved the run, and is made again.
-        columns: those of the table.
+        columns: of the scores in the table.
     """
 
-    def __init__(self, folder: Path, start: int, validated: int, columns: tuple[str, ...] = CSV_COLUMNS) -> None:
-        self.columns = columns
+    def __init__(self, folder: Path, start: int, validated: int, columns: tuple[str, ...] = ("val_miou",)) -> None:
+        self.columns = (*CSV_COLUMNS, *columns)
         self.path = folder / "log.jsonl"
         self.csv = folder / "log.csv"
         entries = read_log(folder) if start else []

@@ -1,4 +1,4 @@
-"""What a run was made with: `run.json`, for whoever wants to repeat or compare it."""
+"""What a run was made with: `run.json`, to repeat or compare it."""
 
 import json
 import os
@@ -16,10 +16,9 @@ import torch
 from accelerate import PartialState
 
 from crisscross import __version__
-from crisscross.config import Experiment, InstanceExperiment, to_dict
+from crisscross.config import to_dict
 from crisscross.config.documents import read_json
-from crisscross.data import DataSet
-from crisscross.data.coco_instances import InstanceData
+from crisscross.engine.task import AnyExperiment, Data
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import write_text
 
@@ -29,8 +28,8 @@ PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "sa
 
 def write_record(
     folder: Path,
-    experiment: Experiment | InstanceExperiment,
-    dataset: DataSet | InstanceData,
+    experiment: AnyExperiment,
+    data: Data,
     machine: dict[str, Any],
     start: int,
 ) -> None:
@@ -43,10 +42,10 @@ def write_record(
         CrissCrossError: the file cannot be written.
     """
     before = read_record(folder).get("starts", []) if start else []
-    splits = {name: len(images) for name, images in dataset.splits.items()}
+    splits = {name: len(images) for name, images in data.splits.items()}
     facts = {
         "experiment": to_dict(experiment),
-        "data": {"name": dataset.name, "root": str(dataset.root), "images": splits},
+        "data": {"name": data.name, "root": str(data.root), "images": splits},
         "starts": [*before, _start(experiment, machine, start)],
     }
     write_text(folder / RECORD, json.dumps(facts, indent=1) + "\n")
@@ -76,7 +75,7 @@ def _check(facts: Any) -> None:
             raise TypeError
 
 
-def _start(experiment: Experiment | InstanceExperiment, machine: dict[str, Any], start: int) -> dict[str, Any]:
+def _start(experiment: AnyExperiment, machine: dict[str, Any], start: int) -> dict[str, Any]:
     return {
         "iteration": start,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -90,7 +89,7 @@ def _start(experiment: Experiment | InstanceExperiment, machine: dict[str, Any],
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package, Python and what training stands on."""
+    """Versions of this package, Python and of the packages that training depends on."""
     found = {"crisscross": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:

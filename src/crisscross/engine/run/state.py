@@ -3,46 +3,41 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crisscross.checkpoints import native
-from crisscross.config import Experiment, InstanceExperiment, differences, from_dict
-from crisscross.config.parse import Tree
+from crisscross.config import differences, from_dict
+from crisscross.config.parse import flatten
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.run.record import RECORD, read_record
 from crisscross.engine.shard import local, part_of, take, whole, whole_states
 from crisscross.errors import CrissCrossError, shown
 from crisscross.losses.processes import processes
-from crisscross.models import Segmenter
 
-if TYPE_CHECKING:
-    from crisscross.models.instances import InstanceSegmenter
-
-Place = TypeVar("Place")
 BEST, LAST = native.RUN_WEIGHTS
 # What a run writes beside it.
 FILES = (BEST, RECORD, "experiment.yaml", "log.jsonl", "log.csv")
-# What runs did that began before a key existed, whatever its default is now.
+# The values of runs that began before a key existed, whatever its default is now.
 BEFORE = {"preprocess.resize": "torch"}
-# Where an average stands in the place of the weights, the weights that training continues from.
-LIVE = f"{native.OPTIMISER}live/"
+# With averaged weights in the file: the weights that training continues from.
+LIVE = f"{native.OPTIMIZER}live/"
 
 
 @dataclass
 class Position:
-    """Where training stands: finished iterations, the last validated one, and the best validation mIoU so far.
+    """Where training stands: finished iterations, the last validated one, and the best score of a validation so far.
 
     `waited` counts the validations since the best one, `skipped` the steps that fp16 left out.
     """
 
     iteration: int = 0
     validated: int = 0
-    best_miou: float | None = None
+    best_score: float | None = None
     best_iteration: int | None = None
     waited: int = 0
     skipped: int = 0
@@ -50,29 +45,29 @@ class Position:
 
 def save_state(
     folder: Path,
-    segmenter: "Segmenter | InstanceSegmenter",
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    position: Any,
+    position: Position,
     facts: dict[str, Any],
     average: WeightAverage | None = None,
     write: bool = True,
 ) -> None:
     """Write `last.safetensors`. Sampler and random state follow from (seed, iteration) and need no storing.
 
-    With an average its tensors are the file's weights, and the network's own stand beside the optimizer's. The file of
-    a sharded run is that of a plain one: all processes call this, and one is told to `write`.
+    With an average its tensors are the file's weights; the network's own are stored beside the optimizer's. The file of
+    a sharded run is that of a plain one: all processes call this, and one of them writes (`write`).
 
     Raises:
         CrissCrossError: weights or running statistics are NaN or infinite, in whichever process, or the file cannot be
             written; the file that was there stays.
     """
-    _check_weights(folder / LAST, segmenter, position.iteration)
-    states = whole_states(segmenter, optimizer, write)
-    extra = {f"{native.OPTIMISER}{name}": value for name, value in states.items()}
+    _check_weights(folder / LAST, network, position.iteration)
+    states = whole_states(network, optimizer, write)
+    extra = {f"{native.OPTIMIZER}{name}": value for name, value in states.items()}
     if average is not None:
-        with whole(segmenter, write) as full:
+        with whole(network, write) as full:
             extra |= {f"{LIVE}{key}": value.clone() for key, value in full.state_dict().items() if write}
-    with average.in_place() if average is not None else nullcontext(), whole(segmenter, write) as full:
+    with average.in_place() if average is not None else nullcontext(), whole(network, write) as full:
         if write:
             native.save(full, folder / LAST, facts={**facts, "position": vars(position)}, extra=extra)
 
@@ -109,7 +104,7 @@ def after_saving(folder: Path, iteration: int) -> Iterator[None]:
 
 
 def load_state(
-    folder: Path, segmenter: Segmenter, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
 ) -> tuple[Position, dict[str, Any]]:
     """Read `last.safetensors` back into network, optimizer and average.
 
@@ -117,24 +112,24 @@ def load_state(
         CrissCrossError: unreadable, or no training state in it.
     """
     path = folder / LAST
-    tensors, _, facts = native.read(path)
-    position = take_position(path, facts, Position)
-    with whole(segmenter) as full:
+    tensors, (_, facts) = native.read_tensors(path), native.read_header_as(type(network.experiment), path)
+    position = take_position(path, facts)
+    with whole(network) as full:
         native.fill(full, tensors, str(path))
         if average is not None:
             average.fill(tensors)
             live = {key.removeprefix(LIVE): value for key, value in tensors.items() if key.startswith(LIVE)}
             native.fill(full, live, str(path))
-        take(segmenter, full)
-    fill_optimizer(segmenter, optimizer, tensors)
+        take(network, full)
+    fill_optimizer(network, optimizer, tensors)
     return position, facts
 
 
-def take_position(path: Path, facts: dict[str, Any], kind: type[Place]) -> Place:
+def take_position(path: Path, facts: dict[str, Any]) -> Position:
     """The position among the facts of a file, which is taken out of them: it is not that of files still to be written.
 
     Raises:
-        CrissCrossError: there is none, or one that is no `kind`, or the facts do not tell the seconds of training.
+        CrissCrossError: there is none, it is damaged, or the facts lack the seconds of training.
     """
     if "position" not in facts:
         raise CrissCrossError(f"{path}: holds weights but no training state; it cannot be resumed from")
@@ -142,27 +137,23 @@ def take_position(path: Path, facts: dict[str, Any], kind: type[Place]) -> Place
     if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
         raise CrissCrossError(f"{path}: its facts: seconds must be a number from 0, got {shown(seconds)}")
     try:
-        return from_dict(kind, facts.pop("position"), "position.")
+        return from_dict(Position, _migrated(facts.pop("position")), "position.")
     except CrissCrossError as error:
         raise CrissCrossError(f"{path}: its facts: {error}") from error
 
 
-def load_instance_state(
-    folder: Path, segmenter: "InstanceSegmenter", optimizer: torch.optim.Optimizer, kind: type[Place]
-) -> tuple[Place, dict[str, Any]]:
-    """`load_state` for instances, whose position is a `kind`."""
-    path = folder / LAST
-    tensors, (_, facts) = native.read_tensors(path), native.read_header_as(InstanceExperiment, path)
-    position = take_position(path, facts, kind)
-    native.fill(segmenter, tensors, str(path))
-    fill_optimizer(segmenter, optimizer, tensors)
-    return position, facts
+def _migrated(position: Any) -> Any:
+    """A stored position in today's words: each task once had its own name for the best score."""
+    if not isinstance(position, dict):
+        return position
+    earlier = {"best_miou": "best_score", "best_mask_ap": "best_score"}
+    return {earlier.get(key, key): value for key, value in position.items() if key != "best_box_ap"}
 
 
 def fill_optimizer(network: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Give the optimizer of a network its stored state."""
     for name, parameter in network.named_parameters():
-        prefix = f"{native.OPTIMISER}{name}/"
+        prefix = f"{native.OPTIMIZER}{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
             # AdamW keeps its step count on the CPU.
@@ -174,7 +165,7 @@ def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) ->
 
     Args:
         folder: of the run.
-        experiment: what is to be trained, of any task.
+        experiment: what is to be trained.
         data: where the data set lies, for the line that says how to continue.
         resume: whether the run in `folder` is to be continued.
 
@@ -190,36 +181,26 @@ def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) ->
         if others and not read_record(folder):
             raise CrissCrossError(f"{others[0]}: is there already, and no training wrote it; choose another --out")
         return
-    if changed := sorted(differences(experiment, stored_experiment_as(type(experiment), folder))):
+    changed = differences(experiment, stored_experiment(type(experiment), folder))
+    # What a step keeps changes no result: a run may go on where there is less memory.
+    if changed := sorted(key for key in changed if key != "train.memory"):
         raise CrissCrossError(
             f"{folder}: cannot resume with another experiment; it differs in {', '.join(changed)}; "
             f"continue with `crisscross train {folder / 'experiment.yaml'} --data {data} --out {folder} --resume`"
         )
 
 
-def as_begun(experiment: Experiment, earlier: Experiment) -> tuple[Experiment, str | None]:
-    """What a resumed run keeps of its beginning, and a line that says so; None where that is what was asked for."""
-    rule = earlier.preprocess.resize
-    if rule == experiment.preprocess.resize:
-        return experiment, None
-    line = f"this run resizes as it began, with preprocess.resize={rule}; train anew for {experiment.preprocess.resize}"
-    return replace(experiment, preprocess=replace(experiment.preprocess, resize=rule)), line
-
-
-def stored_experiment(folder: Path) -> Experiment:
-    """The experiment of the run in `folder`.
+def stored_experiment(kind: type[Any], folder: Path) -> Any:
+    """The experiment, a `kind`, of the run in `folder`.
 
     Raises:
         CrissCrossError: there is nothing to resume.
     """
-    return stored_experiment_as(Experiment, folder)
-
-
-def stored_experiment_as(kind: type[Tree], folder: Path) -> Tree:
-    """`stored_experiment` of a task's own kind."""
     if not (folder / LAST).is_file():
         raise CrissCrossError(f"{folder}: nothing to resume, {LAST} is not there; start without --resume")
-    experiment = native.read_header_as(kind, folder / LAST, BEFORE if kind is Experiment else None)[0]
+    known = flatten(kind())
+    unsaid = {key: value for key, value in BEFORE.items() if key in known}
+    experiment = native.read_header_as(kind, folder / LAST, unsaid)[0]
     if experiment is None:
         raise CrissCrossError(f"{folder / LAST}: holds no experiment; it cannot be resumed from")
     return experiment

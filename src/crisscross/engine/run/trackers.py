@@ -6,12 +6,13 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from crisscross.config import Experiment, InstanceExperiment, hint
+from crisscross.config import hint
 from crisscross.config.parse import flatten
+from crisscross.engine.task import AnyExperiment
 from crisscross.errors import CrissCrossError
 
 # Where the package to install is not called as the tracker is.
-PACKAGES = {"comet_ml": "comet-ml", "tensorboard": "crisscross-seg[tensorboard]"}
+PACKAGES = {"comet_ml": "comet-ml"}
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
@@ -27,10 +28,8 @@ def check_trackers(names: tuple[str, ...]) -> None:
             raise CrissCrossError(f"--track {name} needs its package: pip install {PACKAGES.get(name, name)}")
 
 
-def start_trackers(
-    accelerator: Accelerator, names: tuple[str, ...], experiment: Experiment | InstanceExperiment, folder: Path
-) -> None:
-    """Open the trackers, telling them the experiment. TensorBoard writes into `folder`/tensorboard.
+def start_trackers(accelerator: Accelerator, names: tuple[str, ...], experiment: AnyExperiment, folder: Path) -> None:
+    """Open the trackers and send them the experiment. TensorBoard writes into `folder`/tensorboard.
 
     Raises:
         CrissCrossError: a tracker cannot be opened, e.g. because nobody is logged in.

@@ -1,57 +1,29 @@
-"""The network that a run trains: made, filled with the backbone's weights, settled for this machine."""
+"""The network that a run of semantic segmentation trains, with the weights that it starts from."""
 
 import hashlib
-from pathlib import Path
-from typing import Any
-
-import torch
-from accelerate import Accelerator
 
 from crisscross.checkpoints.backbone import read_backbone_weights
 from crisscross.checkpoints.warm_start import start_from
 from crisscross.config import Experiment
-from crisscross.engine.norms import settle_norms
-from crisscross.engine.setup import Machine
-from crisscross.layers.modes import lay_out
-from crisscross.models import Segmenter, create_segmenter
+from crisscross.engine.task import Built, Start
+from crisscross.models import create_segmenter
 from crisscross.models.backbones import load_backbone_weights
-from crisscross.speed.memory import settle_memory
 
 
-def build_network(
-    experiment: Experiment,
-    weights: Path | None,
-    resume: bool,
-    machine: Machine,
-    accelerator: Accelerator,
-    init: str | None = None,
-) -> tuple[Segmenter, dict[str, Any], str]:
-    """The network on its device, facts to store about its weights, and one line to show, or "".
-
-    Args:
-        experiment: with the classes of the data.
-        weights: a local file of backbone weights, or None for timm's own.
-        resume: all weights are filled in afterwards, so none are fetched.
-        machine: whether to compile, and what to keep for the backward pass.
-        accelerator: device and processes.
-        init: a trained network whose weights are the start, as in `crisscross.checkpoints.warm_start`.
+def build_network(experiment: Experiment, start: Start) -> Built:
+    """The network of an experiment with the classes of its data.
 
     Raises:
         CrissCrossError: the backbone cannot be built, or the weights do not fit it.
     """
-    facts: dict[str, Any] = {}
-    segmenter = create_segmenter(experiment, initialize=not resume and weights is None and init is None)
-    if weights is not None and not resume:
-        load_backbone_weights(segmenter.backbone, read_backbone_weights(weights), str(weights))
-        facts["backbone_weights"] = {"file": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
-    if init is not None and not resume:
-        facts |= start_from(segmenter, init)
-    on_gpu = accelerator.device.type == "cuda"
-    network, line = settle_norms(segmenter, experiment.train.batch_norm, accelerator.num_processes, on_gpu)
-    assert isinstance(network, Segmenter)
-    lines = (line, settle_memory(network, experiment.train, machine.recompute))
-    network = network.to(accelerator.device)
-    lay_out(network, torch.channels_last)
-    if machine.compile:
-        network.compile()
-    return network, facts, "; ".join(filter(None, lines))
+    if start.resume:
+        return Built(create_segmenter(experiment, initialize=False), {})
+    fresh = start.backbone is None and start.network is None
+    segmenter, facts = create_segmenter(experiment, initialize=fresh), {}
+    if start.backbone is not None:
+        load_backbone_weights(segmenter.backbone, read_backbone_weights(start.backbone), str(start.backbone))
+        digest = hashlib.sha256(start.backbone.read_bytes()).hexdigest()
+        facts["backbone_weights"] = {"file": start.backbone.name, "sha256": digest}
+    if start.network is not None:
+        facts |= start_from(segmenter, start.network)
+    return Built(segmenter, facts)

@@ -10,8 +10,8 @@ from crisscross.config import Experiment
 from crisscross.data import DataSet
 from crisscross.data.check.pairs import read_labels
 from crisscross.data.dataset import Pair
-from crisscross.data.files.reading import label_table
 from crisscross.data.files.threads import each
+from crisscross.data.labels import label_table
 from crisscross.engine.processes import is_first_process
 from crisscross.errors import CrissCrossError
 from crisscross.progress import Progress

@@ -1,7 +1,7 @@
 """Score a network on one split: integer counts at the images' native size.
 
-Three things go on at once: worker processes read the next images, the network labels this one, and a thread counts
-(and saves) the last ones.
+Three things run at once: worker processes read the next images, the network labels this one, and a thread counts
+(and saves) the previous ones.
 """
 
 import sys
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import PartialState
-from torch import Tensor
 
 from crisscross.data import DataSet, Pair
 from crisscross.data.files.folders import name_key
@@ -23,7 +22,7 @@ from crisscross.data.samples.clips import check_clips, runs
 from crisscross.engine.run.interrupt import Interrupted
 from crisscross.engine.semantic.labeling import LabeledPair, labeled_pairs
 from crisscross.errors import CrissCrossError
-from crisscross.layers.modes import device_of, evaluating
+from crisscross.inference import Predictor, predictor_of
 from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
@@ -43,14 +42,14 @@ class Evaluation:
 
     `seconds` is the whole time. `fps` is images a second of preprocessing, network and labels, one image at a
     time in this process, after the first `WARM_UP`. `memory` is the most bytes that this process held: allocated on its
-    GPU, or resident on a CPU (None where the system does not tell); `on_gpu` says which. `tta`: multi-scale + flip.
+    GPU, or resident on a CPU (None where the system does not say); `on_gpu` says which. `tta`: multi-scale + flip.
     `consistency` is the temporal one over all pairs of consecutive frames, None where there are none.
     """
 
     split: str
     images: int
     scores: Scores
-    counts: Tensor
+    counts: np.ndarray
     seconds: float
     tta: bool = False
     fps: float | None = None
@@ -59,13 +58,13 @@ class Evaluation:
     consistency: Consistency | None = None
 
 
-def check_classes(segmenter: Segmenter, dataset: DataSet) -> None:
-    """Refuse a data set whose classes are not those of the network; one whose file told no names takes any names.
+def check_classes(network: Segmenter | Predictor, dataset: DataSet) -> None:
+    """Refuse a data set whose classes are not those of the network; one whose file names no classes takes any names.
 
     Raises:
         CrissCrossError: another number of classes, or other names.
     """
-    ours, theirs = segmenter.classes, dataset.classes
+    ours, theirs = network.classes, dataset.classes
     if len(ours) != len(theirs):
         raise CrissCrossError(
             f"{dataset.root}: has {len(theirs)} classes, the network {len(ours)} ({', '.join(ours[:4])}, ...); "
@@ -84,12 +83,12 @@ def choose_device(cpu: bool) -> str:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that speaks."""
+    """Whether this process is the one that prints."""
     return PartialState().is_main_process
 
 
 def evaluate(
-    segmenter: Segmenter,
+    network: Segmenter | Predictor,
     dataset: DataSet,
     split: str,
     workers: int = 0,
@@ -103,7 +102,7 @@ def evaluate(
     Several processes share the images, whole runs of consecutive frames each; each image is counted exactly once.
 
     Args:
-        segmenter: the network; its mode is left as it was.
+        network: a network, whose mode is left as it was, or a predictor.
         dataset: data set with the network's classes.
         split: name of the split.
         workers: processes that read images.
@@ -117,35 +116,35 @@ def evaluate(
         Interrupted: `interrupted` said so.
         Exception: whatever `save` raises.
     """
-    check_classes(segmenter, dataset)
+    predictor = predictor_of(network)
+    check_classes(predictor, dataset)
     state = PartialState()
     pairs = dataset.split(split)
-    check_clips(dataset, split, segmenter.experiment.model.frames)
+    check_clips(dataset, split, predictor.card.frames)
     mine = runs(dataset, pairs)[state.process_index :: state.num_processes]
     tally = _Tally(dataset, save, Progress(title, sum(map(len, mine)), show=state.is_main_process))
-    device = device_of(segmenter)
-    if device.type == "cuda":
+    device = predictor.device
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     # Several processes have to finish together.
     stop = interrupted if state.num_processes == 1 else lambda: False
     began = time.perf_counter()
-    with evaluating(segmenter), tally.progress:
-        times = _label_and_count(labeled_pairs(segmenter, dataset, mine, workers, tta), tally, stop)
+    with predictor.running(), tally.progress:
+        times = _label_and_count(labeled_pairs(predictor, dataset, mine, workers, tta), tally, stop)
     total = ConfusionMatrix(len(dataset.classes), dataset.ignore)
     total.counts = _sum_over_processes(tally.matrix.counts, state)
     stable = StableCounts(len(dataset.classes), dataset.ignore)
     stable.counts = _sum_over_processes(tally.stable.counts, state)
     consistency = stable.scores() if int(stable.counts.sum()) else None
-    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_memory()
+    memory = torch.cuda.max_memory_allocated(device) if on_gpu else peak_resident_memory()
     seconds = time.perf_counter() - began
-    return Evaluation(
-        *(split, len(pairs), total.scores(), total.counts, seconds, tta, _fps(times), memory, device.type == "cuda"),
-        consistency,
-    )
+    found = (total.scores(), total.counts, seconds, tta, _fps(times), memory, on_gpu, consistency)
+    return Evaluation(split, len(pairs), *found)
 
 
 class _Tally:
-    """What is counted, and saved, image by image, in a thread beside the network."""
+    """What is counted, and saved, image by image, in a second thread."""
 
     def __init__(self, dataset: DataSet, save: Save | None, progress: Progress) -> None:
         self.matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
@@ -159,7 +158,7 @@ class _Tally:
             self.stable.update((self.last.labels, one.labels), (self.last.mask, one.mask))
         self.last = one
         if self.save is not None:
-            self.save(one.pair, one.labels.numpy())
+            self.save(one.pair, one.labels)
         self.progress.update(done, mIoU=_percent(self.matrix.scores().miou))
 
 
@@ -176,7 +175,7 @@ def _label_and_count(pairs: Iterator[LabeledPair], tally: _Tally, interrupted: C
 
 
 class _Aside:
-    """A thread that does what it is given, in order. An error there is raised by the next `give`, or at the end."""
+    """A thread that runs calls in order. An error in one is raised by the next `give`, or at the end."""
 
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(1, "count")
@@ -192,7 +191,7 @@ class _Aside:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        # After an error or Ctrl-C what still waits is dropped, and what is under way is finished.
+        # After an error or Ctrl-C, waiting calls are dropped and the running one is finished.
         self.pool.shutdown(wait=True, cancel_futures=kind is not None)
         if kind is None:
             for work in self.given:
@@ -200,7 +199,7 @@ class _Aside:
 
 
 def peak_resident_memory() -> int | None:
-    """The most bytes of memory that this process has held so far, or None where the system does not tell."""
+    """The most bytes of memory that this process has held so far, or None where the system does not say."""
     try:
         import resource
     except ImportError:
@@ -214,12 +213,12 @@ def _fps(times: list[float]) -> float | None:
     return len(timed) / sum(timed) if timed else None
 
 
-def _sum_over_processes(counts: Tensor, state: PartialState) -> Tensor:
+def _sum_over_processes(counts: np.ndarray, state: PartialState) -> np.ndarray:
     if state.num_processes == 1:
         return counts
-    moved = counts.to(state.device)
+    moved = torch.from_numpy(counts).to(state.device)
     torch.distributed.all_reduce(moved)
-    return moved.cpu()
+    return moved.cpu().numpy()
 
 
 def _percent(value: float | None) -> str:

@@ -1,12 +1,8 @@
-"""Which classes training has seen: one that never occurs cannot be learnt, and nothing else would say so."""
-
-from collections.abc import Iterator
-
-from crisscross.data.samples.loader import Batch
+"""Which classes occur in training: one that never does cannot be learned, and nothing else would say so."""
 
 
 class SeenClasses:
-    """Watches batches go by until every class has occurred.
+    """Collects the labels of batches.
 
     Args:
         names: of the classes; label k is `names[k]`.
@@ -17,18 +13,16 @@ class SeenClasses:
         self.missing = set(range(len(names)))
         self.batches = 0
 
-    def watch(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches."""
-        for batch in batches:
-            self.batches += 1
-            self.missing -= batch.found
-            yield batch
+    def see(self, found: frozenset[int]) -> None:
+        """Take in the labels that occur in one more batch."""
+        self.batches += 1
+        self.missing -= found
 
     def line(self) -> str:
-        """What is to be said of classes that did not occur, or ""."""
+        """One line about classes that did not occur, or ""."""
         if not self.missing or not self.batches:
             return ""
         if len(self.missing) == len(self.names):
-            return f"no label in any of the {self.batches} batches: everything was ignored, nothing was learnt"
+            return f"no label in any of the {self.batches} batches: everything was ignored, nothing was learned"
         names = ", ".join(self.names[index] for index in sorted(self.missing))
-        return f"never seen in {self.batches} batches, so not learnt: {names}"
+        return f"never seen in {self.batches} batches, so not learned: {names}"

@@ -28,12 +28,12 @@ def create_head(
     Raises:
         CrissCrossError: `ce2p` on a backbone without a map of stride 4.
     """
-    last, width, memory = channels[-1], model.channels, model.attention_memory
+    last, width = channels[-1], model.channels
     attention = (model.recurrence, model.reduction)
     kind = (model.activation, model.norm)
     if model.head == "ccnet":
         fuse_bias = model.fuse_bias
-        return CrissCrossHead(last, classes, width, *attention, model.dropout, memory, *kind, fuse_bias, embedding)
+        return CrissCrossHead(last, classes, width, *attention, model.dropout, *kind, fuse_bias, embedding)
     if FINE_STRIDE not in strides:
         raise CrissCrossError(
             f"model.head=ce2p needs a feature map of stride {FINE_STRIDE}; backbone {model.backbone} has strides "
@@ -44,7 +44,7 @@ def create_head(
     return CE2PHead(
         channels[first:],
         classes,
-        CrissCrossContext(last, width, *attention, memory, *kind, model.fuse_bias),
+        CrissCrossContext(last, width, *attention, *kind, model.fuse_bias),
         width,
         model.dropout,
         model.edge,

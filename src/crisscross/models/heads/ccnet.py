@@ -31,7 +31,6 @@ class CrissCrossContext(nn.Module):
         channels: width of the result (512 as published).
         recurrence: R; 0 leaves the attention out and keeps everything else.
         reduction: divides `channels` for query and key.
-        memory: what the attention keeps in training, see `CrissCrossAttention`.
         activation: `relu` or `leaky_relu` for the whole head; `leaky_attention` is leaky in the two convolutions around
             the attention and ReLU after the join, as in PaddleSeg.
         norm: `batch` or `absolute`, see `ConvNormAct`.
@@ -46,7 +45,6 @@ class CrissCrossContext(nn.Module):
         channels: int,
         recurrence: int,
         reduction: int,
-        memory: str = "auto",
         activation: str = "relu",
         norm: str = "batch",
         fuse_bias: bool = False,
@@ -56,7 +54,7 @@ class CrissCrossContext(nn.Module):
         self.reduce = ConvNormAct(in_channels, channels, norm=norm, activation=around)
         self.attend: nn.Module = nn.Identity()
         if recurrence:
-            self.attend = RecurrentCrissCrossAttention(channels, recurrence, reduction, memory=memory)
+            self.attend = RecurrentCrissCrossAttention(channels, recurrence, reduction)
         self.refine = ConvNormAct(channels, channels, norm=norm, activation=around)
         self.fuse = ConvNormAct(in_channels + channels, channels, norm=norm, activation=after, bias=fuse_bias)
 
@@ -84,7 +82,6 @@ class CrissCrossHead(CrissCrossContext):
         recurrence: R; 0 leaves the attention out and keeps everything else.
         reduction: divides `channels` for query and key.
         dropout: share of channels dropped before the classifier.
-        memory: see `CrissCrossContext`, as are the next three.
         activation: see there.
         norm: see there.
         fuse_bias: see there.
@@ -99,13 +96,12 @@ class CrissCrossHead(CrissCrossContext):
         recurrence: int,
         reduction: int,
         dropout: float,
-        memory: str = "auto",
         activation: str = "relu",
         norm: str = "batch",
         fuse_bias: bool = False,
         embedding: int = 0,
     ) -> None:
-        super().__init__(in_channels, channels, recurrence, reduction, memory, activation, norm, fuse_bias)
+        super().__init__(in_channels, channels, recurrence, reduction, activation, norm, fuse_bias)
         self.dropout = nn.Dropout2d(dropout)
         self.classify = classifier(channels, classes)
         self.embed = nn.Conv2d(channels, embedding, 1) if embedding else None

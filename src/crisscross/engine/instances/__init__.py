@@ -1,1 +1,0 @@
-"""Train, evaluate and predict instances: Mask R-CNN with attention."""

@@ -1,0 +1,72 @@
+"""What follows from the data and from an earlier start before semantic segmentation is trained."""
+
+from dataclasses import replace
+
+from crisscross.config import DataConfig, Experiment
+from crisscross.data import DataSet
+from crisscross.data.check.checks import quick_check
+from crisscross.data.samples.clips import check_clips
+from crisscross.engine.semantic.class_weights import with_class_weights
+from crisscross.engine.task import Settled
+from crisscross.errors import CrissCrossError
+
+
+def settle(experiment: Experiment, data: DataSet, stored: Experiment | None = None) -> Settled:
+    """The experiment with classes and class weights, after a quick look at the data.
+
+    Args:
+        experiment: what is to be trained.
+        data: its data set.
+        stored: the experiment of the run that is resumed.
+
+    Raises:
+        CrissCrossError: data that cannot be trained on, or other classes than the experiment names.
+    """
+    experiment, config = with_classes(experiment, data), experiment.data
+    validates = config.val_split in data.splits
+    if not validates and config.val_split not in ("", DataConfig.val_split):
+        data.split(config.val_split)
+    splits = [config.train_split] + [config.val_split] * validates
+    for split in splits:
+        check_clips(data, split, experiment.model.frames)
+    quick_check(data, splits)
+    lines = [data.note] if data.note else []
+    if stored is not None and (rule := stored.preprocess.resize) != experiment.preprocess.resize:
+        lines.append(
+            f"this run resizes as it began, with preprocess.resize={rule}; train anew for "
+            f"{experiment.preprocess.resize}"
+        )
+        experiment = replace(experiment, preprocess=replace(experiment.preprocess, resize=rule))
+    return Settled(with_class_weights(experiment, data, stored), config.val_split if validates else "", lines)
+
+
+def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:
+    """The experiment with the data set's classes, palette, ignore value and flip pairs filled in.
+
+    Raises:
+        CrissCrossError: the experiment names other classes.
+    """
+    named = experiment.data.classes
+    if named and named != dataset.classes:
+        raise CrissCrossError(
+            f"data.classes names {len(named)} classes ({', '.join(named[:4])}, ...), "
+            f"{dataset.root} has {len(dataset.classes)} ({', '.join(dataset.classes[:4])}, ...)"
+        )
+    if experiment.data.ignore not in (DataConfig.ignore, dataset.ignore):
+        raise CrissCrossError(
+            f"data.ignore is {experiment.data.ignore}, {dataset.root} ignores {dataset.ignore}; leave data.ignore out"
+        )
+    weights = experiment.loss.class_weights
+    if weights != "auto" and len(weights) not in (0, len(dataset.classes)):
+        raise CrissCrossError(
+            f"loss.class_weights must hold one number for each of {len(dataset.classes)} classes, got {len(weights)}"
+        )
+    palette = experiment.data.palette or dataset.palette
+    data = replace(
+        experiment.data,
+        classes=dataset.classes,
+        palette=palette,
+        ignore=dataset.ignore,
+        flip_pairs=experiment.data.flip_pairs or dataset.flip_pairs,
+    )
+    return replace(experiment, data=data)

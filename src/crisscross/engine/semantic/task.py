@@ -1,0 +1,110 @@
+"""Semantic segmentation as a task."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from crisscross.checkpoints.loading import load
+from crisscross.config import Experiment
+from crisscross.data import DataSet, open_dataset
+from crisscross.data.color import colorise, index_image, overlay
+from crisscross.data.files.cache import open_cache
+from crisscross.data.samples.clips import training_samples
+from crisscross.data.samples.loader import Batch, TrainingSamples
+from crisscross.data.sets.submission import prediction_path, write_prediction
+from crisscross.engine.optimizer import backbone_stages
+from crisscross.engine.semantic.build import build_network
+from crisscross.engine.semantic.unseen_classes import SeenClasses
+from crisscross.engine.task import DEFAULTS, Built, Result, Scoring, Settled, Start, Task
+from crisscross.inference import Prediction, predictor_of
+from crisscross.losses import Losses, create_loss
+from crisscross.models import Segmenter
+
+
+class SemanticSegmentation(Task):
+    """A class for every pixel."""
+
+    name = "segmentation"
+    experiment = Experiment
+    title = "mIoU"
+    columns = ("val_miou",)
+    kinds = ("labels", "color", "overlay")
+    refuses = {"score": "is for instance segmentation; this network labels every pixel"}  # noqa: RUF012
+
+    def open(self, experiment: Experiment, root: str) -> DataSet:
+        return open_dataset(experiment.data.name, root)
+
+    def settle(self, experiment: Experiment, data: DataSet, start: Start, stored: Experiment | None = None) -> Settled:
+        # Imported where it is needed: accelerate is slow to import, and predicting does without.
+        from crisscross.engine.semantic.settle import settle
+
+        return settle(experiment, data, stored)
+
+    def build(self, experiment: Experiment, start: Start) -> Built:
+        return build_network(experiment, start)
+
+    def stages(self, network: Segmenter) -> list[list[nn.Parameter]]:
+        return backbone_stages(network.backbone.net)
+
+    def samples(self, experiment: Experiment, data: DataSet, cache: str = "", first: bool = True) -> TrainingSamples:
+        pairs = data.split(experiment.data.train_split)
+        return training_samples(data, pairs, experiment, open_cache(cache, data, pairs, first))
+
+    def losses(self, experiment: Experiment) -> "SemanticLosses":
+        return SemanticLosses(experiment)
+
+    def evaluate(self, network: Segmenter, data: DataSet, split: str, options: Scoring = DEFAULTS) -> Result:
+        from crisscross.engine.semantic.evaluate import evaluate
+        from crisscross.engine.semantic.result import as_result
+
+        save = options.save
+        write = None if save is None else lambda pair, labels: write_prediction(data, pair, labels, save)
+        how = (options.workers, options.interrupted, options.title, options.tta, write)
+        return as_result(evaluate(network, data, split, *how), data.classes)
+
+    def files(self, data: DataSet, split: str) -> Sequence[Path]:
+        return [file for pair in data.split(split) for file in (pair.image, pair.mask)]
+
+    def outputs(self, data: DataSet, split: str, folder: Path) -> Sequence[Path]:
+        return [prediction_path(data, pair, folder) for pair in data.split(split)]
+
+    def load(self, source: Any, device: str = "cpu", **options: Any) -> Segmenter:
+        return load(source, device, **options)
+
+    def predictor(self, network: Segmenter, **options: Any) -> Callable[[np.ndarray], Prediction]:
+        return partial(predictor_of(network).predict, **options)
+
+    def draw(self, network: Segmenter, image: np.ndarray, result: Prediction) -> Mapping[str, Any]:
+        from PIL import Image
+
+        labels, palette = result.labels, predictor_of(network).palette
+        return {
+            "labels": index_image(labels, palette),
+            "color": Image.fromarray(colorise(labels, palette)),
+            "overlay": Image.fromarray(overlay(image, labels, palette)),
+        }
+
+    def classifiers(self, network: Segmenter) -> Sequence[str]:
+        return [name for name, _ in network.named_modules() if name.rpartition(".")[2].startswith("classify")]
+
+
+class SemanticLosses:
+    """The losses of a training step, and which classes have occurred so far."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.loss = create_loss(experiment.loss, experiment.data.ignore, experiment.model.align_corners)
+        self.seen = SeenClasses(experiment.data.classes)
+
+    def __call__(self, network: Callable[..., Any], batch: Batch) -> Losses:
+        self.seen.see(batch.found)
+        logits = network(batch.images.contiguous(memory_format=torch.channels_last), coarse=True)
+        return self.loss(logits.main, logits.aux, batch.labels, logits.embedding, logits.edges)
+
+    def summary(self) -> str:
+        """Which classes never occurred, or ""."""
+        return self.seen.line()

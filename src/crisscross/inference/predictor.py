@@ -1,0 +1,280 @@
+"""Labels of images and videos by any function that gives coarse logits. Torch is imported for tensors alone."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from crisscross.data.files.reading import read_image
+from crisscross.data.samples.opencv_resize import is_tensor
+from crisscross.data.samples.preprocess import fit_size, normalize
+from crisscross.data.samples.windows import windows
+from crisscross.errors import CrissCrossError
+from crisscross.inference import arrays, pixels
+from crisscross.inference.arrays import Array
+from crisscross.inference.card import Card
+from crisscross.inference.passes import SMALLEST, Pass, View, joined, views
+from crisscross.inference.tiles import BLOCK, OVERLAP, blocks
+
+Item = TypeVar("Item")
+# A path, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), or a uint8 tensor [3, H, W].
+Image = str | os.PathLike[str] | np.ndarray | Any
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Labels uint8 [H, W] at the image's own size; `probabilities` float32 [K, H, W] when asked for."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+class Stages(NamedTuple):
+    """A function for coarse logits in two parts, so that a frame which is part of several clips is encoded once.
+
+    Attributes:
+        encode: normalized image [1, 3, H, W] -> anything.
+        decode: what `encode` made of each frame of a clip, and the places of some frames in it -> coarse logits
+            [len(places), K, h, w].
+    """
+
+    encode: Callable[[Array], Any]
+    decode: Callable[[Sequence[Any], Sequence[int]], Array]
+
+
+class Frame(NamedTuple):
+    """An image of `size` (height, width), and what `Stages.encode` made of each window of each view of it."""
+
+    size: tuple[int, int]
+    views: list[View]
+    encoded: list[list[Any]]
+
+
+class Predictor:
+    """Labels images and videos, by the preprocessing and the inference mode that belong to the weights.
+
+    Args:
+        logits_of: normalized float32 images [T, 3, H, W] of a clip of T = `card.frames` (1 for single images) -> coarse
+            logits [L, K, h, w] of its labeled frames, of any resolution; or the same as `Stages`. Arrays or tensors.
+        card: classes, colors, preprocessing, inference mode.
+        place: brings a uint8 image [3, H, W], an array or a tensor, to where `logits_of` computes; what is returned
+            decides whether NumPy or torch does the rest.
+        running: a context in which `logits_of` is called.
+    """
+
+    def __init__(
+        self,
+        logits_of: Callable[[Array], Array] | Stages,
+        card: Card,
+        place: Callable[[Any], Array] = np.asarray,
+        running: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self.stages = logits_of if isinstance(logits_of, Stages) else _stages(logits_of, card)
+        self.card, self.place, self.running = card, place, running
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; label k is `classes[k]`."""
+        return self.card.classes
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """One RGB color (0..255) for each class."""
+        return self.card.palette
+
+    @property
+    def device(self) -> str:
+        """Where images are brought to: `cpu`, `cuda:0` ..."""
+        return str(getattr(self.place(np.zeros((3, 1, 1), np.uint8)), "device", "cpu"))
+
+    def preprocess(self, image: Array, scale: tuple[int, int] | None = None) -> Array:
+        """uint8 RGB [3, H, W] -> the normalized float32 image [1, 3, h, w]; of [T, 3, H, W] T.
+
+        `scale` (width, height) takes the place of the stored `preprocess.scale`.
+        """
+        height, width = image.shape[-2:]
+        size = fit_size(height, width, scale or self.card.preprocess.scale or (width, height))
+        return self._normalized(self.place(image), size)
+
+    def predict(self, image: Image, probabilities: bool = False, tta: bool = False) -> Prediction:
+        """Label every pixel of one image at its own size. Logits of all classes at all pixels are never held.
+
+        Args:
+            image: a path, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), or a uint8 tensor [3, H, W].
+            probabilities: also return the softmax [K, H, W], with `tta` its mean over the passes.
+            tta: multi-scale + flip testing: one pass for every ratio and its mirror image.
+
+        Raises:
+            CrissCrossError: the image cannot be read, or is of a kind that is refused (the message says why).
+        """
+        with self.running():
+            passes = self._passes_over(_planes(image), tta)
+            return Prediction(pixels.labels(passes), pixels.probabilities(passes) if probabilities else None)
+
+    def logits(self, image: Image) -> np.ndarray:
+        """Logits float32 [K, H, W] of one image at its own size, by the stored inference mode."""
+        with self.running():
+            (one,) = self._passes_over(_planes(image), tta=False)
+            return pixels.logits(one)
+
+    def label_frames(self, frames: Iterable[Image], tta: bool = False) -> Iterator[np.ndarray]:
+        """Labels uint8 [H, W] of each frame of a video, in order.
+
+        Frames are asked for one by one, each is encoded once, and `card.frames` of them are held. A network for clips
+        looks at the frames around each: with the labels `middle` and `last`, what a clip lacks at the ends of the video
+        is filled by repeating its first or last frame; with `every`, one clip follows the other and the last begins
+        earlier.
+
+        Args:
+            frames: each as in `predict`.
+            tta: multi-scale + flip.
+
+        Raises:
+            CrissCrossError: a frame cannot be read, there are fewer than `card.frames`, or they are not of one size.
+        """
+        yield from (labels for _, labels in self.label_items(((None, frame) for frame in frames), tta))
+
+    def label_items(self, items: Iterable[tuple[Item, Image]], tta: bool = False) -> Iterator[tuple[Item, np.ndarray]]:
+        """As `label_frames`, with whatever belongs to each frame: (item, frame) in, (item, labels) out."""
+        waiting: deque[Item] = deque()
+
+        def frames() -> Iterator[Frame]:
+            for item, image in items:
+                waiting.append(item)
+                planes = _planes(image)
+                with self.running():
+                    frame = self._frame(planes, tta)
+                yield frame
+
+        for clip, places in windows(frames(), self.card.frames, self.card.label):
+            sizes = {frame.size for frame in clip}
+            if len(sizes) > 1:
+                shown = " and ".join(f"{width} x {height}" for height, width in sorted(sizes))
+                raise CrissCrossError(f"the frames of a clip must have one size, got {shown}")
+            with self.running():
+                passes = self._passes(clip, places)
+            for number in range(len(places)):
+                with self.running():
+                    labels = pixels.labels([of_all[number] for of_all in passes])
+                yield waiting.popleft(), labels
+
+    def predict_big(
+        self,
+        image: np.ndarray,
+        block: int = BLOCK,
+        overlap: int = OVERLAP,
+        tta: bool = False,
+        out: np.ndarray | None = None,
+        done: Callable[[int, int], object] = lambda finished, total: None,
+    ) -> np.ndarray:
+        """Labels of an image of any size, block by block, in memory that does not grow with it.
+
+        Each block is labeled as an image of its own, at native resolution: `preprocess.scale` is not applied. Where
+        blocks overlap, each keeps its own side of the middle; see `crisscross.inference.tiles`.
+
+        Args:
+            image: uint8 [H, W, 3] (RGB) or [H, W] (gray); a memory-mapped file is read block by block.
+            block: side of a block in pixels, rounded up to a multiple of 32.
+            overlap: least number of pixels that neighbors share, rounded up likewise.
+            tta: multi-scale + flip in each block.
+            out: uint8 [H, W] to write into, such as a memory-mapped file; a new array by default.
+            done: called after each block with the numbers of finished and of all blocks.
+
+        Returns:
+            Labels uint8 [H, W]: `out`, or the new array.
+
+        Raises:
+            CrissCrossError: no such image array, an `out` of another kind, or an overlap that is not below `block`.
+        """
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+            kind = f"{image.dtype} {list(image.shape)}"
+            raise CrissCrossError(f"a big image must be a uint8 array [H, W, 3] or [H, W], got {kind}")
+        height, width = image.shape[:2]
+        labels = np.empty((height, width), np.uint8) if out is None else out
+        if labels.shape != (height, width) or labels.dtype != np.uint8:
+            raise CrissCrossError(f"out must be uint8 {[height, width]}, got {labels.dtype} {list(labels.shape)}")
+        parts = blocks(height, width, block, overlap, self.card.align_corners)
+        with self.running():
+            for finished, part in enumerate(parts, 1):
+                passes = self._passes_over(_planes(np.array(image[part.read])), tta, native=True)
+                labels[part.keep] = pixels.labels(passes)[part.inside]
+                done(finished, len(parts))
+        return labels
+
+    def _passes_over(self, image: Array, tta: bool, native: bool = False) -> list[Pass]:
+        """The passes over one image, for a network for clips as a clip that stands still."""
+        clip = [self._frame(image, tta, native)] * self.card.frames
+        return [one for (one,) in self._passes(clip, self.card.places[:1])]
+
+    def _frame(self, image: Array, tta: bool, native: bool = False) -> Frame:
+        """Encode an image uint8 [3, H, W]; `native` shows it at its own size whatever `preprocess.scale` says."""
+        size = (image.shape[-2], image.shape[-1])
+        found = views(size, self.card.inference, None if native else self.card.preprocess.scale, tta)
+        # Moved to the device once, whatever the number of passes.
+        placed, x, encoded = self.place(image), None, []
+        for view in found:
+            if x is None or tuple(x.shape[-2:]) != view.size:
+                x = self._normalized(placed, view.size)
+            encoded.append([self.stages.encode(part) for part in view.windows(x, self._least)])
+        return Frame(size, found, encoded)
+
+    def _passes(self, clip: Sequence[Frame], places: Sequence[int]) -> list[list[Pass]]:
+        """For each view the passes over the frames at some places of a clip."""
+        card, size, passes = self.card, clip[0].size, []
+        for number, view in enumerate(clip[0].views):
+            windows_of_frames = zip(*(frame.encoded[number] for frame in clip), strict=True)
+            maps = [self.stages.decode(parts, places) for parts in windows_of_frames]
+            if card.frames == 1:
+                # No other clip needs it.
+                clip[0].encoded[number] = []
+            each = ([logits[n] for logits in maps] for n in range(len(places)))
+            passes.append([joined(view, one, size, card.align_corners, self._least, card.flip_pairs) for one in each])
+        return passes
+
+    @property
+    def _least(self) -> tuple[int, int]:
+        return self.card.inference.pad_to or (SMALLEST, SMALLEST)
+
+    def _normalized(self, placed: Array, size: tuple[int, int]) -> Array:
+        config = self.card.preprocess
+        if tuple(placed.shape[-2:]) != size:
+            placed = arrays.resize_image(placed, size, config.resize)
+        return normalize(placed, config)
+
+
+def predictor_of(network: Any) -> Predictor:
+    """The predictor of a network, or the one that is given.
+
+    Raises:
+        CrissCrossError: it has none, because it does not label pixels.
+    """
+    found = network if isinstance(network, Predictor) else getattr(network, "predictor", None)
+    if not isinstance(found, Predictor):
+        raise CrissCrossError(f"{type(network).__name__} gives no labels of pixels; call its own predict method")
+    return found
+
+
+def _planes(image: Any) -> Array:
+    """uint8 RGB [3, H, W]; a tensor as it is."""
+    if not is_tensor(image):
+        return read_image(image).transpose(2, 0, 1)
+    if str(image.dtype) != "torch.uint8" or image.ndim != 3 or len(image) != 3:
+        raise CrissCrossError(f"an image tensor must be uint8 [3, H, W], got {image.dtype} {list(image.shape)}")
+    return image
+
+
+def _stages(logits_of: Callable[[Array], Array], card: Card) -> Stages:
+    """A function for whole clips: of single images it is called when an image comes, of clips when one is complete."""
+    if card.frames == 1:
+        return Stages(logits_of, lambda clip, places: clip[0])
+    order = {place: number for number, place in enumerate(card.places)}
+
+    def decode(clip: Sequence[Array], places: Sequence[int]) -> Array:
+        logits = logits_of(arrays.join(clip, 0))
+        return [logits[order[place]] for place in places]
+
+    return Stages(lambda x: x, decode)

@@ -1,0 +1,1 @@
+"""Instance segmentation: Mask R-CNN with criss-cross attention, a task built on `crisscross.engine.task`."""

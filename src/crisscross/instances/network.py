@@ -1,0 +1,250 @@
+"""Mask R-CNN on torchvision's parts, with attention right before the last residual block of res4."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FrozenBatchNorm2d
+
+from crisscross.errors import CrissCrossError
+from crisscross.instances.config import InstanceExperiment, InstanceModelConfig
+from crisscross.layers import RecurrentCrissCrossAttention
+from crisscross.layers.modes import device_of, dtype_of, evaluating
+from crisscross.layers.nonlocal_block import NonLocalBlock
+
+# The stage with the attention, the one that the paper calls res4.
+STAGE = "layer3"
+# The stages of the ResNet, from the one that learns first.
+LEARNING = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")
+# Part of an image that a pixel of a mask must be covered with.
+HALF = 0.5
+
+
+class AttendedStage(nn.Sequential):
+    """A stage of a ResNet with attention right before its last block; the blocks keep their names."""
+
+    def __init__(self, blocks: Sequence[nn.Module], attention: nn.Module) -> None:
+        super().__init__(*blocks)
+        self.blocks = len(blocks)
+        self.attention = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the stage's features."""
+        for number in range(self.blocks - 1):
+            x = self[number](x)
+        return self[self.blocks - 1](self.attention(x))
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The instances found in one image, best first.
+
+    `boxes` float32 [N, 4] (left, top, right, bottom in pixels of the image), `scores` float32 [N] in 0..1, `labels`
+    int64 [N] (index into `classes`), `masks` bool [N, H, W].
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray
+    classes: tuple[str, ...]
+
+    def above(self, score: float) -> "Instances":
+        """Those with a score of at least `score`."""
+        keep = self.scores >= score
+        return Instances(self.boxes[keep], self.scores[keep], self.labels[keep], self.masks[keep], self.classes)
+
+
+class InstanceSegmenter(MaskRCNN):
+    """Mask R-CNN with the experiment that it was made from.
+
+    Its tensors have torchvision's names, beside those of `backbone.body.layer3.attention`. In training mode
+    `segmenter(images, targets)` gives the losses by name, in evaluation mode the instances; images are float32
+    [3, H, W] in 0..1, as torchvision has them.
+
+    Args:
+        experiment: with the classes of the data.
+        initialize: fill in torchvision's own pretrained weights, which are downloaded, where `model.pretrained` asks.
+
+    Raises:
+        CrissCrossError: no classes, or the pretrained weights are not available.
+    """
+
+    def __init__(self, experiment: InstanceExperiment, initialize: bool = False) -> None:
+        classes = 1 + len(experiment.data.classes)
+        if classes == 1:
+            raise CrissCrossError("data.classes is empty; classes come from the data set when training starts")
+        model, proposals, inference = experiment.model, experiment.proposals, experiment.inference
+        preprocess = experiment.preprocess
+        super().__init__(
+            create_backbone(model),
+            min_size=preprocess.short,
+            max_size=preprocess.long,
+            image_mean=(mean := [value / 255 for value in preprocess.mean]),
+            image_std=(std := [value / 255 for value in preprocess.std]),
+            rpn_anchor_generator=AnchorGenerator(tuple((side,) for side in model.anchors), ((0.5, 1.0, 2.0),) * 5),
+            rpn_pre_nms_top_n_train=proposals.train,
+            rpn_pre_nms_top_n_test=proposals.test,
+            rpn_post_nms_top_n_train=proposals.train,
+            rpn_post_nms_top_n_test=proposals.test,
+            rpn_batch_size_per_image=proposals.anchors,
+            box_head=TwoMLPHead(model.channels * 7**2, model.box_features),
+            box_predictor=FastRCNNPredictor(model.box_features, classes),
+            box_score_thresh=inference.score,
+            box_nms_thresh=inference.nms,
+            box_detections_per_img=inference.detections,
+            box_batch_size_per_image=proposals.boxes,
+            mask_head=MaskRCNNHeads(model.channels, (model.channels,) * model.mask_layers, 1),
+            mask_predictor=MaskRCNNPredictor(model.channels, model.channels, classes),
+        )
+        self.transform = Transform(experiment.augment.short, preprocess.short, preprocess.long, mean, std)
+        self.experiment = experiment
+        if initialize:
+            initialize_from_torchvision(self)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, without the background."""
+        return self.experiment.data.classes
+
+    @torch.no_grad()
+    def predict(self, image: np.ndarray) -> Instances:
+        """The instances of an RGB image uint8 [H, W, 3]; its mode is left as it was.
+
+        Raises:
+            CrissCrossError: the weights are of half precision, in which boxes would be off by pixels.
+        """
+        if (dtype := dtype_of(self)) not in (torch.float32, torch.float64):
+            raise CrissCrossError(f"Mask R-CNN predicts in float32 or float64, its weights are {dtype}: use .float()")
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device_of(self)).permute(2, 0, 1)
+        with evaluating(self):
+            (found,) = self([(tensor.float() / 255).to(dtype)])
+        masks = (found["masks"][:, 0] > HALF).cpu().numpy()
+        boxes, scores, labels = (found[key].float().cpu().numpy() for key in ("boxes", "scores", "labels"))
+        return Instances(boxes, scores, labels.astype(np.int64) - 1, masks, self.classes)
+
+
+def create_backbone(model: InstanceModelConfig) -> BackboneWithFPN:
+    """ResNet with its norms frozen, attention in res4, and the feature pyramid; only the last stages learn."""
+
+    def norm(channels: int) -> nn.Module:
+        return FrozenBatchNorm2d(channels, model.norm_eps)
+
+    body = resnet.__dict__[model.backbone](weights=None, norm_layer=norm)
+    learning = LEARNING[: 6 if model.trainable_layers == 5 else model.trainable_layers]
+    for name, parameter in body.named_parameters():
+        parameter.requires_grad_(name.startswith(learning) if learning else False)
+    widths = [_width(getattr(body, f"layer{number}")[-1]) for number in (1, 2, 3, 4)]
+    if model.attention != "none":
+        stage = getattr(body, STAGE)
+        setattr(body, STAGE, AttendedStage(list(stage), _attention(model, widths[2])))
+    levels = {f"layer{number}": str(number - 1) for number in (1, 2, 3, 4)}
+    return BackboneWithFPN(body, levels, widths, model.channels)
+
+
+def _width(block: Any) -> int:
+    return int(block.conv3.out_channels if hasattr(block, "conv3") else block.conv2.out_channels)
+
+
+def _attention(model: InstanceModelConfig, channels: int) -> nn.Module:
+    if model.attention == "nonlocal":
+        return NonLocalBlock(channels)
+    return RecurrentCrissCrossAttention(channels, model.recurrence, model.reduction)
+
+
+class Transform(GeneralizedRCNNTransform):
+    """torchvision's normalizing and resizing, with short sides of their own to draw from in training (or none)."""
+
+    def __init__(self, sides: Sequence[int], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.sides = list(sides) or self.min_size
+
+    def torch_choice(self, k: list[int]) -> int:
+        """One of the sides; `k` is that of evaluation."""
+        return int(super().torch_choice(self.sides))
+
+    def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
+        """Images as one tensor; in training in the memory format in which convolutions are faster."""
+        batch = super().batch_images(images, size_divisible)
+        return batch.contiguous(memory_format=torch.channels_last) if self.training else batch
+
+
+def torchvision_classes() -> tuple[str, ...]:
+    """COCO's classes 1..90 as torchvision numbers them; ten numbers were never used."""
+    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+    names = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
+    return tuple(f"unused {number}" if name == "N/A" else name for number, name in enumerate(names, 1))
+
+
+def initialize_from_torchvision(segmenter: InstanceSegmenter) -> None:
+    """Fill in what `model.pretrained` names; torchvision downloads it once.
+
+    Raises:
+        CrissCrossError: it is not available.
+    """
+    from torchvision.models import get_model_weights
+
+    model = segmenter.experiment.model
+    if model.pretrained == "none":
+        return
+    name = "maskrcnn_resnet50_fpn" if model.pretrained == "coco" else model.backbone
+    weights = get_model_weights(name)["COCO_V1" if model.pretrained == "coco" else "IMAGENET1K_V1"]
+    try:
+        tensors = weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise CrissCrossError(
+            f"torchvision's weights {weights.url} are not available ({' '.join(str(error).split())[:120]}); give a "
+            "local file: --weights FILE to evaluate and predict, --init FILE (Mask R-CNN) or --backbone-weights FILE "
+            "(ResNet) to train, where model.pretrained=none starts from nothing"
+        ) from error
+    if model.pretrained == "coco":
+        fill_from_mask_rcnn(segmenter, tensors, weights.url)
+    else:
+        fill_body(segmenter, tensors, weights.url)
+
+
+def fill_body(segmenter: InstanceSegmenter, tensors: dict[str, Tensor], source: str) -> None:
+    """Load a ResNet's weights in torchvision's (or timm's) names; the attention and everything else stay as they are.
+
+    Raises:
+        CrissCrossError: a tensor is missing or has another shape; `source` is named.
+    """
+    _fill(segmenter.backbone.body, tensors, source, segmenter.experiment.model.backbone)
+
+
+def fill_from_mask_rcnn(segmenter: InstanceSegmenter, tensors: dict[str, Tensor], source: str) -> list[str]:
+    """Load a whole Mask R-CNN in torchvision's names, older ones included; the attention keeps its closed gate.
+
+    Returns the tensors of the classifiers that did not fit, because the file has other classes: they stay as they were.
+
+    Raises:
+        CrissCrossError: another tensor is missing or has another shape; `source` is named.
+    """
+    own = {key: value.shape for key, value in segmenter.state_dict().items() if "predictor." in key}
+    given = {key: tensors[key].shape for key in own if key in tensors}
+    unfit = [key for key, shape in given.items() if shape != own[key] and shape[1:] == own[key][1:]]
+    kept = {key: value for key, value in tensors.items() if key not in unfit}
+    _fill(segmenter, kept, source, "this Mask R-CNN", unfit)
+    return unfit
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], source: str, name: str, without: Sequence[str] = ()) -> None:
+    """Load all but the attention and the tensors `without`; torchvision renames those of older files itself."""
+    try:
+        found = module.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise CrissCrossError(f"{source}: not weights of {name}: {str(error).splitlines()[1].strip()}") from error
+    missing = [key for key in found.missing_keys if ".attention." not in key and key not in without]
+    if missing:
+        raise CrissCrossError(f"{source}: not weights of {name}: {missing[0]} is missing")

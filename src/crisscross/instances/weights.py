@@ -1,0 +1,226 @@
+"""Weights of Mask R-CNN: those to start a training from, and networks with theirs: ours, or torchvision's."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crisscross import zoo
+from crisscross.checkpoints import native
+from crisscross.checkpoints.backbone import read_backbone_weights
+from crisscross.checkpoints.hub.download import is_offline
+from crisscross.checkpoints.loading import with_overrides
+from crisscross.checkpoints.reading import read_state_dict
+from crisscross.config import from_dict, hint
+from crisscross.engine.task import Built, Start
+from crisscross.errors import CrissCrossError, CrissCrossWarning
+from crisscross.instances.annotations import InstanceSplit
+from crisscross.instances.config import InstanceExperiment
+from crisscross.instances.network import InstanceSegmenter, fill_body, fill_from_mask_rcnn, torchvision_classes
+
+# The layer whose outputs are the background and the classes.
+SCORES = "roi_heads.box_predictor.cls_score.weight"
+# The head of the SHA-256 of torchvision's published R-50: its norms divide by the bare standard deviation.
+COCO_V1 = "bf2d0c1e"
+
+
+def load_instances(
+    source: str | os.PathLike[str],
+    device: str = "cpu",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    offline: bool = False,
+    **overrides: Any,
+) -> InstanceSegmenter:
+    """`crisscross.load` for instance segmentation: a network with its weights, in evaluation mode.
+
+    Args:
+        source: a run folder (its best weights, else the last), a file of ours, or a recipe's name. The name alone means
+            torchvision's COCO weights, which are downloaded, the attention's gate closed.
+        device: where to put it.
+        weights: a file with the weights for the recipe `source`: ours, or a Mask R-CNN in torchvision's names.
+        offline: download nothing; so does `CRISSCROSS_OFFLINE=1`.
+        overrides: as in `crisscross.load`.
+
+    Raises:
+        CrissCrossError: nothing of that name, an unreadable file, or weights that do not fit.
+    """
+    path = native.run_weights(Path(weights or source))
+    if path.is_file() and is_ours(path):
+        return native.placed(_ours(path, overrides), device)
+    if weights is None and path.is_file():
+        raise CrissCrossError(f"{path}: does not describe its network; name a recipe, and this file with --weights")
+    experiment = with_overrides(recipe(os.fspath(source)), overrides)
+    if weights is None:
+        return native.placed(_from_torchvision(experiment, offline), device)
+    tensors = read_mask_rcnn(path)
+    segmenter = InstanceSegmenter(with_norm_eps(with_coco_classes(experiment, tensors, str(path)), path))
+    fill_from_mask_rcnn(segmenter, tensors, str(path))
+    return native.placed(segmenter, device)
+
+
+def recipe(name: str) -> InstanceExperiment:
+    """The experiment of an instance-segmentation recipe.
+
+    Raises:
+        CrissCrossError: there is no such recipe; near misses are named.
+    """
+    if name not in zoo.INSTANCE_RECIPES:
+        raise CrissCrossError(f"no instance-segmentation recipe {name!r}; {hint(name, zoo.INSTANCE_RECIPES)}")
+    return from_dict(InstanceExperiment, {"name": name, **zoo.INSTANCE_RECIPES[name]})
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file holds an experiment of instance segmentation."""
+    return path.suffix == ".safetensors" and native.stored_task(path) == InstanceExperiment.task
+
+
+def _ours(path: Path, overrides: Mapping[str, Any]) -> InstanceSegmenter:
+    experiment = native.read_header_as(InstanceExperiment, path)[0]
+    assert experiment is not None
+    experiment, tensors = with_overrides(experiment, overrides), native.read_tensors(path)
+    # The network takes memory only when all shapes fit.
+    with torch.device("meta"):
+        native.fitting(InstanceSegmenter(experiment).state_dict(), tensors, str(path))
+    native.check_finite(tensors, str(path))
+    segmenter = InstanceSegmenter(experiment)
+    native.fill(segmenter, tensors, str(path))
+    return segmenter
+
+
+def _from_torchvision(experiment: InstanceExperiment, offline: bool) -> InstanceSegmenter:
+    """The network with torchvision's published weights, the attention's gate closed."""
+    name = experiment.name
+    if experiment.model.backbone != "resnet50" or experiment.model.channels != 256:
+        raise CrissCrossError(f"{name} has no weights; train it with `crisscross train {name} --data COCO --out RUN`")
+    if offline or is_offline():
+        raise CrissCrossError(
+            f"{name}: its weights are torchvision's, and downloads are forbidden; give --weights FILE"
+        )
+    warnings.warn(
+        f"{name}: the weights are torchvision's Mask R-CNN R-50 on COCO; the attention's gate is closed",
+        CrissCrossWarning,
+        2,
+    )
+    model = replace(experiment.model, pretrained="coco", norm_eps=0.0)
+    return InstanceSegmenter(replace(_with_coco(experiment), model=model), initialize=True)
+
+
+def build_network(experiment: InstanceExperiment, start: Start) -> Built:
+    """The network of a settled experiment, with the weights that its training starts from.
+
+    Raises:
+        CrissCrossError: the weights are not available, or do not fit.
+    """
+    path = _start_file(start)
+    segmenter = InstanceSegmenter(experiment, initialize=not start.resume and path is None)
+    if start.resume or path is None:
+        return Built(segmenter, {})
+    lines = []
+    if start.network is None:
+        fill_body(segmenter, read_backbone_weights(path), str(path))
+    elif unfit := fill_from_mask_rcnn(segmenter, read_mask_rcnn(path), str(path)):
+        lines.append(f"{path}: has other classes; {len(unfit)} tensors of the classifiers start anew")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Built(segmenter, {"start_weights": {"file": path.name, "sha256": digest}}, lines)
+
+
+def with_start(experiment: InstanceExperiment, split: InstanceSplit, start: Start) -> InstanceExperiment:
+    """The experiment with the data's classes, and with the epsilon of norms that the weights to start from want.
+
+    Raises:
+        CrissCrossError: the experiment names classes that the data does not have, or unreadable weights.
+    """
+    path = _start_file(start)
+    tensors = read_mask_rcnn(path) if path and start.network else {}
+    settled = with_data_classes(experiment, split, tensors)
+    if path and start.network:
+        return with_norm_eps(settled, path)
+    if settled.model.pretrained == "coco" and path is None:
+        return replace(settled, model=replace(settled.model, norm_eps=0.0))
+    return settled
+
+
+def _start_file(start: Start) -> Path | None:
+    return native.run_weights(Path(start.network)) if start.network else start.backbone
+
+
+def read_mask_rcnn(path: Path) -> dict[str, Tensor]:
+    """Tensors of a Mask R-CNN in torchvision's names (`.pth`, `.pt`, `.safetensors`).
+
+    Raises:
+        CrissCrossError: missing or unreadable, not finite, or something else.
+    """
+    if not path.is_file():
+        raise CrissCrossError(f"{path}: no such file or run folder")
+    tensors = native.read_tensors(path) if path.suffix == ".safetensors" else read_state_dict(path)
+    if SCORES not in tensors:
+        some = ", ".join(list(tensors)[:2])
+        raise CrissCrossError(f"{path}: not a Mask R-CNN in torchvision's names (it holds {some} ...)")
+    native.check_finite(tensors, str(path))
+    return {key: value for key, value in tensors.items() if not key.startswith(native.OPTIMIZER)}
+
+
+def with_norm_eps(experiment: InstanceExperiment, path: Path) -> InstanceExperiment:
+    """The experiment with the epsilon of norms that the file's weights were trained with: ours say it themselves."""
+    if is_ours(path):
+        stored = native.read_header_as(InstanceExperiment, path)[0]
+        assert stored is not None
+        return replace(experiment, model=replace(experiment.model, norm_eps=stored.model.norm_eps))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(COCO_V1):
+        return experiment
+    return replace(experiment, model=replace(experiment.model, norm_eps=0.0))
+
+
+def with_coco_classes(experiment: InstanceExperiment, tensors: dict[str, Tensor], source: str) -> InstanceExperiment:
+    """The experiment with COCO's classes as torchvision numbers them, which the file must have.
+
+    Raises:
+        CrissCrossError: it has another number of them.
+    """
+    classes, found = torchvision_classes(), len(tensors[SCORES]) - 1
+    if found != len(classes):
+        raise CrissCrossError(
+            f"{source}: has {found} classes without names; torchvision's COCO weights have {len(classes)}"
+        )
+    return _with_coco(experiment)
+
+
+def with_data_classes(
+    experiment: InstanceExperiment, split: InstanceSplit, whole: dict[str, Tensor]
+) -> InstanceExperiment:
+    """The experiment with the data's classes: as COCO's weights number them where these are to be kept.
+
+    Raises:
+        CrissCrossError: the experiment names classes that the data does not have.
+    """
+    data = experiment.data
+    if data.classes:
+        known = dict(zip(data.categories, data.classes, strict=True))
+        for number, name in zip(split.categories, split.classes, strict=True):
+            if known.get(number) != name:
+                raise CrissCrossError(
+                    f"{split.file}: category {number} is {name!r}, data.classes has {known.get(number)!r} there"
+                )
+        return experiment
+    published = torchvision_classes()
+    wants_coco = len(whole[SCORES]) - 1 == len(published) if whole else experiment.model.pretrained == "coco"
+    if wants_coco and all(
+        1 <= n <= len(published) and published[n - 1] == name
+        for n, name in zip(split.categories, split.classes, strict=True)
+    ):
+        return _with_coco(experiment)
+    return replace(experiment, data=replace(data, classes=split.classes, categories=split.categories))
+
+
+def _with_coco(experiment: InstanceExperiment) -> InstanceExperiment:
+    classes = torchvision_classes()
+    data = replace(experiment.data, classes=classes, categories=tuple(range(1, len(classes) + 1)))
+    return replace(experiment, data=data)

@@ -1,0 +1,156 @@
+"""Tasks by name, and the networks of all of them."""
+
+import os
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from crisscross import zoo
+from crisscross.checkpoints import native
+from crisscross.checkpoints.loading import is_inside
+from crisscross.config import from_dict, hint, import_attribute, override
+from crisscross.config.parse import SEGMENTATION, load_tree, read_tree, task_of
+from crisscross.engine.task import Task
+from crisscross.errors import CrissCrossError, shown_name
+from crisscross.inference import Predictor, predictor_of
+
+# What `task` is in an experiment -> the class that implements it; anything else is `package.module:Class`.
+TASKS = {
+    SEGMENTATION: "crisscross.engine.semantic.task:SemanticSegmentation",
+    "instances": "crisscross.instances.task:InstanceSegmentation",
+}
+Source = str | os.PathLike[str] | Mapping[str, Tensor]
+
+
+class Recipe(NamedTuple):
+    """A task, and an experiment of its kind."""
+
+    task: Task
+    experiment: Any
+
+
+def task(name: str) -> Task:
+    """The task that an experiment names; `package.module:Class` is imported, which runs its code.
+
+    Raises:
+        CrissCrossError: there is no such task.
+    """
+    if name in TASKS:
+        module, _, attribute = TASKS[name].partition(":")
+        return getattr(import_module(module), attribute)()
+    if ":" not in name:
+        raise CrissCrossError(f"no task {shown_name(name)}; {hint(name, TASKS)}, or package.module:Class")
+    found = import_attribute(name, "task")
+    if Task not in getattr(found, "__mro__", ()):
+        raise CrissCrossError(f"task {shown_name(name)}: must be a class with crisscross.engine.task.Task as its base")
+    return found()
+
+
+def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:
+    """The experiment of a zoo name or a YAML file, with `section.key=value` words applied.
+
+    Raises:
+        CrissCrossError: there is no such recipe, file or task, or a value that makes no sense.
+    """
+    if source.endswith((".yaml", ".yml")) or Path(source).is_file():
+        found = task(task_of(read_tree(source)))
+        return Recipe(found, override(load_tree(source, found.experiment), changes))
+    row = zoo.row(source)
+    found = task(task_of(row))
+    return Recipe(found, override(from_dict(found.experiment, row), changes))
+
+
+def task_of_network(
+    source: Source, weights: str | os.PathLike[str] | None = None, trust: str | os.PathLike[str] | None = None
+) -> Task:
+    """What a network does, from its name or the header of its file; the arguments are those of `load`.
+
+    Raises:
+        CrissCrossError: an unreadable file, or one that asks to run code and lies outside of the folder `trust`.
+    """
+    if isinstance(source, Mapping):
+        return task(SEGMENTATION)
+    path, name = Path(source), os.fspath(source)
+    inside = path / native.HUB_WEIGHTS
+    if weights is None and (path.is_dir() or path.suffix == ".safetensors"):
+        path = inside if inside.is_file() else native.run_weights(path)
+        stored = native.stored_task(path) if path.is_file() else SEGMENTATION
+        if stored not in TASKS and (trust is None or not is_inside(path, Path(trust))):
+            folder = path.parent
+            raise CrissCrossError(
+                f"{path}: refused: it asks to run code, task={shown_name(stored)}; if you trust it, and all that is in "
+                f"{folder}, add --trust {folder} (in Python trust={str(folder)!r})"
+            )
+        return task(stored)
+    return task(task_of(zoo.INSTANCE_RECIPES.get(name)))
+
+
+def task_of_data(layout: str) -> Task | None:
+    """The task whose `check` looks through data sets of a layout; None for those of semantic segmentation."""
+    return next((found for found in map(task, TASKS) if layout in found.layouts), None)
+
+
+def load(
+    source: Source,
+    device: str = "cpu",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    offline: bool = False,
+    trust: str | os.PathLike[str] | None = None,
+    **overrides: Any,
+) -> nn.Module:
+    """A network of any task with its weights, in evaluation mode.
+
+    Args:
+        source: a name from the zoo, a run folder, a weights file or a state dict; for semantic segmentation see
+            `crisscross.checkpoints.load`, for instances `crisscross.instances.weights.load_instances`.
+        device: where to put it.
+        weights: a file with the weights for `source`, which is a name from the zoo then.
+        offline: download nothing; so does `CRISSCROSS_OFFLINE=1`.
+        trust: a folder whose weights may run code.
+        overrides: configuration values by their last name (`recurrence=1`) or in full through a dictionary
+            (`**{"model.recurrence": 1}`).
+
+    Returns:
+        A `crisscross.Segmenter`, a `crisscross.InstanceSegmenter`, or the network of a task of your own.
+
+    Raises:
+        CrissCrossError: nothing of that name, an unreadable file, a download that fails, weights that do not fit or are
+            not finite.
+    """
+    found = task_of_network(source, weights, trust)
+    return found.load(source, device, weights=weights, offline=offline, trust=trust, **overrides)
+
+
+def predictor(source: Source | nn.Module | Predictor, device: str = "cpu", **options: Any) -> Predictor:
+    """What labels images and videos with a network that labels pixels, wherever that is.
+
+    Args:
+        source: a network, which stays on its device; or whatever `load` takes.
+        device: where to put a network that is loaded.
+        options: as in `load`.
+
+    Raises:
+        CrissCrossError: as in `load`, or the network does not label pixels.
+    """
+    if isinstance(source, nn.Module | Predictor):
+        return predictor_of(source)
+    # Exported files, known by their suffix, get a branch here: a predictor of their runtime and the card in the file.
+    return predictor_of(load(source, device, **options))
+
+
+def refuse(found: Task, options: Mapping[str, Any], command: str = "") -> None:
+    """Refuse the first option that was given, or the command, that a task does not support.
+
+    Raises:
+        CrissCrossError: with the task's reason.
+    """
+    if command in found.refuses:
+        raise CrissCrossError(f"{command} {found.refuses[command]}")
+    for name, reason in found.refuses.items():
+        value = options.get(name)
+        if value is not None and value is not False and value != "":
+            raise CrissCrossError(f"--{name.replace('_', '-')} {reason}")

@@ -1,0 +1,77 @@
+"""`crisscross.predictor`: one predictor of a network, wherever that is; and what counts as an image."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from coarse_networks import image_of, small_segmenter
+
+import crisscross
+from crisscross.errors import CrissCrossError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+IMAGE = image_of(40, 60)
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return small_segmenter()
+
+
+def test_a_network_a_file_and_a_folder_give_one_predictor(segmenter, tmp_path):
+    crisscross.save(segmenter, tmp_path / "net.safetensors")
+    (tmp_path / "run").mkdir()
+    shutil.copy(tmp_path / "net.safetensors", tmp_path / "run" / "best.safetensors")
+    expected = crisscross.load(tmp_path / "net.safetensors").predict(IMAGE).labels
+    assert len(np.unique(expected)) > 1
+    for source in (tmp_path / "net.safetensors", str(tmp_path / "run")):
+        predictor = crisscross.predictor(source)
+        assert predictor.card == segmenter.predictor.card and predictor.classes == segmenter.classes
+        assert np.array_equal(predictor.predict(IMAGE).labels, expected)
+    own = crisscross.predictor(segmenter)
+    assert np.array_equal(own.predict(IMAGE).labels, segmenter.predict(IMAGE).labels)
+    assert crisscross.predictor(own) is own and own.device == "cpu"
+
+
+def test_a_name_and_options_are_those_of_load():
+    predictor = crisscross.predictor("camvid-light", **{"inference.mode": "slide"})
+    assert len(predictor.palette) == 11 and predictor.card.inference.mode == "slide"
+    with pytest.raises(CrissCrossError, match="no such file or run folder"):
+        crisscross.predictor("camvid-lite")
+
+
+def test_a_network_that_does_not_label_pixels_is_refused():
+    with pytest.raises(CrissCrossError, match=r"^Linear gives no labels of pixels; call its own predict method$"):
+        crisscross.predictor(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (torch.zeros(3, 4, 5), "an image tensor must be uint8 [3, H, W], got torch.float32 [3, 4, 5]"),
+        (torch.zeros(4, 5, 3, dtype=torch.uint8), "must be uint8 [3, H, W], got torch.uint8 [4, 5, 3]"),
+        (np.zeros((4, 5)), "an image array must be uint8 (0..255), got float64"),
+        (17, "an image must be a path, a PIL image or a uint8 array, got int"),
+    ],
+)
+def test_what_is_no_image_is_one_line(segmenter, image, words):
+    for label in (segmenter.predict, segmenter.predictor.logits, lambda x: list(segmenter.predictor.label_frames([x]))):
+        with pytest.raises(CrissCrossError, match=re.escape(words)):
+            label(image)
+
+
+def test_arrays_tensors_and_files_are_one_image(segmenter, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    tensor = torch.from_numpy(IMAGE).permute(2, 0, 1)
+    expected = segmenter.predict(IMAGE).labels
+    frames = [IMAGE, tensor, tensor.contiguous(), tmp_path / "a.png", Image.fromarray(IMAGE)]
+    for labels in (*(segmenter.predict(one).labels for one in frames), *segmenter.predictor.label_frames(frames)):
+        assert np.array_equal(labels, expected)
+    # Items come back beside the labels of their own frame.
+    found = list(segmenter.predictor.label_items(zip("abcde", frames, strict=True)))
+    assert [item for item, _ in found] == list("abcde")
+    assert list(segmenter.predictor.label_frames([])) == []

@@ -1,0 +1,175 @@
+"""`crisscross benchmark`: a user's network in each way that it can run in, against hand-counted labels and bytes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from small_data import CLASSES, draw_image
+
+import crisscross
+from crisscross import Prediction
+from crisscross.cli import main
+from crisscross.config import DataConfig, Experiment, ModelConfig, PreprocessConfig
+from crisscross.layers import CrissCrossAttention
+from crisscross.measurement import network as subject
+from crisscross.measurement.network import Variant, measure, variants_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+IMAGE = torch.from_numpy(draw_image(3, 40, 56)).permute(2, 0, 1)
+KINDS = ["plain", "channels-last", "optimize", "attention eager", "attention composite"]
+
+
+def segmenter(recurrence: int = 2, **options: object) -> crisscross.Segmenter:
+    torch.manual_seed(0)
+    model = ModelConfig(
+        backbone="test_resnet",
+        output_stride=8,
+        channels=16,
+        aux_channels=0,
+        recurrence=recurrence,
+        baseline=not recurrence,
+    )
+    made = crisscross.Segmenter(Experiment(model=model, data=DataConfig(classes=CLASSES), **options))
+    for module in made.modules():
+        if isinstance(module, CrissCrossAttention):
+            torch.nn.init.constant_(module.gamma, 0.5)
+    torch.nn.init.normal_(made.head.classify.weight)
+    return made
+
+
+def test_each_variant_runs_in_each_precision_and_labels_as_predict_does():
+    net = segmenter()
+    rows, reasons = measure(variants_of(net), IMAGE, 1)
+    assert [(row.variant, row.precision) for row in rows] == [(kind, p) for p in ("fp32", "bf16") for kind in KINDS]
+    # The kernels need a GPU; of a CPU nobody expects fp16.
+    assert len(reasons) == 1 and reasons[0].startswith("attention fused: ") and "CUDA" in reasons[0]
+    expected = net.predict(IMAGE.permute(1, 2, 0).numpy()).labels
+    assert len(np.unique(expected)) > 1
+    plain = rows[0]
+    assert plain.same_labels == 1 and plain.weight_bytes == sum(
+        tensor.nbytes for tensor in (*net.parameters(), *net.buffers())
+    )
+    assert np.array_equal(variants_of(net)[0].labels(IMAGE).numpy(), expected)
+    for row in rows:
+        assert row.seconds > 0 and row.same_labels > 0.9
+        # The labels themselves, and the image as float32.
+        assert row.peak_bytes >= 40 * 56 * (1 + 3 * 4)
+    # The network that was given is left as it was.
+    assert net.training and all(layer.backend == "auto" for layer in subject._attention(net))
+
+
+def test_a_network_without_attention_has_no_backends_to_choose():
+    assert [way.name for way in variants_of(segmenter(recurrence=0)) if way.precision == "fp32"] == KINDS[:3]
+
+
+def test_compile_is_taken_on_request_alone(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda call: compiled.append(call) or (lambda x: call(x)))
+    assert not [way for way in variants_of(segmenter()) if way.name == "compile"] and not compiled
+    (way,) = (
+        way for way in variants_of(segmenter(), compiled=True) if (way.name, way.precision) == ("compile", "fp32")
+    )
+    assert len(compiled) == 1 and way.labels(IMAGE).shape == (40, 56)
+
+
+class Made(torch.nn.Module):
+    """Labels that are known beforehand: `differing` of the pixels are of class 1."""
+
+    def __init__(self, differing: int = 0) -> None:
+        super().__init__()
+        self.attend = crisscross.CrissCrossAttention(8)
+        self.labels = torch.zeros(4, 5, dtype=torch.uint8)
+        self.labels.view(-1)[:differing] = 1
+        self.seen: list[tuple[str, bool]] = []
+
+    def predict(self, image: torch.Tensor) -> Prediction:
+        self.seen.append((self.attend.backend, torch.is_autocast_enabled("cpu")))
+        if self.attend.backend == "fused":
+            raise ValueError("no kernels\nhere")
+        return Prediction(self.labels.numpy())
+
+
+def test_differing_labels_are_counted():
+    rows, reasons = measure([Variant("plain", "fp32", Made()), Variant("other", "fp32", Made(3))], IMAGE, 1)
+    assert [row.same_labels for row in rows] == [1.0, 17 / 20] and reasons == []
+
+
+def test_a_variant_sets_its_backend_and_its_precision_and_no_other_keeps_them():
+    net = Made()
+    trio = [Variant("a", "fp32", net), Variant("b", "fp32", net, "eager"), Variant("c", "bf16", net, "composite")]
+    for way in (*trio, trio[0]):
+        way.labels(IMAGE)
+    auto = ("auto", False)
+    assert net.seen == [auto, ("eager", False), ("composite", True), auto]
+
+
+def test_who_cannot_run_is_one_reason_and_no_row_but_plain_has_to_run():
+    net, turns = Made(), []
+    some = [Variant("a", "fp32", net), *(Variant("b", precision, net, "fused") for precision in ("fp32", "bf16"))]
+    rows, reasons = measure(some, IMAGE, 2, lambda: turns.append(1))
+    assert [row.variant for row in rows] == ["a"] and reasons == ["b: no kernels"]
+    assert len(turns) <= 3 * (2 + 3)
+    with pytest.raises(ValueError, match="no kernels"):
+        measure(some[::-1], IMAGE, 1)
+
+
+def test_a_gpu_of_old_has_no_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "old")
+    assert subject._precisions(torch.device("cuda")) == ["fp32", "fp16"]
+    assert subject._precisions(torch.device("cpu")) == ["fp32", "bf16"]
+
+
+def test_the_command_prints_one_table_and_writes_what_it_printed(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "a.json"
+    crisscross.save(segmenter(preprocess=PreprocessConfig(scale=(48, 32))), tmp_path / "net.safetensors")
+    words = ["benchmark", str(tmp_path / "net.safetensors"), "--size", "40x56", "--rounds", "1", "--json", str(path)]
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    assert main([*words, "--threads", "2", "--cpu"]) == 0
+    assert asked == [2]
+    out = capsys.readouterr().out.splitlines()
+    assert "the network sees every image at 32x48: preprocess.scale" in out
+    known = json.loads(path.read_text())
+    assert (known["height"], known["width"], known["about"]["threads"]) == (40, 56, 1)
+    lines = [line for line in out if " fp32 " in line or " bf16 " in line]
+    assert len(lines) == len(known["rows"]) == 2 * len(KINDS)
+    first = known["rows"][0]
+    assert lines[0].split() == [
+        "plain",
+        "fp32",
+        f"{1000 * first['seconds']:.1f}",
+        "1.00",
+        f"{first['peak_bytes'] / 2**20:.1f}",
+        f"{first['weight_bytes'] / 2**20:.1f}",
+        "100.000%",
+    ]
+    assert out[-1] == f"not available: {known['not_available'][0]}"
+
+
+def test_random_weights_are_called_so(monkeypatch, capsys):
+    net = segmenter()
+    monkeypatch.setattr(subject, "network_of", lambda *words, **options: net)
+    monkeypatch.setattr(subject, "variants_of", lambda *words: variants_of(net)[:1])
+    assert main(["benchmark", "ccnet-r50", "--size", "32x32", "--rounds", "1"]) == 0
+    assert "ccnet-r50 has no weights here: random ones" in capsys.readouterr().out
+    assert main(["benchmark", "camvid-light", "--size", "32x32", "--rounds", "1"]) == 0
+    assert "random" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("demo --size 64", "--size: '64' is not a size; write HEIGHTxWIDTH, as in 64x128"),
+        ("demo --size 16x64", "--size must be at least 32x32, got '16x64'"),
+        ("maskrcnn_r50_fpn_rcca_coco", "for semantic segmentation alone"),
+        ("nothing", "nothing: no such file or run folder"),
+        ("demo --weights nothing.pth", "nothing.pth: no such file"),
+    ],
+)
+def test_bad_input_is_one_line(words, message, capsys):
+    assert main(["benchmark", *words.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("crisscross: ") and message in line
