@@ -333,6 +333,17 @@ def test_recomputing_changes_no_bit(dataset, tmp_path):
     assert differing(tmp_path / "kept" / "last.safetensors", tmp_path / "recomputed" / "last.safetensors") == []
 
 
+def test_a_run_goes_on_with_another_memory(dataset, tmp_path):
+    words = ("train.iterations=4", "train.checkpoint_every=2", "train.validate_every=0")
+    train(experiment(*words), dataset, tmp_path / "whole")
+    with pytest.raises(Crash):
+        train(experiment(*words), dataset, tmp_path / "cut", listener=crash_at(3))
+    with pytest.raises(CrissCrossError, match=r"differs in train\.seed;"):
+        train(experiment(*words, "train.seed=5", "train.memory=recompute"), dataset, tmp_path / "cut", resume=True)
+    assert train(experiment(*words, "train.memory=recompute"), dataset, tmp_path / "cut", resume=True).finished
+    assert differing(tmp_path / "whole" / "last.safetensors", tmp_path / "cut" / "last.safetensors") == []
+
+
 def kept_bytes(segmenter: Segmenter, parts: list[nn.Module]) -> int:
     """Bytes that wait for the backward pass, each storage once, weights left out."""
     own = {tensor.untyped_storage().data_ptr() for tensor in segmenter.state_dict().values()}

@@ -5,9 +5,11 @@ With plain copies of the weights in both, and with the weights spread over them.
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -76,28 +78,42 @@ def alone(dataset: DataSet, tmp_path_factory) -> Path:
     return out
 
 
-def together(folder: Path, out: Path, *words: str, event: str = "none", at: int = 0, counts: str = "-") -> list:
-    """(exit code, stdout, stderr) of both processes; those that hang are ended and fail the test."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    given = ["train", str(folder / "experiment.yaml"), "--data", str(folder), "--out", str(out), "--cpu", "--workers"]
-    command = [sys.executable, str(HELPERS / "two_processes.py"), event, str(at), counts, *given, "0", *words]
-    started = []
-    for rank in range(2):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-        path = os.pathsep.join([str(SOURCE), str(HELPERS)])
-        environment = os.environ | place | meeting | {"PYTHONPATH": path}
-        started.append(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-        )
-    try:
-        said = [process.communicate(timeout=HANGS) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """A function that runs a training in two processes: (exit code, stdout, stderr) of both."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SOURCE), str(HELPERS)])}
+    command = [sys.executable, str(HELPERS / "two_processes.py")]
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    # Those that hang are ended and fail the test.
+    watch = threading.Timer(HANGS, os.killpg, (server.pid, signal.SIGKILL))
+    watch.start()
+
+    def run(folder: Path, out: Path, *words: str, event: str = "none", at: int = 0, counts: str = "-") -> list:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = tmp_path_factory.mktemp("log") / "said"
+        given = [
+            "train",
+            str(folder / "experiment.yaml"),
+            "--data",
+            str(folder),
+            "--out",
+            str(out),
+            "--cpu",
+            "--workers",
+        ]
+        request = {"arguments": [event, str(at), counts, *given, "0", *words], "port": port, "log": str(log)}
+        print(json.dumps(request), file=server.stdin, flush=True)
+        codes = json.loads(server.stdout.readline())
+        texts = [[Path(f"{log}.{rank}.{kind}").read_text() for kind in ("out", "err")] for rank in range(2)]
+        return [(code, *said) for code, said in zip(codes, texts, strict=True)]
+
+    yield run
+    watch.cancel()
+    server.communicate()
 
 
 def losses(run: Path) -> list[float]:
@@ -114,7 +130,7 @@ def assert_same_weights(one: Path, other: Path, name: str, atol: float = 2e-6) -
         torch.testing.assert_close(theirs[key], value, rtol=1e-3, atol=atol, msg=lambda text, key=key: f"{key}: {text}")
 
 
-def test_two_processes_train_the_curve_of_one(folder, alone, tmp_path):
+def test_two_processes_train_the_curve_of_one(together, folder, alone, tmp_path):
     out = tmp_path / "run"
     results = together(folder, out, counts=str(tmp_path / "counts.json"))
     assert [result[0] for result in results] == [0, 0], results
@@ -166,7 +182,7 @@ def test_weights_that_no_gradient_reaches_are_found_once(words, unread):
 
 
 @pytest.mark.parametrize("more", [(), pytest.param(("--shard",), marks=pytest.mark.slow)], ids=["plain", "shard"])
-def test_two_processes_train_a_network_with_weights_that_nothing_reads(folder, dataset, tmp_path, more):
+def test_two_processes_train_a_network_with_weights_that_nothing_reads(together, folder, dataset, tmp_path, more):
     changes = (
         "loss.aux_weight=0",
         "model.backbone=two_processes:Unread",
@@ -184,7 +200,7 @@ def test_two_processes_train_a_network_with_weights_that_nothing_reads(folder, d
     assert_same_weights(alone, out, "last")
 
 
-def test_ctrl_c_at_one_of_two_stops_both_and_one_process_goes_on(folder, dataset, alone, tmp_path):
+def test_ctrl_c_at_one_of_two_stops_both_and_one_process_goes_on(together, folder, dataset, alone, tmp_path):
     out = tmp_path / "run"
     results = together(folder, out, event="interrupt", at=5)
     assert [result[0] for result in results] == [130, 130], results
@@ -195,7 +211,7 @@ def test_ctrl_c_at_one_of_two_stops_both_and_one_process_goes_on(folder, dataset
 
 
 @pytest.mark.parametrize("event", ["kill", pytest.param("fail", marks=pytest.mark.slow)])
-def test_two_processes_go_on_for_one_and_end_when_one_dies(folder, dataset, alone, tmp_path, event):
+def test_two_processes_go_on_for_one_and_end_when_one_dies(together, folder, dataset, alone, tmp_path, event):
     class Crash(Exception):
         pass
 
@@ -216,7 +232,7 @@ def test_two_processes_go_on_for_one_and_end_when_one_dies(folder, dataset, alon
     assert native.read(out / "last.safetensors")[2]["position"]["iteration"] in (4, 8)
 
 
-def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(folder, alone, tmp_path):
+def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(together, folder, alone, tmp_path):
     out = tmp_path / "run"
     results = together(folder, out, "--shard", event="hold", at=3)
     assert [result[0] for result in results] == [0, 0], results
@@ -238,7 +254,7 @@ def test_two_processes_that_hold_half_of_everything_train_the_curve_of_one(folde
 
 
 @pytest.mark.slow
-def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, tmp_path):
+def test_a_run_goes_from_one_process_to_shards_and_back(together, folder, dataset, alone, tmp_path):
     class Crash(Exception):
         pass
 
@@ -273,7 +289,7 @@ def test_a_run_goes_from_one_process_to_shards_and_back(folder, dataset, alone, 
     ],
     ids=["adamw", "recompute", "lean", "embedding", "efficientnet"],
 )
-def test_shards_go_with_other_choices(folder, tmp_path, words):
+def test_shards_go_with_other_choices(together, folder, tmp_path, words):
     """As two plain processes do it: where a term looks at a whole pass, one process has other passes."""
     short = ["--set", "train.iterations=5", "--set", "train.validate_every=5"]
     plain, sharded = tmp_path / "plain", tmp_path / "sharded"
@@ -289,7 +305,7 @@ def test_shards_go_with_other_choices(folder, tmp_path, words):
 
 
 @pytest.mark.slow
-def test_shards_name_a_backbone_that_they_do_not_suit(folder, tmp_path):
+def test_shards_name_a_backbone_that_they_do_not_suit(together, folder, tmp_path):
     words = ["--shard", "--set", "model.backbone=two_processes:Peeping"]
     for code, _, said in together(folder, tmp_path / "run", *words):
         assert code == 2 and "Traceback" not in said
@@ -319,7 +335,7 @@ def test_one_process_has_nothing_to_shard(dataset, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_train_instances_with_copies_and_with_parts_of_the_weights(tmp_path):
+def test_two_processes_train_instances_with_copies_and_with_parts_of_the_weights(together, tmp_path):
     folder = write_coco(tmp_path / "coco")
     (folder / "experiment.yaml").write_text(to_yaml(override(InstanceExperiment(), [*TINY, "train.ema=0.5"])))
     for out, words in (("plain", ()), ("shard", ("--shard",))):

@@ -1,16 +1,18 @@
-"""One of the processes that tests/engine/test_two_processes.py starts; it is no test itself.
+"""The processes that tests/engine/test_two_processes.py starts; it is no test itself.
 
-Arguments: EVENT ITERATION COUNTS WORDS... After that iteration the second process kills itself (`kill`), gets Ctrl-C
-(`interrupt`) or fails (`fail`); with `hold` both write beside the run folder how many numbers they hold of weights,
-gradients, optimizer state and average (`RUN.held0`, `RUN.held1`); `none` lets them be. With a file COUNTS (`-` for
-none) a fresh network is first scored on the split `val` and on `single`, and the first process writes the counts. Then
-WORDS is given to `crisscross`.
+A request has `arguments`, the `port` where the two meet and a `log`. Arguments: EVENT ITERATION COUNTS WORDS... After
+that iteration the second process kills itself (`kill`), gets Ctrl-C (`interrupt`) or fails (`fail`); with `hold` both
+write beside the run folder how many numbers they hold of weights, gradients, optimizer state and average
+(`RUN.held0`, `RUN.held1`); `none` lets them be. With a file COUNTS (`-` for none) a fresh network is first scored on
+the split `val` and on `single`, and the first process writes the counts. Then WORDS is given to `crisscross`.
 """
 
+import importlib
 import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -106,8 +108,8 @@ class Unread(nn.Module):
         return [first, last]
 
 
-if __name__ == "__main__":
-    event, iteration, where, *words = sys.argv[1:]
+def work(event: str, iteration: str, where: str, *words: str) -> int:
+    """What one of the processes does; its exit code."""
     torch.set_num_threads(1)
     if event == "hold":
         hold(int(iteration))
@@ -118,4 +120,35 @@ if __name__ == "__main__":
         found = counts(words[words.index("--data") + 1])
         if state.is_main_process:
             Path(where).write_text(json.dumps(found))
-    raise SystemExit(main(words))
+    return main(list(words))
+
+
+def forked(rank: int, request: dict) -> int:
+    """The number of a new process of this rank, which writes what it says to `LOG.RANK.out` and `LOG.RANK.err`."""
+    process = os.fork()
+    if process:
+        return process
+    code = 70
+    try:
+        for stream, kind in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{request['log']}.{rank}.{kind}", os.O_WRONLY | os.O_CREAT), stream)
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": request["port"]}
+        os.environ.update({key: str(value) for key, value in place.items()})
+        code = work(*request["arguments"])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    # One request a line; the answer has both exit codes. What a training imports late is imported once for all.
+    for name in ("cv2", "timm", "torch._dynamo", "torch.distributed.fsdp", "torchvision.transforms.v2"):
+        importlib.import_module(name)
+    for line in sys.stdin:
+        processes = [forked(rank, json.loads(line)) for rank in range(2)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+        print(json.dumps(codes), flush=True)

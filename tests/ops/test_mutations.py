@@ -1,6 +1,6 @@
 """The comparison of truth.py must tell broken operators from right ones: operators of our own, and our own source.
 
-`python tests/ops/test_mutations.py` prints for every fault what gave it away.
+`PYTHONPATH=tests/helpers python tests/ops/test_mutations.py` prints for every fault what gave it away.
 """
 
 import sys

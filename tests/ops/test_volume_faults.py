@@ -1,6 +1,6 @@
 """The 3-D comparison must tell faults: those of the authors' published 3-D file, and some planted in our own source.
 
-`python tests/ops/test_volume_faults.py` prints for every fault what gave it away.
+`PYTHONPATH=tests/helpers python tests/ops/test_volume_faults.py` prints for every fault what gave it away.
 """
 
 import sys
