@@ -28,6 +28,7 @@ class DataSet:
     `void` are ignored: neither trained on nor scored. Where masks hold other numbers, `labels` maps each stored
     value to its class (or to `ignore`). `flip_pairs` are classes that are exchanged when an image is mirrored.
     `colored`: masks hold the colors of `palette`; a gray one holds numbers as usual.
+    `allow_empty`: training may start although a class has no pixel in its masks.
     `video`: the images are frames of videos, and their names are the video's and the frame's number; see `clips.py`.
 
     Raises:
@@ -48,6 +49,7 @@ class DataSet:
     flip_pairs: tuple[tuple[int, int], ...] = ()
     video: bool = False
     colored: bool = False
+    allow_empty: bool = False
 
     def __post_init__(self) -> None:
         where = f"{self.root}: the data set {self.name!r}"

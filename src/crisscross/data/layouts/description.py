@@ -12,7 +12,7 @@ from crisscross.errors import CrissCrossError, shown_name
 
 KEYS = (
     *("names", "classes", "labels", "palette", "background", "ignore", "void", "images", "masks", "image_suffix"),
-    *("mask_suffix", "splits", "video"),
+    *("mask_suffix", "splits", "video", "allow_empty"),
 )
 DEFAULT_IGNORE = 255
 BACKGROUND = "background"
@@ -23,7 +23,7 @@ class Description:
     """A parsed `dataset.yaml`.
 
     Attributes:
-        classes, palette, ignore, void, labels, colored, video: as in `DataSet`.
+        classes, palette, ignore, void, labels, colored, video, allow_empty: as in `DataSet`.
         images, masks: folder of each split; the key `""` is the folder of all images where splits are lists.
         image_suffix, mask_suffix: what image and mask files have after the name that they share.
         splits: list file of each split, by name; None where none is named.
@@ -43,6 +43,7 @@ class Description:
     mask_suffix: str = ""
     splits: Mapping[str, str] | None = None
     video: bool = False
+    allow_empty: bool = False
     notes: tuple[str, ...] = ()
     where: str = ""
 
@@ -53,12 +54,16 @@ def parse_description(values: Any, where: Path | str) -> Description:
     Raises:
         CrissCrossError: an unknown key or a senseless value; `where` begins the message.
     """
-    if not isinstance(values, dict) or not (values.get("names") or values.get("classes")):
+    key = next((key for key in ("names", "classes") if isinstance(values, dict) and key in values), None)
+    if key is None:
         raise CrissCrossError(f"{where}: must hold `names: [first, second, ...]`, the classes in order")
-    for key in values:
-        if key not in KEYS:
-            raise CrissCrossError(f"{where}: unknown key {shown_name(key)}; {hint(str(key), list(KEYS), 'known here')}")
-    names = _names(values.get("names") or values["classes"], where)
+    for other in values:
+        if other not in KEYS:
+            known = hint(str(other), list(KEYS), "known here")
+            raise CrissCrossError(f"{where}: unknown key {shown_name(other)}; {known}")
+    if "names" in values and "classes" in values:
+        raise CrissCrossError(f"{where}: names and classes mean the same; leave one of them out")
+    names = _names(values[key], key, where)
     ignore = values.get("ignore", DEFAULT_IGNORE)
     labels, names, notes = _with_background(values, names, ignore, where)
     if "labels" in values:
@@ -71,8 +76,10 @@ def parse_description(values: Any, where: Path | str) -> Description:
         not isinstance(splits, dict) or not all(is_line(_text(word)) for item in splits.items() for word in item)
     ):
         raise CrissCrossError(f"{where}: splits must map split names to list files, got {splits!r:.80}")
-    if not isinstance(video := values.get("video", False), bool):
-        raise CrissCrossError(f"{where}: video must be true or false, got {video!r:.80}")
+    switches = {key: values.get(key, False) for key in ("video", "allow_empty")}
+    for key, value in switches.items():
+        if not isinstance(value, bool):
+            raise CrissCrossError(f"{where}: {key} must be true or false, got {value!r:.80}")
     suffixes = {key: values.get(key) or "" for key in ("image_suffix", "mask_suffix")}
     for key, value in suffixes.items():
         if not isinstance(value, str) or "/" in value or "\\" in value:
@@ -88,7 +95,7 @@ def parse_description(values: Any, where: Path | str) -> Description:
         masks,
         **suffixes,
         splits=None if splits is None else {_text(name): _text(path) for name, path in splits.items()},
-        video=video,
+        **switches,
         notes=notes,
         where=str(where),
     )
@@ -99,18 +106,19 @@ def _text(value: Any) -> Any:
     return str(value) if type(value) is int else value
 
 
-def _names(given: Any, where: Path | str) -> tuple[str, ...]:
-    if isinstance(given, dict):
-        if sorted(given) != list(range(len(given))):
+def _names(given: Any, key: str, where: Path | str) -> tuple[str, ...]:
+    if isinstance(given, dict) and given:
+        if not all(type(number) is int for number in given) or sorted(given) != list(range(len(given))):
+            shown = ", ".join(f"{number!r:.20}" for number in list(given)[:8])
             raise CrissCrossError(
-                f"{where}: names must be numbered 0, 1, ... without gaps, got {sorted(given)[:8]}; list the names of "
-                "the classes, and use `labels: {value: name}` for values with gaps"
+                f"{where}: {key} must be numbered 0, 1, ... without gaps, got {shown}; list the names of the classes, "
+                "and use `labels: {value: name}` for values with gaps"
             )
         given = [given[number] for number in range(len(given))]
-    if not isinstance(given, list):
-        raise CrissCrossError(f"{where}: names must be a list or a mapping from numbers, got {given!r:.80}")
+    if not isinstance(given, list) or not given:
+        raise CrissCrossError(f"{where}: `{key}` must be a list of names, or map 0, 1, ... to them, got {given!r:.80}")
     names = tuple(map(_text, given))
-    check_class_names(names, f"{where}: `names`")
+    check_class_names(names, f"{where}: `{key}`")
     return names
 
 
@@ -118,7 +126,9 @@ def _with_background(
     values: Mapping[str, Any], names: tuple[str, ...], ignore: int, where: Path | str
 ) -> tuple[dict[int, int] | None, tuple[str, ...], tuple[str, ...]]:
     """Classes with the background that `background` adds, or that a single class needs; labels where it is ignored."""
-    background = values.get("background")
+    background = _text(values.get("background"))
+    if type(ignore) is not int:
+        raise CrissCrossError(f"{where}: ignore must be whole numbers 0..255, got {ignore!r:.80}")
     if background is not None and not is_line(background):
         raise CrissCrossError(f"{where}: background must be `ignore` or a name for the class 0, got {background!r:.80}")
     if background == "ignore":
@@ -126,8 +136,9 @@ def _with_background(
             raise CrissCrossError(f"{where}: background and labels both say what 0 means; leave background out")
         return {0: ignore, ignore: ignore} | {k: k - 1 for k in range(1, len(names) + 1)}, names, ()
     if background is not None:
+        check_class_names((background, *names), f"{where}: background and names")
         return None, (background, *names), ()
-    if len(names) == 1:
+    if len(names) == 1 and names[0] != BACKGROUND:
         note = f"one class is named, {names[0]!r}: class 0 is {BACKGROUND!r}, class 1 is {names[0]!r}"
         return None, (BACKGROUND, *names), (note,)
     return None, names, ()
@@ -139,7 +150,8 @@ def _labels(given: Any, names: tuple[str, ...], ignore: int, where: Path | str) 
         raise CrissCrossError(f"{where}: labels must map stored values to classes, such as {{0: 0, 255: 1}}")
     found = {}
     for value, meant in given.items():
-        number = ignore if meant in (None, "ignore") else names.index(meant) if meant in names else meant
+        # An unhashable or odd value is no name; `in` compares without hashing.
+        number = ignore if meant in (None, "ignore") else names.index(_text(meant)) if meant in names else meant
         if type(value) is not int or not 0 <= value <= 255:
             raise CrissCrossError(f"{where}: labels: {value!r:.40} is no value of a mask (0..255)")
         if type(number) is not int or not (0 <= number < len(names) or number == ignore):
@@ -156,7 +168,7 @@ def _palette(given: Any, names: tuple[str, ...], where: Path | str) -> Palette:
         return default_palette(len(names))
     if isinstance(given, dict):
         if set(map(_text, given)) != set(names):
-            odd = sorted(map(str, set(map(_text, given)) ^ set(names)))
+            odd = sorted({str(_text(name)) for name in given} ^ set(names)) or ["a name that is no text"]
             raise CrissCrossError(
                 f"{where}: palette and names differ: {', '.join(odd[:4])}; name each class once in both"
             )
@@ -171,6 +183,8 @@ def _folders(given: Any, key: str, where: Path | str) -> dict[str, str]:
     """Folder of each split, or of all images under the key `""`."""
     found = {_text(split): path for split, path in given.items()} if isinstance(given, dict) else {"": given}
     for split, path in found.items():
-        if not is_line(split or "all") or not is_line(path):
-            raise CrissCrossError(f"{where}: {key} must be a folder, or map splits to folders, got {path!r:.80}")
+        if not is_line("all" if split == "" else split) or not is_line(path):
+            raise CrissCrossError(
+                f"{where}: {key} must be the name of a folder, or map splits to folders, got {path!r:.80}"
+            )
     return found

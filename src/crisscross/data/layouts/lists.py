@@ -38,14 +38,14 @@ def listed_pairs(path: Path, pairs: Iterable[Pair]) -> tuple[Pair, ...]:
     Comments (`# ...`), empty lines, a byte order mark and both kinds of line ends are accepted.
 
     Raises:
-        CrissCrossError: an unreadable list, a name of no image or of several, or one that is listed twice.
+        CrissCrossError: an unreadable list, a name of no image or of several.
     """
-    index, chosen = Index(pairs), {}
+    index, chosen = Index(pairs), []
     for number, line in enumerate(read_lines(path), 1):
         if not line or line.startswith("#"):
             continue
         # An image and its mask stand in one line, apart by a blank, a tab, a comma or a bar; names may hold blanks.
-        words = [line, *(word.strip("\"' ") for word in re.split(r"[\t,|]| +", line)[:1])]
+        words = [line, re.split(r"[\t,|]| +", line)[0].strip("\"' ")]
         found = next((pairs for word in words if (pairs := index.find(word))), [])
         if not found:
             raise CrissCrossError(f"{path}, line {number}: no image named {line!r:.200}")
@@ -53,5 +53,5 @@ def listed_pairs(path: Path, pairs: Iterable[Pair]) -> tuple[Pair, ...]:
             raise CrissCrossError(
                 f"{path}, line {number}: {line!r:.200} can be {found[0].image} or {found[1].image}; write its folder"
             )
-        chosen[found[0].name] = found[0]
-    return tuple(chosen.values())
+        chosen.append(found[0])
+    return tuple(chosen)

@@ -16,7 +16,6 @@ from crisscross.errors import CrissCrossError
 # Without split lists one image in so many, chosen by name, is held out.
 HELD_OUT = 5
 HELD_OUT_NOTE = "no split"
-FEW_VALIDATION = 5
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,10 @@ def open_description(root: Path, said: Description, drawn: Path | None = None) -
             f"{root}: frames of videos need train.txt and val.txt: single frames held out would be neighbors of those "
             "that are trained on"
         )
-    if 0 < len(splits.get("val", ())) < FEW_VALIDATION:
-        note = "; ".join(filter(None, (note, f"only {len(splits['val'])} images in val: scores will scatter")))
     note = "; ".join((*said.notes, *filter(None, (note,))))
     values = ("folder", root, said.classes, said.palette, splits, said.ignore, said.void, note, said.labels)
     try:
-        return DataSet(*values, video=said.video, colored=said.colored)
+        return DataSet(*values, video=said.video, colored=said.colored, allow_empty=said.allow_empty)
     except CrissCrossError as error:
         raise CrissCrossError(str(error).replace(f"{root}: the data set 'folder'", said.where, 1)) from error
 

@@ -10,6 +10,9 @@ from crisscross.engine.semantic.class_weights import with_class_weights
 from crisscross.engine.task import Settled
 from crisscross.errors import CrissCrossError
 
+# A score of fewer images says little about the next one.
+FEW_IMAGES = 5
+
 
 def settle(experiment: Experiment, data: DataSet, stored: Experiment | None = None) -> Settled:
     """The experiment with classes and class weights, after a quick look at the data.
@@ -31,6 +34,8 @@ def settle(experiment: Experiment, data: DataSet, stored: Experiment | None = No
         check_clips(data, split, experiment.model.frames)
     quick_check(data, splits)
     lines = [data.note] if data.note else []
+    if validates and len(data.split(config.val_split)) < FEW_IMAGES:
+        lines.append(f"{config.val_split} has {len(data.split(config.val_split))} images: its scores will scatter")
     if stored is not None and (rule := stored.preprocess.resize) != experiment.preprocess.resize:
         lines.append(
             f"this run resizes as it began, with preprocess.resize={rule}; train anew for "
