@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from crisscross.cli.options import add_force
 from crisscross.cli.tables import print_table
+from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -23,8 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="list the built-in data sets", description="List the built-in data sets.")
     listing.set_defaults(run=run_list)
+    _add_init(actions)
     _add_prepare(actions)
     _add_check(actions)
+
+
+def _add_init(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    init = actions.add_parser(
+        "init",
+        help="look at a folder of your own and write its dataset.yaml",
+        description="Recognize how images and masks lie in a folder, say what was assumed, and write dataset.yaml.",
+        epilog="Also written: train.txt and val.txt where nothing splits the images, and crisscross-masks/ where "
+        "masks have to be drawn from polygons. Which layouts are recognized: docs/data.md.",
+    )
+    init.add_argument("root", type=Path, metavar="DIR", help="the folder")
+    init.add_argument("--dry-run", action="store_true", help="print dataset.yaml, write nothing")
+    add_force(init)
+    init.set_defaults(run=run_init)
 
 
 def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,11 +50,20 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description="Make masks of class numbers from the files of a data set's download.",
         epilog="Finished files are skipped, so a stopped run continues where it was. See docs/datasets.md.",
     )
-    prepare.add_argument("name", metavar="NAME", help="a name in `crisscross data list`")
-    prepare.add_argument("root", type=Path, metavar="DIR", help="the data set's folder")
+    prepare.add_argument(
+        "name", metavar="NAME", help="a name in `crisscross data list`, or masks (round values to classes)"
+    )
+    prepare.add_argument("root", type=Path, metavar="DIR", help="the data set's folder; for masks: their folder")
     prepare.add_argument(
         "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same subfolders"
     )
+    prepare.add_argument(
+        "--classes-at",
+        metavar="VALUES",
+        help="for masks: the gray value or color of each class, such as 0,255 or '#000000,#ff0000'; every pixel gets "
+        "the class whose value is nearest (for masks that are JPEG, or have soft edges)",
+    )
+    add_force(prepare)
     prepare.set_defaults(run=run_prepare)
 
 
@@ -76,14 +101,35 @@ def run_list(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_init(arguments: argparse.Namespace) -> int:
+    """Say how a folder is read, and write or print its description.
+
+    Raises:
+        CrissCrossError: see `crisscross.data.sets.folder.describe`.
+    """
+    from crisscross.data.sets.folder import describe
+
+    text, lines = describe(arguments.root, arguments.dry_run, arguments.force)
+    say(*lines)
+    if arguments.dry_run:
+        say("", *text.rstrip().splitlines())
+    else:
+        say(f"next: crisscross data check {arguments.root}")
+    return 0
+
+
 def run_prepare(arguments: argparse.Namespace) -> int:
     """Run the command.
 
     Raises:
-        CrissCrossError: see `crisscross.data.preparation.prepare`.
+        CrissCrossError: see `crisscross.data.preparation`.
     """
     from crisscross.data.preparation import prepare
 
+    if arguments.name == "masks":
+        return _round_masks(arguments)
+    if arguments.classes_at is not None:
+        raise CrissCrossError(f"--classes-at is for `prepare masks`, not for {arguments.name}")
     try:
         done = prepare(arguments.name, arguments.root, arguments.out)
     except KeyboardInterrupt:
@@ -93,6 +139,18 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     for line in done.lines:
         say(line)
     say(f"next: crisscross data check {arguments.out or arguments.root} --name {arguments.name}")
+    return 0
+
+
+def _round_masks(arguments: argparse.Namespace) -> int:
+    from crisscross.data.files.rounding import parse_values
+    from crisscross.data.preparation import round_masks
+
+    if arguments.classes_at is None or arguments.out is None:
+        raise CrissCrossError("prepare masks needs --classes-at VALUES (such as 0,255) and --out DIR")
+    done = round_masks(arguments.root, parse_values(arguments.classes_at), arguments.out, arguments.force)
+    say(f"{done.written} masks written into {arguments.out}", *done.lines)
+    say(f"next: write `masks: {arguments.out}` into dataset.yaml, or put this folder in place of the former one")
     return 0
 
 

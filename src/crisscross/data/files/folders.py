@@ -77,6 +77,15 @@ def images_in(folder: Path, suffix: str = "", deep: bool = False) -> list[Path]:
     return sorted(found)
 
 
+def files_in(folder: Path, *suffixes: str) -> list[Path]:
+    """Files of a folder and of those below it, in order; with `suffixes` (`.json`) only those of these types.
+
+    Links, hidden files and folders, and folders that cannot be read, are treated as by `images_in`.
+    """
+    found = (path for path, is_file in _walk(folder, True) if is_file)
+    return sorted(path for path in found if not suffixes or path.suffix.lower() in suffixes)
+
+
 def _walk(top: Path, deep: bool) -> Iterator[tuple[Path, bool]]:
     """The entries of a folder (with `deep` also of those below) that are not folders, and whether they are files."""
     paths: Counter[tuple[int, int]] = Counter()

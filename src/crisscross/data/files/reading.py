@@ -122,13 +122,18 @@ def mask_problem(image: Any, samples: Samples) -> str:
             f"a mask compressed with loss ({samples.lossy}): it invents classes beside every edge; write it again from "
             "its source as PNG (converting this file keeps the damage)"
         )
-    if samples.turn != 1 or orientation(image) != 1:
+    if turned(image, samples):
         return "a mask with an EXIF rotation, which is not applied to masks; save it upright, without EXIF data"
     if image.mode == "RGB" and samples.largest > 255:
         return "16-bit colors; masks must be index or palette images holding class numbers 0..255"
     if image.mode in ("1", "L", "P", "RGB") and not samples.extra:
         return ""
     return "" if image.mode.startswith("I") else _color_mask(image.mode)
+
+
+def turned(image: Any, samples: Samples) -> bool:
+    """Whether the EXIF data of an opened file turn or mirror it."""
+    return bool(samples.turn != 1 or orientation(image) != 1)
 
 
 def _color_mask(mode: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from crisscross.data.files.folders import images_in
+from crisscross.data.layouts.sources import image_files
 from crisscross.data.layouts.vocabulary import IMAGE_SUFFIXES, MASK_SUFFIXES, meaning
 from crisscross.errors import CrissCrossError
 
@@ -33,7 +33,7 @@ def find_layout(root: Path) -> Layout | None:
     Raises:
         CrissCrossError: more than one reading is possible, or masks that belong to no image.
     """
-    tops = _tops(root, images_in(root, deep=True))
+    tops = _tops(root, image_files(root))
     roles = {role: {top: names for top, names in tops.items() if top.role == role} for role in ("image", "mask", "")}
     if not roles["mask"]:
         return _side_by_side(root, {**roles["image"], **roles[""]})

@@ -11,6 +11,7 @@ from crisscross.data.files.folders import images_in, name_key, needed_file, need
 from crisscross.data.layouts.description import Description
 from crisscross.data.layouts.lists import listed_pairs
 from crisscross.data.layouts.reading import DRAWN
+from crisscross.data.layouts.sources import image_files
 from crisscross.errors import CrissCrossError
 
 # Without split lists one image in so many, chosen by name, is held out.
@@ -20,18 +21,21 @@ HELD_OUT_NOTE = "no split"
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the masks of some images lie, and how their names follow from each other."""
+    """Where the masks of some images lie, and how their names follow from each other.
+
+    With `only_drawn` masks were drawn from annotations: an image without one was not annotated.
+    """
 
     root: Path
     images: str
     masks: Path
     image_suffix: str
     mask_suffix: str
-    # Masks were drawn from annotations: an image without one was not annotated.
     only_drawn: bool = False
 
-    def pairs(self) -> dict[str, Pair]:
-        """Every image with its mask, or with the place where that should be, by the key of its name."""
+    def pairs(self) -> tuple[dict[str, Pair], int]:
+        """Every image with its mask, or with the place where that should be, by the key of its name; and how many
+        images were not annotated."""
         folder = needed_folder(self.root / self.images, "name the folder of images under `images` in dataset.yaml")
         needed_folder(self.masks, "name the folder of masks under `masks` in dataset.yaml")
         together = folder.resolve() == self.masks.resolve()
@@ -44,7 +48,8 @@ class _Place:
         inside = self.masks.resolve() != folder.resolve() and self.masks.resolve().is_relative_to(folder.resolve())
         mask_of = _by_stem(self.masks, images_in(self.masks, deep=True), self.mask_suffix)
         found: dict[str, Pair] = {}
-        for path in images_in(folder, deep=True):
+        left_out = 0
+        for path in _counted(self.root, folder):
             name = _stem(folder, path)
             if inside and path.resolve().is_relative_to(self.masks.resolve()):
                 continue
@@ -61,9 +66,15 @@ class _Place:
                 )
             ending = self.mask_suffix if "." in self.mask_suffix else f"{self.mask_suffix}.png"
             if self.only_drawn and key not in mask_of:
+                left_out += 1
                 continue
             found[key] = Pair(name, path, mask_of.get(key, self.masks / f"{name}{ending}"))
-        return found
+        return found, left_out
+
+
+def _counted(root: Path, folder: Path) -> list[Path]:
+    """The images of a folder; of the root itself without what lies there for other reasons."""
+    return image_files(root) if folder.resolve() == root.resolve() else images_in(folder, deep=True)
 
 
 def _stem(folder: Path, path: Path) -> str:
@@ -98,13 +109,14 @@ def open_description(root: Path, said: Description, drawn: Path | None = None) -
     Raises:
         CrissCrossError: a folder, list or file that is missing, or a name that is there twice.
     """
-    by_split = {
+    found = {
         split: _Place(
             *(root, folder, (drawn or root) / _masks_of(root, said, split), said.image_suffix, said.mask_suffix),
             only_drawn=DRAWN in PurePosixPath(_masks_of(root, said, split)).parts,
         ).pairs()
         for split, folder in said.images.items()
     }
+    by_split, left_out = {split: pairs for split, (pairs, _) in found.items()}, sum(n for _, n in found.values())
     if "" in by_split:
         splits, note = _from_lists(root, said.splits, by_split.pop(""))
     else:
@@ -119,7 +131,8 @@ def open_description(root: Path, said: Description, drawn: Path | None = None) -
             f"{root}: frames of videos need train.txt and val.txt: single frames held out would be neighbors of those "
             "that are trained on"
         )
-    note = "; ".join((*said.notes, *filter(None, (note,))))
+    dropped = f"{left_out} images have no annotation and are left out" if left_out else ""
+    note = "; ".join(filter(None, (*said.notes, note, dropped)))
     values = ("folder", root, said.classes, said.palette, splits, said.ignore, said.void, note, said.labels)
     try:
         return DataSet(*values, video=said.video, colored=said.colored, allow_empty=said.allow_empty)

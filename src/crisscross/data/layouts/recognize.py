@@ -2,23 +2,27 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import mmap
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from crisscross.config.documents import read_json, read_text, read_yaml
+from crisscross.config.documents import read_text, read_yaml
 from crisscross.data.files.folders import images_in
 from crisscross.data.layouts.drawing import image_size
 from crisscross.data.layouts.folders import Layout, find_layout
 from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
+from crisscross.data.layouts.sources import common, image_files, text_files
 from crisscross.data.layouts.tools import MOST_TEXT, coco_masks, labelme_reading, supervisely_reading, yolo_mask
 from crisscross.data.layouts.values import Color, hex_color, look_at_masks, meaning_of
 from crisscross.data.layouts.vocabulary import SPLITS, meaning
 from crisscross.errors import CrissCrossError
 
+# JSON files that are looked at for COCO's.
+MOST_FILES = 200
 NAME_FILES = ("class_names.txt", "classes.txt", "labels.txt", "codes.txt", "names.txt")
 
 
@@ -240,9 +244,11 @@ def _yolo_masks(root: Path, images: str, labels: str, classes: int) -> Drawings:
 
 def yolo(root: Path) -> Reading | None:
     """Polygons in text files beside images, in `labels/`, with classes in classes.txt; without any YAML file."""
-    texts = sorted(
-        path for path in root.rglob("*.txt") if any(meaning(part).role == "mask" for part in path.parts[:-1])
-    )
+    texts = [
+        path
+        for path in text_files(root, ".txt")
+        if any(meaning(part).role == "mask" for part in path.relative_to(root).parts[:-1])
+    ]
     images = {}
     for path in texts:
         folder = path.parent.relative_to(root).as_posix()
@@ -319,10 +325,13 @@ def cvat_camvid(root: Path) -> Reading | None:
 
 def coco(root: Path) -> Reading | None:
     """COCO's JSON: one file a split, in `annotations/` or beside the images."""
-    files = [path for path in _json_files(root) if _is_coco(path)]
+    everything = {path.name: path for path in image_files(root)}
+    stems = {path.stem for path in everything.values()}
+    # A file for each image is another format; of whole data sets there are few.
+    whole = [path for path in text_files(root, ".json") if path.stem not in stems]
+    files = [path for path in whole if len(whole) <= MOST_FILES and _is_coco(path)]
     if not files:
         return None
-    everything = {path.name: path for path in images_in(root, deep=True)}
     classes: list[str] = []
     images: dict[str, str] = {}
     draw: Drawings = {}
@@ -340,27 +349,15 @@ def coco(root: Path) -> Reading | None:
             relative = path.relative_to(root)
             folders.add(relative.parent.as_posix())
             draw[relative.with_suffix(".png").as_posix()] = make
-        images[split] = PurePosixPath(*_common(folders)).as_posix()
+        images[split] = common(folders)
     note = f"objects of {len(draw)} images drawn to masks, large ones first; what none covers is background"
     return Reading("COCO", {"names": ["background", *classes], **drawn_folders(images)}, (note,), draw)
 
 
-def _json_files(root: Path) -> Iterator[Path]:
-    for path in sorted(root.rglob("*.json")):
-        if not any(part.startswith(".") for part in path.relative_to(root).parts):
-            yield path
-
-
 def _is_coco(path: Path) -> bool:
-    tree = read_json(path, 4096 * 2**20)
-    return isinstance(tree, dict) and all(
-        isinstance(tree.get(key), list) for key in ("images", "annotations", "categories")
-    )
-
-
-def _common(folders: set[str]) -> list[str]:
-    """The folder that all folders lie in."""
-    parts = [PurePosixPath(folder).parts for folder in folders]
-    first = parts[0] if parts else ()
-    length = next((n for n in range(len(first), -1, -1) if all(other[:n] == first[:n] for other in parts)), 0)
-    return list(first[:length])
+    """Whether a file has COCO's three lists, at a glance: those of large data sets have gigabytes."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return all(content.find(f'"{key}"'.encode()) >= 0 for key in ("images", "annotations", "categories"))
+    except (OSError, ValueError):
+        return False

@@ -3,8 +3,9 @@
 import base64
 import contextlib
 import io
+import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -14,9 +15,9 @@ import numpy as np
 from crisscross.config.documents import read_json, read_text
 from crisscross.data.files.coco_json import entries, read_images, read_tree
 from crisscross.data.files.coco_masks import Drop, check_shape, checked_shape, decode, import_coco
-from crisscross.data.files.folders import images_in
 from crisscross.data.layouts.drawing import Shape, area, draw_shapes, image_size
-from crisscross.data.layouts.reading import Reading, drawn_folders
+from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
+from crisscross.data.layouts.sources import holds, image_files, split_folders, text_files
 from crisscross.errors import CrissCrossError
 
 MOST_TEXT = 64 * 2**20
@@ -60,24 +61,18 @@ def yolo_mask(image: Path, text: Path, classes: int) -> np.ndarray:
     return draw_shapes(size, yolo_shapes(text, size, classes, 1) if text.is_file() else [])
 
 
-def labelme_files(root: Path) -> dict[Path, Any]:
-    """LabelMe's JSON files below a folder, by path: objects with `shapes` and `imagePath`."""
-    found = {}
-    for path in sorted(root.rglob("*.json")):
-        if any(part.startswith(".") for part in path.relative_to(root).parts):
-            continue
-        tree = read_json(path, MOST_TEXT)
-        if isinstance(tree, dict) and isinstance(tree.get("shapes"), list) and "imagePath" in tree:
-            found[path] = tree
-    return found
-
-
 def labelme_reading(root: Path) -> Reading | None:
     """LabelMe: one JSON file beside each image, its shapes by name."""
-    trees = labelme_files(root)
-    if not trees:
+    found = [path for path in text_files(root, ".json") if holds(path, b'"shapes"')]
+    names: set[str] = set()
+    images: dict[Path, Path] = {}
+    for path in found:
+        tree = read_json(path, MOST_TEXT)
+        if isinstance(tree, dict) and isinstance(tree.get("shapes"), list) and "imagePath" in tree:
+            names |= {str(shape.get("label")) for shape in tree["shapes"] if isinstance(shape, dict)}
+            images[path] = _labelme_image(path, str(tree["imagePath"]))
+    if not images:
         return None
-    names = {str(shape.get("label")) for tree in trees.values() for shape in tree["shapes"] if isinstance(shape, dict)}
     listed = root / "labels.txt"
     order = [line.strip() for line in read_text(listed, MOST_TEXT).splitlines()] if listed.is_file() else sorted(names)
     backgrounds = {"background", "_background_", "__background__"}
@@ -86,31 +81,36 @@ def labelme_reading(root: Path) -> Reading | None:
         raise CrissCrossError(f"{listed}: does not list {missing[0]!r}, which is a label in the JSON files; add it")
     numbers = {name: number for number, name in enumerate(classes, 1)} | dict.fromkeys(backgrounds, 0)
     numbers["__ignore__"] = 255
-    draw: dict[str, Callable[[], np.ndarray]] = {}
-    for path, tree in trees.items():
-        image = path.parent / PureWindowsPath(str(tree["imagePath"])).as_posix()
-        if not image.is_file():
-            near = [path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", ".png", ".bmp", ".tif")]
-            image = next((other for other in near if other.is_file()), image)
-        if not image.is_file():
-            raise CrissCrossError(
-                f"{path}: its image {tree['imagePath']!r:.80} is not there; put it beside the JSON file"
-            )
-        draw[image.resolve().relative_to(root.resolve()).with_suffix(".png").as_posix()] = partial(
-            labelme_mask, path, image, tree["shapes"], numbers
-        )
+    draw: Drawings = {}
+    for path, image in images.items():
+        if not image.is_relative_to(root):
+            raise CrissCrossError(f"{path}: its image {image} lies outside {root}; put it beside the JSON file")
+        draw[image.relative_to(root).with_suffix(".png").as_posix()] = partial(labelme_mask, path, image, numbers)
     note = f"{len(draw)} LabelMe files drawn to masks; pixels that no shape covers are background"
-    return Reading("LabelMe", {"names": ["background", *classes], **drawn_folders({"": ""})}, (note,), draw)
+    return Reading("LabelMe", {"names": ["background", *classes], **drawn_folders(split_folders(draw))}, (note,), draw)
 
 
-def labelme_mask(path: Path, image: Path, shapes: Iterable[Any], numbers: Mapping[str, int]) -> np.ndarray:
+def _labelme_image(path: Path, named: str) -> Path:
+    """The image of a JSON file: as it says, or beside it with its name."""
+    image = Path(os.path.normpath(path.parent / PureWindowsPath(named).as_posix()))
+    choices = [image, *(path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", ".png", ".bmp", ".tif"))]
+    for choice in choices:
+        if os.path.isfile(choice):
+            return choice
+    raise CrissCrossError(f"{path}: its image {named!r:.80} is not there; put it beside the JSON file")
+
+
+def labelme_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.ndarray:
     """Labels of one LabelMe file.
 
     Raises:
         CrissCrossError: a shape that is no region, or is damaged.
     """
-    size = image_size(image)
-    return draw_shapes(size, [shape for entry in shapes for shape in _labelme_shapes(path, entry, numbers)])
+    # Read again: files hold their images as text, too much to keep.
+    shapes = read_json(path, MOST_TEXT)["shapes"]
+    return draw_shapes(
+        image_size(image), [shape for entry in shapes for shape in _labelme_shapes(path, entry, numbers)]
+    )
 
 
 def _labelme_shapes(path: Path, entry: Any, numbers: Mapping[str, int]) -> Iterator[Shape]:
@@ -159,12 +159,13 @@ def supervisely_reading(root: Path) -> Reading | None:
     classes = [str(entry.get("title")) for entry in tree["classes"] if isinstance(entry, dict)]
     named = [name for name in classes if name.lower() not in ("background", "bg")]
     numbers = {name: named.index(name) + 1 if name in named else 0 for name in classes}
-    draw: dict[str, Callable[[], np.ndarray]] = {}
-    sets = sorted(
-        folder.parent for folder in root.glob("**/img") if folder.is_dir() and (folder.parent / "ann").is_dir()
-    )
-    for folder in sets:
-        for image in images_in(folder / "img"):
+    draw: Drawings = {}
+    sets: dict[Path, list[Path]] = {}
+    for image in image_files(root):
+        if image.parent.name == "img" and (image.parent.parent / "ann").is_dir():
+            sets.setdefault(image.parent.parent, []).append(image)
+    for folder, images in sets.items():
+        for image in images:
             choices = (folder / "ann" / f"{image.name}.json", folder / "ann" / f"{image.stem}.json")
             file = next((choice for choice in choices if choice.is_file()), None)
             if file is None:
@@ -174,7 +175,8 @@ def supervisely_reading(root: Path) -> Reading | None:
     if not draw:
         return None
     note = f"{len(draw)} Supervisely annotations drawn to masks; pixels that no object covers are background"
-    return Reading("Supervisely", {"names": ["background", *named], **drawn_folders({"": ""})}, (note,), draw)
+    folders = drawn_folders(split_folders(draw))
+    return Reading("Supervisely", {"names": ["background", *named], **folders}, (note,), draw)
 
 
 def supervisely_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.ndarray:
@@ -207,7 +209,7 @@ def supervisely_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.
     return draw_shapes(image_size(image), shapes)
 
 
-def coco_masks(file: Path, folder: Path, first: int = 1) -> tuple[list[str], dict[str, Callable[[], np.ndarray]]]:
+def coco_masks(file: Path, folder: Path, first: int = 1) -> tuple[list[str], Drawings]:
     """Classes of a COCO file in the order of their numbers, and its masks by the name of their image.
 
     Objects are drawn from large to small; 0 is the background. Run lengths count whatever `iscrowd` says: CVAT marks
@@ -227,7 +229,7 @@ def coco_masks(file: Path, folder: Path, first: int = 1) -> tuple[list[str], dic
     kept = [entry for entry in categories if entry["id"] in used or entry["id"] != 0]
     numbers = {entry["id"]: number for number, entry in enumerate(kept, first)}
     names = [str(entry["name"]) for entry in kept]
-    draw: dict[str, Callable[[], np.ndarray]] = {}
+    draw: Drawings = {}
     for image in read_images(file, tree):
         draw[image.file_name] = partial(
             _coco_mask, str(file), (image.height, image.width), objects.get(image.number, []), numbers
