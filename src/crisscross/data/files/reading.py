@@ -136,6 +136,15 @@ def turned(image: Any, samples: Samples) -> bool:
     return bool(samples.turn != 1 or orientation(image) != 1)
 
 
+def exif_turn(path: Path) -> int:
+    """The EXIF orientation of an image, 1 to 8, as far as its header shows; 1 where it cannot be read."""
+    try:
+        with opened(path, decode=False, most_pixels=None) as (image, samples):
+            return max(samples.turn, orientation(image))
+    except CrissCrossError:
+        return 1
+
+
 def _color_mask(mode: str) -> str:
     """The error of a mask in a PIL mode that holds no class numbers."""
     return (
