@@ -82,6 +82,12 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "package.module:function",
     )
     check.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the fraction of each class")
+    check.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="also write DIR/index.html: images with their masks laid over, fractions of classes, every problem",
+    )
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
     add_force(check)
     check.set_defaults(run=run)
@@ -172,13 +178,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     dataset = open_dataset(arguments.name, arguments.root)
     files = [file for pairs in dataset.splits.values() for pair in pairs for file in (pair.image, pair.mask)]
-    claim(filter(None, (arguments.plot, arguments.json)), files, arguments.force)
+    page = arguments.report / "index.html" if arguments.report else None
+    claim(filter(None, (arguments.plot, arguments.json, page)), files, arguments.force)
     with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
         report = check(dataset, lambda done, total: progress.update(done))
     if arguments.plot and any(int(counts.sum()) for counts in report.pixels.values()):
         write_plot(report, dataset, arguments.plot)
         say(f"class fractions drawn: {arguments.plot}")
     print_report(report, dataset)
+    if page:
+        from crisscross.report.data_page import render_check
+
+        write_text(page, render_check(report, dataset))
+        say(f"images with their masks: {page}")
     if arguments.json:
         facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()
         write_text(arguments.json, json.dumps(facts, indent=1) + "\n")
@@ -190,7 +202,7 @@ def _check_own(task: "Task", arguments: argparse.Namespace) -> int:
     from crisscross import tasks
     from crisscross.files import claim, write_text
 
-    tasks.refuse(task, {"plot": arguments.plot})
+    tasks.refuse(task, {"plot": arguments.plot, "report": arguments.report})
     claim(filter(None, (arguments.json,)), force=arguments.force)
     lines, problems = task.check(arguments.root)
     say(*lines, *problems[:SHOWN_PROBLEMS])

@@ -101,7 +101,8 @@ def _with_cures(dataset: DataSet, problems: Sequence[Problem]) -> list[Problem]:
     by_mask = {pair.mask: pair for pairs in dataset.splits.values() for pair in pairs}
     unfit = [by_mask[problem.file] for problem in problems if problem.file in by_mask]
     if unfit and (exchanged := swapped(unfit)):
-        found.insert(0, exchanged)
+        # It explains whatever is wrong with the masks.
+        found = [exchanged, *(problem for problem in found if problem.file not in by_mask)]
     for place, problem in enumerate(found):
         cure = ""
         try:
@@ -138,11 +139,14 @@ def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) 
     for values in counts.values():
         values[dataset.ignore] = 0
     pixels = {split: values[: len(dataset.classes)].copy() for split, values in counts.items()}
-    problems += label_mixups(dataset, list({pair: (pair, stored) for pair, stored in masks}.values()))
+    mixed_up = list(label_mixups(dataset, list({pair: (pair, stored) for pair, stored in masks}.values())))
+    problems += mixed_up
     problems += overlaps(dataset, members, digests)
     problems += near_copies(dataset.splits, members, looks, digests)
     problems += unused_files(dataset, [pair for _, pair in members])
-    problems += _absent_classes(dataset, pixels, bool(masks))
+    # Masks that are read wrongly, or not at all, say nothing about classes.
+    if masks and not any(problem.severity == "error" for problem in mixed_up):
+        problems += _absent_classes(dataset, pixels)
     # A pair in two splits has its problems twice.
     distinct = list(dict.fromkeys(problems))
     errors = _with_cures(dataset, [problem for problem in distinct if problem.severity == "error"])
@@ -161,9 +165,9 @@ def _wrong_splits(dataset: DataSet) -> Iterator[Problem]:
             yield Problem("error", pair.image, text)
 
 
-def _absent_classes(dataset: DataSet, pixels: dict[str, np.ndarray], readable: bool) -> Iterator[Problem]:
+def _absent_classes(dataset: DataSet, pixels: dict[str, np.ndarray]) -> Iterator[Problem]:
     total = sum(pixels.values(), np.zeros(len(dataset.classes), np.int64))
-    if readable and "train" in pixels and pixels["train"].any():
+    if "train" in pixels and pixels["train"].any():
         # A class whose number is ignored, such as CamVid's Void, never occurs on purpose.
         lacking = [int(n) for n in np.flatnonzero(pixels["train"] == 0) if int(n) not in dataset.void]
         if problems := list(untrained(dataset, lacking, "train")):

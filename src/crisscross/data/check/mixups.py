@@ -28,8 +28,7 @@ def label_mixups(dataset: DataSet, masks: Sequence[Read]) -> Iterator[Problem]:
     total = sum((counts for _, counts in masks), np.zeros(256, np.int64))
     wrong = [(pair, text) for pair, counts in masks if (text := counts_problem(counts, total, dataset))]
     if wrong:
-        more = f" ({len(wrong)} of {len(masks)} masks that were read)" if len(wrong) > 1 else ""
-        yield Problem("error", wrong[0][0].mask, wrong[0][1] + more, tuple(pair.mask for pair, _ in wrong[1:]))
+        yield Problem("error", wrong[0][0].mask, wrong[0][1], tuple(pair.mask for pair, _ in wrong[1:]))
     elif only_extremes(dataset, total):
         second = dataset.classes[1] if len(dataset.classes) > 1 else "?"
         yield Problem(

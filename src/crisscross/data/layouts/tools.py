@@ -50,8 +50,10 @@ def yolo_shapes(path: Path, size: tuple[int, int], classes: int, first: int) -> 
         if not 0 <= label < classes:
             raise CrissCrossError(f"{where}: class {label}, but there are {classes} classes (0..{classes - 1})")
         height, width = size
-        ring = [(x * width - 0.5, y * height - 0.5) for x, y in zip(values[::2], values[1::2], strict=True)]
-        shapes.append(Shape(label + first, [ring]))
+        points = np.array(values).reshape(-1, 2) * (width, height) - 0.5
+        # Edges of regions usually lie halfway between two pixels: the inner one is meant.
+        points += np.sign(points.mean(axis=0) - points) * 1e-3
+        shapes.append(Shape(label + first, [[(float(x), float(y)) for x, y in np.rint(points)]]))
     return sorted(shapes, key=lambda shape: -area(shape.rings[0]))
 
 
