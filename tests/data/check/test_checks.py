@@ -389,7 +389,7 @@ def test_the_command_with_warnings_and_errors(root: Path, capsys: pytest.Capture
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3] == f"error: {mask_of(root, 'val_1')}: {OUTSIDE}"
     assert lines[-2].startswith("warning: ")
-    assert lines[-1] == "errors: 1, warnings: 1"
+    assert lines[-1] == "errors: 1, warnings: 0"
 
 
 def test_many_files_with_one_cause_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -399,11 +399,8 @@ def test_many_files_with_one_cause_are_one_line(tmp_path: Path, capsys: pytest.C
     assert run(root) == 2
     lines = capsys.readouterr().out.splitlines()
     (line,) = [line for line in lines if line.startswith("error: ")]
-    assert (
-        line.endswith("(and 52 more files alike: train_1.png, train_10.png, train_11.png, ...)")
-        or "and 52 more" in line
-    )
-    assert lines[-1] == "errors: 1, warnings: 1"
+    assert line.endswith("(and 52 more files alike: train_1.png, train_2.png, train_3.png, ...)")
+    assert lines[-1] == "errors: 1, warnings: 0"
 
 
 def test_the_table_on_a_terminal(

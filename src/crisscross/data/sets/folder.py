@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 from crisscross.config.documents import read_yaml
+from crisscross.data.check.checks import MOST_MASKS
+from crisscross.data.check.mixups import named, unseen
 from crisscross.data.dataset import DataSet, existing_folder
 from crisscross.data.layouts.description import parse_description
 from crisscross.data.layouts.drawn import cached, draw_masks
@@ -91,13 +93,18 @@ def describe(root: Path, dry_run: bool = False, force: bool = False) -> tuple[st
         # Opening draws into the cache, where training looks for these masks as well.
         reading, drawn = cached(root, recognized)
     elif reading.draw:
+        # Before the work: nothing is drawn where the description could not be written.
+        claim([target], force=force)
         draw_masks(reading, root / DRAWN, force)
         lines.append(f"drew {len(reading.draw)} masks into {root / DRAWN}")
     dataset = open_description(root, said, drawn)
     lines += [dataset.note] if dataset.note else []
+    if (split := next(iter(dataset.splits), "")) and (missing := unseen(dataset, dataset.splits[split], MOST_MASKS)):
+        description["allow_empty"] = True
+        lines.append(f"no pixel of {named(dataset, missing)} in {split!r}; `allow_empty: true` lets it be trained")
     if HELD_OUT_NOTE in dataset.note and set(said.images) == {""}:
         names = {split: [pair.name for pair in dataset.splits[split]] for split in ("train", "val")}
-        lists = {root / f"{split}.txt": "".join(f"{name}\n" for name in found) for split, found in names.items()}
+        lists = {root / f"{split}.txt": "".join(f"{name}\n" for name in kept) for split, kept in names.items()}
         lines.append("train.txt and val.txt keep this split")
     text = HEAD + yaml.safe_dump(description, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
     if not dry_run:
