@@ -12,6 +12,8 @@ from crisscross.errors import CrissCrossError
 
 __all__ = ["DATASETS", "DataSet", "Pair", "open_camvid", "open_dataset", "open_folder", "write_prediction"]
 
+OTHER_LAYOUT = "for another layout: `--set data.name=auto` in train, `--name auto` in evaluate and data check"
+
 
 def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
     """Open the data set at `root`.
@@ -28,7 +30,12 @@ def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
         folder = existing_folder(root)
         name = next((known for known, dataset in DATASETS.items() if dataset.recognize(folder)), "folder")
     if name in DATASETS:
-        return DATASETS[name].open(root)
+        try:
+            return DATASETS[name].open(root)
+        except CrissCrossError as error:
+            if name == "folder" or not os.path.isdir(root) or DATASETS[name].recognize(existing_folder(root)):
+                raise
+            raise CrissCrossError(f"{error} ({OTHER_LAYOUT})") from error
     if ":" not in name:
         known = hint(name, ["auto", *DATASETS, "package.module:function"])
         raise CrissCrossError(f"unknown data set {name!r}; {known}")

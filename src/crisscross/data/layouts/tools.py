@@ -1,11 +1,11 @@
-"""Exports of labeling tools whose masks are polygons or crops in text files: YOLO, LabelMe, Supervisely, COCO."""
+"""Exports of labeling tools with a text file for each image: LabelMe, Supervisely."""
 
 import base64
 import contextlib
 import io
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -13,54 +13,10 @@ from typing import Any
 import numpy as np
 
 from crisscross.config.documents import read_json, read_text
-from crisscross.data.files.coco_json import entries, read_images, read_tree
-from crisscross.data.files.coco_masks import Drop, check_shape, checked_shape, decode, import_coco
-from crisscross.data.layouts.drawing import Shape, area, draw_shapes, image_size
+from crisscross.data.layouts.drawing import Shape, draw_shapes, image_size
 from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
-from crisscross.data.layouts.sources import holds, image_files, split_folders, text_files
+from crisscross.data.layouts.sources import MOST_TEXT, holds, image_files, split_folders, text_files
 from crisscross.errors import CrissCrossError
-
-MOST_TEXT = 64 * 2**20
-# Coordinates of YOLO files may leave the image by rounding.
-BEYOND = 0.01
-
-
-def yolo_shapes(path: Path, size: tuple[int, int], classes: int, first: int) -> list[Shape]:
-    """The polygons of one YOLO text file, the largest first; class k gets the label k + `first`.
-
-    Raises:
-        CrissCrossError: a line that is no polygon (a box, coordinates outside 0..1, a class beyond the last).
-    """
-    shapes = []
-    for number, line in enumerate(read_text(path, MOST_TEXT).splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        where = f"{path}, line {number}"
-        try:
-            label, values = int(words[0]), [float(word) for word in words[1:]]
-        except ValueError as error:
-            raise CrissCrossError(f"{where}: expected `class x y x y ...`, got {line[:60]!r}") from error
-        if len(values) == 4:
-            raise CrissCrossError(f"{where}: a box, not a polygon; export the labels for segmentation")
-        if len(values) < 6 or len(values) % 2:
-            raise CrissCrossError(f"{where}: a polygon needs three points or more, got {len(values)} numbers")
-        if not all(-BEYOND <= value <= 1 + BEYOND for value in values):
-            raise CrissCrossError(f"{where}: coordinates must be fractions of the image in 0..1, got {max(values):g}")
-        if not 0 <= label < classes:
-            raise CrissCrossError(f"{where}: class {label}, but there are {classes} classes (0..{classes - 1})")
-        height, width = size
-        points = np.array(values).reshape(-1, 2) * (width, height) - 0.5
-        # Edges of regions usually lie halfway between two pixels: the inner one is meant.
-        points += np.sign(points.mean(axis=0) - points) * 1e-3
-        shapes.append(Shape(label + first, [[(float(x), float(y)) for x, y in np.rint(points)]]))
-    return sorted(shapes, key=lambda shape: -area(shape.rings[0]))
-
-
-def yolo_mask(image: Path, text: Path, classes: int) -> np.ndarray:
-    """Labels of one image: 0 is the background, class k of the file is k + 1. No file means nothing to see."""
-    size = image_size(image)
-    return draw_shapes(size, yolo_shapes(text, size, classes, 1) if text.is_file() else [])
 
 
 def labelme_reading(root: Path) -> Reading | None:
@@ -209,52 +165,3 @@ def supervisely_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise CrissCrossError(f"{path}: an object that cannot be drawn ({error!r:.80})") from error
     return draw_shapes(image_size(image), shapes)
-
-
-def coco_masks(file: Path, folder: Path, first: int = 1) -> tuple[list[str], Drawings]:
-    """Classes of a COCO file in the order of their numbers, and its masks by the name of their image.
-
-    Objects are drawn from large to small; 0 is the background. Run lengths count whatever `iscrowd` says: CVAT marks
-    every brush stroke so.
-
-    Raises:
-        CrissCrossError: a damaged file, or the package pycocotools is missing.
-    """
-    import_coco()
-    tree = read_tree(file)
-    categories = sorted(entries(file, tree, "categories", id=int, name=str), key=lambda entry: entry["id"])
-    objects: dict[int, list[dict[str, Any]]] = {}
-    for entry in entries(file, tree, "annotations", id=int, image_id=int, category_id=int):
-        objects.setdefault(entry["image_id"], []).append(entry)
-    used = {entry["category_id"] for found in objects.values() for entry in found}
-    # Roboflow invents a category 0 above all others, which no object has.
-    kept = [entry for entry in categories if entry["id"] in used or entry["id"] != 0]
-    numbers = {entry["id"]: number for number, entry in enumerate(kept, first)}
-    names = [str(entry["name"]) for entry in kept]
-    draw: Drawings = {}
-    for image in read_images(file, tree):
-        draw[image.file_name] = partial(
-            _coco_mask, str(file), (image.height, image.width), objects.get(image.number, []), numbers
-        )
-    return names, draw
-
-
-def _coco_mask(
-    file: str, size: tuple[int, int], objects: Iterable[dict[str, Any]], numbers: Mapping[int, int]
-) -> np.ndarray:
-    drawn = []
-    for entry in objects:
-        where = f"{file}: annotation {entry['id']}"
-        if entry["category_id"] not in numbers:
-            raise CrissCrossError(f"{where}: category {entry['category_id']} is not in the list of categories")
-        try:
-            shape, _ = checked_shape(entry.get("segmentation"), *size, where)
-        except Drop:
-            continue
-        check_shape(shape, where)
-        covered = decode(shape, *size) > 0
-        drawn.append((int(covered.sum()), numbers[entry["category_id"]], covered))
-    labels = np.zeros(size, np.uint8)
-    for _, number, covered in sorted(drawn, key=lambda one: -one[0]):
-        labels[covered] = number
-    return labels
