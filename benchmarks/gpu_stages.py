@@ -62,11 +62,14 @@ def _attention_facts(tree: Any) -> dict[str, Any]:
 
 def recipe(ledger: Ledger, recurrence: int) -> list[Any]:
     words: list[Any] = ["camvid-r50", "--data", WORK / "camvid"]
-    plain = ["--set", "model.recurrence=0", "--set", "model.baseline=true"] if recurrence == 0 else []
+    plain = ["--set", "model.head.recurrence=0"] if recurrence == 0 else []
     if ledger.dry:
         words += ["--cpu", "--workers", 0, "--threads", 1]
         words += _set(
-            "model.backbone=test_resnet", "model.pretrained=false", "model.channels=16", "model.aux_channels=8"
+            "model.backbone=test_resnet",
+            "model.pretrained=false",
+            "model.head.channels=16",
+            "model.aux_head.channels=8",
         )
         return [*words, *_set("augment.crop=[64,64]", "train.batch=2"), *plain]
     workers = min(12, max((os.cpu_count() or 2) - 2, 1))

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from crisscross.zoo.instances import instance_table
-from crisscross.zoo.lip import CE2P_MIOU
-from crisscross.zoo.measured import MEASURED, MEASURED_VIDEO, PUBLISHED_VIDEO, VIDEO_PAGE
+from crisscross.zoo.scores import CE2P_MIOU, MEASURED, MEASURED_VIDEO, PUBLISHED_VIDEO, VIDEO_PAGE
 from crisscross.zoo.tables import HEAD, Table, lip_table, number, our_table, published_tables
 
 INTRODUCTION = """\

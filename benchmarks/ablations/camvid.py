@@ -55,9 +55,9 @@ ALWAYS: Changes = {"data.val_split": "", "train.validate_every": 0, "train.check
 # What a variant changes in the recipe; "as is" is its row in every table.
 VARIANTS: dict[str, Changes] = {
     "as is": {},
-    "R=0": {"model.recurrence": 0, "model.baseline": True},
-    "R=1": {"model.recurrence": 1},
-    "R=3": {"model.recurrence": 3},
+    "R=0": {"model.head.recurrence": 0},
+    "R=1": {"model.head.recurrence": 1},
+    "R=3": {"model.head.recurrence": 3},
     "category-consistent": {"loss.terms": [{"name": "cross_entropy"}, {"name": "category_consistent"}]},
     "ohem": {"loss.terms": [{"name": "ohem"}]},
     "lovasz": {"loss.terms": [{"name": "cross_entropy"}, {"name": "lovasz"}]},

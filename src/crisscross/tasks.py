@@ -112,7 +112,7 @@ def load(
         offline: download nothing; so does `CRISSCROSS_OFFLINE=1`.
         trust: a folder whose weights may run code.
         overrides: configuration values by their last name (`recurrence=1`) or in full through a dictionary
-            (`**{"model.recurrence": 1}`).
+            (`**{"model.head.recurrence": 1}`).
 
     Returns:
         A `crisscross.Segmenter`, a `crisscross.InstanceSegmenter`, or the network of a task of your own.

@@ -24,7 +24,9 @@ from crisscross.models import Segmenter
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-CONFIG = {"model": {"backbone": "test_resnet", "output_stride": 8, "channels": 16, "aux_channels": 8}}
+CONFIG = {
+    "model": {"backbone": "test_resnet", "output_stride": 8, "head": {"channels": 16}, "aux_head": {"channels": 8}}
+}
 
 
 def segmenter(*changes: str) -> Segmenter:

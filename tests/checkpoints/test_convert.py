@@ -26,6 +26,7 @@ from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.zoo import RECIPES, known_classes
 
 WIDTHS = {"channels": 16, "aux_channels": 8}
+HEADS = {"head": {"channels": 16, "recurrence": 1}, "aux_head": {"channels": 8}}
 # MMSegmentation writes its configuration as Python text.
 CONFIG = """
 norm_cfg = dict(type='SyncBN', requires_grad=True)
@@ -79,10 +80,10 @@ def test_everything_in_the_file_is_stored(checkpoint, mmseg_tensors, tmp_path, c
     assert (code, err) == (0, "")
     parameters = sum(value.numel() for key, value in mmseg_tensors.items() if "running" not in key and "num" not in key)
     for words in (
-        "recognized: CCNet of MMSegmentation, resnet50c at output stride 8",
+        "recognized: MMSegmentation's CCNet (R = 3) on resnet50c at output stride 8",
         f"tensors: 365, parameters: {parameters:,}",
         "classes: 3 (road, sky, car)",
-        "recurrence: 3, align_corners: true",
+        "variant: mmseg, align_corners: true",
         "rgb, mean [1.0, 2.0, 3.0], std [4.0, 5.0, 6.0]; inference: slide",
     ):
         assert words in out
@@ -114,17 +115,17 @@ def test_a_data_set_without_known_classes(checkpoint, tmp_path, capsys):
 
 
 def test_a_recipe_decides_what_the_file_does_not_say(checkpoint, tmp_path, capsys, monkeypatch):
-    row = {"model": {"backbone": "resnet50c", "recurrence": 1, **WIDTHS}, "optim": {"lr": 0.02}}
+    row = {"model": {"backbone": "resnet50c", **HEADS}, "optim": {"lr": 0.02}}
     monkeypatch.setitem(RECIPES, "mine", row)
     assert (
         run(capsys, checkpoint, tmp_path / "x.safetensors", "--recipe", "mine", "--set", "model.align_corners=true")[0]
         == 0
     )
     experiment = native.read_header(tmp_path / "x.safetensors")[0]
-    assert (experiment.name, experiment.model.recurrence, experiment.optim.lr) == ("mine", 1, 0.02)
+    assert (experiment.name, experiment.model.head.recurrence, experiment.optim.lr) == ("mine", 1, 0.02)
     assert experiment.model.align_corners and experiment.data.classes == ("road", "sky", "car")
     # One of other widths does not fit, nor one of a data set with other classes.
-    monkeypatch.setitem(RECIPES, "wide", {"model": {"backbone": "resnet50c", "aux_channels": 8}})
+    monkeypatch.setitem(RECIPES, "wide", {"model": {"backbone": "resnet50c", "aux_head": {"channels": 8}}})
     code, _, err = run(capsys, checkpoint, tmp_path / "y.safetensors", "--recipe", "wide")
     assert code == 2 and "of another shape: decode_head.convs.0.conv.weight\n" in err
     code, _, err = run(capsys, checkpoint, tmp_path / "y.safetensors", "--recipe", "camvid-r50")
@@ -135,7 +136,7 @@ def test_a_recipe_decides_what_the_file_does_not_say(checkpoint, tmp_path, capsy
 def test_conversion_back_to_mmsegmentation_is_exact(checkpoint, mmseg_tensors, tmp_path, capsys):
     # The embedding that this loss trains with is left out: MMSegmentation has none.
     terms = "loss.terms=[{name: cross_entropy}, {name: category_consistent}]"
-    words = ("--to", "mmseg", "--set", "model.recurrence=1", "--set", terms)
+    words = ("--to", "mmseg", "--set", "model.head.recurrence=1", "--set", terms)
     assert run(capsys, checkpoint, tmp_path / "back.pth", *words)[0] == 0
     content = torch.load(tmp_path / "back.pth", weights_only=True)
     assert same(content["state_dict"], {key: value.half().to(value.dtype) for key, value in mmseg_tensors.items()})
@@ -144,7 +145,7 @@ def test_conversion_back_to_mmsegmentation_is_exact(checkpoint, mmseg_tensors, t
     # What their words have no place for travels in ours.
     assert (
         crisscross.load(tmp_path / "back.pth").experiment
-        == convert(checkpoint, changes=["model.recurrence=1", terms])[0].experiment
+        == convert(checkpoint, changes=["model.head.recurrence=1", terms])[0].experiment
     )
 
 
@@ -307,8 +308,11 @@ def test_metadata_of_0x(published):
     assert found.preprocess.scale == (2049, 1025)
     assert (found.inference.mode, found.inference.window, found.inference.stride) == ("slide", (65, 129), (33, 65))
     assert found.model.align_corners and found.model.output_stride == 16
+    assert found.model.variant == "mmseg"
     # Their networks do not contract unless they are told to.
-    assert not found.model.contract_dilation
+    dilated = config + "model = dict(backbone=dict(dilations=(1, 1, 2, 4)))\n"
+    with pytest.raises(CrissCrossError, match=r"^f: its configuration text: contract_dilation=False: no published"):
+        with_metadata(published, {**meta, "config": dilated}, "f")
 
 
 def test_strides_that_are_not_numbers(published):
@@ -376,10 +380,10 @@ def test_facts_must_be_a_mapping(tmp_path, facts):
 
 
 def test_our_own_experiment_is_used_as_a_whole(published):
-    own = json.dumps({"name": "own", "model": {"recurrence": 1}, "data": {"classes": ["u", "v"]}})
+    own = json.dumps({"name": "own", "model": {"head": {"recurrence": 1}}, "data": {"classes": ["u", "v"]}})
     found = with_metadata(published, {"crisscross": own, "CLASSES": ("a", "b")}, "f")
-    assert set(differences(found, published)) == {"name", "model.recurrence", "data.classes"}
-    assert MMSEG.experiment.model.recurrence == 2
+    assert set(differences(found, published)) == {"name", "model.head.recurrence", "data.classes"}
+    assert MMSEG.experiment.model.head.recurrence == 2
 
 
 def test_a_recipe_that_contradicts_the_file_warns(tmp_path):
@@ -389,12 +393,17 @@ def test_a_recipe_that_contradicts_the_file_warns(tmp_path):
     loaded = read_source(tmp_path / "slide.pth")
     name = "ccnet_r50-d8_4xb2-40k_cityscapes-512x1024"
     with pytest.warns(CrissCrossWarning) as caught:
-        assert by_recipe(loaded, name).model.recurrence == 2
+        assert by_recipe(loaded, name).model.head.recurrence == 2
     (line,) = [str(entry.message) for entry in caught]
-    for words in ("slide.pth: says", "model.recurrence=3 (recipe: 2)", "model.align_corners=True", f"recipe {name} is"):
+    for words in (
+        "slide.pth: says",
+        "model.head.recurrence=3 (recipe: 2)",
+        "model.align_corners=True",
+        f"recipe {name} is",
+    ):
         assert words in line
     assert "inference.mode=slide (recipe: whole)" in line
     # The file's own words agree with this one, but for the recurrence.
     with pytest.warns(CrissCrossWarning) as caught:
         by_recipe(loaded, name.replace("512x1024", "769x769"))
-    assert "says model.recurrence=3 (recipe: 2); the" in str(caught[0].message)
+    assert "says model.head.recurrence=3 (recipe: 2); the" in str(caught[0].message)

@@ -213,7 +213,7 @@ def ours(path: Path, **changes: str) -> Path:
         {"experiment": "[" * 10_000},
         {"experiment": '{"model":' * 500 + "1" + "}" * 500},
         {"experiment": '{"model": {"channels": ' + "9" * 6000 + "}}"},
-        {"experiment": '{"model": {"channels": [[[[]]]]}}'},
+        {"experiment": '{"model": {"head": {"channels": [[[[]]]]}}}'},
         {"experiment": '{"data": {"classes": [["a"], {"b": 1}]}}'},
         {"experiment": '{"data": {"palette": [[1e400, 0, 0]]}}'},
         {"experiment": '{"preprocess": {"mean": ["a", "b", "c"]}}'},
@@ -237,10 +237,10 @@ def test_invalid_headers_of_our_files_are_one_short_line(tmp_path, changes):
 @pytest.mark.parametrize(
     "experiment",
     [
-        {"model": {"channels": 1 << 14}},
-        {"model": {"aux_channels": 1 << 14}},
+        {"model": {"head": {"channels": 1 << 14}}},
+        {"model": {"aux_head": {"channels": 1 << 14}}},
         {"model": {"backbone": "vit_giant_patch14_dinov2"}},
-        {"model": {"recurrence": 0, "baseline": True, "channels": 1 << 14}},
+        {"model": {"head": {"recurrence": 0, "channels": 1 << 14}}},
     ],
 )
 def test_a_small_file_makes_no_large_network(tmp_path, monkeypatch, experiment):

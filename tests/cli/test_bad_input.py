@@ -19,8 +19,8 @@ from crisscross.models.backbones import create_backbone
 
 TINY = {
     "model.backbone": "test_resnet",
-    "model.channels": 16,
-    "model.aux_channels": 8,
+    "model.head.channels": 16,
+    "model.aux_head.channels": 8,
     "data.classes": ["ground", "sky"],
     "data.palette": [[128, 64, 0], [0, 128, 255]],
 }

@@ -56,7 +56,7 @@ def place(tmp_path, monkeypatch):
 
 def weights(folder: Path, backbone: str = "mine:Net", **changes: Any) -> Path:
     """Weights of a small network with this backbone, whose experiment says what `changes` say."""
-    sizes = {"channels": 8, "reduction": 2, "aux_channels": 0, "output_stride": 8}
+    sizes = {"head": {"channels": 8, "reduction": 2}, "aux_head": {"channels": 0}, "output_stride": 8}
     network = crisscross.build("demo", classes=["a", "b"], backbone=backbone, **sizes)
     network.experiment = apply_overrides(network.experiment, changes)
     (folder.parent / "ran").unlink(missing_ok=True)
@@ -161,7 +161,7 @@ def test_weights_to_start_from_bring_no_code_and_need_no_trust(place, capsys):
     file, moved = weights(place / "run", **{"data.name": "mine:open_city", "loss.terms": OWN_TERM}), place / "moved"
     moved.mkdir()
     file = file.rename(moved / "net.safetensors")
-    sizes = "{channels: 8, reduction: 2, aux_channels: 0, output_stride: 8, backbone: '%s', recurrence: 2}"
+    sizes = "{head: {channels: 8, reduction: 2}, aux_head: {channels: 0}, backbone: '%s'}"
     words = ["--data", str(data(place / "city")), "--workers", "0", "--cpu", "--set", "train.iterations=1"]
     words += ["--set", "optim.warmup=0", "--set", "train.batch=1", "--set", "augment.crop=[32, 32]"]
     # The user's own network: the names of the file are not read.

@@ -20,6 +20,7 @@ from crisscross.config import (
     to_dict,
     to_yaml,
 )
+from crisscross.config.heads import AuxHeadConfig, CCNetConfig, CE2PConfig, OwnHead
 from crisscross.errors import CrissCrossError
 from crisscross.zoo import RECIPES, recipe
 
@@ -45,25 +46,21 @@ FULL = {
         "backbone": "my_net:TinyNet",
         "output_stride": 16,
         "pretrained": True,
-        "recurrence": 3,
-        "baseline": False,
-        "channels": 96,
-        "reduction": 4,
-        "dropout": 0.25,
-        "aux_channels": 0,
-        "align_corners": True,
-        "contract_dilation": False,
-        "pool_shortcut": False,
-        "ceil_pool": True,
-        "activation": "leaky_relu",
-        "norm": "absolute",
-        "aux_bias": True,
-        "fuse_bias": True,
         "frozen": ["conv1", "bn1"],
-        "head": "ce2p",
-        "edge": False,
+        "head": {
+            "name": "ce2p",
+            "channels": 96,
+            "recurrence": 3,
+            "reduction": 4,
+            "dropout": 0.25,
+            "activation": "relu",
+        },
+        "aux_head": {"channels": 0, "dropout": 0.5},
+        "align_corners": True,
+        "variant": "authors",
         "frames": 0,
         "label": "every",
+        "network": "my_net:Whole",
     },
     "data": {
         "name": "folder",
@@ -169,9 +166,9 @@ def leaves(node, prefix=""):
 def test_the_full_example_leaves_no_field_out():
     default = dict(leaves(to_dict(Experiment())))
     full = dict(leaves(FULL))
-    assert full.keys() == default.keys()
-    # `baseline` cannot be true beside a recurrence, and CE2P's head labels single images.
-    assert {key for key in full if full[key] == default[key]} == {"model.baseline", "model.frames"}
+    assert full.keys() == default.keys() | {"model.head.activation"}
+    # A whole network labels single images.
+    assert {key for key in default if full[key] == default[key]} == {"model.frames"}
 
 
 @pytest.mark.parametrize("values", [{}, FULL], ids=["defaults", "every field"])
@@ -222,7 +219,9 @@ def test_the_experiment_travels_in_a_checkpoint(tmp_path):
 
 def test_defaults_are_the_published_values():
     experiment = Experiment()
-    assert experiment.model == ModelConfig("resnet50c", 8, False, 2, False, 512, 8, 0.1, 256, False, ())
+    assert experiment.model == ModelConfig(
+        "resnet50c", 8, False, (), CCNetConfig("ccnet", 512, 2, 8, 0.1), AuxHeadConfig(256, 0.1), False, "mmseg"
+    )
     optim = experiment.optim
     assert (optim.name, optim.lr, optim.momentum, optim.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
     assert (optim.power, optim.eta_min, optim.warmup) == (0.9, 1e-4, 0)
@@ -280,11 +279,39 @@ def test_an_unknown_key_names_the_near_miss():
     assert refusal({3: 4}).startswith("unknown key 3; known here: name, model, ")
 
 
-def test_recurrence_0_is_refused_unless_asked_for_aloud():
-    assert refusal({"model": {"recurrence": 0}}).startswith("model.recurrence must be at least 1, got 0")
-    assert refusal({"model": {"recurrence": -1}}) == "model.recurrence must be at least 0, got -1"
-    assert refusal({"model": {"baseline": True}}) == "model.recurrence must be 0 when model.baseline is true, got 2"
-    assert from_dict(ModelConfig, {"recurrence": 0, "baseline": True}).recurrence == 0
+def test_a_head_is_a_section_or_a_name():
+    assert from_dict(ModelConfig, {"head": "ce2p"}) == from_dict(ModelConfig, {"head": {"name": "ce2p"}})
+    assert from_dict(ModelConfig, {"head": {"recurrence": 0}}).head == CCNetConfig(recurrence=0)
+    assert refusal({"model": {"head": "cnet"}}) == ("model.head.name: unknown head 'cnet'; did you mean ccnet or ce2p?")
+    assert refusal({"model": {"head": 3}}) == "model.head must be a mapping of keys to values, got 3"
+    assert refusal({"model": {"head": {"name": [1]}}}).startswith(
+        "model.head.name: unknown head [1]; known: ccnet, ce2p"
+    )
+    assert refusal({"model": {"head": {"activation": "relu"}}}).startswith("unknown key model.head.activation; ")
+
+
+def test_a_head_from_outside_keeps_its_settings_until_it_is_made():
+    values = {"model": {"head": {"name": "nowhere:Head", "rates": [1, 2], "deep": True}}}
+    experiment = from_dict(Experiment, values)
+    assert experiment.model.head == OwnHead("nowhere:Head", (("rates", (1, 2)), ("deep", True)))
+    assert ("model.head.name", "nowhere:Head") in experiment.code
+    assert from_dict(Experiment, json.loads(json.dumps(to_dict(experiment)))) == experiment
+    assert hash(experiment) == hash(from_dict(Experiment, values))
+    changed = override(experiment, ["model.head.rates=[3]", "model.head.width=8"])
+    assert dict(changed.model.head.settings) == {"rates": (3,), "deep": True, "width": 8}
+    said = refusal({"model": {"head": {"name": "nowhere:Head", "inner": {"a": 1}}}})
+    assert said == "model.head.inner must be a value or a list of values, got {'a': 1}"
+
+
+def test_another_head_keeps_the_settings_that_both_have():
+    words = ["model.head.channels=64", "model.head.recurrence=3"]
+    for change in ("model.head=ce2p", "model.head.name=ce2p", "model.head={name: ce2p}"):
+        assert override(Experiment(), [*words, change]).model.head == CE2PConfig(channels=64, recurrence=3)
+    parsing = override(Experiment(), [*words, "model.head=ce2p", "model.head.activation=relu"])
+    assert parsing.model.head.activation == "relu"
+    back = override(parsing, ["model.head=ccnet"])
+    assert back.model.head == CCNetConfig(channels=64, recurrence=3)
+    assert override(Experiment(), [*words, "model.head=a:B"]).model.head == OwnHead("a:B")
 
 
 @pytest.mark.parametrize(
@@ -294,14 +321,14 @@ def test_recurrence_0_is_refused_unless_asked_for_aloud():
         ({"model": 3}, "model must be a mapping of keys to values, got 3"),
         ({"model": None}, "model must be a mapping of keys to values, got None"),
         ([1], "the configuration must be a mapping of keys to values, got [1]"),
-        ({"model": {"recurrence": 1.0}}, "model.recurrence must be a whole number, got 1.0"),
-        ({"model": {"recurrence": True}}, "model.recurrence must be a whole number, got True"),
-        ({"model": {"recurrence": "two"}}, "model.recurrence must be a whole number, got 'two'"),
-        ({"model": {"recurrence": None}}, "model.recurrence must be a whole number, got None"),
+        ({"model": {"head": {"recurrence": 1.0}}}, "model.head.recurrence must be a whole number, got 1.0"),
+        ({"model": {"head": {"recurrence": True}}}, "model.head.recurrence must be a whole number, got True"),
+        ({"model": {"head": {"recurrence": "two"}}}, "model.head.recurrence must be a whole number, got 'two'"),
+        ({"model": {"head": {"recurrence": None}}}, "model.head.recurrence must be a whole number, got None"),
         ({"model": {"pretrained": 1}}, "model.pretrained must be true or false, got 1"),
         ({"model": {"pretrained": "yes"}}, "model.pretrained must be true or false, got 'yes'"),
-        ({"model": {"dropout": "much"}}, "model.dropout must be a number, got 'much'"),
-        ({"model": {"dropout": True}}, "model.dropout must be a number, got True"),
+        ({"model": {"head": {"dropout": "much"}}}, "model.head.dropout must be a number, got 'much'"),
+        ({"model": {"head": {"dropout": True}}}, "model.head.dropout must be a number, got True"),
         ({"model": {"frozen": "conv1"}}, "model.frozen must be a list, got 'conv1'"),
         ({"model": {"frozen": ["conv1", 2]}}, "model.frozen[1] must be text, got 2"),
         ({"data": {"classes": ["a", True]}}, "data.classes[1] must be text, got True"),
@@ -335,13 +362,13 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
     ("word", "message"),
     [
         ("model.output_stride=4", "model.output_stride must be 8, 16 or 32, got 4"),
-        ("model.channels=0", "model.channels must be at least 1, got 0"),
-        ("model.reduction=0", "model.reduction must be at least 1, got 0"),
-        ("model.channels=4", "model.channels must be at least model.reduction, got 4"),
-        ("model.aux_channels=-1", "model.aux_channels must be at least 0, got -1"),
-        ("model.dropout=1.5", "model.dropout must be at least 0 and below 1, got 1.5"),
-        ("model.dropout=-0.1", "model.dropout must be at least 0 and below 1, got -0.1"),
-        ("model.dropout=.nan", "model.dropout must be finite, got nan"),
+        ("model.head.channels=0", "model.head.channels must be at least 1, got 0"),
+        ("model.head.reduction=0", "model.head.reduction must be at least 1, got 0"),
+        ("model.head.channels=4", "model.head.channels must be at least model.head.reduction, got 4"),
+        ("model.aux_head.channels=-1", "model.aux_head.channels must be at least 0, got -1"),
+        ("model.head.dropout=1.5", "model.head.dropout must be at least 0 and below 1, got 1.5"),
+        ("model.head.dropout=-0.1", "model.head.dropout must be at least 0 and below 1, got -0.1"),
+        ("model.head.dropout=.nan", "model.head.dropout must be finite, got nan"),
         ("data.ignore=256", "data.ignore must be between 0 and 255, got 256"),
         ("data.ignore=-1", "data.ignore must be between 0 and 255, got -1"),
         ("data.classes=[a, b, a]", "data.classes must be distinct names, got ['a', 'b', 'a']"),
@@ -362,7 +389,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("inference.pad_to=[0, 5]", "inference.pad_to must be at least 1 x 1, got [0, 5]"),
         ("loss.edge_weight=-1", "loss.edge_weight must be at least 0, got -1.0"),
         ("loss.edge_reach=0", "loss.edge_reach must be at least 1, got 0"),
-        ("model.head=ce2q", "model.head must be one of ccnet, ce2p, got 'ce2q'"),
+        ("model.head=ce2q", "model.head.name: unknown head 'ce2q'; did you mean ce2p?"),
         ("loss.aux_weight=-0.4", "loss.aux_weight must be at least 0, got -0.4"),
         ("loss.class_weights=atuo", "loss.class_weights must be a list or auto, got 'atuo'"),
         ("loss.class_weights=[1, -1]", "loss.class_weights must be at least 0, got [1.0, -1.0]"),
@@ -441,7 +468,7 @@ def test_words_set_values_of_every_kind():
     changed = override(
         Experiment(),
         [
-            "model.recurrence=3",
+            "model.head.recurrence=3",
             "model.frozen=[conv1, layer1]",
             "model.pretrained=true",
             "data.name=my_city:open_city",
@@ -450,21 +477,19 @@ def test_words_set_values_of_every_kind():
             "name=a name with = and spaces",
         ],
     )
-    assert changed.model.recurrence == 3 and changed.model.pretrained is True
+    assert changed.model.head.recurrence == 3 and changed.model.pretrained is True
     assert changed.model.frozen == ("conv1", "layer1")
     assert changed.data.name == "my_city:open_city"
     assert changed.preprocess.scale == (2049, 1025)
     assert changed.optim.lr == 6e-4
     assert changed.name == "a name with = and spaces"
     assert override(changed, ["preprocess.scale=null"]).preprocess.scale is None
-    assert override(changed, ["model.recurrence=1", "model.recurrence=2"]).model.recurrence == 2
+    assert override(changed, ["model.head.recurrence=1", "model.head.recurrence=2"]).model.head.recurrence == 2
     # The original stays as it was.
-    assert Experiment().model.recurrence == 2 and changed.preprocess.scale == (2049, 1025)
+    assert Experiment().model.head.recurrence == 2 and changed.preprocess.scale == (2049, 1025)
 
 
 def test_values_that_only_fit_together_are_set_together():
-    changed = override(Experiment(), ["model.recurrence=0", "model.baseline=true"])
-    assert changed.model.baseline
     changed = apply_overrides(Experiment(), {"data.classes": ["a"], "data.palette": [[1, 2, 3]]})
     assert changed.data.palette == ((1, 2, 3),)
 
@@ -473,7 +498,7 @@ def test_values_that_only_fit_together_are_set_together():
     ("word", "changed"),
     [
         ("optim={lr: 0.5}", ("optim.lr",)),
-        ("model={recurrence: 1, channels: 64}", ("model.channels", "model.recurrence")),
+        ("model={head: {recurrence: 1, channels: 64}}", ("model.head.channels", "model.head.recurrence")),
         # A section inside the section.
         ("loss={smoothing: 0.1, ohem: {keep: 5}}", ("loss.ohem.keep", "loss.smoothing")),
         ("loss.ohem={keep: 5}", ("loss.ohem.keep",)),
@@ -484,7 +509,13 @@ def test_a_section_leaves_the_keys_that_it_does_not_name_as_they_are(word, chang
     before = override(
         Experiment(),
         [
-            *("model.channels=32", "model.recurrence=3", "model.dropout=0.5", "optim.lr=0.25", "optim.momentum=0.5"),
+            *(
+                "model.head.channels=32",
+                "model.head.recurrence=3",
+                "model.head.dropout=0.5",
+                "optim.lr=0.25",
+                "optim.momentum=0.5",
+            ),
             *("loss.aux_weight=0.7", "loss.smoothing=0.3", "loss.ohem.keep=9", "loss.ohem.threshold=0.25"),
         ],
     )
@@ -494,11 +525,11 @@ def test_a_section_leaves_the_keys_that_it_does_not_name_as_they_are(word, chang
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("model.recurrence", "--set wants section.key=value, got 'model.recurrence'"),
+        ("model.head.recurrence", "--set wants section.key=value, got 'model.head.recurrence'"),
         ("=3", "--set wants section.key=value, got '=3'"),
         ("optm.lr=3", "unknown key optm; did you mean optim?"),
         ("optim.wamup=3", "unknown key optim.wamup; did you mean warmup?"),
-        ("model.recurrence.twice=3", "model.recurrence is a value, it has no keys below it"),
+        ("model.head.recurrence.twice=3", "model.head.recurrence is a value, it has no keys below it"),
         ("name.first=x", "name is a value, it has no keys below it"),
         ("model=3", "model must be a mapping of keys to values, got 3"),
     ],
@@ -518,7 +549,7 @@ def test_a_word_that_is_not_yaml_is_refused_by_name():
     ("text", "message"),
     [
         ("optm: {}\n", "unknown key optm; did you mean optim?"),
-        ("model: {recurrence: 0}\n", "model.recurrence must be at least 1, got 0"),
+        ("model: {output_stride: 9}\n", "model.output_stride must be 8, 16 or 32, got 9"),
         ("model: [\n", "not valid YAML: "),
         ("- 1\n", "the configuration must be a mapping of keys to values, got [1]"),
         ("[]\n", "the configuration must be a mapping of keys to values, got []"),
@@ -536,8 +567,8 @@ def test_an_error_in_a_file_names_the_file(text, message, tmp_path):
 
 def test_a_file_is_named_once_and_even_where_its_name_begins_the_message(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "model").write_text("model: {recurrence: 0}\n", encoding="utf-8")
-    with pytest.raises(CrissCrossError, match=r"^model: model\.recurrence must be at least 1"):
+    (tmp_path / "model").write_text("model: {output_stride: 9}\n", encoding="utf-8")
+    with pytest.raises(CrissCrossError, match=r"^model: model\.output_stride must be 8, 16 or 32"):
         load_experiment("model")
     (tmp_path / "bad.yaml").write_text("a: [\n", encoding="utf-8")
     with pytest.raises(CrissCrossError) as caught:
@@ -571,13 +602,13 @@ def test_every_recipe_can_be_built_and_written(name, tmp_path):
     (tmp_path / "recipe.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     assert load_experiment(tmp_path / "recipe.yaml") == experiment
     # Whoever asks for a baseline by name gets one, and nobody else.
-    assert (experiment.model.recurrence == 0) == experiment.model.baseline == name.endswith("-baseline")
+    assert (experiment.model.head.recurrence == 0) == name.endswith("-baseline")
 
 
 def test_a_baseline_differs_from_its_recipe_in_the_attention_alone():
     for name in ("camvid-light", "demo"):
         changed = set(differences(recipe(name), recipe(f"{name}-baseline")))
-        assert changed == {"name", "model.recurrence", "model.baseline"}
+        assert changed == {"name", "model.head.recurrence"}
 
 
 def test_an_unknown_recipe_names_the_near_miss():

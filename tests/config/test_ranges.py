@@ -13,6 +13,7 @@ from benchmarks.__main__ import create_parser as create_benchmarks_parser
 from crisscross import zoo
 from crisscross.cli import create_parser
 from crisscross.config import Experiment, from_dict, override, to_dict
+from crisscross.config.heads import CE2PConfig, HeadConfig
 from crisscross.errors import CrissCrossError
 from crisscross.instances.config import InstanceExperiment
 from crisscross.instances.weights import recipe
@@ -24,7 +25,11 @@ BIG = 10**12
 def leaves(kind: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted keys of a tree of dataclasses, and the type of each; those of a list's entries behind `[]`."""
     found: dict[str, Any] = {}
-    for name, inner in typing.get_type_hints(kind).items():
+    hints = typing.get_type_hints(kind)
+    for name, inner in ((entry.name, hints[entry.name]) for entry in dataclasses.fields(kind)):
+        if inner == HeadConfig:
+            # Every setting of a built-in head.
+            inner = CE2PConfig
         entries = [entry for entry in typing.get_args(inner) if dataclasses.is_dataclass(entry)]
         if dataclasses.is_dataclass(inner):
             found |= leaves(inner, f"{prefix}{name}.")
@@ -97,11 +102,14 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     "name": NAME,
     "model.backbone": NAME,
     "model.output_stride": (["8", "16", "32"], ["4", "0", "64", "12"]),
-    "model.recurrence": (["1", "1000", ["model.recurrence=0", "model.baseline=true"]], ["0", "-1", "1001"]),
-    "model.channels": (["8", "16384"], ["0", "-1", "7", "16385", str(BIG), "1e9"]),
-    "model.reduction": (["1", "512"], ["0", "513", str(BIG)]),
-    "model.dropout": BELOW_ONE,
-    "model.aux_channels": (["0", "16384"], ["-1", "16385", str(BIG)]),
+    "model.head.name": (["ccnet", "ce2p", "my_head:Head"], ["nonsense", "3", "[]"]),
+    "model.head.recurrence": (["0", "1000"], ["-1", "1001", "~"]),
+    "model.head.channels": (["8", "16384"], ["0", "-1", "7", "16385", str(BIG), "1e9"]),
+    "model.head.reduction": (["1", "512"], ["0", "513", str(BIG)]),
+    "model.head.dropout": BELOW_ONE,
+    "model.aux_head.channels": (["0", "16384"], ["-1", "16385", str(BIG)]),
+    "model.aux_head.dropout": BELOW_ONE,
+    "model.network": (["my_net:Net", ""], ["my_net", "3", '"a:b\\n"', ["model.network=a:b", "model.frames=3"]]),
     "model.frozen": (["[]", "[bn1]"], ["bn1", "[1]", '["a\\nb"]']),
     "model.frames": (["0", "1000"], ["-1", "1001", str(BIG)]),
     "data.name": NAME,
@@ -202,8 +210,7 @@ INSTANCES: dict[str, tuple[list[Any], list[Any]]] = {
 }  # fmt: skip
 # What other keys a word needs.
 NEEDS = {
-    "model.baseline=true": ["model.recurrence=0"],
-    "model.head=ce2p": ["model.aux_channels=0"],
+    "model.head.activation": ["model.head=ce2p"],
     "train.iterations=1": ["optim.warmup=0"],
     "train.batch=65536": ["train.accumulate=65536"],
     "optim.lr=1e-9": ["optim.eta_min=0"],
@@ -234,7 +241,9 @@ def words_of(tree: str) -> list[tuple[str, list[str], bool]]:
 
 def changed(kind: Any, words: list[str]) -> Any:
     optim = [] if kind is Experiment else ["optim.warmup=0"]
-    needed = list(itertools.chain.from_iterable(NEEDS.get(word, []) for word in words))
+    needed = list(
+        itertools.chain.from_iterable(NEEDS.get(word, NEEDS.get(word.partition("=")[0], [])) for word in words)
+    )
     needed = [word for word in needed if kind is Experiment or not word.startswith("optim.eta_min")]
     return override(kind(), [ITERATIONS, *optim, *needed, *words])
 
@@ -370,8 +379,8 @@ def test_every_number_of_the_command_line_has_its_legal_range():
     ("words", "message"),
     [
         (["attention", "--sizes", "64x99999"], "'64x99999' is not a size"),
-        (["attention", "--sizes", "1x" + "9" * 5000], "is no size; write height x width"),
-        (["model", "--size", "0x5"], "is no size"),
+        (["attention", "--sizes", "1x" + "9" * 5000], "is not a size; write HEIGHTxWIDTH"),
+        (["model", "--size", "0x5"], "is not a size"),
         (["clips", "--size", "5x45x99999"], "is no clip"),
         (["attention", "--device", "cuda:" + "9" * 5000], "unknown cuda:9"),
         (["attention", "--non-local-limit", "nan"], "--non-local-limit must be above 0"),

@@ -53,7 +53,7 @@ def differing(first, second) -> list[str]:
 
 
 def test_a_training_of_hard_pixels_that_diverges_ends_with_an_error(dataset, tmp_path, capsys):
-    words = ("loss.terms=[{name: ohem}]", "model.aux_channels=0", "optim.lr=1e6", "train.iterations=8")
+    words = ("loss.terms=[{name: ohem}]", "model.aux_head.channels=0", "optim.lr=1e6", "train.iterations=8")
     with pytest.raises(CrissCrossError, match=r"^the loss became nan at iteration \d with the images p"):
         train(experiment(*words), dataset, tmp_path / "run", CPU)
     assert not list((tmp_path / "run").glob("*.safetensors"))
@@ -123,8 +123,12 @@ def test_logits_that_are_no_numbers_make_no_labels(dataset, value):
     torch.manual_seed(0)
     segmenter = Segmenter(experiment("data.classes=[ground, disc, square]", "inference.ratios=[1.0, 1.5]"))
     image = np.zeros((40, 56, 3), np.uint8)
+
     # As where half precision overflows: the weights are finite, what comes out is not.
-    hook = segmenter.head.register_forward_hook(lambda _, inputs, output: output.index_fill(1, torch.tensor(1), value))
+    def overflow(_, inputs, output):
+        return output._replace(main=output.main.index_fill(1, torch.tensor(1), value))
+
+    hook = segmenter.head.register_forward_hook(overflow)
     for label in (
         lambda: segmenter.predict(image),
         lambda: segmenter.predict(image, tta=True),

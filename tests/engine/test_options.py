@@ -327,7 +327,7 @@ def test_norms_of_ones_own_are_not_replaced_by_others():
 
 
 def test_recomputing_changes_no_bit(dataset, tmp_path):
-    words = ("train.iterations=3", "model.dropout=0.3", "model.norm=absolute")
+    words = ("train.iterations=3", "model.head.dropout=0.3", "model.aux_head.dropout=0.3", "model.variant=authors")
     train(experiment(*words), dataset, tmp_path / "kept")
     train(experiment(*words, "train.memory=recompute"), dataset, tmp_path / "recomputed")
     assert differing(tmp_path / "kept" / "last.safetensors", tmp_path / "recomputed" / "last.safetensors") == []
@@ -355,9 +355,13 @@ def kept_bytes(segmenter: Segmenter, parts: list[nn.Module]) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    # What a recomputed part keeps passes no hook: its input.
+    def keep_inputs(module, inputs):
+        for tensor in inputs[0] if isinstance(inputs[0], tuple) else inputs:
+            pack(tensor)
+
+    # What a recomputed part keeps passes no hook: its input, of a head all feature maps.
     for part in parts:
-        part.register_forward_pre_hook(lambda module, inputs: (pack(inputs[0]), None)[1])
+        part.register_forward_pre_hook(keep_inputs)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         logits = segmenter.train()(torch.randn(2, 3, 64, 64))
     # Alive until here: freed storages would be counted under one address.
@@ -366,7 +370,7 @@ def kept_bytes(segmenter: Segmenter, parts: list[nn.Module]) -> int:
 
 
 def test_recomputing_keeps_less_than_half():
-    changes = ("model.backbone=resnet50c", "model.channels=64")
+    changes = ("model.backbone=resnet50c", "model.head.channels=64")
     segmenter = network(*changes)
     before = kept_bytes(segmenter, [])
     parts = recompute_network(segmenter)
@@ -581,7 +585,12 @@ def test_every_number_reaches_a_tracker(dataset, tmp_path, monkeypatch):
 def test_a_compiled_network_trains_the_same_curve(dataset, tmp_path):
     losses = []
     for name, machine in (("plain", Machine()), ("compiled", Machine(compile=True))):
-        train(experiment("train.iterations=3", "model.dropout=0"), dataset, tmp_path / name, machine)
+        train(
+            experiment("train.iterations=3", "model.head.dropout=0", "model.aux_head.dropout=0"),
+            dataset,
+            tmp_path / name,
+            machine,
+        )
         losses.append([entry["loss"] for entry in read_log(tmp_path / name) if "loss" in entry])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 

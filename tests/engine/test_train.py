@@ -337,8 +337,8 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(folder, tmp_path):
         (["train", "demo", "--data", "nowhere", "--out", "y"], "nowhere: no such folder"),
         (["train", "demo", "--data", "x", "--out", "y", "--set", "optm.lr=1"], "unknown key optm; did you mean optim?"),
         (
-            ["train", "demo", "--data", "x", "--out", "y", "--set", "model.recurrence=0"],
-            "model.recurrence must be at least 1, got 0",
+            ["train", "demo", "--data", "x", "--out", "y", "--set", "model.head.recurrence=-1"],
+            "model.head.recurrence must be at least 0, got -1",
         ),
         (["train", "none.yaml", "--data", "x", "--out", "y"], "none.yaml: cannot be read"),
         (

@@ -49,7 +49,8 @@ EXPERIMENT = experiment(
     "train.checkpoint_every=4",
     "train.batch_norm=frozen",
     "train.ema=0.5",
-    "model.dropout=0",
+    "model.head.dropout=0",
+    "model.aux_head.dropout=0",
     "optim.clip=0.4",
 )
 
@@ -160,7 +161,7 @@ UNREAD = ("backbone.net.next.", "backbone.net.classify.", "backbone.net.token")
         ((), ()),
         (("loss.aux_weight=0",), ("aux_head.",)),
         (("model.backbone=two_processes:Unread",), UNREAD),
-        (("model.head=ce2p", "model.aux_channels=0", "loss.edge_weight=0", "loss.aux_weight=0"), EDGES),
+        (("model.head=ce2p", "loss.edge_weight=0", "loss.aux_weight=0"), EDGES),
         (
             ("loss.terms=[{name: dice}, {name: category_consistent}]", "model.frozen=[layer1]"),
             ("backbone.net.layer1.",),

@@ -15,10 +15,11 @@ MILLISECOND = Fraction(1, 1000)
 
 TINY = {
     "model.backbone": "test_resnet",
-    "model.channels": 16,
-    "model.aux_channels": 8,
-    "model.recurrence": 3,
-    "model.dropout": 0.0,
+    "model.head.channels": 16,
+    "model.aux_head.channels": 8,
+    "model.head.recurrence": 3,
+    "model.head.dropout": 0.0,
+    "model.aux_head.dropout": 0.0,
     "data.classes": ["ground", "square"],
     "data.palette": [[20, 20, 20], [255, 255, 0]],
 }
@@ -29,7 +30,7 @@ def network(frames: int, label: str = "middle", **changes) -> crisscross.Segment
     made = create_segmenter(
         apply_overrides(Experiment(), {**TINY, "model.frames": frames, "model.label": label, **changes})
     )
-    if made.experiment.model.recurrence:
+    if made.experiment.model.head.recurrence:
         # A closed gate would hide the attention.
         made.head.attend.attention.gamma.data.fill_(0.7)
     return made.eval()

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from literal_inference import one_pass
+from networks import narrow
 
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
 from crisscross.inference.passes import joined, views
@@ -16,7 +17,7 @@ CLASSES = 5
 
 def small_segmenter(align_corners=False, **preprocess):
     torch.manual_seed(0)
-    model = ModelConfig("test_resnet", 8, channels=16, aux_channels=8, align_corners=align_corners)
+    model = ModelConfig("test_resnet", 8, **narrow(16, 8), align_corners=align_corners)
     data = DataConfig(classes=("floor", "wall", "door"))
     segmenter = Segmenter(Experiment(model=model, data=data, preprocess=PreprocessConfig(**preprocess))).eval()
     torch.nn.init.constant_(segmenter.head.attend.attention.gamma, 0.7)
@@ -35,7 +36,7 @@ def with_coarse(function, align_corners=False, scale=None, **inference_config):
     """A Segmenter whose network is `function`."""
     names = tuple("abcdefghijklmnop"[:CLASSES])
     data = DataConfig(classes=names, flip_pairs=((0, 3), (1, 2)))
-    model = ModelConfig("test_resnet", 8, channels=8, aux_channels=0, align_corners=align_corners)
+    model = ModelConfig("test_resnet", 8, **narrow(8, 0), align_corners=align_corners)
     preprocess = PreprocessConfig(mean=MEAN, std=STD, scale=scale)
     segmenter = Segmenter(Experiment("x", model, data, preprocess, inference=InferenceConfig(**inference_config)))
     segmenter.coarse = lambda x: Logits(function(x), None)

@@ -9,7 +9,7 @@ from crisscross.config import Experiment, from_dict, override
 
 EXPERIMENT = {
     "name": "tiny",
-    "model": {"backbone": "test_resnet", "output_stride": 8, "channels": 16, "aux_channels": 8},
+    "model": {"backbone": "test_resnet", "output_stride": 8, "head": {"channels": 16}, "aux_head": {"channels": 8}},
     "augment": {"crop": [48, 48], "ratio": [0.8, 1.25]},
     "optim": {"lr": 0.05},
     "train": {"iterations": 6, "batch": 4, "validate_every": 0, "checkpoint_every": 0},

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from instances_data import tiny as tiny_instances
+from networks import narrow
 from PIL import Image
 from small_data import CLASSES, draw_image, draw_labels, write_folder
 from torch import nn
@@ -27,7 +28,7 @@ IMAGE = draw_image(3, 50, 70)
 def network() -> crisscross.Segmenter:
     """Its labels are all over the image, its logits apart from each other."""
     torch.manual_seed(0)
-    model = ModelConfig(backbone="test_resnet", output_stride=8, channels=16, aux_channels=0)
+    model = ModelConfig(backbone="test_resnet", output_stride=8, **narrow(16, 0))
     made = crisscross.Segmenter(Experiment(model=model, data=DataConfig(classes=CLASSES))).eval()
     nn.init.constant_(made.head.attend.attention.gamma, 0.5)
     nn.init.normal_(made.head.classify.weight)

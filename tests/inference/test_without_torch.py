@@ -5,6 +5,7 @@ import pytest
 import torch
 from filter_bank import PLACES, SHIFTS, STRIDE, WEIGHT, every_mode
 from fresh_python import BLOCK, run_python
+from networks import narrow
 from paths import TESTS
 from torch.nn import functional
 
@@ -28,7 +29,7 @@ print("torch" in sys.modules)
 
 def segmenter_of(card: Card) -> Segmenter:
     """A network of ours whose coarse logits are the filter bank's."""
-    model = ModelConfig("test_resnet", 8, channels=8, aux_channels=0, align_corners=card.align_corners)
+    model = ModelConfig("test_resnet", **narrow(8, 0), align_corners=card.align_corners)
     data = DataConfig(classes=card.classes, palette=card.palette, flip_pairs=card.flip_pairs)
     made = Segmenter(Experiment("x", model, data, card.preprocess, inference=card.inference))
     made.coarse = lambda x: Logits(coarse(x), None)

@@ -6,6 +6,7 @@ from types import MethodType
 import pytest
 import torch
 from accelerate import cpu_offload
+from networks import narrow
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
@@ -195,7 +196,7 @@ def small_segmenter() -> crisscross.Segmenter:
     from crisscross.config import DataConfig, Experiment, ModelConfig
 
     torch.manual_seed(0)
-    model = ModelConfig(backbone="test_resnet", output_stride=8, channels=16, aux_channels=8)
+    model = ModelConfig("test_resnet", **narrow())
     made = crisscross.Segmenter(Experiment(model=model, data=DataConfig(classes=("a", "b", "c")))).eval()
     nn.init.constant_(made.head.attend.attention.gamma, 0.5)
     nn.init.normal_(made.head.classify.weight)

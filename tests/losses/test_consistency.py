@@ -146,18 +146,21 @@ def test_the_training_loss_adds_the_weighted_parts_at_feature_size():
         create_loss(config, IGNORE)(main, None, labels)
 
 
-MODEL = {"model": {"backbone": "test_resnet", "channels": 16, "aux_channels": 8}, "data": {"classes": ["a", "b", "c"]}}
+MODEL = {
+    "model": {"backbone": "test_resnet", "head": {"channels": 16}, "aux_head": {"channels": 8}},
+    "data": {"classes": ["a", "b", "c"]},
+}
 
 
 def small(*words):
     return Segmenter(override(from_dict(Experiment, MODEL), words), initialize=False)
 
 
-@pytest.mark.parametrize("words", [[], ["model.recurrence=0", "model.baseline=true"]], ids=["R=2", "R=0"])
+@pytest.mark.parametrize("words", [[], ["model.head.recurrence=0"]], ids=["R=2", "R=0"])
 def test_the_embedding_reads_the_attended_features_and_exists_only_when_asked_for(words):
     assert small(*words).head.embed is None
     network = small(TERMS, "loss.consistency.dimensions=6", *words).train()
-    if network.experiment.model.recurrence:
+    if network.experiment.model.head.recurrence:
         # A closed gate would let the features pass as they are.
         torch.nn.init.constant_(network.head.attend.attention.gamma, 0.7)
     seen = []

@@ -153,7 +153,7 @@ def dataset(tmp_path):
 
 
 def experiment(*words):
-    model = "model={backbone: test_resnet, channels: 16, aux_channels: 8}"
+    model = "model={backbone: test_resnet, head: {channels: 16}, aux_head: {channels: 8}}"
     steps = "train={iterations: 3, batch: 2, validate_every: 0, checkpoint_every: 2}"
     return override(Experiment(), [model, steps, "augment.crop=[24, 32]", "optim.warmup=0", *words])
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from networks import narrow
 from small_data import CLASSES, draw_image
 
 import crisscross
@@ -23,14 +24,7 @@ KINDS = ["plain", "channels-last", "optimize", "attention eager", "attention com
 
 def segmenter(recurrence: int = 2, **options: object) -> crisscross.Segmenter:
     torch.manual_seed(0)
-    model = ModelConfig(
-        backbone="test_resnet",
-        output_stride=8,
-        channels=16,
-        aux_channels=0,
-        recurrence=recurrence,
-        baseline=not recurrence,
-    )
+    model = ModelConfig("test_resnet", **narrow(16, 0, recurrence=recurrence))
     made = crisscross.Segmenter(Experiment(model=model, data=DataConfig(classes=CLASSES), **options))
     for module in made.modules():
         if isinstance(module, CrissCrossAttention):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import narrow
 from torch import nn
 from torch.nn import functional
 
@@ -178,7 +179,7 @@ def test_advice_leads_to_a_network(name, stride, words):
 
 def small(backbone: str, stride: int, **options) -> Segmenter:
     torch.manual_seed(0)
-    model = ModelConfig(backbone=backbone, output_stride=stride, channels=16, aux_channels=8, **options)
+    model = ModelConfig(backbone=backbone, output_stride=stride, **narrow(16, 8), **options)
     made = Segmenter(Experiment(model=model, data=DataConfig(classes=("a", "b", "c"))))
     nn.init.constant_(made.head.attend.attention.gamma, 0.5)
     return made
@@ -194,7 +195,9 @@ def test_a_network_that_needs_multiples_predicts_and_trains_at_any_size(name, st
     with torch.inference_mode():
         maps = network.backbone.net(functional.pad(x, [0, right, 0, below]))
         last = maps[-1][..., : -(-70 // stride), : -(-101 // stride)]
-        logits = functional.interpolate(network.head(last), (70, 101), mode="bilinear", align_corners=align_corners)
+        logits = functional.interpolate(
+            network.head([last]).main, (70, 101), mode="bilinear", align_corners=align_corners
+        )
         torch.testing.assert_close(network(x).main, logits)
     assert (network.predict(image.numpy()).labels == logits[0].argmax(0).numpy()).mean() > 0.999
     found = network.train()(torch.randn(2, 3, 70, 101))

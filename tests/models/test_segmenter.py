@@ -12,21 +12,37 @@ import crisscross
 from crisscross import CrissCrossError, Experiment
 from crisscross.checkpoints.backbone import efficientnet_lite_to_timm
 from crisscross.config import DataConfig, ModelConfig, override
+from crisscross.config.heads import AuxHeadConfig, CCNetConfig
+from crisscross.config.variants import VARIANTS
 from crisscross.models import Logits, Segmenter
 from crisscross.models.backbones import create_backbone, load_backbone_weights
-from crisscross.models.heads import AuxiliaryHead, CrissCrossHead
+from crisscross.models.heads import AuxiliaryHead, HeadInputs
+from crisscross.models.heads.ccnet import CrissCrossHead
 
 NAMES = tuple(f"class {index}" for index in range(19))
 
 
-def small(classes=NAMES[:3], **model):
+def small(classes=NAMES[:3], channels=16, aux_channels=8, recurrence=2, dropout=0.1, **model):
     """A network of 0.4 million parameters with everything a large one has; its gate is open."""
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "output_stride": 8, "channels": 16, "aux_channels": 8, **model}
-    segmenter = Segmenter(Experiment(model=ModelConfig(**settings), data=DataConfig(classes=tuple(classes))))
-    if settings.get("recurrence", 2):
+    heads = {
+        "head": CCNetConfig(channels=channels, recurrence=recurrence, dropout=dropout),
+        "aux_head": AuxHeadConfig(aux_channels, dropout),
+    }
+    config = ModelConfig(**{"backbone": "test_resnet", **heads, **model})
+    segmenter = Segmenter(Experiment(model=config, data=DataConfig(classes=tuple(classes))))
+    if recurrence:
         nn.init.constant_(segmenter.head.attend.attention.gamma, 0.7)
     return segmenter
+
+
+def ccnet_head(features, classes, channels, recurrence=2, dropout=0.0):
+    config = CCNetConfig(channels=channels, recurrence=recurrence, dropout=dropout)
+    return CrissCrossHead(config, HeadInputs([features], [8], classes))
+
+
+def auxiliary_head(features, classes, channels, dropout=0.1):
+    return AuxiliaryHead(AuxHeadConfig(channels, dropout), features, classes, VARIANTS["mmseg"])
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +77,8 @@ def test_parameter_counts_are_the_published_ones(published):
 @pytest.mark.parametrize(("classes", "head", "aux"), [(150, 24_001_303, 2_398_358), (21, 23_935_126, 2_365_205)])
 def test_parameter_counts_of_other_data_sets(classes, head, aux):
     with torch.device("meta"):
-        assert count(CrissCrossHead(2048, classes, 512, 2, 8, 0.1)) == head
-        assert count(AuxiliaryHead(1024, classes, 256, 0.1)) == aux
+        assert count(ccnet_head(2048, classes, 512, 2, 0.1)) == head
+        assert count(auxiliary_head(1024, classes, 256, 0.1)) == aux
 
 
 def test_strides_and_channels_are_the_published_ones(published):
@@ -100,7 +116,7 @@ def test_every_3_x_3_is_dilated_as_published(published, depth, blocks):
 
 def test_the_untouched_features_come_first():
     torch.manual_seed(0)
-    head = CrissCrossHead(6, 3, 8, 2, 8, 0.0).eval()
+    head = ccnet_head(6, 3, 8, 2, 0.0).eval()
     nn.init.constant_(head.attend.attention.gamma, 0.7)
     # The attended part forgets its input, so whatever still depends on x comes by the untouched way.
     nn.init.zeros_(head.reduce.conv.weight)
@@ -108,21 +124,21 @@ def test_the_untouched_features_come_first():
     weight = head.fuse.conv.weight.detach().clone()
     with torch.no_grad():
         head.fuse.conv.weight[:, :6] = 0
-        assert torch.equal(head(first), head(second))
+        assert torch.equal(head([first]).main, head([second]).main)
         head.fuse.conv.weight.copy_(weight)
         head.fuse.conv.weight[:, 6:] = 0
-        assert (head(first) - head(second)).abs().max() > 1e-4
+        assert (head([first]).main - head([second]).main).abs().max() > 1e-4
 
 
 def test_the_order_of_the_head_is_reduce_attend_refine_join():
     torch.manual_seed(0)
-    head = CrissCrossHead(6, 3, 8, 2, 8, 0.0).eval()
+    head = ccnet_head(6, 3, 8, 2, 0.0).eval()
     nn.init.constant_(head.attend.attention.gamma, 0.7)
     joined = []
     head.fuse.register_forward_pre_hook(lambda module, inputs: joined.append(inputs[0]))
     x = torch.randn(1, 6, 5, 4)
     with torch.no_grad():
-        head(x)
+        head([x])
         once = head.attend.attention(head.reduce(x))
         attended = head.refine(head.attend.attention(once))
     assert torch.equal(joined[0][:, :6], x)
@@ -132,9 +148,9 @@ def test_the_order_of_the_head_is_reduce_attend_refine_join():
 
 
 def test_weights_are_shared_over_the_passes():
-    sizes = {recurrence: count(CrissCrossHead(6, 3, 8, recurrence, 8, 0.0)) for recurrence in (1, 2, 3)}
+    sizes = {recurrence: count(ccnet_head(6, 3, 8, recurrence, 0.0)) for recurrence in (1, 2, 3)}
     assert len(set(sizes.values())) == 1
-    plain = CrissCrossHead(6, 3, 8, 0, 8, 0.0)
+    plain = ccnet_head(6, 3, 8, 0, 0.0)
     assert not any("attention" in name for name in plain.state_dict())
     # query and key 8 -> 1, value 8 -> 8, with bias, and the gate.
     assert sizes[1] - count(plain) == 2 * (8 + 1) + (64 + 8) + 1
@@ -143,7 +159,7 @@ def test_weights_are_shared_over_the_passes():
 @pytest.mark.parametrize("head", ["main", "aux"])
 def test_heads_start_as_the_published_ones_do(head):
     torch.manual_seed(0)
-    module = CrissCrossHead(96, 50, 64, 2, 8, 0.1) if head == "main" else AuxiliaryHead(96, 50, 64, 0.1)
+    module = ccnet_head(96, 50, 64, 2, 0.1) if head == "main" else auxiliary_head(96, 50, 64, 0.1)
     assert module.classify.weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert module.classify.weight.mean().abs() < 1e-3
     assert torch.equal(module.classify.bias, torch.zeros(50))
@@ -158,7 +174,7 @@ def test_heads_start_as_the_published_ones_do(head):
 
 def test_the_attention_starts_as_torch_does_behind_a_closed_gate():
     torch.manual_seed(0)
-    attention = CrissCrossHead(6, 3, 512, 2, 8, 0.1).attend.attention
+    attention = ccnet_head(6, 3, 512, 2, 0.1).attend.attention
     assert attention.gamma.shape == () and attention.gamma.item() == 0
     bound = 1 / math.sqrt(512)
     for layer in (attention.query, attention.key, attention.value):
@@ -173,23 +189,25 @@ def test_the_attention_starts_as_torch_does_behind_a_closed_gate():
 @pytest.mark.parametrize("head", ["main", "aux"])
 def test_dropout_drops_a_quarter_of_the_channels_whole(head):
     torch.manual_seed(0)
-    module = CrissCrossHead(4, 3, 256, 1, 8, 0.25) if head == "main" else AuxiliaryHead(4, 3, 256, 0.25)
+    module = ccnet_head(4, 3, 256, 1, 0.25) if head == "main" else auxiliary_head(4, 3, 256, 0.25)
     seen = []
     module.dropout.register_forward_hook(lambda layer, inputs, output: seen.append((inputs[0] + 0, output)))
     x = torch.randn(16, 4, 3, 3)
-    module.train()(x)
+    inputs = [x] if head == "main" else x
+    module.train()(inputs)
     before, after = (entry.detach().flatten(2) for entry in seen[0])
     alive = before.abs().amax(2) > 0
     kept = after.abs().amax(2) > 0
     torch.testing.assert_close(after, before / 0.75 * kept[..., None])
     # 4096 channels: three standard deviations of the share are 0.02.
     assert (alive & ~kept).sum() / alive.sum() == pytest.approx(0.25, abs=0.025)
-    module.eval()(x)
+    module.eval()(inputs)
     assert torch.equal(*seen[1])
 
 
 def test_dropout_of_the_experiment_reaches_both_heads():
     segmenter = small(dropout=0.3)
+    assert segmenter.classifiers == ("head.classify", "aux_head.classify")
     assert (segmenter.head.dropout.p, segmenter.aux_head.dropout.p) == (0.3, 0.3)
 
 
@@ -220,7 +238,7 @@ def test_the_auxiliary_head_sees_the_last_map_but_one():
     maps = []
     segmenter.backbone.register_forward_hook(lambda module, inputs, output: maps.extend(output))
     segmenter(torch.randn(2, 3, 32, 32))
-    assert seen[0] is maps[-2] and seen[1] is maps[-1]
+    assert seen[0] is maps[-2] and seen[1] == tuple(maps)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -237,10 +255,8 @@ def test_align_corners_decides_how_logits_are_enlarged(align_corners):
     assert logits.aux[0, 2, 31].tolist() == pytest.approx([2 * value for value in expected], abs=1e-5)
 
 
-def test_no_attention_only_when_asked_for_aloud():
-    with pytest.raises(CrissCrossError, match=r"model\.recurrence must be at least 1, got 0"):
-        small(recurrence=0)
-    plain = small(recurrence=0, baseline=True)
+def test_without_attention_everything_else_is_there():
+    plain = small(recurrence=0)
     assert not any("attend" in name for name in plain.state_dict())
     x = torch.randn(1, 3, 32, 32)
     assert plain.eval()(x).main.shape == (1, 3, 32, 32)
@@ -521,9 +537,9 @@ def file(tmp_path_factory):
 
 
 def test_overrides_go_by_last_name_or_in_full(file):
-    assert crisscross.load(file, recurrence=1).experiment.model.recurrence == 1
-    loaded = crisscross.load(file, align_corners=True, **{"model.recurrence": 3})
-    assert loaded.experiment.model.align_corners and loaded.experiment.model.recurrence == 3
+    assert crisscross.load(file, recurrence=1).experiment.model.head.recurrence == 1
+    loaded = crisscross.load(file, align_corners=True, **{"model.head.recurrence": 3})
+    assert loaded.experiment.model.align_corners and loaded.experiment.model.head.recurrence == 3
     assert loaded.head.attend.recurrence == 3
     loaded = crisscross.load(file, classes=["x", "y", "z"])
     assert loaded.classes == ("x", "y", "z") and len(loaded.palette) == 3
@@ -533,13 +549,13 @@ def test_overrides_go_by_last_name_or_in_full(file):
     ("overrides", "words"),
     [
         ({"scale": [64, 64]}, r"override 'scale' is ambiguous: preprocess\.scale, augment\.scale"),
-        ({"recurence": 1}, r"unknown key recurence; did you mean model\.recurrence\?"),
-        ({"model.recurence": 1}, r"unknown key model\.recurence; did you mean recurrence"),
+        ({"recurence": 1}, r"unknown key recurence; did you mean model\.head\.recurrence\?"),
+        ({"model.head.recurence": 1}, r"unknown key model\.head\.recurence; did you mean recurrence"),
         ({"zzz": 1}, r"unknown key zzz; known: name, backbone, "),
-        ({"recurrence": -1}, r"model\.recurrence must be at least 0, got -1"),
-        ({"channels": 32}, r"w\.safetensors: head\.\S+ has shape \[16, .*this configuration needs \[32, "),
+        ({"recurrence": -1}, r"model\.head\.recurrence must be at least 0, got -1"),
+        ({"model.head.channels": 32}, r"w\.safetensors: head\.\S+ has shape \[16, .*this configuration needs \[32, "),
         ({"classes": ["a", "b"]}, r"head\.classify\.weight has shape .*the file has 3 classes, the configuration 2"),
-        ({"aux_channels": 0}, r"w\.safetensors: aux_head\.\S+ does not belong to this configuration"),
+        ({"model.aux_head.channels": 0}, r"w\.safetensors: aux_head\.\S+ does not belong to this configuration"),
     ],
 )
 def test_overrides_that_cannot_be_are_refused(overrides, words, file):
@@ -559,12 +575,10 @@ def test_a_missing_tensor_is_named(file, tmp_path):
         crisscross.load(tmp_path / "w.safetensors")
 
 
-def test_asking_for_no_attention_in_code_is_loud_enough():
-    base = override(
-        Experiment(data=DataConfig(classes=("a", "b"))), ["model.backbone=test_resnet", "model.channels=16"]
-    )
+def test_no_attention_asked_for_in_code():
+    base = override(Experiment(data=DataConfig(classes=("a", "b"))), ["model.backbone=test_resnet"])
     plain = crisscross.build(base, recurrence=0)
-    assert plain.experiment.model.baseline and isinstance(plain.head.attend, nn.Identity)
+    assert isinstance(plain.head.attend, nn.Identity)
     assert isinstance(crisscross.build(base).head.attend.attention, nn.Module)
 
 

@@ -1,20 +1,23 @@
-"""The options by which publishers differ: each against its definition, and `optimize` on networks that use them."""
+"""The details in which publishers differ: each against its definition, and `optimize` on networks that use them."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
+from networks import narrow
 from torch import nn
 from torch.nn import functional
 
 import crisscross
 from crisscross.config import DataConfig, Experiment, ModelConfig
+from crisscross.config.variants import VARIANTS
 from crisscross.errors import CrissCrossError
 from crisscross.layers import AbsoluteBatchNorm2d
 from crisscross.models import Segmenter
 from crisscross.models.backbones import create_backbone
 
-AUTHORS = {"contract_dilation": False, "ceil_pool": True, "norm": "absolute"}
+MMSEG, AUTHORS, PADDLESEG = (VARIANTS[name] for name in ("mmseg", "authors", "paddleseg"))
 
 
 def relative(found, expected):
@@ -34,9 +37,9 @@ def opened(network):
     return network.eval()
 
 
-def segmenter(**model):
-    classes = DataConfig(classes=("a", "b", "c"))
-    return Segmenter(Experiment(model=ModelConfig(**({"channels": 16, "aux_channels": 8} | model)), data=classes))
+def segmenter(backbone, variant, channels=16, **model):
+    config = ModelConfig(backbone, variant=variant, **narrow(channels), **model)
+    return Segmenter(Experiment(model=config, data=DataConfig(classes=("a", "b", "c"))))
 
 
 # --- the norm ---
@@ -77,15 +80,14 @@ def test_training_keeps_the_statistics_of_an_ordinary_norm():
 
 
 def test_the_first_block_of_a_dilated_stage():
-    for contracted, third, fourth in ((True, (1, 2), (2, 4)), (False, (2, 2), (4, 4))):
-        with torch.device("meta"):
-            net = create_backbone("resnet50c", contract_dilation=contracted).net
+    for variant, third, fourth in ((MMSEG, (1, 2), (2, 4)), (AUTHORS, (2, 2), (4, 4)), (PADDLESEG, (2, 2), (4, 4))):
+        net = create_backbone("resnet50c", variant=variant).net
         for stage, (first, later) in ((net.layer2, (1, 1)), (net.layer3, third), (net.layer4, fourth)):
             found = [block.conv2.dilation[0] for block in stage]
             assert found == [first] + [later] * (len(stage) - 1)
             assert [block.conv2.padding[0] for block in stage] == found
     # Basic blocks have two such convolutions; at stride 16 only the last stage dilates.
-    net = create_backbone("resnet18", 16, contract_dilation=False).net
+    net = create_backbone("resnet18", 16, variant=AUTHORS).net
     assert {conv.dilation[0] for conv in net.layer4.modules() if getattr(conv, "kernel_size", 0) == (3, 3)} == {2}
     assert {conv.dilation[0] for conv in net.layer3.modules() if getattr(conv, "kernel_size", 0) == (3, 3)} == {1}
 
@@ -97,11 +99,12 @@ def test_the_deep_stem_of_the_authors_is_timms_s():
 
 
 @pytest.mark.parametrize(
-    ("ceil_pool", "first", "last"), [(False, (128, 256), (64, 128)), (True, (129, 257), (65, 129))]
+    ("variant", "first", "last"),
+    [("mmseg", (128, 256), (64, 128)), ("authors", (129, 257), (65, 129)), ("paddleseg", (128, 256), (64, 128))],
 )
-def test_even_sizes_grow_by_one_when_pooling_rounds_up(ceil_pool, first, last):
+def test_even_sizes_grow_by_one_when_pooling_rounds_up(variant, first, last):
     with torch.device("meta"):
-        network = segmenter(backbone="resnet50c", ceil_pool=ceil_pool).eval()
+        network = segmenter("resnet50c", variant).eval()
         maps = network.backbone(torch.zeros(1, 3, 512, 1024))
         assert [tuple(maps[i].shape[-2:]) for i in (1, 4)] == [first, last]
         # The strides are the nominal ones, odd sizes stay what they are, and logits have the image's size.
@@ -112,15 +115,18 @@ def test_even_sizes_grow_by_one_when_pooling_rounds_up(ceil_pool, first, last):
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_every_output_stride_works_with_ceil_pooling(output_stride):
-    network = segmenter(backbone="test_resnet", output_stride=output_stride, ceil_pool=True)
+    network = segmenter("test_resnet", "authors", output_stride=output_stride)
     assert network.backbone.strides[-1] == output_stride
     logits = network(torch.randn(2, 3, 64, 96))
     assert logits.main.shape == logits.aux.shape == (2, 3, 64, 96)
 
 
+SHORTCUT = replace(MMSEG, pool_shortcut=False)
+
+
 def test_shortcuts_of_resnet_d():
     x = torch.randn(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    pooled, plain = (create_backbone("resnet26d", pool_shortcut=pool) for pool in (True, False))
+    pooled, plain = (create_backbone("resnet26d", variant=variant) for variant in (MMSEG, SHORTCUT))
     plain.load_state_dict(opened(pooled).state_dict())
     with torch.no_grad():
         ours, theirs = pooled(x), plain.eval()(x)
@@ -128,54 +134,45 @@ def test_shortcuts_of_resnet_d():
     assert [torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)] == [True, True, True, False, False]
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("tf_efficientnet_lite0", {"contract_dilation": False}, "no timm ResNet of plain blocks: model.contract_dil"),
-        ("tf_efficientnet_lite0", {"pool_shortcut": False}, "no timm ResNet of plain blocks: model.pool_shortcut"),
-        ("resnet18", {"pool_shortcut": False}, "no average in its shortcuts"),
-        ("tf_efficientnet_lite0", {"ceil_pool": True}, "no max-pooling of a ResNet"),
-        ("tf_efficientnet_lite0", {"norm": "absolute"}, "other norms than plain batch norms"),
-        ("convnext_atto", {"norm": "absolute"}, "other norms than plain batch norms"),
-    ],
-)
-def test_an_option_without_meaning_is_refused(name, options, message):
-    with pytest.raises(CrissCrossError, match=rf"^backbone {name} [^\n]*{message}[^\n]*$"):
-        create_backbone(name, 16, **options)
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "convnext_atto", "resnet50_gn", "resnetv2_50"])
+def test_a_variant_without_meaning_for_a_backbone_is_refused(name):
+    for variant in (AUTHORS, PADDLESEG):
+        line = (
+            rf"^model\.variant describes a timm ResNet of plain .* backbone {name} is none: set model\.variant=mmseg$"
+        )
+        with pytest.raises(CrissCrossError, match=line):
+            create_backbone(name, 16, variant=variant)
 
 
 # --- heads ---
 
 
-def test_activations_of_the_heads():
-    for name, around, after in (
-        ("relu", nn.ReLU, nn.ReLU),
-        ("leaky_relu", nn.LeakyReLU, nn.LeakyReLU),
-        ("leaky_attention", nn.LeakyReLU, nn.ReLU),
-    ):
-        network = segmenter(backbone="test_resnet", activation=name, aux_bias=True, fuse_bias=True)
-        acts = [type(part.act) for part in (network.head.reduce, network.head.refine, network.head.fuse)]
-        assert acts == [around, around, after]
-        assert type(network.aux_head.reduce.act) is after
-        slopes = [module.negative_slope for module in network.modules() if isinstance(module, nn.LeakyReLU)]
-        assert set(slopes) <= {0.01}
-    biased = [key for key in network.state_dict() if key.endswith(".conv.bias")]
-    assert biased == ["head.fuse.conv.bias", "aux_head.reduce.conv.bias"]
+@pytest.mark.parametrize(
+    ("variant", "around", "after", "biased", "norm"),
+    [
+        ("mmseg", nn.ReLU, nn.ReLU, [], nn.BatchNorm2d),
+        ("authors", nn.LeakyReLU, nn.LeakyReLU, ["aux_head.reduce"], AbsoluteBatchNorm2d),
+        ("paddleseg", nn.LeakyReLU, nn.ReLU, ["head.fuse", "aux_head.reduce"], nn.BatchNorm2d),
+    ],
+)
+def test_the_heads_of_every_variant(variant, around, after, biased, norm):
+    network = segmenter("test_resnet", variant)
+    parts = (network.head.reduce, network.head.refine, network.head.fuse, network.aux_head.reduce)
+    assert [type(part.act) for part in parts] == [around, around, after, after]
+    assert all(type(part.norm) is norm for part in parts)
+    assert {type(module) for module in network.modules() if isinstance(module, nn.BatchNorm2d)} <= {norm}
+    assert {module.negative_slope for module in network.modules() if isinstance(module, nn.LeakyReLU)} <= {0.01}
+    assert [key for key in network.state_dict() if key.endswith(".conv.bias")] == [f"{key}.conv.bias" for key in biased]
 
 
 # --- rewriting ---
 
 
 @pytest.mark.parametrize(
-    "model",
-    [
-        {"backbone": "test_resnet", "activation": "leaky_relu", **AUTHORS, "channels": 128},
-        {"backbone": "resnet26d", "activation": "leaky_attention", "pool_shortcut": False, "fuse_bias": True},
-    ],
-    ids=["authors", "paddle"],
+    ("backbone", "variant", "channels"), [("test_resnet", "authors", 128), ("resnet26d", "paddleseg", 16)]
 )
-def test_a_rewritten_network_says_the_same(model):
-    network = opened(segmenter(**model))
+def test_a_rewritten_network_says_the_same(backbone, variant, channels):
+    network = opened(segmenter(backbone, variant, channels))
     fast = crisscross.optimize(network)
     assert not any(isinstance(module, AbsoluteBatchNorm2d | nn.BatchNorm2d) for module in fast.modules())
     x = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(2))

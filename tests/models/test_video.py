@@ -177,7 +177,7 @@ def test_other_classes_and_other_shapes_are_no_start(tmp_path):
     crisscross.save(other, tmp_path / "other.safetensors")
     with pytest.raises(CrissCrossError, match=r"trained on 3 classes .* the data has 2 .* --init takes weights of"):
         start_from(network(3), tmp_path / "other.safetensors")
-    crisscross.save(network(0, **{"model.channels": 24}), tmp_path / "wide.safetensors")
+    crisscross.save(network(0, **{"model.head.channels": 24}), tmp_path / "wide.safetensors")
     with pytest.raises(CrissCrossError, match=r"wide\.safetensors: .* has shape"):
         start_from(network(3), tmp_path / "wide.safetensors")
 
@@ -261,6 +261,6 @@ def test_a_run_too_short_for_the_clips_is_found_before_training(folder, tmp_path
 
 def test_the_recipes_are_the_paper_s_and_a_light_one():
     paper = zoo.recipe("ccnet3d-r50-camvid").model
-    assert (paper.frames, paper.recurrence, paper.output_stride, paper.channels) == (5, 3, 8, 512)
+    assert (paper.frames, paper.head.recurrence, paper.output_stride, paper.head.channels) == (5, 3, 8, 512)
     light = zoo.recipe("ccnet3d-light").model
-    assert (light.frames, light.recurrence, light.backbone) == (3, 3, "tf_efficientnet_lite0")
+    assert (light.frames, light.head.recurrence, light.backbone) == (3, 3, "tf_efficientnet_lite0")

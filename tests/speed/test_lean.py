@@ -80,11 +80,17 @@ def test_under_autocast_the_same_bits() -> None:
 
 def test_the_segmenter_and_its_frozen_norms() -> None:
     config = {
-        "model": {"backbone": "test_resnet", "output_stride": 8, "channels": 16, "aux_channels": 8, "frozen": ["bn1"]},
+        "model": {
+            "backbone": "test_resnet",
+            "output_stride": 8,
+            "head": {"channels": 16},
+            "aux_head": {"channels": 8},
+            "frozen": ["bn1"],
+        },
         "data": {"classes": ["a", "b", "c"]},
     }
-    for norm, activation in (("batch", "relu"), ("absolute", "leaky_relu")):
-        config["model"] |= {"norm": norm, "activation": activation}
+    for variant in ("mmseg", "authors"):
+        config["model"]["variant"] = variant
         plain = Segmenter(from_dict(Experiment, config))
         nn.init.constant_(plain.head.attend.attention.gamma, 0.7)
         lean = deepcopy(plain)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from crisscross.config import DataConfig, Experiment, ModelConfig, TrainConfig
+from crisscross.config.heads import AuxHeadConfig, CCNetConfig
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
 from crisscross.losses import create_loss
@@ -15,7 +16,8 @@ from crisscross.speed.memory import apply_memory
 def network(**model):
     """A small network with an open gate."""
     torch.manual_seed(0)
-    chosen = ModelConfig(backbone="test_resnet", output_stride=8, channels=16, aux_channels=8, dropout=0.0, **model)
+    heads = {"head": CCNetConfig(channels=16, dropout=0.0), "aux_head": AuxHeadConfig(8, 0.0)}
+    chosen = ModelConfig("test_resnet", **heads, **model)
     made = create_segmenter(Experiment(model=chosen, data=DataConfig(classes=("a", "b", "c")))).train()
     for module in made.modules():
         if isinstance(module, CrissCrossAttention):

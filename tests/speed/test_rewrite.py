@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from networks import narrow
 from torch import nn
 
 import crisscross
@@ -167,7 +168,7 @@ def test_timm_networks_say_the_same(name):
 def segmenter():
     """A small CCNet whose head is wide enough for the fast way; its gate is open."""
     torch.manual_seed(0)
-    model = ModelConfig("test_resnet", channels=128, aux_channels=8, output_stride=8)
+    model = ModelConfig("test_resnet", **narrow(128, 8), output_stride=8)
     classes = DataConfig(classes=("a", "b", "c", "d"))
     return trained(Segmenter(Experiment(model=model, data=classes)))
 
@@ -241,7 +242,7 @@ def test_weights_of_five_axes_beside_those_of_four():
 def test_a_network_with_weights_of_five_axes_is_scored_and_predicts(monkeypatch):
     """The commands lay every network out channels-last."""
     monkeypatch.setitem(sys.modules, "volume_net", sys.modules[__name__])
-    model = ModelConfig(backbone="volume_net:Volume", output_stride=8, channels=16, aux_channels=0)
+    model = ModelConfig(backbone="volume_net:Volume", output_stride=8, **narrow(16, 0))
     made = Segmenter(Experiment(model=model, data=DataConfig(classes=("a", "b")))).eval()
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     expected = made.predict(image, probabilities=True).probabilities

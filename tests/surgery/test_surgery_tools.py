@@ -236,7 +236,7 @@ def test_networks_that_are_wrapped_already(tmp_path):
 
 
 def test_a_segmenter_with_inserted_attention_is_not_saved_as_if_it_had_none(tmp_path):
-    words = {"model": {"backbone": "test_resnet", "channels": 16}, "data": {"classes": ["a", "b"]}}
+    words = {"model": {"backbone": "test_resnet", "head": {"channels": 16}}, "data": {"classes": ["a", "b"]}}
     segmenter = crisscross.build(from_dict(Experiment, words))
     insert_attention(segmenter, after="backbone.net.layer2")
     with pytest.raises(CrissCrossError, match=r"layer2\.0\.criss_cross was inserted by crisscross\.surgery"):

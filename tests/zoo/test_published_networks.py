@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from forward_passes import value
+from networks import narrow
 from paths import SHARED
 from PIL import Image
 from published_data import write_ade20k, write_cityscapes, write_voc2012aug
@@ -75,7 +76,7 @@ def small_recipe(name, tmp_path):
     scale = tuple(map(int, SMALL[row.data].strip("[]").split(",")))
     experiment = replace(
         experiment,
-        model=replace(experiment.model, channels=16, aux_channels=8, pretrained=False),
+        model=replace(experiment.model, pretrained=False, **narrow(16, 8)),
         preprocess=replace(experiment.preprocess, scale=scale),
         augment=replace(experiment.augment, scale=scale, crop=(33, 33)),
         train=replace(experiment.train, iterations=10, batch=2, validate_every=0, checkpoint_every=0),

@@ -10,6 +10,7 @@ from paths import ROOT
 from crisscross.checkpoints.publishers.table import PADDLESEG
 from crisscross.cli import main
 from crisscross.config import OptimConfig, load_experiment
+from crisscross.config.heads import AuxHeadConfig, CCNetConfig
 from crisscross.data.palette import default_palette
 from crisscross.models import Segmenter
 from crisscross.zoo import OURS, PUBLISHED, published, recipe
@@ -70,8 +71,10 @@ def test_each_recipe_by_hand(name):
     experiment, row = recipe(name), PUBLISHED[name]
     assert experiment.name == name and recipe(row.older_name) == experiment
     model, train = experiment.model, experiment.train
-    assert (model.backbone, model.output_stride, model.recurrence) == (f"resnet{row.depth}c", 8, 2)
-    assert (model.channels, model.reduction, model.dropout, model.aux_channels) == (512, 8, 0.1, 256)
+    assert (model.backbone, model.output_stride, model.head.recurrence) == (f"resnet{row.depth}c", 8, 2)
+    assert (model.head, model.aux_head, model.variant) == (CCNetConfig(), AuxHeadConfig(), "mmseg")
+    assert (model.head.channels, model.head.reduction, model.head.dropout) == (512, 8, 0.1)
+    assert (model.aux_head.channels, model.aux_head.dropout) == (256, 0.1)
     # Optimizer, loss and distortion are those of all rows; PyTorch's own mean would divide by valid pixels.
     assert experiment.optim == OptimConfig("sgd", 0.01, 0.9, 5e-4, 0.9, 1e-4, 0)
     assert (experiment.loss.normalizer, experiment.loss.aux_weight) == ("all", 0.4)

@@ -63,7 +63,7 @@ def load(
         trust: a folder whose weights may run code: what they name as `package.module:attribute` is imported. Weights
             elsewhere that name such are refused, unless `overrides` name the same.
         overrides: configuration values by their last name (`recurrence=1`, `align_corners=True`,
-            `classes=[...]`) or in full through a dictionary (`**{"model.recurrence": 1}`).
+            `classes=[...]`) or in full through a dictionary (`**{"model.head.recurrence": 1}`).
 
     Raises:
         CrissCrossError: nothing of that name, an unreadable file, a download that fails, weights that do not
@@ -97,12 +97,19 @@ def refuse_code(
         return
     said = flatten(overrides)
     for key, value in experiment.code:
-        if value not in _leaves([said.get(key), said.get(key.rpartition(".")[2])]):
+        if value not in _leaves([said.get(word) for word in _words_for(key)]):
             folder = Path(file).parent
             raise CrissCrossError(
                 f"{file}: refused: it asks to run code, {key}={value}; if you trust it, and all that is in "
                 f"{folder}, add --trust {folder} (in Python trust={str(folder)!r})"
             )
+
+
+def _words_for(key: str) -> Iterator[str]:
+    """What an override may call a key: its name in full, or its last parts; a section stands for its `name`."""
+    for whole in (key, key.removesuffix(".name")):
+        parts = whole.split(".")
+        yield from (".".join(parts[start:]) for start in range(len(parts)))
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -218,7 +225,7 @@ def network_for(loaded: Loaded, experiment: Experiment) -> Segmenter:
         CrissCrossError: a tensor that is missing, left over, of another shape, or not finite.
     """
     # Code of the user's own may not support a device without memory.
-    if ":" not in experiment.model.backbone:
+    if not any(key.startswith("model.") for key, _ in experiment.code):
         with torch.device("meta"):
             native.fitting(create_segmenter(experiment, initialize=False).state_dict(), loaded.tensors, loaded.name)
     native.check_finite(loaded.tensors, loaded.name)
@@ -248,18 +255,17 @@ def with_overrides(experiment: Kind, overrides: Mapping[str, Any]) -> Kind:
     """
     if not overrides:
         return experiment
-    keys = flatten(experiment)
+    leaves = flatten(experiment)
+    # A section can be named, too: `head={"name": "ce2p"}`.
+    keys = dict.fromkeys([*leaves, *(key[: key.rindex(".")] for key in leaves if key.count("."))])
     changes = {}
     for name, value in overrides.items():
         matches = [key for key in keys if key == name or key.rpartition(".")[2] == name]
         if len(matches) > 1 and name not in keys:
             raise CrissCrossError(f"override {name!r} is ambiguous: {', '.join(matches)}")
         if not matches and "." not in name:
-            raise CrissCrossError(_unknown_override(name, keys))
+            raise CrissCrossError(_unknown_override(name, leaves))
         changes[matches[0] if matches else name] = value
     if "data.classes" in changes and "data.palette" not in changes:
         changes["data.palette"] = [list(color) for color in default_palette(len(changes["data.classes"]))]
-    if changes.get("model.recurrence") == 0:
-        # Asking for no attention in code is explicit enough.
-        changes["model.baseline"] = True
     return apply_overrides(experiment, changes)

@@ -107,10 +107,10 @@ def _print_summary(converted: "Converted", out: Path) -> None:
     stored = segmenter.state_dict().values()
     classes = segmenter.classes
     shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
-    say(f"recognized: CCNet of {publisher}, {model.backbone} at output stride {model.output_stride}")
+    say(f"recognized: {publisher}'s {model.title}")
     say(f"tensors: {len(stored)}, parameters: {sum(p.numel() for p in segmenter.parameters()):,}")
     say(f"classes: {len(classes)} ({shown})")
-    say(f"recurrence: {model.recurrence}, align_corners: {str(model.align_corners).lower()}")
+    say(f"variant: {model.variant}, align_corners: {str(model.align_corners).lower()}")
     taken = segmenter.experiment.preprocess
     preprocessing = f"{taken.order}, mean {list(taken.mean)}, std {list(taken.std)}"
     say(f"preprocessing: {preprocessing}; inference: {segmenter.experiment.inference.mode}")

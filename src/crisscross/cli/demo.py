@@ -109,7 +109,7 @@ def _report(
     return Report(
         title="CCNet on scenes drawn by formula",
         summary=(
-            f"A small CCNet ({model.backbone}, R = {model.recurrence}) trained from scratch on "
+            f"{model.title}, trained from scratch on "
             f"{SCENES['train']} scenes in {seconds:.0f} s and scored on {result.images} others."
         ),
         headline=[

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from crisscross.config.documents import parse_yaml, read_yaml
+from crisscross.config.heads import CCNetConfig, OwnHead, changed_head, kind_of_head
 from crisscross.config.migrate import migrate
 from crisscross.config.names import hint
 from crisscross.config.rules import one_line
 from crisscross.config.tree import Experiment
 from crisscross.errors import CrissCrossError, shown, shown_name
 
+HEAD = "model.head"
 Node = TypeVar("Node")
 # The task of an experiment that names none.
 SEGMENTATION = "segmentation"
@@ -24,6 +26,8 @@ def to_dict(node: Any) -> dict[str, Any]:
     """The tree as nested plain dictionaries and lists, ready for JSON and YAML."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, OwnHead):
+            return {"name": value.name, **{key: plain(setting) for key, setting in value.settings}}
         if dataclasses.is_dataclass(value):
             return {entry.name: plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
         if isinstance(value, tuple):
@@ -60,6 +64,10 @@ def from_dict(kind: type[Node], values: Any, prefix: str = "") -> Node:
         raise CrissCrossError(f"{where} must be a mapping of keys to values, got {shown(values)}")
     if not prefix:
         _check_task(kind, values)
+    if kind is OwnHead:
+        return typing.cast(Node, _own_head(values, prefix))
+    if not dataclasses.is_dataclass(kind):
+        raise CrissCrossError(f"{prefix}name: {kind.__name__} is no dataclass, which the settings of a head must be")
     kinds = typing.get_type_hints(kind)
     known = [entry.name for entry in dataclasses.fields(kind)]  # type: ignore[arg-type]
     made = {}
@@ -68,6 +76,19 @@ def from_dict(kind: type[Node], values: Any, prefix: str = "") -> Node:
             raise CrissCrossError(_unknown(str(key), known, prefix))
         made[key] = _convert(kinds[key], value, prefix + key)
     return kind(**made)
+
+
+def _own_head(values: dict[str, Any], prefix: str) -> OwnHead:
+    """A head from outside with its settings as they are, but for lists, which become tuples: it can be a key."""
+
+    def frozen(value: Any, key: str) -> Any:
+        if isinstance(value, (list, tuple)):
+            return tuple(frozen(entry, key) for entry in value)
+        _expect(not isinstance(value, dict), value, key, "a value or a list of values")
+        return value
+
+    settings = {key: frozen(value, f"{prefix}{key}") for key, value in values.items() if key != "name"}
+    return OwnHead(values["name"], tuple(settings.items()))
 
 
 def task_of(values: Any) -> str:
@@ -100,9 +121,10 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
 
 
 def apply_overrides(experiment: Node, changes: Mapping[str, Any]) -> Node:
-    """Replace values by dotted key, e.g. `{"model.recurrence": 1}`, and return the new experiment."""
+    """Replace values by dotted key, e.g. `{"optim.lr": 0.1}`, and return the new experiment."""
     tree = to_dict(experiment)
     for dotted, value in changes.items():
+        dotted, value = (HEAD, {"name": value}) if dotted == f"{HEAD}.name" else (dotted, value)
         *path, leaf = dotted.split(".")
         node: Any = tree
         for depth, key in enumerate(path):
@@ -111,9 +133,10 @@ def apply_overrides(experiment: Node, changes: Mapping[str, Any]) -> Node:
             node = node[key]
             if not isinstance(node, dict):
                 raise CrissCrossError(f"{'.'.join(path[: depth + 1])} is a value, it has no keys below it")
-        if leaf not in node:
+        # What a head from outside can be told, its own class says when the network is made.
+        if leaf not in node and not (path == HEAD.split(".") and ":" in node["name"]):
             raise CrissCrossError(_unknown(leaf, list(node), "".join(f"{part}." for part in path)))
-        node[leaf] = _merged(node[leaf], value)
+        node[leaf] = changed_head(node[leaf], value) if dotted == HEAD else _merged(node.get(leaf), value)
     return from_dict(type(experiment), tree)
 
 
@@ -178,13 +201,19 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
     # `key=` in YAML is nothing at all; for a text that means the empty one.
     value = "" if kind is str and value is None else value
     names = {int: "a whole number", bool: "true or false", str: "text"}
+    if kind not in names:
+        raise CrissCrossError(f"{key} has the type {kind}, and settings are int, float, bool, str or tuples of them")
     fits = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
     value = _expect(fits, value, key, names[kind])
     return _expect(kind is not str or one_line(value), value, key, "text of one line, without control characters")
 
 
 def _convert_union(arguments: tuple[Any, ...], value: Any, key: str) -> Any:
-    """`kind | None`, or `kind | Literal["word", ...]`."""
+    """`kind | None`, `kind | Literal["word", ...]`, or `HeadConfig`, of which a name alone will do."""
+    if OwnHead in arguments:
+        value = {"name": value} if isinstance(value, str) else value
+        name = value.get("name", CCNetConfig.name) if isinstance(value, dict) else CCNetConfig.name
+        return from_dict(kind_of_head(name), value, f"{key}.")
     if type(None) in arguments and value in (None, "none", "None"):
         return None
     words = [word for kind in arguments if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]

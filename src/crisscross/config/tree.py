@@ -3,13 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from crisscross.config.heads import AuxHeadConfig, CCNetConfig, HeadConfig, OwnHead
 from crisscross.config.loss import LossConfig
 from crisscross.config.rules import (
-    MOST_CHANNELS,
     MOST_RATIO,
     MOST_TIMES,
     above_zero,
-    below_one,
     between,
     check_scale,
     fraction,
@@ -18,7 +17,7 @@ from crisscross.config.rules import (
     sides_fit,
 )
 from crisscross.config.training import OptimConfig, TrainConfig, check_length
-from crisscross.errors import CrissCrossError
+from crisscross.config.variants import VariantName
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -26,68 +25,49 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: a timm backbone, the criss-cross head and the auxiliary head.
+    """The network: a backbone, a head and an auxiliary head, or someone else's.
 
-    `backbone` is a timm name or `package.module:attribute`. `output_stride` is 8, 16 or 32. `recurrence` is the
-    paper's R; R = 0 (no attention) needs `baseline: true`, because the authors' own script once trained it by
-    accident. `channels` is the width of the head (512 as published), `reduction` divides it for query and key,
-    `aux_channels` is the width of the auxiliary head on the last feature map but one (0 = none). `frozen` names modules
-    of the backbone that keep their weights and statistics, e.g. `[conv_stem, bn1, blocks.0]`: cheaper steps.
+    `backbone` is a timm name or `package.module:attribute`, `output_stride` is 8, 16 or 32, and `pretrained` starts
+    from timm's own weights. `frozen` names modules of the backbone that keep their weights and statistics, e.g.
+    `[conv_stem, bn1, blocks.0]`: cheaper steps.
+
+    `head` is the section of a head of `crisscross.config.heads`, or of one from outside, whose `name` is
+    `package.module:Class`. `aux_head` is the auxiliary one. `align_corners` is how logits are resized. `variant` says
+    whose CCNet it is where publishers differ (`crisscross.config.variants`; docs/checkpoints.md).
+
     `frames` above 0 makes a video network of it: it takes clips of that many frames and attends in time, too; `label`
     tells which frames of a clip it labels (docs/video.md).
 
-    `head` is the paper's (`ccnet`), or CE2P's for human parsing with criss-cross attention as its context module, whose
-    logits have stride 4 (`ce2p`, docs/parsing.md); `edge` gives that one its edge branch.
-
-    Those from `contract_dilation` to `fuse_bias` describe how publishers differ from MMSegmentation, whose networks
-    the defaults are: see docs/checkpoints.md. `contract_dilation` halves the dilation of the first block of a dilated
-    ResNet stage; `pool_shortcut` averages 2 x 2 in the shortcut of a dilated stage of timm's ResNet-D; `ceil_pool`
-    rounds the size after a ResNet's max-pooling up; `activation` is that of the heads (`leaky_attention`: leaky around
-    the attention alone); `norm: absolute` scales by |weight| + 1e-5, as the authors' in-place batch norm does;
-    `aux_bias` and `fuse_bias` give the 3 x 3 convolutions of the auxiliary head and after the join a bias.
+    `network` is a whole network from outside, `package.module:Class`; backbone and heads then do not exist.
     """
 
     backbone: str = "resnet50c"
     output_stride: int = 8
     pretrained: bool = False
-    recurrence: int = 2
-    baseline: bool = False
-    channels: int = 512
-    reduction: int = 8
-    dropout: float = 0.1
-    aux_channels: int = 256
-    align_corners: bool = False
     frozen: tuple[str, ...] = ()
-    contract_dilation: bool = True
-    pool_shortcut: bool = True
-    ceil_pool: bool = False
-    activation: Literal["relu", "leaky_relu", "leaky_attention"] = "relu"
-    norm: Literal["batch", "absolute"] = "batch"
-    aux_bias: bool = False
-    fuse_bias: bool = False
-    head: Literal["ccnet", "ce2p"] = "ccnet"
-    edge: bool = True
+    head: HeadConfig = field(default_factory=CCNetConfig)
+    aux_head: AuxHeadConfig = field(default_factory=AuxHeadConfig)
+    align_corners: bool = False
+    variant: VariantName = "mmseg"
     frames: int = 0
     label: Literal["middle", "last", "every"] = "middle"
+    network: str = ""
 
     def __post_init__(self) -> None:
         require(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
-        if self.baseline:
-            require(self.recurrence == 0, "model.recurrence", "0 when model.baseline is true", self.recurrence)
-        elif self.recurrence == 0:
-            raise CrissCrossError(
-                "model.recurrence must be at least 1, got 0; a network without attention also needs model.baseline=true"
-            )
-        between(self, "model", 0, MOST_TIMES, "recurrence", "frames")
-        between(self, "model", 0, MOST_CHANNELS, "aux_channels")
-        between(self, "model", 1, MOST_CHANNELS, "channels", "reduction")
-        require(self.channels >= self.reduction, "model.channels", "at least model.reduction", self.channels)
-        below_one(self, "model", "dropout")
-        if self.head == "ce2p":
-            require(self.frames == 0, "model.frames", "0 with model.head=ce2p, which labels single images", self.frames)
-        if self.head == "ce2p" and self.edge:
-            rule = "0 with model.head=ce2p and model.edge=true (they have an auxiliary output of their own)"
-            require(self.aux_channels == 0, "model.aux_channels", rule, self.aux_channels)
+        between(self, "model", 0, MOST_TIMES, "frames")
+        if self.network:
+            require(":" in self.network, "model.network", "package.module:Class", self.network)
+            require(self.frames == 0, "model.frames", "0 with model.network, which labels single images", self.frames)
+
+    @property
+    def title(self) -> str:
+        """The network in a few words: `CCNet (R = 2) on resnet50c at output stride 8`."""
+        if self.network:
+            return self.network
+        head = self.head
+        title = head.name if isinstance(head, OwnHead) else f"{head.title} (R = {head.recurrence})"
+        return f"{title} on {self.backbone} at output stride {self.output_stride}"
 
 
 @dataclass(frozen=True)
@@ -237,6 +217,8 @@ class Experiment:
     @property
     def code(self) -> list[tuple[str, str]]:
         """Keys and values that name code as `package.module:attribute`, which is imported where it is needed."""
-        names = [("model.backbone", self.model.backbone), ("data.name", self.data.name)]
+        model = self.model
+        names = [("model.backbone", model.backbone), ("model.head.name", model.head.name)]
+        names += [("model.network", model.network), ("data.name", self.data.name)]
         names += [("loss.terms", term.name) for term in self.loss.terms]
         return [(key, name) for key, name in names if ":" in name]

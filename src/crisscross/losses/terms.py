@@ -64,7 +64,7 @@ def category_consistent(inputs: LossInputs) -> dict[str, Tensor]:
     if inputs.embedding is None:
         raise CrissCrossError(
             "loss.terms: category_consistent needs an embedding, and this network's head gives none; leave the term "
-            "out, or use a head that returns one (model.head=ccnet and ce2p do)"
+            "out, or use a head that returns one (model.head.name=ccnet and ce2p do)"
         )
     config, size = inputs.config.consistency, inputs.embedding.shape[-2:]
     small = nearest_labels(inputs.labels, size, inputs.align_corners)

@@ -1,9 +1,9 @@
 """timm's feature networks (and a user's own) behind one small contract.
 
 A backbone has `channels` and `strides`, both fine to coarse, and its forward takes [B, 3, H, W] and returns a tuple of
-that many feature maps [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])]. With `ceil_pool` the maps after a
-ResNet's max-pooling are those of an image one stride larger where a size is even: 1024 gives 257 and 129, not 256 and
-128. Networks without padding in some convolutions (Inception) give maps that are one or two smaller.
+that many feature maps [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])]. In the variant `authors` the maps
+after a ResNet's max-pooling are those of an image one stride larger where a size is even: 1024 gives 257 and 129, not
+256 and 128. Networks without padding in some convolutions (Inception) give maps that are one or two smaller.
 
 Many networks take no sides but multiples of 32 (or of their windows): they see the image filled up at the right and at
 the bottom with the mean color, which is 0 after normalization, and what their maps have beyond the image is cut off.
@@ -15,9 +15,10 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from crisscross.config import hint, import_attribute
+from crisscross.config.variants import VARIANTS, Variant
 from crisscross.errors import CrissCrossError
-from crisscross.layers import AbsoluteBatchNorm2d
 from crisscross.layers.feature_maps import LARGEST_STRIDE, DeclaredMaps, crop_maps, find_maps, pad_images
+from crisscross.models.resnet_variants import apply_variant
 
 # Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
 PROBE_SIZE = 96
@@ -75,14 +76,7 @@ class Backbone(nn.Module):
 
 
 def create_backbone(
-    name: str,
-    output_stride: int = 8,
-    pretrained: bool = False,
-    *,
-    contract_dilation: bool = True,
-    pool_shortcut: bool = True,
-    ceil_pool: bool = False,
-    norm: str = "batch",
+    name: str, output_stride: int = 8, pretrained: bool = False, variant: Variant = VARIANTS["mmseg"]
 ) -> Backbone:
     """Build a backbone at an output stride.
 
@@ -91,35 +85,48 @@ def create_backbone(
             `package.module:attribute`, called with `output_stride` and returning a module as `Backbone` wants it.
         output_stride: 8, 16 or 32; the stride of the last feature map.
         pretrained: load timm's own weights (needs the network or timm's cache).
-        contract_dilation: false gives the first block of a dilated stage of a timm ResNet the stage's full dilation.
-        pool_shortcut: false takes the 2 x 2 average out of the shortcuts of dilated stages of timm's ResNet-D.
-        ceil_pool: true rounds the size after a timm ResNet's max-pooling up. The strides stay the nominal ones.
-        norm: `absolute` makes every batch norm an `AbsoluteBatchNorm2d` of the same tensors.
+        variant: a publisher's details of a timm ResNet. The strides stay the nominal ones.
 
     Raises:
-        CrissCrossError: unknown name, no feature maps, the output stride cannot be had, or an option has no meaning for
-            this backbone.
+        CrissCrossError: unknown name, no feature maps, the output stride is not available, or the variant has no
+            meaning for this backbone.
     """
     own = ":" in name
     net: Any = _own_network(name, output_stride) if own else _timm_network(name, output_stride, pretrained)
-    if not contract_dilation:
-        _dilate_first_blocks(net, name)
-    if not pool_shortcut:
-        _unpool_shortcuts(net, name)
-    if norm == "absolute":
-        _make_norms_absolute(net, name)
     backbone = Backbone(net, name, None if own else _declared(net))
     if (reached := backbone.strides[-1]) != output_stride:
         raise CrissCrossError(
             f"backbone {name} gives output stride {reached}, not {output_stride}; {_instead(reached)}"
         )
-    if ceil_pool:
-        # After the probe: its strides are those of the ordinary pooling.
-        _max_pooling(net, name).ceil_mode = True
+    # After the probe: its strides are those of the ordinary pooling.
+    apply_variant(net, name, variant)
     return backbone
 
 
-def load_backbone_weights(backbone: Backbone, weights: Mapping[str, Tensor], source: str) -> None:
+class NoBackbone(nn.Module):
+    """In the place of a backbone where `model.network` is the whole network: its one feature map is the image."""
+
+    channels, strides = (3,), (1,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Identity()
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """There is nothing to freeze.
+
+        Raises:
+            CrissCrossError: a name is given.
+        """
+        if given := list(names):
+            raise CrissCrossError(f"model.frozen must be empty with model.network, which has no backbone, got {given}")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """[B, 3, H, W] -> the same, alone."""
+        return (x,)
+
+
+def load_backbone_weights(backbone: Backbone | NoBackbone, weights: Mapping[str, Tensor], source: str) -> None:
     """Fill a backbone from a whole-network or feature-network state dict in timm's names.
 
     Entries that the feature network does not use (classifier, last stages) are passed over; everything that it needs
@@ -131,6 +138,8 @@ def load_backbone_weights(backbone: Backbone, weights: Mapping[str, Tensor], sou
     # timm flattens module names of some feature networks (stages.0 becomes stages_0), and puts others into `model`.
     given = {key.replace(".", "_"): value for key, value in weights.items()}
     needed = backbone.net.state_dict()
+    if not needed:
+        raise CrissCrossError(f"{source}: there is no backbone to fill: model.network is a whole network")
     chosen = {}
     for key, value in needed.items():
         flat = key.replace(".", "_")
@@ -209,70 +218,13 @@ def _otherwise(name: str, output_stride: int, pretrained: bool, error: Exception
         return _create(name, True, **options)
     except REFUSALS as missing:
         raise CrissCrossError(
-            f"no pretrained weights for {name} could be had ({_line(missing)}); without a network give a local file "
+            f"no pretrained weights for {name} are available ({_line(missing)}); without a network give a local file "
             "with --backbone-weights FILE, or start from scratch with model.pretrained=false"
         ) from missing
 
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _stages(net: nn.Module, name: str, option: str) -> list[list[Any]]:
-    """The blocks of each stage of a timm ResNet."""
-    from timm.models.resnet import BasicBlock, Bottleneck
-
-    children = dict(net.named_children())
-    stages = [list(child.children()) for key, child in children.items() if key.startswith("layer")]
-    if not stages or any(type(block) not in (BasicBlock, Bottleneck) for stage in stages for block in stage):
-        raise CrissCrossError(f"backbone {name} is no timm ResNet of plain blocks: {option} has no meaning for it")
-    return stages
-
-
-def _dilate_first_blocks(net: nn.Module, name: str) -> None:
-    """The stage's full dilation for its first block too, where timm takes that of the stage before."""
-    dilation = 1
-    for number, stage in enumerate(_stages(net, name, "model.contract_dilation=false")):
-        convolutions = [child for child in stage[0].children() if isinstance(child, nn.Conv2d)]
-        # From the second stage on, one that does not stride dilates instead.
-        if number and all(conv.stride == (1, 1) for conv in convolutions):
-            dilation *= 2
-        for conv in convolutions:
-            if conv.kernel_size == (3, 3):
-                conv.dilation = conv.padding = (dilation, dilation)
-
-
-def _unpool_shortcuts(net: nn.Module, name: str) -> None:
-    pools = [
-        block.downsample
-        for stage in _stages(net, name, "model.pool_shortcut=false")
-        for block in stage
-        if isinstance(block.downsample, nn.Sequential) and isinstance(block.downsample[0], nn.AvgPool2d)
-    ]
-    if not pools:
-        raise CrissCrossError(f"backbone {name} has no average in its shortcuts: leave model.pool_shortcut=true")
-    for shortcut in pools:
-        if shortcut[0].stride in (1, (1, 1)):
-            shortcut[0] = nn.Identity()
-
-
-def _max_pooling(net: nn.Module, name: str) -> nn.MaxPool2d:
-    pooling = getattr(net, "maxpool", None)
-    if not isinstance(pooling, nn.MaxPool2d):
-        raise CrissCrossError(f"backbone {name} has no max-pooling of a ResNet: leave model.ceil_pool=false")
-    return pooling
-
-
-def _make_norms_absolute(net: nn.Module, name: str) -> None:
-    """Another norm in the place of every batch norm, with its tensors."""
-    kinds = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-    norms: dict[str, Any] = {key: module for key, module in net.named_modules() if isinstance(module, kinds)}
-    if not norms or any(type(norm) is not nn.BatchNorm2d or not norm.affine for norm in norms.values()):
-        raise CrissCrossError(f"backbone {name} has other norms than plain batch norms: leave model.norm=batch")
-    for key, old in norms.items():
-        new = AbsoluteBatchNorm2d(old.num_features, old.eps, old.momentum or 0.1)
-        new.load_state_dict(old.state_dict())
-        net.set_submodule(key, new)
 
 
 def _own_network(name: str, output_stride: int) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -10,27 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crisscross.config import Experiment
+from crisscross.config.variants import VARIANTS, Variant
 from crisscross.data.palette import default_palette
+from crisscross.data.samples.windows import places_of
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Card, Prediction, Predictor, Stages
 from crisscross.inference.predictor import Image
 from crisscross.layers.modes import device_of, dtype_of, evaluating, lay_out
-from crisscross.models.backbones import create_backbone
-from crisscross.models.heads import AuxiliaryHead, CE2PHead, create_head
-
-
-class Logits(NamedTuple):
-    """Class logits [B, K, H, W]; `aux` is there in training only, and only where the network has that head.
-
-    `embedding` [B, D, h, w], always at the backbone's output stride, is there in training only, and only where the loss
-    asks for it; `edges` [B, 2, H, W] (no edge, edge) in training only, and only with an edge branch: `aux` are then the
-    logits before the edge features came in.
-    """
-
-    main: Tensor
-    aux: Tensor | None
-    embedding: Tensor | None = None
-    edges: Tensor | None = None
+from crisscross.models.backbones import Backbone, NoBackbone, create_backbone
+from crisscross.models.heads import AuxiliaryHead, HeadInputs, Logits, create_head
+from crisscross.models.whole_network import WholeNetwork
 
 
 class Segmenter(nn.Module):
@@ -47,6 +36,8 @@ class Segmenter(nn.Module):
 
     # A copy made by `crisscross.optimize`: it predicts, but its weights fit no other network.
     rewritten = False
+    # Of a user's own class, too; see `crisscross.models.heads.contract`.
+    head: Any
 
     def __init__(self, experiment: Experiment, initialize: bool = True) -> None:
         super().__init__()
@@ -54,31 +45,33 @@ class Segmenter(nn.Module):
         if not classes:
             raise CrissCrossError("data.classes is empty: a network needs class names, e.g. data.classes=[road, sky]")
         self.experiment = experiment
-        self.backbone = create_backbone(
-            model.backbone,
-            model.output_stride,
-            model.pretrained and initialize,
-            contract_dilation=model.contract_dilation,
-            pool_shortcut=model.pool_shortcut,
-            ceil_pool=model.ceil_pool,
-            norm=model.norm,
-        )
-        backbone, dimensions = self.backbone, experiment.loss.dimensions
-        self.head = create_head(model, backbone.channels, backbone.strides, classes, dimensions)
-        self.aux_head = (
-            AuxiliaryHead(
-                self.backbone.channels[-2],
-                classes,
-                model.aux_channels,
-                model.dropout,
-                model.activation,
-                model.norm,
-                model.aux_bias,
+        self.backbone: Backbone | NoBackbone
+        if model.network:
+            self.backbone, self.head = NoBackbone(), WholeNetwork(model.network, classes)
+        else:
+            variant = VARIANTS[model.variant]
+            self.backbone = create_backbone(
+                model.backbone, model.output_stride, model.pretrained and initialize, variant
             )
-            if model.aux_channels
-            else None
-        )
+            self.head = create_head(model, self._head_inputs(classes, variant))
+        self.aux_head = None
+        if model.aux_head.channels and not getattr(self.head, "gives_aux", False):
+            self.aux_head = AuxiliaryHead(model.aux_head, self.backbone.channels[-2], classes, VARIANTS[model.variant])
         self.backbone.freeze(model.frozen)
+
+    def _head_inputs(self, classes: int, variant: Variant) -> HeadInputs:
+        model, backbone = self.experiment.model, self.backbone
+        labeled = places_of(model.frames, model.label) if model.frames else ()
+        return HeadInputs(
+            backbone.channels,
+            backbone.strides,
+            classes,
+            self.experiment.loss.dimensions,
+            model.align_corners,
+            variant,
+            model.frames,
+            labeled,
+        )
 
     def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> Self:
         """As `nn.Module.to`; a memory format is for the convolutions over images: torch has none for both kinds."""
@@ -98,17 +91,33 @@ class Segmenter(nn.Module):
         """One RGB color (0..255) per class: the experiment's, default ones where it has none."""
         return self.experiment.data.palette or default_palette(len(self.classes))
 
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """Names of the layers whose weights have the classes as their first dimension."""
+        heads = {"head": self.head, "aux_head": self.aux_head}
+        return tuple(f"{key}.{name}" for key, head in heads.items() if head is not None for name in head.classifiers)
+
     def coarse(self, x: Tensor) -> Logits:
-        """Logits before any resizing, of the backbone's output stride or CE2P's 4; the others as in `forward`."""
-        features = self.backbone(x)
-        aux = self.aux_head(features[-2]) if self.training and self.aux_head is not None else None
-        if isinstance(self.head, CE2PHead):
-            found = self.head(features)
-            return Logits(found.main, aux if found.before is None else found.before, found.embedding, found.edges)
-        if self.training and self.head.embed is not None:
-            attended = self.head.attended(features[-1])
-            return Logits(self.head.logits(features[-1], attended), aux, self.head.embed(attended))
-        return Logits(self.head(features[-1]), aux)
+        """Logits before any resizing, of the head's own stride; see `Logits`."""
+        maps = self.backbone(x)
+        aux = self.aux_head(maps[-2]) if self.training and self.aux_head is not None else None
+        return self._logits(self.head(maps), aux)
+
+    def _logits(self, found: Any, aux: Tensor | None) -> Logits:
+        """What a head returned, with the logits of the auxiliary head where there is one.
+
+        Raises:
+            CrissCrossError: it is neither `Logits` nor a tensor, or its class logits are not [B, K, h, w].
+        """
+        logits = found if isinstance(found, Logits) else Logits(found)
+        main, classes = logits.main, len(self.classes)
+        if not isinstance(main, Tensor) or main.dim() != 4 or main.shape[1] != classes:
+            got = list(main.shape) if isinstance(main, Tensor) else type(main).__name__
+            model = self.experiment.model
+            key = "model.network" if model.network else "model.head.name"
+            name = model.network or model.head.name
+            raise CrissCrossError(f"{key} {name}: must return Logits or class logits [B, {classes}, h, w], got {got}")
+        return logits if aux is None else logits._replace(aux=aux)
 
     def forward(self, x: Tensor, coarse: bool = False) -> Logits:
         """Logits at image size of a normalized float tensor [B, 3, H, W]; with `coarse` those of the method `coarse`.
@@ -119,7 +128,7 @@ class Segmenter(nn.Module):
         if coarse:
             return found
         aux, edges = (None if logits is None else self._resize(logits, x) for logits in (found.aux, found.edges))
-        return Logits(self._resize(found.main, x), aux, found.embedding, edges)
+        return Logits(self._resize(found.main, x), aux, edges, found.embedding)
 
     def _resize(self, logits: Tensor, x: Tensor) -> Tensor:
         align_corners = self.experiment.model.align_corners

@@ -4,42 +4,16 @@ Everything else is the network for images: heads, losses, inference, files.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from crisscross.config import Experiment
 from crisscross.data.samples.windows import places_of
-from crisscross.layers import RecurrentCrissCrossAttention3d
 from crisscross.layers.modes import dtype_of
-from crisscross.models.heads import CrissCrossHead
-from crisscross.models.segmenter import Logits, Segmenter
-
-
-class ClipAttention(RecurrentCrissCrossAttention3d):
-    """3-D attention among maps that lie one behind the other: [B * T, C, h, w] -> the same shape.
-
-    Args:
-        frames: T.
-        channels, recurrence, reduction: as in `RecurrentCrissCrossAttention3d`.
-    """
-
-    def __init__(self, frames: int, channels: int, recurrence: int, reduction: int) -> None:
-        super().__init__(channels, recurrence, reduction)
-        self.frames = frames
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within each clip of T maps."""
-        clips = x.view(-1, self.frames, *x.shape[1:]).transpose(1, 2)
-        return super().forward(clips).transpose(1, 2).reshape(x.shape)
-
-
-class Encoded(NamedTuple):
-    """What the backbone makes of a frame [1, C, h, w], and the head's reduction of it [1, channels, h, w]."""
-
-    features: Tensor
-    reduced: Tensor
+from crisscross.models.heads.ccnet import labeled_frames
+from crisscross.models.heads.contract import Logits
+from crisscross.models.segmenter import Segmenter
 
 
 class VideoSegmenter(Segmenter):
@@ -50,19 +24,10 @@ class VideoSegmenter(Segmenter):
     still, and videos by `label_frames`.
 
     Args:
-        experiment: with `model.frames` of 1 or more; `model.recurrence` is R of the 3-D attention, where three passes
-            reach every position of the clip.
+        experiment: with `model.frames` of 1 or more; `model.head.recurrence` is R of the 3-D attention, where three
+            passes reach every position of the clip.
         initialize: as in `Segmenter`.
     """
-
-    # The configuration refuses any other head for clips.
-    head: CrissCrossHead
-
-    def __init__(self, experiment: Experiment, initialize: bool = True) -> None:
-        super().__init__(experiment, initialize)
-        model = experiment.model
-        if model.recurrence:
-            self.head.attend = ClipAttention(model.frames, model.channels, model.recurrence, model.reduction)
 
     @property
     def frames(self) -> int:
@@ -80,26 +45,19 @@ class VideoSegmenter(Segmenter):
         if len(x) % self.frames:
             raise ValueError(f"x must hold whole clips of {self.frames} frames, got {len(x)} frames")
         maps = self.backbone(x)
-        places = places_of(self.frames, self.experiment.model.label)
-        # They lie side by side. A list of them would have to be copied to a GPU, which waits for it.
-        labeled = torch.arange(len(x), device=x.device).view(-1, self.frames)[:, places[0] : places[-1] + 1].flatten()
-        features, attended = maps[-1][labeled], self.head.attended(maps[-1])[labeled]
-        aux = self.aux_head(maps[-2][labeled]) if self.training and self.aux_head is not None else None
-        main = self.head.logits(features, attended)
-        embed = self.head.embed if self.training else None
-        embedding = None if embed is None else embed(attended)
-        return Logits(main, aux, embedding)
+        aux = None
+        if self.training and self.aux_head is not None:
+            places = places_of(self.frames, self.experiment.model.label)
+            aux = self.aux_head(maps[-2][labeled_frames(len(x), self.frames, places, x.device)])
+        return self._logits(self.head(maps), aux)
 
-    def encode(self, x: Tensor) -> Encoded:
-        """What the backbone and the head's reduction make of one frame [1, 3, H, W], whatever clip it is part of."""
-        features = self.backbone(x.to(dtype_of(self)))[-1]
-        return Encoded(features, self.head.reduce(features))
+    def encode(self, x: Tensor) -> Any:
+        """What backbone and head compute of one frame [1, 3, H, W] once, whatever clip it is part of."""
+        return self.head.encode(self.backbone(x.to(dtype_of(self))))
 
-    def decode(self, clip: Sequence[Encoded], places: Sequence[int]) -> Tensor:
+    def decode(self, clip: Sequence[Any], places: Sequence[int]) -> Tensor:
         """Logits [len(places), K, h, w] of some neighboring frames of one clip of T."""
-        attended = self.head.attend(torch.cat([frame.reduced for frame in clip]))
-        features = torch.cat([clip[place].features for place in places])
-        return self.head.logits(features, attended[places[0] : places[-1] + 1])
+        return self.head.decode(clip, places)
 
 
 def create_segmenter(experiment: Experiment, initialize: bool = True) -> Segmenter:

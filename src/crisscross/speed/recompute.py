@@ -29,7 +29,9 @@ def recompute_in_backward(module: nn.Module) -> None:
     def checkpointed(*inputs: Any, **options: Any) -> Any:
         if not (module.training and torch.is_grad_enabled()):
             return forward(*inputs, **options)
-        tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+        # A head is given a tuple of feature maps.
+        flat = (entry for value in inputs for entry in (value if isinstance(value, (tuple, list)) else (value,)))
+        tensors = [value for value in flat if isinstance(value, torch.Tensor)]
         versions = [tensor._version for tensor in tensors]
         result = checkpoint(forward, *inputs, use_reentrant=False, context_fn=lambda: _contexts(module), **options)
         if versions != [tensor._version for tensor in tensors]:

@@ -38,9 +38,8 @@ def optimize(model: Network, winograd: bool = True) -> Network:
     """
     network = deepcopy(model).eval().requires_grad_(False)
     if isinstance(network, Segmenter):
-        # Only training uses the auxiliary head and the embedding.
+        # Only training asks for it.
         network.aux_head = None
-        network.head.embed = None
         network.rewritten = True
     train_by_torch(network)
     fold_batch_norms(network)

@@ -8,7 +8,6 @@ the image fitted into a square with its shape kept, in training and in use. The 
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
 
 from crisscross.zoo.published_networks import Row
 
@@ -16,20 +15,6 @@ TRAIN_IMAGES, EPOCHS, BATCH = 30_462, 150, 16
 # Rounded up to hundreds.
 ITERATIONS = -(-TRAIN_IMAGES * EPOCHS // BATCH // 100) * 100
 EPOCH = TRAIN_IMAGES // BATCH
-
-
-@dataclass(frozen=True)
-class PaperScores:
-    """Percent on LIP val, as the paper's table has them."""
-
-    pixel_accuracy: float
-    mean_accuracy: float
-    miou: float
-
-
-PAPER = {"lip-ce2p-r101": PaperScores(88.01, 63.91, 55.47)}
-# CE2P with its own context module, in the same table.
-CE2P_MIOU = 53.10
 
 
 def _row(depth: int, **model: object) -> Row:
@@ -58,7 +43,7 @@ def _row(depth: int, **model: object) -> Row:
 
 
 def _ce2p(depth: int) -> Row:
-    row = _row(depth, head="ce2p", output_stride=16, aux_channels=0, activation="leaky_relu")
+    row = _row(depth, head={"name": "ce2p"}, output_stride=16)
     row["loss"] |= {"aux_weight": 1.0}
     return row
 
@@ -66,7 +51,10 @@ def _ce2p(depth: int) -> Row:
 def _light() -> Row:
     """Five epochs on small images with a small backbone, every stage of which learns."""
     row = deepcopy(_ce2p(50))
-    row["model"] |= {"backbone": "tf_efficientnet_lite0", "channels": 128, "activation": "relu"}
+    row["model"] |= {
+        "backbone": "tf_efficientnet_lite0",
+        "head": {"name": "ce2p", "channels": 128, "activation": "relu"},
+    }
     row["preprocess"] = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0], "scale": [320, 320]}
     row["augment"] |= {"scale": [320, 320], "crop": [320, 320]}
     row["inference"] |= {"pad_to": [320, 320]}

@@ -1,11 +1,11 @@
 """The zoo as tables, and one entry in full."""
 
+from crisscross.config.heads import CCNetConfig
 from crisscross.zoo.instances import INSTANCE_RECIPES, instance_notes
-from crisscross.zoo.lip import LIP, PAPER
-from crisscross.zoo.measured import MEASURED
+from crisscross.zoo.lip import LIP
 from crisscross.zoo.published_networks import FAMILIES, PUBLISHED, Published
 from crisscross.zoo.recipes import OURS, published, recipe, shipped_weights
-from crisscross.zoo.reported import REPORTED
+from crisscross.zoo.scores import LIP_PAPER, MEASURED, REPORTED
 
 TITLES = {"cityscapes": "Cityscapes val", "ade20k": "ADE20K val", "voc2012aug": "Pascal VOC 2012 + Aug val"}
 HEAD = ("name", "backbone", "crop", "iterations", "memory GB", "fps", "mIoU", "ms+flip", "measured mIoU", "ms+flip")
@@ -45,9 +45,10 @@ def _row(entry: Published) -> tuple[str, ...]:
 
 def _our_row(name: str) -> tuple[str, ...]:
     experiment, found = recipe(name), MEASURED.get(name)
-    model = experiment.model
+    model, head = experiment.model, experiment.model.head
+    assert isinstance(head, CCNetConfig)
     return (
-        *(name, model.backbone, str(model.output_stride), str(model.recurrence), str(experiment.train.iterations)),
+        *(name, model.backbone, str(model.output_stride), str(head.recurrence), str(experiment.train.iterations)),
         "shipped" if shipped_weights(name) else "-",
         _reported(name),
         *((number(found.miou, 1), number(found.miou_tta, 1), found.data) if found else ("-", "-", "-")),
@@ -69,11 +70,11 @@ def lip_table() -> Table:
 
 
 def _lip_row(name: str) -> tuple[str, ...]:
-    experiment, paper, found = recipe(name), PAPER.get(name), MEASURED.get(name)
+    experiment, paper, found = recipe(name), LIP_PAPER.get(name), MEASURED.get(name)
     model, crop = experiment.model, "x".join(map(str, experiment.augment.crop))
     scores = (paper.pixel_accuracy, paper.mean_accuracy, paper.miou) if paper else (None, None, None)
     return (
-        *(name, model.head, model.backbone, str(model.output_stride), crop, str(experiment.train.iterations)),
+        *(name, model.head.name, model.backbone, str(model.output_stride), crop, str(experiment.train.iterations)),
         *(number(score, 2) for score in scores),
         number(found.miou if found else None, 2),
     )
@@ -104,7 +105,7 @@ def notes(name: str) -> list[str]:
         ]
     if experiment.name in REPORTED:
         lines.append(f"reported by others: mIoU {_reported(experiment.name)}")
-    if paper := PAPER.get(experiment.name):
+    if paper := LIP_PAPER.get(experiment.name):
         lines.append(
             f"published: pixel accuracy {paper.pixel_accuracy:.2f}, mean accuracy {paper.mean_accuracy:.2f}, "
             f"mIoU {paper.miou:.2f} (LIP val)"

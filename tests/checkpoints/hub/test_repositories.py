@@ -19,9 +19,9 @@ from crisscross.errors import CrissCrossError
 
 TINY = {
     "model.backbone": "test_resnet",
-    "model.channels": 16,
-    "model.aux_channels": 8,
-    "model.recurrence": 3,
+    "model.head.channels": 16,
+    "model.aux_head.channels": 8,
+    "model.head.recurrence": 3,
     "data.classes": ["ground", "sky|air"],
     "data.palette": [[128, 64, 0], [0, 128, 255]],
     "preprocess.scale": [64, 48],
@@ -48,7 +48,7 @@ def test_a_folder_holds_weights_configuration_and_card(folder, segmenter):
         again = load(folder)
         assert again.experiment == segmenter.experiment and not again.training
         assert all(torch.equal(value, segmenter.state_dict()[key]) for key, value in again.state_dict().items())
-    assert crisscross.from_pretrained(str(folder), recurrence=1).experiment.model.recurrence == 1
+    assert crisscross.from_pretrained(str(folder), recurrence=1).experiment.model.head.recurrence == 1
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert from_dict(Experiment, config["experiment"]) == segmenter.experiment
     assert config["facts"] == FACTS == native.read_header(folder / "model.safetensors")[1]
@@ -61,7 +61,7 @@ def test_the_card_says_what_is_known(folder, segmenter, tmp_path):
     assert front["license"] == "cc-by-4.0"
     for words in (
         "# my-ccnet\n",
-        "R = 3 on `test_resnet`",
+        "CCNet (R = 3) on test_resnet at output stride 8",
         "trained with MMSegmentation and converted",
         'crisscross.from_pretrained("my-ccnet")',
         "| mIoU on the validation split | 0.5123 |",
@@ -121,7 +121,7 @@ def test_a_repository_is_fetched_at_its_revision(folder, segmenter, monkeypatch)
         return str(folder / name)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
-    assert crisscross.from_pretrained("me/ccnet", revision="v2", recurrence=2).experiment.model.recurrence == 2
+    assert crisscross.from_pretrained("me/ccnet", revision="v2", recurrence=2).experiment.model.head.recurrence == 2
     assert asked == [("me/ccnet", "model.safetensors", "v2")]
 
 

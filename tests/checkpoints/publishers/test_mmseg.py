@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from forward_passes import attention, conv, difference, filled
+from networks import narrow
 from paths import SHARED
 from published_layouts import conv_norm_relu, mmseg_keys, resnet
 from torch.nn import functional
@@ -54,10 +55,10 @@ def test_classes_and_widths_come_from_the_shapes():
     shapes = mmseg_keys((3, 4, 6, 3), classes=7, channels=64, aux_channels=24)
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     _, experiment = MMSEG.convert(tensors)
-    assert experiment.model == ModelConfig("resnet50c", channels=64, aux_channels=24)
+    assert experiment.model == ModelConfig("resnet50c", **narrow(64, 24))
     assert len(experiment.data.classes) == len(experiment.data.palette) == 7
     without = {key: value for key, value in tensors.items() if not key.startswith("auxiliary_head.")}
-    assert MMSEG.convert(without)[1].model.aux_channels == 0
+    assert MMSEG.convert(without)[1].model.aux_head.channels == 0
 
 
 def heads(tensors, third, fourth, recurrence=2):
@@ -90,7 +91,7 @@ def test_the_same_weights_give_the_logits_of_their_forward_pass(formula_tensors,
     assert decode.shape == (1, 7, 5, 6)
     assert not loaded.training
     ours = loaded.backbone(x)
-    assert difference(loaded.head(ours[-1]), decode) < 1e-4
+    assert difference(loaded.head(ours).main, decode) < 1e-4
     assert difference(loaded.aux_head(ours[-2]), aux) < 1e-4
     # The comparison is sharp: one pass less, a closed gate or a swapped pair of tensors is far outside it.
     assert difference(heads(formula_tensors, *theirs, recurrence=1)[0], decode) > 0.02
@@ -104,14 +105,14 @@ def test_the_same_weights_give_the_logits_of_their_forward_pass(formula_tensors,
         for tensors in (wrong, formula_tensors):
             renamed = {MMSEG.names.ours(key): tensors[key] for key in wrong}
             assert not loaded.load_state_dict(renamed, strict=False).unexpected_keys
-            assert (difference(loaded.head(ours[-1]), decode) > 1e-3) == (tensors is wrong), list(wrong)
+            assert (difference(loaded.head(ours).main, decode) > 1e-3) == (tensors is wrong), list(wrong)
 
 
 def test_wrappers_of_publishers_are_accepted(formula_tensors, tmp_path):
     wrapped = {"meta": {"epoch": 3}, "state_dict": {f"module.{key}": entry for key, entry in formula_tensors.items()}}
     torch.save(wrapped, tmp_path / "ccnet.pth")
     segmenter = crisscross.load(tmp_path / "ccnet.pth", recurrence=1, align_corners=True)
-    assert segmenter.experiment.model.recurrence == 1 and segmenter.experiment.model.align_corners
+    assert segmenter.experiment.model.head.recurrence == 1 and segmenter.experiment.model.align_corners
     assert torch.equal(segmenter.head.classify.bias, formula_tensors["decode_head.conv_seg.bias"])
 
 
@@ -154,9 +155,9 @@ def test_the_stored_outputs_are_reproduced(reference):
         given = image(height, width, seed)
         x = segmenter.preprocess(torch.from_numpy(given).permute(2, 0, 1))
         maps = segmenter.backbone(x)
-        assert difference(segmenter.head(maps[-1]), cases[f"{case}/decode"]) < 1e-4
+        assert difference(segmenter.head(maps).main, cases[f"{case}/decode"]) < 1e-4
         assert difference(segmenter.aux_head(maps[-2]), cases[f"{case}/aux"]) < 1e-4
-        logits = functional.interpolate(segmenter.head(maps[-1]), (height, width), mode="bilinear")
+        logits = functional.interpolate(segmenter.head(maps).main, (height, width), mode="bilinear")
         assert logits.mean().item() == pytest.approx(float(cases[f"{case}/full_mean"]), abs=1e-3)
         assert logits.std().item() == pytest.approx(float(cases[f"{case}/full_std"]), rel=1e-3)
         labels = segmenter.predict(given).labels
@@ -164,5 +165,5 @@ def test_the_stored_outputs_are_reproduced(reference):
         assert (labels == cases[f"{case}/argmax"]).all()
         # One pass less is something else altogether: this test can tell.
         segmenter.head.attend.recurrence = 1
-        assert difference(segmenter.head(maps[-1]), cases[f"{case}/decode"]) > 0.1
+        assert difference(segmenter.head(maps).main, cases[f"{case}/decode"]) > 0.1
         segmenter.head.attend.recurrence = 2

@@ -22,7 +22,6 @@ from torch.nn import functional
 import crisscross
 from crisscross.checkpoints.publishers.table import (
     AUTHORS,
-    KINDS,
     MMSEG,
     PADDLESEG,
     PUBLISHERS,
@@ -30,6 +29,7 @@ from crisscross.checkpoints.publishers.table import (
     from_publisher,
 )
 from crisscross.config import Experiment, InferenceConfig, ModelConfig, PreprocessConfig
+from crisscross.config.heads import CCNetConfig, CE2PConfig
 from crisscross.models import Segmenter
 
 STRIDES, DILATIONS = (1, 2, 1, 1), (1, 1, 2, 4)
@@ -87,7 +87,7 @@ def test_the_authors_weights_give_the_authors_logits(authors_tensors):
     main, aux = authors_forward(authors_tensors, x)
     assert main.shape == (1, 7, 8, 6)
     maps = segmenter.backbone(x)
-    assert difference(segmenter.head(maps[-1]), main) < 1e-4
+    assert difference(segmenter.head(maps).main, main) < 1e-4
     assert difference(segmenter.aux_head(maps[-2]), aux) < 1e-4
     # Each of their peculiarities shows in the logits: with the usual arithmetic they are others.
     for wrong in ({"contract": True}, {"scale": norm}, {"act": torch.relu}, {"recurrence": 1}):
@@ -100,7 +100,7 @@ def test_the_experiment_of_the_authors_weights(authors_tensors):
     experiment = AUTHORS.convert(authors_tensors)[1]
     assert experiment.preprocess == PreprocessConfig((104.00698793, 116.66876762, 122.67891434), (1, 1, 1), "bgr")
     assert experiment.inference == InferenceConfig(mode="slide", window=(769, 769), stride=(513, 513))
-    assert experiment.model.align_corners and experiment.model.recurrence == 2
+    assert experiment.model.align_corners and experiment.model.head.recurrence == 2
     segmenter = crisscross.load(authors_tensors)
     # Red comes in first and reaches the network last, minus the mean of red.
     image = torch.zeros(3, 2, 2, dtype=torch.uint8)
@@ -147,7 +147,7 @@ def test_sssegmentations_weights_give_its_logits():
     third, fourth = resnet({key.replace("backbone_net.", "backbone."): entry for key, entry in tensors.items()}, x)
     main, aux = sss_forward(tensors, third, fourth)
     maps = segmenter.backbone(x)
-    assert difference(segmenter.head(maps[-1]), main) < 1e-4
+    assert difference(segmenter.head(maps).main, main) < 1e-4
     assert difference(segmenter.aux_head(maps[-2]), aux) < 1e-4
 
 
@@ -231,7 +231,7 @@ def test_paddlesegs_weights_give_its_logits():
     x = torch.randn(1, 3, 33, 41, generator=torch.Generator().manual_seed(0))
     main, aux = paddle_forward(tensors, x)
     maps = segmenter.backbone(x)
-    assert difference(segmenter.head(maps[-1]), main) < 1e-4
+    assert difference(segmenter.head(maps).main, main) < 1e-4
     assert difference(segmenter.aux_head(maps[-2]), aux) < 1e-4
     for wrong in ({"pooled": True}, {"act": torch.relu}, {"after": leaky}):
         assert difference(paddle_forward(tensors, x, **wrong)[0], main) > 0.001, wrong
@@ -257,7 +257,7 @@ def test_every_tensor_maps_one_to_one(publisher, keys, blocks, backbone, classes
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     word, converted, experiment = from_publisher(tensors, "x.pth")
     assert PUBLISHERS[word] is publisher
-    assert (experiment.model.backbone, experiment.model.channels) == (backbone, 512)
+    assert (experiment.model.backbone, experiment.model.head.channels) == (backbone, 512)
     assert len(experiment.data.classes) == classes
     with torch.device("meta"):
         ours = Segmenter(experiment).state_dict()
@@ -272,17 +272,15 @@ def test_every_tensor_maps_one_to_one(publisher, keys, blocks, backbone, classes
 
 
 def test_a_network_of_one_publisher_is_not_anothers():
-    theirs = Experiment(model=ModelConfig("resnet101s", **kinds(AUTHORS)))
+    theirs = Experiment(model=ModelConfig("resnet101s", variant="authors"))
     assert MMSEG.why_not(Experiment()) is None
     assert MMSEG.why_not(theirs) == "model.backbone=resnet101s (theirs: resnet50c, resnet101c)"
-    leaky_one = Experiment(model=ModelConfig(activation="leaky_relu"))
-    assert MMSEG.why_not(leaky_one) == "model.activation=leaky_relu (theirs: relu)"
+    other = Experiment(model=ModelConfig(variant="paddleseg"))
+    assert MMSEG.why_not(other) == "model.variant=paddleseg (theirs: mmseg)"
+    parsing = Experiment(model=ModelConfig(head=CE2PConfig()))
+    assert MMSEG.why_not(parsing) == "model.head.name=ce2p (theirs: ccnet)"
     assert AUTHORS.why_not(theirs) is None
     plain = Experiment(model=ModelConfig("resnet101s"))
-    assert AUTHORS.why_not(plain) == "model.ceil_pool=False (theirs: True)"
-    without = Experiment(model=ModelConfig(recurrence=0, baseline=True))
-    assert MMSEG.why_not(without) == "model.recurrence=0"
-
-
-def kinds(publisher):
-    return {field: getattr(publisher.experiment.model, field) for field in KINDS}
+    assert AUTHORS.why_not(plain) == "model.variant=mmseg (theirs: authors)"
+    without = Experiment(model=ModelConfig(head=CCNetConfig(recurrence=0)))
+    assert MMSEG.why_not(without) == "model.head.recurrence=0"

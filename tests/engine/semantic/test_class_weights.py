@@ -17,7 +17,7 @@ from crisscross.errors import CrissCrossError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 EXPERIMENT = {
-    "model": {"backbone": "test_resnet", "channels": 16, "aux_channels": 8},
+    "model": {"backbone": "test_resnet", "head": {"channels": 16}, "aux_head": {"channels": 8}},
     "augment": {"crop": [32, 32]},
     "train": {"iterations": 2, "batch": 2, "validate_every": 0, "accumulate": 2},
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import narrow
 from PIL import Image
 from published_data import draw_camvid
 from small_data import draw_image, draw_labels, write_folder
@@ -82,7 +83,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture
 def segmenter(dataset):
     torch.manual_seed(0)
-    model = ModelConfig("test_resnet", 8, channels=16, aux_channels=0)
+    model = ModelConfig("test_resnet", 8, **narrow(16, 0))
     data = DataConfig(name="folder", classes=dataset.classes, palette=default_palette(3))
     config = InferenceConfig(ratios=(0.5, 1.0))
     network = Segmenter(Experiment("x", model, data, PreprocessConfig(scale=(70, 50)), inference=config))
@@ -268,7 +269,7 @@ def test_validation_has_the_precision_of_training(dataset, tmp_path, monkeypatch
         return evaluate(segmenter, *rest)
 
     monkeypatch.setattr(room, "evaluate", spy)
-    model = ModelConfig("test_resnet", 8, channels=8, aux_channels=0)
+    model = ModelConfig("test_resnet", 8, **narrow(8, 0))
     plan = TrainConfig(iterations=1, batch=1, precision="bf16")
     training.train(Experiment("x", model, augment=AugmentConfig(crop=(32, 32)), train=plan), dataset, tmp_path / "run")
     assert seen == [(True, torch.bfloat16)]

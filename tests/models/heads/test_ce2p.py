@@ -16,13 +16,15 @@ import crisscross
 from crisscross.checkpoints import native
 from crisscross.checkpoints.convert import save_as
 from crisscross.config import Experiment, ModelConfig, from_dict, override, to_dict
+from crisscross.config.heads import CE2PConfig
 from crisscross.data.samples.transforms import random_flip
 from crisscross.data.sets.lip import CLASSES, FLIP_PAIRS, PALETTE
 from crisscross.errors import CrissCrossError
 from crisscross.losses import create_loss, edge_labels
 from crisscross.losses.edges import edge_loss
 from crisscross.models import Logits, Segmenter
-from crisscross.models.heads import CE2PHead, CrissCrossContext, create_head
+from crisscross.models.heads import HeadInputs, create_head
+from crisscross.models.heads.ce2p import CE2PHead
 from crisscross.ops import criss_cross_attention_reference
 from crisscross.speed.lean import make_lean
 from crisscross.speed.recompute import recompute_in_backward
@@ -35,10 +37,7 @@ SMALL = {
     "model": {
         "backbone": "test_resnet",
         "output_stride": 16,
-        "channels": 32,
-        "head": "ce2p",
-        "aux_channels": 0,
-        "dropout": 0.0,
+        "head": {"name": "ce2p", "channels": 32, "dropout": 0.0, "activation": "relu"},
     },
     "data": {
         "classes": list(CLASSES),
@@ -111,15 +110,16 @@ def literal(
     joined = block("join", torch.cat([parsing, edge2, up(edge3), up(edge4)], 1))
     return SimpleNamespace(
         main=conv("classify", joined),
-        before=conv("classify_before", parsing),
+        aux=conv("classify_before", parsing),
         edges=conv("edge.fuse", torch.cat(found, 1)),
     )
 
 
 def head_and_maps(corners: bool = False, recurrence: int = 2) -> tuple[CE2PHead, list[Tensor]]:
     torch.manual_seed(1)
-    context = CrissCrossContext(20, 32, recurrence, 8)
-    head = CE2PHead([6, 10, 14, 20], 5, context, 32, 0.0, align_corners=corners)
+    config = CE2PConfig(channels=32, recurrence=recurrence, dropout=0.0, activation="relu")
+    # A map finer than stride 4 is not read.
+    head = CE2PHead(config, HeadInputs([3, 6, 10, 14, 20], [2, 4, 8, 16, 16], 5, align_corners=corners))
     sizes = [(6, 17, 13), (10, 9, 7), (14, 5, 4), (20, 5, 4)]
     maps = [torch.randn(2, *size, dtype=torch.float64) for size in sizes]
     return opened(head.double()), maps
@@ -135,10 +135,10 @@ def test_the_head_is_the_literal_one(corners, training):
         found = head.train(training)([torch.full((2, 3, 34, 26), torch.nan), *maps])
     expected = literal(state, maps, 2, corners, training)
     assert found.main.shape == (2, 5, 17, 13)
-    for name in ("main", "before", "edges") if training else ("main",):
+    for name in ("main", "aux", "edges") if training else ("main",):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
     if not training:
-        assert found.before is None and found.edges is None
+        assert found.aux is None and found.edges is None
     # Every part matters: the same statement without its attention, and with other corners, is another one.
     for other in (literal(state, maps, 0, corners, training), literal(state, maps, 2, not corners, training)):
         assert (found.main - other.main).abs().max() > 1e-3
@@ -147,14 +147,14 @@ def test_the_head_is_the_literal_one(corners, training):
 def test_every_tensor_of_the_head_learns():
     head, maps = head_and_maps()
     found = head.train()(maps)
-    (found.main.square().mean() + found.before.square().mean() + found.edges.square().mean()).backward()
+    (found.main.square().mean() + found.aux.square().mean() + found.edges.square().mean()).backward()
     idle = [name for name, value in head.named_parameters() if value.grad is None or not value.grad.abs().max() > 0]
     # Batch norm takes a bias before it away, and the softmax that of the key.
     assert idle == []
 
 
 def test_a_closed_gate_is_the_network_without_attention():
-    attending, plain = segmenter(), segmenter("model.recurrence=0", "model.baseline=true")
+    attending, plain = segmenter(), segmenter("model.head.recurrence=0")
     weights = {key: value for key, value in attending.state_dict().items() if "attend" not in key}
     plain.load_state_dict(weights)
     x = image(65, 49)
@@ -173,21 +173,18 @@ def test_a_closed_gate_is_the_network_without_attention():
         ("test_convnext", 32, 3),
     ],
 )
-@pytest.mark.parametrize("edge", [True, False])
-def test_shapes_on_any_backbone_with_a_map_of_stride_4(backbone, stride, edge_maps, edge):
+def test_shapes_on_any_backbone_with_a_map_of_stride_4(backbone, stride, edge_maps):
     # ResNets and EfficientNets round sizes up; ConvNeXt cuts what is left over.
     size, fine = ((64, 48), (16, 12)) if stride == 32 else ((65, 49), (17, 13))
-    changes = (f"model.backbone={backbone}", f"model.output_stride={stride}", f"model.edge={edge}")
-    network = Segmenter(experiment(*changes)).train()
+    network = Segmenter(experiment(f"model.backbone={backbone}", f"model.output_stride={stride}")).train()
     found = network(image(*size, 2), coarse=True)
     assert isinstance(found, Logits) and found.main.shape == (2, 20, *fine) and found.embedding is None
-    if edge:
-        assert len(network.head.edge.reduce) == edge_maps
-        assert found.aux.shape == (2, 20, *fine) and found.edges.shape == (2, 2, *fine)
-        full = network(image(*size, 2))
-        assert full.main.shape == full.aux.shape == (2, 20, *size) and full.edges.shape == (2, 2, *size)
-    else:
-        assert found.aux is None and found.edges is None
+    assert len(network.head.edge.reduce) == edge_maps
+    assert found.aux.shape == (2, 20, *fine) and found.edges.shape == (2, 2, *fine)
+    full = network(image(*size, 2))
+    assert full.main.shape == full.aux.shape == (2, 20, *size) and full.edges.shape == (2, 2, *size)
+    # It gives auxiliary logits of its own, of a layer that has the classes.
+    assert network.aux_head is None and network.classifiers == ("head.classify", "head.classify_before")
     quiet = network.eval()(image(*size, 2), coarse=True)
     assert quiet.aux is None and quiet.edges is None
 
@@ -216,24 +213,18 @@ def test_a_backbone_of_ones_own():
     network = Segmenter(experiment(f"model.backbone={__name__}:FineNet")).train()
     assert network(image(64, 48, 2), coarse=True).edges.shape == (2, 2, 16, 12)
     with pytest.raises(
-        CrissCrossError, match=r"needs a feature map of stride 4; .*CoarseNet has strides 8, 16: choose"
+        CrissCrossError, match=r"ce2p needs a feature map of stride 4, and the backbone's have 8, 16: choose"
     ):
         Segmenter(experiment(f"model.backbone={__name__}:CoarseNet"))
 
 
-def test_without_edges_the_ordinary_auxiliary_head_serves():
-    network = Segmenter(experiment("model.edge=false", "model.aux_channels=8")).train()
-    found = network(image(64, 48, 2), coarse=True)
-    # On the last map but one, of stride 16.
-    assert found.aux.shape == (2, 20, 4, 3) and found.edges is None
-    with pytest.raises(CrissCrossError) as caught:
-        experiment("model.aux_channels=8")
-    rule = "0 with model.head=ce2p and model.edge=true (they have an auxiliary output of their own)"
-    assert str(caught.value) == f"model.aux_channels must be {rule}, got 8"
+def test_clips_are_refused():
+    with pytest.raises(CrissCrossError, match=r"^model\.frames must be 0 with model\.head\.name=ce2p, got 3$"):
+        crisscross.build(experiment("model.frames=3"))
 
 
 def test_the_published_head_has_the_published_widths():
-    head = create_head(recipe("lip-ce2p-r101").model, [64, 256, 512, 1024, 2048], [2, 4, 8, 16, 16], 20)
+    head = create_head(recipe("lip-ce2p-r101").model, HeadInputs([64, 256, 512, 1024, 2048], [2, 4, 8, 16, 16], 20))
     shapes = {key: tuple(value.shape) for key, value in head.state_dict().items() if key.endswith("weight")}
     assert shapes["decode.context.conv.weight"] == (256, 512, 1, 1)
     assert shapes["decode.detail.conv.weight"] == (48, 256, 1, 1)
@@ -437,7 +428,7 @@ def test_a_checkpoint_keeps_head_and_weights(tmp_path):
 
 def test_no_other_publisher_has_this_network(tmp_path):
     network = Segmenter(experiment("model.backbone=resnet50c", "model.output_stride=8"))
-    with pytest.raises(CrissCrossError, match=r"has no such network: model\.head=ce2p \(theirs: ccnet\)"):
+    with pytest.raises(CrissCrossError, match=r"has no such network: model\.head\.name=ce2p \(theirs: ccnet\)"):
         save_as(network, tmp_path / "a.pth", "mmseg")
 
 
@@ -479,10 +470,10 @@ def test_the_category_consistent_loss_finds_its_embedding():
 
 
 def test_the_tree_goes_round():
-    given = experiment("loss.edge_weight=0.5", "loss.edge_reach=3", "augment.rotation=10", "model.edge=false")
+    given = experiment("loss.edge_weight=0.5", "loss.edge_reach=3", "augment.rotation=10", "model.head.channels=24")
     assert from_dict(Experiment, to_dict(given)) == given
     # An experiment stored before there was a choice of heads means the same as ever.
-    assert from_dict(ModelConfig, {}).head == "ccnet"
+    assert from_dict(ModelConfig, {}).head.name == "ccnet"
 
 
 # --- recipes ---
@@ -495,14 +486,17 @@ def test_each_recipe_by_hand(name):
     side = 320 if name == "lip-light" else 473
     assert augment.scale == augment.crop == found.preprocess.scale == found.inference.pad_to == (side, side)
     assert (augment.ratio, augment.rotation, augment.rotation_chance, augment.flip) == ((0.75, 1.25), 30.0, 0.6, 0.5)
-    assert found.data.name == "lip" and found.model.recurrence == 2 and found.model.align_corners
+    assert found.data.name == "lip" and found.model.head.recurrence == 2 and found.model.align_corners
     ce2p = "ccnet" not in name
-    assert (found.model.head, found.model.output_stride) == (("ce2p", 16) if ce2p else ("ccnet", 8))
-    assert (found.model.aux_channels, found.loss.aux_weight) == ((0, 1.0) if ce2p else (256, 0.4))
+    assert (found.model.head.name, found.model.output_stride) == (("ce2p", 16) if ce2p else ("ccnet", 8))
+    assert found.loss.aux_weight == (1.0 if ce2p else 0.4)
+    if ce2p:
+        assert found.model.head.activation == ("relu" if name == "lip-light" else "leaky_relu")
     if name != "lip-light":
         # 150 epochs of 30,462 images.
         assert found.train.iterations == 285_600 and 0 <= 285_600 * 16 - 150 * 30_462 < 1600
         assert found.model.backbone == ("resnet101c" if name.endswith("r101") else "resnet50c")
     with torch.device("meta"):
         network = Segmenter(crisscross.zoo.with_known_classes(found), initialize=False)
+    assert (network.aux_head is None) == ce2p
     assert network.classes == CLASSES and network.experiment.data.flip_pairs == FLIP_PAIRS

@@ -54,12 +54,7 @@ def _front_matter(license: str | None) -> str:
 def _summary(segmenter: Segmenter, facts: Mapping[str, Any]) -> str:
     model = segmenter.experiment.model
     count = sum(parameter.numel() for parameter in segmenter.parameters())
-    head = " inside the head of CE2P (human parsing)" if model.head == "ce2p" else ""
-    lines = [
-        f"CCNet (criss-cross attention, arXiv 1811.11721){head} with R = {model.recurrence} on `{model.backbone}` "
-        f"at output stride {model.output_stride}: {len(segmenter.classes)} classes, {count / 1e6:.2f} million "
-        "parameters."
-    ]
+    lines = [f"{model.title}: {len(segmenter.classes)} classes, {count / 1e6:.2f} million parameters."]
     if (publisher := str(facts.get("publisher"))) in PUBLISHERS:
         lines.append(f"The weights were trained with {PUBLISHERS[publisher].title} and converted.")
     return "\n".join(lines)

@@ -90,20 +90,21 @@ def _first(mapping: Mapping[str, Any], *keys: str) -> Any:
 def _with_config(experiment: Experiment, config: Config) -> Experiment:
     network = _mapping(config, "model")
     head, backbone = _mapping(network, "decode_head"), _mapping(network, "backbone")
-    model = replace(
-        experiment.model,
-        recurrence=_of_type(head, "recurrence", int, experiment.model.recurrence),
-        align_corners=_of_type(head, "align_corners", bool, experiment.model.align_corners),
-    )
+    ours: Any = experiment.model.head
+    ours = replace(ours, recurrence=_of_type(head, "recurrence", int, ours.recurrence))
+    corners = _of_type(head, "align_corners", bool, experiment.model.align_corners)
+    model = replace(experiment.model, head=ours, align_corners=corners)
     if backbone:
         stride, factors = 4, backbone.get("strides", (1, 2, 1, 1))
         if any(type(factor) is not int for factor in factors):
             raise ValueError(f"the backbone's strides must be whole numbers, got {str(factors)[:40]!r}")
         for factor in factors:
             stride *= factor
-        # Their networks do not contract unless they are told to.
-        contract = _of_type(backbone, "contract_dilation", bool, False)
-        model = replace(model, contract_dilation=contract, output_stride=stride)
+        # Their networks do not contract unless they are told to; a stage that is not dilated has nothing to contract.
+        dilated = any(factor != 1 for factor in backbone.get("dilations", ()))
+        if dilated and not _of_type(backbone, "contract_dilation", bool, False):
+            raise ValueError("contract_dilation=False: no published CCNet of theirs has such a backbone")
+        model = replace(model, output_stride=stride)
     preprocess = experiment.preprocess
     normal = _mapping(network, "data_preprocessor") or _mapping(config, "img_norm_cfg")
     if "mean" in normal and "std" in normal:

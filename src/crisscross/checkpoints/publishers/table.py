@@ -8,14 +8,13 @@ from torch import Tensor
 
 from crisscross.checkpoints.publishers.names import Names
 from crisscross.config import DataConfig, Experiment, InferenceConfig, ModelConfig, PreprocessConfig
+from crisscross.config.heads import AuxHeadConfig, CCNetConfig
 from crisscross.data.palette import default_names, default_palette
 from crisscross.errors import CrissCrossError
 
 GAMMA = "head.attend.attention.gamma"
 COUNTER = "num_batches_tracked"
 LAYER3 = "backbone.net.layer3."
-# The fields of `model` in which publishers differ, beside the backbone.
-KINDS = ("head", "pool_shortcut", "ceil_pool", "activation", "norm", "aux_bias", "fuse_bias", "contract_dilation")
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,12 @@ class Publisher:
         model = experiment.model
         if model.backbone not in self.backbones.values():
             return f"model.backbone={model.backbone} (theirs: {', '.join(self.backbones.values())})"
-        if not model.recurrence:
-            return "model.recurrence=0"
-        for field in KINDS:
-            ours, theirs = getattr(model, field), getattr(self.experiment.model, field)
-            if ours != theirs:
-                return f"model.{field}={ours} (theirs: {theirs})"
-        return None
+        theirs = self.experiment.model
+        if not isinstance(model.head, CCNetConfig) or model.head.name != theirs.head.name:
+            return f"model.head.name={model.head.name} (theirs: {theirs.head.name})"
+        if not model.head.recurrence:
+            return "model.head.recurrence=0"
+        return None if model.variant == theirs.variant else f"model.variant={model.variant} (theirs: {theirs.variant})"
 
     def _described(self, tensors: Mapping[str, Tensor]) -> Experiment:
         """`experiment` with the backbone, the widths and the number of classes of tensors in our names."""
@@ -95,9 +93,8 @@ class Publisher:
         model = replace(
             self.experiment.model,
             backbone=self.backbones.get(blocks, f"resnet with {blocks} blocks in layer 3"),
-            channels=query[1],
-            reduction=query[1] // query[0],
-            aux_channels=self._kernel(tensors, auxiliary)[1] if auxiliary in tensors else 0,
+            head=CCNetConfig(channels=query[1], reduction=query[1] // query[0]),
+            aux_head=AuxHeadConfig(self._kernel(tensors, auxiliary)[1] if auxiliary in tensors else 0),
         )
         data = DataConfig(classes=default_names(classes), palette=default_palette(classes))
         return replace(self.experiment, model=model, data=data)
@@ -130,14 +127,7 @@ AUTHORS = Publisher(
     {6: "resnet50s", 23: "resnet101s"},
     Experiment(
         "authors ccnet",
-        ModelConfig(
-            align_corners=True,
-            contract_dilation=False,
-            ceil_pool=True,
-            activation="leaky_relu",
-            norm="absolute",
-            aux_bias=True,
-        ),
+        ModelConfig(align_corners=True, variant="authors"),
         # Minus the mean color, blue first, and no division.
         preprocess=PreprocessConfig(mean=(104.00698793, 116.66876762, 122.67891434), std=(1.0, 1.0, 1.0), order="bgr"),
         inference=InferenceConfig(mode="slide", window=(769, 769), stride=(513, 513)),
@@ -173,9 +163,7 @@ PADDLESEG = Publisher(
     {6: "resnet50d", 23: "resnet101d"},
     Experiment(
         "paddleseg ccnet",
-        ModelConfig(
-            contract_dilation=False, pool_shortcut=False, activation="leaky_attention", aux_bias=True, fuse_bias=True
-        ),
+        ModelConfig(variant="paddleseg"),
         # Their default of (x / 255 - 0.5) / 0.5, on red, green and blue.
         preprocess=PreprocessConfig(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)),
     ),

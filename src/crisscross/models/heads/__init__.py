@@ -1,54 +1,45 @@
 """From feature maps to class logits."""
 
-from collections.abc import Sequence
+import importlib
+from typing import Any
 
-from crisscross.config import ModelConfig
+from torch import nn
+
+from crisscross.config import ModelConfig, from_dict, import_attribute
+from crisscross.config.heads import HEADS, OwnHead
 from crisscross.errors import CrissCrossError
-from crisscross.models.heads.ccnet import AuxiliaryHead, CrissCrossContext, CrissCrossHead
-from crisscross.models.heads.ce2p import CE2PHead, ParsingLogits
+from crisscross.models.heads.auxiliary import AuxiliaryHead
+from crisscross.models.heads.contract import HeadInputs, Logits
 
-__all__ = ["AuxiliaryHead", "CE2PHead", "CrissCrossContext", "CrissCrossHead", "ParsingLogits", "create_head"]
-
-# Where CE2P's high-resolution branch and its edges lie.
-FINE_STRIDE = 4
+__all__ = ["AuxiliaryHead", "HeadInputs", "Logits", "create_head"]
 
 
-def create_head(
-    model: ModelConfig, channels: Sequence[int], strides: Sequence[int], classes: int, embedding: int = 0
-) -> CrissCrossHead | CE2PHead:
-    """The head that `model.head` names.
-
-    Args:
-        model: the configuration.
-        channels: of the backbone's maps, fine to coarse.
-        strides: of the same maps.
-        classes: number of classes K.
-        embedding: channels for the category-consistent loss; 0 = none.
+def create_head(model: ModelConfig, given: HeadInputs) -> Any:
+    """The head that `model.head` names, as `crisscross.models.heads.contract` describes it.
 
     Raises:
-        CrissCrossError: `ce2p` on a backbone without a map of stride 4.
+        CrissCrossError: a head from outside that cannot be imported, is none, or does not know a setting; one that
+            cannot take these feature maps, or clips.
     """
-    last, width = channels[-1], model.channels
-    attention = (model.recurrence, model.reduction)
-    kind = (model.activation, model.norm)
-    if model.head == "ccnet":
-        fuse_bias = model.fuse_bias
-        return CrissCrossHead(last, classes, width, *attention, model.dropout, *kind, fuse_bias, embedding)
-    if FINE_STRIDE not in strides:
+    config: Any = model.head
+    if isinstance(config, OwnHead):
+        made = import_attribute(config.name, "model.head.name")
+        if not (isinstance(made, type) and issubclass(made, nn.Module)) or not hasattr(made, "Config"):
+            raise CrissCrossError(f"model.head.name {config.name}: must be a torch module with a dataclass `Config`")
+        config = from_dict(made.Config, dict(config.settings), "model.head.")
+    else:
+        module, _, name = HEADS[config.name].head.partition(":")
+        made = getattr(importlib.import_module(module), name)
+    if given.frames and not hasattr(made, "encode"):
+        raise CrissCrossError(f"model.frames must be 0 with model.head.name={model.head.name}, got {given.frames}")
+    head = made(config, given)
+    if missing := [name for name in getattr(head, "classifiers", ("classifiers",)) if not _has(head, name)]:
         raise CrissCrossError(
-            f"model.head=ce2p needs a feature map of stride {FINE_STRIDE}; backbone {model.backbone} has strides "
-            f"{', '.join(map(str, strides))}: choose another backbone or model.head=ccnet"
+            f"model.head.name {model.head.name}: `classifiers` must name its layers with the classes as their first "
+            f"dimension, and {missing[0]} is not there"
         )
-    # The deepest of the maps with that stride.
-    first = len(strides) - 1 - list(reversed(strides)).index(FINE_STRIDE)
-    return CE2PHead(
-        channels[first:],
-        classes,
-        CrissCrossContext(last, width, *attention, *kind, model.fuse_bias),
-        width,
-        model.dropout,
-        model.edge,
-        model.align_corners,
-        *kind,
-        embedding,
-    )
+    return head
+
+
+def _has(head: nn.Module, name: str) -> bool:
+    return name in dict(head.named_modules())

@@ -1,69 +1,63 @@
-"""From feature maps to class logits, as published (mmsegmentation's CCHead and FCNHead)."""
+"""CCNet's head as published (MMSegmentation's CCHead), for images and for clips."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from crisscross.layers import ConvNormAct, RecurrentCrissCrossAttention
-
-# Activations around the attention and everywhere else, where a name stands for two.
-ACTIVATIONS_OF = {"leaky_attention": ("leaky_relu", "relu")}
-
-
-def activations(name: str) -> tuple[str, str]:
-    """The activations around the attention and everywhere else, of a name of `ModelConfig.activation`."""
-    return ACTIVATIONS_OF.get(name, (name, name))
+from crisscross.config.heads import CCNetConfig
+from crisscross.layers import ConvNormAct, RecurrentCrissCrossAttention, RecurrentCrissCrossAttention3d
+from crisscross.models.heads.contract import HeadInputs, Logits, classifier
 
 
-def classifier(channels: int, classes: int) -> nn.Conv2d:
-    """A 1 x 1 convolution to `classes`, initialized as the published classifiers are."""
-    layer = nn.Conv2d(channels, classes, 1)
-    nn.init.normal_(layer.weight, std=0.01)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
+class ClipAttention(RecurrentCrissCrossAttention3d):
+    """3-D attention among maps that lie one behind the other: [B * T, C, h, w] -> the same shape.
+
+    Args:
+        frames: T.
+        channels, recurrence, reduction: as in `RecurrentCrissCrossAttention3d`.
+    """
+
+    def __init__(self, frames: int, channels: int, recurrence: int, reduction: int) -> None:
+        super().__init__(channels, recurrence, reduction)
+        self.frames = frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend within each clip of T maps."""
+        clips = x.view(-1, self.frames, *x.shape[1:]).transpose(1, 2)
+        return super().forward(clips).transpose(1, 2).reshape(x.shape)
 
 
 class CrissCrossContext(nn.Module):
     """Reduce, attend R times with shared weights, refine, join the untouched features: CCNet up to its classifier.
 
     Args:
-        in_channels: channels of the backbone's last feature map.
-        channels: width of the result (512 as published).
-        recurrence: R; 0 leaves the attention out and keeps everything else.
-        reduction: divides `channels` for query and key.
-        activation: `relu` or `leaky_relu` for the whole head; `leaky_attention` is leaky in the two convolutions around
-            the attention and ReLU after the join, as in PaddleSeg.
-        norm: `batch` or `absolute`, see `ConvNormAct`.
-        fuse_bias: whether the 3 x 3 convolution after the join has a bias.
+        config: width, R and reduction.
+        given: the features, the variant and the frames of a clip.
+        around: activation of the convolutions before and after the attention, the variant's by default.
+        after: activation of the last convolution, the variant's by default.
 
-    Maps [B, in_channels, h, w] to features [B, channels, h, w].
+    Maps the last feature map [B, C, h, w] to features [B, channels, h, w].
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        recurrence: int,
-        reduction: int,
-        activation: str = "relu",
-        norm: str = "batch",
-        fuse_bias: bool = False,
+        self, config: CCNetConfig, given: HeadInputs, around: str | None = None, after: str | None = None
     ) -> None:
         super().__init__()
-        around, after = activations(activation)
-        self.reduce = ConvNormAct(in_channels, channels, norm=norm, activation=around)
+        variant, channels, features = given.variant, config.channels, given.channels[-1]
+        around, after = around or variant.around, after or variant.after
+        self.reduce = ConvNormAct(features, channels, norm=variant.norm, activation=around)
         self.attend: nn.Module = nn.Identity()
-        if recurrence:
-            self.attend = RecurrentCrissCrossAttention(channels, recurrence, reduction)
-        self.refine = ConvNormAct(channels, channels, norm=norm, activation=around)
-        self.fuse = ConvNormAct(in_channels + channels, channels, norm=norm, activation=after, bias=fuse_bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in_channels, h, w] -> features [B, channels, h, w]."""
-        return self.joined(x, self.attended(x))
+        what = (channels, config.recurrence, config.reduction)
+        if config.recurrence:
+            self.attend = ClipAttention(given.frames, *what) if given.frames else RecurrentCrissCrossAttention(*what)
+        self.refine = ConvNormAct(channels, channels, norm=variant.norm, activation=around)
+        self.fuse = ConvNormAct(
+            features + channels, channels, norm=variant.norm, activation=after, bias=variant.fuse_bias
+        )
 
     def attended(self, x: Tensor) -> Tensor:
-        """[B, in_channels, h, w] -> what comes out of the attention, [B, channels, h, w]."""
+        """[B, C, h, w] -> what comes out of the attention, [B, channels, h, w]."""
         return self.attend(self.reduce(x))
 
     def joined(self, x: Tensor, attended: Tensor) -> Tensor:
@@ -73,70 +67,49 @@ class CrissCrossContext(nn.Module):
 
 
 class CrissCrossHead(CrissCrossContext):
-    """The CCNet head: `CrissCrossContext` and a classifier; [B, in_channels, h, w] -> logits [B, K, h, w].
+    """`CrissCrossContext` and a classifier: logits [B, K, h, w] at the stride of the last feature map.
 
-    Args:
-        in_channels: channels of the backbone's last feature map.
-        classes: number of classes K.
-        channels: width of the head (512 as published).
-        recurrence: R; 0 leaves the attention out and keeps everything else.
-        reduction: divides `channels` for query and key.
-        dropout: share of channels dropped before the classifier.
-        activation: see there.
-        norm: see there.
-        fuse_bias: see there.
-        embedding: channels of `embed`, which the category-consistent loss reads in training; 0 = there is none.
+    Of clips, logits of the labeled frames alone, [B * labeled, K, h, w].
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        classes: int,
-        channels: int,
-        recurrence: int,
-        reduction: int,
-        dropout: float,
-        activation: str = "relu",
-        norm: str = "batch",
-        fuse_bias: bool = False,
-        embedding: int = 0,
-    ) -> None:
-        super().__init__(in_channels, channels, recurrence, reduction, activation, norm, fuse_bias)
-        self.dropout = nn.Dropout2d(dropout)
-        self.classify = classifier(channels, classes)
-        self.embed = nn.Conv2d(channels, embedding, 1) if embedding else None
+    Config = CCNetConfig
+    classifiers = ("classify",)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in_channels, h, w] -> logits [B, K, h, w]."""
-        return self.logits(x, self.attended(x))
+    def __init__(self, config: CCNetConfig, given: HeadInputs) -> None:
+        super().__init__(config, given)
+        self.dropout = nn.Dropout2d(config.dropout)
+        self.classify = classifier(config.channels, given.classes)
+        self.embed = nn.Conv2d(config.channels, given.embedding, 1) if given.embedding else None
+        self.frames, self.labeled = given.frames, given.labeled
+
+    def forward(self, maps: Sequence[Tensor]) -> Logits:
+        """The backbone's maps, of which the last is read -> logits."""
+        x = maps[-1]
+        attended = self.attended(x)
+        if self.frames:
+            places = labeled_frames(len(x), self.frames, self.labeled, x.device)
+            x, attended = x[places], attended[places]
+        main = self.logits(x, attended)
+        embedding = self.embed(attended) if self.training and self.embed is not None else None
+        return Logits(main, embedding=embedding)
 
     def logits(self, x: Tensor, attended: Tensor) -> Tensor:
         """Logits [B, K, h, w] of features and what the attention made of them."""
         return self.classify(self.dropout(self.joined(x, attended)))
 
+    def encode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What is computed of a frame once, whatever clips it is in: its features, and their reduction."""
+        return maps[-1], self.reduce(maps[-1])
 
-class AuxiliaryHead(nn.Module):
-    """The FCN head on the last feature map but one, used in training only: [B, in, h, w] -> logits [B, K, h, w].
+    def decode(self, frames: Sequence[tuple[Tensor, Tensor]], places: Sequence[int]) -> Tensor:
+        """Logits [len(places), K, h, w] of neighboring frames of one clip, of `encode` of each of its frames."""
+        attended = self.attend(torch.cat([reduced for _, reduced in frames]))
+        features = torch.cat([frames[place][0] for place in places])
+        return self.logits(features, attended[places[0] : places[-1] + 1])
 
-    `activation` and `norm` are as in `CrissCrossHead`; `bias` is that of the 3 x 3 convolution.
-    """
 
-    def __init__(
-        self,
-        in_channels: int,
-        classes: int,
-        channels: int,
-        dropout: float,
-        activation: str = "relu",
-        norm: str = "batch",
-        bias: bool = False,
-    ) -> None:
-        super().__init__()
-        after = activations(activation)[1]
-        self.reduce = ConvNormAct(in_channels, channels, norm=norm, activation=after, bias=bias)
-        self.dropout = nn.Dropout2d(dropout)
-        self.classify = classifier(channels, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in, h, w] -> logits [B, K, h, w]."""
-        return self.classify(self.dropout(self.reduce(x)))
+def labeled_frames(count: int, frames: int, labeled: Sequence[int], device: torch.device) -> Tensor:
+    """The numbers of the labeled frames among `count` frames of whole clips of `frames`."""
+    # They lie side by side. A list of them would have to be copied to a GPU, which waits for it.
+    places = torch.arange(count, device=device).view(-1, frames)
+    return places[:, labeled[0] : labeled[-1] + 1].flatten()

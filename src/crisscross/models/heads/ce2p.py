@@ -5,33 +5,24 @@ Shapes: [B, C_i, h_i, w_i] are the backbone's maps from stride 4 to its last; h,
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crisscross.config.heads import CE2PConfig
+from crisscross.errors import CrissCrossError
 from crisscross.layers import ConvNormAct
-from crisscross.models.heads.ccnet import CrissCrossContext, activations, classifier
+from crisscross.models.heads.ccnet import CrissCrossContext
+from crisscross.models.heads.contract import HeadInputs, Logits, classifier
 
+# Where the high-resolution branch and the edges lie.
+FINE_STRIDE = 4
 # At the published width of 512 the parsing and edge features have 256 channels, the high-resolution ones 48.
-WIDTH_SHARE, DETAIL_SHARE = (1, 2), (3, 32)
+WIDTH_FRACTION, DETAIL_FRACTION = (1, 2), (3, 32)
 EDGE_KINDS = 2
 # A 1 x 1 convolution with norm and activation, of its channels in and out.
 Conv = Callable[[int, int], ConvNormAct]
-
-
-class ParsingLogits(NamedTuple):
-    """Class logits [B, K, h, w] at stride 4; all but `main` are there in training only.
-
-    `before`: those before the edge features came in, None without an edge branch, as `edges` [B, 2, h, w] (no edge,
-    edge). `embedding` [B, D, h', w'] is at the backbone's output stride, None where no loss asks for it.
-    """
-
-    main: Tensor
-    before: Tensor | None = None
-    edges: Tensor | None = None
-    embedding: Tensor | None = None
 
 
 def resized(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
@@ -66,17 +57,12 @@ class EdgeBranch(nn.Module):
         self.fuse = nn.Conv2d(EDGE_KINDS * len(in_channels), EDGE_KINDS, 1)
         self.align_corners = align_corners
 
-    def reduced(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The features of every map at its own size, [B, width, h_i, w_i]."""
-        return [reduce(maps[place]) for place, reduce in enumerate(self.reduce)]
-
-    def features(self, reduced: Sequence[Tensor]) -> Tensor:
-        """All of them at stride 4, side by side: [B, n width, h, w]."""
-        return self._beside(reduced)
-
-    def logits(self, reduced: Sequence[Tensor]) -> Tensor:
-        """Edge logits [B, 2, h, w]: found at every map's own size, fused at stride 4."""
-        return self.fuse(self._beside([self.find(x) for x in reduced]))
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Features of all maps side by side [B, n width, h, w], and in training edge logits [B, 2, h, w]."""
+        reduced = [reduce(maps[place]) for place, reduce in enumerate(self.reduce)]
+        # Edges are found at every map's own size, and fused at stride 4.
+        found = self.fuse(self._beside([self.find(x) for x in reduced])) if self.training else None
+        return self._beside(reduced), found
 
     def _beside(self, maps: Sequence[Tensor]) -> Tensor:
         first, *others = maps
@@ -84,58 +70,48 @@ class EdgeBranch(nn.Module):
 
 
 class CE2PHead(nn.Module):
-    """Context, high-resolution and edge branch: maps from stride 4 to the last -> class logits at stride 4.
+    """Context, high-resolution and edge branch: maps from stride 4 to the last -> class logits [B, K, h, w].
 
-    Args:
-        in_channels: channels of these maps, fine to coarse.
-        classes: number of classes K.
-        context: what reads the last map; CE2P has pyramid pooling here, the paper criss-cross attention.
-        channels: those that `context` gives.
-        dropout: share of channels dropped before the final classifier.
-        edge: whether there is an edge branch; without it the parsing features are classified directly.
-        align_corners: how maps are brought to stride 4.
-        activation: as in `CrissCrossContext`; outside the attention.
-        norm: `batch` or `absolute`, see `ConvNormAct`.
-        embedding: channels of `embed`, which the category-consistent loss reads in training; 0 = there is none.
+    In training, `aux` are the logits before the edge features came in and `edges` those of the edge branch, both at
+    stride 4, and `embedding` is at the stride of the last map.
+
+    Raises:
+        CrissCrossError: there is no feature map of stride 4.
     """
 
-    def __init__(
-        self,
-        in_channels: Sequence[int],
-        classes: int,
-        context: CrissCrossContext,
-        channels: int,
-        dropout: float,
-        edge: bool = True,
-        align_corners: bool = False,
-        activation: str = "relu",
-        norm: str = "batch",
-        embedding: int = 0,
-    ) -> None:
-        super().__init__()
-        conv = partial(ConvNormAct, kernel_size=1, norm=norm, activation=activations(activation)[1])
-        width, detail = (max(channels * part // whole, 1) for part, whole in (WIDTH_SHARE, DETAIL_SHARE))
-        self.context = context
-        self.decode = ParsingDecoder(channels, in_channels[0], width, detail, align_corners, conv)
-        self.edge = EdgeBranch(in_channels[:-1], width, align_corners, conv) if edge else None
-        self.classify_before = classifier(width, classes) if edge else None
-        self.join = conv(width * len(in_channels), width) if edge else None
-        self.dropout = nn.Dropout2d(dropout)
-        self.classify = classifier(width, classes)
-        self.embed = nn.Conv2d(channels, embedding, 1) if embedding else None
-        self.maps = len(in_channels)
+    Config = CE2PConfig
+    classifiers = ("classify", "classify_before")
+    gives_aux = True
 
-    def forward(self, features: Sequence[Tensor]) -> ParsingLogits:
+    def __init__(self, config: CE2PConfig, given: HeadInputs) -> None:
+        super().__init__()
+        if FINE_STRIDE not in given.strides:
+            raise CrissCrossError(
+                f"model.head.name=ce2p needs a feature map of stride {FINE_STRIDE}, and the backbone's have "
+                f"{', '.join(map(str, given.strides))}: choose another backbone or model.head.name=ccnet"
+            )
+        # The deepest of the maps with that stride is the first that is read.
+        first = len(given.strides) - 1 - list(reversed(given.strides)).index(FINE_STRIDE)
+        in_channels, classes, corners = given.channels[first:], given.classes, given.align_corners
+        self.maps = len(in_channels)
+        conv = partial(ConvNormAct, kernel_size=1, norm=given.variant.norm, activation=config.activation)
+        fractions = (WIDTH_FRACTION, DETAIL_FRACTION)
+        width, detail = (max(config.channels * part // whole, 1) for part, whole in fractions)
+        self.context = CrissCrossContext(config, given, config.activation, config.activation)
+        self.decode = ParsingDecoder(config.channels, in_channels[0], width, detail, corners, conv)
+        self.edge = EdgeBranch(in_channels[:-1], width, corners, conv)
+        self.classify_before = classifier(width, classes)
+        self.join = conv(width * self.maps, width)
+        self.dropout = nn.Dropout2d(config.dropout)
+        self.classify = classifier(width, classes)
+        self.embed = nn.Conv2d(config.channels, given.embedding, 1) if given.embedding else None
+
+    def forward(self, maps: Sequence[Tensor]) -> Logits:
         """The backbone's maps, fine to coarse -> logits; maps finer than stride 4 are passed over."""
-        maps = [features[place - self.maps] for place in range(self.maps)]
+        maps = [maps[place - self.maps] for place in range(self.maps)]
         attended = self.context.attended(maps[-1])
         embedding = self.embed(attended) if self.training and self.embed is not None else None
         parsing = self.decode(self.context.joined(maps[-1], attended), maps[0])
-        if self.edge is None or self.join is None or self.classify_before is None:
-            return ParsingLogits(self.classify(self.dropout(parsing)), embedding=embedding)
-        reduced = self.edge.reduced(maps[:-1])
-        joined = self.join(torch.cat([parsing, self.edge.features(reduced)], dim=1))
-        main = self.classify(self.dropout(joined))
-        if not self.training:
-            return ParsingLogits(main)
-        return ParsingLogits(main, self.classify_before(parsing), self.edge.logits(reduced), embedding)
+        edge_features, edges = self.edge(maps[:-1])
+        main = self.classify(self.dropout(self.join(torch.cat([parsing, edge_features], dim=1))))
+        return Logits(main, self.classify_before(parsing) if self.training else None, edges, embedding)

@@ -1,0 +1,56 @@
+"""Scores beside those of `published.py`: what we measured, what others report, what the paper has. Never mixed."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What we measured: mIoU in percent on `data`; `page` tells how, under docs/.
+
+    `miou_tta` is the score with multi-scale + flip, None where it was not measured.
+    """
+
+    data: str
+    miou: float
+    page: str
+    miou_tta: float | None = None
+
+
+MEASURED = {
+    "camvid-light": Measured("CamVid test", 63.3, "results/camvid.md", 65.1),
+    "camvid-light-baseline": Measured("CamVid test", 63.3, "results/camvid.md"),
+    "demo": Measured("drawn scenes", 81.0, "results/demo.md"),
+    "demo-baseline": Measured("drawn scenes", 80.4, "results/demo.md"),
+}
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What others report of a recipe of ours: mIoU in percent, with multi-scale + flip where told, and who says so."""
+
+    miou: float
+    miou_tta: float | None
+    source: str
+
+
+REPORTED = {"cityscapes-r101d-ohem": Reported(80.95, 81.53, "PaddleSeg, Cityscapes val")}
+
+
+@dataclass(frozen=True)
+class PaperScores:
+    """Percent on LIP val, as the paper's table has them."""
+
+    pixel_accuracy: float
+    mean_accuracy: float
+    miou: float
+
+
+LIP_PAPER = {"lip-ce2p-r101": PaperScores(88.01, 63.91, 55.47)}
+# CE2P with its own context module, in the same table.
+CE2P_MIOU = 53.10
+
+# Test mIoU in percent of CCNet3D on CamVid by the frames of a clip: the paper's (TPAMI; backbone, resolution and
+# pretraining unknown to us), and ours with the light network under the small budget of the page.
+VIDEO_PAGE = "results/video.md"
+PUBLISHED_VIDEO = {1: 77.9, 5: 79.1}
+MEASURED_VIDEO: dict[int, float] = {1: 57.1, 3: 57.6}
