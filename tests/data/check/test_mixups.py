@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from crisscross.data import open_folder
+from crisscross.data.check.alignment import edges, misaligned
 from crisscross.data.check.checks import check, quick_check
 from crisscross.data.check.copies import look_of
 from crisscross.data.check.report import Problem, grouped
@@ -98,6 +99,9 @@ def test_exchanged_images_and_masks(tmp_path: Path) -> None:
     (root / "masks").rename(root / "images")
     (root / "other").rename(root / "masks")
     assert both(root).startswith("images and masks look exchanged: this image has 3 colors, its mask ")
+    (root / "dataset.yaml").unlink()
+    with pytest.raises(CrissCrossError, match="images and masks look exchanged"):
+        open_folder(root)
 
 
 def test_masks_that_are_ignored_nearly_everywhere_are_a_warning(tmp_path: Path) -> None:
@@ -125,6 +129,57 @@ def test_a_copy_in_another_split(tmp_path: Path) -> None:
     (root / "images" / "9.png").write_bytes((root / "images" / "3.png").read_bytes())
     with pytest.warns(CrissCrossWarning, match=r"1 images are in two splits \(9\.png is a copy of .*3\.png\)"):
         quick_check(open_folder(root), ["train", "val"])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda mask: mask, ""),
+        (lambda mask: mask[:, ::-1], "mirrored left to right"),
+        (lambda mask: mask[::-1], "upside down"),
+        (lambda mask: mask[::-1, ::-1], "turned by half"),
+        (lambda mask: np.roll(mask, 10, 1), "shifted by +10% of the width and +0% of the height"),
+        (lambda mask: np.roll(mask, -10, 0), "shifted by +0% of the width and -10% of the height"),
+        (lambda mask: np.roll(mask, 1, 0), ""),
+    ],
+)
+def test_masks_that_are_mirrored_or_shifted(change: Callable[[np.ndarray], np.ndarray], text: str) -> None:
+    found = []
+    for number in range(20):
+        random = np.random.default_rng(number)
+        mask = np.zeros((96, 96), np.uint8)
+        for _ in range(4):
+            top, left = random.integers(5, 60, 2)
+            mask[top : top + random.integers(8, 30), left : left + random.integers(8, 30)] += 1
+        image = (mask[..., None] * 40 + 60 + random.normal(0, 15, (96, 96, 3))).clip(0, 255).astype(np.uint8)
+        found.append(edges(image, np.ascontiguousarray(change(mask)), 255))
+    assert misaligned(found) == text
+    assert misaligned(found[:5]) == ""
+
+
+def test_masks_that_have_nothing_to_do_with_their_images_are_no_shift() -> None:
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(40):
+        noise = random.integers(0, 256, (24, 32, 3), np.uint8)
+        found.append(edges(noise, random.integers(0, 3, (24, 32), np.uint8), 255))
+    assert misaligned(found) == ""
+
+
+def test_mirrored_masks_are_a_warning(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for number in range(16):
+        mask = np.zeros((60, 80), np.uint8)
+        mask[10 + number : 40, 5 + number : 30] = 1
+        image = (mask[..., None] * 120 + np.random.default_rng(number).integers(0, 60, (60, 80, 3))).astype(np.uint8)
+        Image.fromarray(image).save(root / "images" / f"{number}.png")
+        Image.fromarray(mask[:, ::-1]).save(root / "masks" / f"{number}.png")
+    (root / "dataset.yaml").write_text(TWO)
+    (problem,) = check(open_folder(root)).problems
+    assert (problem.severity, problem.file) == ("warning", root)
+    assert problem.text.startswith("masks look mirrored left to right against their images (16 were compared")
 
 
 def test_the_look_of_an_image() -> None:

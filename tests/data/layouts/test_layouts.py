@@ -362,7 +362,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "jpg masks": (
         pairs("images/{}.png", "masks/{}.jpg", BYTES),
-        ("compressed with loss", "gray values where few are meant", "--classes-at 0,255"),
+        ("compressed with loss", "values where few are meant", "--classes-at 0,255"),
     ),
     "soft colors": (
         pairs(

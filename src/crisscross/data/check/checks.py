@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from crisscross.data.check.alignment import misaligned, sampled
 from crisscross.data.check.copies import near_copies
 from crisscross.data.check.mixups import (
     color_cure,
@@ -127,12 +128,15 @@ def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) 
     problems, digests, looks, masks = [*_wrong_splits(dataset), *misplaced_folders(dataset)], [], [], []
     counts = {split: np.zeros(256, np.int64) for split in dataset.splits}
     sizes: Counter[tuple[int, int]] = Counter()
-    readings = each(partial(examine, dataset), [pair for _, pair in members], progress)
+    chosen = sampled([pair for _, pair in members])
+    correlations: list[np.ndarray] = []
+    readings = each(lambda pair: examine(dataset, pair, pair in chosen), [pair for _, pair in members], progress)
     for (split, pair), facts in zip(members, readings, strict=True):
         problems += facts.problems
         digests.append(facts.digest)
         looks.append(facts.look)
         counts[split] += facts.counts
+        correlations += [facts.correlation] if facts.correlation is not None else []
         masks += [(pair, facts.stored)] if facts.stored is not None else []
         sizes.update([facts.size] if facts.size else [])
     ignored = {split: int(values[dataset.ignore]) for split, values in counts.items()}
@@ -144,6 +148,9 @@ def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) 
     problems += overlaps(dataset, members, digests)
     problems += near_copies(dataset.splits, members, looks, digests)
     problems += unused_files(dataset, [pair for _, pair in members])
+    if how := misaligned(correlations):
+        text = f"masks look {how} against their images ({len(correlations)} were compared by their edges); look at them"
+        problems.append(Problem("warning", dataset.root, text))
     # Masks that are read wrongly, or not at all, say nothing about classes.
     if masks and not any(problem.severity == "error" for problem in mixed_up):
         problems += _absent_classes(dataset, pixels)
@@ -151,7 +158,7 @@ def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) 
     distinct = list(dict.fromkeys(problems))
     errors = _with_cures(dataset, [problem for problem in distinct if problem.severity == "error"])
     ordered = [*errors, *grouped(problem for problem in distinct if problem.severity == "warning")]
-    pairs = {split: len(chosen) for split, chosen in dataset.splits.items()}
+    pairs = {split: len(found) for split, found in dataset.splits.items()}
     return CheckReport(tuple(ordered), pairs, pixels, ignored, dict(sizes.most_common()))
 
 

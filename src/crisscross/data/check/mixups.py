@@ -82,15 +82,16 @@ def lossy_cure(path: Path) -> str:
     with opened(path, decode=True) as (image, samples):
         values, counts = np.unique(np.asarray(image.convert("L")), return_counts=True)
         kind = samples.lossy
-    common = values[counts >= 0.01 * counts.sum()].tolist()
+    common = values[counts >= 0.05 * counts.sum()].tolist()
     # Neighbors of a frequent value are what the compression made of it.
     chosen: list[int] = []
     for value in sorted(common, key=lambda value: -int(counts[values == value][0])):
-        if all(abs(value - other) > 12 for other in chosen):
+        if all(abs(value - other) > 20 for other in chosen):
             chosen.append(value)
-    at = ",".join(map(str, sorted(255 if value > 243 else 0 if value < 12 else value for value in chosen)))
+    at = ",".join(map(str, sorted({255 if value > 243 else 0 if value < 12 else value for value in chosen})))
+    at = at if "," in at else "0,255"
     folder = path.parent
-    command = f"{shlex.quote(str(folder))} --classes-at {at or '0,255'} --out {shlex.quote(f'{folder}-png')}"
+    command = f"{shlex.quote(str(folder))} --classes-at {at} --out {shlex.quote(f'{folder}-png')}"
     return (
         f"a mask compressed with loss ({kind}): {len(values)} values where few are meant; `crisscross data prepare "
         f"masks {command}` gives each pixel the nearest class"

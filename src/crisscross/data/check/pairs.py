@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crisscross.data.check.alignment import edges
 from crisscross.data.check.copies import look_of
 from crisscross.data.check.report import Problem
 from crisscross.data.dataset import DataSet, Pair
@@ -19,7 +20,7 @@ from crisscross.errors import CrissCrossError
 @dataclass(frozen=True)
 class Facts:
     """What one pair holds: pixels int64 [256] of the labels as `stored` (None: unreadable) and as `counts` reads them,
-    `size` (width, height), a checksum of the image, and its `look` for finding copies of it."""
+    `size` (width, height), a checksum of the image, its `look` for finding copies of it, and how edges correlate."""
 
     problems: list[Problem]
     counts: np.ndarray
@@ -27,11 +28,12 @@ class Facts:
     size: tuple[int, int] | None
     digest: str | None
     look: int | None
+    correlation: np.ndarray | None
 
 
-def examine(dataset: DataSet, pair: Pair) -> Facts:
-    """Read one pair in full."""
-    problems, size, look = [], None, None
+def examine(dataset: DataSet, pair: Pair, with_edges: bool = False) -> Facts:
+    """Read one pair in full, and compare the edges of image and mask if asked for."""
+    problems, size, look, correlation = [], None, None, None
     try:
         image = read_image(pair.image)
         size, look = (image.shape[1], image.shape[0]), look_of(image)
@@ -46,7 +48,9 @@ def examine(dataset: DataSet, pair: Pair) -> Facts:
             problems.append(_size_problem(pair, size, mask.shape[::-1]))
         stored = np.bincount(mask.ravel(), minlength=256)
         counts = read_counts(stored, dataset)
-    return Facts(problems, counts, stored, size, digest(pair.image), look)
+        if with_edges and size == mask.shape[::-1]:
+            correlation = edges(image, label_table(dataset)[mask], dataset.ignore)
+    return Facts(problems, counts, stored, size, digest(pair.image), look, correlation)
 
 
 def read_counts(stored: np.ndarray, dataset: DataSet) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from crisscross.config.documents import read_text
+from crisscross.data.check.mixups import swapped
+from crisscross.data.dataset import Pair
 from crisscross.data.files.folders import images_in
 from crisscross.data.layouts.coco import coco
 from crisscross.data.layouts.drawing import image_size
@@ -60,7 +62,12 @@ def masks_in_folders(
     if layout.per_class:
         return _class_masks(root, layout)
     files = [path for folder in dict.fromkeys(layout.masks.values()) for path in _mask_files(root, layout, folder)]
-    found = meaning_of(look_at_masks(files), names, palette, str(root))
+    try:
+        found = meaning_of(look_at_masks(files), names, palette, str(root))
+    except CrissCrossError as error:
+        if exchanged := _exchanged(root, layout, files):
+            raise CrissCrossError(exchanged) from error
+        raise
     description: dict[str, Any] = {"names": list(found.classes), **_folders(layout)}
     if found.labels is not None:
         description["labels"] = dict(found.labels)
@@ -77,6 +84,15 @@ def masks_in_folders(
         f"{folder or '.'}/" for folder in dict.fromkeys([*layout.images.values(), *layout.masks.values()])
     )
     return Reading("images and masks", description, (f"images and masks in {where}", *found.notes))
+
+
+def _exchanged(root: Path, layout: Layout, masks: Sequence[Path]) -> str:
+    """That images and masks were exchanged, as an error; empty where they were not."""
+    folder = root / next(iter(layout.images.values()))
+    images = [path for path in images_in(folder, deep=True) if path not in masks]
+    pairs = [Pair(image.name, image, mask) for image, mask in zip(images, masks, strict=False)]
+    problem = swapped(pairs)
+    return f"{problem.file}: {problem.text}" if problem else ""
 
 
 def _folders(layout: Layout) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crisscross.data.check.mixups import lossy_cure
 from crisscross.data.files.decoding import opened
 from crisscross.data.files.reading import mask_problem, read_mask
 from crisscross.data.files.threads import each
@@ -67,12 +68,7 @@ def look_at_masks(files: Sequence[Path]) -> Stored:
 def _values_of(path: Path) -> tuple[Path, dict[int, int], dict[Color, int]]:
     with opened(path, decode=True) as (image, samples):
         if samples.lossy:
-            values = len(np.unique(np.asarray(image.convert("L"))))
-            raise CrissCrossError(
-                f"{path}: masks compressed with loss ({samples.lossy}): {values} gray values where few are meant; "
-                "`crisscross data prepare masks DIR --classes-at 0,255 --out DIR` rounds each pixel to the nearest of "
-                "the values given and writes PNG"
-            )
+            raise CrissCrossError(f"{path}: {lossy_cure(path)}")
         colored = mask_problem(image, samples).startswith("a color mask") or image.mode == "RGB"
         pixels = np.asarray(image.convert("RGB")) if colored else None
     if pixels is None or bool((pixels == pixels[..., :1]).all()):
