@@ -63,7 +63,7 @@ def parse_description(values: Any, where: Path | str) -> Description:
             raise CrissCrossError(f"{where}: unknown key {shown_name(other)}; {known}")
     if "names" in values and "classes" in values:
         raise CrissCrossError(f"{where}: names and classes mean the same; leave one of them out")
-    names = _names(values[key], key, where)
+    names = parse_names(values[key], key, where)
     ignore = values.get("ignore", DEFAULT_IGNORE)
     labels, names, notes = _with_background(values, names, ignore, where)
     if "labels" in values:
@@ -107,7 +107,12 @@ def _text(value: Any) -> Any:
     return str(value) if type(value) is int else value
 
 
-def _names(given: Any, key: str, where: Path | str) -> tuple[str, ...]:
+def parse_names(given: Any, key: str, where: Path | str) -> tuple[str, ...]:
+    """Names of classes in order, from a list or a mapping from 0, 1, ...
+
+    Raises:
+        CrissCrossError: it is neither, or names are not text of one line or not unique; `where` begins the message.
+    """
     if isinstance(given, dict) and given:
         if not all(type(number) is int for number in given) or sorted(given) != list(range(len(given))):
             shown = ", ".join(f"{number!r:.20}" for number in list(given)[:8])

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from crisscross.data.files.reading import read_header
 
 Point = tuple[float, float]
+FARTHEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,18 @@ class Shape:
     holes: Sequence[Sequence[Point]] = ()
     crop: np.ndarray | None = None
     corner: tuple[int, int] = (0, 0)
+
+
+def ring_of(points: Iterable[Any]) -> list[Point]:
+    """A ring of points from outside.
+
+    Raises:
+        TypeError, ValueError: what is there are no pairs of numbers, or numbers far beyond any image.
+    """
+    ring = [(float(x), float(y)) for x, y in points]
+    if not all(abs(value) <= FARTHEST for point in ring for value in point):
+        raise ValueError("a point far outside the image")
+    return ring
 
 
 def image_size(path: Path) -> tuple[int, int]:

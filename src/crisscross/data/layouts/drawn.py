@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from crisscross.config.documents import JSON_BYTES, read_json
 from crisscross.data.color import write_mask
 from crisscross.data.files.folders import files_in
 from crisscross.data.files.threads import each
-from crisscross.data.layouts.reading import DRAWN, Reading
+from crisscross.data.layouts.reading import DAMAGE, DRAWN, Reading
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim, joined, user_cache, write_text
 from crisscross.progress import Progress
@@ -79,8 +81,15 @@ def draw_masks(reading: Reading, folder: Path, force: bool | None = None) -> Non
         claim(targets, force=force)
     with Progress("drawing masks", len(targets)) as progress:
         for _ in each(
-            lambda target: write_mask(target, targets[target]()),
+            lambda target: write_mask(target, _drawn(target, targets[target])),
             list(targets),
             lambda done, _: progress.update(done),
         ):
             pass
+
+
+def _drawn(target: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    try:
+        return make()
+    except DAMAGE as error:
+        raise CrissCrossError(f"the annotation of {target.stem} cannot be drawn ({error!r:.100})") from error

@@ -93,9 +93,9 @@ def nnunet(root: Path) -> Reading | None:
         raise CrissCrossError(f"{images}: only images of one file are read: NAME_0000.png, and no NAME_0001.png")
     if not isinstance(given, dict):
         raise CrissCrossError(f"{file}: `labels` must map names to numbers")
-    # Older files map numbers to names.
-    table = {name: number for number, name in given.items()} if all(key.isdecimal() for key in given) else given
     try:
+        # Older files map numbers to names.
+        table = {name: number for number, name in given.items()} if all(key.isdecimal() for key in given) else given
         values = {str(name): int(number) for name, number in table.items()}
     except (TypeError, ValueError) as error:
         raise CrissCrossError(f"{file}: `labels` must map each name to one number; regions are not read") from error

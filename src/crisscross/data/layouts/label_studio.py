@@ -11,7 +11,7 @@ import numpy as np
 
 from crisscross.config.documents import read_json
 from crisscross.data.files.decoding import MOST_PIXELS
-from crisscross.data.layouts.drawing import Shape, draw_shapes, image_size
+from crisscross.data.layouts.drawing import Shape, draw_shapes, image_size, ring_of
 from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
 from crisscross.data.layouts.sources import holds, image_files, split_folders, text_files
 from crisscross.errors import CrissCrossError
@@ -87,7 +87,7 @@ def label_studio_mask(
     for entry in regions:
         try:
             shapes.append(_shape(entry, numbers[_labels(entry)[0]], size))
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise CrissCrossError(f"{file}: a region of {image.name} that cannot be drawn ({error!r:.80})") from error
     return draw_shapes(size, shapes)
 
@@ -100,7 +100,7 @@ def _shape(entry: Mapping[str, Any], label: int, size: tuple[int, int]) -> Shape
     if "rle" in value:
         return Shape(label, crop=brush_mask(value["rle"], int(entry["original_height"]), int(entry["original_width"])))
     if "points" in value:
-        ring = [(float(x) / 100 * width - 0.5, float(y) / 100 * height - 0.5) for x, y in value["points"]]
+        ring = [(x / 100 * width - 0.5, y / 100 * height - 0.5) for x, y in ring_of(value["points"])]
         return Shape(label, [[(float(np.rint(x)), float(np.rint(y))) for x, y in ring]])
     left, top = float(value["x"]) / 100 * width, float(value["y"]) / 100 * height
     if entry["type"] == "ellipselabels":
@@ -115,7 +115,7 @@ def _shape(entry: Mapping[str, Any], label: int, size: tuple[int, int]) -> Shape
     points = turned + np.array([left, top]) - 0.5
     # As for polygons of YOLO: an edge halfway between two pixels means the inner one.
     points += np.sign(points.mean(axis=0) - points) * 1e-3
-    return Shape(label, [[(float(x), float(y)) for x, y in np.rint(points)]])
+    return Shape(label, [ring_of(np.rint(points))])
 
 
 def brush_mask(code: Sequence[int], height: int, width: int) -> np.ndarray:

@@ -10,6 +10,8 @@ import numpy as np
 DRAWN = "crisscross-masks"
 # What makes the masks to draw, by their path below the folder of drawn masks.
 Drawings = dict[str, Callable[[], np.ndarray]]
+# What damaged files from outside can make the code below raise, where no closer look named the file.
+DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, OSError)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from crisscross.data.layouts.drawing import image_size
 from crisscross.data.layouts.exports import EXPORTS
 from crisscross.data.layouts.folders import Layout, find_layout
 from crisscross.data.layouts.label_studio import label_studio
-from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
+from crisscross.data.layouts.reading import DAMAGE, Drawings, Reading, drawn_folders
 from crisscross.data.layouts.sources import MOST_TEXT, listed_names
 from crisscross.data.layouts.tools import labelme_reading, supervisely_reading
 from crisscross.data.layouts.values import Color, hex_color, look_at_masks, meaning_of
@@ -45,7 +45,11 @@ def recognize(root: Path) -> Reading | None:
         yolo,
     )
     for reading in tools:
-        if found := reading(root):
+        try:
+            found = reading(root)
+        except DAMAGE as error:
+            raise CrissCrossError(f"{root}: a damaged export ({reading.__name__}: {error!r:.100})") from error
+        if found:
             return found
     return masks_in_folders(root)
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from crisscross.config.documents import read_json, read_text
-from crisscross.data.layouts.drawing import Shape, draw_shapes, image_size
-from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
+from crisscross.data.layouts.drawing import Shape, draw_shapes, image_size, ring_of
+from crisscross.data.layouts.reading import DAMAGE, Drawings, Reading, drawn_folders
 from crisscross.data.layouts.sources import MOST_TEXT, holds, image_files, split_folders, text_files
 from crisscross.errors import CrissCrossError
 
@@ -74,7 +74,7 @@ def labelme_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.ndar
 def _labelme_shapes(path: Path, entry: Any, numbers: Mapping[str, int]) -> Iterator[Shape]:
     try:
         label, kind = numbers[str(entry["label"])], entry.get("shape_type") or "polygon"
-        points = [(float(x), float(y)) for x, y in entry["points"]]
+        points = ring_of(entry["points"])
         if kind in ("polygon", "oriented_rectangle"):
             yield Shape(label, [points])
         elif kind == "rectangle":
@@ -90,7 +90,7 @@ def _labelme_shapes(path: Path, entry: Any, numbers: Mapping[str, int]) -> Itera
             yield Shape(label, crop=crop, corner=(round(points[0][0]), round(points[0][1])))
         elif kind not in ("line", "linestrip", "point", "points"):
             raise ValueError(f"shape_type {kind!r:.40}")
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except DAMAGE as error:
         raise CrissCrossError(f"{path}: a shape that cannot be drawn ({error!r:.80}); mend or remove it") from error
 
 
@@ -144,8 +144,11 @@ def supervisely_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.
         CrissCrossError: an object of another kind than polygon, bitmap and rectangle, or a damaged one.
     """
     tree = read_json(path, MOST_TEXT)
-    shapes = []
-    for entry in tree.get("objects", []) if isinstance(tree, dict) else []:
+    shapes: list[Shape] = []
+    objects = tree.get("objects") if isinstance(tree, dict) else None
+    if not isinstance(objects, list):
+        raise CrissCrossError(f"{path}: must hold a list `objects`, as Supervisely writes it")
+    for entry in objects:
         try:
             label, kind = numbers[entry["classTitle"]], entry["geometryType"]
             if kind == "bitmap":
@@ -155,13 +158,14 @@ def supervisely_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.
                 left, top = entry["bitmap"]["origin"]
                 shapes.append(Shape(label, crop=_decoded_png(data), corner=(int(left), int(top))))
             elif kind == "rectangle":
-                (left, top), (right, bottom) = entry["points"]["exterior"]
+                (left, top), (right, bottom) = ring_of(entry["points"]["exterior"])
                 shapes.append(Shape(label, [[(left, top), (right, top), (right, bottom), (left, bottom)]]))
             elif kind == "polygon":
                 points = entry["points"]
-                shapes.append(Shape(label, [points["exterior"]], points.get("interior") or ()))
+                holes = [ring_of(ring) for ring in points.get("interior") or ()]
+                shapes.append(Shape(label, [ring_of(points["exterior"])], holes))
             elif kind not in ("line", "point"):
                 raise ValueError(f"geometryType {kind!r:.40}")
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except DAMAGE as error:
             raise CrissCrossError(f"{path}: an object that cannot be drawn ({error!r:.80})") from error
     return draw_shapes(image_size(image), shapes)

@@ -9,6 +9,7 @@ import numpy as np
 
 from crisscross.config.documents import read_text, read_yaml
 from crisscross.data.files.folders import images_in
+from crisscross.data.layouts.description import parse_names
 from crisscross.data.layouts.drawing import Shape, area, draw_shapes, image_size
 from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
 from crisscross.data.layouts.sources import MOST_TEXT, listed_names, split_of, text_files
@@ -29,9 +30,7 @@ def ultralytics(root: Path) -> Reading | None:
 
 
 def _ultralytics(root: Path, path: Path, values: Mapping[str, Any]) -> Reading | None:
-    names = values["names"]
-    names = [names[number] for number in sorted(names)] if isinstance(names, dict) else list(names)
-    names = [str(name) for name in names]
+    names = list(parse_names(values["names"], "names", path))
     images = {}
     for split, key in (("train", "train"), ("val", "val"), ("val", "validation"), ("test", "test")):
         given = values.get(key)
@@ -43,7 +42,7 @@ def _ultralytics(root: Path, path: Path, values: Mapping[str, Any]) -> Reading |
     masks = {split: _replaced(image, folder) for split, image in images.items()}
     if all((root / mask).is_dir() for mask in masks.values()):
         description: dict[str, Any] = {"names": names, "images": images, "masks": masks}
-        if mapping := values.get("label_mapping"):
+        if isinstance(mapping := values.get("label_mapping"), dict):
             usable = {value: number for value, number in mapping.items() if type(value) is int and 0 <= value <= 255}
             description["labels"] = {
                 value: number if type(number) is int and number != 255 else "ignore" for value, number in usable.items()
