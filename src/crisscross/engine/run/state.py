@@ -15,13 +15,14 @@ from crisscross.config import differences, from_dict
 from crisscross.config.parse import flatten
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.run.record import RECORD, read_record
+from crisscross.engine.run.split import SPLIT
 from crisscross.engine.shard import local, part_of, take, whole, whole_states
 from crisscross.errors import CrissCrossError, shown
 from crisscross.losses.processes import processes
 
 BEST, LAST = native.RUN_WEIGHTS
 # What a run writes beside it.
-FILES = (BEST, RECORD, "experiment.yaml", "log.jsonl", "log.csv")
+FILES = (BEST, RECORD, SPLIT, "experiment.yaml", "log.jsonl", "log.csv")
 # The values of runs that began before a key existed, whatever its default is now.
 BEFORE = {"preprocess.resize": "torch"}
 # With averaged weights in the file: the weights that training continues from.
