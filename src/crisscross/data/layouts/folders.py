@@ -9,6 +9,9 @@ from crisscross.data.layouts.sources import image_files
 from crisscross.data.layouts.vocabulary import IMAGE_SUFFIXES, MASK_SUFFIXES, meaning
 from crisscross.errors import CrissCrossError
 
+# Names of images that are compared with those of masks to find out what masks are called.
+MOST_NAMES = 2000
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -132,7 +135,7 @@ def _suffixes(
             if image.endswith(image_suffix)
         )
 
-    sets = [(images, set(masks)) for images, masks in names.values()]
+    sets = [(images[:: len(images) // MOST_NAMES + 1], set(masks)) for images, masks in names.values()]
     choices = [(image, mask) for image in ("", *IMAGE_SUFFIXES) for mask in ("", *MASK_SUFFIXES)]
     best = max(choices, key=lambda choice: matches(*choice))
     if matches(*best):
@@ -148,20 +151,20 @@ def _side_by_side(root: Path, tops: Mapping[_Top, Sequence[str]]) -> Layout | No
     """The layout of folders that hold images and masks alike, told apart by the ends of their names."""
     if not tops:
         return None
+    stems = [{PurePosixPath(name).with_suffix("").as_posix() for name in names} for names in tops.values()]
     for suffix in MASK_SUFFIXES:
-        for image_suffix in ("", *IMAGE_SUFFIXES):
-            if all(_pairs_by_suffix(names, image_suffix, suffix) for names in tops.values()):
+        masks = [[stem for stem in found if stem.endswith(suffix)] for found in stems]
+        for image_suffix in ("", *IMAGE_SUFFIXES) if all(masks) else ():
+            if all(
+                any(mask.removesuffix(suffix) + image_suffix in found for mask in ends)
+                for ends, found in zip(masks, stems, strict=True)
+            ):
                 where = {split: top.folder for split, top in _by_split(root, tops, "images").items()}
                 return Layout(where, where, suffix, image_suffix)
     if all(_pairs_by_type(names) for names in tops.values()):
         where = {split: top.folder for split, top in _by_split(root, tops, "images").items()}
         return Layout(where, where, ".png")
     return None
-
-
-def _pairs_by_suffix(names: Iterable[str], image_suffix: str, suffix: str) -> int:
-    stems = {PurePosixPath(name).with_suffix("").as_posix() for name in names}
-    return sum(stem.endswith(image_suffix) and stem.removesuffix(image_suffix) + suffix in stems for stem in stems)
 
 
 def _pairs_by_type(names: Iterable[str]) -> int:
