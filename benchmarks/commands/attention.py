@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands.options import choose_device, parse_sizes
-from crisscross.cli.options import add_force, positive, threads
+from crisscross.cli.options import add_force, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Compare ratios: they come from contestants that take turns in one process."
     parser.add_argument("--sizes", metavar="HxW,...", help=f"sizes of the feature map (default {USUAL[0]})")
     parser.add_argument("--channels", type=positive, default=512, metavar="N", help="default 512")
-    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--rounds", type=positive, metavar="N", help=f"turns of each contestant (default {USUAL[1]})")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help=f"{', '.join(DTYPES)}; default float32")

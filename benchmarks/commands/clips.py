@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.commands.options import choose_device
-from crisscross.cli.options import positive, side, threads
+from crisscross.cli.options import positive, side
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError, shown
 from crisscross.terminal import say
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", type=positive, default=512, metavar="N", help="default 512")
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="clips (default 1)")
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each (default 7)")
-    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help=f"{', '.join(DTYPES)}; default float32")
     parser.add_argument("--cpu-time", action="store_true", help="count the processor's seconds: for a busy machine")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from crisscross.cli.options import add_trust, parse_size, positive, threads
+from crisscross.cli.options import add_trust, parse_size, positive
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", nargs="?", default="ccnet-r50", help="recipe, run or checkpoint (default ccnet-r50)")
     add_trust(parser)
     parser.add_argument("--size", default="512x1024", metavar="HxW", help="of the image (default 512x1024)")
-    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each variant (default 5)")
     parser.add_argument("--convolutions", action="store_true", help="time every 3 x 3 convolution too")
     parser.set_defaults(run=run)

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from benchmarks.commands.options import choose_device
-from crisscross.cli.options import add_trust, parse_size, positive, threads
+from crisscross.cli.options import add_trust, parse_size, positive
 from crisscross.cli.tables import print_table
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="512x512", metavar="HxW", help="of the crops (default 512x512)")
     parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images in a step (default 2)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each (default 5)")
-    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads (default 1)")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     parser.add_argument("--only", metavar="NAME,...", help="which take part beside `plain` (default: all)")
     parser.set_defaults(run=run)

@@ -53,7 +53,7 @@ def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:
     """The experiment of a zoo name or a YAML file, with `section.key=value` words applied.
 
     Raises:
-        CrissCrossError: there is no such recipe, file or task, or a value that makes no sense.
+        CrissCrossError: there is no such recipe, file or task, or an invalid value.
     """
     if source.endswith((".yaml", ".yml")) or Path(source).is_file():
         found = task(task_of(read_tree(source)))
@@ -126,7 +126,7 @@ def load(
 
 
 def predictor(source: Source | nn.Module | Predictor, device: str = "cpu", **options: Any) -> Predictor:
-    """What labels images and videos with a network that labels pixels, wherever that is.
+    """The predictor, which labels images and videos, of a network that labels pixels.
 
     Args:
         source: a network, which stays on its device; or whatever `load` takes.

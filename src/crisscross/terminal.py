@@ -22,6 +22,11 @@ def plain(text: object) -> str:
     return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), str(text))
 
 
+def decimal(value: float | None, digits: int) -> str:
+    """A number with so many digits after the point; a dash for None."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
 def say(*lines: object, error: bool = False) -> None:
     """Write lines to standard output, or to standard error: one per argument; without arguments, an empty one.
 

@@ -111,7 +111,8 @@ def test_class_names_from_the_command_line(checkpoint, tmp_path, capsys):
 def test_a_data_set_without_known_classes(checkpoint, tmp_path, capsys):
     code, _, err = run(capsys, checkpoint, tmp_path / "x.safetensors", "--classes", "folder")
     assert code == 2 and "no data set 'folder' with known classes; known: " in err and "camvid" in err
-    assert known_classes("camvid") == (camvid.CLASSES, camvid.PALETTE, ())
+    known = known_classes("camvid")
+    assert (known.classes, known.palette, known.flip_pairs) == (camvid.CLASSES, camvid.PALETTE, ())
 
 
 def test_a_recipe_decides_what_the_file_does_not_say(checkpoint, tmp_path, capsys, monkeypatch):

@@ -137,7 +137,7 @@ def test_two_images_for_one_output_are_refused(tmp_path):
         find_images([tmp_path])
 
 
-@pytest.mark.parametrize("option", [["--workers", "-1"], ["--threads", "0"], ["--workers", "two"]])
+@pytest.mark.parametrize("option", [["--workers", "-1"], ["--workers", "1025"], ["--workers", "two"]])
 def test_numbers_of_options(option, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", "demo", "--data", "x", "--out", "y", *option])

@@ -31,10 +31,35 @@ def test_keys_of_a_section_get_their_new_names():
     assert earlier["loss"] == {"normaliser": "valid"}
 
 
+def test_keys_that_no_longer_exist_are_left_out():
+    earlier = {
+        "preprocess": {"resize": "torch", "order": "bgr"},
+        "loss": {"edge_weight": 0.5, "edge_reach": 3, "consistency": {"variance": 2.0, "dimensions": 8}},
+        "train": {"max_skipped": 3, "batch": 2},
+    }
+    experiment = from_dict(Experiment, migrate(earlier))
+    assert (experiment.preprocess.order, experiment.train.batch) == ("bgr", 2)
+    assert experiment.loss.consistency.dimensions == 8
+    assert earlier["loss"]["consistency"] == {"variance": 2.0, "dimensions": 8}
+
+
+@pytest.mark.parametrize("name", ["boundary", "ohem_pixels"])
+def test_terms_that_no_longer_exist_are_left_out(name):
+    for rest, wanted in (([{"name": "dice"}], ("dice",)), ([], ("cross_entropy",))):
+        earlier = {"loss": {"terms": [{"name": name, "weight": 0.5}, *rest]}}
+        experiment = from_dict(Experiment, migrate(earlier))
+        assert tuple(term.name for term in experiment.loss.terms) == wanted
+        assert len(earlier["loss"]["terms"]) == 1 + len(rest)
+
+
 def test_what_a_step_keeps_is_one_key():
-    earlier = {"model": {"attention_memory": "lean"}, "train": {"memory": "least", "iterations": 7}}
+    earlier = {
+        "model": {"attention_memory": "lean"},
+        "train": {"memory": "least", "batch_norm": "sync", "iterations": 7},
+    }
     experiment = from_dict(Experiment, migrate(earlier))
     assert (experiment.train.memory, experiment.train.iterations) == ("lean", 7)
+    assert experiment.train.batch_norm == "auto"
 
 
 def test_the_shipped_weights_of_an_earlier_version_load_with_their_values():

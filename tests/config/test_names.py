@@ -145,7 +145,7 @@ def test_every_command_that_loads_weights_takes_trust(place, capsys):
         ["evaluate", "run", "--data", "city", "--workers", "0", "--cpu"],
         ["predict", "run", "p.png", "--cpu"],
         ["convert", "run", "out.safetensors"],
-        ["benchmark", "run", "--size", "32x32", "--rounds", "1", "--threads", "1"],
+        ["benchmark", "run", "--size", "32x32", "--rounds", "1"],
     )
     for command in commands:
         assert main(command) == 2

@@ -92,7 +92,6 @@ TRAIN = {
     "train.validate_every": STEPS,
     "train.checkpoint_every": STEPS,
     "train.seed": (["0", str(2**63 - 1)], ["-1", str(2**63), "1.5", "9" * 5000]),
-    "train.max_skipped": (["1", "1000000000"], ["0", str(BIG)]),
     "train.ema": BELOW_ONE,
 }
 SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
@@ -154,11 +153,6 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     "loss.consistency.dimensions": TIMES,
     "loss.consistency.delta_v": (["0", "1.49"], ["-1", "1.5", ".nan"]),
     "loss.consistency.delta_d": (["0.51", "1e+6"], ["0.5", "-1", "1.1e+6"]),
-    "loss.consistency.variance": WEIGHT,
-    "loss.consistency.distance": WEIGHT,
-    "loss.consistency.regularization": WEIGHT,
-    "loss.edge_weight": WEIGHT,
-    "loss.edge_reach": TIMES,
     "train.early_stop": (
         ["0", "1000000000"],
         ["-1", str(BIG), ["train.early_stop=1", "train.validate_every=0"], ["train.early_stop=1", "data.val_split="]],
@@ -332,9 +326,8 @@ PIXELS = (["1", "32768"], ["0", "-1", "32769", "1.5", "x", "1_0", "٣", "9" * 50
 PROCESSES = (["0", "1024"], ["-1", "1025", "two", str(BIG)])
 OPTIONS = {
     "--workers": PROCESSES,
-    "--threads": (["1", "1024"], ["0", "-1", "1025"]),
+    "--threads": PIXELS,
     "--block": PIXELS,
-    "--overlap": (["0", "32768"], ["-1", "32769"]),
     "--score": (["0", "1"], ["-0.1", "1.1", "nan", "inf", "x"]),
     "--channels": PIXELS,
     "--rounds": PIXELS,

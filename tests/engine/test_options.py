@@ -17,6 +17,7 @@ from torch import nn
 from crisscross.checkpoints import load, native
 from crisscross.config import OptimConfig
 from crisscross.data import DataSet, open_folder
+from crisscross.engine import loop
 from crisscross.engine import train as training
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.norms import settle_norms
@@ -263,24 +264,24 @@ def test_a_single_image_trains_with_frozen_norms(dataset, tmp_path):
     ("wanted", "processes", "gpu", "line"),
     [
         ("auto", 1, True, ""),
-        ("sync", 1, True, "one process has all images"),
-        ("sync", 2, False, "torch synchronizes it on GPUs only"),
+        ("train", 2, True, "each process uses the statistics of its own images"),
         ("auto", 2, False, "each process uses the statistics of its own images"),
-        ("sync", 2, True, "2 norms (AbsoluteBatchNorm2d) cannot be synchronized"),
+        ("auto", 2, True, "2 norms (AbsoluteBatchNorm2d) cannot be synchronized"),
     ],
 )
 def test_norms_say_what_they_cannot_do(wanted, processes, gpu, line):
     net = nn.Sequential(ConvNormAct(3, 4), ConvNormAct(4, 4, norm="absolute"), AbsoluteBatchNorm2d(4))
-    settled, said = settle_norms(net, wanted, processes, gpu)
+    said = settle_norms(net, wanted, processes, gpu)
     assert (line in said) if line else said == ""
-    synced = sum(isinstance(module, nn.SyncBatchNorm) for module in settled.modules())
-    assert synced == (processes > 1 and gpu)
+    synced = sum(isinstance(module, nn.SyncBatchNorm) for module in net.modules())
+    assert synced == (wanted == "auto" and processes > 1 and gpu)
 
 
 def test_synchronized_norms_are_the_same_function_with_the_same_names():
     # timm's EfficientNets hold their activations in their norms.
     plain = network("model.backbone=test_efficientnet", "model.output_stride=32").eval()
-    settled, line = settle_norms(deepcopy(plain), "auto", 2, True)
+    settled = deepcopy(plain)
+    line = settle_norms(settled, "auto", 2, True)
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     for mode in (False, True):
         plain.backbone.train(mode), settled.backbone.train(mode)
@@ -297,11 +298,11 @@ def test_synchronizing_leaves_frozen_norms_shared_modules_and_hooks_alone():
     net = segmenter.backbone.net
     net.layer3[0].bn1.register_forward_hook(lambda *_: called.append("hook"))
     net.layer4[0].bn2 = net.layer4[0].bn1
-    settled, _ = settle_norms(segmenter, "sync", 2, True)
+    settle_norms(segmenter, "auto", 2, True)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    settled.train()
-    settled.backbone(torch.randn(4, 3, 64, 64))
-    assert settled.backbone.net is net and called == ["hook"] and net.layer4[0].bn2 is net.layer4[0].bn1
+    segmenter.train()
+    segmenter.backbone(torch.randn(4, 3, 64, 64))
+    assert segmenter.backbone.net is net and called == ["hook"] and net.layer4[0].bn2 is net.layer4[0].bn1
     changed = {key.rpartition(".")[0] for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
     stays = [name for name in changed if name in ("bn1", "layer1.0.bn2") or name.startswith("layer2.")]
     assert stays == [] and {"layer1.0.bn1", "layer3.0.bn1", "layer4.0.bn1"} <= changed
@@ -318,9 +319,9 @@ def test_norms_of_ones_own_are_not_replaced_by_others():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), LouderNorm(4), nn.BatchNorm2d(4)).eval()
     x = torch.ones(1, 3, 2, 2)
     expected = net(x)
-    settled, line = settle_norms(net, "sync", 2, True)
-    assert torch.equal(settled(x), expected)
-    assert "1 norms (LouderNorm) cannot be synchronized" in line and type(settled[2]) is nn.SyncBatchNorm
+    line = settle_norms(net, "auto", 2, True)
+    assert torch.equal(net(x), expected)
+    assert "1 norms (LouderNorm) cannot be synchronized" in line and type(net[2]) is nn.SyncBatchNorm
 
 
 # --- computing activations a second time ---
@@ -470,9 +471,9 @@ def test_overflowing_steps_are_left_out_counted_and_shown(dataset, tmp_path, mon
 def test_too_many_skipped_steps_in_a_row_end_the_run(dataset, tmp_path, monkeypatch):
     scaled(monkeypatch)
     poisoned(monkeypatch, {1, 3, 4, 5})
-    words = ("train.max_skipped=3", "train.checkpoint_every=1")
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 3)
     with pytest.raises(CrissCrossError, match=r"3 steps in a row were skipped up to iteration 5, .*precision=bf16"):
-        train(experiment(*words), dataset, tmp_path / "run")
+        train(experiment("train.checkpoint_every=1"), dataset, tmp_path / "run")
     assert native.read(tmp_path / "run" / "last.safetensors")[2]["position"]["iteration"] == 4
 
 

@@ -53,7 +53,7 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-TERMS = "[{name: cross_entropy}, {name: focal}, {name: dice}, {name: boundary}, {name: category_consistent}]"
+TERMS = "[{name: cross_entropy}, {name: focal}, {name: dice}, {name: category_consistent}]"
 
 
 @pytest.mark.parametrize(

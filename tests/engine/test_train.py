@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import save_file
 from shapes_data import EXPERIMENT as TINY
 from shapes_data import write_shapes
@@ -145,40 +144,6 @@ def test_resume_refuses_another_experiment(whole_run, dataset):
         train(experiment("optim.lr=0.01"), dataset, whole_run, resume=True)
 
 
-def forget(path: Path, section: str, key: str) -> None:
-    """Make a file of a run one of the time before a key of its experiment existed."""
-    tensors = native.read_tensors(path)
-    with safe_open(path, "pt") as file:
-        header = file.metadata()
-    values = json.loads(header["experiment"])
-    del values[section][key]
-    save_file(tensors, path, {**header, "experiment": json.dumps(values)})
-
-
-def test_a_run_that_began_under_the_former_resizing_keeps_it(dataset, tmp_path, capsys):
-    words = ("train.iterations=3", "train.checkpoint_every=1", "train.validate_every=0", "train.batch=2")
-    train(experiment(*words, "preprocess.resize=torch"), dataset, tmp_path / "whole")
-    out = tmp_path / "run"
-
-    def stop(step: Step) -> None:
-        if step.iteration == 2:
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        train(experiment(*words, "preprocess.resize=torch"), dataset, out, listener=stop)
-    forget(out / "last.safetensors", "preprocess", "resize")
-    assert load(out).experiment.preprocess.resize == "opencv"
-    assert capsys.readouterr().err.count("preprocess.resize") == 0
-    assert train(experiment(*words), dataset, out, resume=True).finished
-    line = "this run resizes as it began, with preprocess.resize=torch; train anew for opencv"
-    assert capsys.readouterr().err.count(line) == 1
-    assert same_state(tmp_path / "whole" / "last.safetensors", out / "last.safetensors") == []
-    assert load(out).experiment.preprocess.resize == "torch"
-    # The rule makes a difference.
-    train(experiment(*words), dataset, tmp_path / "anew")
-    assert same_state(tmp_path / "anew" / "last.safetensors", out / "last.safetensors")
-
-
 def test_a_used_folder_and_nothing_to_resume_are_refused(whole_run, dataset, tmp_path):
     before = (whole_run / "last.safetensors").read_bytes()
     with pytest.raises(CrissCrossError, match="holds a run already"):
@@ -243,7 +208,6 @@ def test_classes_must_fit_the_data(dataset, whole_run, tmp_path):
 
 def test_backbone_weights_from_a_file(dataset, tmp_path):
     import timm
-    from safetensors.torch import save_file
 
     torch.manual_seed(3)
     weights = timm.create_model("test_resnet").state_dict()
@@ -264,7 +228,7 @@ def test_backbone_weights_from_a_file(dataset, tmp_path):
 def command(folder: Path, out: Path, *more: str) -> list[str]:
     config = out.parent / "tiny.yaml"
     config.write_text(json.dumps(EXPERIMENT))
-    words = ["train", str(config), "--data", str(folder), "--out", str(out), "--workers", "0", "--threads", "1"]
+    words = ["train", str(config), "--data", str(folder), "--out", str(out), "--workers", "0"]
     return [sys.executable, "-m", "crisscross", *words, *more]
 
 

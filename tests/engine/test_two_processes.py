@@ -151,7 +151,6 @@ def test_two_processes_train_the_curve_of_one(together, folder, alone, tmp_path)
     assert min(Counter(row.index(max(row)) for row in scored["val"]).values()) >= 1
 
 
-EDGES = ("head.edge.find.", "head.edge.fuse.", "head.classify_before.")
 UNREAD = ("backbone.net.next.", "backbone.net.classify.", "backbone.net.token")
 
 
@@ -161,7 +160,7 @@ UNREAD = ("backbone.net.next.", "backbone.net.classify.", "backbone.net.token")
         ((), ()),
         (("loss.aux_weight=0",), ("aux_head.",)),
         (("model.backbone=two_processes:Unread",), UNREAD),
-        (("model.head=ce2p", "loss.edge_weight=0", "loss.aux_weight=0"), EDGES),
+        (("model.head=ce2p", "loss.aux_weight=0"), ("head.classify_before.",)),
         (
             ("loss.terms=[{name: dice}, {name: category_consistent}]", "model.frozen=[layer1]"),
             ("backbone.net.layer1.",),
@@ -316,8 +315,8 @@ def test_shards_name_a_backbone_that_they_do_not_suit(together, folder, tmp_path
 @pytest.mark.parametrize(
     ("words", "compiled", "reason"),
     [
-        (["train.precision=fp16"], False, r"--shard and train\.precision=fp16 exclude each other: train in bf16"),
-        ([], True, r"--shard and --compile exclude each other: leave one out"),
+        (["train.precision=fp16"], False, r"--shard and train\.precision=fp16 cannot be used together: train in bf16"),
+        ([], True, r"--shard and --compile cannot be used together: leave one out"),
     ],
 )
 def test_what_shards_do_not_go_with_is_refused(dataset, tmp_path, words, compiled, reason):

@@ -19,7 +19,7 @@ SLIDE = {"mode": "slide", "window": (41, 57), "stride": (26, 33)}
 CARDS = {
     "whole": {},
     "slide": {**SLIDE, "align_corners": True, "scale": (100, 70)},
-    "torch resize": {"scale": (100, 70), "resize": "torch", "pad_to": (80, 112)},
+    "padded": {"scale": (100, 70), "pad_to": (80, 112)},
     **{label: {"frames": 3, "label": label} for label in PLACES},
     "slide clips": {**SLIDE, "frames": 3, "align_corners": True},
 }
@@ -32,11 +32,11 @@ def image_of(height: int, width: int, seed: int) -> np.ndarray:
     return (blocks[:height, :width] + rng.integers(0, 50, (height, width, 3))).astype(np.uint8)
 
 
-def card(mode="whole", window=(41, 57), stride=(26, 33), scale=None, resize="opencv", pad_to=None, **rest) -> Card:
+def card(mode="whole", window=(41, 57), stride=(26, 33), scale=None, pad_to=None, **rest) -> Card:
     """A card of the filter bank: keys as in `CARDS`."""
     inference = InferenceConfig(mode, window, stride, ratios=(0.5, 1.5), pad_to=pad_to)
     names, colors = tuple("abcde"), ((0, 0, 0),) * CLASSES
-    preprocess = PreprocessConfig(**PREPROCESS, scale=scale, resize=resize)
+    preprocess = PreprocessConfig(**PREPROCESS, scale=scale)
     return Card(names, colors, preprocess, inference, flip_pairs=((0, 3), (1, 2)), **rest)
 
 

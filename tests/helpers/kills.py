@@ -166,7 +166,7 @@ def commands(root: Path, names: list[str]) -> list[Command]:
     crisscross.save(crisscross.Segmenter(tiny), weights)
     recipe.write_text(to_yaml(tiny), encoding="utf-8")
     colors = write_camvid32(root / "camvid", 6)
-    usual = ["--cpu", "--threads", "1", "--workers"]
+    usual = ["--cpu", "--workers"]
     train = ["train", str(recipe), "--data", data, *usual]
     label = ["--cpu", "--workers", "0"]
 

@@ -6,9 +6,9 @@ import torch
 from coarse_networks import run_pass, small_segmenter
 
 from crisscross.config import InferenceConfig, PreprocessConfig
+from crisscross.data.samples.opencv_resize import resize
 from crisscross.data.samples.preprocess import fit_size, normalize
 from crisscross.inference import pixels
-from crisscross.inference.arrays import resize_image
 from crisscross.layers.modes import evaluating
 
 
@@ -57,7 +57,7 @@ def test_resize_is_bilinear_without_antialiasing_and_stays_uint8():
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 9, 13), np.uint8))
     for scale in ((26, 18), (6, 5)):
         size = fit_size(9, 13, scale)
-        resized = resize_image(image, size)
+        resized = resize(image, size)
         assert resized.dtype == torch.uint8 and tuple(resized.shape) == (3, *size)
         # OpenCV's whole numbers: never a whole value away from the exact one.
         assert np.abs(resized.numpy() - stretch(image.numpy(), size)).max() < 1

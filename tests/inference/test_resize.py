@@ -7,7 +7,7 @@ from clip_networks import drawn, network
 from coarse_networks import coarse_of, image_of, with_coarse
 from torch.overrides import TorchFunctionMode
 
-from crisscross.inference import arrays, passes
+from crisscross.inference import passes, predictor
 from crisscross.inference import resize as axes
 from crisscross.inference.arrays import resize_logits
 from crisscross.inference.resize import bands, cells, line
@@ -115,8 +115,8 @@ def test_what_is_kept_also_serves_gradients():
 
 def test_multi_scale_flip_resizes_once_for_each_ratio(monkeypatch):
     sizes = []
-    former = arrays.resize_image
-    monkeypatch.setattr(arrays, "resize_image", lambda *given: sizes.append(given[1]) or former(*given))
+    former = predictor.resize
+    monkeypatch.setattr(predictor, "resize", lambda *given: sizes.append(given[1]) or former(*given))
     segmenter = with_coarse(coarse_of, ratios=(0.5, 0.75, 1.0))
     segmenter.predict(image_of(40, 60), tta=True)
     assert sizes == [(20, 30), (30, 45)]
@@ -124,8 +124,8 @@ def test_multi_scale_flip_resizes_once_for_each_ratio(monkeypatch):
 
 @pytest.mark.parametrize("label", ["middle", "last", "every"])
 def test_each_frame_of_a_video_is_resized_once_for_each_ratio(label, monkeypatch):
-    sizes, former = [], arrays.resize_image
-    monkeypatch.setattr(arrays, "resize_image", lambda *given: sizes.append(given[1]) or former(*given))
+    sizes, former = [], predictor.resize
+    monkeypatch.setattr(predictor, "resize", lambda *given: sizes.append(given[1]) or former(*given))
     segmenter = network(3, label, **{"inference.ratios": [0.5, 1.5]})
     assert len(list(segmenter.predictor.label_frames(drawn(7), tta=True))) == 7
     assert sizes == [(24, 32), (72, 96)] * 7

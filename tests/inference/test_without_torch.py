@@ -61,13 +61,10 @@ def test_labels_without_torch_are_the_networks_own(expected, tmp_path):
     assert sorted(found.files) == sorted(expected)
     for name, labels in expected.items():
         if labels.dtype == np.uint8:
-            # torch's own resize of images is followed but for exact halves, which may be rounded either way.
-            least = 0.999 if name.startswith("torch resize") else 1
-            assert found[name].shape == labels.shape and (found[name] == labels).mean() >= least, name
+            assert np.array_equal(found[name], labels), name
             assert len(np.unique(labels)) == 5 or "image" in name
         else:
-            near = 1e-2 if name.startswith("torch resize") else 1e-5
-            assert np.abs(found[name] - labels).max() < near, name
+            assert np.abs(found[name] - labels).max() < 1e-5, name
 
 
 def test_modes_differ(expected):

@@ -302,7 +302,7 @@ def test_the_two_tasks_do_not_take_each_other(run):
         crisscross.build("maskrcnn_r50_fpn_rcca_coco")
     with pytest.raises(CrissCrossError, match="does not describe its network"):
         load_instances(shipped_weights("camvid-light"))
-    with pytest.raises(CrissCrossError, match="no instance-segmentation recipe 'camvid-light'"):
+    with pytest.raises(CrissCrossError, match="an experiment of the task segmentation, one of instances is needed"):
         load_instances("camvid-light")
 
 

@@ -99,43 +99,6 @@ def test_lovasz_of_hard_predictions_is_one_minus_iou():
     assert image_losses.lovasz(inputs(hard, labels)).item() == pytest.approx(1 - sum(iou).item() / 3)
 
 
-def edges(inside):
-    """Positions of `inside` with a neighbor in their 3 x 3 window that is not, set by set."""
-    height, width = inside.shape
-    return {
-        (y, x)
-        for y in range(height)
-        for x in range(width)
-        if inside[y, x] and not inside[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].all()
-    }
-
-
-def near(places_of, others):
-    return sum(any(max(abs(y - v), abs(x - u)) <= 2 for v, u in others) for y, x in places_of)
-
-
-@pytest.mark.parametrize("shift", [0, 2, 4])
-def test_the_boundary_loss_of_hard_predictions_is_one_minus_f1(shift):
-    truth = torch.zeros(12, 14, dtype=torch.int64)
-    truth[3:8, 2:7] = 1
-    found = truth.roll(shift, 1)
-    hard = functional.one_hot(found, 2).permute(2, 0, 1)[None].double()
-    wanted = []
-    for number in (0, 1):
-        true_edge, found_edge = edges(truth == number), edges(found == number)
-        precision, recall = near(found_edge, true_edge) / len(found_edge), near(true_edge, found_edge) / len(true_edge)
-        wanted.append(1 - 2 * precision * recall / (precision + recall))
-    assert image_losses.boundary(inputs(hard, truth[None])).item() == pytest.approx(sum(wanted) / 2, abs=1e-6)
-    assert (wanted[1] == 0) == (shift < 4)
-
-
-def test_no_edge_beside_ignored_pixels():
-    truth = torch.zeros(1, 8, 8, dtype=torch.int64)
-    truth[:, :, 4:] = IGNORE
-    probabilities = torch.full((1, 2, 8, 8), 0.5)
-    assert image_losses.boundary(inputs(probabilities, truth)).item() == 0
-
-
 # --- hard examples ---
 
 
@@ -165,32 +128,13 @@ def test_the_authors_ohem_with_scipy(size, threshold, keep):
     logits, config = logits.detach(), OhemConfig(threshold, keep)
     full = resampling.resize_logits(logits, size, False)
     wanted = by_authors(full.softmax(1), labels, threshold, keep)
-    found = ohem.hard_by_authors(ohem.true_probabilities(logits, labels, IGNORE, False), config)
+    found = ohem.hard_pixels(ohem.true_probabilities(logits, labels, IGNORE, False), config)
     assert torch.equal(found, wanted) and 0 < wanted.sum() <= (labels != IGNORE).sum()
     # The loss is the mean over what is kept, whatever the normalizer.
     each = functional.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="none")
     values = {"ohem": f"{{threshold: {threshold}, keep: {keep}}}"}
     loss = create_loss(config_of("ohem", **values), IGNORE)(logits, None, labels)
     assert loss.total.item() == pytest.approx(each[wanted].mean().item(), rel=1e-6)
-
-
-@pytest.mark.parametrize(("threshold", "keep"), [(0.7, 10), (0.01, 10), (0.01, 300), (0.2, 10**6)])
-def test_mmsegmentations_ohem_with_a_sorted_list(threshold, keep):
-    logits, labels = drawn()
-    logits, valid = logits.detach(), labels != IGNORE
-    full = resampling.resize_logits(logits, labels.shape[-2:], False)
-    own = full.softmax(1).gather(1, labels.long().where(valid, 0)[:, None])[:, 0]
-    ordered = sorted(own[valid].tolist())
-    limit = max(threshold, ordered[min(2 * keep, len(ordered) - 1)])
-    wanted = (own < limit) & valid
-    config = OhemConfig(threshold, keep)
-    found = ohem.hard_by_pixels(ohem.true_probabilities(logits, labels, IGNORE, False), config)
-    assert torch.equal(found, wanted)
-    each = functional.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="none")
-    for normalizer, count in (("all", labels.numel()), ("valid", valid.sum().item())):
-        values = {"ohem": f"{{threshold: {threshold}, keep: {keep}}}", "normalizer": normalizer}
-        loss = create_loss(config_of("ohem_pixels", **values), IGNORE)(logits, None, labels)
-        assert loss.total.item() == pytest.approx(each[wanted].sum().item() / count, rel=1e-6)
 
 
 # --- all of them ---
@@ -343,5 +287,5 @@ def test_what_is_no_number_at_ignored_pixels_counts_nowhere():
     # Column 0 reaches as far as the middle of column 1: pixel 10 of 41.
     labels[:, :, :11] = IGNORE
     hidden[:, :, :, 0] = math.nan
-    loss = create_loss(config_of("ohem_pixels", ohem="{threshold: 0.3, keep: 50}"), IGNORE)
+    loss = create_loss(config_of("focal"), IGNORE)
     assert loss(hidden, None, labels).total.item() == loss(logits, None, labels).total.item() > 0

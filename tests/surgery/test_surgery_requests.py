@@ -92,7 +92,7 @@ def test_wrong_names(name):
         ({"after": "layer3", "recurrence": 0}, "after layer3.1: recurrence must be at least 1"),
         ({"after": "conv1", "reduction": 65}, "channels must be at least reduction, got 64 and 65"),
         ({"after": ["layer3", "layer3.1"]}, "named twice: after layer3.1"),
-        ({}, "where. give after="),
+        ({}, "after= is empty"),
         ({"after": ["layer2", "avgpool"]}, "it has no convolution"),
     ],
 )

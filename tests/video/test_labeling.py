@@ -181,7 +181,7 @@ def test_files_that_are_no_films_end_as_one_line(tmp_path, weights, capsys):
         "avi, mpeg, mpegvideo, mpegts, asf, flv, ogg"
     )
     for name, message in {
-        "sound.mp4": "no images in motion in it (it holds: audio)",
+        "sound.mp4": "no video in it (it holds: audio)",
         "text.mp4": unreadable,
         "empty.mp4": "empty file (0 bytes)",
         "cut.mp4": unreadable,

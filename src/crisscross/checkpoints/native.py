@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from crisscross.checkpoints.reading import head_of, other_kind
 from crisscross.checkpoints.writing import TYPES, write_safetensors
-from crisscross.config import Experiment, apply_overrides, from_dict, to_dict
+from crisscross.config import Experiment, from_dict, to_dict
 from crisscross.config.documents import parse_json
 from crisscross.config.migrate import migrate
-from crisscross.config.parse import flatten, task_of
+from crisscross.config.parse import task_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.surgery import inserted_attention
@@ -156,13 +156,8 @@ def stored_task(path: str | os.PathLike[str]) -> str:
         return task_of({})
 
 
-def read_header_as(
-    kind: type[Kind], path: str | os.PathLike[str], unsaid: Mapping[str, Any] | None = None
-) -> tuple[Kind | None, dict[str, Any]]:
-    """`read_header` for an experiment of `kind`; one of another task is refused.
-
-    `unsaid` are values by dotted key that replace the defaults of keys that the stored experiment does not contain.
-    """
+def read_header_as(kind: type[Kind], path: str | os.PathLike[str]) -> tuple[Kind | None, dict[str, Any]]:
+    """`read_header` for an experiment of `kind`; one of another task is refused."""
     with _opened(path) as file:
         header = file.metadata() or {}
     if "experiment" not in header:
@@ -174,9 +169,6 @@ def read_header_as(
     facts = parse_json(header.get("facts", "{}"), f"{path}: its facts")
     try:
         experiment = from_dict(kind, values)
-        if unsaid:
-            said = flatten(values)
-            experiment = apply_overrides(experiment, {key: unsaid[key] for key in unsaid if key not in said})
     except CrissCrossError as error:
         raise CrissCrossError(f"{path}: {error}") from error
     if not isinstance(facts, dict):

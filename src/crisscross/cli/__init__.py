@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None, create: Callable[[], Parser] = 
             warnings.showwarning = _show_warning
             return parsed.run(parsed)
     except BrokenPipeError:
-        # The reader has gone (`| head`); the rest of the buffer goes nowhere, so that Python does not complain at exit.
+        # The reader of the pipe has ended (`| head`). Python would report an error at exit when it flushes the buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except (CrissCrossError, OSError) as error:

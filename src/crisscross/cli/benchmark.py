@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import add_force, add_network, network_files, parse_size, positive, threads
+from crisscross.cli.options import add_force, add_network, network_files, parse_size, positive
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
 
@@ -33,9 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="measurements of each row (default 5; at most 3 of rows that take more than a second)",
     )
-    parser.add_argument(
-        "--threads", type=threads, metavar="N", help="number of CPU threads (default: PyTorch's choice)"
-    )
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all results as JSON")
@@ -62,8 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.progress import Progress
 
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     source = {"weights": arguments.weights, "offline": arguments.offline}
     network = network_of(arguments.network, arguments.trust, **source).to(device)
     about = environment(device)

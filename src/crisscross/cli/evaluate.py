@@ -54,7 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross import tasks, zoo
     from crisscross.data.dataset import existing_folder
-    from crisscross.engine.semantic.evaluate import choose_device, is_main_process
     from crisscross.engine.task import Scoring
     from crisscross.files import claim, write_text
 
@@ -67,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     words = [f"{key}={value}" for key, value in changes.items()]
     known = tasks.recipe(arguments.network, words).experiment if zoo.published(arguments.network) else None
     data = task.open(known, arguments.data) if known else None
-    network = load_network(arguments, choose_device(arguments.cpu), **changes)
+    from accelerate import PartialState
+
+    network = load_network(arguments, "cpu" if arguments.cpu else str(PartialState().device), **changes)
     data = data or task.open(network.experiment, arguments.data)
     split = arguments.split or _default_split(network.experiment.data, data.splits)
     folder, scores = arguments.save_predictions, arguments.json
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     claim(targets, [*network_files(arguments), *task.files(data, split)], arguments.force)
     with computing_in(arguments, network):
         result = task.evaluate(network, data, split, Scoring(arguments.workers, tta=arguments.tta, save=folder))
-    if not is_main_process():
+    if not PartialState().is_main_process:
         return 0
     print_result(result)
     if arguments.precision:

@@ -104,8 +104,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 # Upper bounds catch typing errors before memory, processes or threads are requested.
 MOST_PIXELS, MOST_PROCESSES = 32_768, 1024
-count, positive = whole(0, MOST_PIXELS), whole(1, MOST_PIXELS)
-workers, threads = whole(0, MOST_PROCESSES), whole(1, MOST_PROCESSES)
+positive, workers = whole(1, MOST_PIXELS), whole(0, MOST_PROCESSES)
 
 
 def fraction(text: str) -> float:

@@ -11,7 +11,6 @@ from crisscross.cli.options import (
     add_precision,
     best_device,
     computing_in,
-    count,
     fraction,
     load_network,
     network_files,
@@ -50,10 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="label images of any size (also .npy files) block by block; writes only labels/",
     )
     parser.add_argument(
-        "--block", type=positive, metavar="N", help="with --big: side of a block in pixels (default 1024)"
-    )
-    parser.add_argument(
-        "--overlap", type=count, metavar="N", help="with --big: overlap of blocks in pixels (default 256)"
+        "--block",
+        type=positive,
+        metavar="N",
+        help="with --big: side of a block in pixels (default 1024); a quarter of it overlaps the next",
     )
     parser.add_argument(
         "--score", type=fraction, metavar="S", help="instance segmentation: the lowest score to keep (default 0.5)"
@@ -72,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     images, videos = predict_video.parted(arguments)
     task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
     tasks.refuse(task, {**vars(arguments), "video": bool(videos)})
-    sides = _block_and_overlap(arguments)
+    if arguments.block and not arguments.big:
+        raise CrissCrossError("--block is for --big, which labels an image block by block")
     found = find_images(images, arguments.out, task.kinds)
     targets = outputs(found, arguments.out, _kinds(arguments, task))
     targets += [arguments.out / task.listing] if task.listing else []
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     if videos:
         codes.append(predict_video.run(arguments, videos))
     if images:
-        codes.append(_run_images(arguments, task, images, len(found), sides))
+        codes.append(_run_images(arguments, task, images, len(found)))
     return max(codes)
 
 
@@ -90,11 +90,10 @@ def _kinds(arguments: argparse.Namespace, task: "Task") -> tuple[str, ...]:
     return task.kinds[:1] if arguments.big else task.kinds
 
 
-def _run_images(
-    arguments: argparse.Namespace, task: "Task", paths: list[str], count: int, sides: tuple[int, int]
-) -> int:
+def _run_images(arguments: argparse.Namespace, task: "Task", paths: list[str], count: int) -> int:
     from crisscross.engine.predict import Labeled, predict_files
     from crisscross.engine.semantic.predict import predict_big_files
+    from crisscross.inference import BLOCK
     from crisscross.progress import Progress
 
     network = load_network(arguments, best_device(arguments.cpu))
@@ -115,7 +114,8 @@ def _run_images(
         options = {name: value for name, value in given.items() if value is not None and value is not False}
         with computing_in(arguments, network):
             if arguments.big:
-                what = (network, paths, arguments.out, *sides)
+                block = arguments.block or BLOCK
+                what = (network, paths, arguments.out, block, block // 4)
                 results = predict_big_files(*what, show, show_block, arguments.tta)
             else:
                 results = predict_files(task, network, paths, arguments.out, show, **options)
@@ -126,17 +126,3 @@ def _run_images(
     if failed:
         say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)
     return 2 if failed else 0
-
-
-def _block_and_overlap(arguments: argparse.Namespace) -> tuple[int, int]:
-    if not arguments.big:
-        for name in ("block", "overlap"):
-            if getattr(arguments, name) is not None:
-                raise CrissCrossError(f"--{name} is for --big, which labels an image block by block")
-    from crisscross.inference import BLOCK, OVERLAP
-
-    block = arguments.block or BLOCK
-    overlap = min(OVERLAP, block // 4) if arguments.overlap is None else arguments.overlap
-    if overlap >= block:
-        raise CrissCrossError(f"--overlap must be below --block ({block}), got {overlap}")
-    return block, overlap

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import threads, workers
+from crisscross.cli.options import workers
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
@@ -40,9 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=workers, default=2, metavar="N", help="processes that read images (default 2)"
     )
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
-    parser.add_argument(
-        "--threads", type=threads, metavar="N", help="number of CPU threads (default: PyTorch's choice)"
-    )
     _add_machine(parser)
     parser.set_defaults(run=run)
 
@@ -71,7 +68,6 @@ def resume_command(arguments: argparse.Namespace) -> str:
     config = str(arguments.out / "experiment.yaml")
     words = ["crisscross", "train", config, "--data", arguments.data, "--out", str(arguments.out), "--resume"]
     words += ["--workers", str(arguments.workers)]
-    words += ["--threads", str(arguments.threads)] if arguments.threads else []
     words += ["--cpu"] if arguments.cpu else []
     words += [word for name in arguments.track for word in ("--track", name)]
     words += ["--cache", arguments.cache] if arguments.cache else []
@@ -89,13 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = tasks.recipe(arguments.recipe, arguments.set)
     tasks.refuse(recipe.task, vars(arguments))
     data = recipe.task.open(recipe.experiment, arguments.data)
-    import torch
-
     from crisscross.engine.setup import Machine
     from crisscross.engine.train import train
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     machine = Machine(
         arguments.workers,
         arguments.cpu,

@@ -1,4 +1,4 @@
-"""What can be chosen: one tree of frozen dataclasses, the same in YAML, on the command line and in a checkpoint."""
+"""The configuration: one tree of frozen dataclasses, the same in YAML, on the command line and in a checkpoint."""
 
 from crisscross.config.loss import ConsistencyConfig, LossConfig, LossTerm, OhemConfig
 from crisscross.config.names import hint, import_attribute

@@ -1,8 +1,8 @@
-"""YAML and JSON from outside as plain values: the one place that reads them, with limits on what they may ask for.
+"""Read YAML and JSON as plain values, with limits on their size and nesting. Nothing else in the package parses them.
 
 What comes back is made of dict, list, str, int, float, bool and None alone, nested at most `DEPTH` deep; whole numbers
-have at most `DIGITS` digits, texts can be written as UTF-8 and hold no NUL. Numbers may be NaN or infinite, and nothing
-is said about keys and kinds: whoever uses a value checks it.
+have at most `DIGITS` digits, texts can be written as UTF-8 and hold no NUL. Numbers may be NaN or infinite, and
+keys and types are not checked: that is left to whoever uses a value.
 """
 
 import json
@@ -23,7 +23,7 @@ MIB = 2**20
 YAML_BYTES, JSON_BYTES, ANNOTATION_BYTES = MIB, 64 * MIB, 4096 * MIB
 # Lists and mappings inside one another, and digits of a whole number: 2**64 has 20.
 DEPTH, DIGITS = 20, 20
-# Escapes that may stand for NUL or for half a character.
+# Escapes that may stand for NUL or for a lone surrogate.
 _SUSPECT = re.compile(r"\\(?:[uU](?:0000)?[dD][89a-fA-F]|[uU]0000|x00|0)")
 
 
@@ -31,7 +31,7 @@ def read_yaml(path: str | os.PathLike[str], most: int = YAML_BYTES) -> Any:
     """The values of a YAML file of at most `most` bytes; None where it is empty.
 
     Raises:
-        CrissCrossError: the file cannot be read, is none, is too large, or `parse_yaml` refuses it; it is named.
+        CrissCrossError: the file is unreadable or too large, or `parse_yaml` refuses it; it is named.
     """
     return parse_yaml(read_text(path, most), str(path))
 
@@ -40,7 +40,7 @@ def read_json(path: str | os.PathLike[str], most: int = JSON_BYTES) -> Any:
     """The values of a JSON file of at most `most` bytes (`ANNOTATION_BYTES` for those of whole data sets).
 
     Raises:
-        CrissCrossError: the file cannot be read, is none, is too large, or `parse_json` refuses it; it is named.
+        CrissCrossError: the file is unreadable or too large, or `parse_json` refuses it; it is named.
     """
     return parse_json(read_text(path, most), str(path))
 
@@ -49,7 +49,7 @@ def read_text(path: str | os.PathLike[str], most: int) -> str:
     """A UTF-8 file of at most `most` bytes as text, without a byte order mark.
 
     Raises:
-        CrissCrossError: it is missing, a folder, a pipe or a device, larger, not UTF-8, or it cannot be read.
+        CrissCrossError: it is missing, a folder, a pipe or a device, too large, not UTF-8, or unreadable.
     """
     try:
         # Opening a pipe would wait for a writer, reading a device might never end.
@@ -70,11 +70,11 @@ def read_text(path: str | os.PathLike[str], most: int) -> str:
 def parse_yaml(text: str, where: str) -> Any:
     """The values of a YAML text; `where` begins the message of an error.
 
-    Words are read as people mean them: `010`, `0x1F`, `12:30` and `2026-01-02` stay text, and so does `1e-4`, which
-    PyYAML writes without quotes. There are no aliases (`*name`), tags (`!name`) or keys that stand there twice.
+    Values are read as people mean them: `010`, `0x1F`, `12:30` and `2026-01-02` stay text, and so does `1e-4`, which
+    PyYAML writes without quotes. There are no aliases (`*name`), tags (`!name`) or duplicate keys.
 
     Raises:
-        CrissCrossError: it is no such YAML.
+        CrissCrossError: it is not YAML of this kind.
     """
     try:
         return _sound(yaml.load(text, _Loader), text)
@@ -86,7 +86,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
     """The values of a JSON text, in bytes that of UTF-8; `where` begins the message of an error.
 
     Raises:
-        CrissCrossError: it is no JSON, or is beyond the limits of this module.
+        CrissCrossError: it is not JSON, or is beyond the limits of this module.
     """
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
@@ -107,7 +107,7 @@ def _whole(digits: str) -> int:
 
 
 def _sound(values: Any, text: str) -> Any:
-    """The values, if they keep the limits."""
+    """The values, if they are within the limits."""
     level = [values]
     for _ in range(DEPTH):
         inner = (outer.values() if type(outer) is dict else outer for outer in level if type(outer) in (dict, list))
@@ -171,7 +171,7 @@ _TAG = "tag:yaml.org,2002:"
 for _kind, _pattern, _first in (
     ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", [*"yYnNtTfFoO"]),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    # A sign that says nothing is part of a name: a number would be written without it.
+    # `+1` stays text: numbers are written without a plus sign.
     ("int", r"0|-?[1-9][0-9]*", [*"-0123456789"]),
     (
         "float",

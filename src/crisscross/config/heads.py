@@ -2,7 +2,7 @@
 
 A built-in head takes its dataclass here as its `Config`; they stand in `config` so that a configuration is read without
 torch. The settings of a head from outside are kept as they were written, and checked by its own `Config` when a network
-is made: reading a configuration imports nobody's code.
+is made: reading a configuration imports no code of users.
 """
 
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""What training minimizes."""
+"""The section `loss` of an experiment."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,11 +27,9 @@ class Term:
 TERMS: dict[str, Term] = {
     "cross_entropy": Term("crisscross.losses.terms:cross_entropy"),
     "ohem": Term("crisscross.losses.terms:ohem"),
-    "ohem_pixels": Term("crisscross.losses.terms:ohem_pixels"),
     "focal": Term("crisscross.losses.terms:focal"),
     "dice": Term("crisscross.losses.image_losses:dice"),
     "lovasz": Term("crisscross.losses.image_losses:lovasz"),
-    "boundary": Term("crisscross.losses.image_losses:boundary"),
     "category_consistent": Term("crisscross.losses.terms:category_consistent", reads="embedding"),
 }
 
@@ -59,10 +57,7 @@ class LossTerm:
 
 @dataclass(frozen=True)
 class OhemConfig:
-    """Hard pixels are those whose true class gets at most `threshold`, and at least `keep` of them.
-
-    `keep` counts pixels: of one process's batch for `ohem`, of each image for `ohem_pixels`.
-    """
+    """Hard pixels are those whose true class gets at most `threshold`, and at least `keep` of one process's batch."""
 
     threshold: float = 0.7
     keep: int = 100_000
@@ -76,19 +71,15 @@ class OhemConfig:
 
 @dataclass(frozen=True)
 class ConsistencyConfig:
-    """The category-consistent loss: `dimensions` of the embedding, its two distances, and the weights of its parts."""
+    """The category-consistent loss: `dimensions` of the embedding, and the two distances."""
 
     dimensions: int = 16
     delta_v: float = 0.5
     delta_d: float = 1.5
-    variance: float = 1.0
-    distance: float = 1.0
-    regularization: float = 0.001
 
     def __post_init__(self) -> None:
         between(self, "loss.consistency", 1, MOST_TIMES, "dimensions")
-        numbers = ("delta_v", "delta_d", "variance", "distance", "regularization")
-        between(self, "loss.consistency", 0, MOST_WEIGHT, *numbers)
+        between(self, "loss.consistency", 0, MOST_WEIGHT, "delta_v", "delta_d")
         fits = self.delta_d > self.delta_v
         require(fits, "loss.consistency.delta_d", f"above loss.consistency.delta_v ({self.delta_v})", self.delta_d)
 
@@ -97,12 +88,12 @@ class ConsistencyConfig:
 class LossConfig:
     """The sum of `terms` on the main head, plus `aux_weight` times the cross-entropy of the auxiliary head.
 
+    A network with an edge branch adds the loss of its edges, with weight 1.
+
     `normalizer`: `all` divides by every pixel, ignored ones included, as the published systems do; `valid` by the
     pixels that count. `class_weights` multiplies each pixel's loss by its class's number (empty: all 1; `auto`: from
     the pixels of the training split, see docs/losses.md). `smoothing` is that of the labels in cross-entropy,
-    `focal_gamma` the exponent of `focal`. `edge_weight` is that of the loss of an edge branch, where the network has
-    one; a pixel counts as edge where a pixel of another class lies within `edge_reach` rows and columns.
-    docs/losses.md has the formulas.
+    `focal_gamma` the exponent of `focal`. docs/losses.md has the formulas.
     """
 
     normalizer: Literal["all", "valid"] = "all"
@@ -113,13 +104,10 @@ class LossConfig:
     focal_gamma: float = 2.0
     ohem: OhemConfig = field(default_factory=OhemConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
-    edge_weight: float = 1.0
-    edge_reach: int = 2
 
     def __post_init__(self) -> None:
-        between(self, "loss", 0, MOST_WEIGHT, "aux_weight", "edge_weight")
+        between(self, "loss", 0, MOST_WEIGHT, "aux_weight")
         between(self, "loss", 0, MOST_TIMES, "focal_gamma")
-        between(self, "loss", 1, MOST_TIMES, "edge_reach")
         below_one(self, "loss", "smoothing")
         if self.class_weights != "auto":
             # Each of them: the least of numbers with a NaN among them may be any.

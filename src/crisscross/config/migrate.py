@@ -9,8 +9,17 @@ from crisscross.errors import CrissCrossError
 Tree = dict[str, Any]
 # Section -> earlier key -> today's.
 RENAMED = {"loss": {"normaliser": "normalizer"}, "augment": {"max_share": "max_fraction"}}
-# Section -> keys that no longer exist, and whose values changed no result.
-DROPPED: dict[str, tuple[str, ...]] = {"model": ("baseline", "attention_memory")}
+# Section -> keys that no longer exist: what they chose is fixed now. No trained network depends on it, except for the
+# rounding that `preprocess.resize` chose.
+DROPPED: dict[str, tuple[str, ...]] = {
+    "model": ("baseline", "attention_memory"),
+    "preprocess": ("resize",),
+    "loss": ("edge_weight", "edge_reach"),
+    "consistency": ("variance", "distance", "regularization"),
+    "train": ("max_skipped",),
+}
+# Terms of `loss.terms` that no longer exist.
+DROPPED_TERMS = ("boundary", "ohem_pixels")
 # Settings of the head that once stood in `model` itself, and those by which publishers differ.
 OF_HEAD = ("recurrence", "channels", "reduction", "dropout")
 OF_AUX_HEAD = {"aux_channels": "channels", "dropout": "dropout"}
@@ -18,7 +27,10 @@ QUIRKS = ("contract_dilation", "pool_shortcut", "ceil_pool", "activation", "norm
 # What `model.activation` stood for: around the attention, and everywhere else.
 ACTIVATIONS = {"leaky_attention": ("leaky_relu", "relu")}
 # (Section, key) -> earlier value -> today's.
-VALUES: dict[tuple[str, str], dict[Any, Any]] = {("train", "memory"): {"least": "lean"}}
+VALUES: dict[tuple[str, str], dict[Any, Any]] = {
+    ("train", "memory"): {"least": "lean"},
+    ("train", "batch_norm"): {"sync": "auto"},
+}
 
 
 def migrate(tree: Any) -> Any:
@@ -43,11 +55,22 @@ def migrate(tree: Any) -> Any:
 
 def _section(name: Any, section: Tree) -> Tree:
     renamed, dropped = RENAMED.get(name, {}), DROPPED.get(name, ())
-    kept = {renamed.get(key, key): value for key, value in section.items() if key not in dropped}
+    kept = {
+        renamed.get(key, key): _section(key, value) if isinstance(value, dict) else value
+        for key, value in section.items()
+        if key not in dropped
+    }
+    if name == "loss" and isinstance(kept.get("terms"), list):
+        terms = [term for term in kept.pop("terms") if not isinstance(term, dict) or _stays(term)]
+        kept |= {"terms": terms} if terms else {}
     for (section_name, key), values in VALUES.items():
         if section_name == name and isinstance(kept.get(key), str):
             kept[key] = values.get(kept[key], kept[key])
     return kept
+
+
+def _stays(term: Tree) -> bool:
+    return term.get("name") not in DROPPED_TERMS
 
 
 def _model(model: Tree) -> Tree:

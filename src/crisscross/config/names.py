@@ -1,4 +1,4 @@
-"""Names that people type: near misses, and `package.module:attribute`."""
+"""Suggestions for mistyped names, and imports by `package.module:attribute`."""
 
 import contextlib
 import difflib
@@ -12,7 +12,7 @@ from crisscross.errors import CrissCrossError
 
 
 def hint(word: str, known: Iterable[str], label: str = "known") -> str:
-    """What to say after a word that is not known: the near miss, or all that is."""
+    """The end of an error about an unknown word: near misses, or all known words."""
     known = list(known)
     near = difflib.get_close_matches(word, known, 2, 0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"{label}: {', '.join(known)}"

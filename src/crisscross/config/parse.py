@@ -1,4 +1,4 @@
-"""Between the tree and plain dictionaries, YAML files and `key=value` words."""
+"""Convert experiments from and to plain dictionaries and YAML, and apply `key=value` words to them."""
 
 import dataclasses
 import math
@@ -57,7 +57,7 @@ def differences(first: Any, second: Any) -> list[str]:
 def from_dict(kind: type[Node], values: Any, prefix: str = "") -> Node:
     """Build `kind` from nested dictionaries; missing keys keep their defaults.
 
-    Raises CrissCrossError for an unknown key (the near miss is named), a wrong type or a senseless value.
+    Raises CrissCrossError for an unknown key (the near miss is named), a wrong type or a value out of range.
     """
     if not isinstance(values, dict):
         where = prefix.rstrip(".") or "the configuration"
@@ -115,7 +115,7 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise CrissCrossError(f"--set wants section.key=value, got {word!r}")
+            raise CrissCrossError(f"--set expects section.key=value, got {word!r}")
         changes[key.strip()] = parse_yaml(value, f"--set {shown_name(key)}")
     return changes
 
@@ -133,7 +133,7 @@ def apply_overrides(experiment: Node, changes: Mapping[str, Any]) -> Node:
             node = node[key]
             if not isinstance(node, dict):
                 raise CrissCrossError(f"{'.'.join(path[: depth + 1])} is a value, it has no keys below it")
-        # What a head from outside can be told, its own class says when the network is made.
+        # The settings of a head from outside are checked by its own class when the network is created.
         if leaf not in node and not (path == HEAD.split(".") and ":" in node["name"]):
             raise CrissCrossError(_unknown(leaf, list(node), "".join(f"{part}." for part in path)))
         node[leaf] = changed_head(node[leaf], value) if dotted == HEAD else _merged(node.get(leaf), value)

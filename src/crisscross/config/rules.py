@@ -1,6 +1,6 @@
 """Rules that several sections share; each names the key, the rule and the value found.
 
-Bounds above are far beyond what makes sense: they refuse slips of the keyboard before memory is asked for.
+Upper bounds are far beyond what makes sense: they catch typing errors before memory is requested.
 """
 
 from crisscross.errors import CrissCrossError, shown
@@ -8,7 +8,7 @@ from crisscross.terminal import plain
 
 # Iterations and counts of steps, pixels of a side, factors of a loss, times that an image is enlarged.
 MOST_STEPS, MOST_PIXELS, MOST_WEIGHT, MOST_RATIO = 10**9, 32_768, 1e6, 100.0
-# Channels of a layer, boxes of an image, small numbers of things that are done again.
+# Channels of a layer, boxes of an image, small counts such as recurrences.
 MOST_CHANNELS, MOST_BOXES, MOST_TIMES = 16_384, 1_000_000, 1000
 # Characters of a text.
 MOST_TEXT = 1000
@@ -59,7 +59,7 @@ def one_line(text: str) -> bool:
 
 
 def check_scale(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """The rule of `preprocess.mean` and `std`, of whatever is trained: numbers on the 0..255 scale."""
+    """Require that `preprocess.mean` and `std` are on the 0..255 scale."""
     require(all(part > 0 for part in std), "preprocess.std", "above 0", list(std))
     require(all(part >= 1 for part in std), "preprocess.std", TO_255, list(std))
     require(all(part <= MOST_TIMES for part in std), "preprocess.std", f"at most {MOST_TIMES}", list(std))

@@ -1,4 +1,4 @@
-"""How training goes: the optimizer, its schedule, length and rhythm."""
+"""The sections `optim` and `train` of an experiment."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,14 +12,14 @@ from crisscross.config.rules import (
     require,
 )
 
-# Far beyond what any network trains with; the next sizes are no float32 any more.
+# Far beyond what any network trains with, and still a float32.
 LARGEST_RATE = 1e6
 # Images of one step.
 LARGEST_BATCH = 65_536
 
 
 def check_length(optim: "OptimConfig", train: "TrainConfig") -> None:
-    """The rule between a warm-up and the training that it begins."""
+    """Require that the warm-up is shorter than the training."""
     rule = f"below train.iterations ({train.iterations}), or the learning rate never reaches its full value"
     require(optim.warmup < train.iterations, "optim.warmup", rule, optim.warmup)
 
@@ -79,11 +79,10 @@ class TrainConfig:
     validation saves a checkpoint, too.
 
     `ema` is the decay of an average of the weights that is validated and stored in their place (0 = none; 0.999 looks
-    back about 1000 iterations). `batch_norm`: `train` takes the statistics of each process's own images, `sync` those
-    of all processes on GPUs, `auto` is `sync` on several GPUs and `train` elsewhere, `frozen` uses the stored ones and
-    keeps them. `early_stop` ends training after that many validations in a row without a better one (0 = never).
-    `max_skipped` is the number of fp16 steps in a row that may be skipped for overflowing gradients. `deterministic`
-    asks torch for operators that repeat themselves bit for bit.
+    back about 1000 iterations). `batch_norm`: `auto` takes the statistics of all processes together on several
+    GPUs, and of each process's own images elsewhere; `train` always takes the latter; `frozen` uses the stored ones
+    and keeps them. `early_stop` ends training after that many validations in a row without a better one (0 = never).
+    `deterministic` asks torch for operators that repeat themselves bit for bit.
 
     `memory` is what a step keeps for its backward pass: `fast` everything; `lean` no results of elementwise operations,
     which are computed again; `recompute` the inputs of blocks alone, which run twice. `winograd` takes a quarter of the
@@ -100,13 +99,12 @@ class TrainConfig:
     seed: int = 0
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     ema: float = 0.0
-    batch_norm: Literal["auto", "train", "sync", "frozen"] = "auto"
+    batch_norm: Literal["auto", "train", "frozen"] = "auto"
     early_stop: int = 0
-    max_skipped: int = 20
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        between(self, "train", 1, MOST_STEPS, "iterations", "max_skipped")
+        between(self, "train", 1, MOST_STEPS, "iterations")
         between(self, "train", 1, LARGEST_BATCH, "batch", "accumulate")
         between(self, "train", 0, MOST_STEPS, "validate_every", "checkpoint_every", "early_stop")
         require(self.seed >= 0, "train.seed", "at least 0", self.seed)

@@ -1,4 +1,7 @@
-"""The tree of choices. Every field is checked when a tree is made; a wrong one names itself, its value and the rule."""
+"""The experiment: a tree of dataclasses.
+
+Fields are checked when a tree is made; an error names the key, its value and the rule.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -76,7 +79,7 @@ class DataConfig:
 
     `name` is a key of `crisscross.data.DATASETS` or `package.module:function`; `auto` recognizes the layout.
     `classes` and `palette` (RGB, 0..255) are filled in from the data set when training starts and are stored with
-    the weights. `ignore` is the label value that counts nowhere. `flip_pairs` are classes that change places when a
+    the weights. `ignore` is the label value that counts nowhere. `flip_pairs` are classes that are exchanged when an
     image is mirrored (left and right arm); they come from the data set too.
     """
 
@@ -111,19 +114,16 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """What happens to an image before the network; it travels with the weights.
+    """Preprocessing of an image; it is stored with the weights.
 
     `mean` and `std` are on the 0..255 scale, in `order`. `scale` (width, height) is the test scale of the
-    published systems: the image is resized, keeping its shape, to fit it; none keeps the native size. `resize` is
-    how images and masks are resized, in training, too: in whole numbers as OpenCV does it (`opencv`), or by torch and
-    torchvision (`torch`), which is for runs that began before there was a choice.
+    published systems: the image is resized, keeping its shape, to fit it; none keeps the native size.
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     order: Literal["rgb", "bgr"] = "rgb"
     scale: tuple[int, int] | None = None
-    resize: Literal["opencv", "torch"] = "opencv"
 
     def __post_init__(self) -> None:
         check_scale(self.mean, self.std)
@@ -132,14 +132,14 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Chance in training, as published: resize, crop, flip, photometric distortion, pad.
+    """Random augmentation in training, as published: resize, crop, flip, photometric distortion, pad.
 
     `scale` (width, height) times a ratio drawn from `ratio` bounds the resized image; none means the image's own
     size. `crop` is (height, width). `max_fraction`: a crop is drawn again, up to ten times, while one class covers
-    more of it. `pad` fills what a small image lacks of the crop: `mean` after normalization (0, the mean color),
-    `black` before it, as MMSegmentation 1.x does for Pascal VOC alone. With chance `rotation_chance` an image is turned
-    by an angle drawn from -`rotation` to `rotation` degrees before it is cropped; it grows until nothing is cut off,
-    and the new corners have the mean color and no label.
+    more of it. `pad` fills up images that are smaller than the crop: `mean` after normalization (0, the mean color),
+    `black` before it, as MMSegmentation 1.x does for Pascal VOC alone. With probability `rotation_chance` an image is
+    rotated by an angle drawn from -`rotation` to `rotation` degrees before it is cropped; it grows until nothing is
+    cut off, and the new corners have the mean color and no label.
     """
 
     scale: tuple[int, int] | None = None

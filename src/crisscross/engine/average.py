@@ -37,8 +37,8 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, the network has the averaged weights; afterwards its own again, bit for bit."""
-        # All are copied before any is written: a weight may have several names.
+        """Within the context the network has the averaged weights; afterwards its own again, bit for bit."""
+        # All are copied before any is written: a shared weight has several names.
         own = {key: value.clone() for key, value in self._state().items()}
         self._write(self.tensors)
         try:
@@ -52,7 +52,7 @@ class WeightAverage:
             live.copy_(tensors[key])
 
     def fill(self, tensors: dict[str, Tensor]) -> None:
-        """Take over a stored average."""
+        """Load a stored average."""
         for key, like in self.network.state_dict().items():
             self.tensors[key].copy_(local(part_of(tensors[key], like)))
 

@@ -1,4 +1,4 @@
-"""The training loop: an iterator of facts. The caller logs, validates and saves."""
+"""The training loop, which yields a `Step` for every iteration. The caller logs, validates and saves."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +17,9 @@ from crisscross.engine.setup import trying_convolutions
 from crisscross.engine.task import AnyExperiment, StepLosses
 from crisscross.errors import CrissCrossError
 from crisscross.losses import Losses
+
+# fp16 steps in a row that may be skipped because gradients overflow: the loss scale halves with each of them.
+MOST_SKIPPED = 20
 
 
 class NoImages(CrissCrossError):
@@ -67,7 +70,7 @@ def training_steps(
     for iteration in range(start, train.iterations):
         rate = learning_rate(experiment.optim, iteration, train.iterations)
         set_rate(optimizer, rate)
-        # All of them before anything changes: if images run out, the network is at the end of a step.
+        # All of them before anything changes: if reading fails, the network is at the end of a step.
         passes = fetch(batches, train.accumulate)
         torch.manual_seed(seed_for(train.seed, 2, iteration, accelerator.process_index))
         optimizer.zero_grad()
@@ -86,10 +89,10 @@ def training_steps(
         left_out = scaled and bool(optimizer.step_was_skipped)  # type: ignore[attr-defined]
         skipped = skipped + 1 if left_out else 0
         if not math.isfinite(numbers.loss):
-            # What overflowed went through the norms too.
+            # The overflow has reached the running statistics, too.
             for buffer, value in zip(statistics, former, strict=True):
                 buffer.copy_(value)
-        if skipped >= train.max_skipped:
+        if skipped >= MOST_SKIPPED:
             raise CrissCrossError(too_many(skipped, iteration, accelerator))
         yield Step(iteration + 1, numbers.loss, rate, numbers.parts, left_out, numbers.norm)
 
@@ -187,7 +190,7 @@ def check_finite(numbers: Numbers, iteration: int, batches: Sequence[Any], limit
 
 
 def too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
-    """What to say of a training whose steps overflow one after the other."""
+    """The error for a training whose steps overflow one after the other."""
     scale = accelerator.scaler.get_scale()
     return (
         f"{skipped} steps in a row were skipped up to iteration {iteration + 1}, because numbers overflow in fp16 (the "
@@ -197,7 +200,7 @@ def too_many(skipped: int, iteration: int, accelerator: Accelerator) -> str:
 
 @contextmanager
 def _clear_errors(batch: Any) -> Iterator[None]:
-    """Say what to change where torch only says what went wrong."""
+    """Turn errors of torch that users can do something about into lines that say what to change."""
     images = getattr(batch, "images", None)
     size = " x ".join(map(str, images.shape)) if isinstance(images, Tensor) else f"{len(batch.names)} images"
     try:
@@ -217,7 +220,7 @@ def _clear_errors(batch: Any) -> Iterator[None]:
             raise CrissCrossError(f"train.memory=recompute cannot be used with this backbone: {error}") from error
         if "mixed torch.Tensor and DTensor" in str(error):
             raise CrissCrossError(
-                "--shard cannot be used with this backbone: it uses weights of a part without calling the part"
+                "--shard cannot be used with this backbone: it reads the weights of a submodule without calling it"
             ) from error
         if "finished reduction" in str(error):
             raise CrissCrossError(

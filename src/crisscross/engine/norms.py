@@ -9,32 +9,26 @@ from torch import nn
 from crisscross.layers.norm import BATCH_NORMS
 
 
-def settle_norms(network: nn.Module, wanted: str, processes: int, on_gpu: bool) -> tuple[nn.Module, str]:
-    """The network with its batch norms as `train.batch_norm` wants them, and one line to show, or "".
+def settle_norms(network: nn.Module, wanted: str, processes: int, on_gpu: bool) -> str:
+    """Make the batch norms of a network what `train.batch_norm` asks for; a line to show, or "".
 
     Args:
-        network: changed in place; with `sync` its batch norms of torch's and timm's kinds become synchronized ones. All
+        network: changed in place; on several GPUs its batch norms of torch's and timm's kinds are synchronized. All
             modules stay the same objects: what is frozen, shared or has hooks stays so.
-        wanted: `auto`, `train`, `sync` or `frozen`.
+        wanted: `auto`, `train` or `frozen`.
         processes: how many train together.
-        on_gpu: whether they do so on GPUs: torch synchronizes nowhere else.
+        on_gpu: whether they train on GPUs, the only devices on which torch synchronizes norms.
     """
+    norms = [module for module in network.modules() if isinstance(module, BATCH_NORMS)]
     if wanted == "frozen":
-        for module in network.modules():
-            if isinstance(module, BATCH_NORMS):
-                freeze_statistics(module)
-        return network, ""
-    if not any(isinstance(module, BATCH_NORMS) for module in network.modules()):
-        return network, ""
-    # A process's own part of a batch is too small for statistics of its own.
-    if wanted in ("auto", "sync") and processes > 1 and on_gpu:
-        return network, _synchronize(network)
-    if wanted == "sync":
-        reason = "one process has all images" if processes == 1 else "torch synchronizes it on GPUs only"
-        return network, f"batch norm: train.batch_norm=sync is the same as train here: {reason}"
-    if processes > 1:
-        return network, "batch norm: each process uses the statistics of its own images"
-    return network, ""
+        for norm in norms:
+            freeze_statistics(norm)
+    if wanted == "frozen" or not norms:
+        return ""
+    # The part of a batch that one process has is too small for good statistics.
+    if wanted == "auto" and processes > 1 and on_gpu:
+        return _synchronize(network)
+    return "batch norm: each process uses the statistics of its own images" if processes > 1 else ""
 
 
 def _synchronize(network: nn.Module) -> str:

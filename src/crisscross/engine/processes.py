@@ -1,4 +1,4 @@
-"""Several processes that train together: they end together, and the one that failed says why."""
+"""Training in several processes: they end together, and the one that failed says why."""
 
 import contextlib
 import os
@@ -37,9 +37,9 @@ def ending_together(folder: Path) -> Iterator[None]:
     Raises:
         CrissCrossError: in place of torch's error when another process has ended.
     """
-    # One line about speed for each process; the 1 x 1 convolutions that it is about cost nothing.
+    # A warning of every process about the speed of 1 x 1 convolutions, which are a negligible part of a step.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    # torch says so from 2.15 on; what shall take its place is not in 2.11.
+    # Deprecated from torch 2.15 on; its replacement does not exist in 2.11.
     warnings.filterwarnings("ignore", ".*torch.distributed.nn.functional.all_reduce", FutureWarning)
     try:
         yield
@@ -51,14 +51,14 @@ def ending_together(folder: Path) -> Iterator[None]:
                 torch.distributed.destroy_process_group()
         if distributed and isinstance(error, RuntimeError) and _is_lost(error):
             raise CrissCrossError(
-                f"another process of this training ended; its own message says why; {_what_stands(folder)}"
+                f"another process of this training ended; its own message says why; {_what_is_saved(folder)}"
             ) from error
         raise
 
 
-def _what_stands(folder: Path) -> str:
+def _what_is_saved(folder: Path) -> str:
     if (folder / LAST).is_file():
-        return "the last checkpoint is whole, continue with --resume"
+        return "the last checkpoint is intact, continue with --resume"
     return "nothing was saved yet (train.checkpoint_every), start again"
 
 

@@ -2,10 +2,10 @@
 
 from crisscross.config import OptimConfig
 
-# What the warm-up begins with, of the whole rate: the start_factor of MMSegmentation's recipes.
-COLD = 1e-6
-# The same of the `steps` schedule, as Detectron and torchvision train Mask R-CNN.
-COLD_STEPS = 1e-3
+# The fraction of the learning rate that the warm-up starts from: the start_factor of MMSegmentation's recipes.
+POLY_START = 1e-6
+# The same for the schedule `steps`, as Detectron and torchvision train Mask R-CNN.
+STEPS_START = 1e-3
 
 
 def learning_rate(config: OptimConfig, iteration: int, iterations: int) -> float:
@@ -24,8 +24,8 @@ def learning_rate(config: OptimConfig, iteration: int, iterations: int) -> float
     if config.schedule == "steps":
         rise = min(iteration / warmup, 1.0) if warmup else 1.0
         passed = sum(iteration >= step for step in config.steps)
-        return config.lr * config.gamma**passed * (COLD_STEPS + (1 - COLD_STEPS) * rise)
+        return config.lr * config.gamma**passed * (STEPS_START + (1 - STEPS_START) * rise)
     if iteration < warmup:
-        return config.lr * (COLD + (1 - COLD) * iteration / max(warmup - 1, 1))
+        return config.lr * (POLY_START + (1 - POLY_START) * iteration / max(warmup - 1, 1))
     left = 1 - min((iteration - warmup) / max(iterations - warmup - 1, 1), 1)
     return config.eta_min + (config.lr - config.eta_min) * left**config.power

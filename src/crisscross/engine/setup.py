@@ -1,4 +1,4 @@
-"""What has to be settled before the first step: the machine, the validation, the accelerator."""
+"""What is decided before the first step: the options of the machine, the validation, the accelerator."""
 
 import os
 import warnings
@@ -18,13 +18,13 @@ from crisscross.engine.run.trackers import check_trackers
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.layers.precision import check_precision, float32_products
 
-# Without it cuBLAS cannot repeat itself; it is read when CUDA starts.
+# cuBLAS is deterministic only with this variable, which is read when CUDA starts.
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a recipe never mentions, because the result does not depend on it.
+    """Options that belong to a machine: the result does not depend on them, and no recipe contains them.
 
     `workers` processes read images; `cpu` forbids an accelerator; `track` names some of accelerate's trackers;
     `compile` runs the network through torch.compile;
@@ -62,7 +62,7 @@ def check_validation(data: Any, val_split: str, early_stop: int) -> None:
 
 
 def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accelerator:
-    """accelerate's view of device, processes, precision and trackers.
+    """accelerate's `Accelerator` for the device, the processes, the precision and the trackers.
 
     Raises:
         CrissCrossError: the precision is not available on this device, a tracker is not installed, or accelerate is
@@ -72,7 +72,7 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true":
             raise CrissCrossError(
-                f"accelerate is set up for {kind}, which splits the weights in a way of its own; "
+                f"accelerate is set up for {kind}, which splits the weights in its own way; "
                 "start with torchrun or `accelerate launch --multi_gpu`, and add --shard to split them"
             )
     # One process may train several times, each with a precision of its own.
@@ -83,16 +83,16 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
         accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=trackers, project_dir=folder)
     except (ValueError, RuntimeError) as error:
         raise CrissCrossError(f"train.precision={precision} is not available on this device: {error}") from error
-    # accelerate itself falls back on float32, or emulates, without a word.
+    # accelerate silently falls back to float32, or emulates the precision.
     check_precision(precision, accelerator.device)
     return accelerator
 
 
 @contextmanager
 def algorithms(train: TrainConfig) -> Iterator[None]:
-    """Inside, operators take TF32 in the place of float32, and repeat themselves bit for bit, where that is asked for.
+    """Within the context, products are computed in TF32 and operators are deterministic where `train` asks for it.
 
-    torch warns of an operator that cannot repeat itself on this device.
+    torch warns of operators that have no deterministic version on this device.
     """
     with float32_products(train.precision == "tf32"), _repeating() if train.deterministic else nullcontext():
         yield
@@ -111,9 +111,9 @@ def _repeating() -> Iterator[None]:
 
 @contextmanager
 def trying_convolutions(wanted: bool) -> Iterator[None]:
-    """Inside, cuDNN tries for each new shape which algorithm is the fastest, or does not; afterwards it is as before.
+    """Within the context, cuDNN searches for the fastest algorithm for each new shape, or does not.
 
-    That pays where shapes come again and again, and costs time and memory where images have many sizes.
+    The search pays off where shapes recur; where images have many sizes it costs time and memory.
     """
     former = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = wanted

@@ -20,7 +20,7 @@ from crisscross.losses.processes import processes
 
 @dataclass(frozen=True)
 class Shards:
-    """What a sharded network keeps beside it: an ordinary one without content, and the shapes of its parameters."""
+    """What belongs to a sharded network: an ordinary one with empty parameters, and the shapes of its parameters."""
 
     mirror: nn.Module
     shapes: dict[str, torch.Size]
@@ -33,13 +33,13 @@ def check_shard(train: TrainConfig, compiled: bool) -> None:
         CrissCrossError: fp16 or `--compile`.
     """
     if train.precision == "fp16":
-        raise CrissCrossError("--shard and train.precision=fp16 exclude each other: train in bf16 or fp32")
+        raise CrissCrossError("--shard and train.precision=fp16 cannot be used together: train in bf16 or fp32")
     if compiled:
-        raise CrissCrossError("--shard and --compile exclude each other: leave one out")
+        raise CrissCrossError("--shard and --compile cannot be used together: leave one out")
 
 
 def shard(network: nn.Module, device: torch.device, mirror: nn.Module, step: Callable[[nn.Module], object]) -> None:
-    """Leave this process its part of every parameter; in use, a stage or head at a time is whole.
+    """Keep this process's part of every parameter alone; a forward pass gathers one stage or head at a time.
 
     The network, the same in all processes, is changed in place and keeps its names. Parameters without dimensions get
     one. Optimizers have to be made afterwards.
@@ -61,7 +61,7 @@ def shard(network: nn.Module, device: torch.device, mirror: nn.Module, step: Cal
         for name, parameter in list(module.named_parameters(recurse=False)):
             if not parameter.dim():
                 setattr(module, name, nn.Parameter(parameter.detach().view(1), parameter.requires_grad))
-    # fully_shard takes no other.
+    # fully_shard accepts no other memory format.
     network.to(memory_format=torch.contiguous_format)
     mesh = init_device_mesh(device.type, (processes(),))
     for part in [*map(network.get_submodule, units), network]:
@@ -73,10 +73,10 @@ def shard(network: nn.Module, device: torch.device, mirror: nn.Module, step: Cal
 
 
 def _units(network: nn.Module, step: Callable[[nn.Module], object]) -> Iterator[str]:
-    """Names of the parts that have their weights to themselves: the backbone's stages, and the heads.
+    """Names of the submodules that are sharded by themselves: the backbone's stages, and the heads.
 
-    A part has to be called as a module in training: then it gets its weights. What is not, or is small, shares the
-    network's.
+    Weights are gathered when their submodule is called. Those of submodules that are never called are gathered with
+    the network's.
     """
     called: set[str] = set()
     hooks = [
@@ -128,7 +128,7 @@ def part_of(whole: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, spread over the processes as another is, on its device, in its memory format."""
     moved = whole.to(like.device)
     if not hasattr(like, "to_local"):
-        # Files hold plain rows; arithmetic on two formats at once is slow.
+        # Files hold contiguous tensors; arithmetic on two memory formats at once is slow.
         return torch.empty_like(like.detach(), dtype=moved.dtype).copy_(moved) if moved.shape == like.shape else moved
     from torch.distributed.tensor import DTensor, distribute_tensor
 

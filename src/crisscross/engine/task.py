@@ -1,9 +1,10 @@
-"""What a task is: the contract between the one trainer, the commands, and semantic segmentation, instances or your own.
+"""The contract of a task, such as semantic segmentation, with the trainer and the commands.
 
 `crisscross.tasks` finds a task by its name. `crisscross.engine.semantic.task` and `crisscross.instances.task` implement
 the contract; examples/own_task.py does so outside of the package.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from crisscross.losses import Losses
 
 # Head and rows of a table.
 Rows = list[list[str]]
-# Called with the network and a batch on its device, it returns the loss and its parts.
+# A function of the network and a batch on its device that returns the loss and its parts.
 StepLosses = Callable[[Any, Any], Losses]
 
 
@@ -61,6 +62,12 @@ class Start:
     backbone: Path | None = None
     network: str | None = None
     resume: bool = False
+
+
+def facts_of_file(path: Path) -> dict[str, str]:
+    """Name and SHA-256 of a file of weights, to store with the weights that begin with it."""
+    with path.open("rb") as file:
+        return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 class Settled(NamedTuple):
@@ -117,7 +124,7 @@ DEFAULTS = Scoring()
 class Task(Protocol):
     """One kind of network: what it is trained on, by which losses, and how its results are scored and shown.
 
-    A class that names this one as its base needs to write those without a default alone.
+    A subclass has to define only what has no default.
 
     Attributes:
         name: what an experiment says in `task`, a key of `crisscross.tasks.TASKS` or `package.module:Class`.
@@ -155,7 +162,7 @@ class Task(Protocol):
         """The network of a settled experiment, which it keeps in its attribute `experiment`."""
 
     def samples(self, experiment: Any, data: Any, cache: str = "", first: bool = True) -> Samples:
-        """The endless stream of training samples; `cache` as `--cache` has it, `first`: the process that may speak.
+        """The endless stream of training samples; `cache` as `--cache` has it, `first`: whether this process prints.
 
         Its batches have `names` (of their images), `to(device)` and `pin_memory()`.
         """

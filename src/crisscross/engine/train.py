@@ -140,7 +140,7 @@ class _Run:
         network, facts, lines = self.task.build(self.experiment, start)
         self.facts |= facts
         train, device = self.experiment.train, self.accelerator.device
-        _, line = settle_norms(network, train.batch_norm, self.accelerator.num_processes, device.type == "cuda")
+        line = settle_norms(network, train.batch_norm, self.accelerator.num_processes, device.type == "cuda")
         self.lines += [*lines, *filter(None, [line, apply_memory(network, train)])]
         lay_out(network.to(device), torch.channels_last)
         if self.machine.compile:

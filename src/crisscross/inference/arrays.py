@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crisscross.data.samples.opencv_resize import is_tensor, resize
-from crisscross.inference.resize import Band, bands, line
+from crisscross.data.samples.opencv_resize import is_tensor
+from crisscross.inference.resize import Band
 
 if TYPE_CHECKING:
     import torch
@@ -38,20 +38,6 @@ def join(parts: Sequence[Array], axis: int) -> Array:
     if len(parts) == 1:
         return parts[0]
     return _torch().cat(list(parts), axis) if is_tensor(parts[0]) else np.concatenate(parts, axis)
-
-
-def resize_image(image: Array, size: tuple[int, int], rule: str = "opencv") -> Array:
-    """uint8 [..., H, W] -> uint8 [..., *size], bilinear, not antialiased; `rule` is that of `preprocess.resize`."""
-    if rule == "opencv":
-        return resize(image, size)
-    if is_tensor(image):
-        batch = image.reshape(-1, *image.shape[-3:]).float()
-        resized = _torch().nn.functional.interpolate(batch, size, mode="bilinear", align_corners=False)
-        return resized.round_().clamp_(0, 255).to(image.dtype).view(*image.shape[:-2], *size)
-    planes = image.reshape(-1, *image.shape[-2:]).astype(np.float32)
-    rows, columns = (line(old, new, False) for old, new in zip(image.shape[-2:], size, strict=True))
-    resized = resize_logits(planes, bands(rows, size[0], None)[0], bands(columns, size[1], None)[0])
-    return resized.round().clip(0, 255).astype(np.uint8).reshape(*image.shape[:-2], *size)
 
 
 def resize_logits(coarse: Array, rows: Band, columns: Band) -> Array:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from crisscross.data.files.reading import read_image
-from crisscross.data.samples.opencv_resize import is_tensor
+from crisscross.data.samples.opencv_resize import is_tensor, resize
 from crisscross.data.samples.preprocess import fit_size, normalize
 from crisscross.data.samples.windows import windows
 from crisscross.errors import CrissCrossError
@@ -242,7 +242,7 @@ class Predictor:
     def _normalized(self, placed: Array, size: tuple[int, int]) -> Array:
         config = self.card.preprocess
         if tuple(placed.shape[-2:]) != size:
-            placed = arrays.resize_image(placed, size, config.resize)
+            placed = resize(placed, size)
         return normalize(placed, config)
 
 

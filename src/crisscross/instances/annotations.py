@@ -13,10 +13,11 @@ from crisscross.data.files.coco_json import entries, read_images, read_tree
 from crisscross.data.files.coco_masks import Drop, checked
 from crisscross.data.files.folders import either_form
 from crisscross.errors import CrissCrossError
+from crisscross.instances.config import InstanceDataConfig
 
 FOLDERS = ("{split}2017", "{split}", "images/{split}2017", "images/{split}")
 FILES = ("annotations/instances_{split}2017.json", "annotations/instances_{split}.json")
-# Narrower boxes are no examples to learn from; torchvision's reference leaves out the same.
+# Boxes that are not wider and higher than this are no training examples, as in torchvision's reference code.
 NARROW = 1.0
 MOST_CLASSES = 10_000
 
@@ -51,7 +52,7 @@ class InstanceSplit:
 
     @cached_property
     def learnable(self) -> tuple[InstanceImage, ...]:
-        """The images with something to learn from: an instance that is no crowd and wider than one pixel."""
+        """The images with a training example, see `is_example`."""
         return tuple(image for image in self.images if any(map(is_example, self.annotations[image.number])))
 
     def check_files(self) -> None:
@@ -80,6 +81,22 @@ class InstanceSplit:
 def is_example(annotation: dict[str, Any]) -> bool:
     """Whether an annotation is a training example: no crowd, and a box wider and higher than one pixel."""
     return not annotation["iscrowd"] and min(annotation["bbox"][2:]) > NARROW
+
+
+def check_categories(wanted: InstanceDataConfig, split: InstanceSplit) -> None:
+    """Refuse annotations whose classes are not those of an experiment.
+
+    Raises:
+        CrissCrossError: another number or another name; the first is named.
+    """
+    known = dict(zip(wanted.categories, wanted.classes, strict=True))
+    for number, name in zip(split.categories, split.classes, strict=True):
+        if known.get(number) != name:
+            theirs = repr(known[number]) if number in known else f"not among its {len(known)} classes"
+            raise CrissCrossError(
+                f"{split.file}: category {number} is {name!r}, in the network {theirs}; use annotations of the "
+                "classes in data.classes"
+            )
 
 
 @dataclass
@@ -114,7 +131,7 @@ def open_coco_instances(root: str | os.PathLike[str]) -> InstanceData:
     root = existing_folder(root)
     if not any((root / "annotations").glob("instances_*.json")):
         raise CrissCrossError(
-            f"{root}: no annotations/instances_*.json; instance segmentation wants COCO's layout: "
+            f"{root}: no annotations/instances_*.json; instance segmentation needs COCO's layout: "
             "annotations/instances_train2017.json, train2017/, annotations/instances_val2017.json, val2017/"
         )
     return InstanceData(root)

@@ -18,7 +18,6 @@ from crisscross.config.rules import (
 from crisscross.config.training import OptimConfig, TrainConfig, check_length
 from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
 
-TASK = "instances"
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 # The images of one step that the published learning rate of 0.02 is for.
 PUBLISHED_BATCH, PUBLISHED_RATE = 16, 0.02
@@ -114,7 +113,10 @@ class InstancePreprocessConfig:
 
 @dataclass(frozen=True)
 class InstanceAugmentConfig:
-    """Chance in training: a mirror image with chance `flip`, a short side drawn from `short` (empty: always one)."""
+    """Random augmentation in training.
+
+    An image is mirrored with probability `flip`; its short side is drawn from `short` (empty: `preprocess.short`).
+    """
 
     flip: float = 0.5
     short: tuple[int, ...] = ()
@@ -127,7 +129,7 @@ class InstanceAugmentConfig:
 
 @dataclass(frozen=True)
 class ProposalConfig:
-    """How many boxes are looked at, in each image.
+    """Numbers of boxes of one image.
 
     `train` and `test` proposals go from the region proposal network to the heads; `anchors` and `boxes` are the samples
     that its loss and the heads' losses are taken from.
@@ -164,7 +166,10 @@ class InstanceTrainConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class InstanceInferenceConfig:
-    """What is kept of an image: at most `detections` boxes that score `score` or more and overlap by up to `nms`."""
+    """Which detections of an image are kept.
+
+    At most `detections` boxes with a score of at least `score`, whose overlaps (IoU) are at most `nms`.
+    """
 
     score: float = 0.05
     nms: float = 0.5

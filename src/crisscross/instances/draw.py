@@ -7,9 +7,9 @@ import numpy as np
 
 from crisscross.instances.network import Instances
 
-# Share of the color in a mask.
+# Opacity of a mask.
 ALPHA = 0.45
-# Hues that follow each other by the golden section lie far apart, however many there are.
+# Steps of the golden ratio keep hues far apart, however many there are.
 GOLDEN = 0.618034
 Color = tuple[int, int, int]
 

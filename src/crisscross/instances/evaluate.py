@@ -14,11 +14,11 @@ from accelerate.utils import gather_object
 from crisscross.data.files.coco_masks import check_shape, encode, import_coco
 from crisscross.engine.run.interrupt import Interrupted
 from crisscross.engine.task import Result
-from crisscross.errors import CrissCrossError
-from crisscross.instances.annotations import InstanceImage, InstanceSplit
+from crisscross.instances.annotations import InstanceImage, InstanceSplit, check_categories
 from crisscross.instances.network import Instances, InstanceSegmenter
 from crisscross.instances.samples import whole_images
 from crisscross.progress import Progress
+from crisscross.terminal import decimal
 
 # The rows of COCOeval's summary that people quote.
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -50,23 +50,6 @@ class InstanceEvaluation:
     results: list[Entry] = field(repr=False, default_factory=list)
 
 
-def check_categories(segmenter: InstanceSegmenter, split: InstanceSplit) -> None:
-    """Refuse annotations whose classes are not those of the network.
-
-    Raises:
-        CrissCrossError: another number or another name; the first is named.
-    """
-    data = segmenter.experiment.data
-    known = dict(zip(data.categories, data.classes, strict=True))
-    for number, name in zip(split.categories, split.classes, strict=True):
-        if known.get(number) != name:
-            theirs = repr(known[number]) if number in known else f"not among its {len(known)} classes"
-            raise CrissCrossError(
-                f"{split.file}: category {number} is {name!r}, in the network {theirs}; "
-                "evaluate it on the classes that it was trained for"
-            )
-
-
 def evaluate_instances(
     segmenter: InstanceSegmenter,
     split: InstanceSplit,
@@ -82,7 +65,7 @@ def evaluate_instances(
         CrissCrossError: classes that do not fit, an unreadable image, or damaged annotations.
         Interrupted: `interrupted` said so.
     """
-    check_categories(segmenter, split)
+    check_categories(segmenter.experiment.data, split)
     truth = as_coco(split.as_coco(), split)
     state, began = PartialState(), time.perf_counter()
     mine = split.images[state.process_index :: state.num_processes]
@@ -132,7 +115,7 @@ def coco_results(results: list[Entry], kind: str) -> list[Entry]:
 
 
 def as_coco(tree: dict[str, Any], split: InstanceSplit) -> Any:
-    """pycocotools' view of annotations, which it wants counted from 1: it takes a match with number 0 for none.
+    """Annotations as a `COCO` of pycocotools, numbered from 1: it takes a match with number 0 for none.
 
     Raises:
         CrissCrossError: damaged run lengths.
@@ -180,7 +163,7 @@ def _entry(number: int, result: Entry, kind: str) -> dict[str, Any]:
 
 
 def _known(value: float) -> float | None:
-    """COCOeval says -1 of what no annotation is there for. NaN would be the best score for ever: it compares false."""
+    """COCOeval gives -1 where there is no annotation. NaN would stay the best score for ever, as it compares false."""
     return float(value) if value >= 0 else None
 
 
@@ -197,10 +180,9 @@ def as_result(found: InstanceEvaluation) -> Result:
             by_class.append([name, _percent(found.box.classes[name]), _percent(mask)])
     kinds = {"box": found.box, "mask": found.mask}
     summary = [["", *NAMES], *([kind, *map(_percent, one.summary.values())] for kind, one in kinds.items())]
-    fps = "-" if found.fps is None else f"{found.fps:.2f}"
     line = (
         f"AP in percent, as COCO counts it ({found.split}: {found.images} images, {found.seconds:.1f} s, "
-        f"{fps} images/s); APs, APm, APl: below 32 x 32 pixels, up to 96 x 96, above"
+        f"{decimal(found.fps, 2)} images/s); APs, APm, APl: below 32 x 32 pixels, up to 96 x 96, above"
     )
     facts = {"task": "instances", "split": found.split, "images": found.images}
     facts |= {kind: {**one.summary, "classes": one.classes} for kind, one in kinds.items()}
@@ -210,4 +192,4 @@ def as_result(found: InstanceEvaluation) -> Result:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return decimal(value and 100 * value, 1)

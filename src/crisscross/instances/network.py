@@ -24,10 +24,10 @@ from crisscross.layers.nonlocal_block import NonLocalBlock
 
 # The stage with the attention, the one that the paper calls res4.
 STAGE = "layer3"
-# The stages of the ResNet, from the one that learns first.
+# The stages of the ResNet in the order in which `trainable_layers` counts them.
 LEARNING = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")
-# Part of an image that a pixel of a mask must be covered with.
-HALF = 0.5
+# The probability above which a pixel belongs to a mask.
+THRESHOLD = 0.5
 
 
 class AttendedStage(nn.Sequential):
@@ -129,7 +129,7 @@ class InstanceSegmenter(MaskRCNN):
         tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device_of(self)).permute(2, 0, 1)
         with evaluating(self):
             (found,) = self([(tensor.float() / 255).to(dtype)])
-        masks = (found["masks"][:, 0] > HALF).cpu().numpy()
+        masks = (found["masks"][:, 0] > THRESHOLD).cpu().numpy()
         boxes, scores, labels = (found[key].float().cpu().numpy() for key in ("boxes", "scores", "labels"))
         return Instances(boxes, scores, labels.astype(np.int64) - 1, masks, self.classes)
 
@@ -163,7 +163,7 @@ def _attention(model: InstanceModelConfig, channels: int) -> nn.Module:
 
 
 class Transform(GeneralizedRCNNTransform):
-    """torchvision's normalizing and resizing, with short sides of their own to draw from in training (or none)."""
+    """torchvision's transform, with its own list of short sides to draw from in training (or none)."""
 
     def __init__(self, sides: Sequence[int], *arguments: Any) -> None:
         super().__init__(*arguments)

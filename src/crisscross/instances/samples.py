@@ -1,6 +1,6 @@
 """Images with their instances as tensors, for training and evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,16 +33,15 @@ class InstanceBatch:
 
     def pin_memory(self) -> "InstanceBatch":
         """The same batch in page-locked memory."""
-        targets = [{key: value.pin_memory() for key, value in target.items()} for target in self.targets]
-        return InstanceBatch([image.pin_memory() for image in self.images], targets, self.names)
+        return self._changed(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> "InstanceBatch":
         """The same batch on `device`."""
-        targets = [
-            {key: value.to(device, non_blocking=True) for key, value in target.items()} for target in self.targets
-        ]
-        images = [image.to(device, non_blocking=True) for image in self.images]
-        return InstanceBatch(images, targets, self.names)
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "InstanceBatch":
+        targets = [{key: change(value) for key, value in target.items()} for target in self.targets]
+        return InstanceBatch([change(image) for image in self.images], targets, self.names)
 
 
 class InstanceSamples(Samples):
@@ -84,7 +83,7 @@ def read_sized(image: InstanceImage) -> np.ndarray:
 
 
 def target_of(split: InstanceSplit, image: InstanceImage, label: dict[int, int]) -> Target:
-    """Boxes, labels and masks to learn from: crowds, slivers and empty masks are left out; there may be none.
+    """The training examples of an image, without crowds, slivers and empty masks; there may be none.
 
     Raises:
         CrissCrossError: a damaged mask; file and annotation are named.

@@ -1,6 +1,5 @@
 """Weights of Mask R-CNN: those to start a training from, and networks with theirs: ours, or torchvision's."""
 
-import hashlib
 import os
 import warnings
 from collections.abc import Mapping
@@ -17,16 +16,16 @@ from crisscross.checkpoints.backbone import read_backbone_weights
 from crisscross.checkpoints.hub.download import is_offline
 from crisscross.checkpoints.loading import with_overrides
 from crisscross.checkpoints.reading import read_state_dict
-from crisscross.config import from_dict, hint
-from crisscross.engine.task import Built, Start
+from crisscross.config import from_dict
+from crisscross.engine.task import Built, Start, facts_of_file
 from crisscross.errors import CrissCrossError, CrissCrossWarning
-from crisscross.instances.annotations import InstanceSplit
+from crisscross.instances.annotations import InstanceSplit, check_categories
 from crisscross.instances.config import InstanceExperiment
 from crisscross.instances.network import InstanceSegmenter, fill_body, fill_from_mask_rcnn, torchvision_classes
 
 # The layer whose outputs are the background and the classes.
 SCORES = "roi_heads.box_predictor.cls_score.weight"
-# The head of the SHA-256 of torchvision's published R-50: its norms divide by the bare standard deviation.
+# First digits of the SHA-256 of torchvision's published R-50, whose norms have an epsilon of 0.
 COCO_V1 = "bf2d0c1e"
 
 
@@ -60,7 +59,10 @@ def load_instances(
     if weights is None:
         return native.placed(_from_torchvision(experiment, offline), device)
     tensors = read_mask_rcnn(path)
-    segmenter = InstanceSegmenter(with_norm_eps(with_coco_classes(experiment, tensors, str(path)), path))
+    known, found = len(torchvision_classes()), len(tensors[SCORES]) - 1
+    if found != known:
+        raise CrissCrossError(f"{path}: has {found} classes without names; torchvision's COCO weights have {known}")
+    segmenter = InstanceSegmenter(with_norm_eps(_with_coco(experiment), path))
     fill_from_mask_rcnn(segmenter, tensors, str(path))
     return native.placed(segmenter, device)
 
@@ -69,11 +71,9 @@ def recipe(name: str) -> InstanceExperiment:
     """The experiment of an instance-segmentation recipe.
 
     Raises:
-        CrissCrossError: there is no such recipe; near misses are named.
+        CrissCrossError: there is no such recipe, or it is one of another task.
     """
-    if name not in zoo.INSTANCE_RECIPES:
-        raise CrissCrossError(f"no instance-segmentation recipe {name!r}; {hint(name, zoo.INSTANCE_RECIPES)}")
-    return from_dict(InstanceExperiment, {"name": name, **zoo.INSTANCE_RECIPES[name]})
+    return from_dict(InstanceExperiment, zoo.row(name))
 
 
 def is_ours(path: Path) -> bool:
@@ -127,8 +127,7 @@ def build_network(experiment: InstanceExperiment, start: Start) -> Built:
         fill_body(segmenter, read_backbone_weights(path), str(path))
     elif unfit := fill_from_mask_rcnn(segmenter, read_mask_rcnn(path), str(path)):
         lines.append(f"{path}: has other classes; {len(unfit)} tensors of the classifiers start anew")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Built(segmenter, {"start_weights": {"file": path.name, "sha256": digest}}, lines)
+    return Built(segmenter, {"start_weights": facts_of_file(path)}, lines)
 
 
 def with_start(experiment: InstanceExperiment, split: InstanceSplit, start: Start) -> InstanceExperiment:
@@ -173,24 +172,9 @@ def with_norm_eps(experiment: InstanceExperiment, path: Path) -> InstanceExperim
         stored = native.read_header_as(InstanceExperiment, path)[0]
         assert stored is not None
         return replace(experiment, model=replace(experiment.model, norm_eps=stored.model.norm_eps))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not digest.startswith(COCO_V1):
+    if not facts_of_file(path)["sha256"].startswith(COCO_V1):
         return experiment
     return replace(experiment, model=replace(experiment.model, norm_eps=0.0))
-
-
-def with_coco_classes(experiment: InstanceExperiment, tensors: dict[str, Tensor], source: str) -> InstanceExperiment:
-    """The experiment with COCO's classes as torchvision numbers them, which the file must have.
-
-    Raises:
-        CrissCrossError: it has another number of them.
-    """
-    classes, found = torchvision_classes(), len(tensors[SCORES]) - 1
-    if found != len(classes):
-        raise CrissCrossError(
-            f"{source}: has {found} classes without names; torchvision's COCO weights have {len(classes)}"
-        )
-    return _with_coco(experiment)
 
 
 def with_data_classes(
@@ -203,12 +187,7 @@ def with_data_classes(
     """
     data = experiment.data
     if data.classes:
-        known = dict(zip(data.categories, data.classes, strict=True))
-        for number, name in zip(split.categories, split.classes, strict=True):
-            if known.get(number) != name:
-                raise CrissCrossError(
-                    f"{split.file}: category {number} is {name!r}, data.classes has {known.get(number)!r} there"
-                )
+        check_categories(data, split)
         return experiment
     published = torchvision_classes()
     wants_coco = len(whole[SCORES]) - 1 == len(published) if whole else experiment.model.pretrained == "coco"

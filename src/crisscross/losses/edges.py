@@ -10,6 +10,8 @@ from crisscross.losses.resampling import at_least_float32
 
 # Values of edge maps, independent of the ignore value of label maps.
 NO_EDGE, EDGE, IGNORE = 0, 1, 255
+# Rows and columns within which a pixel of another class makes an edge, in the loss.
+REACH = 2
 
 
 def edge_labels(labels: Tensor, reach: int, ignore: int) -> Tensor:
@@ -31,26 +33,24 @@ def edge_labels(labels: Tensor, reach: int, ignore: int) -> Tensor:
     return (high != low).to(torch.uint8).where(valid, IGNORE)
 
 
-def edge_loss(coarse: Tensor, labels: Tensor, reach: int, ignore: int, align_corners: bool, weight: float) -> Tensor:
-    """`weight` times half the mean cross-entropy of edge pixels and half that of all other valid ones.
+def edge_loss(coarse: Tensor, labels: Tensor, ignore: int, align_corners: bool) -> Tensor:
+    """Half the mean cross-entropy of edge pixels and half that of all other valid ones.
 
     That is CE2P's balance: weights in inverse proportion to the fractions of the two kinds in the batch, divided by the
     sum of weights. The batch is that of all processes together. A kind that is absent adds nothing.
 
     Args:
         coarse: edge logits [B, 2, h, w] of any size.
-        labels: [B, H, W] class labels; see `edge_labels`, as for the next two.
-        reach: see there.
-        ignore: see there.
+        labels: [B, H, W] class labels, 0..254 or `ignore`.
+        ignore: label value that counts nowhere.
         align_corners: how coarse logits are brought to the size of the labels.
-        weight: multiplies the loss.
 
     Returns:
         A scalar with a gradient that can be taken once.
     """
-    edges, kind = edge_labels(labels, reach, ignore), at_least_float32(coarse.detach()).dtype
+    edges, kind = edge_labels(labels, REACH, ignore), at_least_float32(coarse.detach()).dtype
     counts = [mean_count((edges == value).sum()) for value in (NO_EDGE, EDGE)]
-    balance = torch.stack([weight / 2 / count.to(kind) for count in counts])
+    balance = torch.stack([0.5 / count.to(kind) for count in counts])
 
     def loss(logits: Tensor, kinds: Tensor) -> Tensor:
         return summed_cross_entropy(logits, kinds, IGNORE, balance, 0.0)

@@ -1,4 +1,4 @@
-"""Losses of whole images: Dice, Lovasz-softmax and a boundary loss.
+"""Losses of whole images: Dice and Lovasz-softmax.
 
 Each is a scalar between 0 and 1; without any valid pixel it is 0. Each of several processes computes that of its own
 images.
@@ -6,12 +6,9 @@ images.
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from crisscross.losses.inputs import LossInputs
 
-# Sides of the windows of the boundary loss: for edges, and for what counts as near to one.
-EDGE, NEAR = 3, 5
 TINY = 1e-7
 
 
@@ -62,28 +59,3 @@ def _lovasz_of_class(found: Tensor, truth: Tensor) -> Tensor:
         jaccard = 1 - (size - hits).to(found.dtype) / (size + numbers - hits).to(found.dtype)
         growth = jaccard.diff(prepend=jaccard.new_zeros(1))
     return (errors * growth).sum()
-
-
-def boundary(inputs: LossInputs) -> Tensor:
-    """The boundary loss of Bokhovkin and Burnaev (2019): 1 - F1 of edges, windows 3 and 5.
-
-    An edge is what the maximum over a 3 x 3 window adds to 1 - p (to 1 - t); near it is the maximum of the edge over
-    5 x 5. Precision is the fraction of found edges near true ones, recall that of true edges near found ones. The mean
-    is over the classes of each image that have a true edge. Edges whose window holds an ignored pixel do not count.
-    """
-    truth = _one_hot(inputs)
-    counts = 1 - _spread((~inputs.valid)[:, None].to(truth.dtype), EDGE)
-    true_edge, found_edge = _edge(truth) * counts, _edge(inputs.probabilities) * counts
-    pixels = (2, 3)
-    length = true_edge.sum(pixels)
-    precision = (found_edge * _spread(true_edge, NEAR)).sum(pixels) / (found_edge.sum(pixels) + TINY)
-    recall = (true_edge * _spread(found_edge, NEAR)).sum(pixels) / (length + TINY)
-    return _mean(1 - 2 * precision * recall / (precision + recall + TINY), length > 0)
-
-
-def _spread(values: Tensor, side: int) -> Tensor:
-    return functional.max_pool2d(values, side, stride=1, padding=side // 2)
-
-
-def _edge(values: Tensor) -> Tensor:
-    return _spread(1 - values, EDGE) - (1 - values)

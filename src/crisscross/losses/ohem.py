@@ -1,6 +1,6 @@
-"""Online hard example mining: the choice of pixels, in the authors' form and in MMSegmentation's.
+"""Online hard example mining: the choice of pixels as the authors make it, by the probability of the true class.
 
-Both look at the probability of each pixel's true class. No gradient flows through the choice. A NaN counts as the
+No gradient flows through the choice. A NaN counts as the
 hardest pixel of all, so that the loss becomes NaN, too.
 """
 
@@ -27,7 +27,7 @@ class TrueProbabilities(NamedTuple):
 
 @torch.no_grad()
 def true_probabilities(coarse: Tensor, labels: Tensor, ignore: int, align_corners: bool) -> TrueProbabilities:
-    """What both forms choose by, one image at a time: from logits [B, K, h, w] and labels [B, H, W]."""
+    """Probabilities of the true class, one image at a time, from logits [B, K, h, w] and labels [B, H, W]."""
     height, width = labels.shape[-2:]
     # As scipy.ndimage.zoom, which the authors call: sizes are rounded to even, corners lie on corners.
     size = max(round(height / SHRINK), 1), max(round(width / SHRINK), 1)
@@ -48,8 +48,8 @@ def _of_label(probabilities: Tensor, labels: Tensor, ignore: int) -> Tensor:
     return found.clamp(max=1).nan_to_num(nan=-1).where(valid, 2)
 
 
-def hard_by_authors(found: TrueProbabilities, config: OhemConfig) -> Tensor:
-    """The authors' choice, bool [B, H, W]: p <= threshold.
+def hard_pixels(found: TrueProbabilities, config: OhemConfig) -> Tensor:
+    """The hard pixels, bool [B, H, W]: p <= threshold.
 
     The threshold is the greater of `config.threshold` and the (keep // 64)-th smallest probability in the images
     shrunk by 8; all valid pixels count where those hold no more than keep // 64.
@@ -61,17 +61,3 @@ def hard_by_authors(found: TrueProbabilities, config: OhemConfig) -> Tensor:
     elif keep:
         threshold = torch.maximum(threshold, found.small.kthvalue(keep).values)
     return found.pixels <= threshold
-
-
-def hard_by_pixels(found: TrueProbabilities, config: OhemConfig) -> Tensor:
-    """MMSegmentation's choice (its OHEMPixelSampler), bool [B, H, W]: p < threshold.
-
-    The threshold is the greater of `config.threshold` and the probability that B * keep valid pixels lie below, or the
-    greatest one where there are fewer.
-    """
-    valid = found.pixels[found.pixels <= 1]
-    threshold = found.pixels.new_full((), config.threshold)
-    if valid.numel():
-        place = min(config.keep * len(found.pixels), valid.numel() - 1)
-        threshold = torch.maximum(threshold, valid.sort().values[place])
-    return found.pixels < threshold

@@ -10,10 +10,13 @@ from torch import Tensor
 from crisscross.errors import CrissCrossError
 from crisscross.losses.consistency import category_consistency
 from crisscross.losses.inputs import LossInputs
-from crisscross.losses.ohem import hard_by_authors, hard_by_pixels, true_probabilities
+from crisscross.losses.ohem import hard_pixels, true_probabilities
 from crisscross.losses.pixel_losses import summed_cross_entropy, summed_focal
 from crisscross.losses.processes import mean_count
 from crisscross.losses.resampling import nearest_labels
+
+# The paper's factor of the third part of the category-consistent loss; those of the others are 1.
+REGULARIZATION = 0.001
 
 
 def cross_entropy(inputs: LossInputs, weight: float = 1.0) -> Tensor:
@@ -38,25 +41,15 @@ def focal(inputs: LossInputs) -> Tensor:
 
 
 def ohem(inputs: LossInputs) -> Tensor:
-    """The mean cross-entropy of hard pixels, in the authors' form."""
+    """The mean cross-entropy of hard pixels, as the authors have it."""
     found = true_probabilities(inputs.logits, inputs.labels, inputs.ignore, inputs.align_corners)
-    hard = hard_by_authors(found, inputs.config.ohem)
-    return cross_entropy(replace(_only(inputs, hard), divisor=mean_count(hard.sum())))
-
-
-def ohem_pixels(inputs: LossInputs) -> Tensor:
-    """The cross-entropy of hard pixels, in MMSegmentation's form: divided as if all pixels counted."""
-    found = true_probabilities(inputs.logits, inputs.labels, inputs.ignore, inputs.align_corners)
-    return cross_entropy(_only(inputs, hard_by_pixels(found, inputs.config.ohem)))
-
-
-def _only(inputs: LossInputs, hard: Tensor) -> LossInputs:
-    """The inputs with all pixels ignored but those where `hard`, bool [B, H, W]."""
-    return replace(inputs, labels=inputs.labels.where(hard, inputs.ignore))
+    hard = hard_pixels(found, inputs.config.ohem)
+    labels = inputs.labels.where(hard, inputs.ignore)
+    return cross_entropy(replace(inputs, labels=labels, divisor=mean_count(hard.sum())))
 
 
 def category_consistent(inputs: LossInputs) -> dict[str, Tensor]:
-    """The three parts of the category-consistent loss, each with its factor; see `category_consistency`.
+    """The three parts of the category-consistent loss, with the paper's factors; see `category_consistency`.
 
     Raises:
         CrissCrossError: the network gives no embedding.
@@ -69,5 +62,4 @@ def category_consistent(inputs: LossInputs) -> dict[str, Tensor]:
     config, size = inputs.config.consistency, inputs.embedding.shape[-2:]
     small = nearest_labels(inputs.labels, size, inputs.align_corners)
     found = category_consistency(inputs.embedding, small, inputs.logits.shape[1], inputs.ignore, config)
-    factors = (config.variance, config.distance, config.regularization)
-    return {name: factor * value for name, factor, value in zip(found._fields, factors, found, strict=True)}
+    return found._replace(regularization=REGULARIZATION * found.regularization)._asdict()

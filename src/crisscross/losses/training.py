@@ -87,8 +87,8 @@ class TrainingLoss:
             parts |= {name: term.weight * value for name, value in named.items()}
         if aux is not None and config.aux_weight:
             parts["aux"] = cross_entropy(replace(inputs, logits=aux), config.aux_weight)
-        if edges is not None and config.edge_weight:
-            parts["edge"] = edge_loss(edges, labels, config.edge_reach, *rule, config.edge_weight)
+        if edges is not None:
+            parts["edge"] = edge_loss(edges, labels, *rule)
         first, *others = parts.values()
         return Losses(sum(others, start=first), {name: value.detach() for name, value in parts.items()})
 

@@ -50,7 +50,7 @@ def interleave(
         device: where the work happens.
         on_turn: called after every turn and after every warm-up, at most `rounds + 1` times for each piece.
         always: names that take all turns, however slow they are.
-        clock: tells seconds; `time.process_time` counts the processor's own, which other load does not lengthen.
+        clock: returns seconds; `time.process_time` is CPU time of this process, which other load does not change.
 
     Returns:
         Name -> the median seconds of one call, in the order of `works`.

@@ -20,8 +20,6 @@ from crisscross.errors import CrissCrossError
 from crisscross.layers.feature_maps import LARGEST_STRIDE, DeclaredMaps, crop_maps, find_maps, pad_images
 from crisscross.models.resnet_variants import apply_variant
 
-# Large enough that strides 8, 16 and 32 give different sizes, small enough to cost nothing.
-PROBE_SIZE = 96
 # What timm raises where it cannot build a network, or not fetch its weights.
 REFUSALS = (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError, ValueError, OSError)
 

@@ -12,6 +12,7 @@ from crisscross.progress import clock
 from crisscross.report.charts import curve_chart, curve_color
 from crisscross.report.facts import Curves, Score
 from crisscross.report.page import charts, document, legend, table
+from crisscross.terminal import decimal
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def overview(runs: Sequence[RunRow]) -> list[list[str]]:
         done = run.curves.iteration[-1] if len(run.curves.iteration) else 0
         at = "-" if run.best_iteration is None else run.best_iteration
         time = "-" if run.seconds is None else clock(run.seconds)
-        row = [run.name, score(run.best), at, score(run.last), score(run.loss), done, time, run.skipped]
+        row = [run.name, decimal(run.best, 4), at, decimal(run.last, 4), decimal(run.loss, 4), done, time, run.skipped]
         rows.append([str(cell) for cell in row])
     return rows
 
@@ -74,7 +75,7 @@ def by_class(runs: Sequence[RunRow]) -> list[list[str]]:
     """A head and one row for each class: its IoU at the best validation of each run. Nothing without validations."""
     names = list(dict.fromkeys(name for run in runs for name in run.classes if run.iou))
     found = [dict(zip(run.classes, run.iou, strict=True)) if run.iou else {} for run in runs]
-    rows = [[name, *(score(scores.get(name)) for scores in found)] for name in names]
+    rows = [[name, *(decimal(scores.get(name), 4) for scores in found)] for name in names]
     return [["class", *(run.name for run in runs)], *rows] if rows else []
 
 
@@ -115,8 +116,3 @@ def render_comparison(runs: Sequence[RunRow]) -> str:
     title = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
     names = legend([(curve_color(place), run.name) for place, run in enumerate(runs)])
     return document(title, f"<h1>{title}</h1>{names}{charts(drawn)}{parts}")
-
-
-def score(value: Score) -> str:
-    """Four digits, or a dash."""
-    return "-" if value is None else f"{value:.4f}"

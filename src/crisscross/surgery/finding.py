@@ -30,7 +30,7 @@ def find_places(model: nn.Module, after: str | Sequence[str]) -> list[Place]:
     """
     places = [_place(model, name) for name in ([after] if isinstance(after, str) else after)]
     if not places:
-        raise CrissCrossError("where? give after= the name of a submodule, such as after='layer3.5'")
+        raise CrissCrossError("after= is empty: give the name of a submodule, such as after='layer3.5'")
     for number, place in enumerate(places):
         if any(place.module is other.module for other in places[:number]):
             raise CrissCrossError(f"the same place is named twice: after {place.name}")

@@ -57,7 +57,7 @@ def insert_attention(
 
     Raises:
         CrissCrossError: an unknown name (near ones are listed), a place that has attention already, features that
-            cannot be found or are not of this layout, or an option of no sense.
+            cannot be found or are not of this layout, or an invalid option.
     """
     _check(model, layout, grid, prefix_tokens, options)
     places = find_places(model, after)

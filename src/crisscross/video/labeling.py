@@ -95,7 +95,7 @@ def predict_video(
     try:
         write_atomically(out, write)
     except CrissCrossError as error:
-        # Errors of the network speak of frames, not of files.
+        # Errors of the network name frames, not files.
         line = str(error)
         raise error if str(source) in line or str(out) in line else CrissCrossError(f"{source}: {line}") from error
     return result

@@ -28,19 +28,19 @@ VIDEO_SUFFIXES = (
     ".ogv",
     ".3gp",
 )
-# What such files hold. FFmpeg knows more formats, among them lists of other files and addresses, which it would open.
+# What such files hold. FFmpeg reads more formats, such as playlists, and would open the files and URLs in them.
 CONTAINERS = ("mov", "matroska", "avi", "mpeg", "mpegvideo", "mpegts", "asf", "flv", "ogg")
-# Frames a second that are assumed where a file tells none.
+# Frames per second that are assumed where a file does not say.
 USUAL_RATE = 25
-# What FFmpeg numbers these: a YUV matrix that is not told, and the transfer curves of high dynamic range.
-UNTOLD = 2
+# FFmpeg's numbers of an unspecified YUV matrix, and of the transfer curves of high dynamic range.
+UNSPECIFIED = 2
 HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
-# Lines of an image from which an untold YUV matrix is that of high definition.
+# Height of an image from which an unspecified YUV matrix is that of high definition.
 HIGH_DEFINITION = 720
 
 
 def is_video_file(path: Path) -> bool:
-    """Whether the name is that of a video."""
+    """Whether a file name is that of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
@@ -56,13 +56,13 @@ def pyav() -> Any:
 
 
 def file_address(path: Path) -> str:
-    """A path as FFmpeg takes it for a file: what stands before a colon it takes for the name of a protocol."""
+    """A path with the protocol of files: FFmpeg takes what stands before a colon for the name of a protocol."""
     return f"file:{path}"
 
 
 class VideoFrame(NamedTuple):
     """A frame uint8 RGB [H, W, 3], as it is to be shown, and when: `pts` in units of the reader's `time_base` seconds,
-    for `duration` such units (0 where the file does not tell). `aspect` is the width of a pixel / its height."""
+    for `duration` such units (0 where the file does not say). `aspect` is the width of a pixel / its height."""
 
     image: np.ndarray
     pts: int
@@ -87,7 +87,7 @@ class Placing(NamedTuple):
     @classmethod
     def from_matrix(cls, matrix: bytes) -> "Placing":
         """Of a display matrix: nine int32 (a, b, u, c, d, v, x, y, w) that send a stored point (p, q) to
-        (a p + c q + x, b p + d q + y). Angles between the quarters are rounded, a matrix of zeros says nothing."""
+        (a p + c q + x, b p + d q + y). Angles are rounded to quarters; a matrix of zeros changes nothing."""
         a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
         if abs(b) + abs(c) > abs(a) + abs(d):
             return cls(True, c < 0, b < 0)
@@ -109,12 +109,12 @@ class VideoReader:
     Attributes:
         time_base: seconds, a fraction, that `VideoFrame.pts` counts.
         rate: frames a second on average, a fraction.
-        expected: number of frames that the file announces, or an estimate from its length; 0 where neither is told.
+        expected: number of frames that the file announces, or an estimate from its length; 0 where neither is known.
         seconds: when its last frame ends, or None.
         problems: what could not be read so far. The frames concerned are left out; the others go on.
 
     Raises:
-        CrissCrossError: PyAV is not installed, no such file, or one without readable images in motion.
+        CrissCrossError: PyAV is not installed, no such file, or one without readable video.
     """
 
     def __init__(self, path: Path) -> None:
@@ -148,12 +148,12 @@ class VideoReader:
 
     def _video_stream(self) -> Any:
         streams = self.container.streams.video
-        # The cover image of a sound file is such a stream, too.
+        # The cover image of an audio file is a video stream, too.
         moving = [stream for stream in streams if not stream.disposition & self.av.stream.Disposition.attached_pic]
         if not moving:
             kinds = ", ".join(sorted({stream.type for stream in self.container.streams})) or "nothing"
             self.container.close()
-            raise CrissCrossError(f"{self.path}: no images in motion in it (it holds: {kinds})")
+            raise CrissCrossError(f"{self.path}: no video in it (it holds: {kinds})")
         if moving[0].codec_context is None:
             self.container.close()
             raise CrissCrossError(f"{self.path}: its images are coded in a way that PyAV here cannot decode")
@@ -164,9 +164,9 @@ class VideoReader:
         stream, alone = self.stream, len(self.container.streams) == 1
         if stream.duration:
             return float(((stream.start_time or 0) + stream.duration) * self.time_base)
-        # Matroska tells the length of a stream as a text, such as 00:00:01.040000000.
-        if told := re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)", stream.metadata.get("DURATION", "")):
-            return int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3])
+        # Matroska stores the length of a stream as text, such as 00:00:01.040000000.
+        if found := re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)", stream.metadata.get("DURATION", "")):
+            return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
         return self.container.duration / self.av.time_base if self.container.duration and alone else None
 
     def __enter__(self) -> Self:
@@ -206,7 +206,7 @@ class VideoReader:
     def _shown(self, frame: Any, size: tuple[int, int], pts: int) -> VideoFrame:
         """A decoded frame as it is to be shown. A stream may change its size; the output cannot."""
         matrix = None
-        if frame.colorspace == UNTOLD and not frame.format.is_rgb:
+        if frame.colorspace == UNSPECIFIED and not frame.format.is_rgb:
             matrix = "ITU709" if frame.height >= HIGH_DEFINITION else "ITU601"
         image = frame.reformat(*size, "rgb24", src_colorspace=matrix).to_ndarray()
         found = [bytes(entry) for entry in frame.side_data if entry.type.name == "DISPLAYMATRIX"]

@@ -1,24 +1,16 @@
-"""Classes that follow from the name of a data set alone, for networks that are there before any data is."""
+"""Classes that follow from the name of a data set alone, for networks that exist before any data is opened."""
 
 from dataclasses import replace
-from typing import NamedTuple
 
 from crisscross.config import Experiment
 from crisscross.data import DATASETS
+from crisscross.data.sets.record import BuiltIn
 
 
-class Known(NamedTuple):
-    """Class names, colors and flip pairs, as in `DataSet`."""
-
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    flip_pairs: tuple[tuple[int, int], ...]
-
-
-def known_classes(data: str) -> Known | None:
-    """What a key of `crisscross.data.DATASETS` stands for; None for data sets that bring classes of their own."""
+def known_classes(data: str) -> BuiltIn | None:
+    """The entry of `crisscross.data.DATASETS`; None for data sets that have classes of their own."""
     known = DATASETS.get(data)
-    return Known(known.classes, known.palette, known.flip_pairs) if known and known.classes else None
+    return known if known and known.classes else None
 
 
 def with_known_classes(experiment: Experiment) -> Experiment:
@@ -26,4 +18,5 @@ def with_known_classes(experiment: Experiment) -> Experiment:
     known = known_classes(experiment.data.name)
     if known is None or experiment.data.classes:
         return experiment
-    return replace(experiment, data=replace(experiment.data, **known._asdict()))
+    data = replace(experiment.data, classes=known.classes, palette=known.palette, flip_pairs=known.flip_pairs)
+    return replace(experiment, data=data)

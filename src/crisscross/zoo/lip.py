@@ -1,10 +1,10 @@
 """Human parsing: the recipes for LIP, and what the paper reports on it.
 
-Known from outside: 473 x 473 input, 20 classes, rotation of up to 30 degrees with chance 0.6 and ratios 0.75 to 1.25
-(configurations for LIP that MMSegmentation once had), criss-cross attention in the place of CE2P's context module and
-the scores below (reviews of the paper). From memory of CE2P's code: output stride 16, 150 epochs, SGD 7e-3 falling to
-0, weight decay 5e-4, corners aligned, leaky ReLU in the head, equal weights of its three losses, no color distortion,
-the image fitted into a square with its shape kept, in training and in use. The batch of 16 is ours.
+Known from public sources: 473 x 473 input, 20 classes, rotation of up to 30 degrees with probability 0.6, ratios 0.75
+to 1.25 (configurations for LIP that MMSegmentation once had), criss-cross attention in the place of CE2P's context
+module and the scores below (reviews of the paper). From memory of CE2P's code: output stride 16, 150 epochs, SGD 7e-3
+falling to 0, weight decay 5e-4, corners aligned, leaky ReLU in the head, equal weights of its three losses, no color
+distortion, the image fitted into a square with its shape kept, in training and in use. The batch of 16 is ours.
 """
 
 from copy import deepcopy

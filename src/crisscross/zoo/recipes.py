@@ -1,4 +1,4 @@
-"""Our own recipes, and the door to all. Each row holds what differs from the defaults of `crisscross.config`."""
+"""Our own recipes, and the lookup of all. Each row holds what differs from the defaults of `crisscross.config`."""
 
 from copy import deepcopy
 from pathlib import Path

@@ -26,7 +26,7 @@ MEASURED = {
 
 @dataclass(frozen=True)
 class Reported:
-    """What others report of a recipe of ours: mIoU in percent, with multi-scale + flip where told, and who says so."""
+    """What others report of a recipe of ours: mIoU in percent, with multi-scale + flip where known, and the source."""
 
     miou: float
     miou_tta: float | None
@@ -46,11 +46,3 @@ class PaperScores:
 
 
 LIP_PAPER = {"lip-ce2p-r101": PaperScores(88.01, 63.91, 55.47)}
-# CE2P with its own context module, in the same table.
-CE2P_MIOU = 53.10
-
-# Test mIoU in percent of CCNet3D on CamVid by the frames of a clip: the paper's (TPAMI; backbone, resolution and
-# pretraining unknown to us), and ours with the light network under the small budget of the page.
-VIDEO_PAGE = "results/video.md"
-PUBLISHED_VIDEO = {1: 77.9, 5: 79.1}
-MEASURED_VIDEO: dict[int, float] = {1: 57.1, 3: 57.6}

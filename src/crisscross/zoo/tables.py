@@ -1,6 +1,7 @@
 """The zoo as tables, and one entry in full."""
 
 from crisscross.config.heads import CCNetConfig
+from crisscross.terminal import decimal
 from crisscross.zoo.instances import INSTANCE_RECIPES, instance_notes
 from crisscross.zoo.lip import LIP
 from crisscross.zoo.published_networks import FAMILIES, PUBLISHED, Published
@@ -35,10 +36,10 @@ def our_table() -> Table:
 def _row(entry: Published) -> tuple[str, ...]:
     crop = "x".join(map(str, entry.crop))
     found = MEASURED.get(entry.name)
-    ours = (number(found.miou, 2), number(found.miou_tta, 2)) if found else ("-", "-")
+    ours = (decimal(found.miou, 2), decimal(found.miou_tta, 2)) if found else ("-", "-")
     return (
         *(entry.name, f"R-{entry.depth}", crop, f"{entry.iterations // 1000}k"),
-        *(number(entry.memory, 1), number(entry.fps, 2), number(entry.miou, 2), number(entry.miou_tta, 2)),
+        *(decimal(entry.memory, 1), decimal(entry.fps, 2), decimal(entry.miou, 2), decimal(entry.miou_tta, 2)),
         *ours,
     )
 
@@ -51,7 +52,7 @@ def _our_row(name: str) -> tuple[str, ...]:
         *(name, model.backbone, str(model.output_stride), str(head.recurrence), str(experiment.train.iterations)),
         "shipped" if shipped_weights(name) else "-",
         _reported(name),
-        *((number(found.miou, 1), number(found.miou_tta, 1), found.data) if found else ("-", "-", "-")),
+        *((decimal(found.miou, 1), decimal(found.miou_tta, 1), found.data) if found else ("-", "-", "-")),
     )
 
 
@@ -75,14 +76,9 @@ def _lip_row(name: str) -> tuple[str, ...]:
     scores = (paper.pixel_accuracy, paper.mean_accuracy, paper.miou) if paper else (None, None, None)
     return (
         *(name, model.head.name, model.backbone, str(model.output_stride), crop, str(experiment.train.iterations)),
-        *(number(score, 2) for score in scores),
-        number(found.miou if found else None, 2),
+        *(decimal(score, 2) for score in scores),
+        decimal(found.miou if found else None, 2),
     )
-
-
-def number(value: float | None, digits: int) -> str:
-    """A score with so many digits, or a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def notes(name: str) -> list[str]:
@@ -99,7 +95,7 @@ def notes(name: str) -> list[str]:
     if row:
         lines += [
             f"published: mIoU {row.miou:.2f}, ms+flip {row.miou_tta:.2f} ({TITLES[row.data]}), "
-            f"memory {number(row.memory, 1)} GB a GPU, {number(row.fps, 2)} images/s; four V100",
+            f"memory {decimal(row.memory, 1)} GB a GPU, {decimal(row.fps, 2)} images/s; four V100",
             f"checkpoint: {row.url}",
             f"older name: {row.older_name}",
         ]

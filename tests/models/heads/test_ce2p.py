@@ -302,32 +302,32 @@ def test_the_edge_loss_is_balanced_cross_entropy():
     """CE2P's formula: class weights from the shares in the batch, torch's weighted mean."""
     labels = labels_of()
     coarse = torch.randn(2, 2, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    found = edge_loss(coarse, labels, 2, 255, True, 1.5)
+    found = edge_loss(coarse, labels, 255, True)
     (gradient,) = torch.autograd.grad(found, coarse)
     edges = edge_labels(labels, 2, 255).long()
     positive, negative = (edges == 1).sum(), (edges == 0).sum()
     weights = torch.stack([positive, negative]).double() / (positive + negative)
     logits = F.interpolate(coarse, (33, 29), mode="bilinear", align_corners=True)
-    expected = 1.5 * F.cross_entropy(logits, edges, weights, ignore_index=255)
+    expected = F.cross_entropy(logits, edges, weights, ignore_index=255)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, coarse)[0])
     assert positive != negative
 
 
 def test_the_edge_loss_by_hand():
-    labels = torch.tensor([[[0, 0, 0, 1]]])
-    logits = torch.zeros(1, 2, 1, 4)
-    # Pixels 2 and 3 are edges. p(edge) there 3/4 and 1/4, p(no edge) 1/2 in pixels 0 and 1.
-    logits[0, 1, 0, 2], logits[0, 0, 0, 3] = np.log(3), np.log(3)
-    expected = 0.5 * np.log(2) + 0.5 * (-np.log(0.75) - np.log(0.25)) / 2
-    assert edge_loss(logits, labels, 1, 255, False, 1.0).item() == pytest.approx(expected, rel=1e-6)
+    labels = torch.tensor([[[0, 0, 0, 0, 0, 1]]])
+    logits = torch.zeros(1, 2, 1, 6)
+    # Pixels 3 to 5 are edges. p(edge) there 1/2, 3/4 and 1/4, p(no edge) 1/2 in pixels 0 to 2.
+    logits[0, 1, 0, 4], logits[0, 0, 0, 5] = np.log(3), np.log(3)
+    expected = 0.5 * np.log(2) + 0.5 * (np.log(2) - np.log(0.75) - np.log(0.25)) / 3
+    assert edge_loss(logits, labels, 255, False).item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("label", [0, 255])
 def test_images_of_one_class_or_of_none_are_no_trouble(label):
     labels = torch.full((1, 8, 8), label, dtype=torch.uint8)
     coarse = torch.zeros(1, 2, 2, 2, requires_grad=True)
-    found = edge_loss(coarse, labels, 2, 255, False, 1.0)
+    found = edge_loss(coarse, labels, 255, False)
     # All pixels are of one kind, which has half the loss.
     assert found.item() == pytest.approx(0.5 * np.log(2) if label == 0 else 0.0)
     found.backward()
@@ -336,7 +336,7 @@ def test_images_of_one_class_or_of_none_are_no_trouble(label):
 
 def test_the_whole_loss_is_the_sum_of_its_three_parts():
     network, labels = segmenter().train(), labels_of(2, 65, 49)
-    config = replace(network.experiment.loss, edge_weight=0.5, aux_weight=0.25)
+    config = replace(network.experiment.loss, aux_weight=0.25)
     found = network(image(65, 49, 2), coarse=True)
     given = found.main, found.aux, labels, found.embedding, found.edges
     loss = create_loss(config, 255)(*given)
@@ -349,8 +349,6 @@ def test_the_whole_loss_is_the_sum_of_its_three_parts():
 
     torch.testing.assert_close(loss.parts["cross_entropy"], plain(found.main).detach())
     torch.testing.assert_close(loss.parts["aux"], 0.25 * plain(found.aux).detach())
-    without = create_loss(replace(config, edge_weight=0.0), 255)(*given)
-    assert list(without.parts) == ["cross_entropy", "aux"]
     # Networks without edges are asked for none.
     assert list(create_loss(config, 255)(found.main, None, labels).parts) == ["cross_entropy"]
 
@@ -470,7 +468,7 @@ def test_the_category_consistent_loss_finds_its_embedding():
 
 
 def test_the_tree_goes_round():
-    given = experiment("loss.edge_weight=0.5", "loss.edge_reach=3", "augment.rotation=10", "model.head.channels=24")
+    given = experiment("augment.rotation=10", "model.head.channels=24")
     assert from_dict(Experiment, to_dict(given)) == given
     # An experiment stored before there was a choice of heads means the same as ever.
     assert from_dict(ModelConfig, {}).head.name == "ccnet"

@@ -82,9 +82,8 @@ class TrainingSamples(Samples):
     ) -> None:
         self.dataset, self.pairs, self.read = dataset, pairs, read
         self.experiment: Experiment = experiment
-        if experiment.preprocess.resize == "opencv":
-            # Before processes that read are forked, which then have no threads of OpenCV's to end.
-            agreeing_opencv()
+        # Before processes that read are forked, which then have no threads of OpenCV's to end.
+        agreeing_opencv()
 
     def pair_at(self, n: int) -> Pair:
         """The pair behind sample n."""
@@ -105,10 +104,7 @@ class TrainingSamples(Samples):
         flip_pairs = experiment.data.flip_pairs or self.dataset.flip_pairs
         mean, order = experiment.preprocess.mean, experiment.preprocess.order
         color = mean if order == "rgb" else mean[::-1]
-        image, mask = augment(
-            *(image, mask, experiment.augment, ignore, generator, flip_pairs, color),
-            rule=experiment.preprocess.resize,
-        )
+        image, mask = augment(image, mask, experiment.augment, ignore, generator, flip_pairs, color)
         return pad(normalize(image, experiment.preprocess), mask, experiment.augment.crop, ignore)
 
 

@@ -22,26 +22,13 @@ from crisscross.data.samples.preprocess import fit_size
 CROP_REDRAWS = 10
 
 
-def random_resize(
-    image: Image, mask: Mask, config: AugmentConfig, generator: Generator, rule: str = "opencv"
-) -> tuple[Image, Mask]:
-    """Resize to fit `config.scale` (or the image's own size) times a ratio; bilinear image, nearest mask.
-
-    `rule` is that of `preprocess.resize`.
-    """
+def random_resize(image: Image, mask: Mask, config: AugmentConfig, generator: Generator) -> tuple[Image, Mask]:
+    """Resize to fit `config.scale` (or the image's own size) times a ratio; bilinear image, nearest mask."""
     height, width = image.shape[-2:]
     base = config.scale or (width, height)
     ratio = uniform(*config.ratio, generator)
     size = fit_size(height, width, (int(base[0] * ratio), int(base[1] * ratio)))
-    if rule == "opencv":
-        return (
-            Image(resize(image.as_subclass(Tensor), size)),
-            Mask(resize(mask.as_subclass(Tensor), size, mask=True)),
-        )
-    return (
-        moves.resize(image, list(size), interpolation=InterpolationMode.BILINEAR, antialias=False),
-        moves.resize(mask, list(size), interpolation=InterpolationMode.NEAREST),
-    )
+    return Image(resize(image.as_subclass(Tensor), size)), Mask(resize(mask.as_subclass(Tensor), size, mask=True))
 
 
 def random_rotation(
@@ -131,17 +118,15 @@ def augment(
     generator: Generator,
     flip_pairs: Sequence[tuple[int, int]] = (),
     fill: Sequence[float] = IMAGENET_MEAN,
-    rule: str = "opencv",
 ) -> tuple[Tensor, Tensor]:
     """Resize, rotate, crop, flip, distort: uint8 [3, H, W] and [H, W] -> the same kinds, at most `config.crop` large.
 
     A clip's [T, 3, H, W] and [L, H, W] get one draw for all frames.
 
     `flip_pairs` are classes that are exchanged in a mirrored image, `fill` is the color (RGB, 0..255) beside a
-    rotated one, `rule` that of `preprocess.resize`. With `config.pad` black, what the image lacks of the crop is
-    added at the end, in black.
+    rotated one. With `config.pad` black, what the image lacks of the crop is added at the end, in black.
     """
-    image, mask = random_resize(Image(image), Mask(mask), config, generator, rule)
+    image, mask = random_resize(Image(image), Mask(mask), config, generator)
     image, mask = random_rotation(image, mask, config, ignore, generator, fill)
     image, mask = random_crop(image, mask, config, ignore, generator)
     image, mask = random_flip(image, mask, config.flip, generator, flip_pairs)

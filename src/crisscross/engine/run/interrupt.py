@@ -11,7 +11,7 @@ class Interrupted(Exception):
 class Interrupt:
     """While active, the first SIGINT or SIGTERM sets a flag; a second SIGINT stops at once.
 
-    `bool(interrupt)` tells whether stopping was asked for. Outside the main thread it does nothing.
+    `bool(interrupt)` says whether stopping was requested. Outside the main thread it does nothing.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Everything that a run reports while it trains: the log, the trackers and the progress on the terminal."""
+"""Where a run reports its numbers: the log, the trackers and the progress on the terminal."""
 
 import math
 from contextlib import nullcontext, suppress
@@ -14,7 +14,7 @@ from crisscross.progress import Progress
 
 
 class Journal:
-    """Tells steps and validations; of several processes only the first writes and shows anything.
+    """Reports steps and validations; of several processes only the first writes and prints.
 
     Args:
         folder: the run folder.
@@ -66,7 +66,7 @@ class Journal:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # Where something else went wrong, such as a full disk, that is what has to be said.
+        # An earlier error, such as a full disk, is the one to report.
         with nullcontext() if error is None else suppress(CrissCrossError, OSError):
             self.close()
 

@@ -1,4 +1,4 @@
-"""What a run leaves to read: `log.jsonl` with every logged fact, and `log.csv` with the training curve."""
+"""The logs of a run: `log.jsonl` with every logged fact, and `log.csv` with the training curve."""
 
 import csv
 import io
@@ -12,12 +12,12 @@ from crisscross.config.documents import ANNOTATION_BYTES, parse_json, read_text
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import write_text
 
-# Of the table of every task; its scores follow.
+# Columns of every task; those of its scores follow.
 CSV_COLUMNS = ("iteration", "loss", "lr", "seconds")
 
 
 class RunLog:
-    """Appends JSON lines; on a resumed run, lines about what is done again are dropped first.
+    """Appends JSON lines; on a resumed run, lines of iterations that will be repeated are dropped first.
 
     Args:
         folder: the run folder.
@@ -62,9 +62,9 @@ class RunLog:
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """All facts of a run, oldest first.
 
-    Every entry has an `iteration`, a whole number from 0; `val_iou` is a list of shares or None, every other value a
-    number below 1e100, true, false or None. A last line cut off by a crash is passed over, damaged lines before it with
-    a warning.
+    Every entry has an `iteration`, a whole number from 0; `val_iou` is a list of fractions or None, every other value a
+    number below 1e100, true, false or None. A last line cut off by a crash is ignored, and damaged lines before it are
+    with a warning.
 
     Raises:
         CrissCrossError: the file cannot be read.
@@ -88,9 +88,9 @@ def _entry(line: str) -> dict[str, Any] | None:
     if not isinstance(facts, dict) or type(facts.get("iteration")) is not int or facts["iteration"] < 0:
         return None
     scores = [] if facts.get("val_iou") is None else facts["val_iou"]
-    shares = [*scores, facts.get("val_miou")] if isinstance(scores, list) else [scores]
+    fractions = [*scores, facts.get("val_miou")] if isinstance(scores, list) else [scores]
     others = [value for name, value in facts.items() if name != "val_iou"]
-    good = all(_is_number(value, 1.0) for value in shares) and all(_is_number(value, 1e100) for value in others)
+    good = all(_is_number(value, 1.0) for value in fractions) and all(_is_number(value, 1e100) for value in others)
     return facts if good else None
 
 

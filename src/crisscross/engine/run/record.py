@@ -1,4 +1,4 @@
-"""What a run was made with: `run.json`, to repeat or compare it."""
+"""`run.json`: data, versions, hardware and options of a run, to repeat or compare it."""
 
 import json
 import os

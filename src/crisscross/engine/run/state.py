@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from crisscross.checkpoints import native
 from crisscross.config import differences, from_dict
-from crisscross.config.parse import flatten
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.run.record import RECORD, read_record
 from crisscross.engine.run.split import SPLIT
@@ -21,10 +20,8 @@ from crisscross.errors import CrissCrossError, shown
 from crisscross.losses.processes import processes
 
 BEST, LAST = native.RUN_WEIGHTS
-# What a run writes beside it.
+# The other files of a run.
 FILES = (BEST, RECORD, SPLIT, "experiment.yaml", "log.jsonl", "log.csv")
-# The values of runs that began before a key existed, whatever its default is now.
-BEFORE = {"preprocess.resize": "torch"}
 # With averaged weights in the file: the weights that training continues from.
 LIVE = f"{native.OPTIMIZER}live/"
 
@@ -199,9 +196,7 @@ def stored_experiment(kind: type[Any], folder: Path) -> Any:
     """
     if not (folder / LAST).is_file():
         raise CrissCrossError(f"{folder}: nothing to resume, {LAST} is not there; start without --resume")
-    known = flatten(kind())
-    unsaid = {key: value for key, value in BEFORE.items() if key in known}
-    experiment = native.read_header_as(kind, folder / LAST, unsaid)[0]
+    experiment = native.read_header_as(kind, folder / LAST)[0]
     if experiment is None:
         raise CrissCrossError(f"{folder / LAST}: holds no experiment; it cannot be resumed from")
     return experiment

@@ -1,4 +1,4 @@
-"""Trackers: where else a run's numbers go. All of them are accelerate's."""
+"""Experiment trackers (TensorBoard, W&B, ...) by way of accelerate."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from crisscross.config.parse import flatten
 from crisscross.engine.task import AnyExperiment
 from crisscross.errors import CrissCrossError
 
-# Where the package to install is not called as the tracker is.
+# Trackers whose package has another name.
 PACKAGES = {"comet_ml": "comet-ml"}
 
 

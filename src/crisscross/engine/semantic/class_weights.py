@@ -44,7 +44,7 @@ def with_class_weights(experiment: Experiment, dataset: DataSet, earlier: Experi
 def median_frequency_weights(dataset: DataSet, split: str) -> tuple[float, ...]:
     """Median frequency balancing (Eigen and Fergus 2015): median(f) / f_c for each class, to four digits.
 
-    f_c is the share of class c among the valid pixels of the images that show it.
+    f_c is the fraction of class c among the valid pixels of the images that show it.
 
     Raises:
         CrissCrossError: a mask cannot be read, or a class has no pixel in the split.
@@ -62,8 +62,8 @@ def median_frequency_weights(dataset: DataSet, split: str) -> tuple[float, ...]:
             f"loss.class_weights=auto: no pixel of {', '.join(absent)} in the split {split!r} of {dataset.root}; "
             f"give {classes} numbers in loss.class_weights, or leave it empty"
         )
-    shares = (own / beside).tolist()
-    return tuple(float(f"{median(shares) / share:.4g}") for share in shares)
+    fractions = (own / beside).tolist()
+    return tuple(float(f"{median(fractions) / fraction:.4g}") for fraction in fractions)
 
 
 def _counts(dataset: DataSet, pair: Pair) -> np.ndarray:

@@ -26,8 +26,9 @@ from crisscross.inference import Predictor, predictor_of
 from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
+from crisscross.terminal import decimal
 
-# Labeled images that may wait for the thread that counts.
+# Labeled images that may wait for the counting thread.
 WAITING = 3
 # The first images are slower than the others (caches, the choice of algorithms) and are left out of the speed where
 # more follow; MMSegmentation's benchmark leaves out as many.
@@ -75,16 +76,6 @@ def check_classes(network: Segmenter | Predictor, dataset: DataSet) -> None:
     for number, (our, their) in enumerate(zip(ours, theirs, strict=True)):
         if name_key(our) != name_key(their):
             raise CrissCrossError(f"{dataset.root}: class {number} is {their!r} here but {our!r} in the network")
-
-
-def choose_device(cpu: bool) -> str:
-    """The device of this process: its own GPU where there is one and `cpu` does not forbid it."""
-    return "cpu" if cpu else str(PartialState().device)
-
-
-def is_main_process() -> bool:
-    """Whether this process is the one that prints."""
-    return PartialState().is_main_process
 
 
 def evaluate(
@@ -159,23 +150,23 @@ class _Tally:
         self.last = one
         if self.save is not None:
             self.save(one.pair, one.labels)
-        self.progress.update(done, mIoU=_percent(self.matrix.scores().miou))
+        self.progress.update(done, mIoU=decimal(self.matrix.scores().miou, 3))
 
 
 def _label_and_count(pairs: Iterator[LabeledPair], tally: _Tally, interrupted: Callable[[], bool]) -> list[float]:
     """Fill `tally`; returns the seconds that each image took from preprocessing to labels."""
     times = []
-    with _Aside() as aside:
+    with _Background() as background:
         for done, one in enumerate(pairs, 1):
             times.append(one.seconds)
-            aside.give(tally.count, one, done)
+            background.give(tally.count, one, done)
             if interrupted():
                 raise Interrupted
     return times
 
 
-class _Aside:
-    """A thread that runs calls in order. An error in one is raised by the next `give`, or at the end."""
+class _Background:
+    """A thread that runs calls in order. An error is raised by the next `give`, or at the end."""
 
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(1, "count")
@@ -187,7 +178,7 @@ class _Aside:
         while len(self.given) > WAITING or (self.given and self.given[0].done()):
             self.given.popleft().result()
 
-    def __enter__(self) -> "_Aside":
+    def __enter__(self) -> "_Background":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -219,7 +210,3 @@ def _sum_over_processes(counts: np.ndarray, state: PartialState) -> np.ndarray:
     moved = torch.from_numpy(counts).to(state.device)
     torch.distributed.all_reduce(moved)
     return moved.cpu().numpy()
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -4,6 +4,7 @@ from typing import Any
 
 from crisscross.engine.semantic.evaluate import Evaluation
 from crisscross.engine.task import Result, Rows
+from crisscross.terminal import decimal
 
 GIB = 2**30
 NOTES = (
@@ -17,7 +18,7 @@ def as_result(found: Evaluation, classes: tuple[str, ...]) -> Result:
     """What the trainer and the commands take of an evaluation."""
     scores = found.scores
     shown = {"mIoU": scores.miou, "pixel accuracy": scores.pixel_accuracy, "mean accuracy": scores.mean_accuracy}
-    lines = ["  ".join(f"{name} {_number(value)}" for name, value in shown.items())]
+    lines = ["  ".join(f"{name} {decimal(value, 4)}" for name, value in shown.items())]
     lines[0] += f"  ({found.split}: {found.images} images, {found.seconds:.1f} s)"
     if found.consistency:
         pixels, mean, _ = found.consistency
@@ -34,18 +35,17 @@ def class_table(found: Evaluation, classes: tuple[str, ...]) -> Rows:
         iou, accuracy = found.scores.iou[index], found.scores.accuracy[index]
         fraction = int(found.counts[index].sum()) / total if total else 0.0
         seen = "" if accuracy is None else f"{fraction:.2%}"
-        rows.append([name, "absent" if iou is None else f"{iou:.4f}", _number(accuracy), seen])
+        rows.append([name, "absent" if iou is None else f"{iou:.4f}", decimal(accuracy, 4), seen])
     return rows
 
 
 def published_row(found: Evaluation) -> Rows:
     """Head and one row with the columns of the published tables; what was not measured is "-"."""
-    miou = "-" if found.scores.miou is None else f"{100 * found.scores.miou:.2f}"
-    memory = "-" if found.memory is None else f"{found.memory / GIB:.2f}"
-    fps = "-" if found.fps is None else f"{found.fps:.2f}"
+    miou = decimal(found.scores.miou and 100 * found.scores.miou, 2)
+    memory = decimal(found.memory and found.memory / GIB, 2)
     single, tta = ("-", miou) if found.tta else (miou, "-")
     head = ["", "mIoU", "mIoU (ms+flip)", f"memory, GiB {_memory_kind(found)}", "fps"]
-    return [head, [found.split, single, tta, memory, fps]]
+    return [head, [found.split, single, tta, memory, decimal(found.fps, 2)]]
 
 
 def facts(found: Evaluation, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -71,7 +71,3 @@ def facts(found: Evaluation, classes: tuple[str, ...]) -> dict[str, Any]:
 
 def _memory_kind(found: Evaluation) -> str:
     return "allocated on the GPU" if found.on_gpu else "resident"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

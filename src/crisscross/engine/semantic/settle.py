@@ -1,4 +1,4 @@
-"""What follows from the data and from an earlier start before semantic segmentation is trained."""
+"""The experiment of a training with what follows from its data: classes and class weights."""
 
 from dataclasses import replace
 
@@ -15,12 +15,12 @@ FEW_IMAGES = 5
 
 
 def settle(experiment: Experiment, data: DataSet, stored: Experiment | None = None) -> Settled:
-    """The experiment with classes and class weights, after a quick look at the data.
+    """The experiment with classes and class weights, after a quick check of the data.
 
     Args:
         experiment: what is to be trained.
         data: its data set.
-        stored: the experiment of the run that is resumed.
+        stored: the experiment that is resumed, or None.
 
     Raises:
         CrissCrossError: data that cannot be trained on, or other classes than the experiment names.
@@ -36,12 +36,6 @@ def settle(experiment: Experiment, data: DataSet, stored: Experiment | None = No
     lines = [data.note] if data.note else []
     if validates and len(data.split(config.val_split)) < FEW_IMAGES:
         lines.append(f"{config.val_split} has {len(data.split(config.val_split))} images: its scores will scatter")
-    if stored is not None and (rule := stored.preprocess.resize) != experiment.preprocess.resize:
-        lines.append(
-            f"this run resizes as it began, with preprocess.resize={rule}; train anew for "
-            f"{experiment.preprocess.resize}"
-        )
-        experiment = replace(experiment, preprocess=replace(experiment.preprocess, resize=rule))
     return Settled(with_class_weights(experiment, data, stored), config.val_split if validates else "", lines)
 
 

@@ -1,4 +1,4 @@
-"""Which classes occur in training: one that never does cannot be learned, and nothing else would say so."""
+"""Which classes occur in training: a class that never does cannot be learned."""
 
 
 class SeenClasses:
@@ -14,7 +14,7 @@ class SeenClasses:
         self.batches = 0
 
     def see(self, found: frozenset[int]) -> None:
-        """Take in the labels that occur in one more batch."""
+        """Add the labels that occur in a batch."""
         self.batches += 1
         self.missing -= found
 

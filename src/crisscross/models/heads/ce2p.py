@@ -48,7 +48,7 @@ class ParsingDecoder(nn.Module):
 
 
 class EdgeBranch(nn.Module):
-    """Edges between classes from several maps, the first of stride 4; all share the layer that looks for edges."""
+    """Edges between classes from several maps, the first of stride 4; all share the layer that finds edges."""
 
     def __init__(self, in_channels: Sequence[int], width: int, align_corners: bool, conv: Conv) -> None:
         super().__init__()
