@@ -1,6 +1,7 @@
 """Masks in the wrong numbers, folders that are missing: one clear line that says what to do, before training."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,11 @@ def refusal(function: Callable, *arguments: object) -> str:
 
 def says(dataset: DataSet, split: str, *parts: str) -> None:
     """Reading, the quick check before training and the full check all say this of the first mask of the split."""
-    pair = dataset.split(split)[0]
+    pair, alone = dataset.split(split)[0], replace(dataset, splits={split: dataset.split(split)})
     lines = [
         refusal(read_pair, pair, dataset),
         refusal(quick_check, dataset, [split]),
-        *(f"{problem.file}: {problem.text}" for problem in check(dataset).problems if problem.file == pair.mask),
+        *(f"{problem.file}: {problem.text}" for problem in check(alone).problems if problem.file == pair.mask),
     ]
     assert len(lines) == 3
     for line in lines:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from crisscross.cli.options import add_force
 from crisscross.cli.tables import print_table
+from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -23,8 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="list the built-in data sets", description="List the built-in data sets.")
     listing.set_defaults(run=run_list)
+    _add_init(actions)
     _add_prepare(actions)
     _add_check(actions)
+
+
+def _add_init(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    init = actions.add_parser(
+        "init",
+        help="look at a folder of your own and write its dataset.yaml",
+        description="Recognize how images and masks lie in a folder, say what was assumed, and write dataset.yaml.",
+        epilog="Also written: train.txt and val.txt where nothing splits the images, and crisscross-masks/ where "
+        "masks have to be drawn from polygons. Which layouts are recognized: docs/data.md.",
+    )
+    init.add_argument("root", type=Path, metavar="DIR", help="the folder")
+    init.add_argument("--dry-run", action="store_true", help="print dataset.yaml, write nothing")
+    add_force(init)
+    init.set_defaults(run=run_init)
 
 
 def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,11 +50,20 @@ def _add_prepare(actions: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description="Make masks of class numbers from the files of a data set's download.",
         epilog="Finished files are skipped, so a stopped run continues where it was. See docs/datasets.md.",
     )
-    prepare.add_argument("name", metavar="NAME", help="a name in `crisscross data list`")
-    prepare.add_argument("root", type=Path, metavar="DIR", help="the data set's folder")
+    prepare.add_argument(
+        "name", metavar="NAME", help="a name in `crisscross data list`, or masks (round values to classes)"
+    )
+    prepare.add_argument("root", type=Path, metavar="DIR", help="the data set's folder; for masks: their folder")
     prepare.add_argument(
         "--out", type=Path, metavar="DIR", help="write the new files below this folder instead, in the same subfolders"
     )
+    prepare.add_argument(
+        "--classes-at",
+        metavar="VALUES",
+        help="for masks: the gray value or color of each class, such as 0,255 or '#000000,#ff0000'; every pixel gets "
+        "the class whose value is nearest (for masks that are JPEG, or have soft edges)",
+    )
+    add_force(prepare)
     prepare.set_defaults(run=run_prepare)
 
 
@@ -57,6 +82,12 @@ def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "package.module:function",
     )
     check.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the fraction of each class")
+    check.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="also write DIR/index.html: images with their masks laid over, fractions of classes, every problem",
+    )
     check.add_argument("--json", type=Path, metavar="FILE", help="also write all problems and counts as JSON")
     add_force(check)
     check.set_defaults(run=run)
@@ -76,14 +107,35 @@ def run_list(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_init(arguments: argparse.Namespace) -> int:
+    """Say how a folder is read, and write or print its description.
+
+    Raises:
+        CrissCrossError: see `crisscross.data.sets.folder.describe`.
+    """
+    from crisscross.data.sets.folder import describe
+
+    text, lines = describe(arguments.root, arguments.dry_run, arguments.force)
+    say(*lines)
+    if arguments.dry_run:
+        say("", *text.rstrip().splitlines())
+    else:
+        say(f"next: crisscross data check {arguments.root}")
+    return 0
+
+
 def run_prepare(arguments: argparse.Namespace) -> int:
     """Run the command.
 
     Raises:
-        CrissCrossError: see `crisscross.data.preparation.prepare`.
+        CrissCrossError: see `crisscross.data.preparation`.
     """
     from crisscross.data.preparation import prepare
 
+    if arguments.name == "masks":
+        return _round_masks(arguments)
+    if arguments.classes_at is not None:
+        raise CrissCrossError(f"--classes-at is for `prepare masks`, not for {arguments.name}")
     try:
         done = prepare(arguments.name, arguments.root, arguments.out)
     except KeyboardInterrupt:
@@ -93,6 +145,18 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     for line in done.lines:
         say(line)
     say(f"next: crisscross data check {arguments.out or arguments.root} --name {arguments.name}")
+    return 0
+
+
+def _round_masks(arguments: argparse.Namespace) -> int:
+    from crisscross.data.files.rounding import parse_values
+    from crisscross.data.preparation import round_masks
+
+    if arguments.classes_at is None or arguments.out is None:
+        raise CrissCrossError("prepare masks needs --classes-at VALUES (such as 0,255) and --out DIR")
+    done = round_masks(arguments.root, parse_values(arguments.classes_at), arguments.out, arguments.force)
+    say(f"{done.written} masks written into {arguments.out}", *done.lines)
+    say(f"next: write `masks: {arguments.out}` into dataset.yaml, or put this folder in place of the former one")
     return 0
 
 
@@ -114,13 +178,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     dataset = open_dataset(arguments.name, arguments.root)
     files = [file for pairs in dataset.splits.values() for pair in pairs for file in (pair.image, pair.mask)]
-    claim(filter(None, (arguments.plot, arguments.json)), files, arguments.force)
+    page = arguments.report / "index.html" if arguments.report else None
+    claim(filter(None, (arguments.plot, arguments.json, page)), files, arguments.force)
     with Progress("reading", sum(map(len, dataset.splits.values()))) as progress:
         report = check(dataset, lambda done, total: progress.update(done))
     if arguments.plot and any(int(counts.sum()) for counts in report.pixels.values()):
         write_plot(report, dataset, arguments.plot)
         say(f"class fractions drawn: {arguments.plot}")
     print_report(report, dataset)
+    if page:
+        from crisscross.report.data_page import render_check
+
+        write_text(page, render_check(report, dataset))
+        say(f"images with their masks: {page}")
     if arguments.json:
         facts = {"root": str(dataset.root), "name": dataset.name, "classes": list(dataset.classes)} | report.to_dict()
         write_text(arguments.json, json.dumps(facts, indent=1) + "\n")
@@ -132,7 +202,7 @@ def _check_own(task: "Task", arguments: argparse.Namespace) -> int:
     from crisscross import tasks
     from crisscross.files import claim, write_text
 
-    tasks.refuse(task, {"plot": arguments.plot})
+    tasks.refuse(task, {"plot": arguments.plot, "report": arguments.report})
     claim(filter(None, (arguments.json,)), force=arguments.force)
     lines, problems = task.check(arguments.root)
     say(*lines, *problems[:SHOWN_PROBLEMS])

@@ -6,11 +6,13 @@ from crisscross.config import hint, import_attribute
 from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.sets import DATASETS
 from crisscross.data.sets.camvid import open_camvid
-from crisscross.data.sets.folder import DESCRIPTION, open_folder
+from crisscross.data.sets.folder import open_folder
 from crisscross.data.sets.submission import write_prediction
 from crisscross.errors import CrissCrossError
 
 __all__ = ["DATASETS", "DataSet", "Pair", "open_camvid", "open_dataset", "open_folder", "write_prediction"]
+
+OTHER_LAYOUT = "for another layout: `--set data.name=auto` in train, `--name auto` in evaluate and data check"
 
 
 def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
@@ -26,14 +28,14 @@ def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
     """
     if name == "auto":
         folder = existing_folder(root)
-        name = next((known for known, dataset in DATASETS.items() if dataset.recognize(folder)), "")
-        if not name:
-            raise CrissCrossError(
-                f"{root}: not a data set: neither {DESCRIPTION} (a plain folder with images/ and masks/) "
-                "nor train/ and trainannot/ (CamVid) nor another known layout (`crisscross data list`) is there"
-            )
+        name = next((known for known, dataset in DATASETS.items() if dataset.recognize(folder)), "folder")
     if name in DATASETS:
-        return DATASETS[name].open(root)
+        try:
+            return DATASETS[name].open(root)
+        except CrissCrossError as error:
+            if name == "folder" or not os.path.isdir(root) or DATASETS[name].recognize(existing_folder(root)):
+                raise
+            raise CrissCrossError(f"{error} ({OTHER_LAYOUT})") from error
     if ":" not in name:
         known = hint(name, ["auto", *DATASETS, "package.module:function"])
         raise CrissCrossError(f"unknown data set {name!r}; {known}")

@@ -27,6 +27,8 @@ class DataSet:
     `palette` holds one RGB color (0..255) per class. Mask values are class numbers 0..K-1; `ignore` and every value in
     `void` are ignored: neither trained on nor scored. Where masks hold other numbers, `labels` maps each stored
     value to its class (or to `ignore`). `flip_pairs` are classes that are exchanged when an image is mirrored.
+    `colored`: masks hold the colors of `palette`; a gray one holds numbers as usual.
+    `allow_empty`: training may start although a class has no pixel in its masks.
     `video`: the images are frames of videos, and their names are the video's and the frame's number; see `clips.py`.
 
     Raises:
@@ -46,6 +48,8 @@ class DataSet:
     labels: Mapping[int, int] | None = None
     flip_pairs: tuple[tuple[int, int], ...] = ()
     video: bool = False
+    colored: bool = False
+    allow_empty: bool = False
 
     def __post_init__(self) -> None:
         where = f"{self.root}: the data set {self.name!r}"

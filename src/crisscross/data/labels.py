@@ -9,6 +9,8 @@ from crisscross.data.dataset import DataSet
 # Numbers of classes of Cityscapes, of its label ids, of classes of ADE20K.
 CITYSCAPES, CITYSCAPES_IDS, ADE20K = 19, 34, 150
 NAMED = 5
+# A mask with more values than this, and than twice its classes, was resampled or compressed.
+MOST_VALUES = 24
 
 
 def label_table(dataset: DataSet) -> np.ndarray:
@@ -25,21 +27,32 @@ def illegal_labels(mask: np.ndarray, dataset: DataSet) -> list[tuple[int, int]]:
 
     With `dataset.labels` only its keys are legal: `ignore` is legal only where they name it.
     """
-    counts = np.bincount(mask.ravel(), minlength=256)
+    return illegal_counts(np.bincount(mask.ravel(), minlength=256), dataset)
+
+
+def illegal_counts(counts: np.ndarray, dataset: DataSet) -> list[tuple[int, int]]:
+    """As `illegal_labels`, from the pixels of every value, [256]."""
     legal = _legal(dataset)
     return [(int(value), int(counts[value])) for value in np.flatnonzero(counts) if int(value) not in legal]
 
 
 def label_problem(mask: np.ndarray, dataset: DataSet) -> str:
     """The illegal values of a mask, the legal ones, and advice on a usual mix-up; empty if all are legal."""
-    illegal = illegal_labels(mask, dataset)
+    counts = np.bincount(mask.ravel(), minlength=256)
+    return counts_problem(counts, counts, dataset)
+
+
+def counts_problem(counts: np.ndarray, all_counts: np.ndarray, dataset: DataSet) -> str:
+    """As `label_problem`, from the pixels of every value of a mask and of all masks that were read, [256] each."""
+    illegal = illegal_counts(counts, dataset)
     if not illegal:
         return ""
     found = first_few([f"label {value} at {count} pixels" for value, count in illegal])
     legal = f"masks of {dataset.name} hold {_ranges(_legal(dataset))}"
     if dataset.labels is None:
         legal = f"there are {len(dataset.classes)} classes (0..{len(dataset.classes) - 1}, ignore {dataset.ignore})"
-    return f"{found}, but {legal}{_advice(dataset, [value for value, _ in illegal])}"
+    values = [value for value, _ in illegal_counts(all_counts, dataset)]
+    return f"{found}, but {legal}{_advice(dataset, values) or _own_advice(dataset, all_counts)}"
 
 
 def first_few(texts: list[str]) -> str:
@@ -73,6 +86,35 @@ def _advice(dataset: DataSet, values: Collection[int]) -> str:
         return (
             "; ADE20K stores 0 for `other` and class k as k + 1: open it by --name ade20k (--set data.name=ade20k), "
             "which reads that"
+        )
+    return ""
+
+
+def _own_advice(dataset: DataSet, counts: np.ndarray) -> str:
+    """What to write into `dataset.yaml` for masks that hold these values, as the rest of a sentence."""
+    if dataset.name != "folder" or dataset.labels is not None:
+        return ""
+    classes, values = len(dataset.classes), [int(value) for value in np.flatnonzero(counts)]
+    inner = [value for value in values if value not in (dataset.ignore, *dataset.void)]
+    if len(inner) > max(MOST_VALUES, 2 * classes):
+        return (
+            f"; {len(inner)} values are far more than classes: masks with soft edges, or once compressed with loss. "
+            "`crisscross data prepare masks DIR --classes-at 0,255 --out DIR` gives each pixel the nearest class"
+        )
+    if inner == list(range(1, classes + 1)):
+        table = ", ".join(f"{value}: {value - 1}" for value in inner[:NAMED])
+        dots = ", ..." if classes > NAMED else ""
+        return f"; masks count the classes from 1: write `labels: {{{table}{dots}}}` in dataset.yaml"
+    if inner[0] == 0 and inner[-1] == classes and len(inner) > 2:
+        return (
+            "; if 0 is a background without a name, write `background: background` in dataset.yaml, which adds it as "
+            "class 0, or `background: ignore`"
+        )
+    if len(inner) == classes:
+        table = ", ".join(f"{value}: {number}" for number, value in enumerate(inner[:NAMED]))
+        dots = ", ..." if classes > NAMED else ""
+        return (
+            f"; if these {classes} values are the classes in order, write `labels: {{{table}{dots}}}` in dataset.yaml"
         )
     return ""
 

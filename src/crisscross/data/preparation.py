@@ -1,14 +1,18 @@
 """Making masks of class numbers from the files of a data set's download."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from crisscross.config import hint
 from crisscross.data.dataset import existing_folder
+from crisscross.data.files.folders import images_in
+from crisscross.data.files.rounding import Value, round_mask
 from crisscross.data.files.threads import each
+from crisscross.data.layouts.vocabulary import meaning
 from crisscross.data.sets import DATASETS
 from crisscross.errors import CrissCrossError
-from crisscross.files import remove_leftovers
+from crisscross.files import claim, output_path, remove_leftovers
 from crisscross.progress import Progress
 
 
@@ -50,3 +54,44 @@ def prepare(name: str, root: Path, out: Path | None = None) -> Prepared:
     plan.finish()
     lines = (*plan.lines, f"{counted} {plan.counted}") if counted else plan.lines
     return Prepared(len(todo), skipped, lines)
+
+
+def round_masks(folder: Path, values: Sequence[Value], out: Path, force: bool = False) -> Prepared:
+    """Write every mask of a folder as an index PNG, each pixel with the class whose value is nearest.
+
+    Files in folders that are named as those of images are left out.
+
+    Args:
+        folder: masks, in sub-folders perhaps.
+        values: gray values or colors of the classes 0, 1, ...
+        out: the folder of the new masks, which keep their names but for the file type.
+        force: replace files that are in the way.
+
+    Raises:
+        CrissCrossError: no masks in it, two of one name, a mask that cannot be read, or a file that cannot be written.
+    """
+    folder = existing_folder(folder)
+    if out.resolve() == folder.resolve():
+        raise CrissCrossError(f"{out}: --out must be another folder than that of the masks, which stay as they are")
+    jobs: dict[Path, Path] = {}
+    for source in images_in(folder, deep=True):
+        parts = source.relative_to(folder).parts
+        if source.is_relative_to(out) or any(meaning(part).role == "image" for part in parts[:-1]):
+            continue
+        target = output_path(out, source.relative_to(folder).with_suffix(".png"))
+        if target in jobs:
+            raise CrissCrossError(f"{source}: {jobs[target].name} would become the same file; remove one of them")
+        jobs[target] = source
+    if not jobs:
+        raise CrissCrossError(f"{folder}: no masks in it; give the folder that holds them")
+    claim(jobs, jobs.values(), force)
+    with Progress("masks", len(jobs)) as progress:
+        inexact = sum(
+            each(
+                lambda target: round_mask(jobs[target], target, values),
+                list(jobs),
+                lambda done, _: progress.update(done),
+            )
+        )
+    line = f"{inexact:,} pixels had other values than the {len(values)} given; each got the class of the nearest one"
+    return Prepared(len(jobs), 0, (line,))

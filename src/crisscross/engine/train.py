@@ -24,6 +24,7 @@ from crisscross.engine.run.interrupt import Interrupt, Interrupted
 from crisscross.engine.run.journal import Journal
 from crisscross.engine.run.lock import run_lock
 from crisscross.engine.run.record import write_record
+from crisscross.engine.run.split import keep_split, write_split
 from crisscross.engine.run.state import (
     BEST,
     Position,
@@ -98,8 +99,10 @@ def train(
         Exception: whatever a validation raises; the run was saved before it.
     """
     start = Start(backbone_weights, init, resume, chosen)
+    data, kept = keep_split(folder, data) if resume else (data, ())
     with algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(task or SemanticSegmentation(), experiment, data, folder, machine or Machine(), start)
+        run.lines += kept
         return run.go(listener or (lambda step: None))
 
 
@@ -177,6 +180,7 @@ class _Run:
             remove_leftovers(self.folder, alone=True)
             write_record(self.folder, self.experiment, self.data, asdict(self.machine), self.position.iteration)
             write_text(self.folder / "experiment.yaml", to_yaml(self.experiment))
+            write_split(self.folder, self.data)
         start_trackers(self.accelerator, self.machine.track, self.experiment, self.folder)
         with Interrupt() as interrupt, Progress("train", total, self.position.iteration, shown) as progress:
             self.interrupt = interrupt

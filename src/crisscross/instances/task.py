@@ -50,6 +50,7 @@ class InstanceSegmentation(Task):
         "precision": f"{NOT_HERE}: boxes would be off by pixels",
         "big": NOT_HERE,
         "plot": NOT_HERE,
+        "report": NOT_HERE,
         "video": "is not available: networks of instance segmentation take images",
         "benchmark": "measures networks for semantic segmentation alone",
     }

@@ -118,9 +118,16 @@ def _recorded(x: Sequence[float], y: Sequence[Score]) -> list[Point]:
 
 
 def bar_chart(
-    classes: Sequence[str], palette: Sequence[Sequence[int]], iou: Sequence[Score], accuracy: Sequence[Score]
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    iou: Sequence[Score],
+    accuracy: Sequence[Score],
+    what: str = "IoU",
 ) -> str:
-    """IoU of every class as a bar in its color, its accuracy as a notch; a class without pixels says `absent`."""
+    """IoU of every class as a bar in its color, its accuracy as a notch; a class without pixels says `absent`.
+
+    `what` names another value in 0..1 that the bars show.
+    """
     names = max((len(name) for name in classes), default=0)
     left, width, row = 16 + 7.6 * min(names, 22), 450.0, 27.0
     span = width - left - 56
@@ -134,13 +141,13 @@ def bar_chart(
         if score is None:
             parts.append(text("absent", left + 8, y + 18, class_="absent"))
             continue
-        said = f"{name}: IoU {score:.3f}" + ("" if reached is None else f", accuracy {reached:.3f}")
+        said = f"{name}: {what} {score:.3f}" + ("" if reached is None else f", accuracy {reached:.3f}")
         bar = {"x": left, "y": y + 4, "width": span * score, "height": row - 9, "rx": 2}
         parts.append(tag("rect", hint(said), **bar, fill=rgb(color), class_="bar"))
         if reached is not None:
             parts.append(line(left + span * reached, y + 2, left + span * reached, y + row - 3, "notch"))
         parts.append(text(f"{score:.2f}", width - 4, y + 18, "end", "value"))
-    return drawing("".join(parts), width, height, "IoU of every class", "bars")
+    return drawing("".join(parts), width, height, f"{what} of every class", "bars")
 
 
 def fractions(counts: Sequence[Sequence[int]]) -> list[list[float | None]]:

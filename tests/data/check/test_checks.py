@@ -170,10 +170,16 @@ def test_sizes_are_compared_after_exif_rotation(root: Path, orientation: int, su
     Image.fromarray(draw_image(0, *sides)).save(root / "images" / f"train_0.{suffix}", exif=exif)
     dataset = open_folder(root)
     quick_check(dataset, ["train"])
-    assert check(dataset).problems == ()
+    # Sizes tell nothing where a turn by half keeps them.
+    half = "the image is turned or mirrored by its EXIF data, its mask is not: look whether they fit"
+    image = dataset.split("train")[0].image
+    assert [(one.file, one.text) for one in check(dataset).problems] == [(image, half)] * (orientation == 3)
     Image.fromarray(draw_labels(0, WIDTH, HEIGHT)).save(mask_of(root, "train_0"))
     text = f"the mask is {HEIGHT} x {WIDTH}, its image {WIDTH} x {HEIGHT}"
-    assert found(check(dataset), "error") == [(mask_of(root, "train_0"), text)]
+    ((file, told),) = found(check(dataset), "error")
+    assert file == mask_of(root, "train_0")
+    assert told.startswith(text)
+    assert ("turn the mask, or save the image without EXIF data" in told) == (orientation == 6)
     assert text in quick_refusal(dataset, ("train",))
 
 
@@ -268,8 +274,25 @@ def test_images_in_no_split_and_masks_without_image(root: Path) -> None:
 
 
 def test_classes_that_never_occur(root: Path) -> None:
-    (root / "dataset.yaml").write_text("classes: [floor, wall, door, roof]\n")
-    assert found(check(open_folder(root)), "warning") == [(root, "class 3 (roof) never occurs")]
+    describe = (root / "dataset.yaml").write_text
+    describe("classes: [floor, wall, door, roof]\n")
+    text = "no pixel of class 3 (roof) in 'train', so that it cannot be learned: mend the names, the `labels` or the "
+    text += "split; or write `allow_empty: true` in dataset.yaml"
+    assert found(check(open_folder(root)), "error") == [(root, text)]
+    assert quick_refusal(open_folder(root)).startswith(f"{root}: {text}; ")
+    describe("classes: [floor, wall, door, roof]\nallow_empty: true\n")
+    quick_check(open_folder(root), ["train", "val"])
+    assert found(check(open_folder(root)), "error") == []
+    assert found(check(open_folder(root)), "warning") == [(root, "never in any mask: class 3 (roof)")]
+    describe(f"classes: {[f'c{n}' for n in range(69)]}\nallow_empty: true\n")
+    text = "never in any mask: 66 of 69 classes: 3 (c3), 4 (c4), 5 (c5), 6 (c6), 7 (c7) and 61 more"
+    assert found(check(open_folder(root)), "warning") == [(root, text)]
+
+
+def test_a_class_that_only_val_has_is_found_before_training(root: Path) -> None:
+    for number in range(4):
+        Image.fromarray(draw_labels(number) % 2).save(mask_of(root, f"train_{number}"))
+    assert "no pixel of class 2 (door) in 'train'" in quick_refusal(open_folder(root))
 
 
 def test_empty_and_missing_splits(root: Path) -> None:
@@ -369,15 +392,15 @@ def test_the_command_with_warnings_and_errors(root: Path, capsys: pytest.Capture
     assert lines[-1] == "errors: 1, warnings: 1"
 
 
-def test_the_command_shows_fifty_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_files_with_one_cause_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_folder(tmp_path / "many", {"train": 53}, 4, 6)
     shutil.rmtree(root / "masks")
     (root / "masks").mkdir()
     assert run(root) == 2
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("error: ") for line in lines) == 50
-    # 53 missing masks are errors, 3 classes that never occur are warnings.
-    assert lines[-2:] == ["... and 6 more", "errors: 53, warnings: 3"]
+    (line,) = [line for line in lines if line.startswith("error: ")]
+    assert line.endswith("(and 52 more files alike: train_1.png, train_2.png, train_3.png, ...)")
+    assert lines[-1] == "errors: 1, warnings: 0"
 
 
 def test_the_table_on_a_terminal(

@@ -77,8 +77,19 @@ def images_in(folder: Path, suffix: str = "", deep: bool = False) -> list[Path]:
     return sorted(found)
 
 
-def _walk(top: Path, deep: bool) -> Iterator[tuple[Path, bool]]:
-    """The entries of a folder (with `deep` also of those below) that are not folders, and whether they are files."""
+def files_in(folder: Path, *suffixes: str) -> list[Path]:
+    """Files of a folder and of those below it, in order; with `suffixes` (`.json`) only those of these types.
+
+    Links, hidden files and folders, and folders that cannot be read, are treated as by `images_in`.
+    """
+    return sorted(path for path, is_file in _walk(folder, True, suffixes) if is_file)
+
+
+def _walk(top: Path, deep: bool, suffixes: tuple[str, ...] = ()) -> Iterator[tuple[Path, bool]]:
+    """The entries of a folder (with `deep` also of those below) that are not folders, and whether they are files.
+
+    With `suffixes` only those whose names end so; comparing names is much faster than making paths of all.
+    """
     paths: Counter[tuple[int, int]] = Counter()
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while waiting:
@@ -86,12 +97,17 @@ def _walk(top: Path, deep: bool) -> Iterator[tuple[Path, bool]]:
         try:
             identity = (state := folder.stat()).st_dev, state.st_ino
             with os.scandir(folder) as listing:
-                entries = [(folder / entry.name, *_kind(entry)) for entry in listing if entry.name[0] != "."]
+                shown = [(entry.name, *_kind(entry)) for entry in listing if entry.name[0] != "."]
         except OSError as error:
             warnings.warn(f"{folder}: left out, it cannot be read: {error.strerror}", CrissCrossWarning, 3)
             continue
         if identity in above:
             continue
+        entries = [
+            (folder / name, is_folder, is_file)
+            for name, is_folder, is_file in shown
+            if is_folder or not suffixes or name.lower().endswith(suffixes)
+        ]
         paths[identity] += 1
         if paths[identity] > MOST_PATHS:
             raise CrissCrossError(f"{folder}: symbolic links lead to this folder by more than {MOST_PATHS} paths")

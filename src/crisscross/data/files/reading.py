@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from crisscross.data.color import labels_of_colors
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import MOST_PIXELS, one_line_errors, open_file, opened
 from crisscross.data.files.samples import Samples
@@ -121,13 +122,27 @@ def mask_problem(image: Any, samples: Samples) -> str:
             f"a mask compressed with loss ({samples.lossy}): it invents classes beside every edge; write it again from "
             "its source as PNG (converting this file keeps the damage)"
         )
-    if samples.turn != 1 or orientation(image) != 1:
+    if turned(image, samples):
         return "a mask with an EXIF rotation, which is not applied to masks; save it upright, without EXIF data"
     if image.mode == "RGB" and samples.largest > 255:
         return "16-bit colors; masks must be index or palette images holding class numbers 0..255"
     if image.mode in ("1", "L", "P", "RGB") and not samples.extra:
         return ""
     return "" if image.mode.startswith("I") else _color_mask(image.mode)
+
+
+def turned(image: Any, samples: Samples) -> bool:
+    """Whether the EXIF data of an opened file turn or mirror it."""
+    return bool(samples.turn != 1 or orientation(image) != 1)
+
+
+def exif_turn(path: Path) -> int:
+    """The EXIF orientation of an image, 1 to 8, as far as its header shows; 1 where it cannot be read."""
+    try:
+        with opened(path, decode=False, most_pixels=None) as (image, samples):
+            return max(samples.turn, orientation(image))
+    except CrissCrossError:
+        return 1
 
 
 def _color_mask(mode: str) -> str:
@@ -162,7 +177,7 @@ def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         CrissCrossError: unreadable file, sizes that differ, or a label outside the classes.
     """
-    image, mask = read_image(pair.image), read_mask(pair.mask)
+    image, mask = read_image(pair.image), read_stored(pair.mask, dataset)
     if image.shape[:2] != mask.shape:
         raise CrissCrossError(
             f"{pair.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, its image {image.shape[1]} x {image.shape[0]}"
@@ -170,6 +185,38 @@ def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
     if problem := label_problem(mask, dataset):
         raise CrissCrossError(f"{pair.mask}: {problem}")
     return image, label_table(dataset)[mask]
+
+
+def read_stored(path: Path, dataset: DataSet) -> np.ndarray:
+    """The values uint8 [H, W] that a mask of a data set stores: numbers, or those of the classes whose colors it shows.
+
+    Raises:
+        CrissCrossError: as `read_mask`, or a color that no class has; the most frequent one is named.
+    """
+    if not dataset.colored:
+        return read_mask(path)
+    with opened(path, decode=True) as (image, samples):
+        colors = np.asarray(image.convert("RGB")) if color_image(image, samples) else None
+    if colors is None:
+        return read_mask(path)
+    labels = labels_of_colors(colors, dataset.palette)
+    if (unknown := labels < 0).any():
+        found, counts = np.unique(colors[unknown], axis=0, return_counts=True)
+        worst = found[counts.argmax()]
+        distances = ((np.array(dataset.palette, np.int64) - worst) ** 2).sum(axis=1)
+        raise CrissCrossError(
+            f"{path}: color {worst.tolist()} at {counts.max()} pixels (one of {len(found)}) is no class; nearest is "
+            f"{dataset.classes[distances.argmin()]} {list(dataset.palette[distances.argmin()])}"
+        )
+    return labels.astype(np.uint8)
+
+
+def color_image(image: Any, samples: Samples) -> bool:
+    """Whether an opened mask shows colors: it has three channels that differ somewhere, or is black all over."""
+    if image.mode not in ("RGB", "RGBA") or samples.lossy:
+        return False
+    pixels = np.asarray(image)[..., :3]
+    return bool((pixels != pixels[..., :1]).any() or not pixels.any())
 
 
 def _upright(image: Any) -> Any:

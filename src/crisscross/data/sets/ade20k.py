@@ -50,7 +50,10 @@ def is_ade20k(root: Path) -> bool:
     """Whether a folder has this layout, or is a flat sample of it."""
     if not (root / "images").is_dir() or not (root / "annotations").is_dir():
         return False
-    return _has_splits(root) or next((root / "annotations").glob(f"{SAMPLE_PREFIX}*.png"), None) is not None
+    # Others have folders of these names, too: the names of its images tell.
+    return any(
+        next((root / "annotations").glob(f"{folder}ADE_*.png"), None) for folder in ("", "training/", "validation/")
+    )
 
 
 def open_ade20k(root: str | os.PathLike[str]) -> DataSet:

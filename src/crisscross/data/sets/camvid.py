@@ -33,10 +33,7 @@ def open_camvid(root: str | os.PathLike[str]) -> DataSet:
     if is_camvid32(root) and not is_camvid(root):
         return DataSet("camvid", root, CLASSES, PALETTE, camvid32_splits(root), labels=TO_11, video=True)
     if not is_camvid(root):
-        raise CrissCrossError(
-            f"{root}: not CamVid in the SegNet layout: train/ and trainannot/ must be there "
-            "(evaluate another layout with --name auto)"
-        )
+        raise CrissCrossError(f"{root}: not CamVid in the SegNet layout: train/ and trainannot/ must be there")
     present = [name for name in PUBLISHED if (root / name).is_dir()]
     splits = {name: pairs_of(images_in(root / name), root / f"{name}annot") for name in present}
     return DataSet("camvid", root, CLASSES, PALETTE, splits, void=(VOID,), video=True)

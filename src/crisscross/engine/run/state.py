@@ -15,13 +15,14 @@ from crisscross.config import differences, from_dict
 from crisscross.config.parse import flatten
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.run.record import RECORD, read_record
+from crisscross.engine.run.split import SPLIT
 from crisscross.engine.shard import local, part_of, take, whole, whole_states
 from crisscross.errors import CrissCrossError, shown
 from crisscross.losses.processes import processes
 
 BEST, LAST = native.RUN_WEIGHTS
 # The other files of a run.
-FILES = (BEST, RECORD, "experiment.yaml", "log.jsonl", "log.csv")
+FILES = (BEST, RECORD, SPLIT, "experiment.yaml", "log.jsonl", "log.csv")
 ITERATIONS = "train.iterations"
 # A run may go on with other values of these: the first change no result, the others are said.
 FREE = ("train.memory", "train.validate_every", "train.checkpoint_every", "train.early_stop")

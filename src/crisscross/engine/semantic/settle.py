@@ -11,6 +11,9 @@ from crisscross.engine.semantic.class_weights import with_class_weights
 from crisscross.engine.task import Settled, Start
 from crisscross.errors import CrissCrossError
 
+# A score of fewer images says little about the next one.
+FEW_IMAGES = 5
+
 
 def settle(experiment: Experiment, data: DataSet, start: Start, stored: Experiment | None = None) -> Settled:
     """The experiment with classes and class weights, after a quick check of the data.
@@ -34,6 +37,8 @@ def settle(experiment: Experiment, data: DataSet, start: Start, stored: Experime
     quick_check(data, splits)
     experiment, said = _with_colors(experiment, start, stored)
     lines = [*said, *([data.note] if data.note else [])]
+    if validates and len(data.split(config.val_split)) < FEW_IMAGES:
+        lines.append(f"{config.val_split} has {len(data.split(config.val_split))} images: its scores will scatter")
     return Settled(with_class_weights(experiment, data, stored), config.val_split if validates else "", lines)
 
 

@@ -1,0 +1,1 @@
+"""Recognize how images and masks lie in a folder that nothing describes."""

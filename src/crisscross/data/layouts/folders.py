@@ -1,0 +1,175 @@
+"""Find the folders of images and masks below a root, and which mask belongs to which image."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from crisscross.data.layouts.sources import image_files
+from crisscross.data.layouts.vocabulary import IMAGE_SUFFIXES, MASK_SUFFIXES, meaning
+from crisscross.errors import CrissCrossError
+
+# Names of images that are compared with those of masks to find out what masks are called.
+MOST_NAMES = 2000
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where images and masks lie, as `dataset.yaml` says it.
+
+    `images` and `masks` map a split (`""`: no split) to a folder below the root, `""` being the root itself. A mask has
+    the name of its image without `image_suffix`, and then `mask_suffix`, which ends in a file type where only that
+    distinguishes the two.
+    """
+
+    images: Mapping[str, str]
+    masks: Mapping[str, str]
+    mask_suffix: str = ""
+    image_suffix: str = ""
+    notes: tuple[str, ...] = ()
+    per_class: tuple[str, ...] = field(default=())
+
+
+def find_layout(root: Path) -> Layout | None:
+    """The layout of the images and masks below a folder, or None where there are no masks.
+
+    Raises:
+        CrissCrossError: more than one reading is possible, or masks that belong to no image.
+    """
+    tops = _tops(root, image_files(root))
+    roles = {role: {top: names for top, names in tops.items() if top.role == role} for role in ("image", "mask", "")}
+    if not roles["mask"]:
+        return _side_by_side(root, {**roles["image"], **roles[""]})
+    images = _by_split(root, roles["image"] or roles[""], "images")
+    masks = _by_split(root, roles["mask"], "masks")
+    if set(masks) == {""} and set(images) > {""}:
+        images.pop("", None)
+    splits = [split for split in images if split in masks or "" in masks]
+    if not splits:
+        raise CrissCrossError(
+            f"{root}: images lie in {_shown(images)}, masks in {_shown(masks)}: no folder of masks belongs to those "
+            "images; name both in dataset.yaml (images: ..., masks: ...)"
+        )
+    found = {split: (images[split], masks.get(split) or masks[""]) for split in splits}
+    names = {split: (_stems(tops, image), _stems(tops, mask)) for split, (image, mask) in found.items()}
+    where = {split: image.folder for split, (image, _) in found.items()}
+    mask_where = {split: mask.folder for split, (_, mask) in found.items()}
+    if classes := _class_folders(names.values()):
+        return Layout(where, mask_where, per_class=classes)
+    image_suffix, mask_suffix = _suffixes(root, names, mask_where)
+    return Layout(where, mask_where, mask_suffix, image_suffix)
+
+
+@dataclass(frozen=True)
+class _Top:
+    """The deepest folder whose name says what it holds; the files below it are named relative to it."""
+
+    folder: str
+    role: str
+    split: str
+
+
+def _tops(root: Path, files: Iterable[Path]) -> dict[_Top, list[str]]:
+    found: dict[_Top, list[str]] = defaultdict(list)
+    for file in files:
+        parts = file.relative_to(root).parts
+        meanings = [meaning(part) for part in parts[:-1]]
+        if any(each.role == "other" for each in meanings):
+            continue
+        # The role is that of the deepest folder which has one: `annotations/images` does not occur, `images/gt` does.
+        telling = [place for place, each in enumerate(meanings) if each.role or each.split]
+        depth = telling[-1] + 1 if telling else 0
+        role = next((each.role for each in reversed(meanings) if each.role), "")
+        split = next((each.split for each in meanings if each.split), "")
+        top = _Top(PurePosixPath(*parts[:depth]).as_posix() if depth else "", role, split)
+        found[top].append(PurePosixPath(*parts[depth:]).as_posix())
+    return dict(found)
+
+
+def _by_split(root: Path, tops: Mapping[_Top, Sequence[str]], what: str) -> dict[str, _Top]:
+    """The one folder of each split."""
+    chosen: dict[str, _Top] = {}
+    for top in tops:
+        if (other := chosen.get(top.split)) is not None:
+            raise CrissCrossError(
+                f"{root}: {what} lie in {other.folder or '.'} and in {top.folder or '.'}; name one of them in "
+                f"dataset.yaml ({what}: {other.folder or '.'})"
+            )
+        chosen[top.split] = top
+    return chosen
+
+
+def _shown(tops: Mapping[str, _Top]) -> str:
+    return ", ".join(f"{top.folder or '.'}/" for top in tops.values())
+
+
+def _stems(tops: Mapping[_Top, Sequence[str]], top: _Top) -> list[str]:
+    """Names relative to the folder, without their file types."""
+    return [PurePosixPath(name).with_suffix("").as_posix() for name in tops[top]]
+
+
+def _class_folders(names: Iterable[tuple[list[str], list[str]]]) -> tuple[str, ...]:
+    """The classes of masks that lie in one folder a class, each mask with the name of its image; else none."""
+    classes: set[str] = set()
+    for images, masks in names:
+        known, kinds = set(images), {PurePosixPath(mask).parts[0] for mask in masks if "/" in mask}
+        if not kinds or known & set(masks):
+            return ()
+        rest = {PurePosixPath(*PurePosixPath(mask).parts[1:]).as_posix() for mask in masks}
+        if not rest <= known:
+            return ()
+        classes |= kinds
+    return tuple(sorted(classes))
+
+
+def _suffixes(
+    root: Path, names: Mapping[str, tuple[list[str], list[str]]], where: Mapping[str, str]
+) -> tuple[str, str]:
+    """What images and masks have after the name that they share: those that match the most pairs."""
+
+    def matches(image_suffix: str, mask_suffix: str) -> int:
+        return sum(
+            image.removesuffix(image_suffix) + mask_suffix in masks
+            for images, masks in sets
+            for image in images
+            if image.endswith(image_suffix)
+        )
+
+    sets = [(images[:: len(images) // MOST_NAMES + 1], set(masks)) for images, masks in names.values()]
+    choices = [(image, mask) for image in ("", *IMAGE_SUFFIXES) for mask in ("", *MASK_SUFFIXES)]
+    best = max(choices, key=lambda choice: matches(*choice))
+    if matches(*best):
+        return best
+    images, masks = next(iter(names.values()))
+    raise CrissCrossError(
+        f"{root}: no mask in {next(iter(where.values())) or '.'}/ has the name of an image (images: {images[0]!r}, "
+        f"...; masks: {masks[0]!r}, ...); write `mask_suffix: ...` in dataset.yaml, or rename them"
+    )
+
+
+def _side_by_side(root: Path, tops: Mapping[_Top, Sequence[str]]) -> Layout | None:
+    """The layout of folders that hold images and masks alike, told apart by the ends of their names."""
+    if not tops:
+        return None
+    stems = [{PurePosixPath(name).with_suffix("").as_posix() for name in names} for names in tops.values()]
+    for suffix in MASK_SUFFIXES:
+        masks = [[stem for stem in found if stem.endswith(suffix)] for found in stems]
+        for image_suffix in ("", *IMAGE_SUFFIXES) if all(masks) else ():
+            if all(
+                any(mask.removesuffix(suffix) + image_suffix in found for mask in ends)
+                for ends, found in zip(masks, stems, strict=True)
+            ):
+                where = {split: top.folder for split, top in _by_split(root, tops, "images").items()}
+                return Layout(where, where, suffix, image_suffix)
+    if all(_pairs_by_type(names) for names in tops.values()):
+        where = {split: top.folder for split, top in _by_split(root, tops, "images").items()}
+        return Layout(where, where, ".png")
+    return None
+
+
+def _pairs_by_type(names: Iterable[str]) -> int:
+    """How many names are there as a photograph (.jpg) and as a .png."""
+    types: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        types[PurePosixPath(name).with_suffix("").as_posix()].add(PurePosixPath(name).suffix.lower())
+    return sum(".png" in found and bool(found & {".jpg", ".jpeg"}) for found in types.values())

@@ -1,0 +1,237 @@
+"""Which format a folder is in: one function a format, asked in order."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from crisscross.config.documents import read_text
+from crisscross.data.check.mixups import swapped
+from crisscross.data.dataset import Pair
+from crisscross.data.files.folders import images_in
+from crisscross.data.layouts.coco import coco
+from crisscross.data.layouts.drawing import image_size
+from crisscross.data.layouts.exports import EXPORTS
+from crisscross.data.layouts.folders import Layout, find_layout
+from crisscross.data.layouts.label_studio import label_studio
+from crisscross.data.layouts.reading import DAMAGE, Drawings, Reading, drawn_folders
+from crisscross.data.layouts.sources import MOST_TEXT, listed_names
+from crisscross.data.layouts.tools import labelme_reading, supervisely_reading
+from crisscross.data.layouts.values import Color, hex_color, look_at_masks, meaning_of
+from crisscross.data.layouts.vocabulary import SPLITS, meaning
+from crisscross.data.layouts.yolo import ultralytics, yolo
+from crisscross.errors import CrissCrossError
+
+
+def recognize(root: Path) -> Reading | None:
+    """How a folder is read, None where it holds no images with masks.
+
+    Raises:
+        CrissCrossError: more than one reading is possible, or the format is damaged.
+    """
+    tools = (
+        ultralytics,
+        roboflow,
+        supervisely_reading,
+        cvat_camvid,
+        *EXPORTS,
+        coco,
+        labelme_reading,
+        label_studio,
+        yolo,
+    )
+    for reading in tools:
+        try:
+            found = reading(root)
+        except DAMAGE as error:
+            raise CrissCrossError(f"{root}: a damaged export ({reading.__name__}: {error!r:.100})") from error
+        if found:
+            return found
+    return masks_in_folders(root)
+
+
+def masks_in_folders(
+    root: Path, names: Sequence[str] = (), palette: Mapping[str, Color] | None = None
+) -> Reading | None:
+    """Folders of images and masks by their names; classes from a file that lists them, or from the values."""
+    layout = find_layout(root)
+    if layout is None:
+        return None
+    palette = palette or label_map(root)
+    names = names or (() if palette else listed_names(root))
+    if layout.per_class:
+        return _class_masks(root, layout)
+    files = [path for folder in dict.fromkeys(layout.masks.values()) for path in _mask_files(root, layout, folder)]
+    try:
+        found = meaning_of(look_at_masks(files), names, palette, str(root))
+    except CrissCrossError as error:
+        if exchanged := _exchanged(root, layout, files):
+            raise CrissCrossError(exchanged) from error
+        raise
+    description: dict[str, Any] = {"names": list(found.classes), **_folders(layout)}
+    if found.labels is not None:
+        description["labels"] = dict(found.labels)
+    if found.colored:
+        description["palette"] = {name: list(color) for name, color in zip(found.classes, found.palette, strict=True)}
+    description |= {
+        key: value
+        for key, value in (("image_suffix", layout.image_suffix), ("mask_suffix", layout.mask_suffix))
+        if value
+    }
+    if lists := _split_lists(root):
+        description["splits"] = lists
+    where = ", ".join(
+        f"{folder or '.'}/" for folder in dict.fromkeys([*layout.images.values(), *layout.masks.values()])
+    )
+    return Reading("images and masks", description, (f"images and masks in {where}", *found.notes))
+
+
+def _exchanged(root: Path, layout: Layout, masks: Sequence[Path]) -> str:
+    """That images and masks were exchanged, as an error; empty where they were not."""
+    folder = root / next(iter(layout.images.values()))
+    images = [path for path in images_in(folder, deep=True) if path not in masks]
+    pairs = [Pair(image.name, image, mask) for image, mask in zip(images, masks, strict=False)]
+    problem = swapped(pairs)
+    return f"{problem.file}: {problem.text}" if problem else ""
+
+
+def _folders(layout: Layout) -> dict[str, Any]:
+    """The keys `images` and `masks` of a description."""
+
+    def said(folders: Mapping[str, str]) -> Any:
+        named = {split: folder or "." for split, folder in folders.items()}
+        return named[""] if set(named) == {""} else named
+
+    return {"images": said(layout.images), "masks": said(layout.masks)}
+
+
+def _mask_files(root: Path, layout: Layout, folder: str) -> list[Path]:
+    end, _, kind = layout.mask_suffix.partition(".")
+    together = folder in layout.images.values()
+    return [
+        path
+        for path in images_in(root / folder, deep=True)
+        if path.stem.endswith(end) and (not together or end or path.suffix == f".{kind}")
+    ]
+
+
+def label_map(root: Path) -> dict[str, Color] | None:
+    """Colors of classes from a file that lists them: CVAT's labelmap.txt, label_colors.txt, V7's class_mapping.csv."""
+    for name, fields in (
+        ("labelmap.txt", _cvat_line),
+        ("label_colors.txt", _camvid_line),
+        ("label_color.txt", _camvid_line),
+    ):
+        if (path := root / name).is_file():
+            lines = [line for line in read_text(path, MOST_TEXT).splitlines() if line.strip() and line[0] != "#"]
+            return dict(fields(path, line) for line in lines)
+    return None
+
+
+def _cvat_line(path: Path, line: str) -> tuple[str, Color]:
+    name, _, rest = line.partition(":")
+    return name.strip(), _color(path, line, rest.partition(":")[0].split(","))
+
+
+def _camvid_line(path: Path, line: str) -> tuple[str, Color]:
+    words = line.split()
+    return " ".join(words[3:]) or hex_color(_color(path, line, words[:3])), _color(path, line, words[:3])
+
+
+def _color(path: Path, line: str, words: Sequence[str]) -> Color:
+    try:
+        red, green, blue = (int(word) for word in words)
+        if not all(0 <= value <= 255 for value in (red, green, blue)):
+            raise ValueError("outside 0..255")
+    except ValueError as error:
+        raise CrissCrossError(f"{path}: no color in the line {line[:60]!r} ({error})") from error
+    return red, green, blue
+
+
+def _split_lists(root: Path) -> dict[str, str]:
+    """Lists of splits: ImageSets/Segmentation of Pascal VOC, train_list.txt of PaddleSeg, valid.txt."""
+    for folder, end in (("", ".txt"), ("ImageSets/Segmentation", ".txt"), ("", "_list.txt")):
+        found = {
+            split: f"{folder}/{word}{end}".lstrip("/")
+            for split, words in SPLITS.items()
+            for word in sorted(words)
+            if (root / folder / f"{word}{end}").is_file()
+        }
+        if "train" in found:
+            return found
+    return {}
+
+
+def _class_masks(root: Path, layout: Layout) -> Reading:
+    """One binary mask for each class, in a folder of the class: put together, later classes over earlier ones."""
+    draw: Drawings = {}
+    for split, folder in layout.images.items():
+        masks = root / (layout.masks.get(split) or layout.masks[""])
+        for image in images_in(root / folder, deep=True):
+            stem = image.relative_to(root / folder).with_suffix("")
+            parts = [next(iter(sorted((masks / name).glob(f"{stem.as_posix()}.*"))), None) for name in layout.per_class]
+            draw[(PurePosixPath(folder) / stem.with_suffix(".png").as_posix()).as_posix()] = partial(
+                _joined_masks, image, parts
+            )
+    description = {"names": ["background", *layout.per_class], **drawn_folders(layout.images)}
+    note = f"one mask for each of {', '.join(layout.per_class)}: put together, later ones over earlier ones"
+    return Reading("a mask for each class", description, (note,), draw)
+
+
+def _joined_masks(image: Path, parts: Sequence[Path | None]) -> np.ndarray:
+    from crisscross.data.files.reading import read_mask
+
+    labels = np.zeros(image_size(image), np.uint8)
+    for number, path in enumerate(parts, 1):
+        if path is not None:
+            mask = read_mask(path)
+            if mask.shape != labels.shape:
+                raise CrissCrossError(f"{path}: is {mask.shape[::-1]}, its image {labels.shape[::-1]}")
+            labels[mask > (127 if mask.max(initial=0) > 1 else 0)] = number
+    return labels
+
+
+def roboflow(root: Path) -> Reading | None:
+    """Roboflow's semantic masks: `_classes.csv` in each split, masks beside their images as NAME_mask.png."""
+    files = sorted([*root.glob("_classes.csv"), *root.glob("*/_classes.csv")])
+    if not files:
+        return None
+    rows = list(csv.reader(io.StringIO(read_text(files[0], MOST_TEXT))))[1:]
+    try:
+        table = {int(row[0]): row[1].strip() for row in rows if row}
+    except (ValueError, IndexError) as error:
+        raise CrissCrossError(f"{files[0]}: must hold lines `value, class` ({error})") from error
+    images = {}
+    for file in files:
+        folder = file.parent.relative_to(root).as_posix()
+        images["" if folder == "." else meaning(folder).split or folder] = folder
+    where: Any = images[""] if set(images) == {""} else images
+    names = [table[value] for value in sorted(table)]
+    description: dict[str, Any] = {"names": names, "images": where, "masks": where, "mask_suffix": "_mask"}
+    if sorted(table) != list(range(len(table))):
+        description["labels"] = {value: number for number, value in enumerate(sorted(table))}
+    return Reading("Roboflow", description, (f"{files[0].name}: {len(names)} classes",))
+
+
+def cvat_camvid(root: Path) -> Reading | None:
+    """CVAT's CamVid export: `label_colors.txt`, `SUBSET.txt`, `SUBSET/` and `SUBSETannot/` with color masks."""
+    if not (root / "label_colors.txt").is_file():
+        return None
+    subsets = sorted(path.name.removesuffix("annot") for path in root.glob("*annot") if path.is_dir())
+    images = {meaning(name).split: name for name in subsets if (root / name).is_dir()}
+    if not images:
+        return None
+    palette = label_map(root) or {}
+    masks = {split: f"{name}annot" for split, name in images.items()}
+    alone = set(images) == {""}
+    description = {
+        "names": list(palette),
+        "palette": {name: list(color) for name, color in palette.items()},
+        "images": images[""] if alone else images,
+        "masks": masks[""] if alone else masks,
+    }
+    return Reading("CVAT CamVid", description, (f"label_colors.txt: {len(palette)} classes by color",))
