@@ -21,6 +21,7 @@ from crisscross.config import (
     to_yaml,
 )
 from crisscross.config.heads import AuxHeadConfig, CCNetConfig, CE2PConfig, OwnHead
+from crisscross.config.parse import flatten
 from crisscross.errors import CrissCrossError
 from crisscross.zoo import RECIPES, recipe
 
@@ -257,6 +258,17 @@ def test_differences_name_the_dotted_keys():
     changed = override(Experiment(), ["optim.lr=0.02", "model.frozen=[bn1]", "name=other"])
     assert differences(Experiment(), changed) == ["name", "model.frozen", "optim.lr"]
     assert differences(changed, changed) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("ccnet", "ce2p"), ("ce2p", "mine:Head"), ("{name: mine:Head, width: 3}", "ccnet")]
+)
+def test_experiments_with_different_heads_are_compared(first, second):
+    one, other = (override(Experiment(), [f"model.head={head}"]) for head in (first, second))
+    keys = {f"model.head.{key}" for head in (one, other) for key in to_dict(head)["model"]["head"]}
+    shared = {key for key, value in flatten(one).items() if flatten(other).get(key) == value}
+    assert set(differences(one, other)) == set(differences(other, one)) == keys - shared
+    assert "model.head.name" in differences(one, other)
 
 
 # --- refusals ---

@@ -212,7 +212,7 @@ def by_recipe(loaded: Loaded, name: str) -> Experiment:
 def _warn_of_differences(loaded: Loaded, wanted: Experiment) -> None:
     """Warn where the recipe overrides the file's metadata: another score may come of it."""
     ours, theirs = flatten(wanted), flatten(loaded.experiment)
-    keys = [key for key in loaded.told if ours[key] != theirs[key]]
+    keys = [key for key in loaded.told if key in ours and key in theirs and ours[key] != theirs[key]]
     if keys:
         said = ", ".join(f"{key}={theirs[key]} (recipe: {ours[key]})" for key in keys)
         warnings.warn(f"{loaded.name}: says {said}; the recipe {wanted.name} is followed", CrissCrossWarning, 2)

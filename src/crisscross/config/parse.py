@@ -49,9 +49,9 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(first: Any, second: Any) -> list[str]:
-    """Dotted keys whose values differ between two experiments."""
+    """Dotted keys whose values differ between two experiments, or that only one of them has, as heads differ."""
     ours, theirs = flatten(first), flatten(second)
-    return [key for key in ours if ours[key] != theirs[key]]
+    return [key for key in ours | theirs if (key in ours) != (key in theirs) or ours[key] != theirs[key]]
 
 
 def from_dict(kind: type[Node], values: Any, prefix: str = "") -> Node:
