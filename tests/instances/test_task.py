@@ -242,11 +242,14 @@ def test_the_commands(coco, tmp_path, capsys):
         (["train", "maskrcnn_r50_fpn_rca_coco", "--data", "{coco}", "--out", "{new}"], "did you mean maskrcnn_r50"),
         (["evaluate", "{run}", "--data", "{coco}", "--tta"], "--tta is not available for instance"),
         (["evaluate", "{run}", "--data", "{coco}", "--split", "test"], "no split 'test'"),
-        (["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", "{coco}", "--offline"], "downloads are forbidden"),
+        (["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", "{coco}", "--offline"], "downloads are off"),
         (["evaluate", "maskrcnn_r101_fpn_rcca_coco", "--data", "{coco}"], "has no weights; train it"),
         (["predict", "{run}", "{coco}/val2017", "--big", "--out", "{new}"], "--big is not available for instance"),
         (["predict", "camvid-light", "{coco}/val2017", "--score", "0.3", "--out", "{new}"], "--score is for instance"),
-        (["convert", "{run}/last.safetensors", "{new}/x.safetensors"], "an experiment of the task instances"),
+        (
+            ["convert", "{run}/last.safetensors", "{new}/x.safetensors"],
+            "is of the task instances; convert handles",
+        ),
         (["data", "check", "{coco}", "--name", "coco-instances", "--plot", "{new}"], "--plot is not available for"),
     ],
 )
@@ -287,7 +290,7 @@ def test_one_door_opens_every_network(run, tmp_path):
     assert isinstance(crisscross.load(run), InstanceSegmenter)
     assert crisscross.load(run / "best.safetensors", detections=3).experiment.inference.detections == 3
     assert isinstance(crisscross.load("camvid-light"), crisscross.Segmenter)
-    with pytest.raises(CrissCrossError, match="downloads are forbidden"):
+    with pytest.raises(CrissCrossError, match="downloads are off"):
         crisscross.load("maskrcnn_r50_fpn_rcca_coco", offline=True)
     with pytest.raises(CrissCrossError, match="not a run folder"):
         crisscross.load(tmp_path)
@@ -296,9 +299,9 @@ def test_one_door_opens_every_network(run, tmp_path):
 
 
 def test_the_two_tasks_do_not_take_each_other(run):
-    with pytest.raises(CrissCrossError, match="an experiment of the task instances, one of segmentation is needed"):
+    with pytest.raises(CrissCrossError, match="this is an experiment of the task instances, not of segmentation"):
         checkpoints.load(run)
-    with pytest.raises(CrissCrossError, match="an experiment of the task instances, one of segmentation is needed"):
+    with pytest.raises(CrissCrossError, match="this is an experiment of the task instances, not of segmentation"):
         crisscross.build("maskrcnn_r50_fpn_rcca_coco")
     with pytest.raises(CrissCrossError, match="does not describe its network"):
         load_instances(shipped_weights("camvid-light"))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from crisscross.data.files.big import read_big
 from crisscross.data.files.reading import read_image
 from crisscross.data.samples.opencv_resize import is_tensor, resize
 from crisscross.data.samples.preprocess import fit_size, normalize
@@ -75,6 +76,7 @@ class Predictor:
     ) -> None:
         self.stages = logits_of if isinstance(logits_of, Stages) else _stages(logits_of, card)
         self.card, self.place, self.running = card, place, running
+        self._checked = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -164,7 +166,7 @@ class Predictor:
 
     def predict_big(
         self,
-        image: np.ndarray,
+        image: str | os.PathLike[str] | np.ndarray,
         block: int = BLOCK,
         overlap: int = OVERLAP,
         tta: bool = False,
@@ -177,7 +179,8 @@ class Predictor:
         blocks overlap, each keeps its own side of the middle; see `crisscross.inference.tiles`.
 
         Args:
-            image: uint8 [H, W, 3] (RGB) or [H, W] (gray); a memory-mapped file is read block by block.
+            image: uint8 [H, W, 3] (RGB) or [H, W] (gray); a memory-mapped file is read block by block. Of a path, an
+                array file `.npy` is read so, and any other image at once.
             block: side of a block in pixels, rounded up to a multiple of 32.
             overlap: least number of pixels that neighbors share, rounded up likewise.
             tta: multi-scale + flip in each block.
@@ -188,8 +191,12 @@ class Predictor:
             Labels uint8 [H, W]: `out`, or the new array.
 
         Raises:
-            CrissCrossError: no such image array, an `out` of another kind, or an overlap that is not below `block`.
+            CrissCrossError: no such image, an `out` of another kind, or an overlap that is not below `block`.
         """
+        if isinstance(image, str | os.PathLike):
+            image = read_big(image)
+        if not isinstance(image, np.ndarray):
+            raise CrissCrossError(f"a big image must be a path or a uint8 array, got {type(image).__name__}")
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
             kind = f"{image.dtype} {list(image.shape)}"
             raise CrissCrossError(f"a big image must be a uint8 array [H, W, 3] or [H, W], got {kind}")
@@ -228,6 +235,9 @@ class Predictor:
         for number, view in enumerate(clip[0].views):
             windows_of_frames = zip(*(frame.encoded[number] for frame in clip), strict=True)
             maps = [self.stages.decode(parts, places) for parts in windows_of_frames]
+            if not self._checked:
+                _check_logits(maps[0], len(places), len(card.classes))
+                self._checked = True
             if card.frames == 1:
                 # No other clip needs it.
                 clip[0].encoded[number] = []
@@ -267,6 +277,23 @@ def _planes(image: Any) -> Array:
     return image
 
 
+def _check_logits(found: Any, count: int, classes: int) -> None:
+    """Refuse what is not coarse logits [count, classes, h, w], as one array or as a list of maps [classes, h, w].
+
+    Raises:
+        CrissCrossError: something else; it is described.
+    """
+    maps = list(found) if isinstance(found, list | tuple) or getattr(found, "ndim", 0) == 4 else []
+    shapes = [tuple(getattr(one, "shape", ())) for one in maps]
+    if len(maps) != count or any(len(shape) != 3 or shape[0] != classes for shape in shapes):
+        one = maps[0] if maps and isinstance(found, list | tuple) else found
+        kind = f"{'' if one is found else 'a list of '}{type(one).__name__} {list(getattr(one, 'shape', ()))}"
+        raise CrissCrossError(
+            f"the function of a predictor must return logits [{count}, {classes}, h, w], for the {classes} classes of "
+            f"its card, got {kind.removesuffix(' []')}"
+        )
+
+
 def _stages(logits_of: Callable[[Array], Array], card: Card) -> Stages:
     """A function for whole clips: of single images it is called when an image comes, of clips when one is complete."""
     if card.frames == 1:
@@ -275,6 +302,8 @@ def _stages(logits_of: Callable[[Array], Array], card: Card) -> Stages:
 
     def decode(clip: Sequence[Array], places: Sequence[int]) -> Array:
         logits = logits_of(arrays.join(clip, 0))
+        if getattr(logits, "ndim", 0) != 4 or len(logits) != len(order):
+            _check_logits(logits, len(order), len(card.classes))
         return [logits[order[place]] for place in places]
 
     return Stages(lambda x: x, decode)

@@ -51,7 +51,8 @@ class InstanceSegmentation(Task):
         "big": NOT_HERE,
         "plot": NOT_HERE,
         "video": "is not available: networks of instance segmentation take images",
-        "benchmark": "measures networks for semantic segmentation alone",
+        "benchmark": "handles semantic segmentation only",
+        "convert": "handles semantic segmentation only",
     }
 
     def open(self, experiment: InstanceExperiment, root: str) -> InstanceData:
