@@ -146,9 +146,7 @@ def test_weights_of_a_task_from_outside_run_code_only_where_they_are_trusted(tmp
     ):
         assert main([*command, "--trust", "run"]) == 2
         assert said in capsys.readouterr().err
-    with pytest.raises(
-        CrissCrossError, match=r"last\.safetensors: this is an experiment of the task trusted_task:.*, not of"
-    ):
+    with pytest.raises(CrissCrossError, match=r"last\.safetensors: this is an experiment of the task trusted_t"):
         stored_experiment(Experiment, tmp_path / "run")
     assert 0 <= json.loads((tmp_path / "scores.json").read_text())["accuracy"] <= 1
 

@@ -92,8 +92,8 @@ def task_of_network(
     """What a network does, from its name or the header of its file; the arguments are those of `load`.
 
     Raises:
-        CrissCrossError: no name or path at all, an unreadable file, or one that asks to run code and lies outside of the
-            folder `trust`.
+        CrissCrossError: no name or path at all, an unreadable file, or one that asks to run code and lies outside
+            of the folder `trust`.
     """
     if isinstance(source, Mapping):
         return task(SEGMENTATION)

@@ -81,7 +81,7 @@ def test_what_a_function_returns_is_checked_once(found, said, frames, monkeypatc
         Predictor(lambda x: found, card).predict(image)
     good = Predictor(lambda x: np.zeros((1, 2, 4, 4), np.float32), card)
     good.predict(image)
-    monkeypatch.setattr(predictor, "_check_logits", None)
+    monkeypatch.setattr(predictor, "check_logits", None)
     good.predict(image)
 
 

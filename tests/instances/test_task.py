@@ -305,7 +305,7 @@ def test_the_two_tasks_do_not_take_each_other(run):
         crisscross.build("maskrcnn_r50_fpn_rcca_coco")
     with pytest.raises(CrissCrossError, match="does not describe its network"):
         load_instances(shipped_weights("camvid-light"))
-    with pytest.raises(CrissCrossError, match="an experiment of the task segmentation, one of instances is needed"):
+    with pytest.raises(CrissCrossError, match="this is an experiment of the task segmentation, not of instances"):
         load_instances("camvid-light")
 
 
@@ -360,3 +360,15 @@ def test_runs_of_every_task_are_compared(run, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "best val score" in said and "0.2500" in said
     assert "Validation score" in (tmp_path / "two.html").read_text()
+
+
+def test_attention_is_left_out_by_name():
+    with pytest.raises(CrissCrossError, match=r"model\.recurrence must be at least 1; model\.attention=none leaves .*, got 0"):
+        tiny("model.recurrence=0")
+
+
+def test_a_score_of_two_words_keeps_its_blank(tmp_path):
+    progress = Progress("train", 2)
+    accelerator = SimpleNamespace(is_main_process=False, log=lambda *given: None)
+    Journal(tmp_path, 0, 0, accelerator, progress, ()).validation(1, Result(0.25, {}), "mask AP")
+    assert progress.facts == {"mask AP": "0.250"}

@@ -55,3 +55,10 @@ def test_less_memory_has_the_same_gradients(memory):
 def test_a_network_of_another_make_cannot_recompute():
     with pytest.raises(CrissCrossError, match=r"train\.memory=recompute is not available for a Sequential; set train"):
         apply_memory(nn.Sequential(nn.Conv2d(3, 3, 1)), TrainConfig(memory="recompute"))
+
+
+def test_a_setting_that_reaches_nothing_says_so():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1))
+    assert apply_memory(network, TrainConfig(winograd=True)).startswith("train.winograd has no effect")
+    assert settle_norms(network, "frozen", 1, False).startswith("train.batch_norm=frozen has no effect")
+    assert settle_norms(network, "auto", 1, False) == apply_memory(network, TrainConfig()) == ""

@@ -15,10 +15,11 @@ from crisscross.data.samples.opencv_resize import is_tensor, resize
 from crisscross.data.samples.preprocess import fit_size, normalize
 from crisscross.data.samples.windows import windows
 from crisscross.errors import CrissCrossError
-from crisscross.inference import arrays, pixels
+from crisscross.inference import pixels
 from crisscross.inference.arrays import Array
 from crisscross.inference.card import Card
 from crisscross.inference.passes import SMALLEST, Pass, View, joined, views
+from crisscross.inference.stages import Stages, check_logits, stages_of
 from crisscross.inference.tiles import BLOCK, OVERLAP, blocks
 
 Item = TypeVar("Item")
@@ -32,19 +33,6 @@ class Prediction:
 
     labels: np.ndarray
     probabilities: np.ndarray | None = None
-
-
-class Stages(NamedTuple):
-    """A function for coarse logits in two parts, so that a frame which is part of several clips is encoded once.
-
-    Attributes:
-        encode: normalized image [1, 3, H, W] -> anything.
-        decode: what `encode` made of each frame of a clip, and the places of some frames in it -> coarse logits
-            [len(places), K, h, w].
-    """
-
-    encode: Callable[[Array], Any]
-    decode: Callable[[Sequence[Any], Sequence[int]], Array]
 
 
 class Frame(NamedTuple):
@@ -74,7 +62,7 @@ class Predictor:
         place: Callable[[Any], Array] = np.asarray,
         running: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self.stages = logits_of if isinstance(logits_of, Stages) else _stages(logits_of, card)
+        self.stages = logits_of if isinstance(logits_of, Stages) else stages_of(logits_of, card)
         self.card, self.place, self.running = card, place, running
         self._checked = False
 
@@ -236,7 +224,7 @@ class Predictor:
             windows_of_frames = zip(*(frame.encoded[number] for frame in clip), strict=True)
             maps = [self.stages.decode(parts, places) for parts in windows_of_frames]
             if not self._checked:
-                _check_logits(maps[0], len(places), len(card.classes))
+                check_logits(maps[0], len(places), len(card.classes))
                 self._checked = True
             if card.frames == 1:
                 # No other clip needs it.
@@ -275,35 +263,3 @@ def _planes(image: Any) -> Array:
     if str(image.dtype) != "torch.uint8" or image.ndim != 3 or len(image) != 3:
         raise CrissCrossError(f"an image tensor must be uint8 [3, H, W], got {image.dtype} {list(image.shape)}")
     return image
-
-
-def _check_logits(found: Any, count: int, classes: int) -> None:
-    """Refuse what is not coarse logits [count, classes, h, w], as one array or as a list of maps [classes, h, w].
-
-    Raises:
-        CrissCrossError: something else; it is described.
-    """
-    maps = list(found) if isinstance(found, list | tuple) or getattr(found, "ndim", 0) == 4 else []
-    shapes = [tuple(getattr(one, "shape", ())) for one in maps]
-    if len(maps) != count or any(len(shape) != 3 or shape[0] != classes for shape in shapes):
-        one = maps[0] if maps and isinstance(found, list | tuple) else found
-        kind = f"{'' if one is found else 'a list of '}{type(one).__name__} {list(getattr(one, 'shape', ()))}"
-        raise CrissCrossError(
-            f"the function of a predictor must return logits [{count}, {classes}, h, w], for the {classes} classes of "
-            f"its card, got {kind.removesuffix(' []')}"
-        )
-
-
-def _stages(logits_of: Callable[[Array], Array], card: Card) -> Stages:
-    """A function for whole clips: of single images it is called when an image comes, of clips when one is complete."""
-    if card.frames == 1:
-        return Stages(logits_of, lambda clip, places: clip[0])
-    order = {place: number for number, place in enumerate(card.places)}
-
-    def decode(clip: Sequence[Array], places: Sequence[int]) -> Array:
-        logits = logits_of(arrays.join(clip, 0))
-        if getattr(logits, "ndim", 0) != 4 or len(logits) != len(order):
-            _check_logits(logits, len(order), len(card.classes))
-        return [logits[order[place]] for place in places]
-
-    return Stages(lambda x: x, decode)
