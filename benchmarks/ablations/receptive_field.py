@@ -1,0 +1,268 @@
+"""When attention helps: backbones that see little to much of an image, with and without attention, on CamVid.
+
+    python -m benchmarks.ablations.receptive_field CAMVID --backbone-weights FILE --out runs/receptive-field
+
+The backbones are the first two, three and four stages of a ResNet-50 at output stride 8. `FILE` holds ImageNet weights
+in timm's names, of a network whose second stage strides in its first 1 x 1 convolution. All runs of one seed and
+backbone start as the same function and see the same crops: R = 0; R = 2 with the gate at 0; R = 2 with the gate at 1
+and the value projection at 0. Finished runs are kept, so that the command can be stopped and typed again; `runs.jsonl`
+has one line for each.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crisscross.checkpoints import load, native
+from crisscross.checkpoints.backbone import read_backbone_weights
+from crisscross.config import Experiment, apply_overrides
+from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
+from crisscross.data import DataSet, open_dataset
+from crisscross.data.files.reading import read_image
+from crisscross.engine.semantic.evaluate import evaluate
+from crisscross.engine.semantic.settle import with_classes
+from crisscross.engine.setup import Machine
+from crisscross.engine.train import train
+from crisscross.errors import CrissCrossError
+from crisscross.files import write_text
+from crisscross.models import Segmenter, create_segmenter
+from crisscross.models.backbones import load_backbone_weights
+from crisscross.zoo import recipe
+
+STAGES = {2: "two_stages", 3: "three_stages", 4: "four_stages"}
+# Name of a variant: R and the gate's first value.
+VARIANTS: dict[str, tuple[int, float]] = {"R=0": (0, 0.0), "R=2": (2, 0.0), "R=2 open": (2, 1.0)}
+# Loss, augmentation and optimizer are those of the recipe `camvid-light`, but for these.
+BUDGET: dict[str, Any] = {
+    "model.output_stride": 8,
+    "model.pretrained": False,
+    "model.head.channels": 128,
+    "model.aux_head.channels": 0,
+    "model.frozen": ["conv1", "bn1", "layer1"],
+    "preprocess.mean": list(IMAGENET_MEAN),
+    "preprocess.std": list(IMAGENET_STD),
+    "preprocess.scale": None,
+    "augment.scale": None,
+    "augment.crop": [256, 256],
+    "optim.backbone_factor": 0.1,
+    "optim.warmup": 20,
+    "train.iterations": 200,
+    "train.batch": 2,
+    "train.precision": "bf16",
+    "train.validate_every": 0,
+    "train.checkpoint_every": 0,
+    "data.val_split": "",
+}
+# Images of the test split on which receptive field and use of the attention are measured.
+PROBES = 4
+# Fraction of the gradient that the effective receptive field holds.
+HELD = 0.9
+
+
+def two_stages(output_stride: int) -> nn.Module:
+    """The first two stages of a ResNet-50; [B, 3, H, W] -> maps of strides 2, 4, 8."""
+    return _stages(2, output_stride)
+
+
+def three_stages(output_stride: int) -> nn.Module:
+    """The first three stages of a ResNet-50, the third dilated; the last two maps have stride 8."""
+    return _stages(3, output_stride)
+
+
+def four_stages(output_stride: int) -> nn.Module:
+    """A whole ResNet-50, third and fourth stage dilated; the last three maps have stride 8."""
+    return _stages(4, output_stride)
+
+
+def _stages(count: int, output_stride: int) -> nn.Module:
+    import timm
+
+    net: Any = timm.create_model(
+        "resnet50", features_only=True, output_stride=output_stride, out_indices=tuple(range(count + 1))
+    )
+    first = net["layer2"][0]
+    first.conv1.stride, first.conv2.stride = (2, 2), (1, 1)
+    return net
+
+
+def theoretical_field(net: nn.Module) -> int:
+    """Side in pixels of the square that a position of the last feature map can depend on."""
+    side, stride = 1, 1
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d) and "downsample" not in name:
+            kernel, step, dilation = (_one(size) for size in (module.kernel_size, module.stride, module.dilation))
+            side += (kernel - 1) * dilation * stride
+            stride *= step
+    return side
+
+
+def _one(size: Any) -> int:
+    return int(size[0] if isinstance(size, tuple) else size)
+
+
+def effective_field(segmenter: Segmenter, images: list[Tensor]) -> float:
+    """Side in pixels of the smallest square around the middle that holds 90 % of a logit's gradient.
+
+    The logit is that of the most probable class at the middle of the last map; the gradient's absolute values are
+    summed over channels and normalized per image. Returns the mean over images uint8 [3, H, W].
+    """
+    sides = []
+    for image in images:
+        x = segmenter.preprocess(image).requires_grad_()
+        logits = segmenter.encode(x)
+        row, column = (side // 2 for side in logits.shape[-2:])
+        (gradient,) = torch.autograd.grad(logits[0, :, row, column].max(), x)
+        stride = x.shape[-1] / logits.shape[-1]
+        rows, columns = (torch.arange(side)[shape] for side, shape in zip(x.shape[-2:], AXES, strict=True))
+        offset = torch.maximum(
+            (rows + 0.5 - (row + 0.5) * stride).abs(), (columns + 0.5 - (column + 0.5) * stride).abs()
+        )
+        order = offset.flatten().argsort()
+        held = gradient[0].abs().sum(dim=0).flatten()[order].cumsum(0)
+        sides.append(2 * float(offset.flatten()[order][int((held < HELD * held[-1]).sum())]))
+    return sum(sides) / len(sides)
+
+
+AXES = ((slice(None), None), (None, slice(None)))
+
+
+@torch.inference_mode()
+def use_of_attention(segmenter: Segmenter, images: list[Tensor]) -> float:
+    """Norm of what the attention adds to its input, over the norm of that input; the mean over images."""
+    found: list[float] = []
+
+    def compare(module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
+        found.append(float((result - given[0]).norm() / given[0].norm()))
+
+    attend: Any = segmenter.head.attend
+    with attend.register_forward_hook(compare):
+        for image in images:
+            segmenter.encode(segmenter.preprocess(image))
+    return sum(found) / len(found)
+
+
+def experiment_of(stages: int, variant: str, seed: int, iterations: int | None) -> Experiment:
+    """The recipe `camvid-light` under the budget, with this backbone, R and seed."""
+    recurrence = VARIANTS[variant][0]
+    changes = BUDGET | {
+        "name": f"receptive-field-{stages}-{variant.replace(' ', '-')}",
+        "model.backbone": f"benchmarks.ablations.receptive_field:{STAGES[stages]}",
+        "model.head.recurrence": recurrence,
+        "train.seed": seed,
+    }
+    return apply_overrides(
+        recipe("camvid-light"), changes if iterations is None else changes | {"train.iterations": iterations}
+    )
+
+
+def write_start(experiment: Experiment, gate: float, weights: Path, file: Path) -> None:
+    """Write the network that a run starts from: the same function for every R and gate of one seed and backbone."""
+    torch.manual_seed(experiment.train.seed)
+    attending = create_segmenter(apply_overrides(experiment, {"model.head.recurrence": 2}), initialize=False)
+    load_backbone_weights(attending.backbone, read_backbone_weights(weights), str(weights))
+    head: Any = attending.head
+    attention = head.attend.attention
+    with torch.no_grad():
+        attention.gamma.fill_(gate)
+        if gate:
+            attention.value.weight.zero_()
+            attention.value.bias.zero_()
+    start = create_segmenter(experiment, initialize=False)
+    tensors = attending.state_dict()
+    start.load_state_dict({key: tensors[key] for key in start.state_dict()})
+    native.save(start, file)
+
+
+def run(experiment: Experiment, gate: float, dataset: DataSet, folder: Path, weights: Path) -> dict[str, Any]:
+    """Train one network, or the rest of one, and return its scores on the test split with all facts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    resume, start = (folder / "last.safetensors").is_file(), folder / "start.safetensors"
+    began = time.process_time()
+    if not resume:
+        write_start(with_classes(experiment, dataset), gate, weights, start)
+    machine = Machine(cpu=not torch.cuda.is_available())
+    outcome = train(experiment, dataset, folder, machine, resume=resume, init=str(start))
+    if not outcome.finished:
+        raise SystemExit("stopped; type the same again to go on")
+    trained = time.process_time()
+    segmenter = load(folder, trust=folder)
+    with torch.autocast("cpu", torch.bfloat16, enabled=experiment.train.precision == "bf16"):
+        found = evaluate(segmenter, dataset, "test")
+    evaluated = time.process_time()
+    pairs = dataset.split("test")
+    images = [torch.from_numpy(read_image(pair.image)).permute(2, 0, 1) for pair in pairs[:: -(-len(pairs) // PROBES)]]
+    attention: Any = getattr(segmenter.head.attend, "attention", None)
+    facts = {
+        "miou": found.scores.miou,
+        "iou": dict(zip(dataset.classes, found.scores.iou, strict=True)),
+        "gate_end": None if attention is None else attention.gamma.item(),
+        "attention_over_input": 0.0 if attention is None else use_of_attention(segmenter, images),
+        "theoretical_field": theoretical_field(segmenter.backbone.net),
+        "effective_field": effective_field(segmenter, images),
+        "iterations": experiment.train.iterations,
+        "test_images": found.images,
+        "cpu_seconds_training": None if resume else round(trained - began),
+        "cpu_seconds_test": round(evaluated - trained),
+        "wall_seconds_training": round(outcome.seconds),
+        **where(),
+    }
+    for file in (start, folder / "last.safetensors"):
+        file.unlink(missing_ok=True)
+    return facts
+
+
+def where() -> dict[str, Any]:
+    """Commit, versions and processor."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    cpu = names[0].partition(": ")[2] if names else platform.processor()
+    return {"commit": commit, "python": platform.python_version(), "cpu": cpu} | {
+        name: version(name) for name in ("torch", "timm", "numpy")
+    }
+
+
+def main() -> None:
+    """Run what is not finished yet: all variants of a seed before the next one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="CAMVID", help="CamVid in the SegNet layout")
+    parser.add_argument("--backbone-weights", type=Path, metavar="FILE", required=True)
+    parser.add_argument("--stages", type=int, nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--iterations", type=int, metavar="N", help="another length of training")
+    parser.add_argument("--out", type=Path, default=Path("runs/receptive-field"), metavar="DIR")
+    parser.add_argument("--test-every", type=int, default=1, metavar="N", help="score every Nth test image only")
+    arguments = parser.parse_args()
+    dataset = open_dataset("camvid", arguments.data)
+    dataset = replace(dataset, splits=dataset.splits | {"test": dataset.splits["test"][:: arguments.test_every]})
+    for seed in arguments.seeds:
+        for stages in arguments.stages:
+            for variant, (recurrence, gate) in VARIANTS.items():
+                experiment = experiment_of(stages, variant, seed, arguments.iterations)
+                folder = arguments.out / f"{stages}-stages" / variant.replace(" ", "-") / f"seed{seed}"
+                if not (folder / "scores.json").is_file():
+                    found = run(experiment, gate, dataset, folder, arguments.backbone_weights)
+                    names = {"seed": seed, "stages": stages, "recurrence": recurrence, "gate_start": gate}
+                    write_text(folder / "scores.json", json.dumps(names | found) + "\n")
+                finished = sorted(arguments.out.glob("*-stages/*/seed*/scores.json"))
+                write_text(arguments.out / "runs.jsonl", "".join(file.read_text(encoding="utf-8") for file in finished))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CrissCrossError as error:
+        raise SystemExit(f"receptive_field.py: {error}") from None
