@@ -6,6 +6,7 @@ from torch import nn
 
 from crisscross.config import DataConfig, Experiment, ModelConfig, TrainConfig
 from crisscross.config.heads import AuxHeadConfig, CCNetConfig
+from crisscross.engine.norms import settle_norms
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
 from crisscross.losses import create_loss
