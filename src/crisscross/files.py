@@ -242,3 +242,9 @@ def _noted(folder: Path) -> dict[str, list[Any]]:
             kept = [json.dumps([name, *state]) + "\n" for name, states in found.items() for state in states]
             write_text(_notes(folder), "".join(kept))
     return found
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids downloads: `CRISSCROSS_OFFLINE` or `HF_HUB_OFFLINE` set to something like 1."""
+    words = (os.environ.get(name, "") for name in ("CRISSCROSS_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(word.lower() in ("1", "true", "yes", "on") for word in words)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from crisscross import zoo
 from crisscross.checkpoints import native
 from crisscross.checkpoints.loading import is_inside
-from crisscross.config import from_dict, hint, import_attribute, override
-from crisscross.config.parse import SEGMENTATION, load_tree, read_tree, task_of
+from crisscross.config import Experiment, from_dict, hint, import_attribute, override
+from crisscross.config.parse import SEGMENTATION, flatten, load_tree, parse_words, read_tree, task_of
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, shown, shown_name
 from crisscross.inference import Predictor, predictor_of
@@ -29,10 +29,12 @@ Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
 
 class Recipe(NamedTuple):
-    """A task, and an experiment of its kind."""
+    """A task, an experiment of its kind, the dotted keys that the user has set, and lines to show."""
 
     task: Task
     experiment: Any
+    chosen: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 def task(name: str) -> Task:
@@ -78,12 +80,23 @@ def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:
     Raises:
         CrissCrossError: there is no such recipe, file or task, or an invalid value.
     """
+    changes = list(changes)
+    chosen = tuple(flatten(parse_words(changes)))
     if source.endswith((".yaml", ".yml")) or Path(source).is_file():
-        found = task(task_of(read_tree(source)))
-        return Recipe(found, override(load_tree(source, found.experiment), changes))
-    row = zoo.row(source)
-    found = task(task_of(row))
-    return Recipe(found, override(from_dict(found.experiment, row), changes))
+        tree = read_tree(source)
+        found = task(task_of(tree))
+        before, written = load_tree(source, found.experiment), tuple(flatten(tree))
+    else:
+        row = zoo.row(source)
+        found, written = task(task_of(row)), ()
+        before = from_dict(found.experiment, row)
+    experiment, lines = override(before, changes), list[str]()
+    if isinstance(experiment, Experiment) and experiment.model.backbone != before.model.backbone:
+        # timm is slow to import.
+        from crisscross.models.other_backbone import with_own_values
+
+        experiment, lines = with_own_values(experiment, before.model.backbone, chosen)
+    return Recipe(found, experiment, (*chosen, *written), tuple(lines))
 
 
 def task_of_network(

@@ -255,7 +255,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path):
     assert "Traceback" not in stderr
     position = native.read(out / "last.safetensors")[2]["position"]
     assert f"stopped after iteration {position['iteration']};" in stdout
-    assert f"crisscross train {out / 'experiment.yaml'} --data {folder} --out {out} --resume" in stdout
+    assert f"  crisscross train --resume {out}\n" in stdout
 
 
 def test_kill_at_any_moment_and_resume_gives_the_same_bits(whole_run, folder, tmp_path):

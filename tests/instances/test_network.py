@@ -55,7 +55,7 @@ def found_in(network, image):
 @pytest.mark.parametrize("attention", ["rcca", "nonlocal", "none"])
 def test_torchvisions_weights_give_its_very_output_at_the_start(torchvisions, attention):
     segmenter = InstanceSegmenter(published(f"model.attention={attention}"))
-    assert fill_from_mask_rcnn(segmenter, torchvisions.state_dict(), "torchvision") == []
+    assert len(fill_from_mask_rcnn(segmenter, torchvisions.state_dict(), "torchvision")) == 90
     image = torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(1))
     wanted, got = found_in(torchvisions, image), found_in(segmenter, image)
     assert len(wanted["scores"]) == 20 and wanted["masks"].shape == (20, 1, 96, 128)
@@ -177,22 +177,23 @@ def test_a_resnets_weights_fill_the_body_alone():
         fill_body(segmenter, resnet.resnet50(weights=None).state_dict(), "file")
 
 
-def test_other_classes_start_with_new_classifiers():
+def test_other_classes_start_anew_and_those_of_the_same_name_keep_their_rows():
     torch.manual_seed(0)
     given = InstanceSegmenter(tiny("model.attention=none"))
-    other = InstanceSegmenter(with_classes(tiny(), ("a", "b", "c"), (1, 2, 3)))
-    before = other.roi_heads.box_predictor.cls_score.weight.clone()
-    unfit = fill_from_mask_rcnn(other, given.state_dict(), "given")
-    assert sorted(unfit) == [
-        *(
-            f"roi_heads.box_predictor.{part}.{kind}"
-            for part in ("bbox_pred", "cls_score")
-            for kind in ("bias", "weight")
-        ),
-        *(f"roi_heads.mask_predictor.mask_fcn_logits.{kind}" for kind in ("bias", "weight")),
-    ]
-    assert torch.equal(other.roi_heads.box_predictor.cls_score.weight, before)
+    other = InstanceSegmenter(with_classes(tiny(), ("a", "Bar", "c"), (1, 2, 3)))
+    box, mask = other.roi_heads.box_predictor, other.roi_heads.mask_predictor.mask_fcn_logits
+    before = {name: layer.weight.clone() for name, layer in (("box", box.bbox_pred), ("mask", mask))}
+    theirs = given.roi_heads.box_predictor
+    assert fill_from_mask_rcnn(other, given.state_dict(), "given", ("disc", "bar")) == {1: 1}
+    # The background, then the classes: four rows each for the boxes.
+    assert torch.equal(box.cls_score.weight[[0, 2]], theirs.cls_score.weight[[0, 2]])
+    assert torch.equal(box.bbox_pred.weight[8:12], theirs.bbox_pred.weight[8:12])
+    assert torch.equal(mask.weight[2], given.roi_heads.mask_predictor.mask_fcn_logits.weight[2])
+    assert torch.equal(box.bbox_pred.weight[4:8], before["box"][4:8])
+    assert torch.equal(mask.weight[[1, 3]], before["mask"][[1, 3]])
     assert torch.equal(other.roi_heads.box_head.fc6.weight, given.roi_heads.box_head.fc6.weight)
+    # Nothing names the classes of the file, and it has another number of them.
+    assert fill_from_mask_rcnn(other, given.state_dict(), "given") == {}
     with pytest.raises(CrissCrossError, match=r"given: not weights of this Mask R-CNN: size mismatch for "):
         fill_from_mask_rcnn(InstanceSegmenter(tiny("model.box_features=16")), given.state_dict(), "given")
 

@@ -33,7 +33,7 @@ def test_the_configuration_chooses_the_network():
 def test_one_frame_is_the_network_for_images_with_the_same_weights(tmp_path):
     flat, clip = network(0), network(1)
     crisscross.save(flat, tmp_path / "flat.safetensors")
-    assert start_from(clip, tmp_path / "flat.safetensors") == {"init": str(tmp_path / "flat.safetensors")}
+    assert start_from(clip, tmp_path / "flat.safetensors").facts == {"init": str(tmp_path / "flat.safetensors")}
     x = torch.randn(2, 3, 48, 64)
     with torch.no_grad():
         torch.testing.assert_close(clip(x).main, flat(x).main, rtol=1e-5, atol=1e-5)
@@ -172,13 +172,19 @@ def test_a_file_keeps_what_kind_of_network_it_is(tmp_path):
         assert (ours == theirs).mean() > 0.999 and (ours == rewritten).mean() > 0.99
 
 
-def test_other_classes_and_other_shapes_are_no_start(tmp_path):
-    other = network(0, **{"data.classes": ["sea", "sky", "sun"], "data.palette": [[0, 0, 0]] * 3})
-    crisscross.save(other, tmp_path / "other.safetensors")
-    with pytest.raises(CrissCrossError, match=r"trained on 3 classes .* the data has 2 .* --init takes weights of"):
-        start_from(network(3), tmp_path / "other.safetensors")
+def test_the_weights_of_clips_start_a_network_for_images(tmp_path):
+    clip, flat = network(3), network(0)
+    crisscross.save(clip, tmp_path / "clip.safetensors")
+    start_from(flat, tmp_path / "clip.safetensors")
+    query = clip.head.attend.attention.query.weight
+    assert query.dim() == 5 and torch.equal(flat.head.attend.attention.query.weight, query[..., 0])
+    assert torch.equal(flat.head.classify.weight, clip.head.classify.weight)
+
+
+def test_other_shapes_are_no_start(tmp_path):
     crisscross.save(network(0, **{"model.head.channels": 24}), tmp_path / "wide.safetensors")
-    with pytest.raises(CrissCrossError, match=r"wide\.safetensors: .* has shape"):
+    wanted = r"wide\.safetensors: .* has shape .*; for the network of these weights add --set model\.head\.channels=24"
+    with pytest.raises(CrissCrossError, match=wanted):
         start_from(network(3), tmp_path / "wide.safetensors")
 
 

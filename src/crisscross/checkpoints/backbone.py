@@ -1,29 +1,92 @@
-"""Backbone weights from a local file, in timm's names."""
+"""Backbone weights from anywhere but timm: our own runs and files, torchvision's, MMSegmentation's, in timm's names."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
-from crisscross.checkpoints.native import read
+from crisscross import zoo
+from crisscross.checkpoints import native
+from crisscross.checkpoints.license import license_of
+from crisscross.checkpoints.loading import find_file
+from crisscross.checkpoints.publishers.table import AUTHORS, MMSEG, PUBLISHERS
 from crisscross.checkpoints.reading import read_state_dict
 from crisscross.errors import CrissCrossError
 
+# Where the backbone lies in our networks for semantic segmentation, and in those for instances (as in torchvision's).
+PLACES = ("backbone.net.", "backbone.body.")
+BLOCK = "layer1.0.conv1.weight"
+
+
+class BackboneWeights(NamedTuple):
+    """Tensors in timm's names, the file that they come from, and its license where that is known."""
+
+    tensors: dict[str, Tensor]
+    path: Path
+    license: str | None
+
+
+def find_backbone_weights(source: str | os.PathLike[str]) -> BackboneWeights:
+    """The backbone's weights of a zoo name, a run folder or a file.
+
+    Raises:
+        CrissCrossError: nothing of that name, or an unreadable file.
+    """
+    path = find_file(source)
+    tensors = read_backbone_weights(path)
+    facts = native.read_facts(path) if path.suffix == ".safetensors" else {}
+    return BackboneWeights(tensors, path, license_of(path, facts))
+
+
+def shipped_backbone(backbone: str) -> str | None:
+    """The recipe with weights in this package whose network has that backbone, or None."""
+    for name in zoo.RECIPES:
+        path = zoo.shipped_weights(name)
+        stored = native.read_header(path)[0] if path else None
+        if stored is not None and stored.model.backbone == backbone:
+            return name
+    return None
+
 
 def read_backbone_weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a `.safetensors`, `.pth` or `.pt` file, with the names of known publishers replaced by timm's.
+    """The backbone's tensors of a `.safetensors`, `.pth` or `.pt` file, the names of known systems replaced by timm's.
+
+    Files of a whole network are taken, too: ours, torchvision's, those of CCNet's publishers, MMSegmentation's of any
+    ResNet. Others are expected to have timm's names.
 
     Raises:
         CrissCrossError: missing or unreadable file.
     """
     if not path.is_file():
         raise CrissCrossError(f"{path}: no such file; --backbone-weights takes a .safetensors or .pth file")
-    tensors = read(path)[0] if path.suffix == ".safetensors" else read_state_dict(path)
+    tensors = native.read_tensors(path) if path.suffix == ".safetensors" else read_state_dict(path)
     if "_conv_stem.weight" not in tensors:
-        return tensors
+        return _in_timm_names(tensors)
     try:
         return efficientnet_lite_to_timm(tensors)
     except (KeyError, ValueError, IndexError) as error:
         raise CrissCrossError(f"{path}: an EfficientNet-Lite with unknown names: {str(error)[:80]}") from error
+
+
+def _in_timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    tensors = {key: value for key, value in tensors.items() if not key.startswith(native.OPTIMIZER)}
+    publisher = next((found for found in PUBLISHERS.values() if found.recognizes(tensors)), None)
+    if publisher is None and BLOCK in tensors and "conv3.weight" in tensors:
+        # A ResNet with the authors' stem, as their ImageNet weights come.
+        publisher = AUTHORS
+    if publisher is None and (BLOCK in tensors and "stem.0.weight" in tensors):
+        # A ResNet-C by itself, as MMSegmentation publishes them.
+        tensors = {f"backbone.{key}": value for key, value in tensors.items()}
+    if publisher is None and f"backbone.{BLOCK}" in tensors:
+        publisher = MMSEG
+    if publisher is not None:
+        tensors = {publisher.names.ours(key): value for key, value in tensors.items()}
+    for place in PLACES:
+        if inside := {key.removeprefix(place): value for key, value in tensors.items() if key.startswith(place)}:
+            return inside
+    return dict(tensors)
 
 
 def efficientnet_lite_to_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

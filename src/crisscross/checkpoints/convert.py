@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crisscross import zoo
 from crisscross.checkpoints import native
+from crisscross.checkpoints.license import license_of
 from crisscross.checkpoints.loading import Source, by_recipe, network_for, read_source, refuse_code
 from crisscross.checkpoints.publishers.metadata import OURS, with_classes
 from crisscross.checkpoints.publishers.table import PUBLISHERS
@@ -68,6 +69,8 @@ def convert(
         raise _in_their_names(misfit, loaded.publisher) from misfit
     # The position to resume at belongs to the optimizer's state, which is not kept.
     kept = {key: value for key, value in loaded.facts.items() if key not in ("position", "scaler")}
+    if license := license_of(Path(loaded.name), kept):
+        kept["license"] = license
     facts = {"publisher": loaded.publisher} if loaded.publisher else kept
     return Converted(segmenter.eval(), loaded.publisher, facts)
 

@@ -180,7 +180,7 @@ def read_source(source: Source, offline: bool = False) -> Loaded:
     if isinstance(source, Mapping):
         content, name = unwrap(source), "state dict"
     else:
-        path = file_of(source, offline)
+        path = find_file(source, offline)
         name = str(path)
         if path.suffix == ".safetensors":
             tensors, experiment, facts = native.read(path)
@@ -241,7 +241,7 @@ def network_for(loaded: Loaded, experiment: Experiment) -> Segmenter:
     return segmenter
 
 
-def file_of(source: str | os.PathLike[str], offline: bool) -> Path:
+def find_file(source: str | os.PathLike[str], offline: bool = False) -> Path:
     """`weights_file`, and the weights of a folder as the Hugging Face Hub has them."""
     inside = Path(source) / native.HUB_WEIGHTS
     return inside if inside.is_file() else weights_file(source, offline)

@@ -156,6 +156,21 @@ def stored_task(path: str | os.PathLike[str]) -> str:
         return task_of({})
 
 
+def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The facts of a safetensors file of any task; none where they are missing or damaged.
+
+    Raises:
+        CrissCrossError: missing, truncated or not a safetensors file.
+    """
+    with _opened(path) as file:
+        header = file.metadata() or {}
+    try:
+        facts = parse_json(header.get("facts", "{}"), f"{path}: its facts")
+    except CrissCrossError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
 def read_header_as(kind: type[Kind], path: str | os.PathLike[str]) -> tuple[Kind | None, dict[str, Any]]:
     """`read_header` for an experiment of `kind`; one of another task is refused."""
     with _opened(path) as file:

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross import tasks, zoo
-    from crisscross.checkpoints.loading import file_of, refuse_code
+    from crisscross.checkpoints.loading import find_file, refuse_code
     from crisscross.config import Experiment
     from crisscross.data.dataset import existing_folder
     from crisscross.engine.task import Scoring, check_split
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     network = load_network(arguments, "cpu" if arguments.cpu else str(PartialState().device), **changes)
     if data is None:
         if isinstance(network.experiment, Experiment):
-            source = str(file_of(arguments.network, arguments.offline))
+            source = str(find_file(arguments.network, arguments.offline))
             refuse_code(source, network.experiment, changes, arguments.trust, opening=True)
         data = task.open(network.experiment, arguments.data)
     split = arguments.split or _default_split(network.experiment.data, data.splits)

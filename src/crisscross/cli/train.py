@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from crisscross.engine.train import Outcome
     from crisscross.tasks import Recipe
 
+WORKERS = 2
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "Train a network. The run folder gets the weights, a log and a record of the experiment."
-    parser.add_argument("recipe", metavar="RECIPE|CONFIG.yaml", help="a name from the zoo, or a YAML file")
-    parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
-    parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run folder to write")
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE|CONFIG.yaml", help="a name from the zoo, or a YAML file")
+    parser.add_argument("--data", metavar="DIR", help="the data set's folder")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="the run folder to write")
     parser.add_argument(
         "--set",
         action="append",
@@ -27,18 +29,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="change one value of the experiment, e.g. train.iterations=500",
     )
-    parser.add_argument("--resume", action="store_true", help="continue the training in RUN")
     parser.add_argument(
-        "--backbone-weights", type=Path, metavar="FILE", help="pretrained weights of the backbone, a local file"
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="RUN",
+        help="continue the training in RUN; recipe, data and machine options are those of its last start",
+    )
+    parser.add_argument(
+        "--backbone-weights",
+        metavar="RUN|FILE|NAME",
+        help="weights of the backbone instead of timm's, which it fetches",
     )
     parser.add_argument(
         "--init",
         metavar="RUN|FILE|NAME",
-        help="start from a trained network; for instance segmentation also a Mask R-CNN file of torchvision",
+        help="start from a trained network, whatever its classes; for instance segmentation also a Mask R-CNN file of "
+        "torchvision",
     )
-    parser.add_argument(
-        "--workers", type=workers, default=2, metavar="N", help="processes that read images (default 2)"
-    )
+    parser.add_argument("--workers", type=workers, metavar="N", help=f"processes that read images (default {WORKERS})")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     _add_machine(parser)
     parser.set_defaults(run=run)
@@ -63,27 +73,18 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def resume_command(arguments: argparse.Namespace) -> str:
-    """The line that continues this run with the same machine options."""
-    config = str(arguments.out / "experiment.yaml")
-    words = ["crisscross", "train", config, "--data", arguments.data, "--out", str(arguments.out), "--resume"]
-    words += ["--workers", str(arguments.workers)]
-    words += ["--cpu"] if arguments.cpu else []
-    words += [word for name in arguments.track for word in ("--track", name)]
-    words += ["--cache", arguments.cache] if arguments.cache else []
-    words += ["--compile"] if arguments.compile else []
-    words += ["--shard"] if arguments.shard else []
-    return shlex.join(words)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    _complete(arguments)
     if arguments.init and arguments.backbone_weights:
         raise CrissCrossError("--init fills the whole network and --backbone-weights its backbone: give one of them")
     from crisscross import tasks
+    from crisscross.engine.processes import is_first_process
 
     recipe = tasks.recipe(arguments.recipe, arguments.set)
     tasks.refuse(recipe.task, vars(arguments))
+    if recipe.lines and is_first_process():
+        say(*recipe.lines, error=True)
     data = recipe.task.open(recipe.experiment, arguments.data)
     from crisscross.engine.setup import Machine
     from crisscross.engine.train import train
@@ -100,10 +101,41 @@ def run(arguments: argparse.Namespace) -> int:
         *(recipe.experiment, data, arguments.out, machine, arguments.backbone_weights, arguments.resume),
         init=arguments.init,
         task=recipe.task,
+        chosen=recipe.chosen,
     )
     if outcome.main_process:
         print_outcome(outcome, arguments, recipe)
     return 0 if outcome.finished else 130
+
+
+def _complete(arguments: argparse.Namespace) -> None:
+    """Fill in what `--resume RUN` leaves out, and refuse what nothing says.
+
+    Raises:
+        CrissCrossError: no recipe, data or out, or a run that does not record its own.
+    """
+    if isinstance(arguments.resume, str):
+        if arguments.recipe is None and arguments.out is not None:
+            # `--resume RECIPE --out RUN`, where the option has no value.
+            arguments.recipe = arguments.resume
+        elif arguments.out is None:
+            arguments.out = Path(arguments.resume)
+        elif arguments.out != Path(arguments.resume):
+            raise CrissCrossError(
+                f"--resume {arguments.resume} and --out {arguments.out} are two runs: give one of them"
+            )
+        arguments.resume = True
+    if arguments.resume and arguments.recipe is None and arguments.out is not None:
+        from crisscross.engine.run.record import last_start
+
+        for name, value in last_start(arguments.out).items():
+            if (given := getattr(arguments, name)) is False or given in (None, "", []):
+                setattr(arguments, name, value)
+        arguments.recipe = str(arguments.out / "experiment.yaml")
+    arguments.workers = WORKERS if arguments.workers is None else arguments.workers
+    for name, word in (("recipe", "RECIPE"), ("data", "--data DIR"), ("out", "--out RUN")):
+        if getattr(arguments, name) is None:
+            raise CrissCrossError(f"train: {word} is missing; only `--resume RUN` goes without")
 
 
 def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, recipe: "Recipe") -> None:
@@ -111,7 +143,7 @@ def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, recipe: "Re
     position, out = outcome.position, arguments.out
     if not outcome.finished:
         say(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
-        say(f"  {resume_command(arguments)}")
+        say(f"  {shlex.join(['crisscross', 'train', '--resume', str(out)])}")
         return
     if position.best_score is not None:
         say(f"best validation {recipe.task.title} {position.best_score:.4f} at iteration {position.best_iteration}")

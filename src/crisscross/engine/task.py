@@ -5,7 +5,8 @@ the contract; examples/own_task.py does so outside of the package.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence, Sized
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -54,14 +55,16 @@ class Data(Protocol):
 
 @dataclass(frozen=True)
 class Start:
-    """The weights that a training starts from: a file for the backbone, or a whole network (zoo name, run or file).
+    """The weights that a training starts from: for the backbone, or a whole network; a zoo name, a run or a file.
 
     Neither: what the experiment names. `resume`: all weights are filled in afterwards, so none are read or fetched.
+    `chosen` are the dotted keys that the user has set, which no weights change.
     """
 
-    backbone: Path | None = None
-    network: str | None = None
+    backbone: str | os.PathLike[str] | None = None
+    network: str | os.PathLike[str] | None = None
     resume: bool = False
+    chosen: Collection[str] = ()
 
 
 def facts_of_file(path: Path) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A training run of any task: everything around the loop. Checks, builds, validates, saves, resumes."""
 
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,11 +64,12 @@ def train(
     data: Data,
     folder: Path,
     machine: Machine | None = None,
-    backbone_weights: Path | None = None,
+    backbone_weights: str | os.PathLike[str] | None = None,
     resume: bool = False,
     listener: Callable[[Step], None] | None = None,
-    init: str | None = None,
+    init: str | os.PathLike[str] | None = None,
     task: Task | None = None,
+    chosen: Collection[str] = (),
 ) -> Outcome:
     """Train one experiment into a run folder.
 
@@ -80,11 +82,14 @@ def train(
         data: opened data set.
         folder: where the run is written.
         machine: workers and device.
-        backbone_weights: a local file instead of the backbone's own pretrained weights.
-        resume: continue the run in `folder` to the same weights as if it had never stopped.
+        backbone_weights: a zoo name, run folder or file instead of the backbone's own pretrained weights.
+        resume: continue the run in `folder` to the same weights as if it had never stopped. It may get another length,
+            batch or crop; then the weights are others.
         listener: called with every finished `Step`.
-        init: a zoo name, run folder or file whose weights are the start, instead of a pretrained backbone.
+        init: a zoo name, run folder or file whose weights are the start, instead of a pretrained backbone; classes of
+            other names start anew, see `crisscross.checkpoints.warm_start`.
         task: what is trained; semantic segmentation by default.
+        chosen: dotted keys that the user has set: the weights to start from bring no mean, std and order instead.
 
     Raises:
         CrissCrossError: bad data, a folder in use, an experiment that differs from the resumed one, a loss that is
@@ -92,7 +97,7 @@ def train(
             training that ended. Where images cannot be read any more, the run is saved first.
         Exception: whatever a validation raises; the run was saved before it.
     """
-    start = Start(backbone_weights, init, resume)
+    start = Start(backbone_weights, init, resume, chosen)
     with algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(task or SemanticSegmentation(), experiment, data, folder, machine or Machine(), start)
         return run.go(listener or (lambda step: None))
@@ -115,7 +120,7 @@ class _Run:
         check_cache(machine.cache)
         if machine.shard:
             check_shard(train, machine.compile)
-        check_run_folder(folder, self.experiment, data.root, start.resume)
+        self.lines += check_run_folder(folder, self.experiment, start.resume)
         self.accelerator = create_accelerator(train.precision, machine, folder)
         check_share(train, self.accelerator.num_processes)
         torch.manual_seed(train.seed)

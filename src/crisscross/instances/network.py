@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,26 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d
 
+from crisscross.checkpoints.warm_start import same_classes
 from crisscross.errors import CrissCrossError
+from crisscross.files import is_offline
 from crisscross.instances.config import InstanceExperiment, InstanceModelConfig
 from crisscross.layers import RecurrentCrissCrossAttention
 from crisscross.layers.modes import device_of, dtype_of, evaluating
 from crisscross.layers.nonlocal_block import NonLocalBlock
+from crisscross.models.pretrained import answers
 
 # The stage with the attention, the one that the paper calls res4.
 STAGE = "layer3"
 # The stages of the ResNet in the order in which `trainable_layers` counts them.
 LEARNING = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")
+# The layer whose outputs are the background and the classes, and all tensors with rows for these.
+SCORES = "roi_heads.box_predictor.cls_score.weight"
+CLASSIFIERS = tuple(
+    f"roi_heads.{layer}.{leaf}"
+    for layer in ("box_predictor.cls_score", "box_predictor.bbox_pred", "mask_predictor.mask_fcn_logits")
+    for leaf in ("weight", "bias")
+)
 # The probability above which a pixel belongs to a mask.
 THRESHOLD = 0.5
 
@@ -200,7 +211,10 @@ def initialize_from_torchvision(segmenter: InstanceSegmenter) -> None:
         return
     name = "maskrcnn_resnet50_fpn" if model.pretrained == "coco" else model.backbone
     weights = get_model_weights(name)["COCO_V1" if model.pretrained == "coco" else "IMAGENET1K_V1"]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     try:
+        if not (cached.is_file() or (not is_offline() and answers(weights.url))):
+            raise OSError("not in the cache, and " + ("downloads are off" if is_offline() else "no answer"))
         tensors = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise CrissCrossError(
@@ -209,7 +223,7 @@ def initialize_from_torchvision(segmenter: InstanceSegmenter) -> None:
             "(ResNet) to train, where model.pretrained=none starts from nothing"
         ) from error
     if model.pretrained == "coco":
-        fill_from_mask_rcnn(segmenter, tensors, weights.url)
+        fill_from_mask_rcnn(segmenter, tensors, weights.url, torchvision_classes())
     else:
         fill_body(segmenter, tensors, weights.url)
 
@@ -223,28 +237,53 @@ def fill_body(segmenter: InstanceSegmenter, tensors: dict[str, Tensor], source: 
     _fill(segmenter.backbone.body, tensors, source, segmenter.experiment.model.backbone)
 
 
-def fill_from_mask_rcnn(segmenter: InstanceSegmenter, tensors: dict[str, Tensor], source: str) -> list[str]:
+def fill_from_mask_rcnn(
+    segmenter: InstanceSegmenter, tensors: dict[str, Tensor], source: str, theirs: Sequence[str] | None = None
+) -> dict[int, int]:
     """Load a whole Mask R-CNN in torchvision's names, older ones included; the attention keeps its closed gate.
 
-    Returns the tensors of the classifiers that did not fit, because the file has other classes: they stay as they were.
+    Args:
+        segmenter: changed in place.
+        tensors: of the file.
+        source: names the file in errors.
+        theirs: the file's classes without the background; None takes an equal number for the same classes.
+
+    Returns:
+        Our class number -> theirs, for the classes whose rows of the classifiers are taken over; the others start anew.
 
     Raises:
         CrissCrossError: another tensor is missing or has another shape; `source` is named.
     """
-    own = {key: value.shape for key, value in segmenter.state_dict().items() if "predictor." in key}
-    given = {key: tensors[key].shape for key in own if key in tensors}
-    unfit = [key for key, shape in given.items() if shape != own[key] and shape[1:] == own[key][1:]]
-    kept = {key: value for key, value in tensors.items() if key not in unfit}
-    _fill(segmenter, kept, source, "this Mask R-CNN", unfit)
-    return unfit
+    own, count = segmenter.state_dict(), len(tensors[SCORES]) - 1
+    if theirs is None:
+        rows = {place: place for place in range(count)} if count == len(segmenter.classes) else {}
+    else:
+        rows = same_classes(theirs, segmenter.classes)
+    # The background comes first.
+    numbers = {0: 0} | {place + 1: row + 1 for place, row in rows.items()}
+    kept = {key: _with_rows(own[key], tensors[key], numbers, count + 1) for key in CLASSIFIERS if key in tensors}
+    _fill(segmenter, tensors | kept, source, "this Mask R-CNN")
+    return rows
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor], source: str, name: str, without: Sequence[str] = ()) -> None:
-    """Load all but the attention and the tensors `without`; torchvision renames those of older files itself."""
+def _with_rows(own: Tensor, given: Tensor, numbers: dict[int, int], count: int) -> Tensor:
+    """Our tensor with the given rows of the classes that both have; boxes have four rows for each class."""
+    rows = len(given) // count
+    if given.shape[1:] != own.shape[1:] or rows * count != len(given) or len(own) % rows:
+        # Refused where all tensors are compared.
+        return given
+    made, given = own.clone().unflatten(0, (-1, rows)), given.unflatten(0, (-1, rows))
+    for place, row in numbers.items():
+        made[place] = given[row]
+    return made.flatten(0, 1)
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], source: str, name: str) -> None:
+    """Load all but the attention; torchvision renames the tensors of older files itself."""
     try:
         found = module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise CrissCrossError(f"{source}: not weights of {name}: {str(error).splitlines()[1].strip()}") from error
-    missing = [key for key in found.missing_keys if ".attention." not in key and key not in without]
+    missing = [key for key in found.missing_keys if ".attention." not in key]
     if missing:
         raise CrissCrossError(f"{source}: not weights of {name}: {missing[0]} is missing")

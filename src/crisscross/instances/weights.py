@@ -13,18 +13,19 @@ from torch import Tensor
 from crisscross import zoo
 from crisscross.checkpoints import native
 from crisscross.checkpoints.backbone import read_backbone_weights
-from crisscross.checkpoints.hub.download import is_offline
-from crisscross.checkpoints.loading import with_overrides
+from crisscross.checkpoints.license import license_note, license_of
+from crisscross.checkpoints.loading import find_file, with_overrides
 from crisscross.checkpoints.reading import read_state_dict
+from crisscross.checkpoints.warm_start import taken
 from crisscross.config import from_dict
 from crisscross.engine.task import Built, Start, facts_of_file
 from crisscross.errors import CrissCrossError, CrissCrossWarning
+from crisscross.files import is_offline
 from crisscross.instances.annotations import InstanceSplit, check_categories
 from crisscross.instances.config import InstanceExperiment
-from crisscross.instances.network import InstanceSegmenter, fill_body, fill_from_mask_rcnn, torchvision_classes
+from crisscross.instances.network import SCORES, InstanceSegmenter, fill_body, fill_from_mask_rcnn, torchvision_classes
 
-# The layer whose outputs are the background and the classes.
-SCORES = "roi_heads.box_predictor.cls_score.weight"
+CLASSIFIERS = ("the classifiers of boxes and masks",)
 # First digits of the SHA-256 of torchvision's published R-50, whose norms have an epsilon of 0.
 COCO_V1 = "bf2d0c1e"
 
@@ -120,12 +121,31 @@ def build_network(experiment: InstanceExperiment, start: Start) -> Built:
     segmenter = InstanceSegmenter(experiment, initialize=not start.resume and path is None)
     if start.resume or path is None:
         return Built(segmenter, {})
-    lines = []
+    license = license_of(path, _facts(path))
+    facts: dict[str, Any] = {"start_weights": facts_of_file(path)} | ({"license": license} if license else {})
+    note = license_note(license)
     if start.network is None:
         fill_body(segmenter, read_backbone_weights(path), str(path))
-    elif unfit := fill_from_mask_rcnn(segmenter, read_mask_rcnn(path), str(path)):
-        lines.append(f"{path}: has other classes; {len(unfit)} tensors of the classifiers start anew")
-    return Built(segmenter, {"start_weights": facts_of_file(path)}, lines)
+        line = f"--backbone-weights {start.backbone}: the backbone is taken over, all else starts anew{note}"
+        return Built(segmenter, facts, [line])
+    tensors = read_mask_rcnn(path)
+    theirs = _classes(path, tensors)
+    rows = fill_from_mask_rcnn(segmenter, tensors, str(path), theirs)
+    said = taken(CLASSIFIERS, rows, theirs, segmenter.classes)
+    return Built(segmenter, facts, [f"--init {start.network}: {said}{note}"])
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return native.read_facts(path) if path.suffix == ".safetensors" else {}
+
+
+def _classes(path: Path, tensors: dict[str, Tensor]) -> tuple[str, ...] | None:
+    """The classes of a Mask R-CNN: ours name them, and torchvision's are COCO's; None if they are not known."""
+    if is_ours(path):
+        stored = native.read_header_as(InstanceExperiment, path)[0]
+        return None if stored is None else stored.data.classes
+    published = torchvision_classes()
+    return published if len(tensors[SCORES]) - 1 == len(published) else None
 
 
 def with_start(experiment: InstanceExperiment, split: InstanceSplit, start: Start) -> InstanceExperiment:
@@ -145,7 +165,9 @@ def with_start(experiment: InstanceExperiment, split: InstanceSplit, start: Star
 
 
 def _start_file(start: Start) -> Path | None:
-    return native.run_weights(Path(start.network)) if start.network else start.backbone
+    if start.network:
+        return native.run_weights(Path(start.network))
+    return None if start.backbone is None else find_file(start.backbone)
 
 
 def read_mask_rcnn(path: Path) -> dict[str, Tensor]:

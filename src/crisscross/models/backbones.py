@@ -18,6 +18,7 @@ from crisscross.config import hint, import_attribute
 from crisscross.config.variants import VARIANTS, Variant
 from crisscross.errors import CrissCrossError
 from crisscross.layers.feature_maps import LARGEST_STRIDE, DeclaredMaps, crop_maps, find_maps, pad_images
+from crisscross.models.pretrained import NoPretrained, pretrained_options
 from crisscross.models.resnet_variants import apply_variant
 
 # What timm raises where it cannot build a network, or not fetch its weights.
@@ -89,9 +90,8 @@ def create_backbone(
         CrissCrossError: unknown name, no feature maps, the output stride is not available, or the variant has no
             meaning for this backbone.
     """
-    own = ":" in name
-    net: Any = _own_network(name, output_stride) if own else _timm_network(name, output_stride, pretrained)
-    backbone = Backbone(net, name, None if own else _declared(net))
+    net: Any = create_backbone_network(name, output_stride, pretrained)
+    backbone = Backbone(net, name, None if ":" in name else _declared(net))
     if (reached := backbone.strides[-1]) != output_stride:
         raise CrissCrossError(
             f"backbone {name} gives output stride {reached}, not {output_stride}; {_instead(reached)}"
@@ -99,6 +99,13 @@ def create_backbone(
     # After the probe: its strides are those of the ordinary pooling.
     apply_variant(net, name, variant)
     return backbone
+
+
+def create_backbone_network(name: str, output_stride: int, pretrained: bool = False) -> nn.Module:
+    """The network inside of a `Backbone`; arguments and errors as in `create_backbone`."""
+    if ":" in name:
+        return _own_network(name, output_stride)
+    return _timm_network(name, output_stride, pretrained)
 
 
 class NoBackbone(nn.Module):
@@ -161,11 +168,12 @@ def _timm_network(name: str, output_stride: int, pretrained: bool) -> nn.Module:
         raise CrissCrossError(
             f"unknown backbone {name}; {near if near.startswith('did') else 'see timm.list_models()'}"
         )
+    weights = pretrained_options(name) if pretrained else {}
     options: dict[str, Any] = {} if output_stride == LARGEST_STRIDE else {"output_stride": output_stride}
     try:
-        return _create(name, pretrained, **options)
+        return _create(name, pretrained, **options, **weights)
     except REFUSALS as error:
-        return _otherwise(name, output_stride, pretrained, error)
+        return _otherwise(name, output_stride, pretrained, error, weights)
 
 
 def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
@@ -195,7 +203,9 @@ def _instead(stride: int) -> str:
     return f"set model.output_stride={stride} or {other}" if stride in (8, 16, LARGEST_STRIDE) else other
 
 
-def _otherwise(name: str, output_stride: int, pretrained: bool, error: Exception) -> nn.Module:
+def _otherwise(
+    name: str, output_stride: int, pretrained: bool, error: Exception, weights: Mapping[str, Any]
+) -> nn.Module:
     """The network without the option, where that has the stride; else timm's many ways of saying no in one line."""
     try:
         plain: Any = _create(name, False)
@@ -213,12 +223,9 @@ def _otherwise(name: str, output_stride: int, pretrained: bool, error: Exception
     if not pretrained:
         return net
     try:
-        return _create(name, True, **options)
+        return _create(name, True, **options, **weights)
     except REFUSALS as missing:
-        raise CrissCrossError(
-            f"no pretrained weights for {name} are available ({_line(missing)}); without a network give a local file "
-            "with --backbone-weights FILE, or start from scratch with model.pretrained=false"
-        ) from missing
+        raise NoPretrained(name, _line(missing)) from missing
 
 
 def _line(error: Exception) -> str:

@@ -59,7 +59,8 @@ def test_a_folder_holds_weights_configuration_and_card(folder, segmenter):
     assert crisscross.from_pretrained(str(folder), recurrence=1).experiment.model.head.recurrence == 1
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert from_dict(Experiment, config["experiment"]) == segmenter.experiment
-    assert config["facts"] == FACTS == native.read_header(folder / "model.safetensors")[1]
+    facts = {**FACTS, "license": "cc-by-4.0"}
+    assert config["facts"] == facts == native.read_header(folder / "model.safetensors")[1]
 
 
 def test_the_card_says_what_is_known(folder, segmenter, tmp_path):

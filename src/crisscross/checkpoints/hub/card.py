@@ -17,15 +17,16 @@ TITLES = {
 }
 
 
-def model_card(segmenter: Segmenter, name: str, facts: Mapping[str, Any], license: str | None) -> str:
+def model_card(segmenter: Segmenter, name: str, facts: Mapping[str, Any]) -> str:
     """Markdown with YAML front matter, as the Hugging Face Hub reads it.
 
     Args:
         segmenter: the network.
         name: the repository or folder, for the title and the line that loads it.
-        facts: scores and origin, as stored with the weights.
-        license: the license of the weights as the Hub writes it; None if it is not known.
+        facts: scores and origin, as stored with the weights; their `license` is that of the weights, as the Hub writes
+            it.
     """
+    license = facts.get("license")
     parts = [
         _front_matter(license),
         f"# {name}",

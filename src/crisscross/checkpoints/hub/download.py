@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crisscross.errors import CrissCrossError
-from crisscross.files import user_cache, with_home
+from crisscross.files import is_offline, user_cache, with_home
 from crisscross.progress import Progress
 
 # At most so many connections for one file.
@@ -24,12 +24,6 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("CRISSCROSS_CACHE"):
         return with_home(chosen)
     return user_cache("checkpoints")
-
-
-def is_offline() -> bool:
-    """Whether the environment forbids downloads: `CRISSCROSS_OFFLINE` or `HF_HUB_OFFLINE` set to something like 1."""
-    words = (os.environ.get(name, "") for name in ("CRISSCROSS_OFFLINE", "HF_HUB_OFFLINE"))
-    return any(word.lower() in ("1", "true", "yes", "on") for word in words)
 
 
 def fetch(url: str, digest: str, offline: bool = False) -> Path:

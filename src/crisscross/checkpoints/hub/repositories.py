@@ -41,7 +41,8 @@ def save_pretrained(
         folder: created if missing; existing files of these names are replaced.
         name: of the repository, for the card; by default the folder's.
         facts: scores and the like (`{"val_miou": 0.79}`), stored and shown.
-        license: the license of the weights as the Hub writes it, e.g. `cc-by-nc-4.0`.
+        license: the license of the weights as the Hub writes it, e.g. `cc-by-nc-4.0`; by default that of `facts`, where
+            training puts the license of the weights that it started from.
         dtype: store floating-point tensors in this type, e.g. torch.float16.
 
     Raises:
@@ -49,11 +50,12 @@ def save_pretrained(
             for semantic segmentation.
     """
     _check_kind(segmenter)
-    path, facts = Path(folder), facts or {}
+    path, facts = Path(folder), dict(facts or {})
+    facts |= {"license": license} if license else {}
     native.save(segmenter, path / native.HUB_WEIGHTS, dtype, facts)
     config = {"format": native.FORMAT, "experiment": to_dict(segmenter.experiment), "facts": facts}
     write_text(path / CONFIG, json.dumps(config, indent=1) + "\n")
-    write_text(path / CARD, model_card(segmenter, name or path.resolve().name, facts, license))
+    write_text(path / CARD, model_card(segmenter, name or path.resolve().name, facts))
 
 
 def _check_kind(network: Any) -> None:

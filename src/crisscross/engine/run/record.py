@@ -51,6 +51,23 @@ def write_record(
     write_text(folder / RECORD, json.dumps(facts, indent=1) + "\n")
 
 
+def last_start(folder: Path) -> dict[str, Any]:
+    """Where the data of a run lie and the options of the machine, as `run.json` has them of its last start.
+
+    What is missing or of another type is left out.
+    """
+    record = read_record(folder)
+    if not record or not record["starts"]:
+        return {}
+    machine, data = record["starts"][-1].get("machine"), record.get("data")
+    found = {
+        **(machine if isinstance(machine, dict) else {}),
+        "data": data.get("root") if isinstance(data, dict) else None,
+    }
+    kinds = {"data": str, "workers": int, "cpu": bool, "track": list, "compile": bool, "cache": str, "shard": bool}
+    return {name: found[name] for name, kind in kinds.items() if isinstance(found.get(name), kind)}
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """What `write_record` wrote; nothing where it is missing, and with a warning where it is damaged."""
     path = folder / RECORD

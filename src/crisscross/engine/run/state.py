@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from crisscross.checkpoints import native
 from crisscross.config import differences, from_dict
+from crisscross.config.parse import flatten
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.run.record import RECORD, read_record
 from crisscross.engine.shard import local, part_of, take, whole, whole_states
@@ -21,6 +22,10 @@ from crisscross.losses.processes import processes
 BEST, LAST = native.RUN_WEIGHTS
 # The other files of a run.
 FILES = (BEST, RECORD, "experiment.yaml", "log.jsonl", "log.csv")
+ITERATIONS = "train.iterations"
+# A run may go on with other values of these: the first change no result, the others are said.
+FREE = ("train.memory", "train.validate_every", "train.checkpoint_every", "train.early_stop")
+CHANGEABLE = (ITERATIONS, "train.batch", "train.accumulate", "augment.crop")
 # With averaged weights in the file: the weights that training continues from.
 LIVE = f"{native.OPTIMIZER}live/"
 
@@ -106,11 +111,16 @@ def load_state(
     """Read `last.safetensors` back into network, optimizer and average.
 
     Raises:
-        CrissCrossError: unreadable, or no training state in it.
+        CrissCrossError: unreadable, no training state in it, or one from beyond the end of this training.
     """
     path = folder / LAST
     tensors, (_, facts) = native.read_tensors(path), native.read_header_as(type(network.experiment), path)
     position = take_position(path, facts)
+    experiment: Any = network.experiment
+    if (end := experiment.train.iterations) < position.iteration:
+        raise CrissCrossError(
+            f"{ITERATIONS} must be at least {position.iteration}, where the run in {folder} stands, got {end}"
+        )
     with whole(network) as full:
         native.fill(full, tensors, str(path))
         if average is not None:
@@ -157,14 +167,16 @@ def fill_optimizer(network: torch.nn.Module, optimizer: torch.optim.Optimizer, t
             optimizer.state[parameter] = {k: v if k == "step" else part_of(v, parameter) for k, v in state.items()}
 
 
-def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) -> None:
-    """Refuse to write over another run, and to resume one with other values.
+def check_run_folder(folder: Path, experiment: Any, resume: bool) -> list[str]:
+    """Refuse to write over another run, and to resume one with values that its weights were not trained for.
 
     Args:
         folder: of the run.
         experiment: what is to be trained.
-        data: where the data set lies, for the line that says how to continue.
         resume: whether the run in `folder` is to be continued.
+
+    Returns:
+        A line about what changes in the resumed run, if anything.
 
     Raises:
         CrissCrossError: the folder holds a run, or files of others that a run would replace; or none to resume, or one
@@ -177,14 +189,25 @@ def check_run_folder(folder: Path, experiment: Any, data: Path, resume: bool) ->
         # A run that ended before it was first saved has left its record, and begins anew.
         if others and not read_record(folder):
             raise CrissCrossError(f"{others[0]}: is there already, and no training wrote it; choose another --out")
-        return
-    changed = differences(experiment, stored_experiment(type(experiment), folder))
-    # What a step keeps changes no result: a run may go on where there is less memory.
-    if changed := sorted(key for key in changed if key != "train.memory"):
+        return []
+    stored = stored_experiment(type(experiment), folder)
+    changed = [key for key in differences(experiment, stored) if key not in FREE]
+    if fixed := sorted(key for key in changed if key not in CHANGEABLE):
         raise CrissCrossError(
-            f"{folder}: cannot resume with another experiment; it differs in {', '.join(changed)}; "
-            f"continue with `crisscross train {folder / 'experiment.yaml'} --data {data} --out {folder} --resume`"
+            f"{folder}: cannot resume with another experiment; it differs in {', '.join(fixed)}; "
+            f"continue with `crisscross train --resume {folder}`"
         )
+    return _change_line(flatten(stored), flatten(experiment), changed)
+
+
+def _change_line(before: dict[str, Any], now: dict[str, Any], changed: list[str]) -> list[str]:
+    """What a resumed run does otherwise than it began."""
+    if not changed:
+        return []
+    values = ", ".join(f"{key}={now[key]} (was {before[key]})" for key in changed)
+    schedule = "; the learning rate follows the schedule with its new end" if ITERATIONS in changed else ""
+    said = "the result differs from that of a run with these values from the start"
+    return [f"this run goes on with {values}{schedule}; {said}"]
 
 
 def stored_experiment(kind: type[Any], folder: Path) -> Any:

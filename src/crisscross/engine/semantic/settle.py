@@ -2,21 +2,23 @@
 
 from dataclasses import replace
 
+from crisscross.checkpoints.warm_start import COLORS, with_colors_of
 from crisscross.config import DataConfig, Experiment
 from crisscross.data import DataSet
 from crisscross.data.check.checks import quick_check
 from crisscross.data.samples.clips import check_clips
 from crisscross.engine.semantic.class_weights import with_class_weights
-from crisscross.engine.task import Settled
+from crisscross.engine.task import Settled, Start
 from crisscross.errors import CrissCrossError
 
 
-def settle(experiment: Experiment, data: DataSet, stored: Experiment | None = None) -> Settled:
+def settle(experiment: Experiment, data: DataSet, start: Start, stored: Experiment | None = None) -> Settled:
     """The experiment with classes and class weights, after a quick check of the data.
 
     Args:
         experiment: what is to be trained.
         data: its data set.
+        start: the weights that it starts from.
         stored: the experiment that is resumed, or None.
 
     Raises:
@@ -30,8 +32,22 @@ def settle(experiment: Experiment, data: DataSet, stored: Experiment | None = No
     for split in splits:
         check_clips(data, split, experiment.model.frames)
     quick_check(data, splits)
-    lines = [data.note] if data.note else []
+    experiment, said = _with_colors(experiment, start, stored)
+    lines = [*said, *([data.note] if data.note else [])]
     return Settled(with_class_weights(experiment, data, stored), config.val_split if validates else "", lines)
+
+
+def _with_colors(experiment: Experiment, start: Start, stored: Experiment | None) -> tuple[Experiment, list[str]]:
+    """The mean, std and order of channels of the weights to start from, or of the run that is resumed."""
+    if stored is None:
+        source = start.network if start.network is not None else start.backbone
+        return (experiment, []) if source is None else with_colors_of(experiment, source, start.chosen)
+    ours, theirs = experiment.preprocess, stored.preprocess
+    kept = replace(ours, mean=theirs.mean, std=theirs.std, order=theirs.order)
+    if kept == ours or any(key in start.chosen for key in COLORS):
+        return experiment, []
+    line = "this run keeps the preprocess.mean, std and order that it began with"
+    return replace(experiment, preprocess=kept), [line]
 
 
 def with_classes(experiment: Experiment, dataset: DataSet) -> Experiment:

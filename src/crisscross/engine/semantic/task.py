@@ -9,9 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from crisscross.checkpoints.backbone import read_backbone_weights
 from crisscross.checkpoints.loading import load
-from crisscross.checkpoints.warm_start import start_from
 from crisscross.config import Experiment
 from crisscross.data import DataSet, open_dataset
 from crisscross.data.color import colorise, index_image, overlay
@@ -20,12 +18,12 @@ from crisscross.data.samples.clips import training_samples
 from crisscross.data.samples.loader import Batch, TrainingSamples
 from crisscross.data.sets.submission import prediction_path, write_prediction
 from crisscross.engine.optimizer import backbone_stages
+from crisscross.engine.semantic.build import build_network
 from crisscross.engine.semantic.unseen_classes import SeenClasses
-from crisscross.engine.task import DEFAULTS, Built, Result, Scoring, Settled, Start, Task, facts_of_file
+from crisscross.engine.task import DEFAULTS, Built, Result, Scoring, Settled, Start, Task
 from crisscross.inference import Prediction, predictor_of
 from crisscross.losses import Losses, create_loss
-from crisscross.models import Segmenter, create_segmenter
-from crisscross.models.backbones import load_backbone_weights
+from crisscross.models import Segmenter
 
 
 class SemanticSegmentation(Task):
@@ -45,19 +43,10 @@ class SemanticSegmentation(Task):
         # Imported where it is needed: accelerate is slow to import, and predicting does without.
         from crisscross.engine.semantic.settle import settle
 
-        return settle(experiment, data, stored)
+        return settle(experiment, data, start, stored)
 
     def build(self, experiment: Experiment, start: Start) -> Built:
-        if start.resume:
-            return Built(create_segmenter(experiment, initialize=False), {})
-        fresh = start.backbone is None and start.network is None
-        segmenter, facts = create_segmenter(experiment, initialize=fresh), {}
-        if start.backbone is not None:
-            load_backbone_weights(segmenter.backbone, read_backbone_weights(start.backbone), str(start.backbone))
-            facts["backbone_weights"] = facts_of_file(start.backbone)
-        if start.network is not None:
-            facts |= start_from(segmenter, start.network)
-        return Built(segmenter, facts)
+        return build_network(experiment, start)
 
     def stages(self, network: Segmenter) -> list[list[nn.Parameter]]:
         return backbone_stages(network.backbone.net)
