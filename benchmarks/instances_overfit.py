@@ -34,7 +34,7 @@ SETTINGS = (
 
 
 def chosen_images(split: InstanceSplit, count: int, folder: Path) -> None:
-    """Write a data set of the first `count` images that can be learnt from, as its own train and val split."""
+    """Write a data set of the first `count` images that can be learned from, as its own train and val split."""
     images = sorted(split.learnable)[:count]
     numbers = {image.number for image in images}
     tree = split.as_coco()

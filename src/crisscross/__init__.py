@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Public name -> room. Importing the package imports nothing heavy; a room is imported when one of its names is used.
-_ROOMS = {
+# Public name -> module, which is imported when the name is used: importing the package imports nothing heavy.
+_MODULES = {
     "CrissCrossAttention": "layers",
     "CrissCrossAttention3d": "layers",
     "CrissCrossError": "errors",
@@ -94,9 +94,9 @@ __all__ = [
 def __getattr__(name: str) -> "Any":
     if name == "surgery":
         return importlib.import_module("crisscross.surgery")
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'crisscross' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"crisscross.{_ROOMS[name]}"), name)
+    return getattr(importlib.import_module(f"crisscross.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from crisscross.checkpoints.loading import is_inside
 from crisscross.config import Experiment, from_dict, hint, import_attribute, override
 from crisscross.config.parse import SEGMENTATION, flatten, load_tree, parse_words, read_tree, task_of
 from crisscross.engine.task import Task
-from crisscross.errors import CrissCrossError, shown_name
+from crisscross.errors import CrissCrossError, shown, shown_name
 from crisscross.inference import Predictor, predictor_of
 
 # What `task` is in an experiment -> the class that implements it; anything else is `package.module:Class`.
@@ -22,6 +23,8 @@ TASKS = {
     SEGMENTATION: "crisscross.engine.semantic.task:SemanticSegmentation",
     "instances": "crisscross.instances.task:InstanceSegmentation",
 }
+# The methods of a task that have no default.
+REQUIRED = ("open", "settle", "build", "samples", "losses", "evaluate", "predictor")
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
 
 
@@ -44,11 +47,31 @@ def task(name: str) -> Task:
         module, _, attribute = TASKS[name].partition(":")
         return getattr(import_module(module), attribute)()
     if ":" not in name:
-        raise CrissCrossError(f"no task {shown_name(name)}; {hint(name, TASKS)}, or package.module:Class")
+        raise CrissCrossError(f"no task {shown_name(name)}; {hint(name, [*TASKS, 'package.module:Class'])}")
     found = import_attribute(name, "task")
-    if Task not in getattr(found, "__mro__", ()):
-        raise CrissCrossError(f"task {shown_name(name)}: must be a class with crisscross.engine.task.Task as its base")
+    if problem := _missing(found, name):
+        raise CrissCrossError(f"task {shown_name(name)}: {problem}")
     return found()
+
+
+def _missing(found: Any, name: str) -> str:
+    """What a class that was imported as `name` lacks to be a task, or ""."""
+    if Task not in getattr(found, "__mro__", ()):
+        return "must be a class with crisscross.engine.task.Task as its base"
+    for method in REQUIRED:
+        if not callable(own := getattr(found, method)) or own is getattr(Task, method):
+            return f"must define the method `{method}`"
+    for attribute in ("name", "title", "experiment", "columns"):
+        if not hasattr(found, attribute):
+            return f"must define the attribute `{attribute}`"
+    kind = found.experiment
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        return f"`experiment` must be a dataclass, got {shown(kind)}"
+    defaults = {entry.name: entry.default for entry in fields(kind)}
+    if lacking := [key for key in ("task", "name", "data", "optim", "train") if key not in defaults]:
+        return f"`experiment` must have the field `{lacking[0]}`"
+    said = {"`name`": found.name, "the default of `experiment.task`": defaults["task"]}
+    return next((f"{what} must be {name!r}, got {shown(value)}" for what, value in said.items() if value != name), "")
 
 
 def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:
@@ -82,11 +105,18 @@ def task_of_network(
     """What a network does, from its name or the header of its file; the arguments are those of `load`.
 
     Raises:
-        CrissCrossError: an unreadable file, or one that asks to run code and lies outside of the folder `trust`.
+        CrissCrossError: no name or path at all, an unreadable file, or one that asks to run code and lies outside
+            of the folder `trust`.
     """
     if isinstance(source, Mapping):
         return task(SEGMENTATION)
+    if not isinstance(source, str | os.PathLike) or not os.fspath(source):
+        raise CrissCrossError(f"a network must be a name, a path or a state dict, got {shown(source)}")
     path, name = Path(source), os.fspath(source)
+    try:
+        path.exists()
+    except OSError as error:
+        raise CrissCrossError(f"{shown_name(name)}: {error.strerror}") from error
     inside = path / native.HUB_WEIGHTS
     if weights is None and (path.is_dir() or path.suffix == ".safetensors"):
         path = inside if inside.is_file() else native.run_weights(path)
@@ -155,14 +185,14 @@ def predictor(source: Source | nn.Module | Predictor, device: str = "cpu", **opt
     return predictor_of(load(source, device, **options))
 
 
-def refuse(found: Task, options: Mapping[str, Any], command: str = "") -> None:
-    """Refuse the first option that was given, or the command, that a task does not support.
+def refuse(found: Task, options: Mapping[str, Any], command: str = "", source: str = "") -> None:
+    """Refuse the first option that was given, or the command on the network `source`, that a task does not support.
 
     Raises:
         CrissCrossError: with the task's reason.
     """
     if command in found.refuses:
-        raise CrissCrossError(f"{command} {found.refuses[command]}")
+        raise CrissCrossError(f"{source} is of the task {found.name}; {command} {found.refuses[command]}")
     for name, reason in found.refuses.items():
         value = options.get(name)
         if value is not None and value is not False and value != "":

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.compare import evaluate as room
+from benchmarks.compare import evaluate as evaluation
 from benchmarks.compare.evaluate import NOISE, SEGMENTS, Field, _Field, measure, noise, segments
 from crisscross.data import scenes
 
@@ -38,7 +38,7 @@ def test_changed_labels_are_counted_apart_from_ties(monkeypatch):
     wrong[3, 4] = (wrong[3, 4] + 1) % 5
     field.found[0] = wrong
     assert (field.row("x", seconds).differing, field.row("x", seconds).ties) == (1, 0)
-    monkeypatch.setattr(room, "ROUNDING", 10.0)
+    monkeypatch.setattr(evaluation, "ROUNDING", 10.0)
     assert field.row("x", seconds).ties == 1
 
 

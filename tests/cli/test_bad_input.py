@@ -145,6 +145,16 @@ def test_numbers_of_options(option, capsys):
     assert f"argument {option[0]}: must be a whole number, " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["train", "demo", "--data", "x", "--out", "y"], ["data", "check", "x"]])
+def test_an_unknown_option_shows_the_usage_of_its_command(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--nonsense"])
+    words = " ".join(command[: 2 if command[0] == "data" else 1])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith(f"usage: crisscross {words} ") and "unrecognized arguments: --nonsense" in error
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -87,7 +87,6 @@ OWN_TERM = [{"name": "cross_entropy"}, {"name": "mine:sharp", "weight": 0.0}]
     ("key", "name", "changes"),
     [
         ("model.backbone", "mine:Net", {}),
-        ("data.name", "mine:open_city", {"backbone": "test_resnet", "data.name": "mine:open_city"}),
         ("loss.terms", "mine:sharp", {"backbone": "test_resnet", "loss.terms": OWN_TERM}),
     ],
 )
@@ -104,6 +103,19 @@ def test_what_lies_beside_weights_makes_them_no_more_trusted(place, key, name, c
     # A state dict has no folder; the one around it is not its own.
     (place / "experiment.yaml").touch()
     assert not (place / "ran").exists()
+
+
+def test_the_code_of_a_data_set_is_trusted_where_the_data_set_is_opened(place, capsys):
+    weights(place / "run", backbone="test_resnet", **{"data.name": "mine:open_city"})
+    data(place / "city")
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save("p.png")
+    assert main(["predict", "run", "p.png", "--cpu"]) == 0
+    words = ["evaluate", "run", "--data", "city", "--workers", "0", "--cpu"]
+    assert main(words) == 2
+    assert "refused: it asks to run code, data.name=mine:open_city" in capsys.readouterr().err
+    assert not (place / "ran").exists()
+    assert main([*words, "--trust", "run"]) == 0 and (place / "ran").exists()
+    assert main([*words, "--name", "folder"]) == 0
 
 
 def test_a_trusted_folder_a_name_said_again_and_nothing_else(place):

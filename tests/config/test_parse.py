@@ -21,6 +21,7 @@ from crisscross.config import (
     to_yaml,
 )
 from crisscross.config.heads import AuxHeadConfig, CCNetConfig, CE2PConfig, OwnHead
+from crisscross.config.parse import flatten
 from crisscross.errors import CrissCrossError
 from crisscross.zoo import RECIPES, recipe
 
@@ -259,6 +260,17 @@ def test_differences_name_the_dotted_keys():
     assert differences(changed, changed) == []
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("ccnet", "ce2p"), ("ce2p", "mine:Head"), ("{name: mine:Head, width: 3}", "ccnet")]
+)
+def test_experiments_with_different_heads_are_compared(first, second):
+    one, other = (override(Experiment(), [f"model.head={head}"]) for head in (first, second))
+    keys = {f"model.head.{key}" for head in (one, other) for key in to_dict(head)["model"]["head"]}
+    shared = {key for key, value in flatten(one).items() if flatten(other).get(key) == value}
+    assert set(differences(one, other)) == set(differences(other, one)) == keys - shared
+    assert "model.head.name" in differences(one, other)
+
+
 # --- refusals ---
 
 
@@ -430,7 +442,7 @@ def test_a_wrong_type_names_key_rule_and_value(values, message):
         ("train.iterations=0", "train.iterations must be at least 1, got 0"),
         ("train.batch=0", "train.batch must be at least 1, got 0"),
         ("train.accumulate=0", "train.accumulate must be at least 1, got 0"),
-        ("train.accumulate=3", "train.batch must be a multiple of accumulate (3), got 8"),
+        ("train.accumulate=3", "train.batch must be a multiple of train.accumulate (3), got 8"),
         ("train.validate_every=-1", "train.validate_every must be at least 0, got -1"),
         ("train.checkpoint_every=-1", "train.checkpoint_every must be at least 0, got -1"),
         ("train.seed=-1", "train.seed must be at least 0, got -1"),
@@ -520,6 +532,11 @@ def test_a_section_leaves_the_keys_that_it_does_not_name_as_they_are(word, chang
         ("=3", "--set expects section.key=value, got '=3'"),
         ("optm.lr=3", "unknown key optm; did you mean optim?"),
         ("optim.wamup=3", "unknown key optim.wamup; did you mean warmup?"),
+        ("recurrence=1", "unknown key recurrence; did you mean model.head.recurrence?"),
+        ("model.recurrence=1", "unknown key model.recurrence; did you mean model.head.recurrence?"),
+        ("scale=[1, 1]", "unknown key scale; did you mean preprocess.scale or augment.scale?"),
+        ("model.head.activation=relu", "unknown key model.head.activation; the head ce2p has it"),
+        ("task=instances", "task is segmentation and cannot be changed; it belongs to the recipe or the YAML file"),
         ("model.head.recurrence.twice=3", "model.head.recurrence is a value, it has no keys below it"),
         ("name.first=x", "name is a value, it has no keys below it"),
         ("model=3", "model must be a mapping of keys to values, got 3"),

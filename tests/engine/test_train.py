@@ -139,9 +139,12 @@ def test_accumulation_sees_the_same_images(dataset, tmp_path, monkeypatch):
     assert len(names) == 24 and names[:12] == names[12:]
 
 
-def test_resume_refuses_another_experiment(whole_run, dataset):
-    with pytest.raises(CrissCrossError, match=r"differs in optim\.lr"):
-        train(experiment("optim.lr=0.01"), dataset, whole_run, resume=True)
+@pytest.mark.parametrize(
+    ("change", "key"), [("optim.lr=0.01", "optim.lr"), ("model.head=ce2p", "model.head.activation")]
+)
+def test_resume_refuses_another_experiment(whole_run, dataset, change, key):
+    with pytest.raises(CrissCrossError, match=rf"differs in .*{key}"):
+        train(experiment(change), dataset, whole_run, resume=True)
 
 
 def test_a_used_folder_and_nothing_to_resume_are_refused(whole_run, dataset, tmp_path):

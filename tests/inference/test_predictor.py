@@ -10,6 +10,7 @@ from coarse_networks import image_of, small_segmenter
 
 import crisscross
 from crisscross.errors import CrissCrossError
+from crisscross.inference import Card, Predictor, predictor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = image_of(40, 60)
@@ -60,6 +61,28 @@ def test_what_is_no_image_is_one_line(segmenter, image, words):
     for label in (segmenter.predict, segmenter.predictor.logits, lambda x: list(segmenter.predictor.label_frames([x]))):
         with pytest.raises(CrissCrossError, match=re.escape(words)):
             label(image)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, "got NoneType"),
+        ("labels", "got str"),
+        (np.zeros((1, 3, 4, 4), np.float32), r"logits \[1, 2, h, w\].*got .*ndarray \[(1, )?3, 4, 4\]"),
+        (np.zeros((2, 4, 4), np.float32), r"got ndarray \[2, 4, 4\]"),
+        (np.zeros((2, 2, 4, 4), np.float32), r"got ndarray \[2, 2, 4, 4\]"),
+    ],
+)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_what_a_function_returns_is_checked_once(found, said, frames, monkeypatch):
+    card = Card(("a", "b"), ((0, 0, 0), (9, 9, 9)), frames=frames)
+    image = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(CrissCrossError, match=said):
+        Predictor(lambda x: found, card).predict(image)
+    good = Predictor(lambda x: np.zeros((1, 2, 4, 4), np.float32), card)
+    good.predict(image)
+    monkeypatch.setattr(predictor, "check_logits", None)
+    good.predict(image)
 
 
 def test_arrays_tensors_and_files_are_one_image(segmenter, tmp_path):

@@ -86,9 +86,9 @@ def test_what_follows_from_sizes_is_made_once_for_each(tta, mode, monkeypatch):
     for kept in (passes._axis, bands, cells):
         kept.cache_clear()
     made = []
-    for room, name in ((passes, "line"), (passes, "merge"), (axes, "merge"), (axes, "Band")):
-        former = getattr(room, name)
-        monkeypatch.setattr(room, name, lambda *given, former=former: made.append(given) or former(*given))
+    for module, name in ((passes, "line"), (passes, "merge"), (axes, "merge"), (axes, "Band")):
+        former = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, former=former: made.append(given) or former(*given))
     segmenter = with_coarse(coarse_of, ratios=(0.5, 1.0), mode=mode, window=(48, 48), stride=(40, 40))
     first, second = (image_of(70, 90, seed) for seed in (0, 1))
     labels = segmenter.predict(first, tta=tta).labels

@@ -14,6 +14,7 @@ from small_data import write_folder
 import crisscross
 from crisscross.cli import main
 from crisscross.data import open_folder
+from crisscross.data.files import big
 from crisscross.data.files.cache import DiskCache
 from crisscross.data.files.reading import open_array
 from crisscross.engine.semantic import predict
@@ -147,10 +148,21 @@ def test_big_images_from_the_command_line(tmp_path, capsys):
     assert "c.npy: not a readable array file" in capsys.readouterr().err
 
 
+def test_a_path_is_read(tmp_path):
+    image, segmenter = image_of(70, 90), small_segmenter()
+    Image.fromarray(image).save(tmp_path / "a.png")
+    np.save(tmp_path / "a.npy", image)
+    expected = segmenter.predict_big(image, 64, 16)
+    for path in (tmp_path / "a.npy", str(tmp_path / "a.png")):
+        assert np.array_equal(segmenter.predict_big(path, 64, 16), expected)
+    with pytest.raises(CrissCrossError, match="must be a path or a uint8 array, got NoneType"):
+        segmenter.predict_big(None)
+
+
 def test_a_file_beyond_the_bound_is_read_as_far_as_the_memory_goes(tmp_path, monkeypatch):
     head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 13300, 13300, 8, 0, 0, 0, 0))
     path = write(tmp_path / "a.png", b"\x89PNG\r\n\x1a\n" + head + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b""))
-    monkeypatch.setattr(predict, "free_memory", lambda: 2**30)
+    monkeypatch.setattr(big, "free_memory", lambda: 2**30)
     (result,) = predict.predict_big_files(small_segmenter(), [path], tmp_path / "out", 64, 32)
     assert result.error == (
         f"{path}: 13300 x 13300 pixels take 2.8 GiB to decode, 1.0 are free; save it as an array file (.npy), which is "
@@ -162,8 +174,8 @@ def test_a_file_beyond_the_bound_is_read_as_far_as_the_memory_goes(tmp_path, mon
         asked.append(most_pixels)
         return image_of(9, 9)
 
-    monkeypatch.setattr(predict, "free_memory", lambda: 2**32)
-    monkeypatch.setattr(predict, "read_image", lambda path, most_pixels: asked.append(most_pixels) or image_of(9, 9))
+    monkeypatch.setattr(big, "free_memory", lambda: 2**32)
+    monkeypatch.setattr(big, "read_image", lambda path, most_pixels: asked.append(most_pixels) or image_of(9, 9))
     (result,) = predict.predict_big_files(small_segmenter(), [path], tmp_path / "out", 64, 32)
     assert (result.error, asked) == (None, [None])
 

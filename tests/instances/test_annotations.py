@@ -99,7 +99,7 @@ def test_annotations_without_area_are_left_out_and_counted(tmp_path):
         "2 annotations without area inside their image: left out",
     )
     assert [entry["id"] for entry in split.annotations[100]] == [5]
-    # A sliver counts in evaluation and is not learnt from.
+    # A sliver counts in evaluation and is not learned from.
     assert [entry["id"] for entry in split.annotations[101]] == [6]
     assert [image.number for image in split.learnable] == [100]
 

@@ -18,8 +18,10 @@ from crisscross import checkpoints
 from crisscross.cli import main
 from crisscross.config import override, to_yaml
 from crisscross.engine.optimizer import create_optimizer
+from crisscross.engine.run.journal import Journal
 from crisscross.engine.schedule import learning_rate
 from crisscross.engine.setup import Machine
+from crisscross.engine.task import Result
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 from crisscross.instances.annotations import open_coco_instances
@@ -27,6 +29,7 @@ from crisscross.instances.config import InstanceExperiment, InstanceOptimConfig
 from crisscross.instances.network import InstanceSegmenter, torchvision_classes
 from crisscross.instances.task import InstanceSegmentation, scaling_advice
 from crisscross.instances.weights import load_instances, with_data_classes
+from crisscross.progress import Progress
 from crisscross.zoo import shipped_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -242,11 +245,14 @@ def test_the_commands(coco, tmp_path, capsys):
         (["train", "maskrcnn_r50_fpn_rca_coco", "--data", "{coco}", "--out", "{new}"], "did you mean maskrcnn_r50"),
         (["evaluate", "{run}", "--data", "{coco}", "--tta"], "--tta is not available for instance"),
         (["evaluate", "{run}", "--data", "{coco}", "--split", "test"], "no split 'test'"),
-        (["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", "{coco}", "--offline"], "downloads are forbidden"),
+        (["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", "{coco}", "--offline"], "downloads are off"),
         (["evaluate", "maskrcnn_r101_fpn_rcca_coco", "--data", "{coco}"], "has no weights; train it"),
         (["predict", "{run}", "{coco}/val2017", "--big", "--out", "{new}"], "--big is not available for instance"),
         (["predict", "camvid-light", "{coco}/val2017", "--score", "0.3", "--out", "{new}"], "--score is for instance"),
-        (["convert", "{run}/last.safetensors", "{new}/x.safetensors"], "an experiment of the task instances"),
+        (
+            ["convert", "{run}/last.safetensors", "{new}/x.safetensors"],
+            "is of the task instances; convert handles",
+        ),
         (["data", "check", "{coco}", "--name", "coco-instances", "--plot", "{new}"], "--plot is not available for"),
     ],
 )
@@ -287,7 +293,7 @@ def test_one_door_opens_every_network(run, tmp_path):
     assert isinstance(crisscross.load(run), InstanceSegmenter)
     assert crisscross.load(run / "best.safetensors", detections=3).experiment.inference.detections == 3
     assert isinstance(crisscross.load("camvid-light"), crisscross.Segmenter)
-    with pytest.raises(CrissCrossError, match="downloads are forbidden"):
+    with pytest.raises(CrissCrossError, match="downloads are off"):
         crisscross.load("maskrcnn_r50_fpn_rcca_coco", offline=True)
     with pytest.raises(CrissCrossError, match="not a run folder"):
         crisscross.load(tmp_path)
@@ -296,13 +302,13 @@ def test_one_door_opens_every_network(run, tmp_path):
 
 
 def test_the_two_tasks_do_not_take_each_other(run):
-    with pytest.raises(CrissCrossError, match="an experiment of the task instances, one of segmentation is needed"):
+    with pytest.raises(CrissCrossError, match="this is an experiment of the task instances, not of segmentation"):
         checkpoints.load(run)
-    with pytest.raises(CrissCrossError, match="an experiment of the task instances, one of segmentation is needed"):
+    with pytest.raises(CrissCrossError, match="this is an experiment of the task instances, not of segmentation"):
         crisscross.build("maskrcnn_r50_fpn_rcca_coco")
     with pytest.raises(CrissCrossError, match="does not describe its network"):
         load_instances(shipped_weights("camvid-light"))
-    with pytest.raises(CrissCrossError, match="an experiment of the task segmentation, one of instances is needed"):
+    with pytest.raises(CrissCrossError, match="this is an experiment of the task segmentation, not of instances"):
         load_instances("camvid-light")
 
 
@@ -357,3 +363,15 @@ def test_runs_of_every_task_are_compared(run, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "best val score" in said and "0.2500" in said
     assert "Validation score" in (tmp_path / "two.html").read_text()
+
+
+def test_attention_is_left_out_by_name():
+    with pytest.raises(CrissCrossError, match=r"model\.recurrence must be .*; model\.attention=none leaves .*, got 0"):
+        tiny("model.recurrence=0")
+
+
+def test_a_score_of_two_words_keeps_its_blank(tmp_path):
+    progress = Progress("train", 2)
+    accelerator = SimpleNamespace(is_main_process=False, log=lambda *given: None)
+    Journal(tmp_path, 0, 0, accelerator, progress, ()).validation(1, Result(0.25, {}), "mask AP")
+    assert progress.facts == {"mask AP": "0.250"}

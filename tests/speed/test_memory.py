@@ -6,6 +6,7 @@ from torch import nn
 
 from crisscross.config import DataConfig, Experiment, ModelConfig, TrainConfig
 from crisscross.config.heads import AuxHeadConfig, CCNetConfig
+from crisscross.engine.norms import settle_norms
 from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
 from crisscross.losses import create_loss
@@ -55,3 +56,10 @@ def test_less_memory_has_the_same_gradients(memory):
 def test_a_network_of_another_make_cannot_recompute():
     with pytest.raises(CrissCrossError, match=r"train\.memory=recompute is not available for a Sequential; set train"):
         apply_memory(nn.Sequential(nn.Conv2d(3, 3, 1)), TrainConfig(memory="recompute"))
+
+
+def test_a_setting_that_reaches_nothing_says_so():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1))
+    assert apply_memory(network, TrainConfig(winograd=True)).startswith("train.winograd has no effect")
+    assert settle_norms(network, "frozen", 1, False).startswith("train.batch_norm=frozen has no effect")
+    assert settle_norms(network, "auto", 1, False) == apply_memory(network, TrainConfig()) == ""

@@ -80,15 +80,22 @@ def load(
 
 
 def refuse_code(
-    file: str, experiment: Experiment, overrides: Mapping[str, Any], trust: str | os.PathLike[str] | None = None
+    file: str,
+    experiment: Experiment,
+    overrides: Mapping[str, Any],
+    trust: str | os.PathLike[str] | None = None,
+    opening: bool = False,
 ) -> None:
     """Weights are data: what they name as `package.module:attribute` is imported only where the user wants it.
+
+    Making the network never imports `data.name`; whoever opens the data set that weights name checks it.
 
     Args:
         file: where the weights come from.
         experiment: what is to be built.
         overrides: what the user changed in this call; what it names is trusted.
         trust: the folder that the user trusts; nothing that lies in a folder makes it trusted.
+        opening: check `data.name` alone, instead of all other keys.
 
     Raises:
         CrissCrossError: the file alone asks for code, and lies outside of that folder.
@@ -97,7 +104,7 @@ def refuse_code(
         return
     said = flatten(overrides)
     for key, value in experiment.code:
-        if value not in _leaves([said.get(word) for word in _words_for(key)]):
+        if (key == "data.name") == opening and value not in _leaves([said.get(word) for word in _words_for(key)]):
             folder = Path(file).parent
             raise CrissCrossError(
                 f"{file}: refused: it asks to run code, {key}={value}; if you trust it, and all that is in "
@@ -153,7 +160,7 @@ def weights_file(source: str | os.PathLike[str], offline: bool = False) -> Path:
         if shipped := zoo.shipped_weights(name):
             return shipped
         raise CrissCrossError(
-            f"{name} has no weights in this package; train it with `crisscross train {name} --data DIR`"
+            f"{name} has no weights in this package; train it with `crisscross train {name} --data DIR --out RUN`"
         )
     if name in zoo.INSTANCE_RECIPES:
         raise CrissCrossError(f"{name}: finds instances, and does not label pixels; crisscross.load takes it")
@@ -212,7 +219,7 @@ def by_recipe(loaded: Loaded, name: str) -> Experiment:
 def _warn_of_differences(loaded: Loaded, wanted: Experiment) -> None:
     """Warn where the recipe overrides the file's metadata: another score may come of it."""
     ours, theirs = flatten(wanted), flatten(loaded.experiment)
-    keys = [key for key in loaded.told if ours[key] != theirs[key]]
+    keys = [key for key in loaded.told if key in ours and key in theirs and ours[key] != theirs[key]]
     if keys:
         said = ", ".join(f"{key}={theirs[key]} (recipe: {ours[key]})" for key in keys)
         warnings.warn(f"{loaded.name}: says {said}; the recipe {wanted.name} is followed", CrissCrossWarning, 2)

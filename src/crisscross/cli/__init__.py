@@ -50,9 +50,12 @@ class Parser(argparse.ArgumentParser):
             self.module = ""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, after `fill`."""
+        """As argparse's, after `fill`; what is left over is refused here, under the usage of this command."""
         self.fill()
-        return super().parse_known_args(args, namespace)
+        found, left_over = super().parse_known_args(args, namespace)
+        if left_over:
+            self.error(f"unrecognized arguments: {' '.join(left_over)}")
+        return found, left_over
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if message:

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     height, width = parse_size(arguments.size, least=32)
     task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
-    tasks.refuse(task, {}, "benchmark")
+    tasks.refuse(task, {}, "benchmark", arguments.network)
     if arguments.json:
         claim([arguments.json], network_files(arguments), arguments.force)
 

@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of the experiment"
     )
     parser.add_argument(
-        "--to", metavar="PUBLISHER", help="write a .pth file for mmseg (MMSegmentation) or authors instead"
+        "--to",
+        metavar="PUBLISHER",
+        help="write a .pth file instead: mmseg (MMSegmentation) or authors (the repository of CCNet's authors)",
     )
     add_trust(parser)
     parser.add_argument("--half", action="store_true", help="store weights in float16, half the size")
@@ -47,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     import torch
 
+    from crisscross import tasks
     from crisscross.checkpoints.convert import convert, save_as
     from crisscross.checkpoints.hub.repositories import FILES, save_pretrained
     from crisscross.checkpoints.native import RUN_WEIGHTS, Misfit, save
@@ -55,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_name(arguments.out, arguments.to)
     targets = [arguments.out] if arguments.out.suffix else [arguments.out / name for name in FILES]
     source = Path(arguments.source)
+    tasks.refuse(tasks.task_of_network(arguments.source, trust=arguments.trust), {}, "convert", arguments.source)
     claim(targets, [source, *(source / name for name in (*FILES, *RUN_WEIGHTS))], arguments.force)
     try:
         converted = convert(

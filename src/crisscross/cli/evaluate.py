@@ -53,8 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross import tasks, zoo
+    from crisscross.checkpoints.loading import find_file, refuse_code
+    from crisscross.config import Experiment
     from crisscross.data.dataset import existing_folder
-    from crisscross.engine.task import Scoring
+    from crisscross.engine.task import Scoring, check_split
     from crisscross.files import claim, write_text
 
     task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
@@ -69,11 +71,18 @@ def run(arguments: argparse.Namespace) -> int:
     from accelerate import PartialState
 
     network = load_network(arguments, "cpu" if arguments.cpu else str(PartialState().device), **changes)
-    data = data or task.open(network.experiment, arguments.data)
+    if data is None:
+        if isinstance(network.experiment, Experiment):
+            source = str(find_file(arguments.network, arguments.offline))
+            refuse_code(source, network.experiment, changes, arguments.trust, opening=True)
+        data = task.open(network.experiment, arguments.data)
     split = arguments.split or _default_split(network.experiment.data, data.splits)
+    # Tasks that open a split when it is asked for do so here.
+    inputs = task.files(data, split)
+    check_split(data, split)
     folder, scores = arguments.save_predictions, arguments.json
     targets = [*(task.outputs(data, split, folder) if folder else ()), *([scores] if scores else ())]
-    claim(targets, [*network_files(arguments), *task.files(data, split)], arguments.force)
+    claim(targets, [*network_files(arguments), *inputs], arguments.force)
     with computing_in(arguments, network):
         result = task.evaluate(network, data, split, Scoring(arguments.workers, tta=arguments.tta, save=folder))
     if not PartialState().is_main_process:

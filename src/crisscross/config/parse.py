@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from crisscross.config.documents import parse_yaml, read_yaml
-from crisscross.config.heads import CCNetConfig, OwnHead, changed_head, kind_of_head
+from crisscross.config.heads import HEADS, CCNetConfig, OwnHead, changed_head, kind_of_head
 from crisscross.config.migrate import migrate
 from crisscross.config.names import hint
 from crisscross.config.rules import one_line
@@ -49,9 +49,9 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(first: Any, second: Any) -> list[str]:
-    """Dotted keys whose values differ between two experiments."""
+    """Dotted keys whose values differ between two experiments, or that only one of them has, as heads differ."""
     ours, theirs = flatten(first), flatten(second)
-    return [key for key in ours if ours[key] != theirs[key]]
+    return [key for key in ours | theirs if (key in ours) != (key in theirs) or ours[key] != theirs[key]]
 
 
 def from_dict(kind: type[Node], values: Any, prefix: str = "") -> Node:
@@ -101,7 +101,7 @@ def _check_task(kind: type, values: Any) -> None:
     wanted = getattr(kind, "task", SEGMENTATION if kind is Experiment else None)
     found = values.get("task", SEGMENTATION)
     if wanted is not None and found != wanted and isinstance(found, str):
-        raise CrissCrossError(f"an experiment of the task {shown_name(found)}, one of {wanted} is needed here")
+        raise CrissCrossError(f"this is an experiment of the task {shown_name(found)}, not of {wanted}")
 
 
 def override(experiment: Node, words: Iterable[str]) -> Node:
@@ -123,6 +123,8 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
 def apply_overrides(experiment: Node, changes: Mapping[str, Any]) -> Node:
     """Replace values by dotted key, e.g. `{"optim.lr": 0.1}`, and return the new experiment."""
     tree = to_dict(experiment)
+    if "task" in changes and changes["task"] != (task := task_of(tree)):
+        raise CrissCrossError(f"task is {task} and cannot be changed; it belongs to the recipe or the YAML file")
     for dotted, value in changes.items():
         dotted, value = (HEAD, {"name": value}) if dotted == f"{HEAD}.name" else (dotted, value)
         *path, leaf = dotted.split(".")
@@ -135,7 +137,7 @@ def apply_overrides(experiment: Node, changes: Mapping[str, Any]) -> Node:
                 raise CrissCrossError(f"{'.'.join(path[: depth + 1])} is a value, it has no keys below it")
         # The settings of a head from outside are checked by its own class when the network is created.
         if leaf not in node and not (path == HEAD.split(".") and ":" in node["name"]):
-            raise CrissCrossError(_unknown(leaf, list(node), "".join(f"{part}." for part in path)))
+            raise CrissCrossError(_unknown(leaf, list(node), "".join(f"{part}." for part in path), tree))
         node[leaf] = changed_head(node[leaf], value) if dotted == HEAD else _merged(node.get(leaf), value)
     return from_dict(type(experiment), tree)
 
@@ -174,9 +176,18 @@ def to_yaml(experiment: Any) -> str:
     return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
-def _unknown(key: str, known: list[str], prefix: str) -> str:
+def _unknown(key: str, known: list[str], prefix: str, tree: Mapping[str, Any] = types.MappingProxyType({})) -> str:
+    """The line about an unknown key; `tree` is searched for a key of that name in another section."""
+    heads = [name for name, row in HEADS.items() if key in (entry.name for entry in dataclasses.fields(row.config))]
+    elsewhere = [full for full in flatten(tree) if full.rpartition(".")[2] == key]
     key = shown_name(key)
-    return f"unknown key {prefix}{key}; {hint(key, known, 'known here')}"
+    if elsewhere:
+        found = f"did you mean {' or '.join(elsewhere)}?"
+    elif prefix == f"{HEAD}." and heads:
+        found = f"the head {' or '.join(heads)} has it"
+    else:
+        found = hint(key, known, "known here")
+    return f"unknown key {prefix}{key}; {found}"
 
 
 def _convert(kind: Any, value: Any, key: str) -> Any:

@@ -16,12 +16,14 @@ TO_255 = "on the 0..255 scale; from the 0..1 scale multiply mean and std by 255"
 
 
 def require(holds: bool, key: str, rule: str, value: object) -> None:
+    """Raise a CrissCrossError that `key` must be `rule` unless it `holds`; `value` is what was found."""
     if not holds:
         found = value if isinstance(value, str) and len(value) <= MOST_TEXT else shown(value)
         raise CrissCrossError(f"{key} must be {rule}, got {found}")
 
 
 def between(node: object, prefix: str, low: float, high: float, *names: str) -> None:
+    """Require that the fields `names` of the section `prefix` are from `low` to `high`."""
     for name in names:
         value = getattr(node, name)
         require(value >= low, f"{prefix}.{name}", f"at least {low}", value)
@@ -29,18 +31,21 @@ def between(node: object, prefix: str, low: float, high: float, *names: str) -> 
 
 
 def fraction(node: object, prefix: str, *names: str) -> None:
+    """Require that the fields `names` of the section `prefix` are from 0 to 1."""
     for name in names:
         value = getattr(node, name)
         require(0 <= value <= 1, f"{prefix}.{name}", "between 0 and 1", value)
 
 
 def below_one(node: object, prefix: str, *names: str) -> None:
+    """Require that the fields `names` of the section `prefix` are at least 0 and below 1."""
     for name in names:
         value = getattr(node, name)
         require(0 <= value < 1, f"{prefix}.{name}", "at least 0 and below 1", value)
 
 
 def above_zero(node: object, prefix: str, high: float, *names: str) -> None:
+    """Require that the fields `names` of the section `prefix` are above 0, and at most `high`."""
     for name in names:
         value = getattr(node, name)
         require(value > 0, f"{prefix}.{name}", "above 0", value)
@@ -48,6 +53,7 @@ def above_zero(node: object, prefix: str, high: float, *names: str) -> None:
 
 
 def sides_fit(sides: tuple[int, ...] | None, key: str) -> None:
+    """Require that the sides of an image or window, if there are any, are from 1 to `MOST_PIXELS` pixels."""
     low, high = min(sides or (1,)), max(sides or (1,))
     require(low >= 1, key, "at least 1 x 1", list(sides or ()))
     require(high <= MOST_PIXELS, key, f"at most {MOST_PIXELS} x {MOST_PIXELS}", list(sides or ()))

@@ -110,7 +110,7 @@ class TrainConfig:
         require(self.seed >= 0, "train.seed", "at least 0", self.seed)
         require(self.seed < 2**63, "train.seed", "below 2**63", self.seed)
         even = self.batch % self.accumulate == 0
-        require(even, "train.batch", f"a multiple of accumulate ({self.accumulate})", self.batch)
+        require(even, "train.batch", f"a multiple of train.accumulate ({self.accumulate})", self.batch)
         below_one(self, "train", "ema")
         again = not self.early_stop or self.validate_every > 0
         require(

@@ -23,7 +23,10 @@ def settle_norms(network: nn.Module, wanted: str, processes: int, on_gpu: bool) 
     if wanted == "frozen":
         for norm in norms:
             freeze_statistics(norm)
-    if wanted == "frozen" or not norms:
+    if not norms:
+        none = f"train.batch_norm={wanted} has no effect: no batch norm of this network takes statistics in training"
+        return "" if wanted == "auto" else none
+    if wanted == "frozen":
         return ""
     # The part of a batch that one process has is too small for good statistics.
     if wanted == "auto" and processes > 1 and on_gpu:

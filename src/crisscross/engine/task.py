@@ -124,13 +124,41 @@ class Scoring:
 DEFAULTS = Scoring()
 
 
+# What a task has to support by code of its own, and refuses until it says otherwise.
+REFUSED: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("init", "backbone_weights", "cache", "tta", "score", "big", "name", "save_predictions", "video"),
+            "is not available for this task",
+        ),
+        **dict.fromkeys(("benchmark", "convert"), "handles semantic segmentation only"),
+    }
+)
+
+
+def refused_except(*supported: str) -> Mapping[str, str]:
+    """`Task.refuses` of a task that supports some of the options in `REFUSED`, e.g. `refused_except("init", "tta")`."""
+    return {name: reason for name, reason in REFUSED.items() if name not in supported}
+
+
+def check_split(data: Data, split: str) -> None:
+    """Refuse a split that the data does not have.
+
+    Raises:
+        CrissCrossError: the splits that it has are named.
+    """
+    if split not in data.splits:
+        raise CrissCrossError(f"{data.root}: no split {split!r}; this data set has {', '.join(data.splits) or 'none'}")
+
+
 class Task(Protocol):
     """One kind of network: what it is trained on, by which losses, and how its results are scored and shown.
 
     A subclass has to define only what has no default.
 
     Attributes:
-        name: what an experiment says in `task`, a key of `crisscross.tasks.TASKS` or `package.module:Class`.
+        name: what an experiment says in `task`, a key of `crisscross.tasks.TASKS` or `package.module:Class`; also the
+            default of `experiment.task`.
         experiment: the dataclass of its experiments, see `AnyExperiment`.
         title: of the score that decides which weights are the best, e.g. `mIoU`.
         columns: of the scores in a run's log.csv.
@@ -138,7 +166,7 @@ class Task(Protocol):
         listing: the JSON file that it writes with the `facts` of all results, or "".
         one_size: all training batches have one size, so that searching for the fastest convolutions pays off.
         layouts: data sets by the name that `crisscross data check --name` takes, which `check` looks through.
-        refuses: options and commands without their dashes that it does not support, and why.
+        refuses: options and commands that it does not support, by their names in Python (`backbone_weights`), and why.
     """
 
     name: str
@@ -149,7 +177,7 @@ class Task(Protocol):
     listing: str = ""
     one_size: bool = True
     layouts: tuple[str, ...] = ()
-    refuses: Mapping[str, str] = MappingProxyType({})
+    refuses: Mapping[str, str] = REFUSED
 
     def open(self, experiment: Any, root: str) -> Data:
         """The data set in the folder `root`, laid out as the experiment says."""

@@ -9,15 +9,17 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from crisscross.data.files.big import read_big
 from crisscross.data.files.reading import read_image
 from crisscross.data.samples.opencv_resize import is_tensor, resize
 from crisscross.data.samples.preprocess import fit_size, normalize
 from crisscross.data.samples.windows import windows
 from crisscross.errors import CrissCrossError
-from crisscross.inference import arrays, pixels
+from crisscross.inference import pixels
 from crisscross.inference.arrays import Array
 from crisscross.inference.card import Card
 from crisscross.inference.passes import SMALLEST, Pass, View, joined, views
+from crisscross.inference.stages import Stages, check_logits, stages_of
 from crisscross.inference.tiles import BLOCK, OVERLAP, blocks
 
 Item = TypeVar("Item")
@@ -31,19 +33,6 @@ class Prediction:
 
     labels: np.ndarray
     probabilities: np.ndarray | None = None
-
-
-class Stages(NamedTuple):
-    """A function for coarse logits in two parts, so that a frame which is part of several clips is encoded once.
-
-    Attributes:
-        encode: normalized image [1, 3, H, W] -> anything.
-        decode: what `encode` made of each frame of a clip, and the places of some frames in it -> coarse logits
-            [len(places), K, h, w].
-    """
-
-    encode: Callable[[Array], Any]
-    decode: Callable[[Sequence[Any], Sequence[int]], Array]
 
 
 class Frame(NamedTuple):
@@ -73,8 +62,9 @@ class Predictor:
         place: Callable[[Any], Array] = np.asarray,
         running: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self.stages = logits_of if isinstance(logits_of, Stages) else _stages(logits_of, card)
+        self.stages = logits_of if isinstance(logits_of, Stages) else stages_of(logits_of, card)
         self.card, self.place, self.running = card, place, running
+        self._checked = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -164,7 +154,7 @@ class Predictor:
 
     def predict_big(
         self,
-        image: np.ndarray,
+        image: str | os.PathLike[str] | np.ndarray,
         block: int = BLOCK,
         overlap: int = OVERLAP,
         tta: bool = False,
@@ -177,7 +167,8 @@ class Predictor:
         blocks overlap, each keeps its own side of the middle; see `crisscross.inference.tiles`.
 
         Args:
-            image: uint8 [H, W, 3] (RGB) or [H, W] (gray); a memory-mapped file is read block by block.
+            image: uint8 [H, W, 3] (RGB) or [H, W] (gray); a memory-mapped file is read block by block. Of a path, an
+                array file `.npy` is read so, and any other image at once.
             block: side of a block in pixels, rounded up to a multiple of 32.
             overlap: least number of pixels that neighbors share, rounded up likewise.
             tta: multi-scale + flip in each block.
@@ -188,8 +179,12 @@ class Predictor:
             Labels uint8 [H, W]: `out`, or the new array.
 
         Raises:
-            CrissCrossError: no such image array, an `out` of another kind, or an overlap that is not below `block`.
+            CrissCrossError: no such image, an `out` of another kind, or an overlap that is not below `block`.
         """
+        if isinstance(image, str | os.PathLike):
+            image = read_big(image)
+        if not isinstance(image, np.ndarray):
+            raise CrissCrossError(f"a big image must be a path or a uint8 array, got {type(image).__name__}")
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
             kind = f"{image.dtype} {list(image.shape)}"
             raise CrissCrossError(f"a big image must be a uint8 array [H, W, 3] or [H, W], got {kind}")
@@ -228,6 +223,9 @@ class Predictor:
         for number, view in enumerate(clip[0].views):
             windows_of_frames = zip(*(frame.encoded[number] for frame in clip), strict=True)
             maps = [self.stages.decode(parts, places) for parts in windows_of_frames]
+            if not self._checked:
+                check_logits(maps[0], len(places), len(card.classes))
+                self._checked = True
             if card.frames == 1:
                 # No other clip needs it.
                 clip[0].encoded[number] = []
@@ -265,16 +263,3 @@ def _planes(image: Any) -> Array:
     if str(image.dtype) != "torch.uint8" or image.ndim != 3 or len(image) != 3:
         raise CrissCrossError(f"an image tensor must be uint8 [3, H, W], got {image.dtype} {list(image.shape)}")
     return image
-
-
-def _stages(logits_of: Callable[[Array], Array], card: Card) -> Stages:
-    """A function for whole clips: of single images it is called when an image comes, of clips when one is complete."""
-    if card.frames == 1:
-        return Stages(logits_of, lambda clip, places: clip[0])
-    order = {place: number for number, place in enumerate(card.places)}
-
-    def decode(clip: Sequence[Array], places: Sequence[int]) -> Array:
-        logits = logits_of(arrays.join(clip, 0))
-        return [logits[order[place]] for place in places]
-
-    return Stages(lambda x: x, decode)

@@ -54,6 +54,8 @@ class InstanceModelConfig:
         require(self.backbone in BACKBONES, "model.backbone", f"one of {', '.join(BACKBONES)}", self.backbone)
         coco = self.pretrained != "coco" or self.backbone == "resnet50"
         require(coco, "model.pretrained", "none or imagenet but for resnet50", self.pretrained)
+        rule = "at least 1; model.attention=none leaves the attention out"
+        require(self.recurrence >= 1, "model.recurrence", rule, self.recurrence)
         between(self, "model", 1, MOST_TIMES, "recurrence", "mask_layers")
         # The narrowest ResNet has 256 channels where the attention is.
         between(self, "model", 1, 256, "reduction")

@@ -52,7 +52,8 @@ class InstanceSegmentation(Task):
         "plot": NOT_HERE,
         "report": NOT_HERE,
         "video": "is not available: networks of instance segmentation take images",
-        "benchmark": "measures networks for semantic segmentation alone",
+        "benchmark": "handles semantic segmentation only",
+        "convert": "handles semantic segmentation only",
     }
 
     def open(self, experiment: InstanceExperiment, root: str) -> InstanceData:

@@ -101,9 +101,7 @@ def _from_torchvision(experiment: InstanceExperiment, offline: bool) -> Instance
     if experiment.model.backbone != "resnet50" or experiment.model.channels != 256:
         raise CrissCrossError(f"{name} has no weights; train it with `crisscross train {name} --data COCO --out RUN`")
     if offline or is_offline():
-        raise CrissCrossError(
-            f"{name}: its weights are torchvision's, and downloads are forbidden; give --weights FILE"
-        )
+        raise CrissCrossError(f"{name}: its weights are torchvision's, and downloads are off; give --weights FILE")
     warnings.warn(
         f"{name}: the weights are torchvision's Mask R-CNN R-50 on COCO; the attention's gate is closed",
         CrissCrossWarning,

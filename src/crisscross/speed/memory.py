@@ -20,7 +20,7 @@ def apply_memory(network: nn.Module, train: TrainConfig) -> str:
     | `recompute` | the inputs of blocks and heads, which run twice (`recompute_network`) | `fast` |
 
     Returns:
-        One line to show if this network has parts that the setting does not reach, or "".
+        One line to show if a setting does not reach this network, or parts of it, or "".
 
     Raises:
         CrissCrossError: `recompute` is not available for this network.
@@ -32,15 +32,16 @@ def apply_memory(network: nn.Module, train: TrainConfig) -> str:
         recompute_network(network)
     if train.memory == "lean":
         make_lean(network)
-    if train.winograd:
-        train_by_winograd(network)
+    lines = []
+    if train.winograd and not train_by_winograd(network):
+        lines.append("train.winograd has no effect: no convolution of this network gains by it")
     synchronized = sum(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
-    if train.memory != "lean" or not synchronized:
-        return ""
-    return (
-        f"train.memory=lean has no effect on {synchronized} synchronized batch norms; "
-        "set train.batch_norm=train to save their memory, too"
-    )
+    if train.memory == "lean" and synchronized:
+        lines.append(
+            f"train.memory=lean has no effect on {synchronized} synchronized batch norms; "
+            "set train.batch_norm=train to save their memory, too"
+        )
+    return "; ".join(lines)
 
 
 def recompute_network(network: nn.Module) -> list[nn.Module]:

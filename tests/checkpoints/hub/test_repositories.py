@@ -17,6 +17,14 @@ from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, apply_overrides, from_dict
 from crisscross.errors import CrissCrossError
 
+
+def test_a_network_of_another_task_is_refused_before_anything_is_written(tmp_path):
+    for act in (crisscross.save_pretrained, crisscross.push_to_hub):
+        with pytest.raises(CrissCrossError, match="for networks of semantic segmentation, got Linear"):
+            act(torch.nn.Linear(1, 1), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 TINY = {
     "model.backbone": "test_resnet",
     "model.head.channels": 16,

@@ -21,7 +21,14 @@ from waiting import HANGS
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import DataSet, open_folder
 from crisscross.data.samples import workers as open_files
-from crisscross.data.samples.loader import Batch, EvaluationSamples, TrainingSamples, seed_for, training_batches
+from crisscross.data.samples.loader import (
+    Batch,
+    EvaluationSamples,
+    Samples,
+    TrainingSamples,
+    seed_for,
+    training_batches,
+)
 from crisscross.errors import CrissCrossError
 
 PAIRS = 7
@@ -113,6 +120,14 @@ def test_workers_change_nothing(dataset: DataSet) -> None:
     there = list(training_batches(samples(dataset), 0, workers=2))
     assert len(here) == len(there) == 5
     assert all(same(one, other) for one, other in zip(here, there, strict=True))
+
+
+def test_samples_of_any_task_are_stacked() -> None:
+    """Depths are floats, of which no classes are counted."""
+    depth = [(torch.full((3, 4, 4), float(n)), torch.full((4, 4), n / 8), str(n)) for n in range(2)]
+    batch = Samples.collate(depth)
+    assert batch.labels.dtype == torch.float32 and batch.labels[1].eq(1 / 8).all()
+    assert (batch.images.shape, batch.names, batch.found) == ((2, 3, 4, 4), ["0", "1"], frozenset())
 
 
 def joined(batches: list[Batch]) -> Batch:

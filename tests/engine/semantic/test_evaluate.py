@@ -26,7 +26,7 @@ from crisscross.data import DataSet, open_folder
 from crisscross.data.palette import default_palette
 from crisscross.data.samples import workers as processes
 from crisscross.data.sets.camvid import CLASSES as CAMVID
-from crisscross.engine.semantic import evaluate as room
+from crisscross.engine.semantic import evaluate as evaluation
 from crisscross.engine.semantic import task as semantic_task
 from crisscross.engine.semantic.evaluate import WAITING, Evaluation, check_classes, evaluate
 from crisscross.engine.semantic.labeling import labeled_pairs
@@ -253,7 +253,7 @@ def test_after_ctrl_c_what_waits_is_dropped(dataset, monkeypatch):
 
 def test_stopping_by_request(segmenter, dataset):
     calls = []
-    with pytest.raises(room.Interrupted):
+    with pytest.raises(evaluation.Interrupted):
         evaluate(segmenter, dataset, "val", interrupted=lambda: len(calls) > 1, save=lambda *_: calls.append(1))
     assert len(calls) < IMAGES
 
@@ -268,7 +268,7 @@ def test_validation_has_the_precision_of_training(dataset, tmp_path, monkeypatch
         seen.append((torch.is_autocast_enabled("cpu"), segmenter.coarse(torch.zeros(1, 3, 32, 32)).main.dtype))
         return evaluate(segmenter, *rest)
 
-    monkeypatch.setattr(room, "evaluate", spy)
+    monkeypatch.setattr(evaluation, "evaluate", spy)
     model = ModelConfig("test_resnet", 8, **narrow(8, 0))
     plan = TrainConfig(iterations=1, batch=1, precision="bf16")
     training.train(Experiment("x", model, augment=AugmentConfig(crop=(32, 32)), train=plan), dataset, tmp_path / "run")
@@ -336,8 +336,8 @@ def test_the_row_of_the_published_tables():
 
 
 def test_the_first_images_warm_up():
-    assert room._fps([9, 9, 9, 9, 9, 0.5, 0.25, 0.25]) == 3
-    assert room._fps([0.5, 0.5]) == 2 and room._fps([]) is None
+    assert evaluation._fps([9, 9, 9, 9, 9, 0.5, 0.25, 0.25]) == 3
+    assert evaluation._fps([0.5, 0.5]) == 2 and evaluation._fps([]) is None
 
 
 def test_the_shipped_network_from_the_command_line(tmp_path, capsys, monkeypatch):

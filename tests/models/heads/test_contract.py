@@ -143,7 +143,7 @@ def test_auxiliary_logits_of_its_own_take_the_place_of_the_auxiliary_head():
         ("Plain", ("model.head.rates=3",), r"model\.head\.rates must be a list, got 3"),
         ("Plain", ("model.frames=2",), rf"model\.frames must be 0 with model\.head\.name={__name__}:Plain, got 2"),
         ("Rules", ("model.head.width=0",), r"model\.head\.width must be at least 1"),
-        ("Misnamed", (), rf"model\.head\.name {__name__}:Misnamed: `classifiers` .* and typo is not there"),
+        ("Misnamed", (), rf"model\.head\.name {__name__}:Misnamed: `classifiers` .* and 'typo' is not there"),
         ("Unnamed", (), rf"model\.head\.name {__name__}:Unnamed: `classifiers` must name its layers .*"),
         ("NoDataclass", (), r"model\.head\.name: int is no dataclass, which the settings of a head must be"),
         ("Strange", ("model.head.names=3",), r"model\.head\.names has the type dict.*, and settings are int, .*"),

@@ -46,14 +46,24 @@ def save_pretrained(
         dtype: store floating-point tensors in this type, e.g. torch.float16.
 
     Raises:
-        CrissCrossError: the folder cannot be written, or the network is a copy made by `crisscross.optimize`.
+        CrissCrossError: the folder cannot be written, or the network is a copy made by `crisscross.optimize` or not one
+            for semantic segmentation.
     """
+    _check_kind(segmenter)
     path, facts = Path(folder), dict(facts or {})
     facts |= {"license": license} if license else {}
     native.save(segmenter, path / native.HUB_WEIGHTS, dtype, facts)
     config = {"format": native.FORMAT, "experiment": to_dict(segmenter.experiment), "facts": facts}
     write_text(path / CONFIG, json.dumps(config, indent=1) + "\n")
     write_text(path / CARD, model_card(segmenter, name or path.resolve().name, facts))
+
+
+def _check_kind(network: Any) -> None:
+    if not isinstance(network, Segmenter):
+        raise CrissCrossError(
+            f"the Hub's layout is for networks of semantic segmentation, got {type(network).__name__}; crisscross.save "
+            "stores it"
+        )
 
 
 def from_pretrained(
@@ -117,6 +127,7 @@ def push_to_hub(
     Raises:
         CrissCrossError: not logged in, not allowed, no network.
     """
+    _check_kind(segmenter)
 
     def upload() -> str:
         from huggingface_hub import HfApi

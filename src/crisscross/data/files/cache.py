@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from crisscross.data.dataset import DataSet, Pair
+from crisscross.data.files.big import free_memory
 from crisscross.data.files.reading import open_array, read_header, read_pair
 from crisscross.data.files.threads import each
 from crisscross.data.labels import label_table
@@ -114,14 +115,3 @@ def _key(pair: Pair, dataset: DataSet) -> str:
     files = [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
     meaning = [label_table(dataset).tolist(), dataset.ignore, len(dataset.classes), sorted(dataset.labels or ())]
     return hashlib.blake2b(json.dumps([files, meaning]).encode(), digest_size=16).hexdigest()
-
-
-def free_memory() -> int | None:
-    """Bytes that can be taken without swapping, or None where that is not known."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None

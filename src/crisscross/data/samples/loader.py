@@ -30,16 +30,17 @@ def seed_for(*words: int) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """`images` float32 [B, 3, H, W] normalized, `labels` uint8 [B, H, W], `names` of the images.
+    """`images` [B, ...], `labels` [B, ...] and the `names` of the images, as `Samples.collate` stacks them.
 
-    Of clips, the T frames of one lie behind those of the other, and so do the labels of its labeled frames. `found`
-    are the values that occur in `labels`, the ignored one among them.
+    Of semantic segmentation: `images` float32 [B, 3, H, W] normalized, `labels` uint8 [B, H, W]; of clips, the T frames
+    of one lie behind those of the other, and so do the labels of its labeled frames. `found` are the values that occur
+    in `labels`, the ignored one among them.
     """
 
     images: Tensor
     labels: Tensor
     names: list[str]
-    found: frozenset[int]
+    found: frozenset[int] = frozenset()
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from where copies to a GPU run beside other work."""
@@ -54,7 +55,8 @@ class Batch:
 class Samples(Dataset):
     """An endless stream of training samples: item n is the n-th since training began, and follows from (seed, n).
 
-    `experiment` is that of the training; any process can make any sample at any time.
+    `experiment` is that of the training; any process can make any sample at any time. A sample is an image, its label
+    and its name; a subclass with other samples overrides `collate`.
     """
 
     experiment: Any
@@ -70,8 +72,9 @@ class Samples(Dataset):
 
     @staticmethod
     def collate(samples: list[Any]) -> Any:
-        """A batch of a list of samples."""
-        return _collate(samples)
+        """A `Batch` of samples (image, label, name): tensors of any type, each of one shape in all samples."""
+        images, labels, names = (list(part) for part in zip(*samples, strict=True))
+        return Batch(torch.stack(images), torch.stack(labels), names)
 
 
 class TrainingSamples(Samples):
@@ -95,6 +98,17 @@ class TrainingSamples(Samples):
         image, labels = self.augmented(image.permute(2, 0, 1), mask, n)
         return image[0], labels, pair.name
 
+    @staticmethod
+    def collate(samples: list[tuple[Tensor, Tensor, str]]) -> Batch:
+        """The batch of semantic segmentation; the frames of all clips stand in one dimension."""
+        batch = Samples.collate(samples)
+        images, labels = batch.images, batch.labels
+        if images.dim() == 5:
+            images, labels = images.flatten(0, 1), labels.flatten(0, 1)
+        # Counted here, in a process that reads: the one that trains has other work.
+        found = frozenset(torch.bincount(labels.flatten()).nonzero().flatten().tolist())
+        return Batch(images, labels, batch.names, found)
+
     def augmented(self, image: Tensor, mask: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """uint8 [3, H, W] or a clip's [T, 3, H, W], and its labels, as sample n has them: float32 [1 or T, 3, H, W]."""
         from crisscross.data.samples.transforms import augment, pad
@@ -116,7 +130,7 @@ def check_share(train: TrainConfig, processes: int) -> None:
     """
     if train.batch % (processes * train.accumulate):
         raise CrissCrossError(
-            f"train.batch must be a multiple of processes x accumulate ({processes} x {train.accumulate}), "
+            f"train.batch must be a multiple of processes x train.accumulate ({processes} x {train.accumulate}), "
             f"got {train.batch}"
         )
 
@@ -177,16 +191,6 @@ def _numbers(train: TrainConfig, start: int, first: int, count: int) -> Iterator
 def _collated(collate: Callable[[list[Any]], Any], samples: list[Any]) -> Any:
     """The samples as a batch; an error among them in its place."""
     return next((sample for sample in samples if isinstance(sample, CrissCrossError)), None) or collate(samples)
-
-
-def _collate(samples: list[tuple[Tensor, Tensor, str]]) -> Batch:
-    images, labels, names = (list(part) for part in zip(*samples, strict=True))
-    stacked = torch.stack(images), torch.stack(labels)
-    if stacked[0].dim() == 5:
-        stacked = stacked[0].flatten(0, 1), stacked[1].flatten(0, 1)
-    # Counted here, in a process that reads: the one that trains has other work.
-    found = frozenset(torch.bincount(stacked[1].flatten()).nonzero().flatten().tolist())
-    return Batch(*stacked, names, found)
 
 
 class EvaluationSamples(Dataset):

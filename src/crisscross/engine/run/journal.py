@@ -60,7 +60,7 @@ class Journal:
         if numbers:
             self.accelerator.log(numbers, iteration)
         shown = "-" if result.score is None else f"{result.score:.3f}"
-        self.progress.update(iteration, **{title.replace(" ", "_"): shown})
+        self.progress.update(iteration, **{title: shown})
 
     def __enter__(self) -> "Journal":
         return self

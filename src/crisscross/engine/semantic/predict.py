@@ -4,12 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
-
 from crisscross.data.color import index_image
-from crisscross.data.files.cache import free_memory
-from crisscross.data.files.decoding import BYTES_A_PIXEL
-from crisscross.data.files.reading import open_array, read_header, read_image
 from crisscross.engine.predict import Done, Labeled, each, find_images, outputs, write_png
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Predictor, predictor_of
@@ -38,7 +33,7 @@ def predict_big_files(
 
     def write(source: Path, target: Path) -> Labeled:
         try:
-            labels = predictor.predict_big(_read_big(source), block, overlap, tta, done=on_block)
+            labels = predictor.predict_big(source, block, overlap, tta, done=on_block)
         except CrissCrossError as error:
             line = str(error)
             return Labeled(source, error=line if str(source) in line else f"{source}: {line}")
@@ -47,16 +42,3 @@ def predict_big_files(
         return Labeled(source, (path,))
 
     return each(find_images(paths, out, ALL), write, done)
-
-
-def _read_big(source: Path) -> np.ndarray:
-    if source.suffix.lower() != ".npy":
-        width, height = read_header(source, most_pixels=None)
-        needed, free = width * height * BYTES_A_PIXEL, free_memory()
-        if free is not None and needed > free:
-            raise CrissCrossError(
-                f"{source}: {width} x {height} pixels take {needed / 2**30:.1f} GiB to decode, {free / 2**30:.1f} are "
-                "free; save it as an array file (.npy), which is read block by block"
-            )
-        return read_image(source, most_pixels=None)
-    return open_array(source)

@@ -36,7 +36,7 @@ def create_head(model: ModelConfig, given: HeadInputs) -> Any:
     if missing := [name for name in getattr(head, "classifiers", ("classifiers",)) if not _has(head, name)]:
         raise CrissCrossError(
             f"model.head.name {model.head.name}: `classifiers` must name its layers with the classes as their first "
-            f"dimension, and {missing[0]} is not there"
+            f"dimension, and {missing[0]!r} is not there"
         )
     return head
 
