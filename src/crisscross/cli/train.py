@@ -10,7 +10,7 @@ from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
-    from crisscross.engine.train import Outcome
+    from crisscross.engine.run.state import Outcome
     from crisscross.tasks import Recipe
 
 WORKERS = 2

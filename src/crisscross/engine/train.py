@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from crisscross.engine.run.record import write_record
 from crisscross.engine.run.split import keep_split, write_split
 from crisscross.engine.run.state import (
     BEST,
+    Outcome,
     Position,
     after_saving,
     check_run_folder,
@@ -45,19 +46,6 @@ from crisscross.files import remove_leftovers, write_text
 from crisscross.layers.modes import lay_out
 from crisscross.progress import Progress
 from crisscross.speed.memory import apply_memory
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: where it stands, whether it reached its end, and how many seconds this part of it took.
-
-    `main_process` is false in all processes but the first, which reports to the user.
-    """
-
-    position: Position
-    finished: bool
-    seconds: float
-    main_process: bool = True
 
 
 def train(

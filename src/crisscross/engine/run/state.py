@@ -46,6 +46,19 @@ class Position:
     skipped: int = 0
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: where it stands, whether it reached its end, and how many seconds this part of it took.
+
+    `main_process` is false in all processes but the first, which reports to the user.
+    """
+
+    position: Position
+    finished: bool
+    seconds: float
+    main_process: bool = True
+
+
 def save_state(
     folder: Path,
     network: nn.Module,
