@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from crisscross.config import TrainConfig
 from crisscross.engine.processes import is_first_process
 from crisscross.engine.run.trackers import check_trackers
+from crisscross.engine.task import Data, check_split
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.layers.precision import check_precision, float32_products
 
@@ -40,23 +41,26 @@ class Machine:
     shard: bool = False
 
 
-def check_validation(data: Any, val_split: str, early_stop: int) -> None:
+def check_validation(settings: Any, data: Data, val_split: str, early_stop: int) -> None:
     """Warn where validations would score the training images.
 
     Args:
-        data: the experiment's section `data`.
+        settings: the experiment's section `data`.
+        data: the opened data set.
         val_split: the split to validate on, or "" where the data has none.
         early_stop: `train.early_stop`.
 
     Raises:
-        CrissCrossError: `train.early_stop` waits for validations that never come.
+        CrissCrossError: `train.early_stop` waits for validations that never come, or the data does not have the split.
     """
+    if val_split:
+        check_split(data, val_split)
     if early_stop and not val_split:
         raise CrissCrossError(
-            f"train.early_stop={early_stop} counts validations, and the data has no split {data.val_split!r}: "
+            f"train.early_stop={early_stop} counts validations, and the data has no split {settings.val_split!r}: "
             "set train.early_stop=0, or data.val_split"
         )
-    if val_split and val_split == data.train_split and is_first_process():
+    if val_split and val_split == settings.train_split and is_first_process():
         what = f"data.val_split is data.train_split ({val_split!r}): scores are those of the training images"
         warnings.warn(what, CrissCrossWarning, 2)
 

@@ -40,7 +40,7 @@ from crisscross.engine.run.trackers import start_trackers
 from crisscross.engine.semantic.task import SemanticSegmentation
 from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator
 from crisscross.engine.shard import check_shard, shard, whole
-from crisscross.engine.task import AnyExperiment, Data, Scoring, Start, Task, check_split
+from crisscross.engine.task import AnyExperiment, Data, Scoring, Start, Task
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
 from crisscross.layers.modes import lay_out
@@ -104,9 +104,7 @@ class _Run:
         stored = stored_experiment(task.experiment, folder) if start.resume else None
         self.experiment, self.val_split, lines = task.settle(experiment, data, start, stored)
         self.lines, train = list(lines), self.experiment.train
-        if self.val_split:
-            check_split(data, self.val_split)
-        check_validation(self.experiment.data, self.val_split, train.early_stop)
+        check_validation(self.experiment.data, data, self.val_split, train.early_stop)
         self.losses = task.losses(self.experiment)
         check_cache(machine.cache)
         if machine.shard:
