@@ -74,7 +74,9 @@ def data(folder: Path) -> Path:
             Image.fromarray(np.zeros((32, 32, 3) if kind == "images" else (32, 32), np.uint8)).save(
                 folder / kind / f"{name}.png"
             )
-    (folder / "dataset.yaml").write_text("classes: [a, b]\nsplits: {train: a.txt, val: b.txt, test: b.txt}\n")
+    (folder / "dataset.yaml").write_text(
+        "names: [a, b]\nsplits: {train: a.txt, val: b.txt, test: b.txt}\nallow_empty: true\n"
+    )
     for name in ("a", "b"):
         (folder / f"{name}.txt").write_text(f"{name}\n")
     return folder

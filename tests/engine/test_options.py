@@ -703,7 +703,8 @@ def test_classes_that_never_occur_are_said(dataset, tmp_path, capsys):
     from dataclasses import replace
 
     classes = (*dataset.classes, "ghost")
-    haunted = replace(dataset, classes=classes, palette=tuple((9 * k, 0, 0) for k in range(len(classes))))
+    palette = tuple((9 * k, 0, 0) for k in range(len(classes)))
+    haunted = replace(dataset, classes=classes, palette=palette, allow_empty=True)
     train(experiment("train.iterations=3"), haunted, tmp_path / "a")
     assert "never seen in 3 batches, so not learned: ghost" in capsys.readouterr().err
     train(experiment("train.iterations=3"), dataset, tmp_path / "b")

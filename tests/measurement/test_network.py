@@ -155,7 +155,7 @@ def test_random_weights_are_called_so(monkeypatch, capsys):
     [
         ("demo --size 64", "--size: '64' is not a size; write HEIGHTxWIDTH, as in 64x128"),
         ("demo --size 16x64", "--size must be at least 32x32, got '16x64'"),
-        ("maskrcnn_r50_fpn_rcca_coco", "for semantic segmentation alone"),
+        ("maskrcnn_r50_fpn_rcca_coco", "benchmark handles semantic segmentation only"),
         ("nothing", "nothing: no such file or run folder"),
         ("demo --weights nothing.pth", "nothing.pth: no such file"),
     ],

@@ -41,10 +41,10 @@ IMAGES = 7
 
 
 def predictor_that_says(labels_of, classes):
-    """A predictor whose labels are `labels_of` of the red plane [H, W]; it has one logit more than classes."""
+    """A predictor whose labels are `labels_of` of the red plane [H, W]."""
 
     def logits_of(x):
-        return np.eye(len(classes) + 1, dtype=np.float32)[labels_of(x[0, 0])].transpose(2, 0, 1)[None]
+        return np.eye(len(classes), dtype=np.float32)[labels_of(x[0, 0])].transpose(2, 0, 1)[None]
 
     return Predictor(logits_of, Card(tuple(classes), default_palette(len(classes))))
 
@@ -197,8 +197,12 @@ def test_an_error_while_saving_stops_the_work_with_its_own_line(segmenter, datas
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("count")]
 
 
-def test_a_label_out_of_range_stops_the_work(dataset):
-    predictor = predictor_that_says(lambda red: all_ground(red) + 3, dataset.classes)
+def test_a_label_out_of_range_stops_the_work(dataset, monkeypatch):
+    # A predictor refuses logits of more classes than it names, so the labels themselves are raised.
+    predictor = predictor_that_says(lambda red: all_ground(red), dataset.classes)
+    items = predictor.label_items
+    raised = lambda _, *given: ((item, labels + 3) for item, labels in items(*given))  # noqa: E731
+    monkeypatch.setattr(Predictor, "label_items", raised)
     with pytest.raises(ValueError, match=r"prediction holds 3, outside 0\.\.2"):
         evaluate(predictor, dataset, "val")
 
