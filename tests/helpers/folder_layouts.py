@@ -250,6 +250,12 @@ READ: dict[str, tuple[dict[str, Any], tuple[str, ...], dict[str, int], np.ndarra
         HELD,
         THREE,
     ),
+    "gray levels up to white": (
+        pairs("images/{}.png", "masks/{}.png", np.array([0, 128, 255], np.uint8)[THREE]),
+        ("value 0", "value 128", "value 255"),
+        HELD,
+        THREE,
+    ),
     "Roboflow": (
         split_pairs("{split}/{n}_jpg.rf.ab.jpg", "{split}/{n}_jpg.rf.ab_mask.png", SQUARE, "train", "valid")
         | {f"{split}/_classes.csv": "Pixel Value, Class\n0, background\n1, cell\n" for split in ("train", "valid")},

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from folder_layouts import BYTES, COLORS, READ, THREE, H, W, images, pairs, write
+from folder_layouts import BYTES, COLORS, READ, THREE, H, W, coco, images, pairs, write
 
 from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_pair
@@ -38,6 +38,15 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unnamed background": (
         pairs("images/{}.png", "masks/{}.png", THREE) | {"classes.txt": "a\nb\n"},
         ("masks hold 0..2, 2 names are given", "background: background"),
+    ),
+    "names without their colors": (
+        pairs("images/{}.png", "masks/{}.png", COLORS[THREE]) | {"classes.txt": "background\ncar\nroad\n"},
+        ("masks hold 3 colors", "palette: {background: [r, g, b]"),
+    ),
+    "COCO with boxes alone": (
+        images("images/{}.jpg")
+        | {"annotations/instances_default.json": coco([f"{n}.jpg" for n in range(6)], segmentation=[])},
+        ("6 objects are boxes without masks",),
     ),
     "a color of no class": (
         pairs("images/{}.png", "masks/{}.png", COLORS[THREE])

@@ -66,7 +66,7 @@ def coco_masks(file: Path, folder: Path, first: int = 1) -> tuple[list[str], Dra
     every brush stroke so.
 
     Raises:
-        CrissCrossError: a damaged file, or the package pycocotools is missing.
+        CrissCrossError: a damaged file, one of boxes alone, or the package pycocotools is missing.
     """
     import_coco()
     tree = read_tree(file)
@@ -74,7 +74,10 @@ def coco_masks(file: Path, folder: Path, first: int = 1) -> tuple[list[str], Dra
     objects: dict[int, list[dict[str, Any]]] = {}
     for entry in entries(file, tree, "annotations", id=int, image_id=int, category_id=int):
         objects.setdefault(entry["image_id"], []).append(entry)
-    used = {entry["category_id"] for found in objects.values() for entry in found}
+    found = [entry for entries_of_image in objects.values() for entry in entries_of_image]
+    if found and not any(entry.get("segmentation") for entry in found):
+        raise CrissCrossError(f"{file}: its {len(found)} objects are boxes without masks; export it for segmentation")
+    used = {entry["category_id"] for entry in found}
     # Roboflow invents a category 0 above all others, which no object has.
     kept = [entry for entry in categories if entry["id"] in used or entry["id"] != 0]
     numbers = {entry["id"]: number for number, entry in enumerate(kept, first)}

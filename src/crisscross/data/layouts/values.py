@@ -117,7 +117,12 @@ def _of_colors(stored: Stored, names: Sequence[str], palette: Mapping[str, Color
                 "them again without anti-aliasing, or list the classes as `palette: {name: [r, g, b]}` in dataset.yaml"
             )
         ordered = sorted(colors, key=lambda color: (color != (0, 0, 0), color))
-        titles = tuple(names) if len(names) == len(ordered) else tuple(hex_color(color) for color in ordered)
+        if names:
+            raise CrissCrossError(
+                f"{where}: masks hold {len(ordered)} colors ({', '.join(map(hex_color, ordered[:4]))}...), and nothing "
+                f"tells which is {names[-1]!r}; write `palette: {{{names[0]}: [r, g, b], ...}}` in dataset.yaml"
+            )
+        titles = tuple(hex_color(color) for color in ordered)
         note = f"masks hold {len(ordered)} colors; each is a class, named by its color: name them under `palette`"
         return Meaning(titles, palette=tuple(ordered), colored=True, notes=(note,))
     unknown = [color for color in colors if color not in palette.values()]
@@ -146,10 +151,10 @@ def _of_values(values: Mapping[int, int], names: tuple[str, ...], where: str) ->
     if names:
         return _of_named(inner, names, ignored, where)
     if inner and inner[-1] >= 2 * len(inner) + 8:
-        labels = {value: number for number, value in enumerate(inner)}
-        note = f"masks hold the values {_few(inner)}: each is a class, in this order"
-        extra = {IGNORE: IGNORE} if ignored else {}
-        return Meaning(tuple(f"value {value}" for value in inner), labels | extra, notes=(note, *ignored))
+        # Gray levels with gaps: 255 is one of them, as white is where masks are looked at.
+        labels = {value: number for number, value in enumerate(found)}
+        note = f"masks hold the values {_few(found)}: each is a class, in this order"
+        return Meaning(tuple(f"value {value}" for value in found), labels, notes=(note,))
     count = max(inner[-1] + 1 if inner else 1, 2)
     titles = ("background", "foreground") if count == 2 else tuple(f"class {number}" for number in range(count))
     note = f"masks hold the values {_few(inner)}: {count} classes, named by their numbers"
