@@ -111,3 +111,10 @@ def test_another_backbone_says_what_it_brings(folder, no_network, tmp_path, caps
     shown = capsys.readouterr()
     assert re.search(r"model\.backbone=test_resnet: .* are its own; model\.frozen=.* is dropped", shown.err)
     assert crisscross.load(tmp_path / "run").experiment.model.frozen == ()
+
+
+def test_a_run_is_not_written_among_the_images(folder, capsys):
+    before = sorted(folder.rglob("*"))
+    assert start("ccnet-light", folder, folder / "images" / "..") == 2
+    assert "is the data set's own folder; a run needs one of its own" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before

@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     _complete(arguments)
     if arguments.init and arguments.backbone_weights:
         raise CrissCrossError("--init fills the whole network and --backbone-weights its backbone: give one of them")
+    if arguments.out.resolve() == Path(arguments.data).resolve():
+        raise CrissCrossError(f"--out {arguments.out} is the data set's own folder; a run needs one of its own")
     from crisscross import tasks
     from crisscross.engine.processes import is_first_process
 
