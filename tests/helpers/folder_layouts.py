@@ -286,6 +286,12 @@ READ: dict[str, tuple[dict[str, Any], tuple[str, ...], dict[str, int], np.ndarra
         SPLIT,
         SQUARE,
     ),
+    "YOLO names with dots": (
+        pairs("images/a.{}.jpg", "labels/a.{}.txt", YOLO) | {"classes.txt": "cell\n"},  # type: ignore[arg-type]
+        CELL,
+        HELD,
+        SQUARE,
+    ),
     "YOLO without YAML": (
         pairs("images/{}.jpg", "labels/{}.txt", YOLO) | {"classes.txt": "cell\n"},  # type: ignore[arg-type]
         CELL,
@@ -304,6 +310,17 @@ READ: dict[str, tuple[dict[str, Any], tuple[str, ...], dict[str, int], np.ndarra
         | {
             "train/_annotations.coco.json": coco([f"{n}.jpg" for n in range(4)]),
             "valid/_annotations.coco.json": coco([f"{n}.jpg" for n in range(4, 6)]),
+        },
+        CELL,
+        SPLIT,
+        SQUARE,
+    ),
+    "COCO with one name in both splits": (
+        images("images/train/{}.jpg", range(4))
+        | images("images/val/{}.jpg", range(2))
+        | {
+            "annotations/instances_train.json": coco([f"{n}.jpg" for n in range(4)]),
+            "annotations/instances_val.json": coco([f"{n}.jpg" for n in range(2)]),
         },
         CELL,
         SPLIT,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from folder_layouts import BYTES, COLORS, READ, THREE, H, W, coco, images, pairs, write
+from folder_layouts import BYTES, COLORS, PHOTO, READ, SQUARE, THREE, H, W, coco, images, pairs, write
 
 from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_pair
@@ -81,6 +81,25 @@ def test_a_folder_is_read_as_it_is_meant(name: str, tmp_path: Path) -> None:
             image, mask = read_pair(pair, dataset)
             assert image.shape == (H, W, 3)
             np.testing.assert_array_equal(mask, labels, err_msg=str(pair.mask))
+
+
+def test_images_of_one_name_in_two_splits_of_coco(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    files = READ["COCO with one name in both splits"][0]
+    root = write(tmp_path / "data", files)
+    dataset = open_dataset("auto", root)
+    for split, found in dataset.splits.items():
+        assert {pair.image.parent for pair in found} == {root / "images" / split}
+
+
+def test_masks_of_classes_whose_names_begin_alike(tmp_path: Path) -> None:
+    nothing = BYTES * 0
+    files = {"images/a.png": PHOTO, "images/a.b.png": PHOTO}
+    files |= {"masks/cell/a.png": BYTES, "masks/cell/a.b.png": nothing, "masks/wall/a.b.png": BYTES}
+    dataset = open_dataset("auto", write(tmp_path / "data", files))
+    found = {pair.name: read_pair(pair, dataset)[1] for split in dataset.splits.values() for pair in split}
+    np.testing.assert_array_equal(found["a"], SQUARE)
+    np.testing.assert_array_equal(found["a.b"], SQUARE * 2)
 
 
 @pytest.mark.parametrize("name", REFUSED)

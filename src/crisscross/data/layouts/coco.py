@@ -1,7 +1,8 @@
 """COCO's layout: one JSON file a split, with polygons or run lengths."""
 
 import mmap
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,8 +22,10 @@ MOST_FILES = 200
 
 def coco(root: Path) -> Reading | None:
     """COCO's JSON: one file a split, in `annotations/` or beside the images."""
-    everything = {path.name: path for path in image_files(root)}
-    stems = {path.stem for path in everything.values()}
+    everything: dict[str, list[Path]] = defaultdict(list)
+    for image in image_files(root):
+        everything[image.name].append(image.relative_to(root))
+    stems = {image.stem for found in everything.values() for image in found}
     # A file for each image is another format; of whole data sets there are few.
     whole = [path for path in text_files(root, ".json") if path.stem not in stems]
     files = [path for path in whole if len(whole) <= MOST_FILES and _is_coco(path)]
@@ -32,22 +35,39 @@ def coco(root: Path) -> Reading | None:
     images: dict[str, str] = {}
     draw: Drawings = {}
     for file in files:
-        names, masks = coco_masks(file, root)
+        names, masks = coco_masks(file)
         if classes and names != classes:
             raise CrissCrossError(f"{file}: other categories than {files[0].name}; every split needs the same ones")
         classes = names
         split = meaning(file.stem).split or split_of(file.parent.relative_to(root).as_posix())
         folders = set()
         for name, make in masks.items():
-            path = everything.get(PurePosixPath(name.replace("\\", "/")).name)
-            if path is None:
-                raise CrissCrossError(f"{file}: its image {name!r:.100} is not in {root}")
-            relative = path.relative_to(root)
+            relative = _image_of(file, name, split, everything)
             folders.add(relative.parent.as_posix())
             draw[relative.with_suffix(".png").as_posix()] = make
         images[split] = common(folders)
     note = f"objects of {len(draw)} images drawn to masks, large ones first; what none covers is background"
     return Reading("COCO", {"names": ["background", *classes], **drawn_folders(images)}, (note,), draw)
+
+
+def _image_of(file: Path, name: str, split: str, images: Mapping[str, Sequence[Path]]) -> Path:
+    """The image that a file names, relative to the root; of several by one name that with its folders, or of its split.
+
+    Raises:
+        CrissCrossError: there is none, or more than one.
+    """
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    named = images.get(parts[-1], ()) if parts else ()
+    if not named:
+        raise CrissCrossError(f"{file}: its image {name!r:.100} is not here; export with images")
+    found = named
+    if len(found) > 1:
+        found = [path for path in named if len(parts) > 1 and path.parts[-len(parts) :] == parts] or [
+            path for path in named if split_of(path.parent.as_posix()) == split
+        ]
+    if len(found) != 1:
+        raise CrissCrossError(f"{file}: its image {name!r:.100} can be {named[0]} or {named[1]}; rename one of them")
+    return found[0]
 
 
 def _is_coco(path: Path) -> bool:
@@ -59,7 +79,7 @@ def _is_coco(path: Path) -> bool:
         return False
 
 
-def coco_masks(file: Path, folder: Path, first: int = 1) -> tuple[list[str], Drawings]:
+def coco_masks(file: Path) -> tuple[list[str], Drawings]:
     """Classes of a COCO file in the order of their numbers, and its masks by the name of their image.
 
     Objects are drawn from large to small; 0 is the background. Run lengths count whatever `iscrowd` says: CVAT marks
@@ -80,7 +100,7 @@ def coco_masks(file: Path, folder: Path, first: int = 1) -> tuple[list[str], Dra
     used = {entry["category_id"] for entry in found}
     # Roboflow invents a category 0 above all others, which no object has.
     kept = [entry for entry in categories if entry["id"] in used or entry["id"] != 0]
-    numbers = {entry["id"]: number for number, entry in enumerate(kept, first)}
+    numbers = {entry["id"]: number for number, entry in enumerate(kept, 1)}
     names = [str(entry["name"]) for entry in kept]
     draw: Drawings = {}
     for image in read_images(file, tree):

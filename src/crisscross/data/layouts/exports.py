@@ -15,7 +15,7 @@ from crisscross.data.files.decoding import opened
 from crisscross.data.files.folders import images_in
 from crisscross.data.files.reading import read_mask
 from crisscross.data.layouts.folders import find_layout
-from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
+from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders, folder_keys
 from crisscross.data.layouts.sources import MOST_TEXT, listed_names, split_folders, split_of, text_files
 from crisscross.data.layouts.values import Meaning, look_at_masks, meaning_of
 from crisscross.errors import CrissCrossError
@@ -38,16 +38,14 @@ def cvat_cityscapes(root: Path) -> Reading | None:
     splits = {"" if alone else split_of(name) or name: name for name in subsets}
     description = {
         "names": names,
-        "images": _said({split: f"imgsFine/leftImg8bit/{name}" for split, name in splits.items()}),
-        "masks": _said({split: f"gtFine/{name}" for split, name in splits.items()}),
+        **folder_keys(
+            {split: f"imgsFine/leftImg8bit/{name}" for split, name in splits.items()},
+            {split: f"gtFine/{name}" for split, name in splits.items()},
+        ),
         "image_suffix": "_leftImg8bit",
         "mask_suffix": "_gtFine_labelIds",
     }
     return Reading("CVAT Cityscapes", description, (f"label_colors.txt: {len(names)} classes by their line",))
-
-
-def _said(folders: Mapping[str, str]) -> Any:
-    return folders[""] if set(folders) == {""} else dict(folders)
 
 
 def v7(root: Path) -> Reading | None:
@@ -69,7 +67,7 @@ def v7(root: Path) -> Reading | None:
     if layout is None or not names:
         raise CrissCrossError(f"{root}: {file.name} is there, but no folder of images; put them into images/")
     names = ["background" if name == "__background__" else name for name in names]
-    description: dict[str, Any] = {"names": names, "images": _said(layout.images), "masks": _said(layout.masks)}
+    description: dict[str, Any] = {"names": names, **folder_keys(layout.images, layout.masks)}
     if all(len(value) == 3 for value in values):
         description["palette"] = {name: list(color) for name, color in zip(names, values, strict=True)}
     elif all(len(value) == 1 for value in values):

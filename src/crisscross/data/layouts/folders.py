@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from crisscross.data.layouts.sources import image_files
@@ -26,8 +26,7 @@ class Layout:
     masks: Mapping[str, str]
     mask_suffix: str = ""
     image_suffix: str = ""
-    notes: tuple[str, ...] = ()
-    per_class: tuple[str, ...] = field(default=())
+    per_class: tuple[str, ...] = ()
 
 
 def find_layout(root: Path) -> Layout | None:

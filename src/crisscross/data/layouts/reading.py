@@ -33,8 +33,16 @@ class Reading:
 
 def drawn_folders(images: Mapping[str, str]) -> dict[str, Any]:
     """The keys `images` and `masks` of a description with drawn masks, from the folder of images of each split."""
-    named = {split: folder or "." for split, folder in images.items()}
-    drawn = {split: f"{DRAWN}/{folder}".removesuffix("/.") for split, folder in named.items()}
-    if set(named) == {""}:
-        return {"images": named[""], "masks": drawn[""]}
-    return {"images": named, "masks": drawn}
+    drawn = {split: DRAWN if folder in ("", ".") else f"{DRAWN}/{folder}" for split, folder in images.items()}
+    return folder_keys(images, drawn)
+
+
+def folder_keys(images: Mapping[str, str], masks: Mapping[str, str]) -> dict[str, Any]:
+    """The keys `images` and `masks` of a description from the folders of each split: a single folder where no split is
+    named."""
+
+    def said(folders: Mapping[str, str]) -> Any:
+        named = {split: folder or "." for split, folder in folders.items()}
+        return named[""] if set(named) == {""} else named
+
+    return {"images": said(images), "masks": said(masks)}

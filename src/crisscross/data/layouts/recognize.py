@@ -2,9 +2,9 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from crisscross.data.layouts.drawing import image_size
 from crisscross.data.layouts.exports import EXPORTS
 from crisscross.data.layouts.folders import Layout, find_layout
 from crisscross.data.layouts.label_studio import label_studio
-from crisscross.data.layouts.reading import DAMAGE, Drawings, Reading, drawn_folders
+from crisscross.data.layouts.reading import DAMAGE, Drawings, Reading, drawn_folders, folder_keys
 from crisscross.data.layouts.sources import MOST_TEXT, listed_names
 from crisscross.data.layouts.tools import labelme_reading, supervisely_reading
 from crisscross.data.layouts.values import Color, hex_color, look_at_masks, meaning_of
@@ -54,15 +54,13 @@ def recognize(root: Path) -> Reading | None:
     return masks_in_folders(root)
 
 
-def masks_in_folders(
-    root: Path, names: Sequence[str] = (), palette: Mapping[str, Color] | None = None
-) -> Reading | None:
+def masks_in_folders(root: Path) -> Reading | None:
     """Folders of images and masks by their names; classes from a file that lists them, or from the values."""
     layout = find_layout(root)
     if layout is None:
         return None
-    palette = palette or label_map(root)
-    names = names or (() if palette else listed_names(root))
+    palette = label_map(root)
+    names = () if palette else listed_names(root)
     if layout.per_class:
         return _class_masks(root, layout)
     files = [path for folder in dict.fromkeys(layout.masks.values()) for path in _mask_files(root, layout, folder)]
@@ -72,7 +70,7 @@ def masks_in_folders(
         if exchanged := _exchanged(root, layout, files):
             raise CrissCrossError(exchanged) from error
         raise
-    description: dict[str, Any] = {"names": list(found.classes), **_folders(layout)}
+    description: dict[str, Any] = {"names": list(found.classes), **folder_keys(layout.images, layout.masks)}
     if found.labels is not None:
         description["labels"] = dict(found.labels)
     if found.colored:
@@ -99,16 +97,6 @@ def _exchanged(root: Path, layout: Layout, masks: Sequence[Path]) -> str:
     return f"{problem.file}: {problem.text}" if problem else ""
 
 
-def _folders(layout: Layout) -> dict[str, Any]:
-    """The keys `images` and `masks` of a description."""
-
-    def said(folders: Mapping[str, str]) -> Any:
-        named = {split: folder or "." for split, folder in folders.items()}
-        return named[""] if set(named) == {""} else named
-
-    return {"images": said(layout.images), "masks": said(layout.masks)}
-
-
 def _mask_files(root: Path, layout: Layout, folder: str) -> list[Path]:
     end, _, kind = layout.mask_suffix.partition(".")
     together = folder in layout.images.values()
@@ -120,7 +108,7 @@ def _mask_files(root: Path, layout: Layout, folder: str) -> list[Path]:
 
 
 def label_map(root: Path) -> dict[str, Color] | None:
-    """Colors of classes from a file that lists them: CVAT's labelmap.txt, label_colors.txt, V7's class_mapping.csv."""
+    """Colors of classes from a file that lists them: CVAT's labelmap.txt, or label_colors.txt."""
     for name, fields in (
         ("labelmap.txt", _cvat_line),
         ("label_colors.txt", _camvid_line),
@@ -171,12 +159,14 @@ def _class_masks(root: Path, layout: Layout) -> Reading:
     draw: Drawings = {}
     for split, folder in layout.images.items():
         masks = root / (layout.masks.get(split) or layout.masks[""])
+        mask_of = [
+            {path.relative_to(masks / name).with_suffix(""): path for path in images_in(masks / name, deep=True)}
+            for name in layout.per_class
+        ]
         for image in images_in(root / folder, deep=True):
             stem = image.relative_to(root / folder).with_suffix("")
-            parts = [next(iter(sorted((masks / name).glob(f"{stem.as_posix()}.*"))), None) for name in layout.per_class]
-            draw[(PurePosixPath(folder) / stem.with_suffix(".png").as_posix()).as_posix()] = partial(
-                _joined_masks, image, parts
-            )
+            parts = [found.get(stem) for found in mask_of]
+            draw[image.relative_to(root).with_suffix(".png").as_posix()] = partial(_joined_masks, image, parts)
     description = {"names": ["background", *layout.per_class], **drawn_folders(layout.images)}
     note = f"one mask for each of {', '.join(layout.per_class)}: put together, later ones over earlier ones"
     return Reading("a mask for each class", description, (note,), draw)
@@ -209,9 +199,8 @@ def roboflow(root: Path) -> Reading | None:
     for file in files:
         folder = file.parent.relative_to(root).as_posix()
         images["" if folder == "." else meaning(folder).split or folder] = folder
-    where: Any = images[""] if set(images) == {""} else images
     names = [table[value] for value in sorted(table)]
-    description: dict[str, Any] = {"names": names, "images": where, "masks": where, "mask_suffix": "_mask"}
+    description: dict[str, Any] = {"names": names, **folder_keys(images, images), "mask_suffix": "_mask"}
     if sorted(table) != list(range(len(table))):
         description["labels"] = {value: number for number, value in enumerate(sorted(table))}
     return Reading("Roboflow", description, (f"{files[0].name}: {len(names)} classes",))
@@ -227,11 +216,9 @@ def cvat_camvid(root: Path) -> Reading | None:
         return None
     palette = label_map(root) or {}
     masks = {split: f"{name}annot" for split, name in images.items()}
-    alone = set(images) == {""}
     description = {
         "names": list(palette),
         "palette": {name: list(color) for name, color in palette.items()},
-        "images": images[""] if alone else images,
-        "masks": masks[""] if alone else masks,
+        **folder_keys(images, masks),
     }
     return Reading("CVAT CamVid", description, (f"label_colors.txt: {len(palette)} classes by color",))

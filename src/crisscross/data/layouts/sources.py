@@ -52,8 +52,8 @@ def split_folders(names: Iterable[str]) -> dict[str, str]:
     folders: dict[str, set[str]] = {}
     for name in names:
         parts = PurePosixPath(name).parts[:-1]
-        split = next((found for part in parts if (found := meaning(part).split)), "")
-        folders.setdefault(split, set()).add(PurePosixPath(*parts).as_posix())
+        folder = PurePosixPath(*parts).as_posix()
+        folders.setdefault(split_of(folder), set()).add(folder)
     if "" in folders:
         return {"": ""}
     return {split: common(found) for split, found in folders.items()}

@@ -81,8 +81,9 @@ def _yolo_masks(root: Path, images: str, labels: str, classes: int) -> Drawings:
     draw: Drawings = {}
     for image in images_in(root / images, deep=True):
         stem = image.relative_to(root / images).with_suffix("")
-        target = (PurePosixPath(images) / stem.with_suffix(".png").as_posix()).as_posix()
-        draw[target] = partial(yolo_mask, image, root / labels / stem.with_suffix(".txt"), classes)
+        target = image.relative_to(root).with_suffix(".png").as_posix()
+        # Names may hold dots: what follows the last one of them is no file type.
+        draw[target] = partial(yolo_mask, image, root / labels / f"{stem}.txt", classes)
     return draw
 
 
@@ -121,8 +122,8 @@ def _largest(texts: Sequence[Path]) -> int:
     return max((int(word) for word in first if word.isdecimal()), default=0)
 
 
-def yolo_shapes(path: Path, size: tuple[int, int], classes: int, first: int) -> list[Shape]:
-    """The polygons of one YOLO text file, the largest first; class k gets the label k + `first`.
+def yolo_shapes(path: Path, size: tuple[int, int], classes: int) -> list[Shape]:
+    """The polygons of one YOLO text file, the largest first; class k gets the label k + 1.
 
     Raises:
         CrissCrossError: a line that is no polygon (a box, coordinates outside 0..1, a class beyond the last).
@@ -149,11 +150,11 @@ def yolo_shapes(path: Path, size: tuple[int, int], classes: int, first: int) -> 
         points = np.array(values).reshape(-1, 2) * (width, height) - 0.5
         # Edges of regions usually lie halfway between two pixels: the inner one is meant.
         points += np.sign(points.mean(axis=0) - points) * 1e-3
-        shapes.append(Shape(label + first, [[(float(x), float(y)) for x, y in np.rint(points)]]))
+        shapes.append(Shape(label + 1, [[(float(x), float(y)) for x, y in np.rint(points)]]))
     return sorted(shapes, key=lambda shape: -area(shape.rings[0]))
 
 
 def yolo_mask(image: Path, text: Path, classes: int) -> np.ndarray:
     """Labels of one image: 0 is the background, class k of the file is k + 1. No file means nothing to see."""
     size = image_size(image)
-    return draw_shapes(size, yolo_shapes(text, size, classes, 1) if text.is_file() else [])
+    return draw_shapes(size, yolo_shapes(text, size, classes) if text.is_file() else [])

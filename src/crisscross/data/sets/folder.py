@@ -16,6 +16,7 @@ from crisscross.data.layouts.drawn import cached, draw_masks
 from crisscross.data.layouts.opening import HELD_OUT_NOTE, open_description
 from crisscross.data.layouts.reading import DRAWN, Reading
 from crisscross.data.layouts.recognize import recognize
+from crisscross.data.layouts.sources import RUN
 from crisscross.data.sets.record import BuiltIn
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim, write_text
@@ -56,7 +57,7 @@ def recognized(root: Path) -> Reading:
     Raises:
         CrissCrossError: no images and masks in it, or in more than one way.
     """
-    if (root / "experiment.yaml").is_file():
+    if (root / RUN).is_file():
         raise CrissCrossError(f"{root}: the folder of a training run, not of a data set; give the folder of the images")
     if reading := recognize(root):
         return reading
