@@ -83,9 +83,9 @@ def _figures(pairs: Iterable[Pair], dataset: DataSet) -> str:
     for pair in pairs:
         image, caption = _laid_over(pair, dataset)
         if image is not None:
-            picture = f'<img class="photo" src="{data_uri(image, True)}" alt="{escape(pair.name)}">'
+            photo = f'<img class="photo" src="{data_uri(image, True)}" alt="{escape(pair.name)}">'
             caption = escape(f"{pair.name}{caption}")
-            figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
+            figures.append(f"<figure>{photo}<figcaption>{caption}</figcaption></figure>")
     return "".join(figures)
 
 
