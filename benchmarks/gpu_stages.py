@@ -64,7 +64,7 @@ def recipe(ledger: Ledger, recurrence: int) -> list[Any]:
     words: list[Any] = ["camvid-r50", "--data", WORK / "camvid"]
     plain = ["--set", "model.head.recurrence=0"] if recurrence == 0 else []
     if ledger.dry:
-        words += ["--cpu", "--workers", 0, "--threads", 1]
+        words += ["--cpu", "--workers", 0]
         words += _set(
             "model.backbone=test_resnet",
             "model.pretrained=false",
@@ -217,7 +217,7 @@ def resume(ledger: Ledger, limit: float) -> None:
             child(half, (limit - (time.monotonic() - began)), log)
             command = [word for word in command if word != "--backbone-weights"]
             command = crisscross("train", run / "experiment.yaml", "--data", WORK / "camvid", "--out", run, "--resume")
-            command += ["--cpu", "--workers", "0", "--threads", "1"] if ledger.dry else ["--workers", "8"]
+            command += ["--cpu", "--workers", "0"] if ledger.dry else ["--workers", "8"]
         status, text, _ = child(command, limit - (time.monotonic() - began), log)
         if status:
             ledger.add("resume", False, time.monotonic() - began, {"run": kind}, text)
