@@ -71,6 +71,7 @@ def test_help_lists_every_command() -> None:
         "data",
         "convert",
         "benchmark",
+        "doctor",
     }
     for name, line in COMMANDS.items():
         assert name in lines and line in lines
