@@ -5,8 +5,8 @@
 CamVid's sequences are divided: those of `SOURCE` train a network on all 11 classes, which is one of the starts;
 subsets of the others' training images are the user's, with four classes that are none of the 11. Scores are those of
 the last weights on CamVid's test split; nothing is chosen on it. The backbone is the first three stages of a ResNet-50
-at output stride 16, on images of half the size; `FILE` holds ImageNet weights as in `receptive_field.py`. Finished runs are kept, so that the
-command can be stopped and typed again; `runs.jsonl` has one line for each.
+at output stride 16, on images of half the size; `FILE` holds ImageNet weights as in `receptive_field.py`. Finished runs
+are kept, so that the command can be stopped and typed again; `runs.jsonl` has one line for each.
 """
 
 import argparse

@@ -12,6 +12,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+import crisscross
+
 # Begins each line, because packages may print during their import.
 MARK = "crisscross self-test: "
 # Largest difference to the definition, relative to its largest value: float32 on any device stays far below.
@@ -98,8 +100,6 @@ def _network() -> dict[str, float]:
         ArithmeticError: the labels are not those of the image's size.
     """
     import numpy as np
-
-    import crisscross
 
     began = time.perf_counter()
     segmenter: Any = crisscross.load("camvid-light")
