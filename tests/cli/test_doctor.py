@@ -162,7 +162,8 @@ def test_a_user_without_home(capsys, monkeypatch, computes):
     monkeypatch.setattr(Path, "expanduser", fail)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     code, text = examine(capsys)
-    assert code == 1 and "this user has no home folder" in text
+    assert code == 1 and "folder for PyTorch: ~/.cache/torch: this user has no home folder" in text
+    assert "\n  temporary files: " in text
 
 
 def test_the_folder_of_checkpoints_is_that_of_downloads(monkeypatch, tmp_path):

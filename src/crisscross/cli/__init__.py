@@ -23,7 +23,7 @@ COMMANDS = {
     "data": "list, prepare or check a data set",
     "convert": "convert weights from and to other publishers' formats",
     "benchmark": "measure time and memory of a network on this machine",
-    "doctor": "check this installation and say what to do; text for a bug report",
+    "doctor": "check this installation and say what to do",
 }
 
 

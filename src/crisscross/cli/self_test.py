@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 import crisscross
+from crisscross.terminal import say
 
 # Begins each line, because packages may print during their import.
 MARK = "crisscross self-test: "
@@ -45,7 +46,7 @@ def _step(name: str, work: Callable[[], Any]) -> bool:
 
 
 def _print(**facts: Any) -> None:
-    print(MARK + json.dumps(facts), flush=True)
+    say(MARK + json.dumps(facts))
 
 
 def _import(name: str) -> None:
