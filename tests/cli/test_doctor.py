@@ -9,12 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from fresh_python import BLOCK, run_python
 
-from crisscross import ops
 from crisscross.checkpoints.hub.download import cache_folder
-from crisscross.cli import doctor, main, self_test
+from crisscross.cli import doctor, main
 
 WORKS = {
     "import torch": {"step": "import torch", "found": None},
@@ -96,23 +94,6 @@ def test_a_self_test_that_does_not_start(capsys, monkeypatch):
     monkeypatch.setattr(doctor.sys, "executable", shutil.which("false"))
     code, text = examine(capsys)
     assert code == 1 and problems(text) == ["start: the process ended with exit code 1: please report this text"]
-
-
-@pytest.mark.parametrize("factor", [1.01, float("nan")])
-def test_attention_that_is_wrong(monkeypatch, factor):
-    right = ops.criss_cross_attention
-    assert 0 < self_test._attention("cpu") < 1e-5
-    monkeypatch.setattr(ops, "criss_cross_attention", lambda *given: factor * right(*given))
-    with pytest.raises(ArithmeticError, match="off, at most"):
-        self_test._attention("cpu")
-
-
-def test_labels_of_another_size(monkeypatch):
-    labels = torch.zeros(96, 127, dtype=torch.uint8).numpy()
-    network = SimpleNamespace(predict=lambda image: SimpleNamespace(labels=labels), classes=("road",))
-    monkeypatch.setattr(self_test.crisscross, "load", lambda name: network)
-    with pytest.raises(ArithmeticError, match=r"\(96, 127\)"):
-        self_test._network()
 
 
 def test_missing_extras_are_no_problem(capsys, monkeypatch, computes):

@@ -15,10 +15,10 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-import crisscross
-from crisscross.cli.self_test import MARK
+from crisscross import __version__
 from crisscross.errors import CrissCrossError
 from crisscross.files import user_cache, with_home
+from crisscross.measurement.self_test import MARK
 from crisscross.terminal import say
 
 DISTRIBUTION = "crisscross-seg"
@@ -46,7 +46,7 @@ class Findings:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes: nothing."""
+    """Describe the command, which takes nothing."""
     parser.description = (
         "Check this installation: versions, devices, optional packages, cache folders and a short computation. The "
         "output is plain text for a bug report; your home folder is written as ~. Exit code 1 if there is a problem."
@@ -82,8 +82,8 @@ def _without_home(text: str) -> str:
 
 
 def _system(findings: Findings) -> Iterator[str]:
-    place = Path(crisscross.__file__).parent
-    yield f"crisscross {crisscross.__version__}{_commit(place.parent.parent)} in {place}"
+    place = Path(__file__).parent.parent
+    yield f"crisscross {__version__}{_commit(place.parent.parent)} in {place}"
     yield f"Python {platform.python_version()} ({platform.python_implementation()}), {sys.executable}"
     yield f"{platform.platform()}, {platform.machine()}"
     name, flags = _processor()
@@ -161,10 +161,9 @@ def _packages(findings: Findings) -> Iterator[str]:
     except PackageNotFoundError:
         findings.problems.append(f"{DISTRIBUTION} is not installed in this Python: run `pip install .` {HERE}")
         return
-    if found != crisscross.__version__:
-        findings.problems.append(
-            f"{DISTRIBUTION} was installed as {found}, this is {crisscross.__version__}: run `pip install .` {HERE}"
-        )
+    if found != __version__:
+        old = f"{DISTRIBUTION} was installed as {found}, this is {__version__}"
+        findings.problems.append(f"{old}: run `pip install .` {HERE}")
     for package, least, extra in _requirements():
         if not extra:
             found, wrong = _installed(package, least)
@@ -199,7 +198,7 @@ def _folders(findings: Findings) -> Iterator[str]:
             with tempfile.TemporaryFile(dir=parent):
                 free = shutil.disk_usage(parent).free / GIB
         except (CrissCrossError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            reason = getattr(error, "strerror", None) or error
             yield f"{what}: not writable"
             findings.problems.append(f"folder for {what}: {reason}: make it writable or set {variable} to another one")
             continue
@@ -229,9 +228,8 @@ def _torch_home() -> Path:
 
 
 def _self_test(findings: Findings) -> Iterator[str]:
-    there = [package for package, least, extra in _requirements() if not extra and _installed(package, least)[0]]
     # An installation that names nothing needs PyTorch all the same.
-    there = there or ["torch"]
+    there = [package for package, _, extra in _requirements() if not extra and _installed(package, "")[0]] or ["torch"]
     if "torch" not in there:
         yield "left out: torch is missing"
         return
@@ -254,7 +252,7 @@ def _self_test(findings: Findings) -> Iterator[str]:
 
 def _steps(modules: list[str], findings: Findings) -> dict[str, dict[str, Any]]:
     """What the steps of the self-test found, or their errors; an end amid a step is an error of that step."""
-    command = [sys.executable, "-P", "-m", "crisscross.cli.self_test", *modules]
+    command = [sys.executable, "-P", "-m", "crisscross.measurement.self_test", *modules]
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     end = f"no end after {SECONDS} seconds"
     try:

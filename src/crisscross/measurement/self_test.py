@@ -1,7 +1,7 @@
 """The self-test of `crisscross doctor`, in a process of its own: a broken PyTorch may crash the one that imports it.
 
-`python -m crisscross.cli.self_test MODULE ...` prints a JSON line before and after each step, so that the last line
-of a crashed process names the step.
+`python -m crisscross.measurement.self_test MODULE ...` prints a JSON line before and after each step, so that the last
+line of a crashed process names the step.
 """
 
 import json
@@ -12,7 +12,6 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-import crisscross
 from crisscross.terminal import say
 
 # Begins each line, because packages may print during their import.
@@ -102,8 +101,10 @@ def _network() -> dict[str, float]:
     """
     import numpy as np
 
+    from crisscross.checkpoints import load
+
     began = time.perf_counter()
-    segmenter: Any = crisscross.load("camvid-light")
+    segmenter = load("camvid-light")
     loaded = time.perf_counter()
     image = np.linspace(0, 255, 96 * 128 * 3).astype(np.uint8).reshape(96, 128, 3)
     labels = segmenter.predict(image).labels
