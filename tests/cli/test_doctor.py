@@ -76,6 +76,15 @@ def test_pytorch_that_cannot_be_imported(capsys, monkeypatch, tmp_path):
     assert "attention" not in text and "\n  import torch: failed\n" in text
 
 
+def test_what_breaks_others_is_named_once(capsys, monkeypatch):
+    broken = {"step": "", "error": "RuntimeError: operator torchvision::nms does not exist"}
+    steps = WORKS | {"import torchvision": broken, "import timm": broken, "import cv2": {"error": "ImportError: libGL"}}
+    monkeypatch.setattr(doctor, "_steps", lambda modules, findings: steps)
+    code, text = examine(capsys)
+    assert code == 1 and "\n  import timm: failed, as import torchvision\n" in text
+    assert [line.split(":")[0] for line in problems(text)] == ["import torchvision", "import cv2"]
+
+
 def test_pytorch_that_ends_the_process(capsys, monkeypatch, tmp_path):
     fake_torch(monkeypatch, tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     code, text = examine(capsys)
@@ -132,7 +141,8 @@ def test_folders_that_cannot_be_written(capsys, monkeypatch, computes, tmp_path)
     monkeypatch.setenv("CRISSCROSS_CACHE", str(tmp_path / "not" / "there" / "yet"))
     code, text = examine(capsys)
     assert code == 1 and f"\n  checkpoints: {tmp_path}/not/there/yet, writable, " in text
-    assert "folder for masks, images: Not a directory: make it writable or set XDG_CACHE_HOME to another one" in text
+    place = tmp_path / "file" / "crisscross-seg"
+    assert f"folder for masks, images: Not a directory: {place}: make it writable, or set XDG_CACHE_HOME\n" in text
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -180,7 +190,7 @@ def test_a_driver_that_pytorch_does_not_use(capsys, monkeypatch, computes, built
 
 
 def test_a_part_that_fails_is_a_problem(capsys, monkeypatch, computes):
-    monkeypatch.setattr(doctor, "_processor", lambda: 1 / 0)
+    monkeypatch.setattr(doctor, "processor", lambda: 1 / 0)
     code, text = examine(capsys)
     assert (code, problems(text)) == (1, ["System: ZeroDivisionError: division by zero"])
     assert "\nFolders\n" in text

@@ -18,6 +18,7 @@ from typing import Any
 from crisscross import __version__
 from crisscross.errors import CrissCrossError
 from crisscross.files import user_cache, with_home
+from crisscross.measurement.machine import main_memory, processor
 from crisscross.measurement.self_test import MARK
 from crisscross.terminal import say
 
@@ -68,10 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _show(part: Callable[[Findings], Iterator[str]], findings: Findings) -> None:
     """Print the lines of a part; whatever goes wrong in it is a problem, and the next part follows."""
     title = part.__name__.strip("_").replace("_", "-").capitalize()
-    say(*(() if part is _system else ("", title)))
+    indent = "" if part is _system else "  "
+    if indent:
+        say("", title)
     try:
         for line in part(findings):
-            say(_without_home(line) if part is _system else f"  {_without_home(line)}")
+            say(indent + _without_home(line))
     except Exception as error:
         findings.problems.append(f"{title}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
@@ -86,8 +89,8 @@ def _system(findings: Findings) -> Iterator[str]:
     yield f"crisscross {__version__}{_commit(place.parent.parent)} in {place}"
     yield f"Python {platform.python_version()} ({platform.python_implementation()}), {sys.executable}"
     yield f"{platform.platform()}, {platform.machine()}"
-    name, flags = _processor()
-    memory = f", {_memory() / GIB:.0f} GiB" if _memory() else ""
+    name, flags = processor()
+    memory = f", {main_memory() / GIB:.0f} GiB" if main_memory() else ""
     features = " ".join(flag for flag in FEATURES if flag in flags)
     yield f"{name}, {os.cpu_count()} cores{memory}{': ' if features else ''}{features}"
     if given := [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]:
@@ -104,25 +107,6 @@ def _commit(root: Path) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return f" ({done.stdout.strip()})"
-
-
-def _processor() -> tuple[str, set[str]]:
-    """The processor's name and features, as far as the system tells them."""
-    table = {}
-    if (file := Path("/proc/cpuinfo")).is_file():
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            table[key.strip()] = value.strip()
-    name = table.get("model name") or platform.processor() or platform.machine() or "unknown processor"
-    return name, set(table.get("flags", table.get("Features", "")).split())
-
-
-def _memory() -> int:
-    """Bytes of main memory, 0 where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0
 
 
 def _requirements() -> Iterator[tuple[str, str, str]]:
@@ -191,6 +175,7 @@ def _folders(findings: Findings) -> Iterator[str]:
         ("PyTorch", "TORCH_HOME", _torch_home),
         ("temporary files", "TMPDIR", lambda: Path(tempfile.gettempdir())),
     ):
+        folder = None
         try:
             folder = find()
             parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -198,9 +183,9 @@ def _folders(findings: Findings) -> Iterator[str]:
             with tempfile.TemporaryFile(dir=parent):
                 free = shutil.disk_usage(parent).free / GIB
         except (CrissCrossError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            yield f"{what}: not writable"
-            findings.problems.append(f"folder for {what}: {reason}: make it writable or set {variable} to another one")
+            reason = f"{error.strerror or error}: {folder}" if isinstance(error, OSError) else str(error)
+            yield f"{what}: not writable ({reason})"
+            findings.problems.append(f"folder for {what}: {reason}: make it writable, or set {variable}")
             continue
         yield f"{what}: {folder}, writable, {free:.0f} GiB free"
         if free < 1:
@@ -237,7 +222,10 @@ def _self_test(findings: Findings) -> Iterator[str]:
     there.sort(key=lambda package: (package != "torch", package != "torchvision"))
     steps = _steps([MODULES.get(package, package.replace("-", "_")) for package in there], findings)
     failed = [step for step, facts in steps.items() if "error" in facts]
-    findings.problems += [f"{step}: {steps[step]['error']}: {_cure(step)}" for step in failed]
+    # What is broken breaks what needs it in the same way.
+    first = {steps[step]["error"]: step for step in reversed(failed)}
+    causes = [step for step in failed if step in first.values()]
+    findings.problems += [f"{step}: {steps[step]['error']}: {_cure(step)}" for step in causes]
     found = {step: facts["found"] for step, facts in steps.items() if "found" in facts}
     yield f"packages that can be imported: {sum(step.startswith('import ') for step in found)} of {len(there)}"
     if "devices" in found:
@@ -247,7 +235,9 @@ def _self_test(findings: Findings) -> Iterator[str]:
             yield f"{step}: {value:.1g} off its definition"
     if times := found.get("network"):
         yield f"camvid-light: loaded in {times['load']:.1f} s, an image of 128 x 96 labeled in {times['predict']:.1f} s"
-    yield from (f"{step}: failed" for step in failed)
+    for step in failed:
+        cause = first[steps[step]["error"]]
+        yield f"{step}: failed" + (f", as {cause}" if cause != step else "")
 
 
 def _steps(modules: list[str], findings: Findings) -> dict[str, dict[str, Any]]:
