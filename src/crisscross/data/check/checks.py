@@ -59,7 +59,7 @@ def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
         problems += found
         masks += [(pair, np.bincount(mask.ravel(), minlength=256))] if mask is not None else []
     problems += label_mixups(dataset, masks)
-    if not problems:
+    if not any(problem.severity == "error" for problem in problems):
         trained = members[0][0]
         problems += untrained(dataset, _unseen(dataset, trained), trained)
         problems += _copies(members)
