@@ -8,15 +8,18 @@ clip is a map of frames below each other, [B, T H, W]; its time lines, the colum
 Shape suffixes: B batch, H height, W width, D query and key channels, C value channels.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from crisscross.ops.kernels import MISSING, attend_line, logits_line, triton, values_line
+from crisscross.ops.kernels import MISSING, attend_line, gain_of_positions, logits_line, triton, values_line
 
 MAX_INNER = 256
+# Channels come in multiples of this.
+ALIGNMENT = 16
 
 
 def _interpreted() -> bool:
@@ -60,6 +63,10 @@ def forward(
         Output [B, H, W, C], contiguous, in the dtype of the values, and the log-sum-exp [B, H, W], float32, over all
         logits of a position.
     """
+    if not (_is_aligned(q_BHWD) and _is_aligned(v_BHWC)):
+        q, k, v = map(_aligned, (q_BHWD, k_BHWD, v_BHWC))
+        out, lse = forward(q, k, v, axis, frames)
+        return out[..., : v_BHWC.shape[-1]].contiguous(), lse
     tensors = _in_rows(frames, q_BHWD, k_BHWD, v_BHWC)
     passes = _passes(axis, v_BHWC.shape[1], frames)
     out = torch.empty(v_BHWC.shape, dtype=v_BHWC.dtype, device=v_BHWC.device)
@@ -87,8 +94,8 @@ def backward(
     q_BHWD: Tensor,
     k_BHWD: Tensor,
     v_BHWC: Tensor,
+    out_BHWC: Tensor,
     lse_BHW: Tensor,
-    delta_BHW: Tensor,
     axis: str,
     grad_v_BHWC: Tensor,
     frames: int = 1,
@@ -100,8 +107,8 @@ def backward(
         q_BHWD: queries [B, H, W, D].
         k_BHWD: keys [B, H, W, D].
         v_BHWC: values [B, H, W, C].
+        out_BHWC: the output [B, H, W, C] of `forward`.
         lse_BHW: log-sum-exp [B, H, W] from `forward`, float32.
-        delta_BHW: (grad * out) summed over channels [B, H, W], float32.
         axis: as given to `forward`.
         grad_v_BHWC: [B, H, W, C], any dtype; the gradient of the values is added to it in place.
         frames: as given to `forward`.
@@ -112,7 +119,12 @@ def backward(
     tensors = _in_rows(frames, grad_BHWC, q_BHWD, k_BHWD, v_BHWC)
     if _in_rows(frames, grad_v_BHWC)[0] is not grad_v_BHWC:
         raise ValueError(f"grad_v must have channels next to each other in memory, got strides {grad_v_BHWC.stride()}")
-    lse, delta = lse_BHW.contiguous(), delta_BHW.contiguous()
+    if not (_is_aligned(q_BHWD) and _is_aligned(v_BHWC)):
+        grad, q, k, v, out, grad_v = map(_aligned, (*tensors, out_BHWC, grad_v_BHWC))
+        dq, dk = backward(grad, q, k, v, out, lse_BHW, axis, grad_v, frames)
+        grad_v_BHWC.copy_(grad_v[..., : v_BHWC.shape[-1]])
+        return dq[..., : q_BHWD.shape[-1]].contiguous(), dk[..., : q_BHWD.shape[-1]].contiguous()
+    lse, delta = lse_BHW.contiguous(), _gain(grad_BHWC.contiguous(), out_BHWC.contiguous())
     passes = _passes(axis, v_BHWC.shape[1], frames)
     dq, dk = (torch.empty(q_BHWD.shape, dtype=q_BHWD.dtype, device=q_BHWD.device) for _ in range(2))
     # Partial sums for the next pass, unrounded.
@@ -141,6 +153,25 @@ def backward(
                 SKIP_SELF=each.skip_self,
             )
     return dq, dk
+
+
+def _is_aligned(x: Tensor) -> bool:
+    return x.shape[-1] % ALIGNMENT == 0
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """A contiguous copy of x with zeros behind its last channel, up to a multiple of `ALIGNMENT`."""
+    return functional.pad(x.contiguous(), (0, -x.shape[-1] % ALIGNMENT))
+
+
+def _gain(grad_BHWC: Tensor, out_BHWC: Tensor) -> Tensor:
+    """(grad * out) summed over channels, [B, H, W] in float32: what `logits_line` calls delta."""
+    gain = torch.empty(out_BHWC.shape[:3], dtype=torch.float32, device=out_BHWC.device)
+    tiles = {"BLOCK": 16, "BLOCK_C": _power_of_two(out_BHWC.shape[-1], 16, 256), "num_warps": 4}
+    with _on(out_BHWC.device):
+        grid = (triton.cdiv(gain.numel(), tiles["BLOCK"]),)
+        gain_of_positions[grid](grad_BHWC, out_BHWC, gain, gain.numel(), C=out_BHWC.shape[-1], **tiles)
+    return gain
 
 
 class _Pass(NamedTuple):
@@ -199,7 +230,7 @@ def _power_of_two(size: int, low: int, high: int) -> int:
 def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool) -> dict[str, Any]:
     """Tile sizes for a kernel, by dtype, channels, length of the lines and chip; nothing is tuned at run time.
 
-    With the published channels (64 and 512) no register is spilled; shared memory stays below 99 KiB, which all have.
+    With the published channels (64 and 512) shared memory stays below 99 KiB, which all have.
     """
     full = q_BHWD.dtype == torch.float32
     # Follows torch.backends.cuda.matmul.allow_tf32 too, and unlike that it may always be read.
@@ -207,21 +238,31 @@ def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool) -> d
     inner, channels = q_BHWD.shape[-1], v_BHWC.shape[-1]
     # Compute capabilities 9.0 and 10.0 multiply by groups of four warps, out of shared memory. The others keep their
     # operands in registers and need more warps to share them, and those with 99 KiB narrower tiles of wide keys.
-    by_groups = _interpreted() or triton.runtime.driver.active.get_current_target().arch // 10 in (9, 10)
-    longest = 32 if full or (for_logits and inner > 128 and not by_groups) else 64
+    chip = 9 if _interpreted() else triton.runtime.driver.active.get_current_target().arch // 10
+    by_groups, narrow = chip in (9, 10), inner <= 64
+    # Measured on an H200, where these beat smaller ones by 10 to 40 %.
+    roomy = chip == 9 and narrow
+    if for_logits:
+        # `logits_line` holds two tiles of channels, and a product as wide as the line.
+        longest = 32 if (full and not roomy) or (inner > 128 and not by_groups) else 64
+        most_channels = 32 if full and (narrow or not exact) else 64
+    else:
+        longest, most_channels = (32, 128 if roomy else 64) if full else (64, 256 if roomy else 128)
+    # Three TF32 products in place of a float32 one are exact to 22 bits, and run on tensor cores. Wide keys leave no
+    # registers for their parts.
+    precision = "ieee" if not full or (exact and not narrow) else "tf32x3" if exact else "tf32"
+    stages = 3 if for_logits and roomy and not full else 2
     block = _power_of_two(v_BHWC.shape[1 if columns else 2], 16, longest)
-    # `logits_line` holds two tiles of channels. Exact products fill registers, so there it has no second stage.
-    most_channels = (32 if full and not exact else 64) if for_logits else (64 if full else 128)
     return {
         "D": inner,
         "C": channels,
         "BLOCK": block,
         "BLOCK_D": _power_of_two(inner, 16, MAX_INNER),
         "BLOCK_C": _power_of_two(channels, 16, most_channels),
-        "PRECISION": "ieee" if exact or not full else "tf32",
-        "num_warps": (4 if full else block // 16) * (1 if inner <= 64 and (full or by_groups) else 2),
-        # Wide keys fill shared memory without a second stage.
-        "num_stages": 1 if inner > 128 or (exact and for_logits) else 2,
+        "PRECISION": precision,
+        "num_warps": (4 if full else block // 16) * (1 if narrow and (full or by_groups) else 2),
+        # Wide keys fill shared memory without a second stage; float32 products of theirs fill registers.
+        "num_stages": 1 if inner > 128 or (precision == "ieee" and full and for_logits) else stages,
         # The default differs among versions of Triton.
         "enable_fp_fusion": True,
     }
@@ -233,6 +274,11 @@ def _smaller(tiles: dict[str, Any]) -> dict[str, Any] | None:
         return tiles | {"num_stages": 1}
     size = "BLOCK_C" if tiles["BLOCK_C"] >= tiles["BLOCK"] else "BLOCK"
     return tiles | {size: tiles[size] // 2} if tiles[size] > 16 else None
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device, whichever the tensors are on."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 # Tiles that a chip had no memory for -> those that it took, by kernel and device.
@@ -249,8 +295,7 @@ def _launch(kernel: Any, q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, *argumen
     batch, height, width, channels = v_BHWC.shape
     outer, length = (width, height) if columns else (height, width)
     device, for_logits = v_BHWC.device, kernel is logits_line
-    # Triton launches on the current device, whichever the tensors are on.
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+    with _on(device):
         wanted = _tiles(q_BHWD, v_BHWC, columns, for_logits)
         key = (kernel, device, *wanted.values())
         tiles: dict[str, Any] | None = _FITTING.get(key, wanted)
