@@ -16,14 +16,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisscross.ops.kernels import MISSING, attend_line, gain_of_positions, logits_line, triton, values_line
+from crisscross.ops.tiles import MAX_INNER, power_of_two, sizes, smaller
 
-MAX_INNER = 256
 # Channels come in multiples of this.
 ALIGNMENT = 16
 
 
 def _interpreted() -> bool:
     return not isinstance(attend_line, triton.JITFunction)
+
+
+def _chip() -> int:
+    """The compute capability's whole part; the interpreter counts as 9."""
+    return 9 if _interpreted() else int(triton.runtime.driver.active.get_current_target().arch) // 10
 
 
 def why_not(q: Tensor, v: Tensor) -> str | None:
@@ -111,19 +116,35 @@ def backward(
         lse_BHW: log-sum-exp [B, H, W] from `forward`, float32.
         axis: as given to `forward`.
         grad_v_BHWC: [B, H, W, C], any dtype; the gradient of the values is added to it in place.
-        frames: as given to `forward`.
+        frames: as in `forward`.
 
     Returns:
         Gradients of the queries and of the keys [B, H, W, D], contiguous, in their dtype.
     """
-    tensors = _in_rows(frames, grad_BHWC, q_BHWD, k_BHWD, v_BHWC)
     if _in_rows(frames, grad_v_BHWC)[0] is not grad_v_BHWC:
         raise ValueError(f"grad_v must have channels next to each other in memory, got strides {grad_v_BHWC.stride()}")
-    if not (_is_aligned(q_BHWD) and _is_aligned(v_BHWC)):
-        grad, q, k, v, out, grad_v = map(_aligned, (*tensors, out_BHWC, grad_v_BHWC))
-        dq, dk = backward(grad, q, k, v, out, lse_BHW, axis, grad_v, frames)
-        grad_v_BHWC.copy_(grad_v[..., : v_BHWC.shape[-1]])
-        return dq[..., : q_BHWD.shape[-1]].contiguous(), dk[..., : q_BHWD.shape[-1]].contiguous()
+    if _is_aligned(q_BHWD) and _is_aligned(v_BHWC):
+        return _backward(grad_BHWC, q_BHWD, k_BHWD, v_BHWC, out_BHWC, lse_BHW, axis, grad_v_BHWC, frames)
+    grad, q, k, v, out, grad_v = map(_aligned, (grad_BHWC, q_BHWD, k_BHWD, v_BHWC, out_BHWC, grad_v_BHWC))
+    found = _backward(grad, q, k, v, out, lse_BHW, axis, grad_v, frames)
+    grad_v_BHWC.copy_(grad_v[..., : v_BHWC.shape[-1]])
+    dq, dk = (x[..., : q_BHWD.shape[-1]].contiguous() for x in found)
+    return dq, dk
+
+
+def _backward(
+    grad_BHWC: Tensor,
+    q_BHWD: Tensor,
+    k_BHWD: Tensor,
+    v_BHWC: Tensor,
+    out_BHWC: Tensor,
+    lse_BHW: Tensor,
+    axis: str,
+    grad_v_BHWC: Tensor,
+    frames: int,
+) -> tuple[Tensor, Tensor]:
+    """`backward` of aligned channels."""
+    tensors = _in_rows(frames, grad_BHWC, q_BHWD, k_BHWD, v_BHWC)
     lse, delta = lse_BHW.contiguous(), _gain(grad_BHWC.contiguous(), out_BHWC.contiguous())
     passes = _passes(axis, v_BHWC.shape[1], frames)
     dq, dk = (torch.empty(q_BHWD.shape, dtype=q_BHWD.dtype, device=q_BHWD.device) for _ in range(2))
@@ -140,9 +161,8 @@ def backward(
             *(q_strides, k_strides, grad_strides, _strides(grad_v, columns)),
             SKIP_SELF=each.skip_self,
         )
-        from_query = (q, grad), (q_strides, grad_strides)
-        from_key = (k, v), (k_strides, v_strides)
-        for own, other, part, result in ((from_query, from_key, parts[0], dq), (from_key, from_query, parts[1], dk)):
+        query, key = ((q, grad), (q_strides, grad_strides)), ((k, v), (k_strides, v_strides))
+        for own, other, part, result in ((query, key, parts[0], dq), (key, query, parts[1], dk)):
             _launch(
                 logits_line,
                 *(q, v, columns),
@@ -167,7 +187,7 @@ def _aligned(x: Tensor) -> Tensor:
 def _gain(grad_BHWC: Tensor, out_BHWC: Tensor) -> Tensor:
     """(grad * out) summed over channels, [B, H, W] in float32: what `logits_line` calls delta."""
     gain = torch.empty(out_BHWC.shape[:3], dtype=torch.float32, device=out_BHWC.device)
-    tiles = {"BLOCK": 16, "BLOCK_C": _power_of_two(out_BHWC.shape[-1], 16, 256), "num_warps": 4}
+    tiles = {"BLOCK": 16, "BLOCK_C": power_of_two(out_BHWC.shape[-1], 16, 256), "num_warps": 4}
     with _on(out_BHWC.device):
         grid = (triton.cdiv(gain.numel(), tiles["BLOCK"]),)
         gain_of_positions[grid](grad_BHWC, out_BHWC, gain, gain.numel(), C=out_BHWC.shape[-1], **tiles)
@@ -222,60 +242,6 @@ def _strides(x: Tensor, columns: bool) -> tuple[int, int, int]:
     return (image, right, down) if columns else (image, down, right)
 
 
-def _power_of_two(size: int, low: int, high: int) -> int:
-    """The smallest power of two that is at least `size`, between two limits. `tl.dot` takes 16 and more."""
-    return min(max(1 << (size - 1).bit_length(), low), high)
-
-
-def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool) -> dict[str, Any]:
-    """Tile sizes for a kernel, by dtype, channels, length of the lines and chip; nothing is tuned at run time.
-
-    With the published channels (64 and 512) shared memory stays below 99 KiB, which all have.
-    """
-    full = q_BHWD.dtype == torch.float32
-    # Follows torch.backends.cuda.matmul.allow_tf32 too, and unlike that it may always be read.
-    exact = full and torch.backends.cuda.matmul.fp32_precision != "tf32"
-    inner, channels = q_BHWD.shape[-1], v_BHWC.shape[-1]
-    # Compute capabilities 9.0 and 10.0 multiply by groups of four warps, out of shared memory. The others keep their
-    # operands in registers and need more warps to share them, and those with 99 KiB narrower tiles of wide keys.
-    chip = 9 if _interpreted() else triton.runtime.driver.active.get_current_target().arch // 10
-    by_groups, narrow = chip in (9, 10), inner <= 64
-    # Measured on an H200, where these beat smaller ones by 10 to 40 %.
-    roomy = chip == 9 and narrow
-    if for_logits:
-        # `logits_line` holds two tiles of channels, and a product as wide as the line.
-        longest = 32 if (full and not roomy) or (inner > 128 and not by_groups) else 64
-        most_channels = 32 if full and (narrow or not exact) else 64
-    else:
-        longest, most_channels = (32, 128 if roomy else 64) if full else (64, 256 if roomy else 128)
-    # Three TF32 products in place of a float32 one are exact to 22 bits, and run on tensor cores. Wide keys leave no
-    # registers for their parts.
-    precision = "ieee" if not full or (exact and not narrow) else "tf32x3" if exact else "tf32"
-    stages = 3 if for_logits and roomy and not full else 2
-    block = _power_of_two(v_BHWC.shape[1 if columns else 2], 16, longest)
-    return {
-        "D": inner,
-        "C": channels,
-        "BLOCK": block,
-        "BLOCK_D": _power_of_two(inner, 16, MAX_INNER),
-        "BLOCK_C": _power_of_two(channels, 16, most_channels),
-        "PRECISION": precision,
-        "num_warps": (4 if full else block // 16) * (1 if narrow and (full or by_groups) else 2),
-        # Wide keys fill shared memory without a second stage; float32 products of theirs fill registers.
-        "num_stages": 1 if inner > 128 or (precision == "ieee" and full and for_logits) else stages,
-        # The default differs among versions of Triton.
-        "enable_fp_fusion": True,
-    }
-
-
-def _smaller(tiles: dict[str, Any]) -> dict[str, Any] | None:
-    """Tiles that take less shared memory, None if there are none."""
-    if tiles["num_stages"] > 1:
-        return tiles | {"num_stages": 1}
-    size = "BLOCK_C" if tiles["BLOCK_C"] >= tiles["BLOCK"] else "BLOCK"
-    return tiles | {size: tiles[size] // 2} if tiles[size] > 16 else None
-
-
 def _on(device: torch.device) -> AbstractContextManager[object]:
     """Triton launches on the current device, whichever the tensors are on."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
@@ -296,7 +262,7 @@ def _launch(kernel: Any, q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, *argumen
     outer, length = (width, height) if columns else (height, width)
     device, for_logits = v_BHWC.device, kernel is logits_line
     with _on(device):
-        wanted = _tiles(q_BHWD, v_BHWC, columns, for_logits)
+        wanted = sizes(q_BHWD, v_BHWC, columns, for_logits, _chip())
         key = (kernel, device, *wanted.values())
         tiles: dict[str, Any] | None = _FITTING.get(key, wanted)
         while tiles is not None:
@@ -306,7 +272,7 @@ def _launch(kernel: Any, q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, *argumen
                 kernel[grid](*arguments, outer, length, COLUMNS=columns, **constants, **tiles)
                 return
             except triton.OutOfResources:
-                smaller = _smaller(tiles)
-                if smaller is None:
+                less = smaller(tiles)
+                if less is None:
                     raise
-                tiles = _FITTING[key] = smaller
+                tiles = _FITTING[key] = less
