@@ -154,7 +154,7 @@ def _of_colors(colors: Mapping[Color, int], listed: ClassList, example: Path, wh
                 f"`{listed.names[0]} {' '.join(map(str, ordered[0]))}`"
             )
         titles = tuple(hex_color(color) for color in ordered)
-        note = f"masks hold {len(ordered)} colors; each is a class, named by its color: name them under `palette`"
+        note = f"masks hold {len(ordered)} colors: each is a class, named by its color (`palette` in dataset.yaml)"
         return Meaning(titles, palette=tuple(ordered), colored=True, notes=(note,))
     if unknown := [color for color in colors if color not in palette.values()]:
         worst = max(unknown, key=lambda color: colors[color])
