@@ -50,7 +50,7 @@ def stale(root: Path) -> str:
     try:
         known = read_json(path, JSON_BYTES)
         changed = [name for name, facts in known.items() if _changed(root / name, facts)]
-    except (CrissCrossError, AttributeError, TypeError, ValueError, IndexError):
+    except (CrissCrossError, AttributeError, TypeError, ValueError, LookupError):
         return ""
     # Other texts appear in a folder; of an annotation there are others like it.
     kinds = {(os.path.dirname(name), os.path.splitext(name)[1]) for name in known}
