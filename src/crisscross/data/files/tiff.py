@@ -18,8 +18,23 @@ from crisscross.errors import CrissCrossWarning, shown
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 NUMBERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}
 ORIENTATION = 0x0112
+GEO_KEYS = 34735
 # All tags that are read; others may hold megabytes.
-READ = {254, *range(256, 260), 262, 266, 273, ORIENTATION, *range(277, 280), 284, 320, *range(322, 326), 338, 339}
+READ = {
+    254,
+    *range(256, 260),
+    262,
+    266,
+    273,
+    ORIENTATION,
+    *range(277, 280),
+    284,
+    320,
+    *range(322, 326),
+    338,
+    339,
+    GEO_KEYS,
+}
 # By number; JPEG changes values.
 COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000}
 JPEG = 7
