@@ -130,7 +130,7 @@ def _check(dataset: Any, source: Path, options: RasterOptions) -> None:
             "tiles first: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE IN OUT"
         )
     if options.polygons and (dataset.crs is None or dataset.gcps[0]):
-        lacking = "no coordinate system" if dataset.crs is None else "ground control points, not a transform"
+        lacking = "ground control points in place of a transform" if dataset.gcps[0] else "no coordinate system"
         raise CrissCrossError(f"{source}: has {lacking}, so polygons cannot be given in WGS 84; leave out --polygons")
 
 
