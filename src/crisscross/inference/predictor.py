@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -206,7 +207,8 @@ class Predictor:
         """Labels uint8 of the part `inside` a block uint8 [h, w, 3] or [h, w], which may be a masked array."""
         hidden = np.ma.getmaskarray(block[inside]) if isinstance(block, np.ma.MaskedArray) else None
         if hidden is not None and hidden.ndim == 3:
-            hidden = np.asarray(hidden.all(axis=2))
+            # Much faster than `hidden.all(axis=2)`.
+            hidden = reduce(np.logical_and, np.moveaxis(hidden, 2, 0))
         if hidden is not None and hidden.all():
             return np.full(hidden.shape, self.card.ignore, np.uint8)
         labels = pixels.labels(self._passes_over(_planes(np.array(block)), tta, native=True))[inside]

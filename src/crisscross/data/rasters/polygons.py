@@ -45,9 +45,10 @@ def _features(dataset: Any, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
         for left in range(0, dataset.width, SIDE):
             window = windows.Window(left, top, min(SIDE, dataset.width - left), min(SIDE, dataset.height - top))
             values, place = dataset.read(1, window=window), dataset.window_transform(window)
-            found = list(shapes(values, mask=values != dataset.nodata, transform=place))
-            if not found:
+            valid = values != dataset.nodata
+            if not valid.any():
                 continue
+            found = list(shapes(values, mask=valid, transform=place))
             geometries = transform_geom(dataset.crs, "EPSG:4326", [shape for shape, _ in found], precision=DECIMALS)
             for geometry, (_, value) in zip(geometries, found, strict=True):
                 label = int(value)

@@ -85,7 +85,7 @@ class Raster:
             image = self.colors[image[..., 0]]
         if len(self.shape) == 2:
             image = image[..., 0]
-        return np.ma.MaskedArray(image, hidden if image.ndim == 2 else hidden[..., None].repeat(3, 2))
+        return np.ma.MaskedArray(image, hidden if image.ndim == 2 else np.broadcast_to(hidden[..., None], image.shape))
 
     def _stretched(self, values: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """[bands, h, w]: 8-bit values, and what is hidden."""
