@@ -67,13 +67,17 @@ def outputs(arguments: argparse.Namespace, images: Mapping[Path, Path]) -> list[
     """The files that are written with `--big`.
 
     Raises:
-        CrissCrossError: options for rasters, but none of these; or a raster, but no rasterio.
+        CrissCrossError: options for rasters, but none of these; a raster, but no rasterio; or what is wrong with the
+            only raster, which shall be known before weights are fetched.
     """
-    from crisscross.data.rasters.reading import is_raster
+    from crisscross.data.rasters.reading import is_raster, open_raster
     from crisscross.engine.semantic.predict import big_outputs
 
     if raster := next((path for path in images if is_raster(path, options(arguments))), None):
         import_extra("rasterio", f"{raster}, a GeoTIFF,", "geo")
+        if len(images) == 1:
+            with open_raster(raster, options(arguments)):
+                pass
     elif images and (given := _given(arguments)):
         raise CrissCrossError(f"--{given[0]} is for GeoTIFF; {next(iter(images))} is none")
     return big_outputs(images, arguments.out, options(arguments))

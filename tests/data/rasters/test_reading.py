@@ -138,18 +138,24 @@ def test_files_that_are_none_are_one_line(tmp_path, content):
 def test_other_formats_and_commands_of_gdal_are_not_opened(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.tif").write_text("<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>")
-    for name in ("a.tif", "GTIFF_DIR:1:a.tif", "/vsicurl/http://localhost/a.tif"):
+    write_raster("good.tif", np.zeros((1, 4, 4), np.uint8))
+    for name in ("a.tif", "GTIFF_DIR:1:good.tif", "zip://good.zip!good.tif", "/vsicurl/http://localhost/a.tif"):
         with pytest.raises(CrissCrossError, match="cannot be read"):
             read(name)
 
 
-def test_a_piece_that_does_not_fit_into_memory(tmp_path, monkeypatch):
-    path = write_raster(tmp_path / "a.tif", np.zeros((3, 64, 1024), np.uint8), blockysize=64, compress="deflate")
-    monkeypatch.setattr(reading, "free_memory", lambda: 2 * 64 * 1024 - 1)
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+def test_a_piece_that_does_not_fit_into_memory(tmp_path, monkeypatch, interleave):
+    shape = {"blockysize": 64, "compress": "deflate", "interleave": interleave}
+    path = write_raster(tmp_path / "a.tif", np.zeros((3, 64, 1024), np.uint16), **shape)
+    # Half of it for a piece of 2 bytes a value.
+    enough = 2 * 2 * 64 * 1024 * (3 if interleave == "pixel" else 1)
+    options = {"stretch": parse_stretch("0,9")}
+    monkeypatch.setattr(reading, "free_memory", lambda: enough - 1)
     with pytest.raises(CrissCrossError, match=r"in pieces of 1024 x 64 pixels, each 0\.0 GiB; .* -co TILED=YES"):
-        read(path)
-    monkeypatch.setattr(reading, "free_memory", lambda: 2 * 64 * 1024)
-    read(path)
+        read(path, **options)
+    monkeypatch.setattr(reading, "free_memory", lambda: enough)
+    read(path, **options)
 
 
 @pytest.mark.parametrize(("crs", "transform"), [(None, PLACE), (None, None)])

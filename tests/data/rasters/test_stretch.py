@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import rasterio
-from rasters import write_raster
+from rasters import UTM, write_raster
 
+from crisscross.data.rasters.reading import open_raster
 from crisscross.data.rasters.stretch import limits, parse_stretch, sample
 from crisscross.errors import CrissCrossError
 
@@ -82,6 +83,14 @@ def test_what_cannot_be_shown_is_refused(tmp_path, values, text, message):
     path = write_raster(tmp_path / "a.tif", values.reshape(1, 1, -1), nodata=-7 if values.dtype.kind in "if" else None)
     with pytest.raises(CrissCrossError, match=message):
         limits_of(path, [1], text)
+
+
+def test_the_complex_numbers_of_radar_are_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=4, height=4, count=1, dtype="complex_int16", crs=UTM):
+        pass
+    with pytest.raises(CrissCrossError, match="holds complex_int16; only whole"), open_raster(path):
+        pass
 
 
 def test_eight_bits_stay_unless_asked(tmp_path):

@@ -96,6 +96,20 @@ def test_wrong_words_are_one_line(predict, capsys, words, message):
     assert len([line for line in lines if line.startswith("crisscross: ") and message in line]) == 1
 
 
+def test_what_is_wrong_with_the_only_raster_is_known_before_the_network_is_loaded(predict, capsys, monkeypatch):
+    write_raster("deep.tif", np.zeros((3, 40, 40), np.uint16))
+    write_raster("good.tif", np.zeros((3, 40, 40), np.uint8))
+    with monkeypatch.context() as patch:
+        patch.setattr("crisscross.cli.predict.load_network", None)
+        assert predict("deep.tif") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("crisscross: deep.tif: holds uint16")
+    # Beside others it is one of them.
+    assert predict("deep.tif", "good.tif") == 2
+    error = capsys.readouterr().err
+    assert "deep.tif: holds uint16" in error and "1 of 2 could not be read" in error
+
+
 def test_options_are_for_big_rasters(predict, capsys):
     Image.fromarray(image_of(40, 40)).save("image.png")
     assert predict("image.png", "--polygons") == 2

@@ -121,8 +121,9 @@ def open_raster(path: str | os.PathLike[str], options: RasterOptions = AS_IT_IS)
 
 def _check(dataset: Any, source: Path, options: RasterOptions) -> None:
     height, width = dataset.block_shapes[0]
-    needed = height * width * max(np.dtype(kind).itemsize for kind in dataset.dtypes)
-    needed *= dataset.count if dataset.interleaving == "pixel" else 1
+    # NumPy has no type of its own for complex_int16.
+    needed = height * width * max(4 if "complex" in kind else np.dtype(kind).itemsize for kind in dataset.dtypes)
+    needed *= dataset.count if dataset.profile["interleave"] == "pixel" else 1
     free = free_memory()
     if free is not None and needed > free // 2:
         raise CrissCrossError(

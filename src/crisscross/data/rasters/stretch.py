@@ -77,7 +77,7 @@ def limits(dataset: Any, name: str, bands: list[int], stretch: Stretch | None) -
     kinds = {dataset.dtypes[band - 1] for band in bands}
     if stretch is None and kinds == {"uint8"}:
         return None
-    if any(np.dtype(kind).kind not in "uif" for kind in kinds):
+    if not all(kind.startswith(("uint", "int", "float")) for kind in kinds):
         raise CrissCrossError(
             f"{name}: holds {', '.join(sorted(kinds))}; only whole and floating-point numbers are read"
         )
