@@ -43,6 +43,9 @@ def test_windows_are_the_pixels_whatever_the_blocks(tmp_path, profile):
 
 def test_bands_by_number_by_color_and_gray(tmp_path):
     bands = np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 5), np.uint8)
+    alpha = np.full((1, 4, 5), 255, np.uint8)
+    clear = write_raster(tmp_path / "clear.tif", np.concatenate([bands[3:4], alpha]), alpha="yes")
+    assert read(clear).tolist() == np.full((4, 5), 3).tolist()
     six = write_raster(tmp_path / "six.tif", bands, photometric="minisblack")
     assert read(six, bands=(5, 1, 3))[0, 0].tolist() == [4, 0, 2]
     assert read(six, bands=(6,)).tolist() == np.full((4, 5), 5).tolist()

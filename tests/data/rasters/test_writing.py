@@ -99,3 +99,12 @@ except CrissCrossError as error:
     (line,) = run_python(code).splitlines()
     assert line.startswith(f"{tmp_path / 'out.tif'}: cannot be written: ") and "full" in line
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_labels_that_were_lost_without_an_error_are_missed(tmp_path):
+    source = write_raster(tmp_path / "a.tif", np.zeros((1, 300, 300), np.uint8))
+    lost = pytest.raises(OSError, match="not all of it reached the disk")
+    with open_raster(source) as raster, lost, open_labels(tmp_path / "out.tif", raster, PALETTE) as labels:
+        labels[slice(0, 300), slice(0, 300)] = np.ones((300, 300), np.uint8)
+        # GDAL loses a tile.
+        labels.dataset.write(np.zeros((44, 44), np.uint8), 1, window=((256, 300), (256, 300)))
