@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli import predict_video
+from crisscross.cli import predict_raster, predict_video
 from crisscross.cli.options import (
     add_force,
     add_network,
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--big",
         action="store_true",
-        help="label images of any size (also .npy files) block by block; writes only labels/",
+        help="label images of any size (also .npy files and GeoTIFF) block by block; writes only labels/",
     )
     parser.add_argument(
         "--block",
@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with --big: side of a block in pixels (default 1024); a quarter of it overlaps the next",
     )
+    predict_raster.add_options(parser)
     parser.add_argument(
         "--score", type=fraction, metavar="S", help="instance segmentation: the lowest score to keep (default 0.5)"
     )
@@ -73,8 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     tasks.refuse(task, {**vars(arguments), "video": bool(videos)})
     if arguments.block and not arguments.big:
         raise CrissCrossError("--block is for --big, which labels an image block by block")
+    predict_raster.check(arguments)
     found = find_images(images, arguments.out, task.kinds)
-    targets = outputs(found, arguments.out, _kinds(arguments, task))
+    targets = predict_raster.outputs(arguments, found) if arguments.big else outputs(found, arguments.out, task.kinds)
     targets += [arguments.out / task.listing] if task.listing else []
     claim([*videos.values(), *targets], [*network_files(arguments), *videos, *found], arguments.force)
     codes = []
@@ -116,12 +118,13 @@ def _run_images(arguments: argparse.Namespace, task: "Task", paths: list[str], c
             if arguments.big:
                 block = arguments.block or BLOCK
                 what = (network, paths, arguments.out, block, block // 4)
-                results = predict_big_files(*what, show, show_block, arguments.tta)
+                results = predict_big_files(*what, show, show_block, arguments.tta, predict_raster.options(arguments))
             else:
                 results = predict_files(task, network, paths, arguments.out, show, **options)
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
         written = [f"{kind}/" for kind in _kinds(arguments, task)] + [task.listing] * bool(task.listing)
+        written += ["polygons/"] * arguments.polygons
         say(f"predicted {len(results) - failed} of {len(results)}: {arguments.out} ({', '.join(written)})")
     if failed:
         say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)
