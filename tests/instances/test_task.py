@@ -33,7 +33,7 @@ from crisscross.progress import Progress
 from crisscross.zoo import shipped_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CPU = Machine(cpu=True)
+CPU = Machine(device="cpu")
 
 
 def train_instances(*what, **options):
@@ -194,7 +194,7 @@ def test_the_commands(coco, tmp_path, capsys):
     config = tmp_path / "tiny.yaml"
     config.write_text(to_yaml(tiny("inference.score=0", "train.iterations=1", "optim.warmup=0")))
     out = tmp_path / "run"
-    machine = ["--workers", "0", "--cpu"]
+    machine = ["--workers", "0", "--device", "cpu"]
     assert main(["train", str(config), "--data", str(coco), "--out", str(out), *machine]) == 0
     said = capsys.readouterr()
     assert f"crisscross evaluate {out} --data {coco}" in said.out
@@ -213,7 +213,7 @@ def test_the_commands(coco, tmp_path, capsys):
     drawn = tmp_path / "drawn"
     image = str(coco / "val2017" / "p0.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
-    words = [image, str(tmp_path / "broken.png"), "--out", str(drawn), "--cpu", "--score", "0"]
+    words = [image, str(tmp_path / "broken.png"), "--out", str(drawn), "--device", "cpu", "--score", "0"]
     assert main(["predict", str(out), *words]) == 2
     assert "broken.png: not an image" in capsys.readouterr().err
     with Image.open(drawn / "drawn" / "p0.png") as opened:

@@ -28,11 +28,14 @@ def network_files(arguments: Namespace) -> list[Path]:
     return [network, *(network.iterdir() if network.is_dir() else ()), *([weights] if weights else ())]
 
 
-def best_device(cpu: bool) -> str:
-    """A GPU where there is one and `cpu` does not forbid it."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() and not cpu else "cpu"
+def add_device(parser: ArgumentParser) -> None:
+    """`--device`, which `crisscross.layers.devices.find_device` reads."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="where to compute (default auto: a GPU of CUDA where there is one, else the CPU)",
+    )
 
 
 def load_network(arguments: Namespace, device: str, **changes: Any) -> Any:

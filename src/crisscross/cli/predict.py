@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from crisscross.cli import predict_video
 from crisscross.cli.options import (
+    add_device,
     add_force,
     add_network,
     add_precision,
-    best_device,
     computing_in,
     fraction,
     load_network,
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder to write (default predictions); for a single video also a file",
     )
     predict_video.add_options(parser)
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    add_device(parser)
     parser.add_argument(
         "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
     )
@@ -94,9 +94,10 @@ def _run_images(arguments: argparse.Namespace, task: "Task", paths: list[str], c
     from crisscross.engine.predict import Labeled, predict_files
     from crisscross.engine.semantic.predict import predict_big_files
     from crisscross.inference import BLOCK
+    from crisscross.layers.devices import find_device
     from crisscross.progress import Progress
 
-    network = load_network(arguments, best_device(arguments.cpu))
+    network = load_network(arguments, find_device(arguments.device))
     finished = 0
     with Progress("predict", count) as progress:
 

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import workers
+from crisscross.cli.options import add_device, workers
 from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
@@ -49,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "torchvision",
     )
     parser.add_argument("--workers", type=workers, metavar="N", help=f"processes that read images (default {WORKERS})")
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument("--per-class", action="store_true", help="print the scores of every class at each validation")
+    add_device(parser)
     _add_machine(parser)
     parser.set_defaults(run=run)
 
@@ -93,11 +94,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     machine = Machine(
         arguments.workers,
-        arguments.cpu,
+        arguments.device,
         tuple(dict.fromkeys(arguments.track)),
         arguments.compile,
         arguments.cache,
         arguments.shard,
+        arguments.per_class,
     )
     outcome = train(
         *(recipe.experiment, data, arguments.out, machine, arguments.backbone_weights, arguments.resume),
@@ -131,7 +133,7 @@ def _complete(arguments: argparse.Namespace) -> None:
         from crisscross.engine.run.record import last_start
 
         for name, value in last_start(arguments.out).items():
-            if (given := getattr(arguments, name)) is False or given in (None, "", []):
+            if (given := getattr(arguments, name)) is False or given in (None, "", [], "auto"):
                 setattr(arguments, name, value)
         arguments.recipe = str(arguments.out / "experiment.yaml")
     arguments.workers = WORKERS if arguments.workers is None else arguments.workers
@@ -142,13 +144,18 @@ def _complete(arguments: argparse.Namespace) -> None:
 
 def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, recipe: "Recipe") -> None:
     """Say how the run ended and what to type next."""
+    from crisscross.engine.run.readme import runs_code
+
     position, out = outcome.position, arguments.out
     if not outcome.finished:
-        say(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
+        when = "during the validation after" if outcome.in_validation else "after"
+        again = ", which is made again" if outcome.in_validation else ""
+        say(f"stopped {when} iteration {position.iteration}{again}; {out / 'last.safetensors'} is saved; continue with")
         say(f"  {shlex.join(['crisscross', 'train', '--resume', str(out)])}")
         return
     if position.best_score is not None:
         say(f"best validation {recipe.task.title} {position.best_score:.4f} at iteration {position.best_iteration}")
-    runs_code = ":" in recipe.task.name or bool(getattr(recipe.experiment, "code", False))
-    trust = f" --trust {out}" if runs_code else ""
+    trust = f" --trust {out}" if runs_code(recipe.experiment) else ""
     say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}{trust}`")
+    if (page := out / "report.html").is_file():
+        say(f"curves and images: {page}; how to use it: {out / 'README.md'}")

@@ -45,7 +45,7 @@ def render(report: Report) -> str:
     """The report as one HTML page; parts about which it says nothing are left out."""
     parts = [
         _opening(report),
-        _training(report.curves),
+        _training(report.curves, report.score_title),
         _classes(report),
         _confusion(report),
         _images(report),
@@ -61,11 +61,11 @@ def _opening(report: Report) -> str:
     return f'<header><h1>{escape(report.title)}</h1><p class="summary">{escape(report.summary)}</p>{headline}</header>'
 
 
-def _training(curves: Curves) -> str:
-    """Loss, validation mIoU and learning rate side by side; those that were never recorded are left out."""
+def _training(curves: Curves, title: str) -> str:
+    """Loss, validation score and learning rate side by side; those that were never recorded are left out."""
     recorded = [
         ("Loss", curves.iteration, curves.loss, {}),
-        ("Validation mIoU", curves.val_iteration, curves.val_score, {"scores": True}),
+        (f"Validation {escape(title)}", curves.val_iteration, curves.val_score, {"scores": True}),
         ("Learning rate", curves.iteration, curves.lr, {"smoothed": False}),
     ]
     drawn = [(name, curve_chart([(name, x, y)], name, **options)) for name, x, y, options in recorded if len(y)]
@@ -73,6 +73,8 @@ def _training(curves: Curves) -> str:
 
 
 def _classes(report: Report) -> str:
+    if not report.iou:
+        return ""
     note = (
         "Each bar is the IoU of a class (intersection over union); the notch is its accuracy, the fraction of its "
         "pixels that were found. A class that occurs neither in the truth nor in the predictions is absent."
@@ -82,6 +84,8 @@ def _classes(report: Report) -> str:
 
 
 def _confusion(report: Report) -> str:
+    if not report.confusion:
+        return ""
     note = (
         "Each row shows the pixels of one true class: the percentage predicted as each class. The diagonal is the "
         "accuracy."
@@ -96,6 +100,7 @@ def _images(report: Report) -> str:
     named = [*zip(map(rgb, report.palette), report.classes, strict=True), (rgb(IGNORE_COLOR), "ignored")]
     rows = "\n".join(_image_row(row, report.palette) for row in report.rows)
     note = "The last panel of a row shows the wrong pixels in red; ignored pixels are never wrong."
+    note = f"{escape(report.rows_note)} {note}".strip()
     return f'<h2>Images</h2><p class="note">{note}</p>{legend(named)}{rows}'
 
 

@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 def run(folder, tmp_path):
     (tmp_path / "tiny.yaml").write_text(to_yaml(experiment(*SMALL)))
     words = ["train", str(tmp_path / "tiny.yaml"), "--data", str(folder), "--out", str(tmp_path / "run")]
-    assert main([*words, "--workers", "0", "--cpu"]) == 0
+    assert main([*words, "--workers", "0", "--device", "cpu"]) == 0
     return tmp_path / "run"
 
 
@@ -130,7 +130,18 @@ def test_what_neither_the_command_nor_the_run_says_is_named(run, tmp_path, capsy
 
 
 def test_the_option_before_the_recipe_is_the_option_alone(run, folder, tmp_path, capsys):
-    words = ["--data", str(folder), "--out", str(run), "--cpu", "--workers", "0", "--set", "train.iterations=4"]
+    words = [
+        "--data",
+        str(folder),
+        "--out",
+        str(run),
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+        "--set",
+        "train.iterations=4",
+    ]
     assert main(["train", "--resume", str(tmp_path / "tiny.yaml"), *words]) == 0
     assert native.read_header(run / "last.safetensors")[0].train.iterations == 4
 

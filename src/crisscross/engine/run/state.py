@@ -22,11 +22,11 @@ from crisscross.losses.processes import processes
 
 BEST, LAST = native.RUN_WEIGHTS
 # The other files of a run.
-FILES = (BEST, RECORD, SPLIT, "experiment.yaml", "log.jsonl", "log.csv")
-ITERATIONS = "train.iterations"
+FILES = (BEST, RECORD, SPLIT, "experiment.yaml", "log.jsonl", "log.csv", "report.html", "README.md")
+ITERATIONS, EPOCHS = "train.iterations", "train.epochs"
 # A run may go on with other values of these: the first change no result, the others are said.
 FREE = ("train.memory", "train.validate_every", "train.checkpoint_every", "train.early_stop")
-CHANGEABLE = (ITERATIONS, "train.batch", "train.accumulate", "augment.crop")
+CHANGEABLE = (ITERATIONS, EPOCHS, "train.batch", "train.accumulate", "augment.crop")
 # With averaged weights in the file: the weights that training continues from.
 LIVE = f"{native.OPTIMIZER}live/"
 
@@ -50,13 +50,15 @@ class Position:
 class Outcome:
     """How a run ended: where it stands, whether it reached its end, and how many seconds this part of it took.
 
-    `main_process` is false in all processes but the first, which reports to the user.
+    `main_process` is false in all processes but the first, which reports to the user. `in_validation`: the run was
+    stopped during a validation, which resuming makes up for.
     """
 
     position: Position
     finished: bool
     seconds: float
     main_process: bool = True
+    in_validation: bool = False
 
 
 def save_state(
