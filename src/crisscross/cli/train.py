@@ -131,12 +131,18 @@ def _complete(arguments: argparse.Namespace) -> None:
         arguments.resume = True
     if arguments.resume and arguments.recipe is None and arguments.out is not None:
         from crisscross.engine.run.record import last_start
+        from crisscross.engine.run.state import check_resumable
 
+        check_resumable(arguments.out)
         for name, value in last_start(arguments.out).items():
             if (given := getattr(arguments, name)) is False or given in (None, "", [], "auto"):
                 setattr(arguments, name, value)
         arguments.recipe = str(arguments.out / "experiment.yaml")
     arguments.workers = WORKERS if arguments.workers is None else arguments.workers
+    if arguments.resume and arguments.data is None and arguments.out is not None:
+        raise CrissCrossError(
+            f"{arguments.out}: run.json does not say where the data are; add --data DIR to `--resume {arguments.out}`"
+        )
     for name, word in (("recipe", "RECIPE"), ("data", "--data DIR"), ("out", "--out RUN")):
         if getattr(arguments, name) is None:
             raise CrissCrossError(f"train: {word} is missing; only `--resume RUN` goes without")
@@ -156,6 +162,10 @@ def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, recipe: "Re
     if position.best_score is not None:
         say(f"best validation {recipe.task.title} {position.best_score:.4f} at iteration {position.best_iteration}")
     trust = f" --trust {out}" if runs_code(recipe.experiment) else ""
-    say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}{trust}`")
+    command = f"crisscross evaluate {out} --data {arguments.data}{trust}"
+    if position.validated:
+        say(f"done: {out}; score it with `{command}`")
+    else:
+        say(f"done: {out}; label images with `crisscross predict {out} PATH{trust}`, or score it with `{command}`")
     if (page := out / "report.html").is_file():
         say(f"curves and images: {page}; how to use it: {out / 'README.md'}")

@@ -20,7 +20,7 @@ def find_device(name: str) -> str:
     if name in (here := available_devices()):
         return name
     known = name in ("cuda", "mps") or re.fullmatch(r"cuda:\d{1,4}", name)
-    what = f"is not available here; here are {', '.join(here)}" if known else "must be auto, cpu, cuda, cuda:N or mps"
+    what = f"is not available here; there is {', '.join(here)}" if known else "must be auto, cpu, cuda, cuda:N or mps"
     why = "" if not known or torch.cuda.is_available() or name == "mps" else f" ({_without_cuda()})"
     raise CrissCrossError(f"--device {shown(name) if not known else name} {what}{why}")
 

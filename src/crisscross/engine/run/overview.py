@@ -84,4 +84,4 @@ def _classes(names: tuple[str, ...]) -> str:
 def _length(experiment: Any, epoch: int) -> str:
     train = experiment.train
     epochs = train.iterations * train.batch / epoch if epoch else 0.0
-    return f"{train.iterations} iterations of {train.batch} images, {epochs:.3g} epochs"
+    return f"{train.iterations} iterations of {train.batch} images, {epochs:.{0 if epochs >= 10 else 2}f} epochs"

@@ -107,7 +107,7 @@ def _classes(experiment: Any) -> list[str]:
 def _license(facts: Mapping[str, Any]) -> str:
     license = facts.get("license")
     if isinstance(license, str) and license:
-        return f"{license[0].upper()}{license[1:]}{_limit(license)}: that of the weights that training started from."
+        return f"`{license}`{_limit(license)}: that of the weights that training started from."
     return (
         "None is recorded: the weights that training started from, if any, name none. Mind the terms of the data, and "
         "of weights that were fetched for the backbone."
