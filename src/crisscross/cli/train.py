@@ -154,18 +154,20 @@ def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, recipe: "Re
 
     position, out = outcome.position, arguments.out
     if not outcome.finished:
-        when = "during the validation after" if outcome.in_validation else "after"
-        again = ", which is made again" if outcome.in_validation else ""
-        say(f"stopped {when} iteration {position.iteration}{again}; {out / 'last.safetensors'} is saved; continue with")
+        saved = f"iteration {position.iteration}; {out / 'last.safetensors'} is saved"
+        if outcome.in_validation:
+            say(f"stopped during validation after {saved}, resuming validates again; resume with")
+        else:
+            say(f"stopped after {saved}; continue with")
         say(f"  {shlex.join(['crisscross', 'train', '--resume', str(out)])}")
         return
     if position.best_score is not None:
         say(f"best validation {recipe.task.title} {position.best_score:.4f} at iteration {position.best_iteration}")
     trust = f" --trust {out}" if runs_code(recipe.experiment) else ""
+    if (page := out / "report.html").is_file():
+        say(f"curves and images: {page}; how to use the run: {out / 'README.md'}")
     command = f"crisscross evaluate {out} --data {arguments.data}{trust}"
     if position.validated:
         say(f"done: {out}; score it with `{command}`")
     else:
         say(f"done: {out}; label images with `crisscross predict {out} PATH{trust}`, or score it with `{command}`")
-    if (page := out / "report.html").is_file():
-        say(f"curves and images: {page}; how to use it: {out / 'README.md'}")
