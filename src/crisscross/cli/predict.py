@@ -140,7 +140,7 @@ def _run_images(
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
         big = [*(f"{kind}/" for kind in _kinds(arguments, task)), CLASSES_FILE]
-        written = big if arguments.big else shown(task, formats)
+        written = big if arguments.big else shown(task, network, formats)
         say(f"predicted {len(results) - failed} of {len(results)}: {arguments.out} ({', '.join(written)})")
     if failed:
         say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)

@@ -40,15 +40,16 @@ def all_outputs(task: Task, images: Mapping[Path, Path], out: Path, chosen: Sequ
 
 
 def shared_names(task: Task, chosen: Sequence[str]) -> list[str]:
-    """The files that hold something of all images; `classes.json` is the last."""
+    """The files that hold something of all images; `classes.json`, for networks with classes, is the last."""
     listing = [task.listing] * (bool(task.listing) and "png" in chosen)
     return [*listing, *(name for kind, name in SHARED.items() if kind in chosen), CLASSES_FILE]
 
 
-def shown(task: Task, chosen: Sequence[str]) -> list[str]:
-    """What lies in the output folder: folders, then files."""
+def shown(task: Task, network: Any, chosen: Sequence[str]) -> list[str]:
+    """What lies in the output folder afterwards: folders, then files."""
     kinds = [*(task.kinds if "png" in chosen else ()), *(kind for kind in EACH if kind in chosen)]
-    return [*(f"{kind}/" for kind in kinds), *shared_names(task, chosen)]
+    files = [name for name in shared_names(task, chosen) if name != CLASSES_FILE or hasattr(network, "classes")]
+    return [*(f"{kind}/" for kind in kinds), *files]
 
 
 class Writer:
@@ -107,7 +108,7 @@ class Writer:
             write_text(self.out / SHARED["coco"], json.dumps(self.coco) + "\n")
         if "csv" in self.chosen:
             write_text(self.out / SHARED["csv"], formats.csv_text([["image", *self.classes], *self.rows]))
-        if self.classes:
+        if hasattr(self.network, "classes"):
             write_classes(self.out / CLASSES_FILE, self.classes, getattr(self.network, "palette", ()))
 
     def _polygons(self, result: Any) -> list[dict[str, Any]]:

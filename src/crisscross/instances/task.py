@@ -21,7 +21,8 @@ from crisscross.instances.check import check_data
 from crisscross.instances.config import PUBLISHED_BATCH, PUBLISHED_RATE, InstanceExperiment
 from crisscross.instances.draw import draw
 from crisscross.instances.evaluate import as_result, coco_results, evaluate_instances
-from crisscross.instances.network import Instances, InstanceSegmenter
+from crisscross.instances.network import InstanceSegmenter
+from crisscross.instances.result import Instances
 from crisscross.instances.samples import InstanceBatch, InstanceSamples
 from crisscross.instances.weights import build_network, load_instances, with_start
 from crisscross.losses import Losses
