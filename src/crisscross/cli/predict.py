@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli import predict_formats, predict_video
+from crisscross.cli import predict_formats, predict_raster, predict_video
 from crisscross.cli.options import (
     add_force,
     add_network,
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--big",
         action="store_true",
-        help="label images of any size (also .npy files) block by block; writes only labels/",
+        help="label images of any size (also .npy files and GeoTIFF) block by block; writes only labels/",
     )
     parser.add_argument(
         "--block",
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with --big: side of a block in pixels (default 1024); a quarter of it overlaps the next",
     )
+    predict_raster.add_options(parser)
     parser.add_argument(
         "--score", type=fraction, metavar="S", help="instance segmentation: the lowest score to keep (default 0.5)"
     )
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross import tasks
-    from crisscross.engine.formats import all_outputs, outputs
+    from crisscross.engine.formats import all_outputs
     from crisscross.engine.predict import check_apart, find_images
     from crisscross.files import claim
     from crisscross.inference.prediction import CLASSES_FILE
@@ -79,10 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     tasks.refuse(task, {**vars(arguments), "video": bool(videos)})
     if arguments.block and not arguments.big:
         raise CrissCrossError("--block is for --big, which labels an image block by block")
+    predict_raster.check(arguments)
     formats = predict_formats.chosen_formats(arguments, task, bool(images))
     found = find_images(images, arguments.out, task.kinds)
     if arguments.big:
-        targets = [*outputs(found, arguments.out, _kinds(arguments, task)), arguments.out / CLASSES_FILE]
+        targets = [*predict_raster.outputs(arguments, found), arguments.out / CLASSES_FILE]
     else:
         targets = all_outputs(task, found, arguments.out, formats) if found else []
     claim([*videos.values(), *targets], [*network_files(arguments), *videos, *found], arguments.force)
@@ -133,13 +135,13 @@ def _run_images(
             if arguments.big:
                 block = arguments.block or BLOCK
                 what = (network, paths, arguments.out, block, block // 4)
-                results = predict_big_files(*what, show, show_block, arguments.tta)
+                results = predict_big_files(*what, show, show_block, arguments.tta, predict_raster.options(arguments))
             else:
                 how = (formats, arguments.legend)
                 results = predict_files(task, network, paths, arguments.out, show, *how, **options)
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
-        big = [*(f"{kind}/" for kind in _kinds(arguments, task)), CLASSES_FILE]
+        big = [*(f"{kind}/" for kind in _kinds(arguments, task)), *["polygons/"] * arguments.polygons, CLASSES_FILE]
         written = big if arguments.big else shown(task, network, formats)
         say(f"predicted {len(results) - failed} of {len(results)}: {arguments.out} ({', '.join(written)})")
     if failed:
