@@ -39,7 +39,7 @@ def test_labels_are_those_of_the_same_pixels_as_png(predict, capsys, block):
     write_raster("scene.tif", planes(image), nodata=0, tiled=True, blockxsize=64, blockysize=32, compress="deflate")
     Image.fromarray(image).save("image.png")
     assert predict("scene.tif", "image.png", *block) == 0
-    assert "(labels/)" in capsys.readouterr().out
+    assert "(labels/, classes.json)" in capsys.readouterr().out
     expected = labels_of("image.png").copy()
     assert len(np.unique(expected)) > 1
     expected[(image == 0).all(axis=2)] = 255
@@ -69,7 +69,7 @@ def test_bands_and_stretch_of_sixteen_bits(predict, capsys):
 def test_polygons_are_those_of_the_labels(predict, tmp_path, capsys):
     write_raster("scene.tif", planes(image_of(*SHAPE)))
     assert predict("scene.tif", "--polygons") == 0
-    assert "(labels/, polygons/)" in capsys.readouterr().out
+    assert "(labels/, polygons/, classes.json)" in capsys.readouterr().out
     found = json.loads((tmp_path / "out/polygons/scene.geojson").read_text())["features"]
     labels = labels_of("scene.tif")
     assert {feature["properties"]["label"] for feature in found} == set(np.unique(labels))
