@@ -68,11 +68,11 @@ def test_a_file_and_build_bring_them_too(tmp_path):
     file.write_text("model: {backbone: tf_efficientnet_lite0}\n")
     recipe = tasks.recipe(file)
     assert recipe.experiment.preprocess.mean == half and "are its own" in recipe.lines[0]
-    assert crisscross.build(recipe.experiment).experiment.preprocess.mean == half
-    built = crisscross.build("ccnet-r50", backbone="tf_efficientnet_lite0")
+    assert crisscross.build(recipe.experiment, classes=["a"]).experiment.preprocess.mean == half
+    built = crisscross.build("ccnet-r50", classes=["a"], backbone="tf_efficientnet_lite0")
     assert built.experiment.preprocess.mean == half and built.experiment.preprocess.std == half
-    assert crisscross.build("ccnet-light", backbone="resnet18").experiment.model.frozen == ()
-    kept = crisscross.build("ccnet-r50", backbone="tf_efficientnet_lite0", std=[1, 2, 3])
+    assert crisscross.build("ccnet-light", classes=["a"], backbone="resnet18").experiment.model.frozen == ()
+    kept = crisscross.build("ccnet-r50", classes=["a"], backbone="tf_efficientnet_lite0", std=[1, 2, 3])
     assert (kept.experiment.preprocess.mean, kept.experiment.preprocess.std) == (IMAGENET[0], (1, 2, 3))
 
 
