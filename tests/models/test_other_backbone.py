@@ -69,10 +69,15 @@ def test_a_file_and_build_bring_them_too(tmp_path):
     recipe = tasks.recipe(file)
     assert recipe.experiment.preprocess.mean == half and "are its own" in recipe.lines[0]
     assert crisscross.build(recipe.experiment, classes=["a"]).experiment.preprocess.mean == half
-    built = crisscross.build("ccnet-r50", classes=["a"], backbone="tf_efficientnet_lite0")
+    built = crisscross.build("ccnet-r50", classes=["a"], pretrained=False, backbone="tf_efficientnet_lite0")
     assert built.experiment.preprocess.mean == half and built.experiment.preprocess.std == half
-    assert crisscross.build("ccnet-light", classes=["a"], backbone="resnet18").experiment.model.frozen == ()
-    kept = crisscross.build("ccnet-r50", classes=["a"], backbone="tf_efficientnet_lite0", std=[1, 2, 3])
+    assert (
+        crisscross.build("ccnet-light", classes=["a"], pretrained=False, backbone="resnet18").experiment.model.frozen
+        == ()
+    )
+    kept = crisscross.build(
+        "ccnet-r50", classes=["a"], pretrained=False, backbone="tf_efficientnet_lite0", std=[1, 2, 3]
+    )
     assert (kept.experiment.preprocess.mean, kept.experiment.preprocess.std) == (IMAGENET[0], (1, 2, 3))
 
 
