@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, TextIO
 
@@ -25,6 +26,16 @@ def plain(text: object) -> str:
 def decimal(value: float | None, digits: int) -> str:
     """A number with so many digits after the point; a dash for None."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table: the first column on the left, all others on the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *values in rows:
+        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *cells]))
+    return lines
 
 
 def say(*lines: object, error: bool = False) -> None:

@@ -2,25 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crisscross.cli import predict_video
-from crisscross.cli.options import (
-    add_force,
-    add_network,
-    add_precision,
-    best_device,
-    computing_in,
-    fraction,
-    load_network,
-    network_files,
-    positive,
-)
-from crisscross.errors import CrissCrossError
+from crisscross.cli.options import add_force, add_network, add_precision, fraction, positive
 from crisscross.terminal import say
-
-if TYPE_CHECKING:
-    from crisscross.engine.task import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,64 +50,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross import tasks
-    from crisscross.engine.predict import find_images, outputs
+    from crisscross.api.networks import wanted
+    from crisscross.api.predicting import check_outputs, kinds_of, label_images
     from crisscross.files import claim
 
     images, videos = predict_video.parted(arguments)
-    task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
+    names = ("weights", "offline", "trust", "optimize", "precision")
+    device = "cpu" if arguments.cpu else "auto"
+    network = wanted(arguments.network, device=device, **{name: getattr(arguments, name) for name in names})
+    task = network.task()
     tasks.refuse(task, {**vars(arguments), "video": bool(videos)})
-    if arguments.block and not arguments.big:
-        raise CrissCrossError("--block is for --big, which labels an image block by block")
-    found = find_images(images, arguments.out, task.kinds)
-    targets = outputs(found, arguments.out, _kinds(arguments, task))
-    targets += [arguments.out / task.listing] if task.listing else []
-    claim([*videos.values(), *targets], [*network_files(arguments), *videos, *found], arguments.force)
-    codes = []
-    if videos:
-        codes.append(predict_video.run(arguments, videos))
-    if images:
-        codes.append(_run_images(arguments, task, images, len(found)))
-    return max(codes)
-
-
-def _kinds(arguments: argparse.Namespace, task: "Task") -> tuple[str, ...]:
-    """The folders of images that are written."""
-    return task.kinds[:1] if arguments.big else task.kinds
-
-
-def _run_images(arguments: argparse.Namespace, task: "Task", paths: list[str], count: int) -> int:
-    from crisscross.engine.predict import Labeled, predict_files
-    from crisscross.engine.semantic.predict import predict_big_files
-    from crisscross.inference import BLOCK
-    from crisscross.progress import Progress
-
-    network = load_network(arguments, best_device(arguments.cpu))
-    finished = 0
-    with Progress("predict", count) as progress:
-
-        def show(labeled: Labeled) -> None:
-            nonlocal finished
-            finished += 1
-            if labeled.error:
-                progress.say(f"crisscross: {labeled.error}")
-            progress.update(finished)
-
-        def show_block(done: int, total: int) -> None:
-            progress.update(finished, block=f"{done}/{total}")
-
-        given = {name: getattr(arguments, name) for name in ("tta", "score")}
-        options = {name: value for name, value in given.items() if value is not None and value is not False}
-        with computing_in(arguments, network):
-            if arguments.big:
-                block = arguments.block or BLOCK
-                what = (network, paths, arguments.out, block, block // 4)
-                results = predict_big_files(*what, show, show_block, arguments.tta)
-            else:
-                results = predict_files(task, network, paths, arguments.out, show, **options)
+    claim(videos.values(), [*network.files, *videos], arguments.force)
+    where, inputs = (task, images, arguments.out, arguments.big), [*network.files, *videos]
+    found = check_outputs(*where, inputs, arguments.force) if images else {}
+    code = predict_video.run(arguments, videos, network) if videos else 0
+    if not images:
+        return code
+    results = label_images(network, task, images, len(found), arguments.out, vars(arguments))
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
-        written = [f"{kind}/" for kind in _kinds(arguments, task)] + [task.listing] * bool(task.listing)
+        kinds = kinds_of(task, arguments.big)
+        written = [f"{kind}/" for kind in kinds] + [task.listing] * bool(task.listing)
         say(f"predicted {len(results) - failed} of {len(results)}: {arguments.out} ({', '.join(written)})")
     if failed:
         say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)
-    return 2 if failed else 0
+    return 2 if failed else code

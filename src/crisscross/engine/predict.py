@@ -19,11 +19,19 @@ Done = Callable[["Labeled"], None]
 
 @dataclass(frozen=True)
 class Labeled:
-    """One finished image: where it came from, what was written, or the line that says why not."""
+    """One finished image.
+
+    Attributes:
+        source: the file that it came from.
+        written: the files that were written.
+        error: the line that says why it could not be read, or None.
+        result: what the task's predictor returned, such as a `Prediction`; None where it was not asked for.
+    """
 
     source: Path
     written: tuple[Path, ...] = ()
     error: str | None = None
+    result: Any = None
 
 
 def find_images(
@@ -79,19 +87,20 @@ def predict_files(
     task: Task,
     network: Any,
     paths: Iterable[str | os.PathLike[str]],
-    out: Path,
+    out: str | os.PathLike[str] | None,
     done: Done = lambda labeled: None,
+    keep: bool = False,
     **options: Any,
 ) -> list[Labeled]:
     """Write `out/KIND/NAME.png` for every image and every kind of the task, and its listing where it has one.
 
-    An image that cannot be read is reported in its `Labeled.error`; the others go on. `options` are those of the task's
-    predictor.
+    An image that cannot be read is reported in its `Labeled.error`; the others go on. Without `out` nothing is written.
+    `keep`: the results come back in `Labeled.result`. `options` are those of the task's predictor.
 
     Raises:
         CrissCrossError: see `find_images`; or the output folder cannot be written.
     """
-    predict, listed = task.predictor(network, **options), []
+    predict, listed, out = task.predictor(network, **options), [], None if out is None else Path(out)
 
     def write(source: Path, target: Path) -> Labeled:
         try:
@@ -99,6 +108,9 @@ def predict_files(
         except CrissCrossError as error:
             return Labeled(source, error=str(error))
         result = predict(image)
+        kept = result if keep else None
+        if out is None:
+            return Labeled(source, result=kept)
         drawn = task.draw(network, image, result)
         written = tuple(outputs({source: target}, out, task.kinds))
         for kind, path in zip(task.kinds, written, strict=True):
@@ -106,10 +118,10 @@ def predict_files(
         if task.listing:
             size = {"file": str(source), "height": image.shape[0], "width": image.shape[1]}
             listed.append({**size, task.name: task.facts(result)})
-        return Labeled(source, written)
+        return Labeled(source, written, result=kept)
 
     results = each(find_images(paths, out, task.kinds), write, done)
-    if listed:
+    if listed and out is not None:
         write_text(out / task.listing, json.dumps(listed, indent=1) + "\n")
     return results
 

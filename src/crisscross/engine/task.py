@@ -20,6 +20,7 @@ from crisscross.config import OptimConfig, TrainConfig
 from crisscross.data.samples.loader import Samples
 from crisscross.errors import CrissCrossError
 from crisscross.losses import Losses
+from crisscross.terminal import aligned
 
 # Head and rows of a table.
 Rows = list[list[str]]
@@ -89,9 +90,9 @@ class Built(NamedTuple):
     lines: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """The scores of one split.
+    """The scores of one split; as text, the tables that `crisscross evaluate` shows.
 
     Attributes:
         score: decides which weights of a run are the best: higher is better; None where nothing could be scored.
@@ -104,6 +105,9 @@ class Result:
     logged: Mapping[str, Any]
     shown: Sequence[str | Rows] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return "\n".join(line for part in self.shown for line in ([part] if isinstance(part, str) else aligned(part)))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from crisscross.config import to_yaml
 from crisscross.data.files.cache import check_cache
 from crisscross.data.samples.loader import check_share, training_batches
 from crisscross.engine.average import WeightAverage
+from crisscross.engine.global_state import kept_global_state
 from crisscross.engine.loop import NoImages, Step, freeze_unread, training_steps
 from crisscross.engine.norms import settle_norms
 from crisscross.engine.optimizer import create_optimizer
@@ -51,7 +52,7 @@ from crisscross.speed.memory import apply_memory
 def train(
     experiment: AnyExperiment,
     data: Data,
-    folder: Path,
+    folder: str | os.PathLike[str],
     machine: Machine | None = None,
     backbone_weights: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -64,7 +65,7 @@ def train(
 
     The folder gets `experiment.yaml`, `run.json`, `log.jsonl`, `log.csv`, `last.safetensors` (resumable) and
     `best.safetensors` (highest score of a validation; absent without a validation split). With `train.ema` both hold
-    the averaged weights.
+    the averaged weights. Settings of the process, such as torch's seed, are afterwards as before.
 
     Args:
         experiment: the recipe; classes are filled in from the data set.
@@ -86,9 +87,9 @@ def train(
             training that ended. Where images cannot be read any more, the run is saved first.
         Exception: whatever a validation raises; the run was saved before it.
     """
-    start = Start(backbone_weights, init, resume, chosen)
+    folder, start = Path(folder), Start(backbone_weights, init, resume, chosen)
     data, kept = keep_split(folder, data) if resume else (data, ())
-    with algorithms(experiment.train), run_lock(folder), ending_together(folder):
+    with kept_global_state(), algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(task or SemanticSegmentation(), experiment, data, folder, machine or Machine(), start)
         run.lines += kept
         return run.go(listener or (lambda step: None))

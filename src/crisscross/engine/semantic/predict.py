@@ -7,7 +7,7 @@ from pathlib import Path
 from crisscross.data.color import index_image
 from crisscross.engine.predict import Done, Labeled, each, find_images, outputs, write_png
 from crisscross.errors import CrissCrossError
-from crisscross.inference import Predictor, predictor_of
+from crisscross.inference import Prediction, Predictor, predictor_of
 from crisscross.models import Segmenter
 
 # The folder that is written, and all that `crisscross predict` may have written into the same place.
@@ -17,19 +17,20 @@ KINDS, ALL = ("labels",), ("labels", "color", "overlay")
 def predict_big_files(
     network: Segmenter | Predictor,
     paths: Iterable[str | os.PathLike[str]],
-    out: Path,
+    out: str | os.PathLike[str] | None,
     block: int,
     overlap: int,
     done: Done = lambda labeled: None,
     on_block: Callable[[int, int], object] = lambda finished, total: None,
     tta: bool = False,
+    keep: bool = False,
 ) -> list[Labeled]:
     """Label very large images by `Predictor.predict_big` and write `out/labels/NAME.png` alone.
 
     A source may also be an array file `.npy`, uint8 [H, W, 3] or [H, W], which is read block by block. `on_block` is
     called with the numbers of finished and of all blocks of an image; all else as in `predict_files`.
     """
-    predictor = predictor_of(network)
+    predictor, out = predictor_of(network), None if out is None else Path(out)
 
     def write(source: Path, target: Path) -> Labeled:
         try:
@@ -37,8 +38,9 @@ def predict_big_files(
         except CrissCrossError as error:
             line = str(error)
             return Labeled(source, error=line if str(source) in line else f"{source}: {line}")
-        (path,) = outputs({source: target}, out, KINDS)
-        write_png(path, index_image(labels, predictor.palette))
-        return Labeled(source, (path,))
+        written = outputs({source: target}, out, KINDS) if out is not None else []
+        for path in written:
+            write_png(path, index_image(labels, predictor.palette))
+        return Labeled(source, tuple(written), result=Prediction(labels) if keep else None)
 
     return each(find_images(paths, out, ALL), write, done)
