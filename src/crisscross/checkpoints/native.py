@@ -35,12 +35,13 @@ RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
 HUB_WEIGHTS = "model.safetensors"
 
 
-def run_weights(path: Path) -> Path:
+def run_weights(path: str | os.PathLike[str]) -> Path:
     """The weights file of a run folder: the best weights, else the last; the path of a file is returned as it is.
 
     Raises:
         CrissCrossError: the folder has no such weights.
     """
+    path = Path(path)
     if not path.is_dir():
         return path
     for name in RUN_WEIGHTS:

@@ -5,6 +5,7 @@ times as large as the file.
 """
 
 import io
+import os
 import pickle
 import re
 import zipfile
@@ -47,13 +48,14 @@ class Content(NamedTuple):
     meta: dict[str, Any]
 
 
-def read_content(path: Path) -> Content:
+def read_content(path: str | os.PathLike[str]) -> Content:
     """Tensors and metadata of a `.pth`, `.pt` or `.pdparams` file.
 
     Raises:
         CrissCrossError: not a checkpoint (the message says what it is), truncated, without tensors, or it uses
             something that could run code (the message names it).
     """
+    path = Path(path)
     content = unwrap(_read(path))
     if not content.tensors:
         raise CrissCrossError(f"{path}: holds no tensors")
@@ -61,7 +63,7 @@ def read_content(path: Path) -> Content:
     return content
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of `read_content`, with the same errors."""
     return read_content(path).tensors
 

@@ -35,7 +35,7 @@ class Labeled:
 
 
 def find_images(
-    paths: Iterable[str | os.PathLike[str]], out: Path | None = None, kinds: Sequence[str] = ()
+    paths: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None, kinds: Sequence[str] = ()
 ) -> dict[Path, Path]:
     """Images of files and folders -> where their outputs go, without suffix.
 
@@ -48,7 +48,7 @@ def find_images(
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            skipped = _skipped(path.resolve(), out.resolve(), kinds) if out is not None else set()
+            skipped = _skipped(path.resolve(), Path(out).resolve(), kinds) if out is not None else set()
             inside = [entry for entry in images_in(path, deep=True) if skipped.isdisjoint(entry.resolve().parents)]
             if not inside:
                 raise CrissCrossError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
@@ -65,7 +65,7 @@ def find_images(
     return found
 
 
-def outputs(images: Mapping[Path, Path], out: Path, kinds: Sequence[str]) -> list[Path]:
+def outputs(images: Mapping[Path, Path], out: str | os.PathLike[str], kinds: Sequence[str]) -> list[Path]:
     """The files that `find_images`' images become.
 
     Raises:

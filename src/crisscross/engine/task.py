@@ -122,7 +122,7 @@ class Scoring:
     interrupted: Callable[[], bool] = lambda: False
     title: str = "evaluate"
     tta: bool = False
-    save: Path | None = None
+    save: str | os.PathLike[str] | None = None
 
 
 DEFAULTS = Scoring()
@@ -233,7 +233,7 @@ class Task(Protocol):
         """The files of a split, which no command writes over."""
         return ()
 
-    def outputs(self, data: Any, split: str, folder: Path) -> Sequence[Path]:
+    def outputs(self, data: Any, split: str, folder: str | os.PathLike[str]) -> Sequence[Path]:
         """The files with predictions that `evaluate` writes into a folder."""
         return ()
 

@@ -1,6 +1,7 @@
 """Instance segmentation as a task: Mask R-CNN, scored by COCO's average precision."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +121,7 @@ class InstanceSegmentation(Task):
         found.check_files()
         return [found.file, *(image.path for image in found.images)]
 
-    def outputs(self, data: InstanceData, split: str, folder: Path) -> Sequence[Path]:
+    def outputs(self, data: InstanceData, split: str, folder: str | os.PathLike[str]) -> Sequence[Path]:
         return [output_path(folder, f"instances_{split}_{kind}_results.json") for kind in ("bbox", "segm")]
 
     def load(self, source: Any, device: str = "cpu", trust: Any = None, **options: Any) -> InstanceSegmenter:

@@ -1,5 +1,6 @@
 """Semantic segmentation as a task."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,7 @@ class SemanticSegmentation(Task):
     def files(self, data: DataSet, split: str) -> Sequence[Path]:
         return [file for pair in data.split(split) for file in (pair.image, pair.mask)]
 
-    def outputs(self, data: DataSet, split: str, folder: Path) -> Sequence[Path]:
+    def outputs(self, data: DataSet, split: str, folder: str | os.PathLike[str]) -> Sequence[Path]:
         return [prediction_path(data, pair, folder) for pair in data.split(split)]
 
     def load(self, source: Any, device: str = "cpu", **options: Any) -> Segmenter:
