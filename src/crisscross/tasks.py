@@ -131,7 +131,7 @@ def task_of_network(
     try:
         path.exists()
     except OSError as error:
-        raise CrissCrossError(f"{shown_name(name)}: {error.strerror}") from error
+        raise CrissCrossError(f"{shown_name(name)}: {error.strerror}") from None
     inside = path / native.HUB_WEIGHTS
     if weights is None and (path.is_dir() or path.suffix == ".safetensors"):
         path = inside if inside.is_file() else native.run_weights(path)

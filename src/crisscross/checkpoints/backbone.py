@@ -68,7 +68,7 @@ def read_backbone_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         return efficientnet_lite_to_timm(tensors)
     except (KeyError, ValueError, IndexError) as error:
-        raise CrissCrossError(f"{path}: an EfficientNet-Lite with unknown names: {str(error)[:80]}") from error
+        raise CrissCrossError(f"{path}: an EfficientNet-Lite with unknown names: {str(error)[:80]}") from None
 
 
 def _in_timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -233,7 +233,7 @@ class _Run:
             if accelerator.num_processes > 1:
                 raise
             self._save()
-            raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from error
+            raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from None
 
     def _record(self, step: Step) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.began

@@ -221,7 +221,7 @@ def initialize_from_torchvision(segmenter: InstanceSegmenter) -> None:
             f"torchvision's weights {weights.url} are not available ({' '.join(str(error).split())[:120]}); give a "
             "local file: --weights FILE to evaluate and predict, --init FILE (Mask R-CNN) or --backbone-weights FILE "
             "(ResNet) to train, where model.pretrained=none starts from nothing"
-        ) from error
+        ) from None
     if model.pretrained == "coco":
         fill_from_mask_rcnn(segmenter, tensors, weights.url, torchvision_classes())
     else:
@@ -283,7 +283,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], source: str, name: str)
     try:
         found = module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise CrissCrossError(f"{source}: not weights of {name}: {str(error).splitlines()[1].strip()}") from error
+        raise CrissCrossError(f"{source}: not weights of {name}: {str(error).splitlines()[1].strip()}") from None
     missing = [key for key in found.missing_keys if ".attention." not in key]
     if missing:
         raise CrissCrossError(f"{source}: not weights of {name}: {missing[0]} is missing")

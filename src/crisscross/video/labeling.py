@@ -98,7 +98,7 @@ def predict_video(
     except CrissCrossError as error:
         # Errors of the network name frames, not files.
         line = str(error)
-        raise error if str(source) in line or str(out) in line else CrissCrossError(f"{source}: {line}") from error
+        raise error if str(source) in line or str(out) in line else CrissCrossError(f"{source}: {line}") from None
     return result
 
 

@@ -146,7 +146,7 @@ class VideoReader:
             reason = getattr(error, "strerror", None) or str(error)
             raise CrissCrossError(
                 f"{self.path}: not a readable video ({reason}): it is truncated, or none of {', '.join(CONTAINERS)}"
-            ) from error
+            ) from None
 
     def _video_stream(self) -> Any:
         streams = self.container.streams.video

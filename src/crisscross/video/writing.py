@@ -101,4 +101,4 @@ class VideoWriter:
             self.container.mux(self.stream.encode(frame))
         except self.av.FFmpegError as error:
             size = f"{self.stream.width} x {self.stream.height}"
-            raise CrissCrossError(f"a video of {size} cannot be written: {error.strerror}") from error
+            raise CrissCrossError(f"a video of {size} cannot be written: {error.strerror}") from None

@@ -66,9 +66,9 @@ def masks_in_folders(root: Path) -> Reading | None:
     files = [path for folder in dict.fromkeys(layout.masks.values()) for path in _mask_files(root, layout, folder)]
     try:
         found = meaning_of(look_at_masks(files), names, palette, str(root))
-    except CrissCrossError as error:
+    except CrissCrossError:
         if exchanged := _exchanged(root, layout, files):
-            raise CrissCrossError(exchanged) from error
+            raise CrissCrossError(exchanged) from None
         raise
     description: dict[str, Any] = {"names": list(found.classes), **folder_keys(layout.images, layout.masks)}
     if found.labels is not None:
@@ -136,7 +136,7 @@ def _color(path: Path, line: str, words: Sequence[str]) -> Color:
         if not all(0 <= value <= 255 for value in (red, green, blue)):
             raise ValueError("outside 0..255")
     except ValueError as error:
-        raise CrissCrossError(f"{path}: no color in the line {line[:60]!r} ({error})") from error
+        raise CrissCrossError(f"{path}: no color in the line {line[:60]!r} ({error})") from None
     return red, green, blue
 
 
@@ -194,7 +194,7 @@ def roboflow(root: Path) -> Reading | None:
     try:
         table = {int(row[0]): row[1].strip() for row in rows if row}
     except (ValueError, IndexError) as error:
-        raise CrissCrossError(f"{files[0]}: must hold lines `value, class` ({error})") from error
+        raise CrissCrossError(f"{files[0]}: must hold lines `value, class` ({error})") from None
     images = {}
     for file in files:
         folder = file.parent.relative_to(root).as_posix()
