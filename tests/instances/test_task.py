@@ -24,6 +24,7 @@ from crisscross.engine.setup import Machine
 from crisscross.engine.task import Result
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.instances import weights as instance_weights
 from crisscross.instances.annotations import open_coco_instances
 from crisscross.instances.config import InstanceExperiment, InstanceOptimConfig
 from crisscross.instances.network import InstanceSegmenter, torchvision_classes
@@ -131,6 +132,24 @@ def test_another_run_can_start_from_this_one(run, coco, tmp_path):
     other = open_coco_instances(write_coco(tmp_path / "other", tree))
     train_instances(tiny(*words), other, tmp_path / "new", CPU, **begin)
     assert crisscross.load(tmp_path / "new").classes == ("disc", "bar", "star")
+
+
+def test_a_recipes_name_starts_from_torchvisions_weights(run, coco, tmp_path, monkeypatch, capsys):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(to_yaml(tiny("train.iterations=1", "optim.warmup=0", "optim.lr=1e-9")))
+    words = ["train", str(config), "--data", str(coco), "--workers", "0", "--cpu", "--out", str(tmp_path / "run")]
+    monkeypatch.setenv("CRISSCROSS_OFFLINE", "1")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    assert main([*words, "--init", "maskrcnn_r50_fpn_coco"]) == 2
+    assert "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth are not available (not in the cache" in capsys.readouterr().err
+    assert main([*words, "--init", "maskrcnn_r101_fpn_coco"]) == 2
+    assert "maskrcnn_r101_fpn_coco has no weights; train it with" in capsys.readouterr().err
+    # A small network in the place of torchvision's.
+    monkeypatch.setattr(instance_weights, "torchvision_file", lambda: run / "last.safetensors")
+    assert main([*words, "--init", "maskrcnn_r50_fpn_coco"]) == 0
+    assert "--init maskrcnn_r50_fpn_coco: all weights are taken over, of the same 2 classes" in capsys.readouterr().err
+    wanted, got = weights(run), weights(tmp_path / "run")
+    assert all(torch.allclose(wanted[key], got[key], atol=1e-6) for key in wanted)
 
 
 def test_cocos_own_classes_keep_torchvisions_outputs(tmp_path):

@@ -143,5 +143,6 @@ def label_images(
                 side = block or BLOCK
                 what = (network, paths, out, side, side // 4, show, show_block, options["tta"], keep)
                 return predict_big_files(*what)
-            given = {name: options[name] for name in ("tta", "score") if options[name] not in (None, False)}
+            asked = {name: options[name] for name in ("tta", "score")}
+            given = {name: value for name, value in asked.items() if value is not None and value is not False}
             return predict_files(task, network, paths, out, show, keep, **given)

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init",
         metavar="RUN|FILE|NAME",
         help="start from a trained network, whatever its classes; for instance segmentation also a Mask R-CNN file of "
-        "torchvision",
+        "torchvision, which the names of its R-50 recipes stand for",
     )
     parser.add_argument("--workers", type=workers, metavar="N", help="processes that read images (default 2)")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
