@@ -25,6 +25,11 @@ def showing(wanted: bool) -> Iterator[None]:
         _shown.reset(token)
 
 
+def is_shown() -> bool:
+    """Whether progress is printed here."""
+    return _shown.get()
+
+
 class Progress:
     """Units done, time elapsed and time remaining of a piece of work.
 

@@ -29,7 +29,8 @@ def decimal(value: float | None, digits: int) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table: the first column on the left, all others on the right."""
+    """A line for each row, with the cells of a column below each other: the first on the left, others on the right."""
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *values in rows:

@@ -41,7 +41,7 @@ def test_scores_follow_from_the_counts(run, capsys):
     assert result.pixel_accuracy == pytest.approx(counts.trace() / counts.sum())
     assert [*result.accuracy.values()] == pytest.approx(counts.diagonal() / counts.sum(1))
     # As text it is what the command prints.
-    words = ["--data", str(run.data), "--cpu", "--workers", "0"]
+    words = ["--data", str(run.data), "--device", "cpu", "--workers", "0"]
     assert main(["evaluate", str(run.folder), *words]) == 0
     ours, theirs = str(result).splitlines(), capsys.readouterr().out.splitlines()
     assert ours[:4] == theirs[:4] and ours[0].split() == theirs[0].split() and "disc" in ours[2]

@@ -36,7 +36,7 @@ def equal(first, second):
 def test_it_trains_what_the_command_trains(shapes, tmp_path, capsys):
     file = tmp_path / "tiny.yaml"
     file.write_text(to_yaml(experiment()))
-    words = ["--data", shapes, "--out", str(tmp_path / "command"), "--workers", "0", "--cpu"]
+    words = ["--data", shapes, "--out", str(tmp_path / "command"), "--workers", "0", "--device", "cpu"]
     assert main(["train", str(file), *words, "--set", "optim.lr=0.02", "--set", "train.iterations=3"]) == 0
     said = capsys.readouterr()
     run = crisscross.train(str(file), shapes, str(tmp_path / "function"), lr=0.02, iterations=3, **HERE)

@@ -40,7 +40,20 @@ def no_network(monkeypatch, tmp_path):
 def start(recipe, folder, out, *words, changes=SMALL):
     changes = [word for change in changes for word in ("--set", change)]
     return main(
-        ["train", recipe, "--data", str(folder), "--out", str(out), "--workers", "0", "--cpu", *words, *changes]
+        [
+            "train",
+            recipe,
+            "--data",
+            str(folder),
+            "--out",
+            str(out),
+            "--workers",
+            "0",
+            "--device",
+            "cpu",
+            *words,
+            *changes,
+        ]
     )
 
 

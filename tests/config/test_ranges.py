@@ -155,7 +155,10 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     "loss.consistency.delta_d": (["0.51", "1e+6"], ["0.5", "-1", "1.1e+6"]),
     "train.early_stop": (
         ["0", "1000000000"],
-        ["-1", str(BIG), ["train.early_stop=1", "train.validate_every=0"], ["train.early_stop=1", "data.val_split="]],
+        [
+            *("-1", str(BIG)),
+            *(["train.early_stop=1", "train.validate_every=0"], ["train.early_stop=1", "data.val_split=none"]),
+        ],
     ),
     "inference.window": (["[513, 513]", "[32768, 32768]"], ["[512, 513]", *SIDES[1]]),
     "inference.stride": (["[1, 1]", "[769, 769]"], ["[0, 1]", "[770, 1]"]),

@@ -188,13 +188,13 @@ def test_precision_is_chosen_run_by_run(dataset, tmp_path):
     short = ("train.iterations=2", "train.validate_every=0", "train.checkpoint_every=0")
     losses = {}
     for precision in ("fp32", "bf16"):
-        train(experiment(*short, f"train.precision={precision}"), dataset, tmp_path / precision, Machine(cpu=True))
+        train(experiment(*short, f"train.precision={precision}"), dataset, tmp_path / precision, Machine(device="cpu"))
         losses[precision] = [entry["loss"] for entry in read_log(tmp_path / precision) if "loss" in entry]
     # The same images and weights, rounded to eight bits: near, but not the same.
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
     assert losses["bf16"] != losses["fp32"]
     with pytest.raises(CrissCrossError, match=r"train\.precision=fp16 is not available on this device"):
-        train(experiment(*short, "train.precision=fp16"), dataset, tmp_path / "fp16", Machine(cpu=True))
+        train(experiment(*short, "train.precision=fp16"), dataset, tmp_path / "fp16", Machine(device="cpu"))
 
 
 def test_tensorboard_files_on_request(dataset, tmp_path):

@@ -34,7 +34,7 @@ from crisscross.progress import Progress
 from crisscross.zoo import shipped_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CPU = Machine(cpu=True)
+CPU = Machine(device="cpu")
 
 
 def train_instances(*what, **options):
@@ -137,7 +137,18 @@ def test_another_run_can_start_from_this_one(run, coco, tmp_path):
 def test_a_recipes_name_starts_from_torchvisions_weights(run, coco, tmp_path, monkeypatch, capsys):
     config = tmp_path / "tiny.yaml"
     config.write_text(to_yaml(tiny("train.iterations=1", "optim.warmup=0", "optim.lr=1e-9")))
-    words = ["train", str(config), "--data", str(coco), "--workers", "0", "--cpu", "--out", str(tmp_path / "run")]
+    words = [
+        "train",
+        str(config),
+        "--data",
+        str(coco),
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     monkeypatch.setenv("CRISSCROSS_OFFLINE", "1")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     assert main([*words, "--init", "maskrcnn_r50_fpn_coco"]) == 2
@@ -213,7 +224,7 @@ def test_the_commands(coco, tmp_path, capsys):
     config = tmp_path / "tiny.yaml"
     config.write_text(to_yaml(tiny("inference.score=0", "train.iterations=1", "optim.warmup=0")))
     out = tmp_path / "run"
-    machine = ["--workers", "0", "--cpu"]
+    machine = ["--workers", "0", "--device", "cpu"]
     assert main(["train", str(config), "--data", str(coco), "--out", str(out), *machine]) == 0
     said = capsys.readouterr()
     assert f"crisscross evaluate {out} --data {coco}" in said.out
@@ -232,7 +243,7 @@ def test_the_commands(coco, tmp_path, capsys):
     drawn = tmp_path / "drawn"
     image = str(coco / "val2017" / "p0.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
-    words = [image, str(tmp_path / "broken.png"), "--out", str(drawn), "--cpu", "--score", "0"]
+    words = [image, str(tmp_path / "broken.png"), "--out", str(drawn), "--device", "cpu", "--score", "0"]
     assert main(["predict", str(out), *words]) == 2
     assert "broken.png: not an image" in capsys.readouterr().err
     with Image.open(drawn / "drawn" / "p0.png") as opened:

@@ -2,22 +2,23 @@
 
 import json as json_format
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from crisscross import tasks, zoo
-from crisscross.api.networks import Source, Wanted, best_device, wanted
+from crisscross.api.networks import Source, Wanted, wanted
 from crisscross.api.training import Place, default_workers
 from crisscross.checkpoints.loading import find_file, refuse_code
-from crisscross.config import Experiment
+from crisscross.config import NO_SPLIT, Experiment
 from crisscross.data.dataset import existing_folder
+from crisscross.engine.global_state import kept_global_state
+from crisscross.engine.processes import is_first_process, start_on
+from crisscross.engine.run.split import held_in, keep_split
 from crisscross.engine.task import Data, Result, Scoring, Task, check_split
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim, write_text
-from crisscross.progress import showing
+from crisscross.progress import is_shown, showing
+from crisscross.terminal import say
 
 
 def evaluate(
@@ -26,6 +27,7 @@ def evaluate(
     split: str | None = None,
     *,
     name: str | None = None,
+    dice: bool = False,
     tta: bool = False,
     json: Place | None = None,
     save_predictions: Place | None = None,
@@ -47,12 +49,13 @@ def evaluate(
         data: the data set's folder, or an opened data set.
         split: its name; by default the experiment's test split, else its validation split.
         name: the layout of the folder; by default that of training.
+        dice: also Dice (F1), precision and recall of each class.
         tta: predict at several scales, with flips.
         json: also write the scores and counts into this file.
         save_predictions: also write every prediction into this folder, in the format of the data set's benchmark.
         force: replace existing files even if crisscross did not write them.
         workers: processes that read images; by default as in `train`.
-        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ...
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
         optimize: rewrite the network for speed first, which helps most on a CPU.
         precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
         weights, offline, trust: as in `crisscross.load`.
@@ -71,10 +74,10 @@ def evaluate(
     task = source.task()
     tasks.refuse(task, {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
     folder, scores = (None if path is None else Path(path) for path in (save_predictions, json))
-    scoring = Scoring(default_workers() if workers is None else workers, tta=tta, save=folder)
-    with showing(progress):
+    scoring = Scoring(default_workers() if workers is None else workers, tta=tta, save=folder, dice=dice)
+    with showing(progress), kept_global_state():
         result = _evaluate(source, task, data, split, name, scoring, scores, force)
-    if scores and PartialState().is_main_process:
+    if scores and is_first_process():
         facts = {**result.facts, "precision": precision or "fp32"}
         write_text(scores, json_format.dumps(facts, indent=1) + "\n")
     return result
@@ -91,10 +94,12 @@ def _evaluate(
     force: bool,
 ) -> Result:
     # Several processes of one evaluation have a GPU each.
-    device = str(PartialState().device) if source.device == "auto" else best_device(source.device)
+    device = str(start_on(source.device))
     network, opened = _opened(source, task, data, name, device)
     settings = getattr(getattr(network, "experiment", None), "data", None)
-    split = split or _default_split(settings, opened.splits)
+    if isinstance(source.source, str | os.PathLike):
+        opened = _as_trained(Path(source.source), settings, opened)
+    split = split or _default_split(settings, opened)
     # Tasks that open a split when it is asked for do so here.
     inputs = task.files(opened, split)
     check_split(opened, split)
@@ -141,7 +146,26 @@ def _open_for(network: Any, task: Task, data: str, name: str | None) -> Any:
     return task.open(experiment, data)
 
 
-def _default_split(settings: Any, splits: Mapping[str, Any]) -> str:
-    """The experiment's test split, else the one that training validated on."""
-    test = getattr(settings, "test_split", "test")
-    return test if test in splits else getattr(settings, "val_split", "val")
+def _as_trained(run: Path, settings: Any, data: Any) -> Any:
+    """The data with the sides that the run in a folder trained and validated on, where no split of its own says so."""
+    folder = run if run.is_dir() else run.parent
+    held = held_in(data, getattr(settings, "val_split", ""))
+    data, lines = keep_split(folder if run.exists() else Path(os.devnull), held)
+    if lines and is_shown():
+        say(*lines, error=True)
+    return data
+
+
+def _default_split(settings: Any, data: Data) -> str:
+    """The experiment's test split, else the one that training validated on.
+
+    Raises:
+        CrissCrossError: the data has neither.
+    """
+    test, val = getattr(settings, "test_split", "test"), getattr(settings, "val_split", "val")
+    if test not in data.splits and val == NO_SPLIT:
+        raise CrissCrossError(
+            f"{data.root}: no split {test!r}, and this network was trained with data.val_split={NO_SPLIT}: name the "
+            f"images to score with --split ({', '.join(data.splits)})"
+        )
+    return test if test in data.splits else val

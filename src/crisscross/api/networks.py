@@ -85,19 +85,3 @@ def wanted(source: Any, **options: Any) -> Wanted:
     if isinstance(source, Run):
         return Wanted(source.folder, **{**options, "trust": options.get("trust") or source.folder})
     return Wanted(source, **options)
-
-
-def best_device(device: str) -> str:
-    """`auto` is a GPU where there is one.
-
-    Raises:
-        CrissCrossError: there is no such device.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise CrissCrossError(f"device must be auto, cpu, cuda, cuda:1 ..., got {shown(device)}: {reason}") from None
-    return device

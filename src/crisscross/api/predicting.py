@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crisscross import tasks
-from crisscross.api.networks import Source, Wanted, best_device, wanted
+from crisscross.api.networks import Source, Wanted, wanted
 from crisscross.api.training import Place
 from crisscross.engine.predict import Labeled, find_images, outputs, predict_files
 from crisscross.engine.semantic.predict import predict_big_files
@@ -15,6 +15,7 @@ from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import claim
 from crisscross.inference import BLOCK
+from crisscross.layers.devices import find_device
 from crisscross.progress import Progress, showing
 
 
@@ -50,7 +51,7 @@ def predict(
         block: with `big`: side of a block in pixels (default 1024).
         score: instance segmentation: the lowest score to keep (default 0.5).
         force: replace existing files even if crisscross did not write them.
-        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ...
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
         optimize: rewrite the network for speed first, which helps most on a CPU.
         precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
         weights, offline, trust: as in `crisscross.load`.
@@ -124,7 +125,7 @@ def label_images(
     big, block = options["big"], options["block"]
     if block and not big:
         raise CrissCrossError("--block is for --big, which labels an image block by block")
-    network = source.load(best_device(source.device), {})
+    network = source.load(find_device(source.device), {})
     finished = 0
     with Progress("predict", count) as progress:
 

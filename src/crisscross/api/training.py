@@ -9,12 +9,13 @@ from typing import Any
 
 from crisscross import tasks
 from crisscross.engine.processes import is_first_process
+from crisscross.engine.run.readme import runs_code
 from crisscross.engine.run.record import last_start
-from crisscross.engine.run.state import Outcome
+from crisscross.engine.run.state import Outcome, check_resumable
 from crisscross.engine.setup import Machine
 from crisscross.engine.task import AnyExperiment, Data
 from crisscross.engine.train import train as run_training
-from crisscross.errors import CrissCrossError, shown
+from crisscross.errors import CrissCrossError
 from crisscross.progress import showing
 from crisscross.terminal import say
 
@@ -38,6 +39,7 @@ class Run:
         title: the name of the score.
         seconds: of this call.
         code: whether its experiment names code of your own, which `load` runs.
+        in_validation: whether it was stopped during a validation, which is made again when the run goes on.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Run:
     title: str
     seconds: float
     code: bool = False
+    in_validation: bool = False
 
     def load(self, device: str = "cpu", **overrides: Any) -> Any:
         """The network with its best weights, else the last, as `crisscross.load` gives it.
@@ -73,6 +76,7 @@ def train(
     compile: bool = False,
     track: Sequence[str] = (),
     shard: bool = False,
+    per_class: bool = False,
     progress: bool = True,
     **changes: Any,
 ) -> Run:
@@ -86,13 +90,14 @@ def train(
             its last start where others are not given.
         init: a trained network to start from, whatever its classes: a zoo name, a run folder or a file.
         backbone_weights: weights of the backbone instead of timm's: a zoo name, a run folder or a file.
-        device: `auto` (a GPU where there is one), `cpu` or `cuda`.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
         workers: processes that read images; by default 2 where the system starts them by fork, else 0: others would
             run a script without `if __name__ == "__main__":` a second time.
         cache: `ram`, `disk` or `disk:FOLDER` keeps decoded training images.
         compile: run the network through torch.compile.
         track: also log to these trackers: `tensorboard`, `wandb`, `mlflow` ...
         shard: shard weights, gradients and optimizer state over the processes.
+        per_class: print the scores of every class at each validation.
         progress: show progress on standard error.
         changes: values of the experiment by their last name (`iterations=500`), by section
             (`optim={"lr": 0.01, "warmup": 100}`) or in full (`**{"train.iterations": 500}`).
@@ -101,7 +106,7 @@ def train(
         CrissCrossError: bad data, an unknown or invalid value, weights that do not fit, a folder in use; see
             `crisscross.engine.train.train`.
     """
-    given: dict[str, Any] = {"workers": workers, "cpu": is_cpu(device)}
+    given: dict[str, Any] = {"workers": workers, "device": device, "per_class": per_class}
     given |= {"track": list(track), "compile": compile, "cache": cache}
     given |= {"shard": shard, "init": init, "backbone_weights": backbone_weights}
     with showing(progress):
@@ -128,10 +133,13 @@ def start(
             raise CrissCrossError(f"--resume {resume} and --out {out} are two runs: give one of them")
         out = resume
     if resume and recipe is None and out is not None:
+        check_resumable(Path(out))
         for name, value in last_start(Path(out)).items():
-            if options.get(name) is False or options.get(name) in (None, "", []):
+            if options.get(name) is False or options.get(name) in (None, "", [], "auto"):
                 options[name] = value
         recipe, data = Path(out) / "experiment.yaml", options.get("data") if data is None else data
+    if resume and data is None and out is not None:
+        raise CrissCrossError(f"{out}: run.json does not say where the data are; add --data DIR to `--resume {out}`")
     for value, word in ((recipe, "RECIPE"), (data, "--data DIR"), (out, "--out RUN")):
         if value is None:
             raise CrissCrossError(f"train: {word} is missing; only `--resume RUN` goes without")
@@ -160,25 +168,9 @@ def _machine(options: Mapping[str, Any]) -> Machine:
 
 def _run(outcome: Outcome, out: Path, data: Path, found: tasks.Recipe) -> Run:
     position = outcome.position
-    code = ":" in found.task.name or bool(getattr(found.experiment, "code", False))
-    best = (position.best_score, position.best_iteration)
-    return Run(out, data, outcome.finished, position.iteration, *best, found.task.title, outcome.seconds, code)
-
-
-def is_cpu(device: str) -> bool:
-    """Whether a training shall use no GPU.
-
-    Raises:
-        CrissCrossError: the device is none that a training can be given.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise CrissCrossError(f"the device of a training must be auto, cpu or cuda, got {shown(device)}")
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise CrissCrossError("device=cuda: this machine has no GPU that torch can use; leave it out")
-    return device == "cpu"
+    best = (position.best_score, position.best_iteration, found.task.title)
+    how = (outcome.seconds, runs_code(found.experiment), outcome.in_validation)
+    return Run(out, data, outcome.finished, position.iteration, *best, *how)
 
 
 def default_workers() -> int:

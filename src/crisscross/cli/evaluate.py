@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crisscross.cli.options import add_force, add_network, add_precision, workers
+from crisscross.cli.options import add_device, add_force, add_network, add_precision, workers
 from crisscross.cli.tables import print_result
 from crisscross.terminal import say
 
@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the split to score (default: the experiment's test split, else its validation split)",
     )
+    parser.add_argument(
+        "--dice", action="store_true", help="also print Dice (F1), precision and recall of each class, in one table"
+    )
     parser.add_argument("--tta", action="store_true", help="predict at several scales, with flips")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores and counts as JSON")
     parser.add_argument(
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=workers, default=2, metavar="N", help="processes that read images (default 2)"
     )
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    add_device(parser)
     parser.add_argument(
         "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
     )
@@ -44,10 +47,21 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.api import evaluate
     from crisscross.engine.processes import is_first_process
 
-    names = ("name", "tta", "json", "save_predictions", "force", "workers", "optimize", "precision", "weights")
+    names = (
+        "device",
+        "name",
+        "dice",
+        "tta",
+        "json",
+        "save_predictions",
+        "force",
+        "workers",
+        "optimize",
+        "precision",
+        "weights",
+    )
     options = {name: getattr(arguments, name) for name in (*names, "offline", "trust")}
-    device = "cpu" if arguments.cpu else "auto"
-    result = evaluate(arguments.network, arguments.data, arguments.split, device=device, **options)
+    result = evaluate(arguments.network, arguments.data, arguments.split, **options)
     if is_first_process():
         print_result(result)
         if arguments.precision:

@@ -23,6 +23,16 @@ def network_files(arguments: Namespace) -> list[Path]:
     return [network, *(network.iterdir() if network.is_dir() else ()), *([weights] if weights else ())]
 
 
+def add_device(parser: ArgumentParser) -> None:
+    """`--device`, which `crisscross.layers.devices.find_device` reads."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="where to compute (default auto: a GPU of CUDA where there is one, else the CPU)",
+    )
+
+
 def add_trust(parser: ArgumentParser) -> None:
     """`--trust`: the folder whose weights may run code."""
     parser.add_argument(

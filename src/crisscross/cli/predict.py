@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from crisscross.cli import predict_video
-from crisscross.cli.options import add_force, add_network, add_precision, fraction, positive
+from crisscross.cli.options import add_device, add_force, add_network, add_precision, fraction, positive
 from crisscross.terminal import say
 
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder to write (default predictions); for a single video also a file",
     )
     predict_video.add_options(parser)
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    add_device(parser)
     parser.add_argument(
         "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
     )
@@ -55,9 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.files import claim
 
     images, videos = predict_video.parted(arguments)
-    names = ("weights", "offline", "trust", "optimize", "precision")
-    device = "cpu" if arguments.cpu else "auto"
-    network = wanted(arguments.network, device=device, **{name: getattr(arguments, name) for name in names})
+    names = ("device", "weights", "offline", "trust", "optimize", "precision")
+    network = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
     task = network.task()
     tasks.refuse(task, {**vars(arguments), "video": bool(videos)})
     claim(videos.values(), [*network.files, *videos], arguments.force)

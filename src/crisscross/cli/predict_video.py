@@ -64,7 +64,7 @@ def parted(arguments: argparse.Namespace) -> tuple[list[str], dict[Path, Path]]:
 
 def run(arguments: argparse.Namespace, videos: dict[Path, Path], network: "Wanted") -> int:
     """Label the videos. A bad one is reported, and the others go on."""
-    from crisscross.api.networks import best_device
+    from crisscross.layers.devices import find_device
     from crisscross.video.reading import VideoReader, pyav
 
     pyav()
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace, videos: dict[Path, Path], network: "Wante
         # What is wrong with the only video shall be known before weights are fetched.
         with VideoReader(next(iter(videos))):
             pass
-    segmenter, code = network.load(best_device(network.device), {}), 0
+    segmenter, code = network.load(find_device(network.device), {}), 0
     for source, target in videos.items():
         try:
             with network.computing(segmenter):

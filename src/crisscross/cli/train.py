@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import workers
+from crisscross.cli.options import add_device, workers
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "torchvision, which the names of its R-50 recipes stand for",
     )
     parser.add_argument("--workers", type=workers, metavar="N", help="processes that read images (default 2)")
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument("--per-class", action="store_true", help="print the scores of every class at each validation")
+    add_device(parser)
     _add_machine(parser)
     parser.set_defaults(run=run)
 
@@ -87,12 +88,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 def print_outcome(outcome: "Run") -> None:
     """Say how the run ended and what to type next."""
-    folder = outcome.folder
+    out = outcome.folder
     if not outcome.finished:
-        say(f"stopped after iteration {outcome.iteration}; {folder / 'last.safetensors'} is saved; continue with")
-        say(f"  {shlex.join(['crisscross', 'train', '--resume', str(folder)])}")
+        when = "during the validation after" if outcome.in_validation else "after"
+        again = ", which is made again" if outcome.in_validation else ""
+        say(f"stopped {when} iteration {outcome.iteration}{again}; {out / 'last.safetensors'} is saved; continue with")
+        say(f"  {shlex.join(['crisscross', 'train', '--resume', str(out)])}")
         return
     if outcome.best_score is not None:
         say(f"best validation {outcome.title} {outcome.best_score:.4f} at iteration {outcome.best_iteration}")
-    trust = f" --trust {folder}" if outcome.code else ""
-    say(f"done: {folder}; score it with `crisscross evaluate {folder} --data {outcome.data}{trust}`")
+    trust = f" --trust {out}" if outcome.code else ""
+    command = f"crisscross evaluate {out} --data {outcome.data}{trust}"
+    if outcome.best_score is not None:
+        say(f"done: {out}; score it with `{command}`")
+    else:
+        say(f"done: {out}; label images with `crisscross predict {out} PATH{trust}`, or score it with `{command}`")
+    if (page := out / "report.html").is_file():
+        say(f"curves and images: {page}; how to use it: {out / 'README.md'}")

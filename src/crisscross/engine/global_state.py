@@ -20,7 +20,7 @@ def kept_global_state() -> Iterator[None]:
     Of a training in several processes, which end with it, accelerate's state and the process group stay.
     """
     variables = _variables()
-    with warnings.catch_warnings(), _kept_random_numbers(), _own_accelerate():
+    with warnings.catch_warnings(), _kept_torch(), _own_accelerate():
         try:
             yield
         finally:
@@ -34,16 +34,18 @@ def _variables() -> dict[str, str]:
 
 
 @contextmanager
-def _kept_random_numbers() -> Iterator[None]:
-    """torch's generators of all devices; one that has not begun yet is given the seed that it would have begun with."""
+def _kept_torch() -> Iterator[None]:
+    """torch's current GPU, and the generators of all devices; an unused one gets its first seed."""
     used, seed = torch.cuda.is_initialized(), torch.initial_seed()
     cpu, gpus = torch.get_rng_state(), torch.cuda.get_rng_state_all() if used else []
+    device = torch.cuda.current_device() if used else 0
     try:
         yield
     finally:
         torch.set_rng_state(cpu)
         if used:
             torch.cuda.set_rng_state_all(gpus)
+            torch.cuda.set_device(device)
         else:
             torch.cuda.manual_seed_all(seed)
 

@@ -115,7 +115,8 @@ class Scoring:
     """How a split is scored.
 
     `workers` processes read the images, `interrupted()` asks to stop, `title` names the progress, `tta` is multi-scale
-    + flip testing, `save` a folder in which the predictions (`Task.outputs`) are written.
+    + flip testing, `save` a folder in which the predictions (`Task.outputs`) are written, `dice` asks for tables with
+    Dice, precision and recall of each class.
     """
 
     workers: int = 0
@@ -123,6 +124,7 @@ class Scoring:
     title: str = "evaluate"
     tta: bool = False
     save: str | os.PathLike[str] | None = None
+    dice: bool = False
 
 
 DEFAULTS = Scoring()
@@ -132,7 +134,7 @@ DEFAULTS = Scoring()
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
-            ("init", "backbone_weights", "cache", "tta", "score", "big", "name", "save_predictions", "video"),
+            ("init", "backbone_weights", "cache", "tta", "score", "big", "name", "save_predictions", "video", "dice"),
             "is not available for this task",
         ),
         **dict.fromkeys(("benchmark", "convert"), "handles semantic segmentation only"),
@@ -202,6 +204,10 @@ class Task(Protocol):
         Its batches have `names` (of their images), `to(device)` and `pin_memory()`.
         """
 
+    def epoch_size(self, experiment: Any, data: Any) -> int:
+        """How many samples `train.epochs` counts as one epoch: the images of the training split."""
+        return len(data.splits[experiment.data.train_split])
+
     def losses(self, experiment: Any) -> StepLosses:
         """The function of a training step. If it has a method `summary()`, that gives a line for the end, or ""."""
 
@@ -244,6 +250,10 @@ class Task(Protocol):
     def facts(self, result: Any) -> Any:
         """What the predictor returned, as JSON values."""
         return None
+
+    def report(self, network: Any, data: Any, split: str, result: Result) -> Mapping[str, Any]:
+        """What a run's page shows of a validation: fields of `crisscross.report.Report` about classes and images."""
+        return {}
 
     def stages(self, network: Any) -> list[list[nn.Parameter]]:
         """The backbone's parameters from stem to last stage, for `optim.backbone_factor`."""

@@ -47,6 +47,7 @@ class InstanceSegmentation(Task):
         "compile": f"{NOT_HERE}: every image has another size, for which torch.compile would compile anew",
         "name": f"{NOT_HERE}: its data has COCO's layout",
         "tta": NOT_HERE,
+        "dice": f"{NOT_HERE}: it is scored by average precision",
         "optimize": NOT_HERE,
         "precision": f"{NOT_HERE}: boxes would be off by pixels",
         "big": NOT_HERE,
@@ -97,6 +98,9 @@ class InstanceSegmentation(Task):
         self, experiment: InstanceExperiment, data: InstanceData, cache: str = "", first: bool = True
     ) -> InstanceSamples:
         return InstanceSamples(data.split(experiment.data.train_split), experiment)
+
+    def epoch_size(self, experiment: InstanceExperiment, data: InstanceData) -> int:
+        return len(data.split(experiment.data.train_split).learnable)
 
     def losses(self, experiment: InstanceExperiment) -> Callable[[Callable[..., Any], InstanceBatch], Losses]:
         def step(network: Callable[..., Any], batch: InstanceBatch) -> Losses:
