@@ -22,7 +22,12 @@ def test_the_program_runs(tmp_path):
     assert re.search(r"best mIoU 0\.\d+ after iteration 4 in runs/first", done.stdout)
     assert "class " in done.stdout and "mIoU 0." in done.stdout and "counts (8, 8)" in done.stdout
     assert done.stdout.splitlines()[-1] == "nowhere: no such folder; give the data set's folder"
-    assert sorted(path.name for path in (tmp_path / "predictions").iterdir()) == ["color", "labels", "overlay"]
+    assert sorted(path.name for path in (tmp_path / "predictions").iterdir()) == [
+        "classes.json",
+        "color",
+        "labels",
+        "overlay",
+    ]
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["a", "b", "c", "first"]
 
 

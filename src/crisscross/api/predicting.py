@@ -2,19 +2,23 @@
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from crisscross import tasks
 from crisscross.api.networks import Source, Wanted, wanted
 from crisscross.api.training import Place
-from crisscross.engine.predict import Labeled, find_images, outputs, predict_files
-from crisscross.engine.semantic.predict import predict_big_files
+from crisscross.engine.formats import PNG, all_outputs, check_formats, outputs, shown
+from crisscross.engine.predict import Labeled, check_apart, find_images, predict_files
+from crisscross.engine.semantic.predict import KINDS, predict_big_files
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import claim
-from crisscross.inference import BLOCK
+from crisscross.inference import BLOCK, Prediction
+from crisscross.inference.prediction import CLASSES_FILE
 from crisscross.layers.devices import find_device
 from crisscross.progress import Progress, showing
 
@@ -24,6 +28,8 @@ def predict(
     paths: Place | Iterable[Place],
     out: Place | None = None,
     *,
+    formats: str | Iterable[str] = PNG,
+    legend: bool = False,
     tta: bool = False,
     big: bool = False,
     block: int | None = None,
@@ -42,19 +48,17 @@ def predict(
     The results of all images are held in memory; for endless input call `crisscross.predictor(network).predict`.
 
     Args:
-        network: a name from the zoo, a run folder, a file of weights, what `train` returned, or a network or predictor
-            in memory, which stays on its device.
+        network: as in `evaluate`.
         paths: one or more image files, or folders of them.
-        out: the folder to write index, color and overlay PNGs into; nothing is written without it.
+        out: the folder to write into; nothing is written without it.
+        formats: of the files: `png` (`labels/`, `color/` and `overlay/`), `polygons`, `coco`, `rle`, `csv`.
+        legend: write the classes of an image and their colors below its overlay.
         tta: predict at several scales, with flips.
         big: label images of any size, also `.npy` files, block by block; writes only `labels/`.
         block: with `big`: side of a block in pixels (default 1024).
         score: instance segmentation: the lowest score to keep (default 0.5).
         force: replace existing files even if crisscross did not write them.
-        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
-        optimize: rewrite the network for speed first, which helps most on a CPU.
-        precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
-        weights, offline, trust: as in `crisscross.load`.
+        device, optimize, precision, weights, offline, trust: as in `evaluate`.
         progress: show progress on standard error.
 
     Returns:
@@ -69,14 +73,22 @@ def predict(
     source = wanted(network, device=device, **how)
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     task = source.task()
-    options = {"tta": tta, "big": big, "score": score}
+    options: dict[str, Any] = {"tta": tta, "big": big, "score": score, "legend": legend, "block": block, "force": force}
     tasks.refuse(task, {**how, **options})
+    options["formats"] = check_formats(task, formats, legend, big)
     folder = None if out is None else Path(out)
-    found = check_outputs(task, listed, folder, big, source.files, force)
+    found = check_outputs(task, listed, folder, options, source.files)
     with showing(progress):
-        results = label_images(source, task, listed, len(found), folder, {**options, "block": block}, keep=True)
+        _, results = label_images(source, task, listed, len(found), folder, options, keep=True)
     _check_read(results, progress)
-    return results
+    return [_with_source(one) for one in results]
+
+
+def _with_source(one: Labeled) -> Labeled:
+    """With a prediction that knows its image, for `overlay`."""
+    if not isinstance(one.result, Prediction):
+        return one
+    return replace(one, result=replace(one.result, source=one.source))
 
 
 def _check_read(results: list[Labeled], said: bool) -> None:
@@ -88,43 +100,52 @@ def _check_read(results: list[Labeled], said: bool) -> None:
         warnings.warn(line or "", CrissCrossWarning, 3)
 
 
-def kinds_of(task: Task, big: bool) -> tuple[str, ...]:
-    """The folders of images that are written."""
-    return task.kinds[:1] if big else task.kinds
+def written_names(task: Task, network: Any, options: Mapping[str, Any]) -> list[str]:
+    """What lies in the output folder afterwards: folders, then files."""
+    big = [*(f"{kind}/" for kind in KINDS), CLASSES_FILE]
+    return big if options["big"] else shown(task, network, options["formats"])
 
 
 def check_outputs(
-    task: Task, paths: Iterable[Place], out: Path | None, big: bool, inputs: Iterable[Path], force: bool
+    task: Task,
+    paths: Sequence[Place],
+    out: Path | None,
+    options: Mapping[str, Any],
+    inputs: Iterable[Path],
+    videos: Mapping[Path, Path] = MappingProxyType({}),
 ) -> dict[Path, Path]:
-    """The images as `find_images` gives them, after a look at the files that they become.
+    """The images as `find_images` gives them, after a look at the files that they, and `videos`, become.
 
     Raises:
-        CrissCrossError: see `find_images` and `claim`.
+        CrissCrossError: `block` without `big`, or see `find_images`, `claim` and `check_apart`.
     """
+    big, force = options["big"], options["force"]
+    if options["block"] and not big:
+        raise CrissCrossError("--block is for --big, which labels an image block by block")
     found = find_images(paths, out, task.kinds)
-    if out is not None:
-        targets = outputs(found, out, kinds_of(task, big))
-        claim([*targets, *([out / task.listing] if task.listing else [])], [*inputs, *found], force)
+    if out is None:
+        return found
+    targets = list(videos.values())
+    if big:
+        targets += [*outputs(found, out, KINDS), out / CLASSES_FILE]
+    elif found:
+        targets += all_outputs(task, found, out, options["formats"])
+    claim(targets, [*inputs, *videos, *found], force)
+    if not force:
+        check_apart(paths, out, task.kinds)
     return found
 
 
 def label_images(
     source: Wanted,
     task: Task,
-    paths: list[Any],
+    paths: Sequence[Place],
     count: int,
     out: Path | None,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
     keep: bool = False,
-) -> list[Labeled]:
-    """Load the network and label `count` images with progress; see `predict_files`.
-
-    Raises:
-        CrissCrossError: `block` without `big`, or as `predict_files`.
-    """
-    big, block = options["big"], options["block"]
-    if block and not big:
-        raise CrissCrossError("--block is for --big, which labels an image block by block")
+) -> tuple[Any, list[Labeled]]:
+    """Load the network and label `count` images with progress; the network, and what `predict_files` returns."""
     network = source.load(find_device(source.device), {})
     finished = 0
     with Progress("predict", count) as progress:
@@ -134,16 +155,19 @@ def label_images(
             finished += 1
             if labeled.error:
                 progress.say(f"crisscross: {labeled.error}")
+            elif labeled.summary and not keep:
+                progress.say(f"{labeled.source}: {labeled.summary}", error=False)
             progress.update(finished)
 
         def show_block(done: int, total: int) -> None:
             progress.update(finished, block=f"{done}/{total}")
 
         with source.computing(network):
-            if big:
-                side = block or BLOCK
+            if options["big"]:
+                side = options["block"] or BLOCK
                 what = (network, paths, out, side, side // 4, show, show_block, options["tta"], keep)
-                return predict_big_files(*what)
+                return network, predict_big_files(*what)
             asked = {name: options[name] for name in ("tta", "score")}
             given = {name: value for name, value in asked.items() if value is not None and value is not False}
-            return predict_files(task, network, paths, out, show, keep, **given)
+            how = (options["formats"], options["legend"], keep)
+            return network, predict_files(task, network, paths, out, show, *how, **given)

@@ -1,18 +1,20 @@
-"""`crisscross predict`: label images and videos; writes index, color and overlay PNGs, and videos."""
+"""`crisscross predict`: label images and videos; writes PNGs or other formats, and videos."""
 
 import argparse
 from pathlib import Path
 
-from crisscross.cli import predict_video
+from crisscross.cli import predict_formats, predict_video
 from crisscross.cli.options import add_device, add_force, add_network, add_precision, fraction, positive
 from crisscross.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Label images (as index, color and overlay PNGs) and videos (as NAME.mp4)."
+    parser.description = (
+        "Label images (as index, color and overlay PNGs, polygons, COCO's JSON ...) and videos (as NAME.mp4)."
+    )
     add_network(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of images, or video files")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, videos, or folders of them")
     parser.add_argument(
         "--out",
         type=Path,
@@ -20,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the folder to write (default predictions); for a single video also a file",
     )
+    predict_formats.add_options(parser)
     predict_video.add_options(parser)
     add_device(parser)
     parser.add_argument(
@@ -51,25 +54,22 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross import tasks
     from crisscross.api.networks import wanted
-    from crisscross.api.predicting import check_outputs, kinds_of, label_images
-    from crisscross.files import claim
+    from crisscross.api.predicting import check_outputs, label_images, written_names
 
-    images, videos = predict_video.parted(arguments)
     names = ("device", "weights", "offline", "trust", "optimize", "precision")
     network = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
     task = network.task()
+    images, videos = predict_video.parted(arguments, task.kinds, task.refuses.get("video", ""))
     tasks.refuse(task, {**vars(arguments), "video": bool(videos)})
-    claim(videos.values(), [*network.files, *videos], arguments.force)
-    where, inputs = (task, images, arguments.out, arguments.big), [*network.files, *videos]
-    found = check_outputs(*where, inputs, arguments.force) if images else {}
+    options = {**vars(arguments), "formats": predict_formats.chosen_formats(arguments, task, bool(images))}
+    found = check_outputs(task, images, arguments.out, options, network.files, videos)
     code = predict_video.run(arguments, videos, network) if videos else 0
     if not images:
         return code
-    results = label_images(network, task, images, len(found), arguments.out, vars(arguments))
+    net, results = label_images(network, task, images, len(found), arguments.out, options)
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
-        kinds = kinds_of(task, arguments.big)
-        written = [f"{kind}/" for kind in kinds] + [task.listing] * bool(task.listing)
+        written = written_names(task, net, options)
         say(f"predicted {len(results) - failed} of {len(results)}: {arguments.out} ({', '.join(written)})")
     if failed:
         say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from crisscross.data.color import index_image
-from crisscross.engine.predict import Done, Labeled, each, find_images, outputs, write_png
+from crisscross.engine.formats import outputs
+from crisscross.engine.predict import Done, Labeled, each, find_images
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Prediction, Predictor, predictor_of
+from crisscross.inference.prediction import CLASSES_FILE, write_classes, write_png
 from crisscross.models import Segmenter
 
 # The folder that is written, and all that `crisscross predict` may have written into the same place.
@@ -25,12 +27,12 @@ def predict_big_files(
     tta: bool = False,
     keep: bool = False,
 ) -> list[Labeled]:
-    """Label very large images by `Predictor.predict_big` and write `out/labels/NAME.png` alone.
+    """Label very large images by `Predictor.predict_big` and write `out/labels/NAME.png` and `classes.json`.
 
     A source may also be an array file `.npy`, uint8 [H, W, 3] or [H, W], which is read block by block. `on_block` is
     called with the numbers of finished and of all blocks of an image; all else as in `predict_files`.
     """
-    predictor, out = predictor_of(network), None if out is None else Path(out)
+    predictor = predictor_of(network)
 
     def write(source: Path, target: Path) -> Labeled:
         try:
@@ -38,9 +40,13 @@ def predict_big_files(
         except CrissCrossError as error:
             line = str(error)
             return Labeled(source, error=line if str(source) in line else f"{source}: {line}")
-        written = outputs({source: target}, out, KINDS) if out is not None else []
+        written = outputs({source: target}, Path(out), KINDS) if out is not None else []
         for path in written:
             write_png(path, index_image(labels, predictor.palette))
-        return Labeled(source, tuple(written), result=Prediction(labels) if keep else None)
+        result = Prediction(labels, card=predictor.card)
+        return Labeled(source, tuple(written), None, str(result), result if keep else None)
 
-    return each(find_images(paths, out, ALL), write, done)
+    results = each(find_images(paths, out, ALL), write, done)
+    if out is not None and any(result.error is None for result in results):
+        write_classes(Path(out) / CLASSES_FILE, predictor.classes, predictor.palette)
+    return results
