@@ -90,18 +90,20 @@ def print_outcome(outcome: "Run") -> None:
     """Say how the run ended and what to type next."""
     out = outcome.folder
     if not outcome.finished:
-        when = "during the validation after" if outcome.in_validation else "after"
-        again = ", which is made again" if outcome.in_validation else ""
-        say(f"stopped {when} iteration {outcome.iteration}{again}; {out / 'last.safetensors'} is saved; continue with")
+        saved = f"iteration {outcome.iteration}; {out / 'last.safetensors'} is saved"
+        if outcome.in_validation:
+            say(f"stopped during validation after {saved}, resuming validates again; resume with")
+        else:
+            say(f"stopped after {saved}; continue with")
         say(f"  {shlex.join(['crisscross', 'train', '--resume', str(out)])}")
         return
     if outcome.best_score is not None:
         say(f"best validation {outcome.title} {outcome.best_score:.4f} at iteration {outcome.best_iteration}")
     trust = f" --trust {out}" if outcome.code else ""
+    if (page := out / "report.html").is_file():
+        say(f"curves and images: {page}; how to use the run: {out / 'README.md'}")
     command = f"crisscross evaluate {out} --data {outcome.data}{trust}"
     if outcome.best_score is not None:
         say(f"done: {out}; score it with `{command}`")
     else:
         say(f"done: {out}; label images with `crisscross predict {out} PATH{trust}`, or score it with `{command}`")
-    if (page := out / "report.html").is_file():
-        say(f"curves and images: {page}; how to use it: {out / 'README.md'}")

@@ -67,8 +67,8 @@ def train(
     """Train one experiment into a run folder.
 
     The folder gets `experiment.yaml`, `run.json`, `log.jsonl`, `log.csv`, `last.safetensors` (resumable) and
-    `best.safetensors` (highest score of a validation; absent without a validation split). With `train.ema` both hold
-    the averaged weights. Settings of the process, such as torch's seed, are afterwards as before.
+    `best.safetensors` (highest score of a validation; absent without a validation split); at the end `report.html` and
+    `README.md`. With `train.ema` both weights are the averaged ones. The process's settings are as before.
 
     Args:
         experiment: the recipe; classes are filled in from the data set.
@@ -193,7 +193,7 @@ class _Run:
             finished = not self.left and (self.position.iteration == total or self._waited_enough())
             if line := getattr(self.losses, "summary", str)():
                 progress.say(line)
-            if self._waited_enough() and self.position.iteration < total:
+            if finished and self.position.iteration < total:
                 progress.say(f"stopped early: {self.position.waited} validations in a row without a better one")
             if finished and shown:
                 self._write_results(progress)
@@ -202,8 +202,8 @@ class _Run:
 
     def _write_results(self, progress: Progress) -> None:
         what = (self.task, self.experiment, self.data, self.folder, self.val_split, self.position, self.facts)
-        scoring = Scoring(self.machine.workers, lambda: bool(self.interrupt))
-        again = scoring if self.accelerator.num_processes == 1 else None
+        alone = self.accelerator.num_processes == 1
+        again = Scoring(self.machine.workers, lambda: bool(self.interrupt)) if alone else None
         for line in write_results(FinishedRun(*what), str(self.accelerator.device), self.best, again):
             progress.say(line)
 
