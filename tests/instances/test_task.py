@@ -261,7 +261,7 @@ def test_the_commands(coco, tmp_path, capsys):
 
 
 def test_instances_in_other_formats(run, coco, tmp_path):
-    words = ["--cpu", "--score", "0", "--format", "png,polygons,coco,rle", "--out", str(tmp_path / "out")]
+    words = ["--device", "cpu", "--score", "0", "--format", "png,polygons,coco,rle", "--out", str(tmp_path / "out")]
     assert main(["predict", str(run), str(coco / "val2017" / "p0.png"), *words]) == 0
     read = {name: json.loads((tmp_path / "out" / name).read_text()) for name in ("instances.json", "coco.json")}
     masks, polygons = (json.loads((tmp_path / f"out/{kind}/p0.json").read_text())[kind] for kind in ("rle", "polygons"))
