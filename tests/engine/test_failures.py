@@ -58,7 +58,7 @@ def test_a_training_of_hard_pixels_that_diverges_ends_with_an_error(dataset, tmp
         train(experiment(*words), dataset, tmp_path / "run", CPU)
     assert not list((tmp_path / "run").glob("*.safetensors"))
     # How far it came is said where no line of it was due yet.
-    assert capsys.readouterr().err.splitlines()[1].startswith("train ")
+    assert any(line.startswith("train ") for line in capsys.readouterr().err.splitlines())
 
 
 def breaking_at(iteration: int):

@@ -68,11 +68,13 @@ def same_state(first: Path, second: Path) -> list[str]:
 
 def test_a_run_folder_is_complete_and_loads(whole_run, folder):
     assert sorted(path.name for path in whole_run.iterdir()) == [
+        "README.md",
         "best.safetensors",
         "experiment.yaml",
         "last.safetensors",
         "log.csv",
         "log.jsonl",
+        "report.html",
         "run.json",
     ]
     entries = read_log(whole_run)
@@ -371,7 +373,7 @@ def test_evaluation_refuses_other_classes(whole_run, folder, tmp_path):
     (other / "dataset.yaml").write_text("classes: [ground, disc, square, more]\n")
     from crisscross.engine.semantic.evaluate import evaluate
 
-    with pytest.raises(CrissCrossError, match="has 4 classes, the network 3"):
+    with pytest.raises(CrissCrossError, match=r"has 4 classes \(.*\), the network 3 \("):
         evaluate(load(whole_run), open_folder(other), "val")
 
 

@@ -67,7 +67,8 @@ def weights(folder):
 
 def test_a_run_leaves_what_it_says(run):
     assert {path.name for path in run.iterdir()} == {
-        *("experiment.yaml", "run.json", "log.jsonl", "log.csv", "last.safetensors", "best.safetensors")
+        *("experiment.yaml", "run.json", "log.jsonl", "log.csv", "last.safetensors", "best.safetensors"),
+        *("report.html", "README.md"),
     }
     record = json.loads((run / "run.json").read_text())
     assert record["data"]["images"] == {"train": 4, "val": 4}

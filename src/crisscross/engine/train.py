@@ -203,7 +203,7 @@ class _Run:
     def _write_results(self, progress: Progress) -> None:
         what = (self.task, self.experiment, self.data, self.folder, self.val_split, self.position, self.facts)
         alone = self.accelerator.num_processes == 1
-        again = Scoring(self.machine.workers, lambda: bool(self.interrupt)) if alone else None
+        again = Scoring(self.machine.workers, lambda: bool(self.interrupt), "report") if alone else None
         for line in write_results(FinishedRun(*what), str(self.accelerator.device), self.best, again):
             progress.say(line)
 

@@ -85,7 +85,7 @@ def _program(task: Task, experiment: Any, folder: Path, image: str) -> list[str]
         "from PIL import Image",
         "",
         f"network = crisscross.load({run}{trust})",
-        f"image = np.asarray(Image.open({image!r}).convert('RGB'))",
+        f"image = np.array(Image.open({image!r}).convert('RGB'))",
         "print(network.predict(image))",
     ]
     return ["## Python", _code("python", lines)]
