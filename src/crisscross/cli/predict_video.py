@@ -49,7 +49,8 @@ def parted(
     folders: dict[str, list[Path]] = {path: _videos_in(Path(path), out, kinds) for path in images}
     inside = [video for videos in folders.values() for video in videos if video not in found]
     if inside and (reason := _unable(arguments, refused)):
-        say(f"crisscross: {inside[0]}: left out, as all {len(inside)} videos in folders: {reason}", error=True)
+        more = f" and {len(inside) - 1} more" if len(inside) > 1 else ""
+        say(f"crisscross: {inside[0]}{more}: left out: {reason}", error=True)
     else:
         found |= {video: video.relative_to(path) for path, videos in folders.items() for video in videos}
         # Without videos, that there are no images either is said where they are searched.
@@ -91,7 +92,7 @@ def _unable(arguments: argparse.Namespace, refused: str) -> str:
     from crisscross.video.reading import pyav
 
     if refused or arguments.big:
-        return refused or "--big is for images"
+        return f"video {refused}" if refused else "--big is for images"
     try:
         pyav()
     except CrissCrossError as error:
