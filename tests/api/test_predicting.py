@@ -58,6 +58,7 @@ def test_what_is_wrong_is_one_line(run, tmp_path):
             crisscross.predict(*given, **{**HERE, **options})
 
     image = run.data / "images" / "p00.png"
+    refused("no paths are given", run, [])
     refused("nowhere.png: no such file or folder", run, "nowhere.png")
     refused("--block is for --big", run, image, block=64)
     refused("is for instance segmentation", run, image, score=0.5)

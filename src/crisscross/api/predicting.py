@@ -71,7 +71,7 @@ def predict(
     """
     how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
     source = wanted(network, device=device, **how)
-    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    listed = _listed(paths)
     task = source.task()
     options: dict[str, Any] = {"tta": tta, "big": big, "score": score, "legend": legend, "block": block, "force": force}
     tasks.refuse(task, {**how, **options})
@@ -82,6 +82,13 @@ def predict(
         _, results = label_images(source, task, listed, len(found), folder, options, keep=True)
     _check_read(results, progress)
     return [_with_source(one) for one in results]
+
+
+def _listed(paths: Place | Iterable[Place]) -> list[Place]:
+    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not listed:
+        raise CrissCrossError("no paths are given: predict takes images, or folders of them")
+    return listed
 
 
 def _with_source(one: Labeled) -> Labeled:
