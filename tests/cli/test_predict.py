@@ -35,7 +35,7 @@ def weights(tmp_path_factory) -> Path:
 def predict(weights, tmp_path, monkeypatch):
     """The command, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    return lambda *words: main(["predict", str(weights), *map(str, words), "--cpu"])
+    return lambda *words: main(["predict", str(weights), *map(str, words), "--device", "cpu"])
 
 
 def draw(path: str, height: int = 40, width: int = 60, seed: int = 0) -> Path:

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import best_device, computing_in, load_network
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
+    from crisscross.api.networks import Wanted
     from crisscross.models import Segmenter
     from crisscross.video import VideoResult
 
@@ -128,8 +128,9 @@ def _check_outside(folders: Iterable[str], out: Path, targets: Mapping[Path, Pat
                 raise CrissCrossError(f"{video}: {target} would lie among the inputs; choose another --out")
 
 
-def run(arguments: argparse.Namespace, videos: dict[Path, Path]) -> int:
+def run(arguments: argparse.Namespace, videos: dict[Path, Path], network: "Wanted") -> int:
     """Label the videos. A bad one is reported, and the others go on."""
+    from crisscross.layers.devices import find_device
     from crisscross.video.reading import VideoReader, pyav
 
     pyav()
@@ -137,10 +138,11 @@ def run(arguments: argparse.Namespace, videos: dict[Path, Path]) -> int:
         # What is wrong with the only video shall be known before weights are fetched.
         with VideoReader(next(iter(videos))):
             pass
-    segmenter, code = load_network(arguments, best_device(arguments.cpu)), 0
+    segmenter, code = network.load(find_device(network.device), {}), 0
     for source, target in videos.items():
         try:
-            result = _label(segmenter, source, target, arguments)
+            with network.computing(segmenter):
+                result = _label(segmenter, source, target, arguments)
         except CrissCrossError as error:
             if len(videos) == 1:
                 raise
@@ -176,8 +178,7 @@ def _label(segmenter: "Segmenter", source: Path, target: Path, arguments: argpar
             progress.total = expected
             progress.update(result.frames, rate=f"{result.fps:.2f} frames/s ({result.realtime:.2f} x real time)")
 
-        with computing_in(arguments, segmenter):
-            result = predict_video(segmenter, source, target, arguments.view or "overlay", arguments.tta, show)
+        result = predict_video(segmenter, source, target, arguments.view or "overlay", arguments.tta, show)
         tell(result.problems)
         if progress.done != progress.total:
             # The number was an estimate.

@@ -25,7 +25,7 @@ def predict(tmp_path, monkeypatch):
     """The command in a folder of its own, with a small network."""
     monkeypatch.chdir(tmp_path)
     crisscross.save(small_segmenter(), "net.safetensors")
-    return lambda *words: main(["predict", "net.safetensors", *words, "--big", "--out", "out", "--cpu"])
+    return lambda *words: main(["predict", "net.safetensors", *words, "--big", "--out", "out", "--device", "cpu"])
 
 
 def labels_of(name):

@@ -1,9 +1,11 @@
 """Label very large images and rasters block by block."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from crisscross.data.color import index_image
 from crisscross.data.rasters.polygons import write_polygons
@@ -40,12 +42,13 @@ def big_outputs(images: Mapping[Path, Path], out: Path, options: RasterOptions =
 def predict_big_files(
     network: Segmenter | Predictor,
     paths: Iterable[str | os.PathLike[str]],
-    out: Path,
+    out: str | os.PathLike[str] | None,
     block: int,
     overlap: int,
     done: Done = lambda labeled: None,
     on_block: Callable[[int, int], object] = lambda finished, total: None,
     tta: bool = False,
+    keep: bool = False,
     options: RasterOptions = AS_IT_IS,
 ) -> list[Labeled]:
     """Label very large images by `Predictor.predict_big` and write the files of `big_outputs`, and `classes.json`.
@@ -56,27 +59,37 @@ def predict_big_files(
     predictor = predictor_of(network)
 
     def write(source: Path, target: Path) -> Labeled:
-        path, *polygons = big_outputs({source: target}, out, options)
+        written = big_outputs({source: target}, Path(out), options) if out is not None else []
         try:
             if is_raster(source, options):
                 with open_raster(source, options) as raster:
-                    write_atomically(path, partial(write_raster, raster))
-                    for polygon_path in polygons:
-                        draw = partial(write_polygons, labels=path, classes=predictor.classes)
-                        write_atomically(polygon_path, draw)
-                return Labeled(source, (path, *polygons))
+                    return label_raster(raster, source, written)
             labels = predictor.predict_big(source, block, overlap, tta, done=on_block)
         except CrissCrossError as error:
             line = str(error)
             return Labeled(source, error=line if str(source) in line else f"{source}: {line}")
-        write_png(path, index_image(labels, predictor.palette))
-        return Labeled(source, (path,), summary=str(Prediction(labels, card=predictor.card)))
+        for path in written:
+            write_png(path, index_image(labels, predictor.palette))
+        return labeled(source, written, labels)
+
+    def label_raster(raster: Raster, source: Path, written: list[Path]) -> Labeled:
+        if not written:
+            return labeled(source, (), predictor.predict_big(raster, block, overlap, tta, done=on_block))
+        path, *polygons = written
+        write_atomically(path, partial(write_raster, raster))
+        for polygon_path in polygons:
+            write_atomically(polygon_path, partial(write_polygons, labels=path, classes=predictor.classes))
+        return Labeled(source, tuple(written))
+
+    def labeled(source: Path, written: Sequence[Path], labels: np.ndarray) -> Labeled:
+        result = Prediction(labels, card=predictor.card)
+        return Labeled(source, tuple(written), None, str(result), result if keep else None)
 
     def write_raster(raster: Raster, path: Path) -> None:
         with open_labels(path, raster, predictor.palette, predictor.card.ignore) as labels:
             predictor.predict_big(raster, block, overlap, tta, labels, on_block)
 
     results = each(find_images(paths, out, ALL), write, done)
-    if any(result.error is None for result in results):
-        write_classes(out / CLASSES_FILE, predictor.classes, predictor.palette)
+    if out is not None and any(result.error is None for result in results):
+        write_classes(Path(out) / CLASSES_FILE, predictor.classes, predictor.palette)
     return results
