@@ -180,7 +180,7 @@ def load_tree(path: str | os.PathLike[str], kind: type[Node]) -> Node:
         _one_length(values.get("train") if isinstance(values, dict) else None)
         return from_dict(kind, migrate(values))
     except CrissCrossError as error:
-        raise CrissCrossError(f"{path}: {error}") from error
+        raise CrissCrossError(f"{path}: {error}") from None
 
 
 def to_yaml(experiment: Any) -> str:

@@ -90,7 +90,7 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
             cpu=device.type == "cpu", mixed_precision=mixed, log_with=trackers, project_dir=folder
         )
     except (ValueError, RuntimeError) as error:
-        raise CrissCrossError(f"train.precision={precision} is not available on this device: {error}") from error
+        raise CrissCrossError(f"train.precision={precision} is not available on this device: {error}") from None
     # accelerate silently falls back to float32, or emulates the precision.
     check_precision(precision, accelerator.device)
     return accelerator

@@ -17,6 +17,7 @@ from crisscross.config.training import in_iterations
 from crisscross.data.files.cache import check_cache
 from crisscross.data.samples.loader import check_share, training_batches
 from crisscross.engine.average import WeightAverage
+from crisscross.engine.global_state import kept_global_state
 from crisscross.engine.loop import NoImages, Step, freeze_unread, training_steps
 from crisscross.engine.norms import settle_norms
 from crisscross.engine.optimizer import create_optimizer
@@ -54,7 +55,7 @@ from crisscross.speed.memory import apply_memory
 def train(
     experiment: AnyExperiment,
     data: Data,
-    folder: Path,
+    folder: str | os.PathLike[str],
     machine: Machine | None = None,
     backbone_weights: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -67,7 +68,7 @@ def train(
 
     The folder gets `experiment.yaml`, `run.json`, `log.jsonl`, `log.csv`, `last.safetensors` (resumable) and
     `best.safetensors` (highest score of a validation; absent without a validation split); at the end `report.html` and
-    `README.md`. With `train.ema` both weights are the averaged ones.
+    `README.md`. With `train.ema` both weights are the averaged ones. The process's settings are as before.
 
     Args:
         experiment: the recipe; classes are filled in from the data set.
@@ -75,8 +76,7 @@ def train(
         folder: where the run is written.
         machine: workers and device.
         backbone_weights: a zoo name, run folder or file instead of the backbone's own pretrained weights.
-        resume: continue the run in `folder` to the same weights as if it had never stopped. It may get another length,
-            batch or crop; then the weights are others.
+        resume: continue the run in `folder` as if it had never stopped; another length, batch or crop is allowed.
         listener: called with every finished `Step`.
         init: a zoo name, run folder or file whose weights are the start, see `crisscross.checkpoints.warm_start`.
         task: what is trained; semantic segmentation by default.
@@ -88,10 +88,10 @@ def train(
             training that ended. Where images cannot be read any more, the run is saved first.
         Exception: whatever a validation raises; the run was saved before it.
     """
-    start = Start(backbone_weights, init, resume, chosen)
+    folder, start = Path(folder), Start(backbone_weights, init, resume, chosen)
     data = held_in(data, getattr(getattr(experiment, "data", None), "val_split", ""))
     data, kept = keep_split(folder, data) if resume else (data, ())
-    with algorithms(experiment.train), run_lock(folder), ending_together(folder):
+    with kept_global_state(), algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(task or SemanticSegmentation(), experiment, data, folder, machine or Machine(), start)
         run.lines += kept
         return run.go(listener or (lambda step: None))
@@ -244,7 +244,7 @@ class _Run:
             if accelerator.num_processes > 1:
                 raise
             self._save()
-            raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from error
+            raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from None
 
     def _record(self, step: Step) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.began

@@ -115,7 +115,7 @@ def after_saving(folder: Path, iteration: int) -> Iterator[None]:
     try:
         yield
     except CrissCrossError as error:
-        raise CrissCrossError(f"{error}; {saved_line(folder, iteration)}") from error
+        raise CrissCrossError(f"{error}; {saved_line(folder, iteration)}") from None
     except Exception as error:
         error.add_note(saved_line(folder, iteration))
         raise
@@ -162,7 +162,7 @@ def take_position(path: Path, facts: dict[str, Any]) -> Position:
     try:
         return from_dict(Position, _migrated(facts.pop("position")), "position.")
     except CrissCrossError as error:
-        raise CrissCrossError(f"{path}: its facts: {error}") from error
+        raise CrissCrossError(f"{path}: its facts: {error}") from None
 
 
 def _migrated(position: Any) -> Any:

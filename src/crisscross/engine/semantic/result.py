@@ -1,6 +1,10 @@
 """The scores of a split as tables for the terminal, and as JSON values."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from crisscross.engine.semantic.evaluate import Evaluation
 from crisscross.engine.task import Result, Rows
@@ -10,7 +14,26 @@ from crisscross.terminal import decimal
 GIB = 2**30
 
 
-def as_result(found: Evaluation, classes: tuple[str, ...], dice: bool = False) -> Result:
+@dataclass(frozen=True, repr=False, eq=False)
+class SegmentationResult(Result):
+    """The scores of a network that labels pixels, on one split.
+
+    Attributes:
+        miou: mean of the classes' IoU, 0 to 1; None where no pixel is labeled.
+        iou: IoU by class, None for a class that occurs neither in the masks nor in the labels.
+        accuracy: by class, the fraction of its pixels that were labeled so; None for a class without pixels.
+        pixel_accuracy: fraction of all labeled pixels that were labeled right.
+        confusion: int64 [K, K], numbers of pixels: rows are the classes of the masks, columns those of the labels.
+    """
+
+    miou: float | None = None
+    iou: Mapping[str, float | None] = field(default_factory=dict)
+    accuracy: Mapping[str, float | None] = field(default_factory=dict)
+    pixel_accuracy: float | None = None
+    confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+
+
+def as_result(found: Evaluation, classes: tuple[str, ...], dice: bool = False) -> SegmentationResult:
     """What the trainer and the commands take of an evaluation; `dice` as in `Scoring`."""
     scores = found.scores
     shown = {"mIoU": scores.miou, "pixel accuracy": scores.pixel_accuracy, "mean accuracy": scores.mean_accuracy}
@@ -23,7 +46,11 @@ def as_result(found: Evaluation, classes: tuple[str, ...], dice: bool = False) -
         lines.append(f"{said} (percent; docs/video.md)")
     logged = {"val_miou": scores.miou, "val_iou": scores.iou}
     parts: list[str | Rows] = [class_table(found, classes, dice), *lines, _cost(found)]
-    return Result(scores.miou, logged, parts, facts(found, classes))
+    told = facts(found, classes)
+    by_class = told["iou"], told["accuracy"]
+    return SegmentationResult(
+        scores.miou, logged, parts, told, scores.miou, *by_class, scores.pixel_accuracy, found.counts
+    )
 
 
 def percent(value: float | None) -> str:
