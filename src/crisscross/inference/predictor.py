@@ -15,7 +15,7 @@ from crisscross.data.samples.opencv_resize import is_tensor, resize
 from crisscross.data.samples.preprocess import fit_size, normalize
 from crisscross.data.samples.windows import windows
 from crisscross.errors import CrissCrossError
-from crisscross.inference import pixels
+from crisscross.inference import arrays, pixels
 from crisscross.inference.arrays import Array
 from crisscross.inference.card import Card
 from crisscross.inference.passes import SMALLEST, Pass, View, joined, views
@@ -49,6 +49,7 @@ class Predictor:
     Args:
         logits_of: normalized float32 images [T, 3, H, W] of a clip of T = `card.frames` (1 for single images) -> coarse
             logits [L, K, h, w] of its labeled frames, of any resolution; or the same as `Stages`. Arrays or tensors.
+            `predict_batch` gives it B single images [B, 3, H, W] and takes [B, K, h, w].
         card: classes, colors, preprocessing, inference mode.
         place: brings a uint8 image [3, H, W], an array or a tensor, to where `logits_of` computes; what is returned
             decides whether NumPy or torch does the rest.
@@ -104,6 +105,24 @@ class Predictor:
         with self.running():
             passes = self._passes_over(_planes(image), tta)
             return Prediction(pixels.labels(passes), pixels.probabilities(passes) if probabilities else None)
+
+    def predict_batch(self, images: Sequence[Image]) -> list[np.ndarray]:
+        """Labels uint8 [H, W] of images of one size, which the network is shown together.
+
+        A network for clips labels one after the other.
+
+        Raises:
+            CrissCrossError: as in `predict`, or the sizes differ.
+        """
+        planes = [_planes(image) for image in images]
+        if self.card.frames > 1 or len(planes) == 1:
+            return [self.predict(image).labels for image in images]
+        if len({one.shape for one in planes}) > 1:
+            raise CrissCrossError("the images of a batch must have one size")
+        with self.running():
+            frame = self._frame(arrays.join([one[None] for one in planes], 0), tta=False)
+            passes = self._passes([frame], self.card.places, len(planes))
+            return [pixels.labels([of_all[number] for of_all in passes]) for number in range(len(planes))]
 
     def logits(self, image: Image) -> np.ndarray:
         """Logits float32 [K, H, W] of one image at its own size, by the stored inference mode."""
@@ -206,7 +225,8 @@ class Predictor:
         return [one for (one,) in self._passes(clip, self.card.places[:1])]
 
     def _frame(self, image: Array, tta: bool, native: bool = False) -> Frame:
-        """Encode an image uint8 [3, H, W]; `native` shows it at its own size whatever `preprocess.scale` says."""
+        """Encode an image uint8 [3, H, W], or a batch [B, 3, H, W] of them; `native` shows it at its own size whatever
+        `preprocess.scale` says."""
         size = (image.shape[-2], image.shape[-1])
         found = views(size, self.card.inference, None if native else self.card.preprocess.scale, tta)
         # Moved to the device once, whatever the number of passes.
@@ -217,19 +237,20 @@ class Predictor:
             encoded.append([self.stages.encode(part) for part in view.windows(x, self._least)])
         return Frame(size, found, encoded)
 
-    def _passes(self, clip: Sequence[Frame], places: Sequence[int]) -> list[list[Pass]]:
-        """For each view the passes over the frames at some places of a clip."""
+    def _passes(self, clip: Sequence[Frame], places: Sequence[int], batch: int = 1) -> list[list[Pass]]:
+        """For each view the passes over the frames at some places of a clip; of a `batch` over each of its images."""
         card, size, passes = self.card, clip[0].size, []
+        count = batch * len(places)
         for number, view in enumerate(clip[0].views):
             windows_of_frames = zip(*(frame.encoded[number] for frame in clip), strict=True)
             maps = [self.stages.decode(parts, places) for parts in windows_of_frames]
             if not self._checked:
-                check_logits(maps[0], len(places), len(card.classes))
+                check_logits(maps[0], count, len(card.classes))
                 self._checked = True
             if card.frames == 1:
                 # No other clip needs it.
                 clip[0].encoded[number] = []
-            each = ([logits[n] for logits in maps] for n in range(len(places)))
+            each = ([logits[n] for logits in maps] for n in range(count))
             passes.append([joined(view, one, size, card.align_corners, self._least, card.flip_pairs) for one in each])
         return passes
 
