@@ -23,7 +23,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     8: ("tasks",),
     7: ("instances",),
     6: ("engine", "export", "measurement", "report"),
-    5: ("checkpoints", "speed", "video"),
+    5: ("checkpoints", "service", "speed", "video"),
     4: ("models", "zoo"),
     3: ("inference",),
     2: ("data", "losses", "metrics", "surgery"),

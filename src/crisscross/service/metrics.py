@@ -42,7 +42,10 @@ class Metrics:
             ),
             f"# HELP {name} Seconds from the request to its answer, of predictions that were answered.",
             f"# TYPE {name} histogram",
-            *(f'{name}_bucket{{le="{bound}"}} {count}' for bound, count in zip((*BUCKETS, "+Inf"), counts, strict=True)),
+            *(
+                f'{name}_bucket{{le="{bound}"}} {count}'
+                for bound, count in zip((*BUCKETS, "+Inf"), counts, strict=True)
+            ),
             f"{name}_sum {self.total:.6f}",
             f"{name}_count {counts[-1]}",
         ]

@@ -33,7 +33,7 @@ def describe(formats: Mapping[str, Any]) -> dict[str, Any]:
     body = {"image/*": {"schema": binary}, MULTIPART: {"schema": form}}
     line = "; ".join(f"`{name}`: {one.line}" for name, one in formats.items())
     error = {"schema": {"type": "object", "properties": {"error": {"type": "string"}}}}
-    good = {one.media: {} for one in formats.values()}
+    good: dict[str, Any] = {one.media: {} for one in formats.values()}
     return {
         "openapi_extra": {
             "requestBody": {"required": True, "content": body},
@@ -41,7 +41,10 @@ def describe(formats: Mapping[str, Any]) -> dict[str, Any]:
         },
         "responses": {
             200: {"description": "the labels, in the format that was asked for", "content": good},
-            **{status: {"description": text, "content": {"application/json": error}} for status, text in STATUSES.items()},
+            **{
+                status: {"description": text, "content": {"application/json": error}}
+                for status, text in STATUSES.items()
+            },
         },
     }
 
@@ -59,10 +62,12 @@ def page(schema: Mapping[str, Any]) -> HTMLResponse:
     text = (
         f"{HEAD}<h1>{escape(schema['info']['title'])} {escape(schema['info']['version'])}</h1>"
         f"<p>{escape(schema['info']['description'])} The schema is <a href='/openapi.json'>/openapi.json</a>."
-        "<form action='/predict' method='post' enctype='multipart/form-data'><p><input type='file' name='image' required> "
+        "<form action='/predict' method='post' enctype='multipart/form-data'><p>"
+        "<input type='file' name='image' required> "
         f"<select name='format'>{options}</select> <button>Label</button></form>"
         f"<h2>Paths</h2><table>{''.join(rows)}</table>"
-        f"<h2>Errors</h2><p>All are JSON: <code>{{&quot;error&quot;: &quot;...&quot;}}</code><table>{''.join(statuses)}</table>"
+        "<h2>Errors</h2><p>All are JSON: <code>{&quot;error&quot;: &quot;...&quot;}</code>"
+        f"<table>{''.join(statuses)}</table>"
     )
     policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
     return HTMLResponse(text, headers={"content-security-policy": policy})
