@@ -133,7 +133,10 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def _logging() -> Iterator[None]:
-    handler, loggers = _Lines(logging.WARNING), [logging.getLogger(name) for name in ("uvicorn", "asyncio", "python_multipart")]
+    handler, loggers = (
+        _Lines(logging.WARNING),
+        [logging.getLogger(name) for name in ("uvicorn", "asyncio", "python_multipart")],
+    )
     for logger in loggers:
         logger.addHandler(handler)
         logger.propagate = False
