@@ -115,12 +115,12 @@ class Predictor:
             CrissCrossError: as in `predict`, or the sizes differ.
         """
         planes = [_planes(image) for image in images]
-        if self.card.frames > 1 or len(planes) == 1:
+        if self.card.frames > 1 or len(planes) < 2:
             return [self.predict(image).labels for image in images]
         if len({one.shape for one in planes}) > 1:
             raise CrissCrossError("the images of a batch must have one size")
         with self.running():
-            frame = self._frame(arrays.join([one[None] for one in planes], 0), tta=False)
+            frame = self._frame(arrays.join([self.place(one)[None] for one in planes], 0), tta=False)
             passes = self._passes([frame], self.card.places, len(planes))
             return [pixels.labels([of_all[number] for of_all in passes]) for number in range(len(planes))]
 
