@@ -117,27 +117,12 @@ def test_a_batch_has_the_labels_of_its_images(name, size):
     images = [bank_image(*size, seed) for seed in range(3)]
     expected = [found.predict(image).labels for image in images]
     shapes.clear()
-    batch = found.predict_batch([*images[:2], images[2].transpose(1, 0, 2).copy().transpose(1, 0, 2)])
+    batch = [one.labels for one in found.predict(images)]
     assert len(batch) == 3 and len({labels.tobytes() for labels in batch}) == 3
     for labels, alone in zip(batch, expected, strict=True):
         assert labels.dtype == np.uint8 and np.array_equal(labels, alone)
     # A network for clips sees one clip after the other.
     assert {shape[0] for shape in shapes} == {3}
-
-
-def test_a_batch_of_a_network_in_torch(segmenter):
-    images = [image_of(75, 101, seed) for seed in range(3)]
-    given = [images[0], torch.from_numpy(images[1]).permute(2, 0, 1), images[2]]
-    for batch in (images, given, given[1:2], [torch.from_numpy(one).permute(2, 0, 1) for one in images]):
-        found = segmenter.predictor.predict_batch(batch)
-        for labels, image in zip(found, batch, strict=True):
-            assert np.array_equal(labels, segmenter.predict(image).labels)
-    assert segmenter.predictor.predict_batch([]) == []
-
-
-def test_a_batch_of_several_sizes_is_refused(segmenter):
-    with pytest.raises(CrissCrossError, match="must have one size"):
-        segmenter.predictor.predict_batch([image_of(40, 50), image_of(50, 40)])
 
 
 def test_the_content_of_a_file_is_an_image(segmenter, tmp_path):

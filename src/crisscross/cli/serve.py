@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--requests", type=positive, default=32, metavar="N", help="requests that may wait (default 32); others get 429"
     )
     parser.add_argument(
-        "--batch", type=positive, default=8, metavar="N", help="images of one size at once at most (default 8)"
+        "--batch", type=whole(1, 8), default=8, metavar="N", help="images of one size at once, 1 to 8 (default 8)"
     )
     parser.add_argument(
         "--timeout",

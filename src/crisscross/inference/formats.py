@@ -13,7 +13,6 @@ import numpy as np
 
 from crisscross.data.color import Color, colorise, index_image
 
-IGNORE = 255
 # [[x, y], ...] in pixels, corners of pixels: the whole image is (0, 0), (0, H), (W, H), (W, 0). Not closed.
 Ring = list[list[int]]
 
@@ -29,7 +28,7 @@ def index_png(labels: np.ndarray, palette: Sequence[Color] | None = None) -> byt
     return png(index_image(np.ascontiguousarray(labels, np.uint8), palette))
 
 
-def color_png(labels: np.ndarray, palette: Sequence[Color], ignore: int = IGNORE) -> bytes:
+def color_png(labels: np.ndarray, palette: Sequence[Color], ignore: int | None = None) -> bytes:
     """An RGB PNG of the labels in their colors; what is no class is black."""
     from PIL import Image
 
@@ -43,13 +42,13 @@ def png(image: Any) -> bytes:
     return buffer.getvalue()
 
 
-def class_fractions(labels: np.ndarray, classes: int, ignore: int = IGNORE) -> np.ndarray:
+def class_fractions(labels: np.ndarray, classes: int, ignore: int | None = None) -> np.ndarray:
     """The fraction (0..1) of all pixels that each class has: float64 [classes]."""
     counts = np.bincount(_with_ignored(labels, classes, ignore).ravel(), minlength=classes + 1)
     return counts[:classes] / max(labels.size, 1)
 
 
-def polygons(labels: np.ndarray, classes: Sequence[str], ignore: int = IGNORE) -> list[dict[str, Any]]:
+def polygons(labels: np.ndarray, classes: Sequence[str], ignore: int | None = None) -> list[dict[str, Any]]:
     """The outline of every connected region of one class, along the edges of its pixels.
 
     Pixels are connected by their sides. Of a ring, x and y count corners of pixels: 0 is the left or upper edge of the
@@ -142,7 +141,7 @@ def coco_image(number: int, name: str, labels: np.ndarray) -> dict[str, Any]:
 
 
 def coco_annotations(
-    labels: np.ndarray, classes: int, image_id: int = 1, first_id: int = 1, ignore: int = IGNORE
+    labels: np.ndarray, classes: int, image_id: int = 1, first_id: int = 1, ignore: int | None = None
 ) -> list[dict[str, Any]]:
     """COCO's `annotations` of one image: one for each class that occurs, with all its pixels as run lengths.
 
@@ -151,7 +150,7 @@ def coco_annotations(
         classes: number of classes.
         image_id: of the image, as in `coco_image`.
         first_id: of the first annotation; the others count on.
-        ignore: the label that is no class.
+        ignore: a label that is no class, whatever its number.
     """
     sound, found = _with_ignored(labels, classes, ignore), list[dict[str, Any]]()
     for number in np.unique(sound[sound < classes]):
@@ -184,7 +183,7 @@ def csv_text(rows: Iterable[Sequence[str]]) -> str:
     return buffer.getvalue()
 
 
-def _with_ignored(labels: np.ndarray, classes: int, ignore: int) -> np.ndarray:
+def _with_ignored(labels: np.ndarray, classes: int, ignore: int | None) -> np.ndarray:
     """The labels, with `classes` in place of all that is no class.
 
     Raises:
@@ -195,5 +194,7 @@ def _with_ignored(labels: np.ndarray, classes: int, ignore: int) -> np.ndarray:
         raise TypeError(f"labels must be integers, got {labels.dtype}")
     if labels.ndim != 2:
         raise ValueError(f"labels must be [H, W], got {list(labels.shape)}")
-    none = (labels < 0) | (labels >= classes) | (labels == ignore)
+    none = (labels < 0) | (labels >= classes)
+    if ignore is not None:
+        none |= labels == ignore
     return np.where(none, classes, labels).astype(np.int64)

@@ -84,7 +84,7 @@ class Service:
             CrissCrossError: the predictor's function does not fit its card.
         """
         image = np.zeros((64, 64, 3), np.uint8)
-        self.predictor.predict_batch([image] * min(self.limits.batch, 2))
+        self.predictor.predict([image] * min(self.limits.batch, 2))
         self.predictor.predict(image)
 
 

@@ -11,7 +11,7 @@ class Limits:
         size: bytes of a request's body at most.
         pixels: pixels of an image at most.
         requests: predictions at most that are being received, waiting or computed; the next is refused.
-        batch: images of one size at most that the network is shown together.
+        batch: images of one size at most that the network is shown together; a predictor shows it no more than 8.
         timeout: seconds for receiving a request, and again for computing its answer.
         hosts: names at which clients may address the service, beside `localhost` and IP addresses; "*" for any.
     """

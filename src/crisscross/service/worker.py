@@ -85,8 +85,8 @@ class Worker:
 
     def _label(self, batch: Sequence[Waiting]) -> None:
         try:
-            for one, labels in zip(batch, self.predictor.predict_batch([one.image for one in batch]), strict=True):
-                one.labels.set_result(labels)
+            for one, found in zip(batch, self.predictor.predict([one.image for one in batch]), strict=True):
+                one.labels.set_result(found.labels)
         # Whatever it is belongs to the requests, and the thread goes on.
         except Exception as error:
             if len(batch) == 1:

@@ -1,7 +1,6 @@
 """Semantic segmentation as a task."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,8 @@ class SemanticSegmentation(Task):
         return load(source, device, **options)
 
     def predictor(self, network: Segmenter, **options: Any) -> Callable[[np.ndarray], Prediction]:
-        return partial(predictor_of(network).predict, **options)
+        predictor = predictor_of(network)
+        return lambda image: predictor.predict(image, **options)
 
     def draw(self, network: Segmenter, image: np.ndarray, result: Prediction) -> Mapping[str, Any]:
         from PIL import Image
