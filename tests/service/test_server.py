@@ -54,7 +54,7 @@ def begun():
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     """A service for the tests that leave it working."""
-    with served(tmp_path_factory.mktemp("service"), 0.1, requests=8, batch=1, timeout=1, size=1_000_000) as found:
+    with served(tmp_path_factory.mktemp("service"), 0.1, requests=8, batch=1, timeout=3, size=1_000_000) as found:
         yield found
         good(found.port)
         found.stop(signal.SIGINT)
@@ -122,7 +122,7 @@ def test_slow_clients_are_given_up_and_hold_up_nobody(service, begun):
     garbage = begun(service.port, head(10**12))
     good(service.port)
     answer = received(body)
-    assert answer.startswith(b"HTTP/1.1 408 ") and b'{"error":"the request was not complete after 1 sec' in answer
+    assert answer.startswith(b"HTTP/1.1 408 ") and b'{"error":"the request was not complete after 3 sec' in answer
     assert [received(connection) for connection in heads] == [b"", b"", b""]
     wait_until(lambda: fails(lambda: garbage.sendall(bytes(1000))), service.process, 60)
     assert gauge(service.port, "crisscross_under_way") == 0

@@ -18,7 +18,7 @@ from crisscross.terminal import say
 
 # Of a body that is refused, so much is received and thrown away before the answer: clients that send before they read
 # would otherwise meet a closed connection.
-DISCARDED, DISCARD_SECONDS = 2**26, 5.0
+DISCARDED, DISCARD_SECONDS = 2**26, 2.0
 # Characters of a path in the log.
 SHOWN = 200
 
