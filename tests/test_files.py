@@ -197,7 +197,7 @@ def test_a_repeated_command_replaces_its_own_unchanged_files(tmp_path, capsys):
     assert predict(tmp_path / "in", "--out", out) == 0
     first = below(out)
     assert predict(tmp_path / "in", "--out", out) == 0
-    assert below(out) == first and len(first) == 3
+    assert below(out) == first and len(first) == 4
     # What we wrote is an input now.
     assert predict(out / "overlay" / "p0.png", "--out", out) == 2
     assert "overlay/p0.png: is an input" in capsys.readouterr().err

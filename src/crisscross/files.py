@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,16 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = Fals
     for folder in {target.parent for target in targets}:
         remove_leftovers(folder)
     _claimed.update(map(_place, targets))
+
+
+def unrecorded(paths: Iterable[Path]) -> Iterator[Path]:
+    """Existing files of which there is no record that crisscross wrote them as they are now."""
+    noted: dict[Path, dict[str, list[Any]]] = {}
+    for path in paths:
+        if path.parent not in noted:
+            noted[path.parent] = _noted(path.parent)
+        if os.path.lexists(path) and _state(path) not in noted[path.parent].get(path.name, []):
+            yield path
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:

@@ -84,12 +84,12 @@ class Progress:
         self.say(self.waiting)
         self.waiting = ""
 
-    def say(self, line: str) -> None:
-        """Print a line without disturbing the bar."""
-        if self.bar is not None:
+    def say(self, line: str, error: bool = True) -> None:
+        """Print a line without disturbing the bar; a result, which is no `error`, goes to standard output."""
+        if self.bar is not None and (error or is_live(sys.stdout)):
             self.bar.console.print(plain(line), highlight=False, markup=False)
         elif self.show:
-            say(line, error=True)
+            say(line, error=error)
 
     def _times(self) -> str:
         elapsed = time.monotonic() - self.began

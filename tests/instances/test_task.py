@@ -10,6 +10,7 @@ import pytest
 import torch
 from instances_data import HEIGHT, TINY, WIDTH, annotation, bar, tree_of, write_coco
 from PIL import Image
+from pycocotools.coco import COCO
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -17,6 +18,7 @@ import crisscross
 from crisscross import checkpoints
 from crisscross.cli import main
 from crisscross.config import override, to_yaml
+from crisscross.data.files.coco_masks import decode
 from crisscross.engine.optimizer import create_optimizer
 from crisscross.engine.run.journal import Journal
 from crisscross.engine.schedule import learning_rate
@@ -215,12 +217,36 @@ def test_the_commands(coco, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"no image")
     words = [image, str(tmp_path / "broken.png"), "--out", str(drawn), "--cpu", "--score", "0"]
     assert main(["predict", str(out), *words]) == 2
-    assert "broken.png: not an image" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "broken.png: not an image" in said.err
     with Image.open(drawn / "drawn" / "p0.png") as opened:
         assert opened.size == (WIDTH, HEIGHT)
     (entry,) = json.loads((drawn / "instances.json").read_text())
     assert entry["file"] == image and 0 < len(entry["instances"]) <= 10
     assert set(entry["instances"][0]) == {"class", "score", "box", "mask"}
+    names = [found["class"] for found in entry["instances"]]
+    counted = [f"{names.count(name)} {name}" for name in sorted(set(names), key=names.count, reverse=True)]
+    assert f"{image}: {', '.join(counted)}" in said.out.splitlines()
+    assert json.loads((drawn / "classes.json").read_text()) == [{"id": 0, "name": "disc"}, {"id": 1, "name": "bar"}]
+
+
+def test_instances_in_other_formats(run, coco, tmp_path):
+    words = ["--cpu", "--score", "0", "--format", "png,polygons,coco,rle", "--out", str(tmp_path / "out")]
+    assert main(["predict", str(run), str(coco / "val2017" / "p0.png"), *words]) == 0
+    read = {name: json.loads((tmp_path / "out" / name).read_text()) for name in ("instances.json", "coco.json")}
+    masks, polygons = (json.loads((tmp_path / f"out/{kind}/p0.json").read_text())[kind] for kind in ("rle", "polygons"))
+    found, written = read["instances.json"][0]["instances"], COCO(str(tmp_path / "out" / "coco.json"))
+    assert [(one["name"], one["score"], one["box"]) for one in masks] == [
+        (one["class"], one["score"], one["box"]) for one in found
+    ]
+    assert [{"size": one["size"], "counts": one["counts"]} for one in masks] == [one["mask"] for one in found]
+    # An instance without a pixel is no annotation and has no outline.
+    seen = [one for one in found if decode(one["mask"], HEIGHT, WIDTH).any()]
+    assert written.getCatIds() == [3, 17] and len(seen) == len(written.anns) > 0
+    for one, entry in zip(seen, written.anns.values(), strict=True):
+        assert written.cats[entry["category_id"]]["name"] == one["class"]
+        assert entry["score"] == one["score"] and entry["segmentation"] == one["mask"]
+    assert {one["score"] for one in polygons} == {one["score"] for one in seen}
 
 
 @pytest.mark.parametrize(
@@ -248,6 +274,14 @@ def test_the_commands(coco, tmp_path, capsys):
         (["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", "{coco}", "--offline"], "downloads are off"),
         (["evaluate", "maskrcnn_r101_fpn_rcca_coco", "--data", "{coco}"], "has no weights; train it"),
         (["predict", "{run}", "{coco}/val2017", "--big", "--out", "{new}"], "--big is not available for instance"),
+        (
+            ["predict", "{run}", "{coco}/val2017", "--format", "csv", "--out", "{new}"],
+            "--format csv is not available for the task instances; it has png, polygons, coco, rle",
+        ),
+        (
+            ["predict", "{run}", "{coco}/val2017", "--legend", "--out", "{new}"],
+            "--legend is not available for instance segmentation: names are drawn beside the instances",
+        ),
         (["predict", "camvid-light", "{coco}/val2017", "--score", "0.3", "--out", "{new}"], "--score is for instance"),
         (
             ["convert", "{run}/last.safetensors", "{new}/x.safetensors"],

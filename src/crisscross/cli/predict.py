@@ -1,10 +1,11 @@
-"""`crisscross predict`: label images and videos; writes index, color and overlay PNGs, and videos."""
+"""`crisscross predict`: label images and videos; writes PNGs or other formats, and videos."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli import predict_video
+from crisscross.cli import predict_formats, predict_video
 from crisscross.cli.options import (
     add_force,
     add_network,
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.description = "Label images (as index, color and overlay PNGs) and videos (as NAME.mp4)."
+    parser.description = (
+        "Label images (as index, color and overlay PNGs, polygons, COCO's JSON ...) and videos (as NAME.mp4)."
+    )
     add_network(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of images, or video files")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, videos, or folders of them")
     parser.add_argument(
         "--out",
         type=Path,
@@ -35,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the folder to write (default predictions); for a single video also a file",
     )
+    predict_formats.add_options(parser)
     predict_video.add_options(parser)
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     parser.add_argument(
@@ -65,23 +69,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross import tasks
-    from crisscross.engine.predict import find_images, outputs
+    from crisscross.engine.formats import all_outputs, outputs
+    from crisscross.engine.predict import check_apart, find_images
     from crisscross.files import claim
+    from crisscross.inference.prediction import CLASSES_FILE
 
-    images, videos = predict_video.parted(arguments)
     task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
+    images, videos = predict_video.parted(arguments, task.kinds, task.refuses.get("video", ""))
     tasks.refuse(task, {**vars(arguments), "video": bool(videos)})
     if arguments.block and not arguments.big:
         raise CrissCrossError("--block is for --big, which labels an image block by block")
+    formats = predict_formats.chosen_formats(arguments, task, bool(images))
     found = find_images(images, arguments.out, task.kinds)
-    targets = outputs(found, arguments.out, _kinds(arguments, task))
-    targets += [arguments.out / task.listing] if task.listing else []
+    if arguments.big:
+        targets = [*outputs(found, arguments.out, _kinds(arguments, task)), arguments.out / CLASSES_FILE]
+    else:
+        targets = all_outputs(task, found, arguments.out, formats) if found else []
     claim([*videos.values(), *targets], [*network_files(arguments), *videos, *found], arguments.force)
+    if not arguments.force:
+        check_apart(images, arguments.out, task.kinds)
     codes = []
     if videos:
         codes.append(predict_video.run(arguments, videos))
     if images:
-        codes.append(_run_images(arguments, task, images, len(found)))
+        codes.append(_run_images(arguments, task, images, len(found), formats))
     return max(codes)
 
 
@@ -90,10 +101,14 @@ def _kinds(arguments: argparse.Namespace, task: "Task") -> tuple[str, ...]:
     return task.kinds[:1] if arguments.big else task.kinds
 
 
-def _run_images(arguments: argparse.Namespace, task: "Task", paths: list[str], count: int) -> int:
+def _run_images(
+    arguments: argparse.Namespace, task: "Task", paths: list[str], count: int, formats: Sequence[str]
+) -> int:
+    from crisscross.engine.formats import shown
     from crisscross.engine.predict import Labeled, predict_files
     from crisscross.engine.semantic.predict import predict_big_files
     from crisscross.inference import BLOCK
+    from crisscross.inference.prediction import CLASSES_FILE
     from crisscross.progress import Progress
 
     network = load_network(arguments, best_device(arguments.cpu))
@@ -105,6 +120,8 @@ def _run_images(arguments: argparse.Namespace, task: "Task", paths: list[str], c
             finished += 1
             if labeled.error:
                 progress.say(f"crisscross: {labeled.error}")
+            elif labeled.summary:
+                progress.say(f"{labeled.source}: {labeled.summary}", error=False)
             progress.update(finished)
 
         def show_block(done: int, total: int) -> None:
@@ -118,10 +135,12 @@ def _run_images(arguments: argparse.Namespace, task: "Task", paths: list[str], c
                 what = (network, paths, arguments.out, block, block // 4)
                 results = predict_big_files(*what, show, show_block, arguments.tta)
             else:
-                results = predict_files(task, network, paths, arguments.out, show, **options)
+                how = (formats, arguments.legend)
+                results = predict_files(task, network, paths, arguments.out, show, *how, **options)
     failed = sum(result.error is not None for result in results)
     if failed < len(results):
-        written = [f"{kind}/" for kind in _kinds(arguments, task)] + [task.listing] * bool(task.listing)
+        big = [*(f"{kind}/" for kind in _kinds(arguments, task)), CLASSES_FILE]
+        written = big if arguments.big else shown(task, network, formats)
         say(f"predicted {len(results) - failed} of {len(results)}: {arguments.out} ({', '.join(written)})")
     if failed:
         say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)

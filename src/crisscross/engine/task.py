@@ -6,7 +6,7 @@ the contract; examples/own_task.py does so outside of the package.
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from crisscross.checkpoints import native
 from crisscross.config import OptimConfig, TrainConfig
 from crisscross.data.samples.loader import Samples
 from crisscross.errors import CrissCrossError
+from crisscross.inference.formats import coco_categories
 from crisscross.losses import Losses
 
 # Head and rows of a table.
@@ -128,7 +129,7 @@ DEFAULTS = Scoring()
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
-            ("init", "backbone_weights", "cache", "tta", "score", "big", "name", "save_predictions", "video"),
+            ("init", "backbone_weights", "cache", "tta", "score", "big", "name", "save_predictions", "video", "legend"),
             "is not available for this task",
         ),
         **dict.fromkeys(("benchmark", "convert"), "handles semantic segmentation only"),
@@ -163,6 +164,7 @@ class Task(Protocol):
         title: of the score that decides which weights are the best, e.g. `mIoU`.
         columns: of the scores in a run's log.csv.
         kinds: the folders of images that `crisscross predict` writes, the keys of what `draw` returns.
+        formats: the values of `crisscross predict --format` that it supports.
         listing: the JSON file that it writes with the `facts` of all results, or "".
         one_size: all training batches have one size, so that searching for the fastest convolutions pays off.
         layouts: data sets by the name that `crisscross data check --name` takes, which `check` looks through.
@@ -174,6 +176,7 @@ class Task(Protocol):
     title: str
     columns: tuple[str, ...]
     kinds: tuple[str, ...] = ("drawn",)
+    formats: tuple[str, ...] = ("png",)
     listing: str = ""
     one_size: bool = True
     layouts: tuple[str, ...] = ()
@@ -233,9 +236,28 @@ class Task(Protocol):
         """The files with predictions that `evaluate` writes into a folder."""
         return ()
 
-    def draw(self, network: Any, image: np.ndarray, result: Any) -> Mapping[str, Any]:
-        """A PIL image for each of `kinds`, from an image uint8 [H, W, 3] and what the predictor returned for it."""
+    def draw(self, network: Any, image: np.ndarray, result: Any, legend: bool = False) -> Mapping[str, Any]:
+        """A PIL image for each of `kinds`, from an image uint8 [H, W, 3] and what the predictor returned for it.
+
+        `legend` is only passed for `--legend`, which a task without one refuses.
+        """
         return {}
+
+    def summary(self, result: Any) -> str:
+        """What the predictor returned, in a few words for the terminal, or ""."""
+        return ""
+
+    def masks(self, result: Any) -> Iterable[tuple[int, np.ndarray, dict[str, Any]]]:
+        """Class number, mask bool [H, W] and further facts, as JSON values, of each thing that was found."""
+        return ()
+
+    def fractions(self, result: Any) -> Sequence[float]:
+        """The fraction (0..1) of the image that each class has."""
+        return ()
+
+    def categories(self, network: Any) -> list[dict[str, Any]]:
+        """COCO's `categories`, in the order of the classes."""
+        return coco_categories(network.classes)
 
     def facts(self, result: Any) -> Any:
         """What the predictor returned, as JSON values."""

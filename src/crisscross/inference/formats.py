@@ -59,17 +59,26 @@ def polygons(labels: np.ndarray, classes: Sequence[str], ignore: int | None = No
         `{"class": number, "name": name, "polygon": [[x, y], ...], "holes": [[[x, y], ...], ...]}` of each region, by
         class; rings are not closed (the first point is not repeated).
     """
-    sound, found = _with_ignored(labels, len(classes), ignore), []
-    for number in map(int, np.unique(sound[sound < len(classes)])):
-        for outer, holes in _regions(sound == number):
-            found.append({"class": number, "name": classes[number], "polygon": outer, "holes": holes})
-    return found
+    return [
+        {"class": number, "name": classes[number], "polygon": outer, "holes": holes}
+        for number, mask in class_masks(labels, len(classes), ignore)
+        for outer, holes in outlines(mask)
+    ]
 
 
-def _regions(mask: np.ndarray) -> Iterator[tuple[Ring, list[Ring]]]:
-    """Outline and holes of every region of a mask bool [H, W]."""
+def class_masks(labels: np.ndarray, classes: int, ignore: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Number and mask bool [H, W] of each class that occurs."""
+    sound = _with_ignored(labels, classes, ignore)
+    for number in map(int, np.unique(sound[sound < classes])):
+        yield number, sound == number
+
+
+def outlines(mask: np.ndarray) -> Iterator[tuple[Ring, list[Ring]]]:
+    """Outline and holes of every region of a mask bool [H, W]; see `polygons`."""
     import cv2
 
+    if not mask.any():
+        return
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, left = int(rows[0]), int(columns[0])
     part = mask[top : rows[-1] + 1, left : columns[-1] + 1]
@@ -152,23 +161,26 @@ def coco_annotations(
         first_id: of the first annotation; the others count on.
         ignore: a label that is no class, whatever its number.
     """
-    sound, found = _with_ignored(labels, classes, ignore), list[dict[str, Any]]()
-    for number in np.unique(sound[sound < classes]):
-        mask = sound == number
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        left, top = int(columns[0]), int(rows[0])
-        found.append(
-            {
-                "id": first_id + len(found),
-                "image_id": image_id,
-                "category_id": int(number) + 1,
-                "segmentation": run_lengths(mask),
-                "area": int(mask.sum()),
-                "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
-                "iscrowd": 0,
-            }
-        )
-    return found
+    found = class_masks(labels, classes, ignore)
+    return [
+        coco_annotation(mask, annotation_id, image_id, number + 1)
+        for annotation_id, (number, mask) in enumerate(found, first_id)
+    ]
+
+
+def coco_annotation(mask: np.ndarray, annotation_id: int, image_id: int, category_id: int) -> dict[str, Any]:
+    """An entry of COCO's `annotations`, of a mask bool [H, W] that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    left, top = int(columns[0]), int(rows[0])
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": category_id,
+        "segmentation": run_lengths(mask),
+        "area": int(mask.sum()),
+        "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+        "iscrowd": 0,
+    }
 
 
 def csv_row(image: str, fractions: Iterable[float]) -> list[str]:

@@ -1,9 +1,8 @@
 """Mask R-CNN on torchvision's parts, with attention right before the last residual block of res4."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -20,7 +19,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from crisscross.checkpoints.warm_start import same_classes
 from crisscross.errors import CrissCrossError
 from crisscross.files import is_offline
+from crisscross.inference.sources import Image, planes_of
 from crisscross.instances.config import InstanceExperiment, InstanceModelConfig
+from crisscross.instances.result import Instances
 from crisscross.layers import RecurrentCrissCrossAttention
 from crisscross.layers.modes import device_of, dtype_of, evaluating
 from crisscross.layers.nonlocal_block import NonLocalBlock
@@ -54,26 +55,6 @@ class AttendedStage(nn.Sequential):
         for number in range(self.blocks - 1):
             x = self[number](x)
         return self[self.blocks - 1](self.attention(x))
-
-
-@dataclass(frozen=True)
-class Instances:
-    """The instances found in one image, best first.
-
-    `boxes` float32 [N, 4] (left, top, right, bottom in pixels of the image), `scores` float32 [N] in 0..1, `labels`
-    int64 [N] (index into `classes`), `masks` bool [N, H, W].
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    masks: np.ndarray
-    classes: tuple[str, ...]
-
-    def above(self, score: float) -> "Instances":
-        """Those with a score of at least `score`."""
-        keep = self.scores >= score
-        return Instances(self.boxes[keep], self.scores[keep], self.labels[keep], self.masks[keep], self.classes)
 
 
 class InstanceSegmenter(MaskRCNN):
@@ -128,16 +109,30 @@ class InstanceSegmenter(MaskRCNN):
         """Names of the classes, without the background."""
         return self.experiment.data.classes
 
-    @torch.no_grad()
-    def predict(self, image: np.ndarray) -> Instances:
-        """The instances of an RGB image uint8 [H, W, 3]; its mode is left as it was.
+    @overload
+    def predict(self, image: list[Image] | tuple[Image, ...]) -> list[Instances]: ...
+
+    @overload
+    def predict(self, image: Image) -> Instances: ...
+
+    def predict(self, image: Any) -> Any:
+        """The instances of one image, or of each image of a list; the network's mode is left as it was.
+
+        Args:
+            image: a path, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), a uint8 tensor [3, H, W], or a
+                list of these.
 
         Raises:
-            CrissCrossError: the weights are of half precision, in which boxes would be off by pixels.
+            CrissCrossError: an image cannot be read, or the weights are of half precision, in which boxes would be off
+                by pixels.
         """
+        return [self._instances(one) for one in image] if isinstance(image, list | tuple) else self._instances(image)
+
+    @torch.no_grad()
+    def _instances(self, image: Image) -> Instances:
         if (dtype := dtype_of(self)) not in (torch.float32, torch.float64):
             raise CrissCrossError(f"Mask R-CNN predicts in float32 or float64, its weights are {dtype}: use .float()")
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device_of(self)).permute(2, 0, 1)
+        tensor = torch.as_tensor(planes_of(image)).to(device_of(self))
         with evaluating(self):
             (found,) = self([(tensor.float() / 255).to(dtype)])
         masks = (found["masks"][:, 0] > THRESHOLD).cpu().numpy()

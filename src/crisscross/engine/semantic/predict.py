@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from crisscross.data.color import index_image
-from crisscross.engine.predict import Done, Labeled, each, find_images, outputs, write_png
+from crisscross.engine.formats import outputs
+from crisscross.engine.predict import Done, Labeled, each, find_images
 from crisscross.errors import CrissCrossError
-from crisscross.inference import Predictor, predictor_of
+from crisscross.inference import Prediction, Predictor, predictor_of
+from crisscross.inference.prediction import CLASSES_FILE, write_classes, write_png
 from crisscross.models import Segmenter
 
 # The folder that is written, and all that `crisscross predict` may have written into the same place.
@@ -24,7 +26,7 @@ def predict_big_files(
     on_block: Callable[[int, int], object] = lambda finished, total: None,
     tta: bool = False,
 ) -> list[Labeled]:
-    """Label very large images by `Predictor.predict_big` and write `out/labels/NAME.png` alone.
+    """Label very large images by `Predictor.predict_big` and write `out/labels/NAME.png` and `classes.json`.
 
     A source may also be an array file `.npy`, uint8 [H, W, 3] or [H, W], which is read block by block. `on_block` is
     called with the numbers of finished and of all blocks of an image; all else as in `predict_files`.
@@ -39,6 +41,9 @@ def predict_big_files(
             return Labeled(source, error=line if str(source) in line else f"{source}: {line}")
         (path,) = outputs({source: target}, out, KINDS)
         write_png(path, index_image(labels, predictor.palette))
-        return Labeled(source, (path,))
+        return Labeled(source, (path,), summary=str(Prediction(labels, card=predictor.card)))
 
-    return each(find_images(paths, out, ALL), write, done)
+    results = each(find_images(paths, out, ALL), write, done)
+    if any(result.error is None for result in results):
+        write_classes(out / CLASSES_FILE, predictor.classes, predictor.palette)
+    return results

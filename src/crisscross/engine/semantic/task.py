@@ -1,6 +1,6 @@
 """Semantic segmentation as a task."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 from crisscross.checkpoints.loading import load
 from crisscross.config import Experiment
 from crisscross.data import DataSet, open_dataset
-from crisscross.data.color import colorise, index_image, overlay
+from crisscross.data.color import index_image
 from crisscross.data.files.cache import open_cache
 from crisscross.data.samples.clips import training_samples
 from crisscross.data.samples.loader import Batch, TrainingSamples
@@ -21,6 +21,7 @@ from crisscross.engine.semantic.build import build_network
 from crisscross.engine.semantic.unseen_classes import SeenClasses
 from crisscross.engine.task import DEFAULTS, Built, Result, Scoring, Settled, Start, Task
 from crisscross.inference import Prediction, predictor_of
+from crisscross.inference.formats import class_masks
 from crisscross.losses import Losses, create_loss
 from crisscross.models import Segmenter
 
@@ -33,6 +34,7 @@ class SemanticSegmentation(Task):
     title = "mIoU"
     columns = ("val_miou",)
     kinds = ("labels", "color", "overlay")
+    formats = ("png", "polygons", "coco", "rle", "csv")
     refuses = {"score": "is for instance segmentation; this network labels every pixel"}  # noqa: RUF012
 
     def open(self, experiment: Experiment, root: str) -> DataSet:
@@ -79,15 +81,23 @@ class SemanticSegmentation(Task):
         predictor = predictor_of(network)
         return lambda image: predictor.predict(image, **options)
 
-    def draw(self, network: Segmenter, image: np.ndarray, result: Prediction) -> Mapping[str, Any]:
-        from PIL import Image
-
-        labels, palette = result.labels, predictor_of(network).palette
+    def draw(
+        self, network: Segmenter, image: np.ndarray, result: Prediction, legend: bool = False
+    ) -> Mapping[str, Any]:
         return {
-            "labels": index_image(labels, palette),
-            "color": Image.fromarray(colorise(labels, palette)),
-            "overlay": Image.fromarray(overlay(image, labels, palette)),
+            "labels": index_image(result.labels, result.card.palette),
+            "color": result.color(),
+            "overlay": result.overlay(image, legend=legend),
         }
+
+    def summary(self, result: Prediction) -> str:
+        return str(result)
+
+    def masks(self, result: Prediction) -> Iterable[tuple[int, np.ndarray, dict[str, Any]]]:
+        return ((number, mask, {}) for number, mask in class_masks(result.labels, len(result.card.classes)))
+
+    def fractions(self, result: Prediction) -> Sequence[float]:
+        return list(result.fractions().values())
 
     def classifiers(self, network: Segmenter) -> Sequence[str]:
         return network.classifiers
