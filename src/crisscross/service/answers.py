@@ -31,12 +31,12 @@ def _labels(labels: np.ndarray, card: Card) -> bytes:
 
 
 def _color(labels: np.ndarray, card: Card) -> bytes:
-    return formats.color_png(labels, card.palette, card.ignore)
+    return formats.color_png(labels, card.palette)
 
 
 def _polygons(labels: np.ndarray, card: Card) -> bytes:
     height, width = labels.shape
-    found = formats.polygons(labels, card.classes, card.ignore)
+    found = formats.polygons(labels, card.classes)
     return _json({"width": width, "height": height, "polygons": found})
 
 
@@ -45,13 +45,13 @@ def _rle(labels: np.ndarray, card: Card) -> bytes:
         {
             "images": [formats.coco_image(1, "image", labels)],
             "categories": formats.coco_categories(card.classes),
-            "annotations": formats.coco_annotations(labels, len(card.classes), ignore=card.ignore),
+            "annotations": formats.coco_annotations(labels, len(card.classes)),
         }
     )
 
 
 def _fractions(labels: np.ndarray, card: Card) -> bytes:
-    found = formats.class_fractions(labels, len(card.classes), card.ignore).tolist()
+    found = formats.class_fractions(labels, len(card.classes)).tolist()
     return _json(dict(zip(card.classes, found, strict=True)))
 
 
