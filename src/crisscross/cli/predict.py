@@ -1,7 +1,7 @@
 """`crisscross predict`: label images and videos; writes PNGs or other formats, and videos."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score", type=fraction, metavar="S", help="instance segmentation: the lowest score to keep (default 0.5)"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where an earlier run stopped: label the images that lack an output"
+    )
     add_force(parser)
     add_precision(parser)
     parser.set_defaults(run=run)
@@ -69,8 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross import tasks
+    from crisscross.engine.bulk import share
     from crisscross.engine.formats import all_outputs, outputs
-    from crisscross.engine.predict import check_apart, find_images
+    from crisscross.engine.predict import check_apart, find_images, unfinished
     from crisscross.files import claim
     from crisscross.inference.prediction import CLASSES_FILE
 
@@ -80,20 +84,53 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.block and not arguments.big:
         raise CrissCrossError("--block is for --big, which labels an image block by block")
     formats = predict_formats.chosen_formats(arguments, task, bool(images))
-    found = find_images(images, arguments.out, task.kinds)
-    if arguments.big:
-        targets = [*outputs(found, arguments.out, _kinds(arguments, task)), arguments.out / CLASSES_FILE]
-    else:
-        targets = all_outputs(task, found, arguments.out, formats) if found else []
-    claim([*videos.values(), *targets], [*network_files(arguments), *videos, *found], arguments.force)
+    part = share()
+    _check_part(arguments, task, formats, part.processes, bool(videos))
+
+    def outputs_of(chosen: Mapping[Path, Path]) -> list[Path]:
+        if arguments.big:
+            return [*outputs(chosen, arguments.out, _kinds(arguments, task)), arguments.out / CLASSES_FILE]
+        return all_outputs(task, chosen, arguments.out, formats)
+
+    def choose(found: Mapping[Path, Path]) -> dict[Path, Path]:
+        mine = part.of(found)
+        return unfinished(mine, lambda one: outputs_of(one)[:-1]) if arguments.resume else mine
+
+    everything = find_images(images, arguments.out, task.kinds)
+    found = choose(everything)
+    targets = outputs_of(found) if found else []
+    if part.rank:
+        # `classes.json` is the first process's.
+        targets = targets[:-1]
+    claim([*videos.values(), *targets], [*network_files(arguments), *videos, *everything], arguments.force)
     if not arguments.force:
         check_apart(images, arguments.out, task.kinds)
     codes = []
     if videos:
         codes.append(predict_video.run(arguments, videos))
     if images:
-        codes.append(_run_images(arguments, task, images, len(found), formats))
-    return max(codes)
+        if arguments.resume or part.processes > 1:
+            say(f"{len(found)} of {len(everything)} images to label{part.title}")
+        if found:
+            codes.append(_run_images(arguments, task, images, len(found), formats, choose))
+    return max(codes, default=0)
+
+
+def _check_part(
+    arguments: argparse.Namespace, task: "Task", formats: Sequence[str], processes: int, videos: bool
+) -> None:
+    """Refuse what is not made image by image, where a run does not label all of them."""
+    from crisscross.engine.formats import shared_names
+
+    how = "--resume" if arguments.resume else f"the work of {processes} processes"
+    if not arguments.resume and processes == 1:
+        return
+    if videos:
+        raise CrissCrossError(f"{how} is for images; label videos by themselves")
+    if not arguments.big and (names := shared_names(task, formats)[:-1]):
+        raise CrissCrossError(
+            f"{how} is for files of single images; {names[0]} holds all of them: choose other formats by --format"
+        )
 
 
 def _kinds(arguments: argparse.Namespace, task: "Task") -> tuple[str, ...]:
@@ -102,8 +139,14 @@ def _kinds(arguments: argparse.Namespace, task: "Task") -> tuple[str, ...]:
 
 
 def _run_images(
-    arguments: argparse.Namespace, task: "Task", paths: list[str], count: int, formats: Sequence[str]
+    arguments: argparse.Namespace,
+    task: "Task",
+    paths: list[str],
+    count: int,
+    formats: Sequence[str],
+    choose: Callable[[Mapping[Path, Path]], dict[Path, Path]],
 ) -> int:
+    from crisscross.engine.bulk import share
     from crisscross.engine.formats import shown
     from crisscross.engine.predict import Labeled, predict_files
     from crisscross.engine.semantic.predict import predict_big_files
@@ -111,7 +154,8 @@ def _run_images(
     from crisscross.inference.prediction import CLASSES_FILE
     from crisscross.progress import Progress
 
-    network = load_network(arguments, best_device(arguments.cpu))
+    part = share()
+    network = load_network(arguments, part.device(best_device(arguments.cpu)))
     finished = 0
     with Progress("predict", count) as progress:
 
@@ -133,9 +177,9 @@ def _run_images(
             if arguments.big:
                 block = arguments.block or BLOCK
                 what = (network, paths, arguments.out, block, block // 4)
-                results = predict_big_files(*what, show, show_block, arguments.tta)
+                results = predict_big_files(*what, show, show_block, arguments.tta, choose, part.first)
             else:
-                how = (formats, arguments.legend)
+                how = (formats, arguments.legend, choose, part.first)
                 results = predict_files(task, network, paths, arguments.out, show, *how, **options)
     failed = sum(result.error is not None for result in results)
     if failed < len(results):

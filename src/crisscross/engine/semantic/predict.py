@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crisscross.data.color import index_image
 from crisscross.engine.formats import outputs
-from crisscross.engine.predict import Done, Labeled, each, find_images
+from crisscross.engine.predict import Choose, Done, Labeled, each, find_images
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Prediction, Predictor, predictor_of
 from crisscross.inference.prediction import CLASSES_FILE, write_classes, write_png
@@ -25,6 +25,8 @@ def predict_big_files(
     done: Done = lambda labeled: None,
     on_block: Callable[[int, int], object] = lambda finished, total: None,
     tta: bool = False,
+    choose: Choose = dict,
+    first: bool = True,
 ) -> list[Labeled]:
     """Label very large images by `Predictor.predict_big` and write `out/labels/NAME.png` and `classes.json`.
 
@@ -43,7 +45,7 @@ def predict_big_files(
         write_png(path, index_image(labels, predictor.palette))
         return Labeled(source, (path,), summary=str(Prediction(labels, card=predictor.card)))
 
-    results = each(find_images(paths, out, ALL), write, done)
-    if any(result.error is None for result in results):
+    results = each(choose(find_images(paths, out, ALL)), write, done)
+    if first and any(result.error is None for result in results):
         write_classes(out / CLASSES_FILE, predictor.classes, predictor.palette)
     return results
