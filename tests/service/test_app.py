@@ -190,3 +190,10 @@ def test_an_error_inside_is_one_line_and_the_log_has_the_rest(capsys):
 def test_a_predictor_that_does_not_work_is_refused_at_the_start():
     with pytest.raises(CrissCrossError, match="must return logits"):
         create_app(Predictor(lambda x: x, CARD))
+
+
+def test_the_worker_ends_with_the_application():
+    with client_of(create_app(predictor())) as client:
+        good(client)
+        assert "network" in {thread.name for thread in threading.enumerate()}
+    assert "network" not in {thread.name for thread in threading.enumerate()}
