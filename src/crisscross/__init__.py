@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
+    from crisscross.explanation import Explanation, explain
     from crisscross.inference import Prediction, Predictor
     from crisscross.instances.network import InstanceSegmenter
     from crisscross.layers import (
@@ -39,6 +40,7 @@ _MODULES = {
     "CrissCrossError": "errors",
     "DataSet": "data",
     "Experiment": "config",
+    "Explanation": "explanation",
     "InstanceSegmenter": "instances.network",
     "Logits": "models",
     "Pair": "data",
@@ -51,6 +53,7 @@ _MODULES = {
     "build": "checkpoints",
     "criss_cross_attention": "ops",
     "criss_cross_attention_3d": "ops",
+    "explain": "explanation",
     "from_pretrained": "checkpoints",
     "load": "tasks",
     "open_dataset": "data",
@@ -67,6 +70,7 @@ __all__ = [
     "CrissCrossError",
     "DataSet",
     "Experiment",
+    "Explanation",
     "InstanceSegmenter",
     "Logits",
     "Pair",
@@ -79,6 +83,7 @@ __all__ = [
     "build",
     "criss_cross_attention",
     "criss_cross_attention_3d",
+    "explain",
     "from_pretrained",
     "load",
     "open_dataset",

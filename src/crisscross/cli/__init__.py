@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "score a network on a data set",
     "predict": "label images and videos",
     "serve": "label images over HTTP",
+    "explain": "show what attention looks at from a pixel",
     "data": "list, prepare or check a data set",
     "convert": "convert weights from and to other publishers' formats",
     "benchmark": "measure time and memory of a network on this machine",

@@ -103,3 +103,13 @@ def write_mask(path: Path, labels: np.ndarray, palette: Sequence[Color] | None =
         CrissCrossError: the file cannot be written.
     """
     write_atomically(path, partial(index_image(labels, palette).save, format="PNG"))
+
+
+def palette_of(image: Any) -> dict[int, tuple[int, int, int]]:
+    """The color of each number of an opened palette image; none where it is not one, or its colors are gray levels."""
+    if image.mode != "P":
+        return {}
+    flat = image.getpalette("RGB") or []
+    colors = [(flat[k], flat[k + 1], flat[k + 2]) for k in range(0, len(flat) - 2, 3)]
+    gray = all(len(set(color)) == 1 for color in colors)
+    return {} if gray else dict(enumerate(colors))

@@ -14,9 +14,10 @@ from crisscross.data.color import labels_of_colors
 from crisscross.data.files.decoding import opened
 from crisscross.data.files.folders import images_in
 from crisscross.data.files.reading import read_mask
+from crisscross.data.layouts.class_lists import class_list
 from crisscross.data.layouts.folders import find_layout
 from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders, folder_keys
-from crisscross.data.layouts.sources import MOST_TEXT, listed_names, split_folders, split_of, text_files
+from crisscross.data.layouts.sources import MOST_TEXT, split_folders, split_of, text_files
 from crisscross.data.layouts.values import Meaning, look_at_masks, meaning_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import joined
@@ -121,7 +122,7 @@ def imagefolder(root: Path) -> Reading | None:
             pairs[image] = mask
     if not pairs:
         return None
-    found = meaning_of(look_at_masks(list(pairs.values())), listed_names(root), None, str(root))
+    found = meaning_of(look_at_masks(list(pairs.values())), class_list(root), str(root))
     draw: Drawings = {
         image.relative_to(root).with_suffix(".png").as_posix(): partial(_as_classes, mask, found)
         for image, mask in pairs.items()
