@@ -193,7 +193,11 @@ def test_a_predictor_that_does_not_work_is_refused_at_the_start():
 
 
 def test_the_worker_ends_with_the_application():
+    def workers() -> int:
+        return sum(thread.name == "network" for thread in threading.enumerate())
+
+    before = workers()
     with client_of(create_app(predictor())) as client:
         good(client)
-        assert "network" in {thread.name for thread in threading.enumerate()}
-    assert "network" not in {thread.name for thread in threading.enumerate()}
+        assert workers() == before + 1
+    assert workers() == before
