@@ -21,5 +21,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/ready', timeout=4)"]
 # As a list, so that the service is the process that `docker stop` signals.
-ENTRYPOINT ["crisscross", "serve", "--cpu", "--host", "0.0.0.0", "--port", "8000"]
+ENTRYPOINT ["crisscross", "serve", "--device", "cpu", "--host", "0.0.0.0", "--port", "8000"]
 CMD ["camvid-light"]

@@ -173,7 +173,7 @@ def small_network(monkeypatch):
 
 
 def predict(*words: object) -> int:
-    return main(["predict", "camvid-light", *map(str, words), "--cpu"])
+    return main(["predict", "camvid-light", *map(str, words), "--device", "cpu"])
 
 
 def test_predict_replaces_neither_inputs_nor_foreign_files(tmp_path, monkeypatch, capsys):
@@ -260,7 +260,7 @@ def test_evaluate_replaces_no_masks(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(checkpoints, "load", lambda *ignored, **also_ignored: network)
     data = draw_camvid(tmp_path / "camvid")
     before = below(tmp_path)
-    words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--cpu"]
+    words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--device", "cpu"]
     assert main([*words, "--save-predictions", str(data / "testannot")]) == 2
     assert "test_a.png: is an input" in capsys.readouterr().err
     assert main([*words, "--json", str(data / "testannot" / "test_a.png")]) == 2

@@ -37,8 +37,8 @@ def with_home(path: str) -> Path:
     """
     try:
         return Path(path).expanduser()
-    except RuntimeError as error:
-        raise CrissCrossError(f"{path}: this user has no home folder; set HOME or XDG_CACHE_HOME") from error
+    except RuntimeError:
+        raise CrissCrossError(f"{path}: this user has no home folder; set HOME or XDG_CACHE_HOME") from None
 
 
 def joined(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> Path:
@@ -74,7 +74,7 @@ def output_path(folder: str | os.PathLike[str], name: str | os.PathLike[str]) ->
     try:
         inside = path.parent.resolve().is_relative_to(Path(folder).resolve())
     except (OSError, RuntimeError) as error:
-        raise CrissCrossError(f"{path}: cannot be written: {error}") from error
+        raise CrissCrossError(f"{path}: cannot be written: {error}") from None
     if not inside:
         raise CrissCrossError(f"{path}: a symbolic link leads out of {folder}; write to the folder it leads to instead")
     return path
@@ -147,7 +147,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
             _note(path, temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise CrissCrossError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise CrissCrossError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pycocotools.coco import COCO
 
 import crisscross
 from crisscross.cli import main
+from crisscross.cli.predict_video import parted
 from crisscross.engine.predict import find_images
 from crisscross.errors import CrissCrossError
 
@@ -33,7 +35,7 @@ def weights(tmp_path_factory) -> Path:
 def predict(weights, tmp_path, monkeypatch):
     """The command, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    return lambda *words: main(["predict", str(weights), *map(str, words), "--cpu"])
+    return lambda *words: main(["predict", str(weights), *map(str, words), "--device", "cpu"])
 
 
 def draw(path: str, height: int = 40, width: int = 60, seed: int = 0) -> Path:
@@ -230,5 +232,13 @@ def test_videos_in_folders_that_cannot_be_labeled_are_left_out_and_said(predict,
     assert predict("in", "--out", "out", *["--big"] * (why == "big")) == 0
     reason = {"big": "--big is for images", "extra": "pip install '.[video]'"}[why]
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "left out" in line)
-    assert line.startswith("crisscross: in/a.mp4: left out, as all 2 videos in folders: ") and reason in line
+    assert line.startswith("crisscross: in/a.mp4 and 1 more: left out: ") and reason in line
     assert "labels/p.png" in files("out") and not [name for name in files("out") if name.endswith("mp4")]
+
+
+def test_videos_in_folders_are_left_out_for_a_task_without_them(predict, capsys):
+    draw("in/p.png"), film(Path("in/a.mp4"), range(0, 80, 40))
+    arguments = Namespace(paths=["in"], out=Path("out"), view=None, big=False)
+    assert parted(arguments, ("drawn",), "is not available for this task") == (["in"], {})
+    line = "crisscross: in/a.mp4: left out: video is not available for this task\n"
+    assert capsys.readouterr().err == line

@@ -43,7 +43,7 @@ def predict(weights, tmp_path, monkeypatch):
 
     def run(*words, out="out"):
         seen.clear()
-        return main(["predict", str(weights), "in", "--out", out, "--cpu", *words]), sorted(seen)
+        return main(["predict", str(weights), "in", "--out", out, "--device", "cpu", *words]), sorted(seen)
 
     return run
 
@@ -63,12 +63,12 @@ def test_a_resumed_run_labels_what_lacks_an_output(predict, weights, capsys):
     capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.png")}
     assert predict("--resume") == (0, [1, 3, 5])
-    assert "3 of 9 images to label" in capsys.readouterr().out
+    assert "3 images to label" in capsys.readouterr().out
     assert content("out") == whole
     kept = [path for path, time in before.items() if path.stat().st_mtime_ns == time]
     assert len(kept) == 3 * (COUNT - 3)
     # Nothing is left to do, and a run without the option does all.
-    assert predict("--resume") == (0, []) and "0 of 9 images to label" in capsys.readouterr().out
+    assert predict("--resume") == (0, []) and "0 images to label" in capsys.readouterr().out
     assert predict("--resume", out="fresh") == (0, list(range(COUNT))) and content("fresh") == whole
     assert predict()[1] == list(range(COUNT))
 
@@ -92,7 +92,7 @@ def test_processes_label_each_image_once(predict, names, monkeypatch, capsys):
         monkeypatch.setenv(names[1], "4")
         code, seen = predict()
         assert code == 0 and 2 <= len(seen) <= 3
-        assert f"{len(seen)} of 9 images to label (process {rank + 1} of 4)" in capsys.readouterr().out
+        assert f"{len(seen)} images to label (process {rank + 1} of 4)" in capsys.readouterr().out
         assert Path("out/classes.json").exists() == (rank == 0)
         everything += seen
     assert sorted(everything) == list(range(COUNT))
@@ -119,7 +119,7 @@ def test_big_images_are_shared_too(predict, monkeypatch, capsys):
     Path("out/labels/3.png").unlink()
     capsys.readouterr()
     assert predict("--big", "--resume")[0] == 0
-    assert "1 of 9 images to label" in capsys.readouterr().out and content("out") == whole
+    assert "1 images to label" in capsys.readouterr().out and content("out") == whole
 
 
 @pytest.mark.parametrize(("name", "file"), [("coco", "coco.json"), ("csv", "fractions.csv")])

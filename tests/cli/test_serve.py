@@ -25,7 +25,7 @@ def test_a_port_in_use_is_one_line(weights, capsys):
         port = taken.getsockname()[1]
         # Before the network is loaded: there is none of this name.
         for network in (str(weights), "no such network"):
-            assert main(["serve", network, "--cpu", "--port", str(port)]) == 2
+            assert main(["serve", network, "--device", "cpu", "--port", str(port)]) == 2
             error = capsys.readouterr().err
             assert error.startswith(f"crisscross: port {port} of 127.0.0.1 is in use;") and error.count("\n") == 1
 
@@ -59,7 +59,7 @@ def test_options_reach_the_service(weights, precision, monkeypatch, capsys):
     monkeypatch.setattr(service, "create_app", create_app)
     hosts = ["--allow-host", "a.example", "--allow-host", "b.example"]
     words = ["--max-size", "3", "--max-pixels", "2", "--requests", "5", "--batch", "4", "--timeout", "7", *hosts]
-    assert main(["serve", str(weights), "--cpu", "--port", "0", "--precision", precision, *words]) == 0
+    assert main(["serve", str(weights), "--device", "cpu", "--port", "0", "--precision", precision, *words]) == 0
     (predictor, limits), (_, timeout) = given
     assert limits == service.Limits(3 * 2**20, 2 * 2**20, 5, 4, 7, ("a.example", "b.example")) and timeout == 7
     line, end = capsys.readouterr().out.splitlines()

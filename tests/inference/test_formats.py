@@ -114,6 +114,14 @@ def test_png_bytes():
         formats.index_png(labels - (labels == 0))
 
 
+def test_fractions_of_many_rows(monkeypatch):
+    labels = np.random.default_rng(0).integers(0, 6, (97, 31)).astype(np.uint8)
+    monkeypatch.setattr(formats, "PIXELS", 310)
+    expected = [(labels == number).mean() for number in range(4)]
+    assert np.allclose(formats.class_fractions(labels, 4), expected, atol=0)
+    assert formats.class_fractions(labels[:0], 4).tolist() == [0, 0, 0, 0]
+
+
 def test_fractions_and_csv():
     labels = np.array([[0, 0, 2, 2], [2, 255, 1, 9]], np.uint8)
     fractions = formats.class_fractions(labels, 4)

@@ -26,6 +26,7 @@ from crisscross.engine.setup import Machine
 from crisscross.engine.task import Result
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.instances import weights as instance_weights
 from crisscross.instances.annotations import open_coco_instances
 from crisscross.instances.config import InstanceExperiment, InstanceOptimConfig
 from crisscross.instances.network import InstanceSegmenter, torchvision_classes
@@ -35,7 +36,7 @@ from crisscross.progress import Progress
 from crisscross.zoo import shipped_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CPU = Machine(cpu=True)
+CPU = Machine(device="cpu")
 
 
 def train_instances(*what, **options):
@@ -66,7 +67,8 @@ def weights(folder):
 
 def test_a_run_leaves_what_it_says(run):
     assert {path.name for path in run.iterdir()} == {
-        *("experiment.yaml", "run.json", "log.jsonl", "log.csv", "last.safetensors", "best.safetensors")
+        *("experiment.yaml", "run.json", "log.jsonl", "log.csv", "last.safetensors", "best.safetensors"),
+        *("report.html", "README.md"),
     }
     record = json.loads((run / "run.json").read_text())
     assert record["data"]["images"] == {"train": 4, "val": 4}
@@ -135,6 +137,35 @@ def test_another_run_can_start_from_this_one(run, coco, tmp_path):
     assert crisscross.load(tmp_path / "new").classes == ("disc", "bar", "star")
 
 
+def test_a_recipes_name_starts_from_torchvisions_weights(run, coco, tmp_path, monkeypatch, capsys):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(to_yaml(tiny("train.iterations=1", "optim.warmup=0", "optim.lr=1e-9")))
+    words = [
+        "train",
+        str(config),
+        "--data",
+        str(coco),
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    monkeypatch.setenv("CRISSCROSS_OFFLINE", "1")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    assert main([*words, "--init", "maskrcnn_r50_fpn_coco"]) == 2
+    assert "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth are not available (not in the cache" in capsys.readouterr().err
+    assert main([*words, "--init", "maskrcnn_r101_fpn_coco"]) == 2
+    assert "maskrcnn_r101_fpn_coco has no weights; train it with" in capsys.readouterr().err
+    # A small network in the place of torchvision's.
+    monkeypatch.setattr(instance_weights, "torchvision_file", lambda: run / "last.safetensors")
+    assert main([*words, "--init", "maskrcnn_r50_fpn_coco"]) == 0
+    assert "--init maskrcnn_r50_fpn_coco: all weights are taken over, of the same 2 classes" in capsys.readouterr().err
+    wanted, got = weights(run), weights(tmp_path / "run")
+    assert all(torch.allclose(wanted[key], got[key], atol=1e-6) for key in wanted)
+
+
 def test_cocos_own_classes_keep_torchvisions_outputs(tmp_path):
     published = torchvision_classes()
     assert len(published) == 90 and published[0] == "person" and published[11] == "unused 12"
@@ -196,7 +227,7 @@ def test_the_commands(coco, tmp_path, capsys):
     config = tmp_path / "tiny.yaml"
     config.write_text(to_yaml(tiny("inference.score=0", "train.iterations=1", "optim.warmup=0")))
     out = tmp_path / "run"
-    machine = ["--workers", "0", "--cpu"]
+    machine = ["--workers", "0", "--device", "cpu"]
     assert main(["train", str(config), "--data", str(coco), "--out", str(out), *machine]) == 0
     said = capsys.readouterr()
     assert f"crisscross evaluate {out} --data {coco}" in said.out
@@ -215,7 +246,7 @@ def test_the_commands(coco, tmp_path, capsys):
     drawn = tmp_path / "drawn"
     image = str(coco / "val2017" / "p0.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
-    words = [image, str(tmp_path / "broken.png"), "--out", str(drawn), "--cpu", "--score", "0"]
+    words = [image, str(tmp_path / "broken.png"), "--out", str(drawn), "--device", "cpu", "--score", "0"]
     assert main(["predict", str(out), *words]) == 2
     said = capsys.readouterr()
     assert "broken.png: not an image" in said.err
@@ -231,7 +262,7 @@ def test_the_commands(coco, tmp_path, capsys):
 
 
 def test_instances_in_other_formats(run, coco, tmp_path):
-    words = ["--cpu", "--score", "0", "--format", "png,polygons,coco,rle", "--out", str(tmp_path / "out")]
+    words = ["--device", "cpu", "--score", "0", "--format", "png,polygons,coco,rle", "--out", str(tmp_path / "out")]
     assert main(["predict", str(run), str(coco / "val2017" / "p0.png"), *words]) == 0
     read = {name: json.loads((tmp_path / "out" / name).read_text()) for name in ("instances.json", "coco.json")}
     masks, polygons = (json.loads((tmp_path / f"out/{kind}/p0.json").read_text())[kind] for kind in ("rle", "polygons"))

@@ -105,8 +105,8 @@ def _check_folder() -> None:
     """Refuse a working folder that was removed: relative paths fail, and PyTorch's libraries abort."""
     try:
         os.getcwd()
-    except OSError as error:
-        raise CrissCrossError("the working folder was removed; change to one that exists") from error
+    except OSError:
+        raise CrissCrossError("the working folder was removed; change to one that exists") from None
 
 
 def _show_warning(

@@ -42,18 +42,10 @@ def chosen_formats(arguments: argparse.Namespace, task: "Task", images: bool) ->
     Raises:
         CrissCrossError: they are for images and there are none, or do not go together with the task or other options.
     """
-    given = {name for names in arguments.format or [["png"]] for name in names}
-    found = tuple(name for name in FORMATS if name in given)
+    from crisscross.engine.formats import check_formats
+
+    given = [name for names in arguments.format or [["png"]] for name in names]
     if not images and (arguments.format or arguments.legend):
         option = "--format" if arguments.format else "--legend"
         raise CrissCrossError(f"{option} is for images; videos are written as videos")
-    if missing := [name for name in found if name not in task.formats]:
-        raise CrissCrossError(
-            f"--format {missing[0]} is not available for the task {task.name}; it has {', '.join(task.formats)}"
-        )
-    if arguments.legend and "png" not in found:
-        raise CrissCrossError("--legend is drawn into overlays: add png to --format")
-    if arguments.big and (arguments.legend or found != ("png",)):
-        option = "--legend" if arguments.legend else "--format"
-        raise CrissCrossError(f"{option} does not go together with --big, which writes labels/ alone")
-    return found
+    return check_formats(task, given, arguments.legend, arguments.big)

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import best_device, computing_in, load_network
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
+    from crisscross.api.networks import Wanted
     from crisscross.models import Segmenter
     from crisscross.video import VideoResult
 
@@ -49,7 +49,8 @@ def parted(
     folders: dict[str, list[Path]] = {path: _videos_in(Path(path), out, kinds) for path in images}
     inside = [video for videos in folders.values() for video in videos if video not in found]
     if inside and (reason := _unable(arguments, refused)):
-        say(f"crisscross: {inside[0]}: left out, as all {len(inside)} videos in folders: {reason}", error=True)
+        more = f" and {len(inside) - 1} more" if len(inside) > 1 else ""
+        say(f"crisscross: {inside[0]}{more}: left out: {reason}", error=True)
     else:
         found |= {video: video.relative_to(path) for path, videos in folders.items() for video in videos}
         # Without videos, that there are no images either is said where they are searched.
@@ -91,7 +92,7 @@ def _unable(arguments: argparse.Namespace, refused: str) -> str:
     from crisscross.video.reading import pyav
 
     if refused or arguments.big:
-        return refused or "--big is for images"
+        return f"video {refused}" if refused else "--big is for images"
     try:
         pyav()
     except CrissCrossError as error:
@@ -127,8 +128,9 @@ def _check_outside(folders: Iterable[str], out: Path, targets: Mapping[Path, Pat
                 raise CrissCrossError(f"{video}: {target} would lie among the inputs; choose another --out")
 
 
-def run(arguments: argparse.Namespace, videos: dict[Path, Path]) -> int:
+def run(arguments: argparse.Namespace, videos: dict[Path, Path], network: "Wanted") -> int:
     """Label the videos. A bad one is reported, and the others go on."""
+    from crisscross.layers.devices import find_device
     from crisscross.video.reading import VideoReader, pyav
 
     pyav()
@@ -136,10 +138,11 @@ def run(arguments: argparse.Namespace, videos: dict[Path, Path]) -> int:
         # What is wrong with the only video shall be known before weights are fetched.
         with VideoReader(next(iter(videos))):
             pass
-    segmenter, code = load_network(arguments, best_device(arguments.cpu)), 0
+    segmenter, code = network.load(find_device(network.device), {}), 0
     for source, target in videos.items():
         try:
-            result = _label(segmenter, source, target, arguments)
+            with network.computing(segmenter):
+                result = _label(segmenter, source, target, arguments)
         except CrissCrossError as error:
             if len(videos) == 1:
                 raise
@@ -175,8 +178,7 @@ def _label(segmenter: "Segmenter", source: Path, target: Path, arguments: argpar
             progress.total = expected
             progress.update(result.frames, rate=f"{result.fps:.2f} frames/s ({result.realtime:.2f} x real time)")
 
-        with computing_in(arguments, segmenter):
-            result = predict_video(segmenter, source, target, arguments.view or "overlay", arguments.tta, show)
+        result = predict_video(segmenter, source, target, arguments.view or "overlay", arguments.tta, show)
         tell(result.problems)
         if progress.done != progress.total:
             # The number was an estimate.

@@ -5,15 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import (
-    add_network,
-    add_precision,
-    best_device,
-    computing_in,
-    load_network,
-    positive,
-    whole,
-)
+from crisscross.cli.options import add_device, add_network, add_precision, positive, whole
 from crisscross.errors import import_extra
 from crisscross.terminal import say
 
@@ -55,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="for receiving a request, and again for its answer (default 30)",
     )
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    add_device(parser)
     parser.add_argument(
         "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
     )
@@ -88,16 +80,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _predictor(arguments: argparse.Namespace) -> "Predictor":
+    from crisscross.api.networks import wanted
     from crisscross.inference import Predictor
+    from crisscross.layers.devices import find_device
     from crisscross.tasks import predictor
 
-    network = load_network(arguments, best_device(arguments.cpu))
+    names = ("device", "weights", "offline", "trust", "optimize", "precision")
+    source = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
+    network = source.load(find_device(source.device), {})
     found = predictor(network)
 
     @contextmanager
     def running() -> Iterator[None]:
         # Autocast holds for one thread, and the service computes in one of its own.
-        with computing_in(arguments, network), found.running():
+        with source.computing(network), found.running():
             yield
 
     return Predictor(found.stages, found.card, found.place, running)

@@ -1,13 +1,15 @@
 """The files that a prediction becomes, in the formats of `crisscross predict --format`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crisscross.engine.task import Task
+from crisscross.errors import CrissCrossError
+from crisscross.errors import shown as shown_value
 from crisscross.files import output_path, write_text
 from crisscross.inference import formats
 from crisscross.inference.prediction import CLASSES_FILE, write_classes, write_png
@@ -17,6 +19,28 @@ PNG = ("png",)
 # What all images share in one file, and what each has in a file of its own.
 SHARED: Mapping[str, str] = {"coco": "coco.json", "csv": "fractions.csv"}
 EACH = ("polygons", "rle")
+
+
+def check_formats(task: Task, given: Iterable[str], legend: bool = False, big: bool = False) -> tuple[str, ...]:
+    """The formats that are wanted, each once, in the order of `FORMATS`.
+
+    Raises:
+        CrissCrossError: there is no such format, or it does not go together with the task or the other options.
+    """
+    wanted = [given] if isinstance(given, str) else list(given)
+    if unknown := [name for name in wanted if name not in FORMATS]:
+        raise CrissCrossError(f"{shown_value(unknown[0])} is no format; known: {', '.join(FORMATS)}")
+    found = tuple(name for name in FORMATS if name in wanted)
+    if missing := [name for name in found if name not in task.formats]:
+        raise CrissCrossError(
+            f"--format {missing[0]} is not available for the task {task.name}; it has {', '.join(task.formats)}"
+        )
+    if legend and "png" not in found:
+        raise CrissCrossError("--legend is drawn into overlays: add png to --format")
+    if big and (legend or found != PNG):
+        option = "--legend" if legend else "--format"
+        raise CrissCrossError(f"{option} does not go together with --big, which writes labels/ alone")
+    return found
 
 
 def outputs(images: Mapping[Path, Path], out: Path, kinds: Sequence[str], suffix: str = "png") -> list[Path]:

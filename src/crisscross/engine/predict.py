@@ -20,16 +20,25 @@ Choose = Callable[[Mapping[Path, Path]], dict[Path, Path]]
 
 @dataclass(frozen=True)
 class Labeled:
-    """One finished image: where it came from, what was written and found, or the line that says why not."""
+    """One finished image.
+
+    Attributes:
+        source: the file that it came from.
+        written: the files that were written.
+        error: the line that says why it could not be read, or None.
+        summary: what was found, in one line.
+        result: what the task's predictor returned, such as a `Prediction`; None where it was not asked for.
+    """
 
     source: Path
     written: tuple[Path, ...] = ()
     error: str | None = None
     summary: str = ""
+    result: Any = None
 
 
 def find_images(
-    paths: Iterable[str | os.PathLike[str]], out: Path | None = None, kinds: Sequence[str] = ()
+    paths: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None, kinds: Sequence[str] = ()
 ) -> dict[Path, Path]:
     """Images of files and folders -> where their outputs go, without suffix; see `names_apart`.
 
@@ -70,7 +79,7 @@ def names_apart(found: Mapping[Path, Path]) -> dict[Path, Path]:
     try:
         top = os.path.commonpath([os.path.dirname(place) for place in places])
     except ValueError as error:
-        raise CrissCrossError(f"files on several drives have one name ({error}); predict them apart") from error
+        raise CrissCrossError(f"files on several drives have one name ({error}); predict them apart") from None
     taken: dict[Path, Path] = {}
     for place, source in places.items():
         target = Path(os.path.relpath(place, top)).with_suffix("")
@@ -80,9 +89,11 @@ def names_apart(found: Mapping[Path, Path]) -> dict[Path, Path]:
     return {source: target for target, source in taken.items()}
 
 
-def without_outputs(files: Iterable[Path], folder: Path, out: Path | None, kinds: Sequence[str]) -> list[Path]:
+def without_outputs(
+    files: Iterable[Path], folder: Path, out: str | os.PathLike[str] | None, kinds: Sequence[str]
+) -> list[Path]:
     """The files of a folder that do not lie where outputs go."""
-    skipped = _skipped(folder.resolve(), out.resolve(), kinds) if out is not None else set()
+    skipped = _skipped(folder.resolve(), Path(out).resolve(), kinds) if out is not None else set()
     return [entry for entry in files if skipped.isdisjoint(entry.resolve().parents)]
 
 
@@ -122,24 +133,28 @@ def predict_files(
     task: Task,
     network: Any,
     paths: Iterable[str | os.PathLike[str]],
-    out: Path,
+    out: str | os.PathLike[str] | None,
     done: Done = lambda labeled: None,
     formats: Sequence[str] = PNG,
     legend: bool = False,
+    keep: bool = False,
     choose: Choose = dict,
     first: bool = True,
     **options: Any,
 ) -> list[Labeled]:
     """Write what each format says for every image, and `classes.json`; see `crisscross.engine.formats`.
 
-    An image that cannot be read is reported in its `Labeled.error`; the others go on. Images are read and files are
-    written beside the network's work. `choose` takes a part of the images; of several processes the `first` writes
-    what all share. `options` are those of the task's predictor.
+    An image that cannot be read is reported in its `Labeled.error`; the others go on. Without `out` nothing is written.
+    `keep`: the results come back in `Labeled.result`. Images are read and files are written beside the network's work.
+    `choose` takes a part of the images; of several processes the `first` writes what all share. `options` are those of
+    the task's predictor.
 
     Raises:
         CrissCrossError: see `find_images`; or the output folder cannot be written.
     """
-    predict, writer = task.predictor(network, **options), Writer(task, network, out, formats, legend)
+    predict = task.predictor(network, **options)
+    writer = None if out is None else Writer(task, network, Path(out), formats, legend)
+
     images = choose(find_images(paths, out, task.kinds))
 
     def read(source: Path) -> tuple[Path, Any]:
@@ -156,14 +171,14 @@ def predict_files(
         source, image, result = worked
         if isinstance(image, CrissCrossError):
             return Labeled(source, error=str(image))
-        written = tuple(writer.write(source, images[source], image, result))
-        return Labeled(source, written, summary=task.summary(result))
+        written = writer.write(source, images[source], image, result) if writer else ()
+        return Labeled(source, tuple(written), None, task.summary(result), result if keep else None)
 
     results = []
     for labeled in overlapped(images, read, work, write):
         results.append(labeled)
         done(labeled)
-    if first:
+    if writer and first:
         writer.finish()
     return results
 

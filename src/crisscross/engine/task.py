@@ -21,6 +21,7 @@ from crisscross.data.samples.loader import Samples
 from crisscross.errors import CrissCrossError
 from crisscross.inference.formats import coco_categories
 from crisscross.losses import Losses
+from crisscross.terminal import aligned
 
 # Head and rows of a table.
 Rows = list[list[str]]
@@ -90,9 +91,9 @@ class Built(NamedTuple):
     lines: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """The scores of one split.
+    """The scores of one split; as text, the tables that `crisscross evaluate` shows.
 
     Attributes:
         score: decides which weights of a run are the best: higher is better; None where nothing could be scored.
@@ -106,20 +107,25 @@ class Result:
     shown: Sequence[str | Rows] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return "\n".join(line for part in self.shown for line in ([part] if isinstance(part, str) else aligned(part)))
+
 
 @dataclass(frozen=True)
 class Scoring:
     """How a split is scored.
 
     `workers` processes read the images, `interrupted()` asks to stop, `title` names the progress, `tta` is multi-scale
-    + flip testing, `save` a folder in which the predictions (`Task.outputs`) are written.
+    + flip testing, `save` a folder in which the predictions (`Task.outputs`) are written, `dice` asks for tables with
+    Dice, precision and recall of each class.
     """
 
     workers: int = 0
     interrupted: Callable[[], bool] = lambda: False
     title: str = "evaluate"
     tta: bool = False
-    save: Path | None = None
+    save: str | os.PathLike[str] | None = None
+    dice: bool = False
 
 
 DEFAULTS = Scoring()
@@ -129,7 +135,11 @@ DEFAULTS = Scoring()
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
-            ("init", "backbone_weights", "cache", "tta", "score", "big", "name", "save_predictions", "video", "legend"),
+            ("init", "backbone_weights", "cache", "tta", "score", "big", "name", "save_predictions", "video", "dice"),
+            "is not available for this task",
+        ),
+        **dict.fromkeys(
+            ("legend",),
             "is not available for this task",
         ),
         **dict.fromkeys(("benchmark", "convert"), "handles semantic segmentation only"),
@@ -201,6 +211,10 @@ class Task(Protocol):
         Its batches have `names` (of their images), `to(device)` and `pin_memory()`.
         """
 
+    def epoch_size(self, experiment: Any, data: Any) -> int:
+        """How many samples `train.epochs` counts as one epoch: the images of the training split."""
+        return len(data.splits[experiment.data.train_split])
+
     def losses(self, experiment: Any) -> StepLosses:
         """The function of a training step. If it has a method `summary()`, that gives a line for the end, or ""."""
 
@@ -232,7 +246,7 @@ class Task(Protocol):
         """The files of a split, which no command writes over."""
         return ()
 
-    def outputs(self, data: Any, split: str, folder: Path) -> Sequence[Path]:
+    def outputs(self, data: Any, split: str, folder: str | os.PathLike[str]) -> Sequence[Path]:
         """The files with predictions that `evaluate` writes into a folder."""
         return ()
 
@@ -262,6 +276,10 @@ class Task(Protocol):
     def facts(self, result: Any) -> Any:
         """What the predictor returned, as JSON values."""
         return None
+
+    def report(self, network: Any, data: Any, split: str, result: Result) -> Mapping[str, Any]:
+        """What a run's page shows of a validation: fields of `crisscross.report.Report` about classes and images."""
+        return {}
 
     def stages(self, network: Any) -> list[list[nn.Parameter]]:
         """The backbone's parameters from stem to last stage, for `optim.backbone_factor`."""

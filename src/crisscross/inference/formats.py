@@ -15,6 +15,8 @@ from crisscross.data.color import Color, colorise, index_image
 
 # [[x, y], ...] in pixels, corners of pixels: the whole image is (0, 0), (0, H), (W, H), (W, 0). Not closed.
 Ring = list[list[int]]
+# Pixels that are counted at once.
+PIXELS = 2**20
 
 
 def index_png(labels: np.ndarray, palette: Sequence[Color] | None = None) -> bytes:
@@ -44,7 +46,12 @@ def png(image: Any) -> bytes:
 
 def class_fractions(labels: np.ndarray, classes: int, ignore: int | None = None) -> np.ndarray:
     """The fraction (0..1) of all pixels that each class has: float64 [classes]."""
-    counts = np.bincount(_with_ignored(labels, classes, ignore).ravel(), minlength=classes + 1)
+    counts = np.zeros(classes + 1, np.int64)
+    # NumPy counts in 64 bits: a few rows at a time, since labels may be a mapped file of any size.
+    rows = max(PIXELS // max(labels.shape[-1], 1), 1)
+    for top in range(0, max(len(labels), 1), rows):
+        part = _with_ignored(labels[top : top + rows], classes, ignore)
+        counts += np.bincount(part.ravel(), minlength=classes + 1)
     return counts[:classes] / max(labels.size, 1)
 
 

@@ -4,8 +4,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from crisscross.inference.passes import SMALLEST, Pass, View, joined, views
 from crisscross.inference.prediction import Prediction
 from crisscross.inference.sources import Image, batches, is_path, planes_of
 from crisscross.inference.stages import Stages, check_logits, stages_of
-from crisscross.inference.tiles import BLOCK, OVERLAP, blocks
+from crisscross.inference.tiles import BLOCK, OVERLAP, BigImage, BigLabels, blocks
 
 Item = TypeVar("Item")
 # Images of a list that are shown to the network together, at most, and their pixels.
@@ -175,11 +176,11 @@ class Predictor:
 
     def predict_big(
         self,
-        image: str | os.PathLike[str] | np.ndarray,
+        image: str | os.PathLike[str] | np.ndarray | BigImage,
         block: int = BLOCK,
         overlap: int = OVERLAP,
         tta: bool = False,
-        out: np.ndarray | None = None,
+        out: np.ndarray | BigLabels | None = None,
         done: Callable[[int, int], object] = lambda finished, total: None,
     ) -> np.ndarray:
         """Labels of an image of any size, block by block, in memory that does not grow with it.
@@ -189,11 +190,14 @@ class Predictor:
 
         Args:
             image: uint8 [H, W, 3] (RGB) or [H, W] (gray); a memory-mapped file is read block by block. Of a path, an
-                array file `.npy` is read so, and any other image at once.
+                array file `.npy` is read so, and any other image at once. Whatever has `shape` and `dtype` and gives
+                `image[top:bottom, left:right]` will do. Pixels of a masked array that are masked in all channels get
+                the ignored label `card.ignore`, and blocks of nothing else do not go through the network.
             block: side of a block in pixels, rounded up to a multiple of 32.
             overlap: least number of pixels that neighbors share, rounded up likewise.
             tta: multi-scale + flip in each block.
-            out: uint8 [H, W] to write into, such as a memory-mapped file; a new array by default.
+            out: uint8 [H, W] to write into, such as a memory-mapped file, or anything with `shape` and `dtype` to which
+                `out[top:bottom, left:right]` can be assigned; a new array by default.
             done: called after each block with the numbers of finished and of all blocks.
 
         Returns:
@@ -204,21 +208,33 @@ class Predictor:
         """
         if isinstance(image, str | os.PathLike):
             image = read_big(image)
-        if not isinstance(image, np.ndarray):
+        if not isinstance(image, BigImage):
             raise CrissCrossError(f"a big image must be a path or a uint8 array, got {type(image).__name__}")
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        if image.dtype != np.uint8 or len(image.shape) not in (2, 3) or image.shape[2:] not in ((), (3,)):
             kind = f"{image.dtype} {list(image.shape)}"
             raise CrissCrossError(f"a big image must be a uint8 array [H, W, 3] or [H, W], got {kind}")
         height, width = image.shape[:2]
-        labels = np.empty((height, width), np.uint8) if out is None else out
+        labels: Any = np.empty((height, width), np.uint8) if out is None else out
         if labels.shape != (height, width) or labels.dtype != np.uint8:
             raise CrissCrossError(f"out must be uint8 {[height, width]}, got {labels.dtype} {list(labels.shape)}")
         parts = blocks(height, width, block, overlap, self.card.align_corners)
         with self.running():
             for finished, part in enumerate(parts, 1):
-                passes = self._passes_over(planes_of(np.array(image[part.read])), tta, native=True)
-                labels[part.keep] = pixels.labels(passes)[part.inside]
+                labels[part.keep] = self._block_labels(image[part.read], part.inside, tta)
                 done(finished, len(parts))
+        return cast(np.ndarray, labels)
+
+    def _block_labels(self, block: np.ndarray, inside: tuple[slice, slice], tta: bool) -> np.ndarray:
+        """Labels uint8 of the part `inside` a block uint8 [h, w, 3] or [h, w], which may be a masked array."""
+        hidden = np.ma.getmaskarray(block[inside]) if isinstance(block, np.ma.MaskedArray) else None
+        if hidden is not None and hidden.ndim == 3:
+            # Much faster than `hidden.all(axis=2)`.
+            hidden = reduce(np.logical_and, np.moveaxis(hidden, 2, 0))
+        if hidden is not None and hidden.all():
+            return np.full(hidden.shape, self.card.ignore, np.uint8)
+        labels = pixels.labels(self._passes_over(planes_of(np.array(block)), tta, native=True))[inside]
+        if hidden is not None:
+            labels[hidden] = self.card.ignore
         return labels
 
     def _passes_over(self, image: Array, tta: bool, native: bool = False) -> list[Pass]:

@@ -199,28 +199,39 @@ def initialize_from_torchvision(segmenter: InstanceSegmenter) -> None:
     Raises:
         CrissCrossError: it is not available.
     """
-    from torchvision.models import get_model_weights
-
     model = segmenter.experiment.model
     if model.pretrained == "none":
         return
-    name = "maskrcnn_resnet50_fpn" if model.pretrained == "coco" else model.backbone
-    weights = get_model_weights(name)["COCO_V1" if model.pretrained == "coco" else "IMAGENET1K_V1"]
+    path = torchvision_file("" if model.pretrained == "coco" else model.backbone)
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    if model.pretrained == "coco":
+        fill_from_mask_rcnn(segmenter, tensors, path.name, torchvision_classes())
+    else:
+        fill_body(segmenter, tensors, path.name)
+
+
+def torchvision_file(backbone: str = "") -> Path:
+    """The file of torchvision's Mask R-CNN R-50 on COCO, or of a backbone on ImageNet, which is downloaded once.
+
+    Raises:
+        CrissCrossError: it is not available.
+    """
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(backbone or "maskrcnn_resnet50_fpn")["IMAGENET1K_V1" if backbone else "COCO_V1"]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     try:
-        if not (cached.is_file() or (not is_offline() and answers(weights.url))):
+        if not cached.is_file() and (is_offline() or not answers(weights.url)):
             raise OSError("not in the cache, and " + ("downloads are off" if is_offline() else "no answer"))
-        tensors = weights.get_state_dict(progress=True, check_hash=True)
+        if not cached.is_file():
+            weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise CrissCrossError(
             f"torchvision's weights {weights.url} are not available ({' '.join(str(error).split())[:120]}); give a "
             "local file: --weights FILE to evaluate and predict, --init FILE (Mask R-CNN) or --backbone-weights FILE "
             "(ResNet) to train, where model.pretrained=none starts from nothing"
-        ) from error
-    if model.pretrained == "coco":
-        fill_from_mask_rcnn(segmenter, tensors, weights.url, torchvision_classes())
-    else:
-        fill_body(segmenter, tensors, weights.url)
+        ) from None
+    return cached
 
 
 def fill_body(segmenter: InstanceSegmenter, tensors: dict[str, Tensor], source: str) -> None:
@@ -278,7 +289,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], source: str, name: str)
     try:
         found = module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise CrissCrossError(f"{source}: not weights of {name}: {str(error).splitlines()[1].strip()}") from error
+        raise CrissCrossError(f"{source}: not weights of {name}: {str(error).splitlines()[1].strip()}") from None
     missing = [key for key in found.missing_keys if ".attention." not in key]
     if missing:
         raise CrissCrossError(f"{source}: not weights of {name}: {missing[0]} is missing")

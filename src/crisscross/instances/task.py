@@ -1,6 +1,7 @@
 """Instance segmentation as a task: Mask R-CNN, scored by COCO's average precision."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -49,6 +50,7 @@ class InstanceSegmentation(Task):
         "compile": f"{NOT_HERE}: every image has another size, for which torch.compile would compile anew",
         "name": f"{NOT_HERE}: its data has COCO's layout",
         "tta": NOT_HERE,
+        "dice": f"{NOT_HERE}: it is scored by average precision",
         "optimize": NOT_HERE,
         "precision": f"{NOT_HERE}: boxes would be off by pixels",
         "big": NOT_HERE,
@@ -101,6 +103,9 @@ class InstanceSegmentation(Task):
     ) -> InstanceSamples:
         return InstanceSamples(data.split(experiment.data.train_split), experiment)
 
+    def epoch_size(self, experiment: InstanceExperiment, data: InstanceData) -> int:
+        return len(data.split(experiment.data.train_split).learnable)
+
     def losses(self, experiment: InstanceExperiment) -> Callable[[Callable[..., Any], InstanceBatch], Losses]:
         def step(network: Callable[..., Any], batch: InstanceBatch) -> Losses:
             losses = network(batch.images, batch.targets)
@@ -124,7 +129,7 @@ class InstanceSegmentation(Task):
         found.check_files()
         return [found.file, *(image.path for image in found.images)]
 
-    def outputs(self, data: InstanceData, split: str, folder: Path) -> Sequence[Path]:
+    def outputs(self, data: InstanceData, split: str, folder: str | os.PathLike[str]) -> Sequence[Path]:
         return [output_path(folder, f"instances_{split}_{kind}_results.json") for kind in ("bbox", "segm")]
 
     def load(self, source: Any, device: str = "cpu", trust: Any = None, **options: Any) -> InstanceSegmenter:

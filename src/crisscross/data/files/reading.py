@@ -50,7 +50,7 @@ def open_array(path: Path) -> np.ndarray:
     # The header is parsed as Python, which fails in many ways.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise CrissCrossError(f"{path}: not a readable array file: {reason}") from error
+        raise CrissCrossError(f"{path}: not a readable array file: {reason}") from None
 
 
 def read_image(

@@ -1,5 +1,6 @@
 """Semantic segmentation as a task."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,17 @@ class SemanticSegmentation(Task):
         save = options.save
         write = None if save is None else lambda pair, labels: write_prediction(data, pair, labels, save)
         how = (options.workers, options.interrupted, options.title, options.tta, write)
-        return as_result(evaluate(network, data, split, *how), data.classes)
+        return as_result(evaluate(network, data, split, *how), data.classes, options.dice)
+
+    def report(self, network: Segmenter, data: DataSet, split: str, result: Result) -> Mapping[str, Any]:
+        from crisscross.engine.semantic.report import report_fields
+
+        return report_fields(network, data, split, result.facts)
 
     def files(self, data: DataSet, split: str) -> Sequence[Path]:
         return [file for pair in data.split(split) for file in (pair.image, pair.mask)]
 
-    def outputs(self, data: DataSet, split: str, folder: Path) -> Sequence[Path]:
+    def outputs(self, data: DataSet, split: str, folder: str | os.PathLike[str]) -> Sequence[Path]:
         return [prediction_path(data, pair, folder) for pair in data.split(split)]
 
     def load(self, source: Any, device: str = "cpu", **options: Any) -> Segmenter:
