@@ -192,19 +192,8 @@ def bad_cases(good: bytes) -> list[Case]:
 @contextmanager
 def service(network: str, threads: int, log: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`crisscross serve` on a free port; it has to stop with exit code 0."""
-    words = [
-        sys.executable,
-        "-m",
-        "crisscross",
-        "serve",
-        network,
-        "--device",
-        "cpu",
-        "--port",
-        "0",
-        "--timeout",
-        str(TIMEOUT),
-    ]
+    options = ["--device", "cpu", "--port", "0", "--timeout", str(TIMEOUT)]
+    words = [sys.executable, "-m", "crisscross", "serve", network, *options]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with log.open("w") as errors, subprocess.Popen(words, stdout=-1, stderr=errors, text=True, env=environment) as one:
         try:

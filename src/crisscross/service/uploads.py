@@ -90,7 +90,7 @@ def decode(content: bytes, most_pixels: int) -> np.ndarray:
     try:
         return read_image(content, most_pixels)
     except CrissCrossError as error:
-        if isinstance(error.__cause__, TooManyPixels):
+        if isinstance(error.__context__, TooManyPixels):
             raise HTTPException(413, f"the image has more than {most_pixels} pixels") from error
         known = content.startswith(tuple(SIGNATURES))
         raise HTTPException(400 if known else 415, str(error)) from error
