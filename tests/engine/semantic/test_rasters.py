@@ -100,7 +100,7 @@ def test_what_is_wrong_with_the_only_raster_is_known_before_the_network_is_loade
     write_raster("deep.tif", np.zeros((3, 40, 40), np.uint16))
     write_raster("good.tif", np.zeros((3, 40, 40), np.uint8))
     with monkeypatch.context() as patch:
-        patch.setattr("crisscross.cli.predict.load_network", None)
+        patch.setattr("crisscross.api.networks.Wanted.load", None)
         assert predict("deep.tif") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("crisscross: deep.tif: holds uint16")
