@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from crisscross.cli import predict_formats, predict_raster, predict_video
 from crisscross.cli.options import add_device, add_force, add_network, add_precision, fraction, positive
+from crisscross.cli.predicting import predict_formats, predict_raster, predict_video
 from crisscross.terminal import say
 
 
