@@ -17,7 +17,8 @@ from published_data import draw_camvid, voc_with_sbd
 from shapes_data import write_shapes
 
 from crisscross import checkpoints, files, zoo
-from crisscross.cli import main, predict_video
+from crisscross.cli import main
+from crisscross.cli.predicting import predict_video
 from crisscross.data import DataSet, Pair, open_dataset, write_prediction
 from crisscross.data.preparation import prepare
 from crisscross.errors import CrissCrossError
