@@ -5,22 +5,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from published_data import draw_camvid, voc_with_sbd
 from shapes_data import write_shapes
 
 from crisscross import checkpoints, files, zoo
-from crisscross.cli import main, predict_video
+from crisscross.cli import main
+from crisscross.config import DataConfig, Experiment
 from crisscross.data import DataSet, Pair, open_dataset, write_prediction
 from crisscross.data.preparation import prepare
 from crisscross.errors import CrissCrossError
+from crisscross.inference import Card, Predictor
 from crisscross.instances.annotations import open_coco_instances
 
 UPWARDS = (
@@ -155,25 +156,15 @@ def test_masks_are_not_written_through_links(tmp_path):
     assert not below(other)
 
 
-class Bright:
-    """A network that labels bright pixels."""
-
-    palette = ((0, 0, 0), (200, 10, 10))
-
-    def parameters(self) -> Iterator[torch.Tensor]:
-        yield torch.zeros(1)
-
-    def predict(self, image: np.ndarray, tta: bool) -> SimpleNamespace:
-        return SimpleNamespace(labels=(image[..., 0] > 99).astype(np.uint8))
-
-
-@pytest.fixture(autouse=True)
-def small_network(monkeypatch):
-    monkeypatch.setattr(predict_video, "load_network", lambda arguments: Bright())
+def bright(x: np.ndarray) -> np.ndarray:
+    """Logits of dark and bright pixels."""
+    return np.concatenate([-x[:, :1], x[:, :1]], axis=1)
 
 
 def predict(*words: object) -> int:
-    return main(["predict", "camvid-light", *map(str, words), "--cpu"])
+    card = Card.of(Experiment(data=DataConfig(classes=("dark", "bright"))))
+    with mock.patch("crisscross.api.networks.Wanted.load", return_value=Predictor(bright, card)):
+        return main(["predict", "camvid-light", *map(str, words), "--device", "cpu"])
 
 
 def test_predict_replaces_neither_inputs_nor_foreign_files(tmp_path, monkeypatch, capsys):
@@ -197,7 +188,7 @@ def test_a_repeated_command_replaces_its_own_unchanged_files(tmp_path, capsys):
     assert predict(tmp_path / "in", "--out", out) == 0
     first = below(out)
     assert predict(tmp_path / "in", "--out", out) == 0
-    assert below(out) == first and len(first) == 3
+    assert below(out) == first and len(first) == 4
     # What we wrote is an input now.
     assert predict(out / "overlay" / "p0.png", "--out", out) == 2
     assert "overlay/p0.png: is an input" in capsys.readouterr().err
@@ -260,7 +251,7 @@ def test_evaluate_replaces_no_masks(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(checkpoints, "load", lambda *ignored, **also_ignored: network)
     data = draw_camvid(tmp_path / "camvid")
     before = below(tmp_path)
-    words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--cpu"]
+    words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--device", "cpu"]
     assert main([*words, "--save-predictions", str(data / "testannot")]) == 2
     assert "test_a.png: is an input" in capsys.readouterr().err
     assert main([*words, "--json", str(data / "testannot" / "test_a.png")]) == 2

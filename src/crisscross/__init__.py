@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from crisscross import surgery
+    from crisscross.api import Run, evaluate, predict, train
     from crisscross.checkpoints import build, from_pretrained, push_to_hub, save, save_pretrained
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
@@ -48,20 +49,24 @@ _MODULES = {
     "Predictor": "inference",
     "RecurrentCrissCrossAttention": "layers",
     "RecurrentCrissCrossAttention3d": "layers",
+    "Run": "api",
     "Segmenter": "models",
     "VideoSegmenter": "models",
     "build": "checkpoints",
     "criss_cross_attention": "ops",
     "criss_cross_attention_3d": "ops",
+    "evaluate": "api",
     "explain": "explanation",
     "from_pretrained": "checkpoints",
     "load": "tasks",
     "open_dataset": "data",
     "optimize": "speed.rewrite",
+    "predict": "api",
     "predictor": "tasks",
     "push_to_hub": "checkpoints",
     "save": "checkpoints",
     "save_pretrained": "checkpoints",
+    "train": "api",
 }
 
 __all__ = [
@@ -78,21 +83,25 @@ __all__ = [
     "Predictor",
     "RecurrentCrissCrossAttention",
     "RecurrentCrissCrossAttention3d",
+    "Run",
     "Segmenter",
     "VideoSegmenter",
     "build",
     "criss_cross_attention",
     "criss_cross_attention_3d",
+    "evaluate",
     "explain",
     "from_pretrained",
     "load",
     "open_dataset",
     "optimize",
+    "predict",
     "predictor",
     "push_to_hub",
     "save",
     "save_pretrained",
     "surgery",
+    "train",
 ]
 
 

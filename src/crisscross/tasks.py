@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from crisscross import zoo
 from crisscross.checkpoints import native
-from crisscross.checkpoints.loading import is_inside
-from crisscross.config import Experiment, from_dict, hint, import_attribute, override
+from crisscross.checkpoints.loading import full_keys, is_inside
+from crisscross.config import Experiment, ModelConfig, from_dict, hint, import_attribute, to_dict
 from crisscross.config.parse import SEGMENTATION, flatten, load_tree, parse_words, read_tree, task_of
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, shown, shown_name
 from crisscross.inference import Predictor, predictor_of
+from crisscross.models.other_backbone import with_changes, with_own_values
 
 # What `task` is in an experiment -> the class that implements it; anything else is `package.module:Class`.
 TASKS = {
@@ -74,29 +75,54 @@ def _missing(found: Any, name: str) -> str:
     return next((f"{what} must be {name!r}, got {shown(value)}" for what, value in said.items() if value != name), "")
 
 
-def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:
-    """The experiment of a zoo name or a YAML file, with `section.key=value` words applied.
+def recipe(source: str | os.PathLike[str] | Any, changes: Iterable[str] | Mapping[str, Any] = ()) -> Recipe:
+    """The experiment of a zoo name or a YAML file, or the one that is given, with changes.
+
+    Another backbone brings the mean and std that timm states for it, unless the file or the changes name these. Where
+    changes shorten the training, the warm-up of the learning rate ends after a tenth of it, unless they name that.
+
+    Args:
+        source: a name, a file, or an experiment of any task.
+        changes: `section.key=value` words, or values by their last name or in full, as `load` takes them.
 
     Raises:
         CrissCrossError: there is no such recipe, file or task, or an invalid value.
     """
-    changes = list(changes)
-    chosen = tuple(flatten(parse_words(changes)))
-    if source.endswith((".yaml", ".yml")) or Path(source).is_file():
-        tree = read_tree(source)
-        found = task(task_of(tree))
-        before, written = load_tree(source, found.experiment), tuple(flatten(tree))
-    else:
-        row = zoo.row(source)
-        found, written = task(task_of(row)), ()
-        before = from_dict(found.experiment, row)
-    experiment, lines = override(before, changes), list[str]()
-    if isinstance(experiment, Experiment) and experiment.model.backbone != before.model.backbone:
-        # timm is slow to import.
-        from crisscross.models.other_backbone import with_own_values
+    found, before, written = _read_recipe(source)
+    given = full_keys(before, changes) if isinstance(changes, Mapping) else parse_words(changes)
+    shorter = _shorter_warmup(before, flatten(given))
+    experiment, lines = with_changes(before, {**given, **shorter})
+    chosen = (*flatten(given), *written)
+    if not lines and isinstance(experiment, Experiment) and "model.backbone" in written:
+        experiment, lines = with_own_values(experiment, ModelConfig.backbone, chosen)
+    warmup = (f"{key}: {value}, a tenth of the iterations" for key, value in shorter.items())
+    return Recipe(found, experiment, chosen, (*lines, *warmup))
 
-        experiment, lines = with_own_values(experiment, before.model.backbone, chosen)
-    return Recipe(found, experiment, (*chosen, *written), tuple(lines))
+
+def _shorter_warmup(experiment: Any, changes: Mapping[str, Any]) -> dict[str, int]:
+    """The value of `optim.warmup` that goes with another number of iterations, if it needs one."""
+    iterations, warmup = changes.get("train.iterations"), getattr(experiment.optim, "warmup", 0)
+    if "optim.warmup" in changes or type(iterations) is not int or warmup <= iterations // 10 or iterations < 1:
+        return {}
+    return {"optim.warmup": iterations // 10}
+
+
+def _read_recipe(source: Any) -> tuple[Task, Any, tuple[str, ...]]:
+    """The task and the experiment that `recipe` takes, and the dotted keys that a YAML file names."""
+    if is_dataclass(source) and not isinstance(source, type):
+        return task(task_of(to_dict(source))), source, ()
+    if not isinstance(source, str | os.PathLike):
+        raise CrissCrossError(
+            f"a recipe must be a name from the zoo, a YAML file or an experiment, got {shown(source)}"
+        )
+    name = os.fspath(source)
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        tree = read_tree(name)
+        found = task(task_of(tree))
+        return found, load_tree(name, found.experiment), tuple(flatten(tree))
+    row = zoo.row(name)
+    found = task(task_of(row))
+    return found, from_dict(found.experiment, row), ()
 
 
 def task_of_network(
@@ -116,7 +142,7 @@ def task_of_network(
     try:
         path.exists()
     except OSError as error:
-        raise CrissCrossError(f"{shown_name(name)}: {error.strerror}") from error
+        raise CrissCrossError(f"{shown_name(name)}: {error.strerror}") from None
     inside = path / native.HUB_WEIGHTS
     if weights is None and (path.is_dir() or path.suffix == ".safetensors"):
         path = inside if inside.is_file() else native.run_weights(path)

@@ -192,7 +192,7 @@ def test_big_images_from_the_command_line(tmp_path, capsys):
     expected = crisscross.load(tmp_path / "net.safetensors").predict_big(image, 64, 16)
     for name in ("a", "b"):
         assert (np.asarray(Image.open(out / "labels" / f"{name}.png")) == expected).mean() > 0.999
-    assert "(labels/)" in capsys.readouterr().out
+    assert "(labels/, classes.json)" in capsys.readouterr().out
     assert main([*words[:2], str(tmp_path / "c.npy"), "--out", str(out), "--big"]) == 2
     assert "c.npy: not a readable array file" in capsys.readouterr().err
 

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import add_force, add_network, best_device, load_network, network_files
+from crisscross.cli.options import add_device, add_force, add_network
 from crisscross.errors import CrissCrossError, shown
 from crisscross.terminal import say
 
@@ -23,22 +23,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("explanation"), metavar="DIR", help="default explanation")
     parser.add_argument("--arrays", action="store_true", help="also write all weights as .npz")
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    add_device(parser)
     add_force(parser)
-    parser.set_defaults(run=run, optimize=False)
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    from crisscross.api.networks import wanted
     from crisscross.explanation import explain, figure
     from crisscross.files import claim, write_atomically
+    from crisscross.layers.devices import find_device
 
     points = [_point(text) for text in arguments.at]
     stems = [arguments.out / f"{arguments.image.stem}-{x}-{y}" for x, y in points]
     suffixes = (".png", ".npz") if arguments.arrays else (".png",)
     targets = [stem.with_name(stem.name + suffix) for stem in stems for suffix in suffixes]
-    claim(targets, [*network_files(arguments), arguments.image], arguments.force)
-    network = load_network(arguments, best_device(arguments.cpu))
+    names = ("device", "weights", "offline", "trust")
+    source = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
+    claim(targets, [*source.files, arguments.image], arguments.force)
+    network = source.load(find_device(arguments.device), {})
     for point, stem in zip(points, stems, strict=True):
         found = explain(network, arguments.image, point)
         path = stem.with_name(f"{stem.name}.png")

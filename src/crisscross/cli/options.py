@@ -2,14 +2,9 @@
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from crisscross.errors import SHOWN, CrissCrossError, shown
-
-if TYPE_CHECKING:
-    import torch
 
 
 def add_network(parser: ArgumentParser) -> None:
@@ -28,25 +23,14 @@ def network_files(arguments: Namespace) -> list[Path]:
     return [network, *(network.iterdir() if network.is_dir() else ()), *([weights] if weights else ())]
 
 
-def best_device(cpu: bool) -> str:
-    """A GPU where there is one and `cpu` does not forbid it."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() and not cpu else "cpu"
-
-
-def load_network(arguments: Namespace, device: str, **changes: Any) -> Any:
-    """The network that the arguments name, laid out for convolutions, and rewritten for speed with `--optimize`."""
-    import torch
-
-    from crisscross.layers.modes import lay_out
-    from crisscross.speed.rewrite import optimize
-    from crisscross.tasks import load
-
-    options = {"weights": arguments.weights, "offline": arguments.offline, "trust": arguments.trust}
-    network = load(arguments.network, device, **options, **changes)
-    lay_out(network, torch.channels_last)
-    return optimize(network) if arguments.optimize else network
+def add_device(parser: ArgumentParser) -> None:
+    """`--device`, which `crisscross.layers.devices.find_device` reads."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="where to compute (default auto: a GPU of CUDA where there is one, else the CPU)",
+    )
 
 
 def add_trust(parser: ArgumentParser) -> None:
@@ -60,23 +44,12 @@ def add_trust(parser: ArgumentParser) -> None:
 
 
 def add_precision(parser: ArgumentParser) -> None:
-    """`--precision`, None if it is not given; see `computing_in`."""
+    """`--precision`, None if it is not given."""
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16"),
         help="precision of convolutions and matrix products (default fp32)",
     )
-
-
-def computing_in(arguments: Namespace, network: "torch.nn.Module") -> AbstractContextManager[object]:
-    """A context in which the network computes in `--precision`."""
-    from crisscross.layers import modes
-    from crisscross.layers.precision import check_precision
-
-    precision, device = arguments.precision or "fp32", modes.device_of(network)
-    if device.type == "cuda":
-        check_precision(precision, device, "--precision")
-    return modes.computing_in(precision, device)
 
 
 def add_force(parser: ArgumentParser) -> None:

@@ -1,8 +1,8 @@
 """Label maps as colors, for images that people look at."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,7 @@ def index_image(labels: np.ndarray, palette: Sequence[Color] | None = None) -> A
     return image
 
 
-def write_mask(path: Path, labels: np.ndarray, palette: Sequence[Color] | None = None) -> None:
+def write_mask(path: str | os.PathLike[str], labels: np.ndarray, palette: Sequence[Color] | None = None) -> None:
     """Write labels uint8 [H, W] as an index PNG, with colors where a palette is given.
 
     Raises:

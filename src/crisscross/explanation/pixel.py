@@ -14,7 +14,7 @@ from crisscross.data.samples.preprocess import fit_size
 from crisscross.errors import CrissCrossError, shown
 from crisscross.explanation.attention import LayerAttention, layers_of, look, recorded, switched_off
 from crisscross.inference import Predictor, Stages
-from crisscross.inference.predictor import Image
+from crisscross.inference.sources import Image
 
 Size = tuple[int, int]
 

@@ -73,9 +73,9 @@ def test_a_data_set_of_tiles_trains(tmp_path, capsys):
             )
             write_raster(tmp_path / "set/masks" / split / name, (image[None, ..., 0] > 99).astype(np.uint8), nodata=255)
     run = tmp_path / "run"
-    words = ["--data", str(tmp_path / "set"), "--out", str(run), "--workers", "0", "--cpu"]
+    words = ["--data", str(tmp_path / "set"), "--out", str(run), "--workers", "0", "--device", "cpu"]
     assert main(["train", "ccnet-r50", *words, *(word for pair in SMALL for word in ("--set", pair))]) == 0
     # The run labels the tiles as rasters.
     tile = str(tmp_path / "set/images/val/val0.tif")
-    assert main(["predict", str(run), tile, "--big", "--out", str(tmp_path / "out"), "--cpu"]) == 0
+    assert main(["predict", str(run), tile, "--big", "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
     assert (tmp_path / "out/labels/val0.tif").is_file()

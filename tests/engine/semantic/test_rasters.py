@@ -25,7 +25,7 @@ def predict(tmp_path, monkeypatch):
     """The command in a folder of its own, with a small network."""
     monkeypatch.chdir(tmp_path)
     crisscross.save(small_segmenter(), "net.safetensors")
-    return lambda *words: main(["predict", "net.safetensors", *words, "--big", "--out", "out", "--cpu"])
+    return lambda *words: main(["predict", "net.safetensors", *words, "--big", "--out", "out", "--device", "cpu"])
 
 
 def labels_of(name):
@@ -39,7 +39,7 @@ def test_labels_are_those_of_the_same_pixels_as_png(predict, capsys, block):
     write_raster("scene.tif", planes(image), nodata=0, tiled=True, blockxsize=64, blockysize=32, compress="deflate")
     Image.fromarray(image).save("image.png")
     assert predict("scene.tif", "image.png", *block) == 0
-    assert "(labels/)" in capsys.readouterr().out
+    assert "(labels/, classes.json)" in capsys.readouterr().out
     expected = labels_of("image.png").copy()
     assert len(np.unique(expected)) > 1
     expected[(image == 0).all(axis=2)] = 255
@@ -69,7 +69,7 @@ def test_bands_and_stretch_of_sixteen_bits(predict, capsys):
 def test_polygons_are_those_of_the_labels(predict, tmp_path, capsys):
     write_raster("scene.tif", planes(image_of(*SHAPE)))
     assert predict("scene.tif", "--polygons") == 0
-    assert "(labels/, polygons/)" in capsys.readouterr().out
+    assert "(labels/, polygons/, classes.json)" in capsys.readouterr().out
     found = json.loads((tmp_path / "out/polygons/scene.geojson").read_text())["features"]
     labels = labels_of("scene.tif")
     assert {feature["properties"]["label"] for feature in found} == set(np.unique(labels))
@@ -100,7 +100,7 @@ def test_what_is_wrong_with_the_only_raster_is_known_before_the_network_is_loade
     write_raster("deep.tif", np.zeros((3, 40, 40), np.uint16))
     write_raster("good.tif", np.zeros((3, 40, 40), np.uint8))
     with monkeypatch.context() as patch:
-        patch.setattr("crisscross.cli.predict.load_network", None)
+        patch.setattr("crisscross.api.networks.Wanted.load", None)
         assert predict("deep.tif") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("crisscross: deep.tif: holds uint16")

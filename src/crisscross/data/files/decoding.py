@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +30,10 @@ SIGNATURES = {
 LOADERS = {"PNG": load_png, "JPEG": load_jpeg}
 
 
+class TooManyPixels(ValueError):
+    """An image has more pixels than a bound; it was not decoded."""
+
+
 def open_file(path: Path) -> BinaryIO:
     """An ordinary file, to be read.
 
@@ -42,21 +47,22 @@ def open_file(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def opened(path: Path, decode: bool, most_pixels: int | None = MOST_PIXELS) -> Iterator[tuple[Any, Samples]]:
+def opened(path: Path | bytes, decode: bool, most_pixels: int | None = MOST_PIXELS) -> Iterator[tuple[Any, Samples]]:
     """The Pillow image of a file, and what its samples are.
 
     Args:
-        path: an ordinary file.
+        path: an ordinary file, or the content of one.
         decode: whether to decode it, and to look for damage that decoders pass over, which reads the whole file.
         most_pixels: larger images are refused before memory is allocated; None for no bound.
 
     Raises:
         CrissCrossError: missing, empty, damaged or unreadable file, one of another kind, or too many pixels.
     """
-    with one_line_errors(str(path)), open_file(path) as file:
-        if path.stat().st_size == 0:
-            raise CrissCrossError(f"{path}: empty file (0 bytes)")
-        image, samples = _open(file, str(path), most_pixels)
+    name = "image" if isinstance(path, bytes) else str(path)
+    with one_line_errors(name), BytesIO(path) if isinstance(path, bytes) else open_file(path) as file:
+        if not (path if isinstance(path, bytes) else path.stat().st_size):
+            raise CrissCrossError(f"{name}: empty file (0 bytes)")
+        image, samples = _open(file, name, most_pixels)
         with image:
             if decode and image.format in LOADERS:
                 LOADERS[image.format](file, image)
@@ -106,7 +112,7 @@ def _open(file: BinaryIO, name: str, most_pixels: int | None) -> tuple[Any, Samp
         image = create(file)
     except SyntaxError as error:
         # What Pillow raises for a kind that it does not read.
-        raise ValueError(f"{error}: {kind} of a kind that is not read; save it as 8-bit PNG") from error
+        raise ValueError(f"{error}: {kind} of a kind that is not read; save it as 8-bit PNG") from None
     check_size(image.width, image.height, most_pixels)
     if ask:
         start_of_pixels = file.tell()
@@ -119,12 +125,12 @@ def check_size(width: int, height: int, most_pixels: int | None) -> None:
     """Refuse an image without extent, or one of more pixels than `most_pixels`.
 
     Raises:
-        ValueError: it is refused.
+        ValueError: it is refused; `TooManyPixels` for the second reason.
     """
     if width < 1 or height < 1:
         raise ValueError(f"{width} x {height} pixels")
     if most_pixels is not None and width * height > most_pixels:
-        raise ValueError(
+        raise TooManyPixels(
             f"{width} x {height} pixels are more than {most_pixels}: cut it into tiles, or label it by "
             "`crisscross predict --big`"
         )
@@ -141,10 +147,10 @@ def one_line_errors(name: str) -> Iterator[None]:
 
     try:
         yield
-    except FileNotFoundError as error:
-        raise CrissCrossError(f"{name}: no such file") from error
-    except UnidentifiedImageError as error:
-        raise CrissCrossError(f"{name}: not an image") from error
+    except FileNotFoundError:
+        raise CrissCrossError(f"{name}: no such file") from None
+    except UnidentifiedImageError:
+        raise CrissCrossError(f"{name}: not an image") from None
     # Damaged files make PIL's decoders fail in all these ways.
     except (
         *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, ArithmeticError),
@@ -153,4 +159,4 @@ def one_line_errors(name: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         if not isinstance(error, (OSError, ValueError, SyntaxError)):
             text = f"damaged ({type(error).__name__} {text})"
-        raise CrissCrossError(f"{name}: cannot be read: {text}") from error
+        raise CrissCrossError(f"{name}: cannot be read: {text}") from None

@@ -156,5 +156,5 @@ def _color(path: Path, line: str, words: Sequence[str]) -> Color:
         if not all(0 <= value <= 255 for value in (red, green, blue)):
             raise ValueError("outside 0..255")
     except ValueError as error:
-        raise CrissCrossError(f"{path}: no color in the line {line[:60]!r} ({error})") from error
+        raise CrissCrossError(f"{path}: no color in the line {line[:60]!r} ({error})") from None
     return red, green, blue

@@ -138,7 +138,7 @@ def open_description(root: Path, said: Description, drawn: Path | None = None) -
     try:
         return DataSet(*values, video=said.video, colored=said.colored, allow_empty=said.allow_empty)
     except CrissCrossError as error:
-        raise CrissCrossError(str(error).replace(f"{root}: the data set 'folder'", said.where, 1)) from error
+        raise CrissCrossError(str(error).replace(f"{root}: the data set 'folder'", said.where, 1)) from None
 
 
 def _masks_of(root: Path, said: Description, split: str) -> str:

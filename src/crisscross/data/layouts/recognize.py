@@ -51,7 +51,7 @@ def recognize(root: Path) -> Reading | None:
         try:
             found = reading(root)
         except DAMAGE as error:
-            raise CrissCrossError(f"{root}: a damaged export ({reading.__name__}: {error!r:.100})") from error
+            raise CrissCrossError(f"{root}: a damaged export ({reading.__name__}: {error!r:.100})") from None
         if found:
             return found
     return masks_in_folders(root)
@@ -77,9 +77,9 @@ def masks_in_folders(root: Path) -> Reading | None:
         found = meaning_of(look_at_masks(files), listed, str(root))
     except CrissCrossError as error:
         if exchanged := _exchanged(root, layout, files):
-            raise CrissCrossError(exchanged) from error
+            raise CrissCrossError(exchanged) from None
         if isinstance(error, UnclearError) and error.keys:
-            raise CrissCrossError(f"{error}: {create(root, {'names': [], **where, **error.keys})}") from error
+            raise CrissCrossError(f"{error}: {create(root, {'names': [], **where, **error.keys})}") from None
         raise
     description: dict[str, Any] = {"names": list(found.classes), **where}
     if found.labels is not None:
@@ -182,7 +182,7 @@ def roboflow(root: Path) -> Reading | None:
     try:
         table = {int(row[0]): row[1].strip() for row in rows if row}
     except (ValueError, IndexError) as error:
-        raise CrissCrossError(f"{files[0]}: must hold lines `value, class` ({error})") from error
+        raise CrissCrossError(f"{files[0]}: must hold lines `value, class` ({error})") from None
     images = {}
     for file in files:
         folder = file.parent.relative_to(root).as_posix()

@@ -37,7 +37,7 @@ def reading(where: str) -> Iterator[None]:
     try:
         yield
     except gdal_errors() as error:
-        raise CrissCrossError(f"{where}: cannot be read: {reason(error)}") from error
+        raise CrissCrossError(f"{where}: cannot be read: {reason(error)}") from None
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def writing() -> Iterator[None]:
     try:
         yield
     except gdal_errors() as error:
-        raise OSError(f"{reason(error)} (is the disk full?)") from error
+        raise OSError(f"{reason(error)} (is the disk full?)") from None
 
 
 def gdal_errors() -> tuple[type[Exception], ...]:

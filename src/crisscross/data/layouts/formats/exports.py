@@ -62,8 +62,8 @@ def v7(root: Path) -> Reading | None:
             if row:
                 names.append(row[0].strip())
                 values.append(tuple(int(word) for word in row[1].split()))
-        except (ValueError, IndexError) as error:
-            raise CrissCrossError(f"{file}: must hold lines `name, value` or `name, red green blue`") from error
+        except (ValueError, IndexError):
+            raise CrissCrossError(f"{file}: must hold lines `name, value` or `name, red green blue`") from None
     layout = find_layout(root)
     if layout is None or not names:
         raise CrissCrossError(f"{root}: {file.name} is there, but no folder of images; put them into images/")
@@ -96,8 +96,8 @@ def nnunet(root: Path) -> Reading | None:
         # Older files map numbers to names.
         table = {name: number for number, name in given.items()} if all(key.isdecimal() for key in given) else given
         values = {str(name): int(number) for name, number in table.items()}
-    except (TypeError, ValueError) as error:
-        raise CrissCrossError(f"{file}: `labels` must map each name to one number; regions are not read") from error
+    except (TypeError, ValueError):
+        raise CrissCrossError(f"{file}: `labels` must map each name to one number; regions are not read") from None
     ignored = values.pop("ignore", None)
     names = sorted(values, key=lambda name: values[name])
     description: dict[str, Any] = {"names": names, "images": "imagesTr", "masks": "labelsTr", "image_suffix": "_0000"}

@@ -179,8 +179,8 @@ def yolo_shapes(path: Path, size: tuple[int, int], classes: int) -> list[Shape]:
         where = f"{path}, line {number}"
         try:
             label, values = int(words[0]), [float(word) for word in words[1:]]
-        except ValueError as error:
-            raise CrissCrossError(f"{where}: expected `class x y x y ...`, got {line[:60]!r}") from error
+        except ValueError:
+            raise CrissCrossError(f"{where}: expected `class x y x y ...`, got {line[:60]!r}") from None
         if len(values) == 4:
             raise CrissCrossError(f"{where}: a box, not a polygon; export the labels for segmentation")
         if len(values) < 6 or len(values) % 2:

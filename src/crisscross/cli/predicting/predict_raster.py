@@ -1,11 +1,9 @@
 """`crisscross predict NETWORK scene.tif --big`: the part about GeoTIFF."""
 
 import argparse
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.errors import CrissCrossError, import_extra, shown
+from crisscross.errors import CrissCrossError, shown
 
 if TYPE_CHECKING:
     from crisscross.data.rasters.reading import RasterOptions
@@ -25,27 +23,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--polygons", action="store_true", help="GeoTIFF: also write polygons/NAME.geojson, in WGS 84")
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Look at the options before anything else is done.
-
-    Raises:
-        CrissCrossError: an invalid value, or an option without `--big`.
-    """
-    if (given := _given(arguments)) and not arguments.big:
-        raise CrissCrossError(f"--{given[0]} is for --big, which reads a GeoTIFF block by block")
-    options(arguments)
-
-
-def _given(arguments: argparse.Namespace) -> list[str]:
-    return [name for name in ("bands", "stretch", "polygons") if getattr(arguments, name)]
-
-
 def options(arguments: argparse.Namespace) -> "RasterOptions":
     """The values of the options.
 
     Raises:
-        CrissCrossError: an invalid value.
+        CrissCrossError: an invalid value, or an option without `--big`.
     """
+    given = [name for name in ("bands", "stretch", "polygons") if getattr(arguments, name)]
+    if given and not arguments.big:
+        raise CrissCrossError(f"--{given[0]} is for --big, which reads a GeoTIFF block by block")
     from crisscross.data.rasters.reading import RasterOptions
     from crisscross.data.rasters.stretch import parse_stretch
 
@@ -61,23 +47,3 @@ def _bands(text: str | None) -> tuple[int, ...]:
     if not valid or len(words) not in (1, 3):
         raise CrissCrossError(f"--bands: {shown(text)}: write one band or three, counted from 1, as in 3,2,1")
     return tuple(map(int, words))
-
-
-def outputs(arguments: argparse.Namespace, images: Mapping[Path, Path]) -> list[Path]:
-    """The files that are written with `--big`.
-
-    Raises:
-        CrissCrossError: options for rasters, but none of these; a raster, but no rasterio; or what is wrong with the
-            only raster, which shall be known before weights are fetched.
-    """
-    from crisscross.data.rasters.reading import is_raster, open_raster
-    from crisscross.engine.semantic.predict import big_outputs
-
-    if raster := next((path for path in images if is_raster(path, options(arguments))), None):
-        import_extra("rasterio", f"{raster}, a GeoTIFF,", "geo")
-        if len(images) == 1:
-            with open_raster(raster, options(arguments)):
-                pass
-    elif images and (given := _given(arguments)):
-        raise CrissCrossError(f"--{given[0]} is for GeoTIFF; {next(iter(images))} is none")
-    return big_outputs(images, arguments.out, options(arguments))

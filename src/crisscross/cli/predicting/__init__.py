@@ -1,0 +1,1 @@
+"""The parts of `crisscross predict`: formats, rasters, videos."""
