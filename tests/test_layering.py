@@ -22,7 +22,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     9: ("cli", "app"),
     8: ("tasks",),
     7: ("instances",),
-    6: ("engine", "export", "measurement", "report"),
+    6: ("deploy", "engine", "measurement", "report"),
     5: ("checkpoints", "speed", "video"),
     4: ("models", "zoo"),
     3: ("inference",),

@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "score a network on a data set",
     "predict": "label images and videos",
     "data": "list, prepare or check a data set",
+    "export": "write a network for ONNX Runtime, OpenVINO or torch.export",
     "convert": "convert weights from and to other publishers' formats",
     "benchmark": "measure time and memory of a network on this machine",
 }

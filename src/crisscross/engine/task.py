@@ -131,7 +131,7 @@ REFUSED: Mapping[str, str] = MappingProxyType(
             ("init", "backbone_weights", "cache", "tta", "score", "big", "name", "save_predictions", "video"),
             "is not available for this task",
         ),
-        **dict.fromkeys(("benchmark", "convert"), "handles semantic segmentation only"),
+        **dict.fromkeys(("benchmark", "convert", "export"), "handles semantic segmentation only"),
     }
 )
 
