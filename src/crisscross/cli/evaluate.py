@@ -4,9 +4,10 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crisscross.cli.options import (
+    add_card,
     add_force,
     add_network,
     add_precision,
@@ -18,11 +19,16 @@ from crisscross.cli.options import (
 from crisscross.cli.tables import print_result
 from crisscross.terminal import say
 
+if TYPE_CHECKING:
+    from crisscross.config import Experiment
+    from crisscross.deploy.opening import ExportedPredictor
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "Score a network on one split of a data set."
     add_network(parser)
+    add_card(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
     parser.add_argument("--name", metavar="NAME", help="the data set's layout (default: that of training)")
     parser.add_argument(
@@ -56,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.checkpoints.loading import find_file, refuse_code
     from crisscross.config import Experiment
     from crisscross.data.dataset import existing_folder
+    from crisscross.deploy.opening import ExportedPredictor
     from crisscross.engine.task import Scoring, check_split
     from crisscross.files import claim, write_text
 
@@ -71,12 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
     from accelerate import PartialState
 
     network = load_network(arguments, "cpu" if arguments.cpu else str(PartialState().device), **changes)
+    exported = isinstance(network, ExportedPredictor)
+    experiment = _exported_experiment(network, arguments.name) if exported else network.experiment
     if data is None:
-        if isinstance(network.experiment, Experiment):
+        if isinstance(experiment, Experiment) and not exported:
             source = str(find_file(arguments.network, arguments.offline))
-            refuse_code(source, network.experiment, changes, arguments.trust, opening=True)
-        data = task.open(network.experiment, arguments.data)
-    split = arguments.split or _default_split(network.experiment.data, data.splits)
+            refuse_code(source, experiment, changes, arguments.trust, opening=True)
+        data = task.open(experiment, arguments.data)
+    split = arguments.split or _default_split(experiment.data, data.splits)
     # Tasks that open a split when it is asked for do so here.
     inputs = task.files(data, split)
     check_split(data, split)
@@ -94,6 +103,18 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {**result.facts, "precision": arguments.precision or "fp32"}
         write_text(scores, json.dumps(facts, indent=1) + "\n")
     return 0
+
+
+def _exported_experiment(network: "ExportedPredictor", layout: str | None) -> "Experiment":
+    """The data set that an exported network was trained on; code that only the file names is not imported."""
+    from crisscross.config import DataConfig, Experiment
+
+    said = dict(network.passport.data)
+    if layout or ":" in said.get("name", ""):
+        said["name"] = layout or "auto"
+    known = ("name", "val_split", "test_split")
+    values: dict[str, Any] = {key: value for key, value in said.items() if key in known}
+    return Experiment(data=DataConfig(**values))
 
 
 def _default_split(data: Any, splits: Mapping[str, Any]) -> str:

@@ -10,8 +10,8 @@ from crisscross.terminal import say
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = (
-        "Write a network as model.onnx, model.xml (OpenVINO) or model.pt2 (torch.export), and compare the file with the "
-        "network: parity.json. Exit code 1: it differs by more than its precision allows."
+        "Write a network as model.onnx, model.xml (OpenVINO) or model.pt2 (torch.export), and compare the file with "
+        "the network: parity.json. Exit code 1: it differs by more than its precision allows."
     )
     add_network(parser)
     parser.add_argument("--to", required=True, choices=("onnx", "openvino", "torch"), help="the runtime")

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ from crisscross.errors import SHOWN, CrissCrossError, shown
 
 if TYPE_CHECKING:
     import torch
+
+    from crisscross.inference import Predictor
 
 
 def add_network(parser: ArgumentParser) -> None:
@@ -24,19 +26,37 @@ def add_network(parser: ArgumentParser) -> None:
 
 def network_files(arguments: Namespace) -> list[Path]:
     """The files that a command reads for its network, for `crisscross.files.claim`."""
-    network, weights = Path(arguments.network), getattr(arguments, "weights", None)
-    return [network, *(network.iterdir() if network.is_dir() else ()), *([weights] if weights else ())]
+    network = Path(arguments.network)
+    given = [path for name in ("weights", "card") if (path := getattr(arguments, name, None))]
+    beside = [network.with_suffix(".bin")] if network.suffix == ".xml" else []
+    return [network, *(network.iterdir() if network.is_dir() else ()), *beside, *given]
 
 
 def best_device(cpu: bool) -> str:
     """A GPU where there is one and `cpu` does not forbid it."""
+    if cpu:
+        return "cpu"
     import torch
 
-    return "cuda" if torch.cuda.is_available() and not cpu else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_network(arguments: Namespace, device: str, **changes: Any) -> Any:
-    """The network that the arguments name, laid out for convolutions, and rewritten for speed with `--optimize`."""
+def load_network(arguments: Namespace, device: str | None = None, **changes: Any) -> Any:
+    """The network that the arguments name, laid out for convolutions, and rewritten for speed with `--optimize`.
+
+    `device` is by default a GPU where there is one and `--cpu` does not forbid it. Of an exported file its predictor,
+    without torch.
+    """
+    from crisscross.deploy import exported_kind, open_exported
+
+    card = getattr(arguments, "card", None)
+    if kind := exported_kind(arguments.network):
+        for name in ("weights", "optimize", "precision"):
+            if getattr(arguments, name, None):
+                raise CrissCrossError(f"--{name}: {arguments.network} is an exported network ({kind}), which is fixed")
+        return open_exported(arguments.network, card)
+    if card:
+        raise CrissCrossError(f"--card is for exported files (.onnx, .xml, .pt2), not for {arguments.network}")
     import torch
 
     from crisscross.layers.modes import lay_out
@@ -44,9 +64,19 @@ def load_network(arguments: Namespace, device: str, **changes: Any) -> Any:
     from crisscross.tasks import load
 
     options = {"weights": arguments.weights, "offline": arguments.offline, "trust": arguments.trust}
-    network = load(arguments.network, device, **options, **changes)
+    network = load(arguments.network, device or best_device(arguments.cpu), **options, **changes)
     lay_out(network, torch.channels_last)
     return optimize(network) if arguments.optimize else network
+
+
+def add_card(parser: ArgumentParser) -> None:
+    """`--card`, for commands that run exported files."""
+    parser.add_argument(
+        "--card",
+        type=Path,
+        metavar="FILE",
+        help="classes and preprocessing as JSON, for an exported file that crisscross did not write",
+    )
 
 
 def add_trust(parser: ArgumentParser) -> None:
@@ -68,8 +98,12 @@ def add_precision(parser: ArgumentParser) -> None:
     )
 
 
-def computing_in(arguments: Namespace, network: "torch.nn.Module") -> AbstractContextManager[object]:
-    """A context in which the network computes in `--precision`."""
+def computing_in(arguments: Namespace, network: "torch.nn.Module | Predictor") -> AbstractContextManager[object]:
+    """A context in which the network computes in `--precision`; a predictor keeps its own."""
+    from crisscross.inference import Predictor
+
+    if isinstance(network, Predictor):
+        return nullcontext()
     from crisscross.layers import modes
     from crisscross.layers.precision import check_precision
 

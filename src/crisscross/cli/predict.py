@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from crisscross.cli import predict_video
 from crisscross.cli.options import (
+    add_card,
     add_force,
     add_network,
     add_precision,
-    best_device,
     computing_in,
     fraction,
     load_network,
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "Label images (as index, color and overlay PNGs) and videos (as NAME.mp4)."
     add_network(parser)
+    add_card(parser)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of images, or video files")
     parser.add_argument(
         "--out",
@@ -96,7 +97,7 @@ def _run_images(arguments: argparse.Namespace, task: "Task", paths: list[str], c
     from crisscross.inference import BLOCK
     from crisscross.progress import Progress
 
-    network = load_network(arguments, best_device(arguments.cpu))
+    network = load_network(arguments)
     finished = 0
     with Progress("predict", count) as progress:
 

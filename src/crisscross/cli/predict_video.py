@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import best_device, computing_in, load_network
+from crisscross.cli.options import computing_in, load_network
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path
 from crisscross.terminal import say
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, videos: dict[Path, Path]) -> int:
         # What is wrong with the only video shall be known before weights are fetched.
         with VideoReader(next(iter(videos))):
             pass
-    segmenter, code = load_network(arguments, best_device(arguments.cpu)), 0
+    segmenter, code = load_network(arguments), 0
     for source, target in videos.items():
         try:
             result = _label(segmenter, source, target, arguments)

@@ -78,7 +78,9 @@ def export(
     path = folder / FILES[to][0]
     total = len(samples.check)
     step("compare", 0, total)
-    found = parity(network.predictor, open_exported(path), precision, samples, lambda done: step("compare", done, total))
+    found = parity(
+        network.predictor, open_exported(path), precision, samples, lambda done: step("compare", done, total)
+    )
     write_text(folder / REPORT, json.dumps(found.facts(), indent=1) + "\n")
     return Exported(path, found)
 

@@ -1,7 +1,7 @@
 """What is exported of a network: images in, coarse logits out, in operations that every runtime has."""
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from crisscross.layers import RecurrentCrissCrossAttention3d
 from crisscross.layers.modes import dtype_of
 from crisscross.models import Segmenter
 from crisscross.models.heads.ccnet import CrissCrossHead
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class ImageNetwork(nn.Module):
@@ -135,7 +137,7 @@ def without_same_padding(network: nn.Module, marked: bool) -> list[str]:
     return found
 
 
-def ready(network: nn.Module, half: bool = False) -> nn.Module:
+def ready(network: Network, half: bool = False) -> Network:
     """A copy for export: on the CPU, in evaluation mode, with ordinary memory layout, no gradients."""
     copy = deepcopy(network).cpu().eval().requires_grad_(False)
     for tensor in (*copy.parameters(), *copy.buffers()):

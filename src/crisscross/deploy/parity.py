@@ -25,7 +25,7 @@ LOGITS, LOST = 1e-3, 0.005
 
 @dataclass(frozen=True)
 class AtSize:
-    """Differences of the coarse logits of two images of one size: the largest, the mean; `std` is that of the logits."""
+    """Differences of coarse logits of one size: the largest and the mean; `std` is that of the logits."""
 
     height: int
     width: int

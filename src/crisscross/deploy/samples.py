@@ -51,15 +51,18 @@ def samples_of(folder: str | os.PathLike[str] | None, passport: Passport, count:
         CrissCrossError: no such folder, no images in it, or one that cannot be read.
     """
     if folder is None:
-        return Samples("drawn scenes", *(_scenes(start, min(count, SCENES)) for start in (0, CALIBRATION_SEED)))
+        few = min(count, SCENES)
+        return Samples("drawn scenes", _scenes(0, few), _scenes(CALIBRATION_SEED, few))
     root = existing_folder(folder)
     if dataset := _data_set(root, passport):
         return _of_data_set(dataset, passport, count)
     found = images_in(root, deep=True)
     if not found:
         raise CrissCrossError(f"{root}: no images in this folder, and no data set that crisscross recognizes")
-    check, calibrate = found[::2], found[1::2] or found
-    return Samples(str(root), *([read_image(path) for path in spread(paths, count)] for paths in (check, calibrate)))
+    check, calibrate = (
+        [read_image(path) for path in spread(part, count)] for part in (found[::2], found[1::2] or found)
+    )
+    return Samples(str(root), check, calibrate)
 
 
 def _scenes(start: int, count: int) -> list[np.ndarray]:

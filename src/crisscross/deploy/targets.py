@@ -50,17 +50,18 @@ def onnx_program(module: nn.Module, examples: tuple[Tensor, ...], free: FreeAxes
             verbose=False,
         )
     assert program is not None
-    for node in program.model.graph:
-        if node.op_type == "Conv" and node.inputs[1].name in marked:
+    model: Any = program.model
+    for node in model.graph:
+        if node.op_type == "Conv" and (weight := node.inputs[1].name) in marked:
             # Right at every size: ONNX counts this padding as TensorFlow does.
             node.attributes["auto_pad"] = ir.AttrString("auto_pad", "SAME_UPPER")
             node.attributes.pop("pads")
-            marked.discard(node.inputs[1].name)
+            marked.discard(weight)
     if marked:
         raise CrissCrossError(f"{sorted(marked)[0]}: its SAME padding got lost in the export")
-    _name_sides(program.model, ir)
+    _name_sides(model, ir)
     if text:
-        program.model.metadata_props[KEY] = text
+        model.metadata_props[KEY] = text
     return program
 
 
@@ -68,7 +69,9 @@ def _name_sides(model: Any, ir: Any) -> None:
     """Readable names of the free sides of the inputs, and none for the sides of the output that follow from them."""
     for value, names in zip(model.graph.inputs, ({0: "batch", 2: "height", 3: "width"}, {0: "labeled"}), strict=False):
         axes = list(value.shape)
-        value.shape = ir.Shape([names.get(n, axis) if isinstance(axis, ir.SymbolicDim) else axis for n, axis in enumerate(axes)])
+        value.shape = ir.Shape(
+            [names.get(n, axis) if isinstance(axis, ir.SymbolicDim) else axis for n, axis in enumerate(axes)]
+        )
     for value in model.graph.outputs:
         value.shape = ir.Shape([axis if isinstance(axis, int) else None for axis in value.shape])
 

@@ -3,19 +3,22 @@
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crisscross.data.color import index_image
 from crisscross.engine.predict import Done, Labeled, each, find_images, outputs, write_png
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Predictor, predictor_of
-from crisscross.models import Segmenter
+
+if TYPE_CHECKING:
+    from crisscross.models import Segmenter
 
 # The folder that is written, and all that `crisscross predict` may have written into the same place.
 KINDS, ALL = ("labels",), ("labels", "color", "overlay")
 
 
 def predict_big_files(
-    network: Segmenter | Predictor,
+    network: "Segmenter | Predictor",
     paths: Iterable[str | os.PathLike[str]],
     out: Path,
     block: int,
