@@ -41,14 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crisscross import tasks
     from crisscross.cli.tables import print_table
-    from crisscross.deploy.exporting import FILES, REPORT, export
+    from crisscross.deploy.exporting import CARD, FILES, REPORT, export
     from crisscross.files import claim
     from crisscross.layers.modes import lay_out
     from crisscross.progress import Progress
 
     task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
     tasks.refuse(task, {}, "export", arguments.network)
-    names = (*FILES[arguments.to], REPORT)
+    names = (*FILES[arguments.to], CARD, REPORT)
     claim([arguments.out / name for name in names], network_files(arguments), arguments.force)
     options = {"weights": arguments.weights, "offline": arguments.offline, "trust": arguments.trust}
     network = tasks.load(arguments.network, **options)

@@ -6,7 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from torch import nn
 
 from crisscross.deploy import quantize, targets
 from crisscross.deploy.graphs import graph_of, ready
@@ -23,7 +25,8 @@ from crisscross.models.heads.ccnet import CrissCrossHead
 # The files of each target; the first is the one to open.
 FILES = {"onnx": ("model.onnx",), "openvino": ("model.xml", "model.bin"), "torch": ("model.pt2",)}
 PRECISIONS = tuple(EQUAL)
-REPORT = "parity.json"
+# Beside them: the comparison, and the card once more for programs that cannot read it in the file.
+REPORT, CARD = "parity.json", "card.json"
 COUNT = 24
 
 
@@ -35,7 +38,7 @@ class Exported(NamedTuple):
 
 
 def export(
-    network: Segmenter,
+    network: nn.Module,
     folder: str | os.PathLike[str],
     to: str = "onnx",
     precision: str = "float32",
@@ -65,27 +68,28 @@ def export(
         CrissCrossError: an unknown target or precision, a missing package, images that cannot be read, or an operation
             that the target lacks.
     """
-    _check(network, to, precision)
-    passport = _passport(network, precision, license)
+    segmenter = _check(network, to, precision)
+    passport = _passport(segmenter, precision, license)
     samples = samples_of(images, passport, count)
     folder = Path(folder)
     with tempfile.TemporaryDirectory() as temporary:
         step("export", 0, 0)
-        _write(network, Path(temporary), to, passport, samples)
+        _write(segmenter, Path(temporary), to, passport, samples)
         for name in FILES[to]:
             made = Path(temporary, name)
             write_atomically(folder / name, lambda path, made=made: shutil.copyfile(made, path))  # type: ignore[misc]
+    write_text(folder / CARD, passport.text() + "\n")
     path = folder / FILES[to][0]
     total = len(samples.check)
     step("compare", 0, total)
     found = parity(
-        network.predictor, open_exported(path), precision, samples, lambda done: step("compare", done, total)
+        segmenter.predictor, open_exported(path), precision, samples, lambda done: step("compare", done, total)
     )
     write_text(folder / REPORT, json.dumps(found.facts(), indent=1) + "\n")
     return Exported(path, found)
 
 
-def _check(network: Any, to: str, precision: str) -> None:
+def _check(network: nn.Module, to: str, precision: str) -> Segmenter:
     """Refuse what cannot be exported before any work is done."""
     if to not in FILES:
         raise CrissCrossError(f"unknown target {to!r}; known: {', '.join(FILES)}")
@@ -103,6 +107,7 @@ def _check(network: Any, to: str, precision: str) -> None:
     targets.check_torch()
     if to != "torch":
         import_extra("onnxruntime" if to == "onnx" else "openvino", f"an export to {to}", to)
+    return network
 
 
 def _passport(network: Segmenter, precision: str, license: str) -> Passport:

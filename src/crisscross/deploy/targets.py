@@ -21,7 +21,14 @@ LEAST_TORCH = (2, 14)
 FreeAxes = tuple[dict[int, Any], ...]
 
 
-def onnx_program(module: nn.Module, examples: tuple[Tensor, ...], free: FreeAxes, text: str = "") -> Any:
+def onnx_program(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    free: FreeAxes,
+    text: str = "",
+    names: Sequence[str] = ("images", CLIP_INPUT),
+    output: str = "logits",
+) -> Any:
     """The ONNX program of a module, in memory.
 
     Args:
@@ -29,6 +36,8 @@ def onnx_program(module: nn.Module, examples: tuple[Tensor, ...], free: FreeAxes
         examples: one tensor for each argument of its forward.
         free: for each of them the axes that may have any size.
         text: stored in the metadata.
+        names: of the inputs; those of a network by default.
+        output: name of the output.
 
     Raises:
         CrissCrossError: torch is too old, a package is missing, or an operation has no counterpart in ONNX.
@@ -38,15 +47,14 @@ def onnx_program(module: nn.Module, examples: tuple[Tensor, ...], free: FreeAxes
     import_extra("onnxscript", "an export to ONNX", "onnx")
     ir: Any = import_extra("onnx_ir", "an export to ONNX", "onnx")
     marked = set(without_same_padding(module, marked=True))
-    names = ["images", CLIP_INPUT][: len(examples)]
     with _quiet(), _one_line("ONNX"):
         program = torch.onnx.export(
             module,
             examples,
             dynamo=True,
             dynamic_shapes=free,
-            input_names=names,
-            output_names=["logits"],
+            input_names=list(names[: len(examples)]),
+            output_names=[output],
             verbose=False,
         )
     assert program is not None
@@ -59,8 +67,8 @@ def onnx_program(module: nn.Module, examples: tuple[Tensor, ...], free: FreeAxes
             marked.discard(weight)
     if marked:
         raise CrissCrossError(f"{sorted(marked)[0]}: its SAME padding got lost in the export")
-    _name_sides(model, ir)
     if text:
+        _name_sides(model, ir)
         model.metadata_props[KEY] = text
     return program
 
