@@ -4,7 +4,7 @@
     python onnx_without_crisscross.py exported/model.onnx street.jpg labels.png
 
 For networks that label whole images (`inference.mode` whole). `crisscross.predictor` resizes as the network was
-measured, bit for bit; here Pillow does, which changes a few labels at the borders of things.
+measured, bit for bit; here Pillow does, which changes a few labels.
 """
 
 import json
@@ -25,10 +25,7 @@ def prepare(image, card):
     """RGB image -> normalized float32 [1, 3, H, W], at the scale that the network was trained for."""
     how = card["preprocess"]
     if how["scale"]:
-        factor = min(
-            max(how["scale"]) / max(image.size),
-            min(how["scale"]) / min(image.size),
-        )
+        factor = min(max(how["scale"]) / max(image.size), min(how["scale"]) / min(image.size))
         image = image.resize([int(side * factor + 0.5) for side in image.size], Image.Resampling.BILINEAR)
     x = np.asarray(image, np.float32)
     x = x[..., ::-1] if how["order"] == "bgr" else x

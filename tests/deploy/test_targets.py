@@ -1,20 +1,27 @@
 """Every target, precision and kind of network; most of them take minutes on a busy machine."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from clip_networks import network
 from coarse_networks import small_segmenter
+from PIL import Image
 from torch import nn
 
 import crisscross
 from crisscross import zoo
 from crisscross.checkpoints import build
-from crisscross.data.scenes import write_scenes
+from crisscross.data.scenes import CLASSES, PALETTE, draw_scene, write_scenes
 from crisscross.deploy import open_exported
 from crisscross.deploy.exporting import export
 from crisscross.deploy.modules import export_module
+from crisscross.deploy.parity import parity
+from crisscross.deploy.passport import Passport
+from crisscross.deploy.samples import samples_of
 from crisscross.errors import CrissCrossError
+from crisscross.inference import Predictor
 from crisscross.surgery import insert_attention
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,7 +41,7 @@ def frames(count: int) -> list[np.ndarray]:
     return [rng.integers(0, 256, (9, 12, 3), np.uint8).repeat(8, 0).repeat(8, 1)[:67, :91] for _ in range(count)]
 
 
-@pytest.mark.parametrize("label", ["middle", "every"])
+@pytest.mark.parametrize("label", ["middle", pytest.param("every", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("recurrence", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_clips_export(tmp_path, label, recurrence):
     segmenter = network(3, label, **{"model.head.recurrence": recurrence})
@@ -62,9 +69,39 @@ def test_camvid_light_to_every_target(tmp_path, to, precision):
 def test_masks_are_scored(tmp_path):
     """A folder that is a data set of the network's classes: its test split, and its training split for calibration."""
     write_scenes(tmp_path / "data", {"train": 2, "val": 1, "test": 3}, height=64, width=128)
-    segmenter = build("demo", **{"data.classes": crisscross.data.scenes.CLASSES}).eval()
-    found = export(segmenter, tmp_path / "out", images=tmp_path / "data", count=3).parity
-    assert found.images == 3 and found.source.endswith("split test") and found.miou[0] == found.miou[1]
+    card = replace(small_segmenter().predictor.card, classes=CLASSES, palette=PALETTE)
+    samples = samples_of(tmp_path / "data", Passport(card), 2)
+    assert samples.source.endswith("data, split test") and len(samples.check) == len(samples.calibrate) == 2
+    assert not np.array_equal(samples.check[0], samples.calibrate[0])
+
+    def says(shift):
+        """The labels of the masks, moved by one class on every `shift`-th image."""
+        turn = iter(range(100))
+        masks = [np.where(mask == 255, 0, mask) for mask in samples.masks]
+        maps = [(mask + (n % shift == shift - 1)) % len(CLASSES) for n, mask in enumerate(masks)]
+        one_hot = [np.eye(len(CLASSES), dtype=np.float32)[labels].transpose(2, 0, 1)[None] for labels in maps]
+
+        def logits_of(x):
+            if x.shape[-2:] != (64, 128):
+                return np.random.default_rng(0).random((len(x), len(CLASSES), 4, 4), np.float32)
+            return one_hot[next(turn)]
+
+        return Predictor(logits_of, card)
+
+    found = parity(says(9), says(2), "int8", samples)
+    assert found.equal == 0.5 and found.miou[0] == 1 and 0 < found.miou[1] < 0.7
+    assert found.problems[0].endswith("points of mIoU are lost; at most 0.50 are allowed")
+
+
+@pytest.mark.parametrize("folder", ["other classes", "images"])
+def test_other_folders_are_images(tmp_path, folder):
+    if folder == "images":
+        Image.fromarray(draw_scene(0, 64, 128)[0]).save(tmp_path / "one.png")
+    else:
+        write_scenes(tmp_path, {"train": 2, "test": 2}, height=64, width=128)
+    samples = samples_of(tmp_path, Passport(small_segmenter().predictor.card), 2)
+    assert samples.source == str(tmp_path) and not samples.masks and 0 < len(samples.check) <= 2
+    assert samples.calibrate[0].shape == (64, 128, 3)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -161,5 +162,7 @@ def _causes(error: BaseException) -> str:
     """The innermost reason: exporters wrap it in pages of advice."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    lines: Sequence[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(" ".join(lines).split())[:300] or type(error).__name__
+    text = " ".join(str(error).split())
+    if text.startswith("No ONNX function found") and (operation := re.search(r"op='([\w.]+)'", text)):
+        return f"it uses {operation[1]}, which has no counterpart in ONNX; write that part in other operations"
+    return text[:300] or type(error).__name__
