@@ -18,7 +18,7 @@ from gpu_pack import CARRIED, ROOT, WORK
 def kernels(ledger: Ledger, limit: float) -> None:
     """The kernels against the definition in float64, three dtypes, axes and clips, twice to the bit."""
     workers = min(12, os.cpu_count() or 1)
-    command = [sys.executable, "-m", "pytest", "tests/ops/test_fused.py", "-q", "-k", "on_a_gpu", "-x", "--no-header"]
+    command = [sys.executable, "-m", "pytest", "tests/ops/test_fused.py", "-q", "-k", "on_a_gpu", "--no-header"]
     has_xdist = subprocess.run([sys.executable, "-c", "import xdist"], capture_output=True).returncode == 0
     command += ["-n", str(workers)] if has_xdist and workers > 1 and not ledger.dry else []
     status, text, seconds = child(command, limit, ledger.out / "log.txt")
@@ -36,7 +36,7 @@ def attention(ledger: Ledger, dtype: str, limit: float, peers: str = "mmcv,sdpa"
     sizes, channels, rounds = ("12x12", 16, 1) if ledger.dry else ("97x97,128x256", 512, 5)
     folder = WORK / f"attention-{dtype}-{peers.replace(',', '-')}"
     words = ["--device", "cpu" if ledger.dry else "cuda", "--dtype", dtype, "--sizes", sizes, "--channels", channels]
-    words += ["--rounds", rounds, "--peers", peers, "--out", folder]
+    words += ["--batch", 1 if ledger.dry else 4, "--rounds", rounds, "--peers", peers, "--out", folder]
     words += ["--mmcv-wheel", wheel] if wheel else []
     status, text, seconds = child(benchmark("attention", *words), limit, ledger.out / "log.txt")
     facts: dict[str, Any] = {}

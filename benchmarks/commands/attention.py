@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Compare ratios: they come from contestants that take turns in one process."
     parser.add_argument("--sizes", metavar="HxW,...", help=f"sizes of the feature map (default {USUAL[0]})")
     parser.add_argument("--channels", type=positive, default=512, metavar="N", help="default 512")
+    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="images in the input (default 1)")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--rounds", type=positive, metavar="N", help=f"turns of each contestant (default {USUAL[1]})")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     limit = quadratic_limit(arguments.non_local_limit, device)
-    plan = Plan(dtype, device, arguments.rounds or defaults[1], arguments.recurrence, limit)
+    plan = Plan(dtype, device, arguments.rounds or defaults[1], arguments.recurrence, limit, arguments.batch)
     weights = common_weights(arguments.channels, dtype)
     # A peer that was asked for by name has to be there; otherwise the benchmark goes on without it.
     peers = [name for name in (arguments.peers or defaults[2]).split(",") if name]
@@ -88,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     about = environment(device, dtype) | {
         "rounds": plan.rounds,
         "passes timed": plan.passes,
+        "batch": plan.batch,
         "command": f"python -m benchmarks {shlex.join(_words())}",
     }
     say(conditions(about))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class Plan:
         rounds: turns that each contestant takes.
         passes: how often a criss-cross layer is applied where time is measured; a non-local block once.
         quadratic_limit: bytes that matrices of positions x positions may take; those that need more are skipped.
+        batch: images in the input.
     """
 
     dtype: torch.dtype
@@ -39,6 +41,7 @@ class Plan:
     rounds: int
     passes: int
     quadratic_limit: float
+    batch: int = 1
 
     def passes_of(self, contestant: Contestant) -> int:
         """How often this one is applied where time is measured."""
@@ -91,7 +94,7 @@ def measure(
         One row for each contestant, in their order.
     """
     generator = torch.Generator().manual_seed(size.positions)
-    shape = (1, size.channels, size.height, size.width)
+    shape = (plan.batch, size.channels, size.height, size.width)
     x, upstream = (torch.randn(shape, generator=generator).to(plan.dtype).to(plan.device) for _ in range(2))
     expected = truth(weights, x, upstream)
     rows: dict[str, Row] = {}
@@ -103,7 +106,10 @@ def measure(
     del expected
     for name, (time, share) in _race_forward(rows, entries, size, plan, report).items():
         speed = (
-            plan.passes_of(entries[name].contestant) * layer_gflop(size, entries[name].contestant.criss_cross) / time
+            plan.batch
+            * plan.passes_of(entries[name].contestant)
+            * layer_gflop(size, entries[name].contestant.criss_cross)
+            / time
         )
         rows[name] = replace(rows[name], forward=time, gflops=speed, share=speed / share)
     for name, time in _race_training(rows, entries, plan, report).items():
@@ -143,7 +149,7 @@ def _examine(entry: Entry, expected: tuple[Tensor, Tensor], plan: Plan) -> Row:
     positions = entry.x.shape[-2] * entry.x.shape[-1]
     if one.most_positions is not None and positions > one.most_positions:
         return replace(row, note=f"skipped: too slow on {plan.device.type} beyond {one.most_positions} positions")
-    matrix = positions**2 * entry.x.element_size()
+    matrix = plan.batch * positions**2 * entry.x.element_size()
     if one.quadratic * matrix > plan.quadratic_limit:
         need, limit = one.quadratic * matrix / 2**30, plan.quadratic_limit / 2**30
         return replace(row, note=f"skipped: needs about {need:.3g} GiB, the limit is {limit:.3g} GiB")
@@ -205,7 +211,7 @@ def _race_forward(
     works: dict[str, Work] = {GEMM: product}
     for name, entry in entries.items():
         if rows[name].forward_peak is not None:
-            works[name] = lambda entry=entry: entry.forward(plan.passes_of(entry.contestant))  # type: ignore[misc]
+            works[name] = partial(entry.forward, plan.passes_of(entry.contestant))
     times = interleave(works, plan.rounds, plan.device, lambda: report("forward"), JUDGED)
     best = gflop / times.pop(GEMM)
     return {name: (time, best) for name, time in times.items()}
@@ -216,5 +222,5 @@ def _race_training(rows: dict[str, Row], entries: dict[str, Entry], plan: Plan, 
     works: dict[str, Work] = {}
     for name, entry in entries.items():
         if rows[name].training_peak is not None:
-            works[name] = lambda entry=entry: entry.step(plan.passes_of(entry.contestant))  # type: ignore[misc]
+            works[name] = partial(entry.step, plan.passes_of(entry.contestant))
     return interleave(works, plan.rounds, plan.device, lambda: report("forward and backward"), JUDGED)

@@ -20,8 +20,8 @@ Table = list[list[str]]
 NOTHING = "-"
 
 PROTOCOL = (
-    "One process; contestants take turns, medians of the rounds. Same weights, open gate, batch 1. Times are of the "
-    "stated passes of a criss-cross layer and of one non-local block, forward without gradients; "
+    "One process; contestants take turns, medians of the rounds. Same weights, open gate, batch 1 unless stated. Times "
+    "are of the stated passes of a criss-cross layer and of one non-local block, forward without gradients; "
     "ratios say how many times less than MMCV's module as published. GFLOP/s "
     "credits the work of the H + W - 1 positions (all pairs for a non-local block); the share is of a big square "
     "matrix product in the same run. Memory counts every byte of PyTorch's allocator above the existing input and "

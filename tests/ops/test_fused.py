@@ -107,12 +107,14 @@ def spread(x):
 def disagreements(job, found):
     """What is further from the truth than allowed; an empty list is agreement.
 
-    Allowed: twice the root-mean-square error of the definition computed in the same dtype, and no less than one unit
+    Allowed: twice the root-mean-square error of the definition computed in the same dtype, and no less than two units
     in the last place of the values' own root mean square. A gradient of q or k is a difference of two sums that may
     be equal (with one position in reach they are, and the definition's error is 0): so no less than a few
-    units of theirs in float32, either.
+    units of theirs in float32, either. On a GPU a float32 product is three of TF32, two bits less, and the sums of
+    tensor cores are truncated: there a unit is sixteen.
     """
     q, k, v, grad, *_ = job
+    units = 16 if q.is_cuda and q.dtype == torch.float32 else 2
     truths, plain = by_definition(*job), by_definition(*job, dtype=q.dtype)
     size = spread(grad.double()) * spread(v.double()) * v.shape[-1] ** 0.5
     sums = {"gradient of q": size * spread(k.double()), "gradient of k": size * spread(q.double())}
@@ -121,7 +123,7 @@ def disagreements(job, found):
         exact = torch.finfo(torch.float32).eps
         unit = exact if name == "log-sum-exp" else torch.finfo(q.dtype).eps
         error = spread(value.double() - truth)
-        limit = max(2 * spread(other - truth), unit * spread(truth), 4 * exact * sums.get(name, 0))
+        limit = max(2 * spread(other - truth), units * unit * spread(truth), 2 * units * exact * sums.get(name, 0))
         # Written so that NaN disagrees.
         if not error <= limit:
             wrong.append(f"{name}: {error:.3g}, allowed {limit:.3g}")
@@ -218,7 +220,7 @@ def test_on_a_gpu_the_same_holds_and_repeats_to_the_bit(dtype, shape, axis):
     for _ in range(2):
         out, lse = fused.forward(q, k, v, axis, frames)
         dv = before.clone()
-        dq, dk = fused.backward(grad, q, k, v, lse, (grad.float() * out.float()).sum(-1), axis, dv, frames)
+        dq, dk = fused.backward(grad, q, k, v, out, lse, axis, dv, frames)
         found.append((out, lse, dq, dk, dv))
     assert not disagreements((q, k, v, grad, before, axis, frames), found[0])
     assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
@@ -265,17 +267,18 @@ def test_kernels_fit_their_chip(cases):
         short = {0, 3, 4, 5} if passes == 3 else set()
         for index, taken in enumerate(kernels):
             told = f"{case}: {taken}"
-            # Bytes a thread. Exact float32 products live in registers; some releases of Triton are a few short. On
-            # compute capability 12.0 the assembler spills 8 bytes though half of the registers are free.
-            assert taken["spilled"] <= (32 if dtype == "float32" else 8 if capability == "120" else 0), told
-            # 255 is all that a thread can have: the assembler was at its end.
-            assert taken["registers"] < 255 or ",64," not in case, told
+            # Bytes a thread. On compute capability 9.0 tiles that spill some were measured faster than smaller ones;
+            # on 12.0 the assembler spills 8 though half of the registers are free.
+            most = {"90": 280 if dtype == "float32" else 40, "120": 8}.get(capability, 0)
+            assert taken["spilled"] <= max(most, 32 * (dtype == "float32")), told
             # The least that a chip gives to one block is 99 KiB; two fit on larger ones.
             assert taken["shared"] <= (99 if capability in ("90", "100") else 80) * 1024, told
             assert taken["wide"] >= 8 and taken["narrow"] == 0, told
-            if dtype != "float32":
+            if dtype in ("float32", "tf32"):
+                assert taken["mma"] + taken["wgmma"] + taken["tcgen05"] >= 8 or ",256," in case, told
+            else:
                 groups = {"90": "wgmma", "100": "tcgen05"}.get(capability, "mma")
-                assert taken["mma" if dtype == "tf32" or index in short else groups] >= 8, told
+                assert taken["mma" if index in short else groups] >= 8, told
 
 
 # --- when they cannot run ---
@@ -322,4 +325,4 @@ def test_a_gradient_that_cannot_be_added_in_place_is_refused():
     lse = torch.empty(1, 3, 2, device="meta")
     scattered = torch.empty(1, 8, 3, 2, device="meta").permute(0, 2, 3, 1)
     with pytest.raises(ValueError, match="next to each other"):
-        fused.backward(v, q, q, v, lse, lse, "both", scattered)
+        fused.backward(v, q, q, v, v, lse, "both", scattered)

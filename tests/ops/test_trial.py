@@ -30,7 +30,7 @@ class Kernels:
             out = out * float("nan")
         return out, torch.zeros(v.shape[:3])
 
-    def backward(self, grad, q, k, v, lse, delta, axis, grad_v, frames=1):
+    def backward(self, grad, q, k, v, out, lse, axis, grad_v, frames=1):
         self.backwards += 1
         inputs = [x.detach().requires_grad_() for x in (q, k, v)]
         with torch.enable_grad():
@@ -62,15 +62,18 @@ def tensors(dtype=torch.float32):
     ]
 
 
-def test_kernels_that_pass_are_tried_once_for_each_dtype(kernels):
+def test_kernels_that_pass_are_tried_once_for_each_dtype_and_number_of_channels(kernels):
     made = kernels()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for dtype in (torch.float32, torch.bfloat16):
             for _ in range(2):
-                criss_cross_attention(*tensors(dtype))
-    # Two trials and four calls.
-    assert (made.forwards, made.backwards) == (6, 2)
+                q, k, v = tensors(dtype)
+                criss_cross_attention(q, k, v)
+                criss_cross_attention(q, k, v[:, :2])
+                criss_cross_attention(q[:, :3], k[:, :3], v)
+    # Six trials and twelve calls.
+    assert (made.forwards, made.backwards) == (18, 6)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,10 @@ def test_kernels_that_pass_are_tried_once_for_each_dtype(kernels):
 def test_kernels_that_fail_or_compute_wrong_numbers_are_not_used_with_one_warning(kernels, fault, reason):
     made = kernels(fault)
     q, k, v = tensors()
-    with pytest.warns(RuntimeWarning, match=f"on cpu in torch.float32: .*{reason}.*backend='fused' shows") as told:
+    with pytest.warns(
+        RuntimeWarning,
+        match=f"on cpu in torch.float32, 4 query and 4 value channels: .*{reason}.*backend='fused' shows",
+    ) as told:
         criss_cross_attention(q, k, v)
     assert len(told) == 1 and "\n" not in str(told[0].message)
     with warnings.catch_warnings():
@@ -133,7 +139,7 @@ def test_neither_autocast_nor_the_generator_is_touched_by_the_trial(kernels):
     kernels()
     state = torch.get_rng_state()
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
-        assert trial.passed(torch.device("cpu"), torch.float32)
+        assert trial.passed(torch.device("cpu"), torch.float32, 5, 7)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -141,10 +147,11 @@ def test_nothing_is_tried_while_a_graph_is_captured(kernels, monkeypatch):
     made = kernels()
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     device = torch.device("cuda:0")
-    assert not trial.passed(device, torch.float32)
+    assert not trial.passed(device, torch.float32, 5, 7)
     assert made.forwards == 0 and trial._REASONS == {}
-    trial._REASONS[device, torch.float32] = ""
-    assert trial.passed(device, torch.float32)
+    trial._REASONS[device, torch.float32, 5, 7] = ""
+    assert trial.passed(device, torch.float32, 5, 7)
+    assert not trial.passed(device, torch.float32, 5, 8)
 
 
 # --- tiles that are too large for a chip ---

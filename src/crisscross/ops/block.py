@@ -87,21 +87,19 @@ class LayerFunction(NamedTuple):
     def backward(self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, fused: bool) -> Grads:
         """All gradients from that of the output."""
         grad_BHWC, x_BHWC = grad_BHWC.contiguous(), x_BHWC.contiguous()
+        if fused:
+            return self._backward_fused(grad_BHWC, x_BHWC, kept if kept.qk is not None else self._attend_fused(x_BHWC))
         dtype = lines.statistics_dtype(x_BHWC.dtype)
         weights = Weights(*(torch.zeros_like(weight, dtype=dtype) for weight in self.weights))
         grads = Grads(torch.empty_like(x_BHWC), weights, *slopes.zero_biases(self.reach, dtype))
-        if fused:
-            kept = kept if kept.qk is not None else self._attend_fused(x_BHWC)._replace(stats=kept.stats)
-            self._backward_fast(grad_BHWC, x_BHWC, kept, grads, True)
-        else:
-            # One image at a time bounds the memory.
-            for i in range(len(x_BHWC)):
-                image = slice(i, i + 1)
-                inputs = grad_BHWC[image], x_BHWC[image], kept.part(image), grads._replace(x=grads.x[image])
-                if kept.qk is None:
-                    self._backward_lean(*inputs)
-                else:
-                    self._backward_fast(*inputs, False)
+        # One image at a time bounds the memory.
+        for i in range(len(x_BHWC)):
+            image = slice(i, i + 1)
+            inputs = grad_BHWC[image], x_BHWC[image], kept.part(image), grads._replace(x=grads.x[image])
+            if kept.qk is None:
+                self._backward_lean(*inputs)
+            else:
+                self._backward_fast(*inputs)
         biases = slopes.cast_biases(grads[2:], self.reach)
         return Grads(grads.x, Weights(*(total.to(x_BHWC.dtype) for total in weights)), *biases)
 
@@ -123,7 +121,24 @@ class LayerFunction(NamedTuple):
             y_NWC.copy_(self.weights.value_bias)
         y_NWC.flatten(0, 1).addmm_(attended_NWC.flatten(0, 1), self.weights.value.t())
 
-    def _backward_fast(self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads, fused: bool) -> None:
+    def _backward_fused(self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept) -> Grads:
+        """`_backward_fast` by the Triton kernels, all images at once."""
+        from crisscross.ops import fused
+
+        assert kept.qk is not None and kept.attended is not None
+        grad_PC, attended_PC, x_PC = (x.flatten(0, 2) for x in (grad_BHWC, kept.attended, x_BHWC))
+        grad_attended_BHWC = (grad_PC @ self.weights.value).view_as(x_BHWC)
+        grad_x_BHWC = grad_BHWC.clone() if self.residual else torch.zeros_like(x_BHWC)
+        kept_values = *_halves(kept.qk), x_BHWC, kept.attended, kept.stats
+        grad_qk = fused.backward(
+            grad_attended_BHWC, *kept_values, self.reach.axis, grad_x_BHWC, frames=self.reach.frames
+        )
+        grad_qk_PE = torch.cat(grad_qk, dim=-1).flatten(0, 2)
+        grad_x_BHWC.flatten(0, 2).addmm_(grad_qk_PE, self.weights.qk)
+        value, value_bias = grad_PC.t() @ attended_PC, grad_PC.sum(0)
+        return Grads(grad_x_BHWC, Weights(grad_qk_PE.t() @ x_PC, grad_qk_PE.sum(0), value, value_bias), None, None)
+
+    def _backward_fast(self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads) -> None:
         """Through the value projection to the attended values, then through the attention."""
         assert kept.qk is not None and kept.attended is not None
         grad_PC, attended_PC, x_PC = (x.flatten(0, 2) for x in (grad_BHWC, kept.attended, x_BHWC))
@@ -137,16 +152,9 @@ class LayerFunction(NamedTuple):
             grads.x.copy_(grad_BHWC)
         else:
             grads.x.zero_()
-        inputs = grad_attended_BHWC, *_halves(kept.qk), x_BHWC, kept.stats
-        if fused:
-            from crisscross.ops import fused as kernels
-
-            delta_BHW = mean_gain(grad_attended_BHWC, kept.attended)
-            grad_qk = kernels.backward(*inputs, delta_BHW, self.reach.axis, grads.x, self.reach.frames)
-            grad_qk_BHWE = torch.cat(grad_qk, dim=-1)
-        else:
-            grad_qk_BHWE = torch.zeros_like(kept.qk)
-            slopes.backward(*inputs, self.reach, slopes.Grads(*_halves(grad_qk_BHWE), grads.x, *grads[2:]))
+        grad_qk_BHWE = torch.zeros_like(kept.qk)
+        into = slopes.Grads(*_halves(grad_qk_BHWE), grads.x, *grads[2:])
+        slopes.backward(grad_attended_BHWC, *_halves(kept.qk), x_BHWC, kept.stats, self.reach, into)
         self._through_projection(grad_qk_BHWE, x_PC, grads)
 
     def _backward_lean(self, grad_BHWC: Tensor, x_BHWC: Tensor, kept: Kept, grads: Grads) -> None:
@@ -173,11 +181,6 @@ class LayerFunction(NamedTuple):
         grads.x.flatten(0, 2).addmm_(grad_qk_PE, self.weights.qk)
         _add_product(grads.weights.qk, grad_qk_PE.t(), x_PC)
         _add_sum(grads.weights.qk_bias, grad_qk_PE)
-
-
-def mean_gain(grad_BHWC: Tensor, attended_BHWC: Tensor) -> Tensor:
-    """The mean gain of each position's softmax weights [B, H, W], float32; the Triton kernels call it delta."""
-    return torch.linalg.vecdot(grad_BHWC.float(), attended_BHWC.float())
 
 
 def _halves(qk: Tensor) -> tuple[Tensor, Tensor]:

@@ -165,5 +165,5 @@ def _best(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
         return "eager"
     from crisscross.ops import trial
 
-    # They can run; they also have to pass a trial on this device in this dtype.
-    return "fused" if trial.passed(v.device, v.dtype) else "eager"
+    # They can run; they also have to pass a trial on this device.
+    return "fused" if trial.passed(v.device, v.dtype, q.shape[1], v.shape[1]) else "eager"

@@ -8,19 +8,27 @@ clip is a map of frames below each other, [B, T H, W]; its time lines, the colum
 Shape suffixes: B batch, H height, W width, D query and key channels, C value channels.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from crisscross.ops.kernels import MISSING, attend_line, logits_line, triton, values_line
+from crisscross.ops.kernels import MISSING, attend_line, gain_of_positions, logits_line, triton, values_line
+from crisscross.ops.tiles import MAX_INNER, power_of_two, sizes, smaller
 
-MAX_INNER = 256
+# Channels come in multiples of this.
+ALIGNMENT = 16
 
 
 def _interpreted() -> bool:
     return not isinstance(attend_line, triton.JITFunction)
+
+
+def _chip() -> int:
+    """The compute capability's whole part; the interpreter counts as 9."""
+    return 9 if _interpreted() else int(triton.runtime.driver.active.get_current_target().arch) // 10
 
 
 def why_not(q: Tensor, v: Tensor) -> str | None:
@@ -60,6 +68,10 @@ def forward(
         Output [B, H, W, C], contiguous, in the dtype of the values, and the log-sum-exp [B, H, W], float32, over all
         logits of a position.
     """
+    if not (_is_aligned(q_BHWD) and _is_aligned(v_BHWC)):
+        q, k, v = map(_aligned, (q_BHWD, k_BHWD, v_BHWC))
+        out, lse = forward(q, k, v, axis, frames)
+        return out[..., : v_BHWC.shape[-1]].contiguous(), lse
     tensors = _in_rows(frames, q_BHWD, k_BHWD, v_BHWC)
     passes = _passes(axis, v_BHWC.shape[1], frames)
     out = torch.empty(v_BHWC.shape, dtype=v_BHWC.dtype, device=v_BHWC.device)
@@ -87,8 +99,8 @@ def backward(
     q_BHWD: Tensor,
     k_BHWD: Tensor,
     v_BHWC: Tensor,
+    out_BHWC: Tensor,
     lse_BHW: Tensor,
-    delta_BHW: Tensor,
     axis: str,
     grad_v_BHWC: Tensor,
     frames: int = 1,
@@ -100,19 +112,40 @@ def backward(
         q_BHWD: queries [B, H, W, D].
         k_BHWD: keys [B, H, W, D].
         v_BHWC: values [B, H, W, C].
+        out_BHWC: the output [B, H, W, C] of `forward`.
         lse_BHW: log-sum-exp [B, H, W] from `forward`, float32.
-        delta_BHW: (grad * out) summed over channels [B, H, W], float32.
         axis: as given to `forward`.
         grad_v_BHWC: [B, H, W, C], any dtype; the gradient of the values is added to it in place.
-        frames: as given to `forward`.
+        frames: as in `forward`.
 
     Returns:
         Gradients of the queries and of the keys [B, H, W, D], contiguous, in their dtype.
     """
-    tensors = _in_rows(frames, grad_BHWC, q_BHWD, k_BHWD, v_BHWC)
     if _in_rows(frames, grad_v_BHWC)[0] is not grad_v_BHWC:
         raise ValueError(f"grad_v must have channels next to each other in memory, got strides {grad_v_BHWC.stride()}")
-    lse, delta = lse_BHW.contiguous(), delta_BHW.contiguous()
+    if _is_aligned(q_BHWD) and _is_aligned(v_BHWC):
+        return _backward(grad_BHWC, q_BHWD, k_BHWD, v_BHWC, out_BHWC, lse_BHW, axis, grad_v_BHWC, frames)
+    grad, q, k, v, out, grad_v = map(_aligned, (grad_BHWC, q_BHWD, k_BHWD, v_BHWC, out_BHWC, grad_v_BHWC))
+    found = _backward(grad, q, k, v, out, lse_BHW, axis, grad_v, frames)
+    grad_v_BHWC.copy_(grad_v[..., : v_BHWC.shape[-1]])
+    dq, dk = (x[..., : q_BHWD.shape[-1]].contiguous() for x in found)
+    return dq, dk
+
+
+def _backward(
+    grad_BHWC: Tensor,
+    q_BHWD: Tensor,
+    k_BHWD: Tensor,
+    v_BHWC: Tensor,
+    out_BHWC: Tensor,
+    lse_BHW: Tensor,
+    axis: str,
+    grad_v_BHWC: Tensor,
+    frames: int,
+) -> tuple[Tensor, Tensor]:
+    """`backward` of aligned channels."""
+    tensors = _in_rows(frames, grad_BHWC, q_BHWD, k_BHWD, v_BHWC)
+    lse, delta = lse_BHW.contiguous(), _gain(grad_BHWC.contiguous(), out_BHWC.contiguous())
     passes = _passes(axis, v_BHWC.shape[1], frames)
     dq, dk = (torch.empty(q_BHWD.shape, dtype=q_BHWD.dtype, device=q_BHWD.device) for _ in range(2))
     # Partial sums for the next pass, unrounded.
@@ -128,9 +161,8 @@ def backward(
             *(q_strides, k_strides, grad_strides, _strides(grad_v, columns)),
             SKIP_SELF=each.skip_self,
         )
-        from_query = (q, grad), (q_strides, grad_strides)
-        from_key = (k, v), (k_strides, v_strides)
-        for own, other, part, result in ((from_query, from_key, parts[0], dq), (from_key, from_query, parts[1], dk)):
+        query, key = ((q, grad), (q_strides, grad_strides)), ((k, v), (k_strides, v_strides))
+        for own, other, part, result in ((query, key, parts[0], dq), (key, query, parts[1], dk)):
             _launch(
                 logits_line,
                 *(q, v, columns),
@@ -141,6 +173,25 @@ def backward(
                 SKIP_SELF=each.skip_self,
             )
     return dq, dk
+
+
+def _is_aligned(x: Tensor) -> bool:
+    return x.shape[-1] % ALIGNMENT == 0
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """A contiguous copy of x with zeros behind its last channel, up to a multiple of `ALIGNMENT`."""
+    return functional.pad(x.contiguous(), (0, -x.shape[-1] % ALIGNMENT))
+
+
+def _gain(grad_BHWC: Tensor, out_BHWC: Tensor) -> Tensor:
+    """(grad * out) summed over channels, [B, H, W] in float32: what `logits_line` calls delta."""
+    gain = torch.empty(out_BHWC.shape[:3], dtype=torch.float32, device=out_BHWC.device)
+    tiles = {"BLOCK": 16, "BLOCK_C": power_of_two(out_BHWC.shape[-1], 16, 256), "num_warps": 4}
+    with _on(out_BHWC.device):
+        grid = (triton.cdiv(gain.numel(), tiles["BLOCK"]),)
+        gain_of_positions[grid](grad_BHWC, out_BHWC, gain, gain.numel(), C=out_BHWC.shape[-1], **tiles)
+    return gain
 
 
 class _Pass(NamedTuple):
@@ -191,48 +242,9 @@ def _strides(x: Tensor, columns: bool) -> tuple[int, int, int]:
     return (image, right, down) if columns else (image, down, right)
 
 
-def _power_of_two(size: int, low: int, high: int) -> int:
-    """The smallest power of two that is at least `size`, between two limits. `tl.dot` takes 16 and more."""
-    return min(max(1 << (size - 1).bit_length(), low), high)
-
-
-def _tiles(q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, for_logits: bool) -> dict[str, Any]:
-    """Tile sizes for a kernel, by dtype, channels, length of the lines and chip; nothing is tuned at run time.
-
-    With the published channels (64 and 512) no register is spilled; shared memory stays below 99 KiB, which all have.
-    """
-    full = q_BHWD.dtype == torch.float32
-    # Follows torch.backends.cuda.matmul.allow_tf32 too, and unlike that it may always be read.
-    exact = full and torch.backends.cuda.matmul.fp32_precision != "tf32"
-    inner, channels = q_BHWD.shape[-1], v_BHWC.shape[-1]
-    # Compute capabilities 9.0 and 10.0 multiply by groups of four warps, out of shared memory. The others keep their
-    # operands in registers and need more warps to share them, and those with 99 KiB narrower tiles of wide keys.
-    by_groups = _interpreted() or triton.runtime.driver.active.get_current_target().arch // 10 in (9, 10)
-    longest = 32 if full or (for_logits and inner > 128 and not by_groups) else 64
-    block = _power_of_two(v_BHWC.shape[1 if columns else 2], 16, longest)
-    # `logits_line` holds two tiles of channels. Exact products fill registers, so there it has no second stage.
-    most_channels = (32 if full and not exact else 64) if for_logits else (64 if full else 128)
-    return {
-        "D": inner,
-        "C": channels,
-        "BLOCK": block,
-        "BLOCK_D": _power_of_two(inner, 16, MAX_INNER),
-        "BLOCK_C": _power_of_two(channels, 16, most_channels),
-        "PRECISION": "ieee" if exact or not full else "tf32",
-        "num_warps": (4 if full else block // 16) * (1 if inner <= 64 and (full or by_groups) else 2),
-        # Wide keys fill shared memory without a second stage.
-        "num_stages": 1 if inner > 128 or (exact and for_logits) else 2,
-        # The default differs among versions of Triton.
-        "enable_fp_fusion": True,
-    }
-
-
-def _smaller(tiles: dict[str, Any]) -> dict[str, Any] | None:
-    """Tiles that take less shared memory, None if there are none."""
-    if tiles["num_stages"] > 1:
-        return tiles | {"num_stages": 1}
-    size = "BLOCK_C" if tiles["BLOCK_C"] >= tiles["BLOCK"] else "BLOCK"
-    return tiles | {size: tiles[size] // 2} if tiles[size] > 16 else None
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device, whichever the tensors are on."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 # Tiles that a chip had no memory for -> those that it took, by kernel and device.
@@ -249,9 +261,8 @@ def _launch(kernel: Any, q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, *argumen
     batch, height, width, channels = v_BHWC.shape
     outer, length = (width, height) if columns else (height, width)
     device, for_logits = v_BHWC.device, kernel is logits_line
-    # Triton launches on the current device, whichever the tensors are on.
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        wanted = _tiles(q_BHWD, v_BHWC, columns, for_logits)
+    with _on(device):
+        wanted = sizes(q_BHWD, v_BHWC, columns, for_logits, _chip())
         key = (kernel, device, *wanted.values())
         tiles: dict[str, Any] | None = _FITTING.get(key, wanted)
         while tiles is not None:
@@ -261,7 +272,7 @@ def _launch(kernel: Any, q_BHWD: Tensor, v_BHWC: Tensor, columns: bool, *argumen
                 kernel[grid](*arguments, outer, length, COLUMNS=columns, **constants, **tiles)
                 return
             except triton.OutOfResources:
-                smaller = _smaller(tiles)
-                if smaller is None:
+                less = smaller(tiles)
+                if less is None:
                     raise
-                tiles = _FITTING[key] = smaller
+                tiles = _FITTING[key] = less

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MISSING", "attend_line", "logits_line", "triton", "values_line"]
+__all__ = ["MISSING", "attend_line", "gain_of_positions", "logits_line", "triton", "values_line"]
 
 MISSING = ""
 try:
@@ -148,6 +148,18 @@ def attend_line(
             # Separately, since a large log-sum-exp would round what is added to it.
             tl.store(next_top + place_M, top_M, mask=m < length)
             tl.store(next_mass + place_M, mass_M, mask=m < length)
+
+
+@_jit
+def gain_of_positions(grad, out, gain, length, C: tl.constexpr, BLOCK: tl.constexpr, BLOCK_C: tl.constexpr):
+    """(grad * out) summed over the channels of each of `length` positions; all are contiguous."""
+    m = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    products_MC = tl.zeros([BLOCK, BLOCK_C], tl.float32)
+    for first in range(0, C, BLOCK_C):
+        c = first + tl.arange(0, BLOCK_C)
+        grad_MC = _tile(grad, C, m, length, c, C, BLOCK_C).to(tl.float32)
+        products_MC += grad_MC * _tile(out, C, m, length, c, C, BLOCK_C).to(tl.float32)
+    tl.store(gain + m, tl.sum(products_MC, 1), mask=m < length)
 
 
 @_jit

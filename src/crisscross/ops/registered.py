@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from crisscross.ops import composite, lines, slopes
-from crisscross.ops.block import Kept, LayerFunction, Weights, mean_gain
+from crisscross.ops.block import Kept, LayerFunction, Weights
 from crisscross.ops.lines import Reach, without_autocast
 
 # Options follow the tensors in every operator, so that the autograd formula can tell them apart.
@@ -112,7 +112,7 @@ def attention_backward(
         if fused:
             from crisscross.ops import fused as kernels
 
-            return [*kernels.backward(grad, q, k, v, stats, mean_gain(grad, out), axis, grad_v, frames), grad_v]
+            return [*kernels.backward(grad, q, k, v, out, stats, axis, grad_v, frames), grad_v]
         reach = Reach(axis, row_bias, column_bias, frames)
         grad_q, grad_k = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k))
         biases = slopes.zero_biases(reach, stats.dtype)
