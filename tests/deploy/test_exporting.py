@@ -1,6 +1,9 @@
 """Exported files give the labels of the networks that they were made of, in every mode, also without torch."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +11,8 @@ import pytest
 import torch
 from coarse_networks import small_segmenter
 from fresh_python import BLOCK, run_python
+from paths import ROOT
+from PIL import Image
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
@@ -109,6 +114,25 @@ np.save({str(tmp_path / "labels.npy")!r}, labels)
 """
     run_python(code)
     assert (np.load(tmp_path / "labels.npy") == segmenter.predict(image).labels).mean() > 0.9999
+
+
+@pytest.mark.slow
+def test_the_slim_installation(exported, tmp_path):
+    """In a new environment, with the packages of requirements-deploy.txt and no others."""
+    segmenter, (path, _) = exported
+    Image.fromarray(image_of(67, 91)).save(tmp_path / "image.png")
+    commands = [
+        [sys.executable, "-m", "venv", "slim"],
+        ["slim/bin/pip", "install", "-q", "-r", ROOT / "requirements-deploy.txt"],
+        ["slim/bin/pip", "install", "-q", "--no-deps", ROOT],
+        ["slim/bin/crisscross", "predict", path, "image.png", "--out", "out"],
+    ]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    for command in commands:
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    labels = np.asarray(Image.open(tmp_path / "out/labels/image.png"))
+    assert (labels == segmenter.predict(image_of(67, 91)).labels).mean() > 0.9999
 
 
 def test_camvid_light_exports(one_thread, tmp_path, capsys):
