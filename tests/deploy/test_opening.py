@@ -7,22 +7,26 @@ import onnx
 import pytest
 from fresh_python import BLOCK, run_python
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 import crisscross
 from crisscross.cli import main
+from crisscross.data import scenes
+from crisscross.data.scenes import write_scenes
 from crisscross.deploy import exported_kind, open_exported
 from crisscross.errors import CrissCrossError
+from crisscross.metrics import ConfusionMatrix
 
-CLASSES = ("dark", "light")
+CLASSES, FOLDERS = ("dark", "light"), ("images", "masks")
 
 
-def write(path, height="h", channels=3, outputs=4, text=None):
-    """A network that says 1 where the red channel is above its mean."""
-    weight = np.zeros((2, 3, 1, 1), np.float32)
+def write(path, height="h", channels=3, outputs=4, text=None, classes=2):
+    """A network that says 1 where the red channel is above its mean; more classes never win."""
+    weight = np.zeros((classes, 3, 1, 1), np.float32)
     weight[1, 0] = 1
     nodes = [helper.make_node("Conv", ["x", "w"], ["z"])]
     nodes.append(helper.make_node("Identity" if outputs == 4 else "Flatten", ["z"], ["y"]))
-    shape = ["b", 2, "h2", "w2"] if outputs == 4 else ["b", "k"]
+    shape = ["b", classes, "h2", "w2"] if outputs == 4 else ["b", "k"]
     graph = helper.make_graph(
         nodes,
         "theirs",
@@ -123,3 +127,20 @@ print(code, error.getvalue())
 """
     found = run_python(code)
     assert found.startswith("2 ") and "pip install '.[onnx]'" in found
+
+
+def test_evaluate_takes_an_exported_file(tmp_path, capsys):
+    """On the split of its card; the counts are those of the red channel."""
+    write_scenes(tmp_path / "data", {"train": 1, "val": 1, "test": 2}, height=64, width=96)
+    text = json.dumps({"classes": scenes.CLASSES, "data": {"name": "folder", "val_split": "val", "test_split": "test"}})
+    path = write(tmp_path / "model.onnx", text=text, classes=len(scenes.CLASSES))
+    words = ["evaluate", str(path), "--data", str(tmp_path / "data"), "--workers", "0", "--cpu"]
+    assert main([*words, "--json", str(tmp_path / "scores.json")]) == 0
+    facts = json.loads((tmp_path / "scores.json").read_text())
+    counts = ConfusionMatrix(len(scenes.CLASSES))
+    for number in range(2):
+        image, mask = (np.asarray(Image.open(tmp_path / f"data/{kind}/test_{number:04d}.png")) for kind in FOLDERS)
+        counts.update((image[..., 0] > 123.675).astype(np.uint8), mask)
+    assert facts["split"] == "test" and facts["images"] == 2
+    assert np.array_equal(facts["confusion"], counts.counts)
+    assert main([*words, "--precision", "bf16"]) == 2 and "--precision: " in capsys.readouterr().err
