@@ -64,7 +64,7 @@ def recipe(ledger: Ledger, recurrence: int) -> list[Any]:
     words: list[Any] = ["camvid-r50", "--data", WORK / "camvid"]
     plain = ["--set", "model.head.recurrence=0"] if recurrence == 0 else []
     if ledger.dry:
-        words += ["--cpu", "--workers", 0]
+        words += ["--device", "cpu", "--workers", 0]
         words += _set(
             "model.backbone=test_resnet",
             "model.pretrained=false",
@@ -128,7 +128,7 @@ def score(ledger: Ledger, recurrence: int, tta: bool, limit: float) -> None:
         return
     data = WORK / ("few" if ledger.dry else "camvid")
     words = ["evaluate", run, "--data", data, "--split", "test", "--json", found, "--workers", 0 if ledger.dry else 4]
-    words += (["--tta"] if tta else []) + (["--cpu"] if ledger.dry else [])
+    words += (["--tta"] if tta else []) + (["--device", "cpu"] if ledger.dry else [])
     status, text, seconds = child(crisscross(*words), limit, ledger.out / "log.txt")
     facts = {}
     if found.is_file():
@@ -145,7 +145,7 @@ def agreement(ledger: Ledger, tta: bool, limit: float) -> None:
         found = WORK / f"agreement-{device}{tta}.json"
         data = WORK / ("fewer" if tta or ledger.dry else "few")
         words = ["evaluate", "camvid-light", "--data", data, "--split", "test", "--workers", 0, "--json", found]
-        words += (["--tta"] if tta else []) + (["--cpu"] if device == "cpu" or ledger.dry else [])
+        words += (["--tta"] if tta else []) + (["--device", "cpu"] if device == "cpu" or ledger.dry else [])
         status, text, _ = child(crisscross(*words), limit - (time.monotonic() - began), log)
         if status or not found.is_file():
             ledger.add(name, False, time.monotonic() - began, {"device": device}, text)
@@ -181,7 +181,7 @@ def clips(ledger: Ledger, limit: float) -> None:
 
 def network(ledger: Ledger, limit: float) -> None:
     """A user's own measurement: the shipped network in each precision and backend."""
-    size, options = ("64x96", ["--rounds", 1, "--cpu"]) if ledger.dry else ("720x960", ["--rounds", 5])
+    size, options = ("64x96", ["--rounds", 1, "--device", "cpu"]) if ledger.dry else ("720x960", ["--rounds", 5])
     words = ["benchmark", "camvid-light", "--size", size, *options]
     status, text, seconds = child(crisscross(*words), limit, ledger.out / "log.txt")
     (ledger.out / "network.txt").write_text(text)
@@ -217,7 +217,7 @@ def resume(ledger: Ledger, limit: float) -> None:
             child(half, (limit - (time.monotonic() - began)), log)
             command = [word for word in command if word != "--backbone-weights"]
             command = crisscross("train", run / "experiment.yaml", "--data", WORK / "camvid", "--out", run, "--resume")
-            command += ["--cpu", "--workers", "0"] if ledger.dry else ["--workers", "8"]
+            command += ["--device", "cpu", "--workers", "0"] if ledger.dry else ["--workers", "8"]
         status, text, _ = child(command, limit - (time.monotonic() - began), log)
         if status:
             ledger.add("resume", False, time.monotonic() - began, {"run": kind}, text)

@@ -8,27 +8,21 @@ import tempfile
 from pathlib import Path
 
 import crisscross
-from crisscross import zoo
-from crisscross.config import override
 from crisscross.data.scenes import write_scenes
-from crisscross.engine.semantic.evaluate import evaluate
-from crisscross.engine.train import train
 
 
 def main(folder: Path) -> None:
-    write_scenes(folder / "data", {"train": 8, "val": 2, "test": 2}, height=64, width=128)
-    dataset = crisscross.open_dataset("folder", folder / "data")
+    data = folder / "data"
+    write_scenes(data, {"train": 8, "val": 2, "test": 2}, height=64, width=128)
 
-    changes = ["train.iterations=4", "optim.warmup=1", "train.batch=2", "augment.crop=[64, 128]"]
-    experiment = override(zoo.recipe("demo"), changes)
-    outcome = train(experiment, dataset, folder / "run")
-    print("finished:", outcome.finished)
+    run = crisscross.train("demo", data, folder / "run", iterations=4, warmup=1, batch=2, crop=[64, 128])
+    print("finished:", run.finished)
 
-    segmenter = crisscross.load(folder / "run")
-    result = evaluate(segmenter, dataset, "test")
-    print("mIoU after four iterations:", result.scores.miou)
+    result = crisscross.evaluate(run, data, "test")
+    print(result)
 
-    prediction = segmenter.predict(dataset.split("test")[0].image, probabilities=True)
+    segmenter = run.load()
+    prediction = segmenter.predict(data / "images" / "test_0000.png", probabilities=True)
     assert prediction.probabilities is not None
     print("labels", prediction.labels.shape, "probabilities", prediction.probabilities.shape)
 

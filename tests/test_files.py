@@ -173,7 +173,7 @@ def small_network(monkeypatch):
 
 
 def predict(*words: object) -> int:
-    return main(["predict", "camvid-light", *map(str, words), "--cpu"])
+    return main(["predict", "camvid-light", *map(str, words), "--device", "cpu"])
 
 
 def test_predict_replaces_neither_inputs_nor_foreign_files(tmp_path, monkeypatch, capsys):
@@ -197,7 +197,7 @@ def test_a_repeated_command_replaces_its_own_unchanged_files(tmp_path, capsys):
     assert predict(tmp_path / "in", "--out", out) == 0
     first = below(out)
     assert predict(tmp_path / "in", "--out", out) == 0
-    assert below(out) == first and len(first) == 3
+    assert below(out) == first and len(first) == 4
     # What we wrote is an input now.
     assert predict(out / "overlay" / "p0.png", "--out", out) == 2
     assert "overlay/p0.png: is an input" in capsys.readouterr().err
@@ -260,7 +260,7 @@ def test_evaluate_replaces_no_masks(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(checkpoints, "load", lambda *ignored, **also_ignored: network)
     data = draw_camvid(tmp_path / "camvid")
     before = below(tmp_path)
-    words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--cpu"]
+    words = ["evaluate", "camvid-light", "--data", str(data), "--workers", "0", "--device", "cpu"]
     assert main([*words, "--save-predictions", str(data / "testannot")]) == 2
     assert "test_a.png: is an input" in capsys.readouterr().err
     assert main([*words, "--json", str(data / "testannot" / "test_a.png")]) == 2

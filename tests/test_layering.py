@@ -19,11 +19,12 @@ SOURCE = SOURCE / PACKAGE
 # From the top down. A new package gets its place here. `config` and `files` stand above the lowest layer because they
 # raise what `errors` defines; operators and layers take plain arguments and need none of them.
 LAYERS: dict[int, tuple[str, ...]] = {
-    9: ("cli", "app"),
+    10: ("cli", "app"),
+    9: ("api",),
     8: ("tasks",),
     7: ("instances",),
-    6: ("deploy", "engine", "measurement", "report"),
-    5: ("checkpoints", "speed", "video"),
+    6: ("deploy", "engine", "explanation", "measurement"),
+    5: ("checkpoints", "report", "speed", "video"),
     4: ("models", "zoo"),
     3: ("inference",),
     2: ("data", "losses", "metrics", "surgery"),

@@ -67,6 +67,7 @@ def test_help_lists_every_command() -> None:
         "train",
         "report",
         "evaluate",
+        "explain",
         "predict",
         "data",
         "convert",

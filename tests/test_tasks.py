@@ -126,7 +126,7 @@ def test_weights_of_a_task_from_outside_run_code_only_where_they_are_trusted(tmp
     (tmp_path / "trusted_task.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shapes.yaml").write_text("task: trusted_task:Classification\ntrain: {iterations: 2, batch: 4}\n")
-    words = ["--data", str(tmp_path), "--cpu", "--workers", "0"]
+    words = ["--data", str(tmp_path), "--device", "cpu", "--workers", "0"]
     assert main(["train", "shapes.yaml", *words, "--out", "run"]) == 0
     assert "--trust run" in capsys.readouterr().out
     sys.modules.pop("trusted_task")

@@ -98,7 +98,7 @@ def test_names_of_files_and_classes_reach_the_terminal_as_text(tmp_path, capsys,
     monkeypatch.chdir(tmp_path)
     Path("red\x1b[31m\n.png").write_bytes(b"no image")
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save("ok.png")
-    assert main(["predict", "camvid-light", ".", "--out", "out", "--cpu"]) == 2
+    assert main(["predict", "camvid-light", ".", "--out", "out", "--device", "cpu"]) == 2
     assert main(["predict", "no\x1b[2J", "ok.png"]) == 2
     with pytest.raises(SystemExit):
         main(["zoo", "a", "b\x1b[2J"])

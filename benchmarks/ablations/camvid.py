@@ -50,7 +50,7 @@ BUDGETS: dict[str, tuple[str, Changes]] = {
         {"train.precision": "bf16", "loss.normalizer": "valid", "loss.class_weights": CAMVID_WEIGHTS},
     ),
 }
-ALWAYS: Changes = {"data.val_split": "", "train.validate_every": 0, "train.checkpoint_every": 0}
+ALWAYS: Changes = {"data.val_split": "none", "train.validate_every": 0, "train.checkpoint_every": 0}
 
 # What a variant changes in the recipe; "as is" is its row in every table.
 VARIANTS: dict[str, Changes] = {
@@ -127,7 +127,7 @@ def _run(experiment: Experiment, dataset: DataSet, folder: Path, weights: Path |
     if done.is_file():
         return json.loads(done.read_text(encoding="utf-8"))
     resume = (folder / "last.safetensors").is_file()
-    outcome = train(experiment, dataset, folder, Machine(cpu=not torch.cuda.is_available()), weights, resume)
+    outcome = train(experiment, dataset, folder, Machine(), weights, resume)
     if not outcome.finished:
         raise SystemExit("stopped; type the same again to go on")
     found = evaluate(load(folder), dataset, "test")

@@ -60,7 +60,7 @@ BUDGET: dict[str, Any] = {
     "train.precision": "bf16",
     "train.validate_every": 0,
     "train.checkpoint_every": 0,
-    "data.val_split": "",
+    "data.val_split": "none",
 }
 # Images of the test split on which receptive field and use of the attention are measured.
 PROBES = 4
@@ -189,7 +189,7 @@ def run(experiment: Experiment, gate: float, dataset: DataSet, folder: Path, wei
     began = time.process_time()
     if not resume:
         write_start(with_classes(experiment, dataset), gate, weights, start)
-    machine = Machine(cpu=not torch.cuda.is_available())
+    machine = Machine()
     outcome = train(experiment, dataset, folder, machine, resume=resume, init=str(start))
     if not outcome.finished:
         raise SystemExit("stopped; type the same again to go on")

@@ -39,7 +39,7 @@ BUDGETS: dict[str, tuple[str, Facts]] = {
         {"train.precision": "bf16", "loss.normalizer": "valid", "loss.class_weights": CAMVID_WEIGHTS},
     ),
 }
-ALWAYS: Facts = {"data.val_split": "", "train.validate_every": 0, "train.checkpoint_every": 0}
+ALWAYS: Facts = {"data.val_split": "none", "train.validate_every": 0, "train.checkpoint_every": 0}
 COLUMNS = {
     "miou": "mIoU",
     "consistency": "consistency",
@@ -84,7 +84,7 @@ def _run(experiment: Experiment, dataset: DataSet, folder: Path, weights: Path |
     done = folder / "scores.json"
     if done.is_file():
         return json.loads(done.read_text(encoding="utf-8"))
-    resume, machine = (folder / "last.safetensors").is_file(), Machine(cpu=not torch.cuda.is_available())
+    resume, machine = (folder / "last.safetensors").is_file(), Machine()
     outcome = train(experiment, dataset, folder, machine, weights, resume, init=init)
     if not outcome.finished:
         raise SystemExit("stopped; type the same again to go on")

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from crisscross import surgery
+    from crisscross.api import Run, evaluate, predict, train
     from crisscross.checkpoints import build, from_pretrained, push_to_hub, save, save_pretrained
     from crisscross.config import Experiment
     from crisscross.data import DataSet, Pair, open_dataset
     from crisscross.errors import CrissCrossError
+    from crisscross.explanation import Explanation, explain
     from crisscross.inference import Prediction, Predictor
     from crisscross.instances.network import InstanceSegmenter
     from crisscross.layers import (
@@ -39,6 +41,7 @@ _MODULES = {
     "CrissCrossError": "errors",
     "DataSet": "data",
     "Experiment": "config",
+    "Explanation": "explanation",
     "InstanceSegmenter": "instances.network",
     "Logits": "models",
     "Pair": "data",
@@ -46,19 +49,24 @@ _MODULES = {
     "Predictor": "inference",
     "RecurrentCrissCrossAttention": "layers",
     "RecurrentCrissCrossAttention3d": "layers",
+    "Run": "api",
     "Segmenter": "models",
     "VideoSegmenter": "models",
     "build": "checkpoints",
     "criss_cross_attention": "ops",
     "criss_cross_attention_3d": "ops",
+    "evaluate": "api",
+    "explain": "explanation",
     "from_pretrained": "checkpoints",
     "load": "tasks",
     "open_dataset": "data",
     "optimize": "speed.rewrite",
+    "predict": "api",
     "predictor": "tasks",
     "push_to_hub": "checkpoints",
     "save": "checkpoints",
     "save_pretrained": "checkpoints",
+    "train": "api",
 }
 
 __all__ = [
@@ -67,6 +75,7 @@ __all__ = [
     "CrissCrossError",
     "DataSet",
     "Experiment",
+    "Explanation",
     "InstanceSegmenter",
     "Logits",
     "Pair",
@@ -74,20 +83,25 @@ __all__ = [
     "Predictor",
     "RecurrentCrissCrossAttention",
     "RecurrentCrissCrossAttention3d",
+    "Run",
     "Segmenter",
     "VideoSegmenter",
     "build",
     "criss_cross_attention",
     "criss_cross_attention_3d",
+    "evaluate",
+    "explain",
     "from_pretrained",
     "load",
     "open_dataset",
     "optimize",
+    "predict",
     "predictor",
     "push_to_hub",
     "save",
     "save_pretrained",
     "surgery",
+    "train",
 ]
 
 

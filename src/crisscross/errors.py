@@ -50,4 +50,4 @@ def import_extra(module: str, purpose: str, extra: str) -> Any:
         package = module.partition(".")[0]
         raise CrissCrossError(
             f"{purpose} needs {package}: run `pip install '.[{extra}]'` in a checkout of crisscross ({error})"
-        ) from error
+        ) from None

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ def with_home(path: str) -> Path:
     """
     try:
         return Path(path).expanduser()
-    except RuntimeError as error:
-        raise CrissCrossError(f"{path}: this user has no home folder; set HOME or XDG_CACHE_HOME") from error
+    except RuntimeError:
+        raise CrissCrossError(f"{path}: this user has no home folder; set HOME or XDG_CACHE_HOME") from None
 
 
 def joined(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> Path:
@@ -74,7 +74,7 @@ def output_path(folder: str | os.PathLike[str], name: str | os.PathLike[str]) ->
     try:
         inside = path.parent.resolve().is_relative_to(Path(folder).resolve())
     except (OSError, RuntimeError) as error:
-        raise CrissCrossError(f"{path}: cannot be written: {error}") from error
+        raise CrissCrossError(f"{path}: cannot be written: {error}") from None
     if not inside:
         raise CrissCrossError(f"{path}: a symbolic link leads out of {folder}; write to the folder it leads to instead")
     return path
@@ -114,6 +114,16 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = Fals
     _claimed.update(map(_place, targets))
 
 
+def unrecorded(paths: Iterable[Path]) -> Iterator[Path]:
+    """Existing files of which there is no record that crisscross wrote them as they are now."""
+    noted: dict[Path, dict[str, list[Any]]] = {}
+    for path in paths:
+        if path.parent not in noted:
+            noted[path.parent] = _noted(path.parent)
+        if os.path.lexists(path) and _state(path) not in noted[path.parent].get(path.name, []):
+            yield path
+
+
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file in the same folder, then move it into place.
 
@@ -137,7 +147,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
             _note(path, temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise CrissCrossError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise CrissCrossError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

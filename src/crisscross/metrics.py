@@ -1,5 +1,6 @@
 """Counts first: an int64 confusion matrix; every score is a pure function of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -69,25 +70,33 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True)
 class Scores:
-    """Fractions 0..1. A class in neither truth nor prediction is absent: None, and left out of every mean."""
+    """Fractions 0..1. A class in neither truth nor prediction is absent: None, and left out of every mean.
+
+    `accuracy` of a class is its recall; `dice` is also called F1.
+    """
 
     miou: float | None
     pixel_accuracy: float | None
     mean_accuracy: float | None
     iou: tuple[float | None, ...]
     accuracy: tuple[float | None, ...]
+    dice: tuple[float | None, ...]
+    precision: tuple[float | None, ...]
 
 
 def scores(counts: Any) -> Scores:
     """Scores of a confusion matrix [K, K] of integers (rows truth, columns prediction), an array or a tensor.
 
-    IoU = hits / (truth + prediction - hits); a class that is only predicted has IoU 0 and no accuracy.
+    IoU = hits / (truth + prediction - hits), Dice = 2 hits / (truth + prediction), accuracy = hits / truth and
+    precision = hits / prediction; a class that is only predicted has IoU 0 and no accuracy.
     """
     hits = counts.diagonal().tolist()
     truth, predicted = counts.sum(1).tolist(), counts.sum(0).tolist()
     iou = tuple(_ratio(h, t + p - h) for h, t, p in zip(hits, truth, predicted, strict=True))
     accuracy = tuple(_ratio(h, t) for h, t in zip(hits, truth, strict=True))
-    return Scores(_mean(iou), _ratio(sum(hits), sum(truth)), _mean(accuracy), iou, accuracy)
+    dice = tuple(_ratio(2 * h, t + p) for h, t, p in zip(hits, truth, predicted, strict=True))
+    precision = tuple(_ratio(h, p) for h, p in zip(hits, predicted, strict=True))
+    return Scores(mean(iou), _ratio(sum(hits), sum(truth)), mean(accuracy), iou, accuracy, dice, precision)
 
 
 class Consistency(NamedTuple):
@@ -131,7 +140,7 @@ class StableCounts:
         """Consistency of everything counted so far."""
         stable, kept = self.counts[:, 0].tolist(), self.counts[:, 1].tolist()
         by_class = tuple(_ratio(k, s) for k, s in zip(kept, stable, strict=True))
-        return Consistency(_ratio(sum(kept), sum(stable)), _mean(by_class), by_class)
+        return Consistency(_ratio(sum(kept), sum(stable)), mean(by_class), by_class)
 
 
 def _array(x: Any) -> np.ndarray:
@@ -142,6 +151,7 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _mean(values: tuple[float | None, ...]) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
+    """The mean of the values that are not None; None where all are."""
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None

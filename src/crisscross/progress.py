@@ -2,6 +2,9 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -9,6 +12,22 @@ from crisscross.terminal import console, is_live, plain, say
 
 # Seconds between plain lines where there is no terminal.
 PLAIN_EVERY = 10.0
+_shown = ContextVar("shown", default=True)
+
+
+@contextmanager
+def showing(wanted: bool) -> Iterator[None]:
+    """Inside, `Progress` prints nothing unless `wanted`."""
+    token = _shown.set(_shown.get() and wanted)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
+
+
+def is_shown() -> bool:
+    """Whether progress is printed here."""
+    return _shown.get()
 
 
 class Progress:
@@ -26,7 +45,7 @@ class Progress:
     live: ClassVar[list["Progress"]] = []
 
     def __init__(self, title: str, total: int, start: int = 0, show: bool = True) -> None:
-        self.show = show
+        self.show = show and _shown.get()
         self.title, self.total, self.start, self.done = title, total, start, start
         self.facts: dict[str, str] = {}
         self.began = self.shown = time.monotonic()
@@ -84,12 +103,12 @@ class Progress:
         self.say(self.waiting)
         self.waiting = ""
 
-    def say(self, line: str) -> None:
-        """Print a line without disturbing the bar."""
-        if self.bar is not None:
+    def say(self, line: str, error: bool = True) -> None:
+        """Print a line without disturbing the bar; a result, which is no `error`, goes to standard output."""
+        if self.bar is not None and (error or is_live(sys.stdout)):
             self.bar.console.print(plain(line), highlight=False, markup=False)
         elif self.show:
-            say(line, error=True)
+            say(line, error=error)
 
     def _times(self) -> str:
         elapsed = time.monotonic() - self.began

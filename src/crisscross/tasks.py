@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crisscross import zoo
-from crisscross.config import Experiment, from_dict, hint, import_attribute, override
+from crisscross.config import Experiment, ModelConfig, from_dict, hint, import_attribute, to_dict
 from crisscross.config.parse import SEGMENTATION, flatten, load_tree, parse_words, read_tree, task_of
 from crisscross.deploy import exported_kind, open_exported
 from crisscross.engine.task import Task
@@ -76,29 +76,46 @@ def _missing(found: Any, name: str) -> str:
     return next((f"{what} must be {name!r}, got {shown(value)}" for what, value in said.items() if value != name), "")
 
 
-def recipe(source: str, changes: Iterable[str] = ()) -> Recipe:
-    """The experiment of a zoo name or a YAML file, with `section.key=value` words applied.
+def recipe(source: str | os.PathLike[str] | Any, changes: Iterable[str] | Mapping[str, Any] = ()) -> Recipe:
+    """The experiment of a zoo name or a YAML file, or the one that is given, with changes.
+
+    Another backbone brings the mean and std that timm states for it, unless the file or the changes name these.
+
+    Args:
+        source: a name, a file, or an experiment of any task.
+        changes: `section.key=value` words, or values by their last name or in full, as `load` takes them.
 
     Raises:
         CrissCrossError: there is no such recipe, file or task, or an invalid value.
     """
-    changes = list(changes)
-    chosen = tuple(flatten(parse_words(changes)))
-    if source.endswith((".yaml", ".yml")) or Path(source).is_file():
-        tree = read_tree(source)
-        found = task(task_of(tree))
-        before, written = load_tree(source, found.experiment), tuple(flatten(tree))
-    else:
-        row = zoo.row(source)
-        found, written = task(task_of(row)), ()
-        before = from_dict(found.experiment, row)
-    experiment, lines = override(before, changes), list[str]()
-    if isinstance(experiment, Experiment) and experiment.model.backbone != before.model.backbone:
-        # timm is slow to import.
-        from crisscross.models.other_backbone import with_own_values
+    found, before, written = _read_recipe(source)
+    from crisscross.checkpoints.loading import full_keys
+    from crisscross.models.other_backbone import with_changes, with_own_values
 
-        experiment, lines = with_own_values(experiment, before.model.backbone, chosen)
-    return Recipe(found, experiment, (*chosen, *written), tuple(lines))
+    given = full_keys(before, changes) if isinstance(changes, Mapping) else parse_words(changes)
+    experiment, lines = with_changes(before, given)
+    chosen = (*flatten(given), *written)
+    if not lines and isinstance(experiment, Experiment) and "model.backbone" in written:
+        experiment, lines = with_own_values(experiment, ModelConfig.backbone, chosen)
+    return Recipe(found, experiment, chosen, tuple(lines))
+
+
+def _read_recipe(source: Any) -> tuple[Task, Any, tuple[str, ...]]:
+    """The task and the experiment that `recipe` takes, and the dotted keys that a YAML file names."""
+    if is_dataclass(source) and not isinstance(source, type):
+        return task(task_of(to_dict(source))), source, ()
+    if not isinstance(source, str | os.PathLike):
+        raise CrissCrossError(
+            f"a recipe must be a name from the zoo, a YAML file or an experiment, got {shown(source)}"
+        )
+    name = os.fspath(source)
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        tree = read_tree(name)
+        found = task(task_of(tree))
+        return found, load_tree(name, found.experiment), tuple(flatten(tree))
+    row = zoo.row(name)
+    found = task(task_of(row))
+    return found, from_dict(found.experiment, row), ()
 
 
 def task_of_network(
@@ -121,7 +138,7 @@ def task_of_network(
     try:
         path.exists()
     except OSError as error:
-        raise CrissCrossError(f"{shown_name(name)}: {error.strerror}") from error
+        raise CrissCrossError(f"{shown_name(name)}: {error.strerror}") from None
     inside = path / native.HUB_WEIGHTS
     if weights is None and (path.is_dir() or path.suffix == ".safetensors"):
         path = inside if inside.is_file() else native.run_weights(path)
@@ -187,7 +204,7 @@ def predictor(source: "Source | nn.Module | Predictor", device: str = "cpu", **o
     Raises:
         CrissCrossError: as in `load`, or the network does not label pixels.
     """
-    if isinstance(source, Predictor) or _is_module(source):
+    if isinstance(source, Predictor) or is_module(source):
         return predictor_of(source)
     found: Any = source
     if exported_kind(found):
@@ -195,7 +212,7 @@ def predictor(source: "Source | nn.Module | Predictor", device: str = "cpu", **o
     return predictor_of(load(found, device, **options))
 
 
-def _is_module(source: Any) -> bool:
+def is_module(source: Any) -> bool:
     """Whether it is a network of torch, which is not imported to find out."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, torch.nn.Module)

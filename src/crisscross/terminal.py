@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, TextIO
 
@@ -25,6 +26,17 @@ def plain(text: object) -> str:
 def decimal(value: float | None, digits: int) -> str:
     """A number with so many digits after the point; a dash for None."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, with the cells of a column below each other: the first on the left, others on the right."""
+    rows = [[plain(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *values in rows:
+        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *cells]))
+    return lines
 
 
 def say(*lines: object, error: bool = False) -> None:

@@ -109,7 +109,7 @@ def test_a_lean_run_ends_with_the_same_weights(tmp_path: Path) -> None:
     found = {}
     for memory in ("fast", "lean"):
         experiment = override(from_dict(Experiment, CONFIG | short), [f"train.memory={memory}"])
-        train(experiment, dataset, tmp_path / memory, Machine(cpu=True))
+        train(experiment, dataset, tmp_path / memory, Machine(device="cpu"))
         found[memory] = native.read(tmp_path / memory / "last.safetensors")[0]
     assert found["fast"].keys() == found["lean"].keys()
     for name, tensor in found["fast"].items():

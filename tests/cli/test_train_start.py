@@ -39,9 +39,8 @@ def no_network(monkeypatch, tmp_path):
 
 def start(recipe, folder, out, *words, changes=SMALL):
     changes = [word for change in changes for word in ("--set", change)]
-    return main(
-        ["train", recipe, "--data", str(folder), "--out", str(out), "--workers", "0", "--cpu", *words, *changes]
-    )
+    options = ["--workers", "0", "--device", "cpu"]
+    return main(["train", recipe, "--data", str(folder), "--out", str(out), *options, *words, *changes])
 
 
 def facts(run):

@@ -111,8 +111,8 @@ def test_the_code_of_a_data_set_is_trusted_where_the_data_set_is_opened(place, c
     weights(place / "run", backbone="test_resnet", **{"data.name": "mine:open_city"})
     data(place / "city")
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save("p.png")
-    assert main(["predict", "run", "p.png", "--cpu"]) == 0
-    words = ["evaluate", "run", "--data", "city", "--workers", "0", "--cpu"]
+    assert main(["predict", "run", "p.png", "--device", "cpu"]) == 0
+    words = ["evaluate", "run", "--data", "city", "--workers", "0", "--device", "cpu"]
     assert main(words) == 2
     assert "refused: it asks to run code, data.name=mine:open_city" in capsys.readouterr().err
     assert not (place / "ran").exists()
@@ -156,8 +156,8 @@ def test_every_command_that_loads_weights_takes_trust(place, capsys):
     data(place / "city")
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save("p.png")
     commands = (
-        ["evaluate", "run", "--data", "city", "--workers", "0", "--cpu"],
-        ["predict", "run", "p.png", "--cpu"],
+        ["evaluate", "run", "--data", "city", "--workers", "0", "--device", "cpu"],
+        ["predict", "run", "p.png", "--device", "cpu"],
         ["convert", "run", "out.safetensors"],
         ["benchmark", "run", "--size", "32x32", "--rounds", "1"],
     )
@@ -176,7 +176,7 @@ def test_weights_to_start_from_bring_no_code_and_need_no_trust(place, capsys):
     moved.mkdir()
     file = file.rename(moved / "net.safetensors")
     sizes = "{head: {channels: 8, reduction: 2}, aux_head: {channels: 0}, backbone: '%s'}"
-    words = ["--data", str(data(place / "city")), "--workers", "0", "--cpu", "--set", "train.iterations=1"]
+    words = ["--data", str(data(place / "city")), "--workers", "0", "--device", "cpu", "--set", "train.iterations=1"]
     words += ["--set", "optim.warmup=0", "--set", "train.batch=1", "--set", "augment.crop=[32, 32]"]
     # The user's own network: the names of the file are not read.
     start = ["train", "demo", *words, "--init", str(file), "--set"]
@@ -189,7 +189,7 @@ def test_weights_to_start_from_bring_no_code_and_need_no_trust(place, capsys):
 
 def test_a_layout_named_in_the_call_stands_for_the_one_of_training(place, capsys):
     weights(place / "run", "test_resnet", **{"data.name": "evil:open_it"})
-    words = ["evaluate", "run", "--data", str(data(place / "city")), "--workers", "0", "--cpu", "--name"]
+    words = ["evaluate", "run", "--data", str(data(place / "city")), "--workers", "0", "--device", "cpu", "--name"]
     assert main([*words, "folder"]) == 0 and main([*words, "mine:open_city"]) == 0
     assert (place / "ran").exists()
 
@@ -199,7 +199,7 @@ def test_a_yaml_named_on_the_command_line_is_the_users_own(place, capsys):
     changes = {"data.name": "mine:open_city", "train.iterations": 1, "optim.warmup": 0, "train.batch": 1}
     changes["loss.terms"] = [{"name": "mine:sharp"}]
     (place / "mine.yaml").write_text(to_yaml(apply_overrides(experiment, changes)))
-    words = ["--data", str(data(place / "city")), "--out", "new", "--workers", "0", "--cpu"]
+    words = ["--data", str(data(place / "city")), "--out", "new", "--workers", "0", "--device", "cpu"]
     assert main(["train", "mine.yaml", *words]) == 0
     # What to type next says whom to trust.
     done = capsys.readouterr().out.splitlines()[-1]

@@ -122,6 +122,7 @@ FULL = {
     },
     "train": {
         "iterations": 1000,
+        "epochs": 0,
         "batch": 12,
         "accumulate": 3,
         "memory": "lean",
@@ -161,8 +162,8 @@ def test_the_full_example_leaves_no_field_out():
     default = dict(leaves(to_dict(Experiment())))
     full = dict(leaves(FULL))
     assert full.keys() == default.keys() | {"model.head.activation"}
-    # A whole network labels single images.
-    assert {key for key in default if full[key] == default[key]} == {"model.frames"}
+    # A whole network labels single images, and a training has one length.
+    assert {key for key in default if full[key] == default[key]} == {"model.frames", "train.epochs"}
 
 
 @pytest.mark.parametrize("values", [{}, FULL], ids=["defaults", "every field"])

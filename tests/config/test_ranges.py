@@ -86,6 +86,7 @@ OPTIM: dict[str, tuple[list[Any], list[Any]]] = {
     "optim.gamma": (["1e-9", "1"], ["0", "1.1", "-1"]),
 }
 TRAIN = {
+    "train.epochs": (["0", "1000000000"], ["-1", str(BIG), "1000000001", "1.5"]),
     "train.iterations": (["1", "1000000000"], ["0", "-1", str(BIG), "1000000001", "1.5"]),
     "train.batch": (["1", "65536"], ["0", "-1", "65537", str(BIG)]),
     "train.accumulate": (["1", ["train.batch=65536", "train.accumulate=65536"]], ["0", "-1", "3", str(BIG)]),
@@ -155,7 +156,10 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     "loss.consistency.delta_d": (["0.51", "1e+6"], ["0.5", "-1", "1.1e+6"]),
     "train.early_stop": (
         ["0", "1000000000"],
-        ["-1", str(BIG), ["train.early_stop=1", "train.validate_every=0"], ["train.early_stop=1", "data.val_split="]],
+        [
+            *("-1", str(BIG)),
+            *(["train.early_stop=1", "train.validate_every=0"], ["train.early_stop=1", "data.val_split=none"]),
+        ],
     ),
     "inference.window": (["[513, 513]", "[32768, 32768]"], ["[512, 513]", *SIDES[1]]),
     "inference.stride": (["[1, 1]", "[769, 769]"], ["[0, 1]", "[770, 1]"]),
@@ -239,7 +243,7 @@ def changed(kind: Any, words: list[str]) -> Any:
         itertools.chain.from_iterable(NEEDS.get(word, NEEDS.get(word.partition("=")[0], [])) for word in words)
     )
     needed = [word for word in needed if kind is Experiment or not word.startswith("optim.eta_min")]
-    return override(kind(), [ITERATIONS, *optim, *needed, *words])
+    return override(override(kind(), [ITERATIONS, *optim]), [*needed, *words])
 
 
 def refusal(kind: Any, words: list[str]) -> str | None:

@@ -170,7 +170,7 @@ def test_a_split_without_its_folder(tmp_path: Path, writer, gone: str, split: st
 def test_a_clip_with_other_codes(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "codes.txt").write_text("Road\nSky\n")
-    assert "codes.txt: must list the 32 CamVid classes" in refusal(open_dataset, "auto", tmp_path)
+    assert "codes.txt: must list the 32 CamVid classes" in refusal(open_dataset, "camvid32", tmp_path)
 
 
 def test_a_color_table_is_no_class_map() -> None:

@@ -221,7 +221,7 @@ def test_resuming_keeps_the_memory_format_of_the_optimizers_state(dataset, tmp_p
 
 def test_clipping_bounds_the_gradients(dataset, tmp_path):
     norms = []
-    machine = Machine(cpu=True)
+    machine = Machine(device="cpu")
     changes = ("train.iterations=2", "optim.momentum=0", "optim.weight_decay=0", "optim.lr=1", "optim.eta_min=1")
     weights = []
     for iterations in (1, 2):
@@ -687,7 +687,7 @@ class Deep(nn.Module):
 def test_weights_of_five_dimensions_train(dataset, tmp_path, change):
     words = [f"model.backbone={__name__}:Deep", "train.iterations=2", "train.validate_every=2"]
     for folder, more in (("plain", []), ("other", [change])):
-        train(experiment(*words, *more), dataset, tmp_path / folder, Machine(cpu=True))
+        train(experiment(*words, *more), dataset, tmp_path / folder, Machine(device="cpu"))
     plain, other = (native.read(tmp_path / folder / "last.safetensors")[0] for folder in ("plain", "other"))
     assert plain["backbone.net.volume.0.weight"].shape == (2, 1, 3, 3, 3)
     for name, tensor in plain.items():

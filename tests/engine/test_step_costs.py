@@ -221,7 +221,7 @@ def test_no_step_is_taken_by_a_loss_that_is_not_finite(dataset, tmp_path, monkey
         kept[step.iteration] = {name: value.clone() for name, value in run.network.named_parameters()}
 
     chosen = experiment("train.accumulate=2", "train.checkpoint_every=1")
-    run = training._Run(SemanticSegmentation(), chosen, dataset, tmp_path / "run", Machine(cpu=True), Start())
+    run = training._Run(SemanticSegmentation(), chosen, dataset, tmp_path / "run", Machine(device="cpu"), Start())
     samples = TrainingSamples(dataset, dataset.split("train"), run.experiment)
     *_, names = (batch.names for batch, _ in zip(training_batches(samples, 0), range(6), strict=False))
     with pytest.raises(CrissCrossError, match=f"loss became inf at iteration 3 with the images {', '.join(names)};"):

@@ -68,11 +68,13 @@ def same_state(first: Path, second: Path) -> list[str]:
 
 def test_a_run_folder_is_complete_and_loads(whole_run, folder):
     assert sorted(path.name for path in whole_run.iterdir()) == [
+        "README.md",
         "best.safetensors",
         "experiment.yaml",
         "last.safetensors",
         "log.csv",
         "log.jsonl",
+        "report.html",
         "run.json",
     ]
     entries = read_log(whole_run)
@@ -188,13 +190,13 @@ def test_precision_is_chosen_run_by_run(dataset, tmp_path):
     short = ("train.iterations=2", "train.validate_every=0", "train.checkpoint_every=0")
     losses = {}
     for precision in ("fp32", "bf16"):
-        train(experiment(*short, f"train.precision={precision}"), dataset, tmp_path / precision, Machine(cpu=True))
+        train(experiment(*short, f"train.precision={precision}"), dataset, tmp_path / precision, Machine(device="cpu"))
         losses[precision] = [entry["loss"] for entry in read_log(tmp_path / precision) if "loss" in entry]
     # The same images and weights, rounded to eight bits: near, but not the same.
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
     assert losses["bf16"] != losses["fp32"]
     with pytest.raises(CrissCrossError, match=r"train\.precision=fp16 is not available on this device"):
-        train(experiment(*short, "train.precision=fp16"), dataset, tmp_path / "fp16", Machine(cpu=True))
+        train(experiment(*short, "train.precision=fp16"), dataset, tmp_path / "fp16", Machine(device="cpu"))
 
 
 def test_tensorboard_files_on_request(dataset, tmp_path):
@@ -371,7 +373,7 @@ def test_evaluation_refuses_other_classes(whole_run, folder, tmp_path):
     (other / "dataset.yaml").write_text("classes: [ground, disc, square, more]\n")
     from crisscross.engine.semantic.evaluate import evaluate
 
-    with pytest.raises(CrissCrossError, match="has 4 classes, the network 3"):
+    with pytest.raises(CrissCrossError, match=r"has 4 classes \(.*\), the network 3 \("):
         evaluate(load(whole_run), open_folder(other), "val")
 
 

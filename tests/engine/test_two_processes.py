@@ -103,7 +103,8 @@ def together(tmp_path_factory):
             str(folder),
             "--out",
             str(out),
-            "--cpu",
+            "--device",
+            "cpu",
             "--workers",
         ]
         request = {"arguments": [event, str(at), counts, *given, "0", *words], "port": port, "log": str(log)}
@@ -321,7 +322,7 @@ def test_shards_name_a_backbone_that_they_do_not_suit(together, folder, tmp_path
 )
 def test_what_shards_do_not_go_with_is_refused(dataset, tmp_path, words, compiled, reason):
     with pytest.raises(CrissCrossError, match=reason):
-        train(experiment(*words), dataset, tmp_path / "run", Machine(cpu=True, compile=compiled, shard=True))
+        train(experiment(*words), dataset, tmp_path / "run", Machine(device="cpu", compile=compiled, shard=True))
     assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
@@ -329,7 +330,7 @@ def test_one_process_has_nothing_to_shard(dataset, tmp_path, capsys):
     words = ["train.iterations=1", "train.validate_every=0"]
     train(experiment(*words), dataset, tmp_path / "one")
     assert "--shard" not in capsys.readouterr().err
-    train(experiment(*words), dataset, tmp_path / "two", Machine(cpu=True, shard=True))
+    train(experiment(*words), dataset, tmp_path / "two", Machine(device="cpu", shard=True))
     assert "--shard is without effect: one process trains alone and holds everything" in capsys.readouterr().err
     assert_same_weights(tmp_path / "one", tmp_path / "two", "last")
 

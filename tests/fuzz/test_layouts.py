@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from folder_layouts import READ, write
+from odd_layouts import READ as ODD_READ
 
 from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_pair
 from crisscross.errors import CrissCrossError
 
 ODD = [None, True, -1, 3.5, 1e308, "", "x", [], {}, [[]], [1, 2], {"a": 1}, "../../x", 2**70, "9" * 30]
-WITH_TEXT = sorted(name for name, row in READ.items() if any(not isinstance(v, np.ndarray) for v in row[0].values()))
+ROWS = READ | ODD_READ
+WITH_TEXT = sorted(name for name, row in ROWS.items() if any(isinstance(v, (str, list, dict)) for v in row[0].values()))
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -48,7 +50,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    files = READ[name][0]
+    files = ROWS[name][0]
     draws, refusals = random.Random(name), []
     for turn in range(6):
         texts = [key for key, content in files.items() if not isinstance(content, (np.ndarray, bytes))]

@@ -166,9 +166,9 @@ def commands(root: Path, names: list[str]) -> list[Command]:
     crisscross.save(crisscross.Segmenter(tiny), weights)
     recipe.write_text(to_yaml(tiny), encoding="utf-8")
     colors = write_camvid32(root / "camvid", 6)
-    usual = ["--cpu", "--workers"]
+    usual = ["--device", "cpu", "--workers"]
     train = ["train", str(recipe), "--data", data, *usual]
-    label = ["--cpu", "--workers", "0"]
+    label = ["--device", "cpu", "--workers", "0"]
 
     def resume(out: Path) -> list[str]:
         return ["--resume"] if (out / "last.safetensors").exists() else []
@@ -176,7 +176,9 @@ def commands(root: Path, names: list[str]) -> list[Command]:
     known = [
         Command("train", lambda out: [*train, "0", "--out", str(out)], same_training, resume, False),
         Command("train-workers", lambda out: [*train, "1", "--out", str(out)], same_training, resume, False),
-        Command("predict", lambda out: ["predict", str(weights), f"{data}/images", "--out", str(out), "--cpu"]),
+        Command(
+            "predict", lambda out: ["predict", str(weights), f"{data}/images", "--out", str(out), "--device", "cpu"]
+        ),
         Command(
             "evaluate",
             lambda out: [

@@ -96,7 +96,7 @@ def test_mask_rcnn_predicts_in_float32_and_float64():
 def test_evaluate_in_a_precision(network, weights, tmp_path, capsys, name, dtype):
     data, facts = write_folder(tmp_path / "data", {"train": 1, "val": 2}, 40, 56), tmp_path / "facts.json"
     words = ["evaluate", str(weights), "--data", str(data), "--name", "folder", "--split", "val", "--json", str(facts)]
-    assert main([*words, "--workers", "0", "--cpu", "--precision", name]) == 0
+    assert main([*words, "--workers", "0", "--device", "cpu", "--precision", name]) == 0
     counts = np.zeros((3, 3), np.int64)
     for index in (1, 2):
         with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
@@ -129,7 +129,7 @@ def test_predict_in_a_precision(network, weights, tmp_path, seen):
         expected = logits(network, IMAGE, torch.float32).argmax(0)
     for more in ([], ["--big"]):
         out = tmp_path / f"out{len(more)}"
-        words = ["predict", str(weights), str(tmp_path / "a.png"), "--cpu", "--precision", "fp16", *more]
+        words = ["predict", str(weights), str(tmp_path / "a.png"), "--device", "cpu", "--precision", "fp16", *more]
         assert main([*words, "--out", str(out)]) == 0
         assert (np.asarray(Image.open(out / "labels" / "a.png")) == expected).mean() > 0.98
     assert set(seen) == {torch.float16}
@@ -140,13 +140,23 @@ def test_predict_a_video_in_a_precision(weights, tmp_path, seen):
     from clip_networks import film
 
     source = film(tmp_path / "film.mp4", range(0, 80, 40))
-    words = ["predict", str(weights), str(source), "--out", str(tmp_path / "out.mp4"), "--cpu", "--precision", "bf16"]
+    words = [
+        "predict",
+        str(weights),
+        str(source),
+        "--out",
+        str(tmp_path / "out.mp4"),
+        "--device",
+        "cpu",
+        "--precision",
+        "bf16",
+    ]
     assert main(words) == 0
     assert seen == [torch.bfloat16] * 2
 
 
 def test_instances_have_no_precision_to_choose(tmp_path, capsys):
-    words = ["--precision", "bf16", "--cpu"]
+    words = ["--precision", "bf16", "--device", "cpu"]
     assert main(["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", str(tmp_path), *words]) == 2
     assert "--precision is not available for instance segmentation" in capsys.readouterr().err
     assert main(["predict", "maskrcnn_r50_fpn_rcca_coco", str(tmp_path), *words]) == 2

@@ -114,6 +114,55 @@ def test_memory_mapped_files_in_and_out_and_grey_arrays(tmp_path):
     )
 
 
+def test_masked_pixels_get_the_ignored_label_and_masked_blocks_no_pass():
+    seen = []
+
+    def spy(x):
+        seen.append(tuple(x.shape[-2:]))
+        return own_eight(x)
+
+    segmenter, image = with_coarse(spy), image_of(160, 160)
+    expected = segmenter.predict_big(image, 64, 32)
+    total = len(seen)
+    hidden = np.zeros((160, 160, 3), bool)
+    hidden[:100, :100] = True
+    # Hidden in one channel is not hidden.
+    hidden[100:, 100:, 1] = True
+    seen.clear()
+    labels = segmenter.predict_big(np.ma.MaskedArray(image, hidden), 64, 32)
+    assert (labels[:100, :100] == 255).all()
+    elsewhere = ~hidden.all(2)
+    assert np.array_equal(labels[elsewhere], expected[elsewhere])
+    # Kept are rows 0 to 48, 48 to 80, 80 to 112 and 112 to 160: two by two of 16 blocks are hidden.
+    assert (total, len(seen)) == (16, 12)
+    gray = np.ma.MaskedArray(image[..., 0], hidden[..., 0])
+    assert ((segmenter.predict_big(gray, 64, 32) == 255) == hidden[..., 0]).all()
+
+
+class Strict:
+    """What `predict_big` may ask of an image and of labels, and what it asked for."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype, self.asked = values, values.shape, values.dtype, []
+
+    def __getitem__(self, part):
+        self.asked.append(part)
+        return self.values[part]
+
+    def __setitem__(self, part, labels):
+        self.asked.append(part)
+        self.values[part] = labels
+
+
+def test_anything_of_which_parts_are_read_and_written():
+    segmenter, image = with_coarse(own_eight), image_of(100, 150)
+    source, target = Strict(image), Strict(np.zeros((100, 150), np.uint8))
+    assert segmenter.predict_big(source, 64, 32, out=target) is target
+    assert np.array_equal(target.values, segmenter.predict_big(image, 64, 32))
+    parts = blocks(100, 150, 64, 32, False)
+    assert source.asked == [part.read for part in parts] and target.asked == [part.keep for part in parts]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -143,7 +192,7 @@ def test_big_images_from_the_command_line(tmp_path, capsys):
     expected = crisscross.load(tmp_path / "net.safetensors").predict_big(image, 64, 16)
     for name in ("a", "b"):
         assert (np.asarray(Image.open(out / "labels" / f"{name}.png")) == expected).mean() > 0.999
-    assert "(labels/)" in capsys.readouterr().out
+    assert "(labels/, classes.json)" in capsys.readouterr().out
     assert main([*words[:2], str(tmp_path / "c.npy"), "--out", str(out), "--big"]) == 2
     assert "c.npy: not a readable array file" in capsys.readouterr().err
 

@@ -14,7 +14,8 @@ from crisscross.instances.annotations import open_coco_instances
 from crisscross.instances.config import InstanceExperiment
 from crisscross.instances.draw import draw, instance_color, outline
 from crisscross.instances.evaluate import as_coco, average_precision, coco_results, evaluate_instances
-from crisscross.instances.network import Instances, InstanceSegmenter
+from crisscross.instances.network import InstanceSegmenter
+from crisscross.instances.result import Instances
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

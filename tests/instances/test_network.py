@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from instances_data import tiny, with_classes
+from PIL import Image
 from torch import nn
 from torchvision.models import resnet
 from torchvision.models.detection import MaskRCNN
@@ -221,6 +222,26 @@ def test_predict_takes_an_image_and_gives_instances_in_its_pixels():
     assert (np.diff(found.scores) <= 0).all()
     limit = float(found.scores[2])
     assert len(found.above(limit).boxes) == (found.scores >= limit).sum() < 7
+
+
+def test_every_form_of_an_image_gives_the_same_instances(tmp_path):
+    torch.manual_seed(0)
+    segmenter = InstanceSegmenter(tiny("inference.score=0", "inference.detections=7"))
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "p.png")
+    expected, gray = segmenter.predict(image), segmenter.predict(np.repeat(image[..., :1], 3, 2))
+    forms = [
+        tmp_path / "p.png",
+        str(tmp_path / "p.png"),
+        Image.fromarray(image),
+        torch.from_numpy(image).permute(2, 0, 1),
+    ]
+    for found in (*segmenter.predict(forms), *map(segmenter.predict, forms)):
+        assert np.array_equal(found.boxes, expected.boxes) and np.array_equal(found.masks, expected.masks)
+    assert np.array_equal(segmenter.predict(image[..., 0]).boxes, gray.boxes)
+    assert not np.array_equal(gray.boxes, expected.boxes)
+    with pytest.raises(CrissCrossError, match="must be uint8"):
+        segmenter.predict(torch.zeros(3, 50, 70))
 
 
 @pytest.mark.parametrize("name", INSTANCE_RECIPES)

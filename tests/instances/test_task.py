@@ -10,6 +10,7 @@ import pytest
 import torch
 from instances_data import HEIGHT, TINY, WIDTH, annotation, bar, tree_of, write_coco
 from PIL import Image
+from pycocotools.coco import COCO
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -17,6 +18,7 @@ import crisscross
 from crisscross import checkpoints
 from crisscross.cli import main
 from crisscross.config import override, to_yaml
+from crisscross.data.files.coco_masks import decode
 from crisscross.engine.optimizer import create_optimizer
 from crisscross.engine.run.journal import Journal
 from crisscross.engine.schedule import learning_rate
@@ -24,6 +26,7 @@ from crisscross.engine.setup import Machine
 from crisscross.engine.task import Result
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.instances import weights as instance_weights
 from crisscross.instances.annotations import open_coco_instances
 from crisscross.instances.config import InstanceExperiment, InstanceOptimConfig
 from crisscross.instances.network import InstanceSegmenter, torchvision_classes
@@ -33,7 +36,7 @@ from crisscross.progress import Progress
 from crisscross.zoo import shipped_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CPU = Machine(cpu=True)
+CPU = Machine(device="cpu")
 
 
 def train_instances(*what, **options):
@@ -64,7 +67,8 @@ def weights(folder):
 
 def test_a_run_leaves_what_it_says(run):
     assert {path.name for path in run.iterdir()} == {
-        *("experiment.yaml", "run.json", "log.jsonl", "log.csv", "last.safetensors", "best.safetensors")
+        *("experiment.yaml", "run.json", "log.jsonl", "log.csv", "last.safetensors", "best.safetensors"),
+        *("report.html", "README.md"),
     }
     record = json.loads((run / "run.json").read_text())
     assert record["data"]["images"] == {"train": 4, "val": 4}
@@ -133,6 +137,35 @@ def test_another_run_can_start_from_this_one(run, coco, tmp_path):
     assert crisscross.load(tmp_path / "new").classes == ("disc", "bar", "star")
 
 
+def test_a_recipes_name_starts_from_torchvisions_weights(run, coco, tmp_path, monkeypatch, capsys):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(to_yaml(tiny("train.iterations=1", "optim.warmup=0", "optim.lr=1e-9")))
+    words = [
+        "train",
+        str(config),
+        "--data",
+        str(coco),
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    monkeypatch.setenv("CRISSCROSS_OFFLINE", "1")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    assert main([*words, "--init", "maskrcnn_r50_fpn_coco"]) == 2
+    assert "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth are not available (not in the cache" in capsys.readouterr().err
+    assert main([*words, "--init", "maskrcnn_r101_fpn_coco"]) == 2
+    assert "maskrcnn_r101_fpn_coco has no weights; train it with" in capsys.readouterr().err
+    # A small network in the place of torchvision's.
+    monkeypatch.setattr(instance_weights, "torchvision_file", lambda: run / "last.safetensors")
+    assert main([*words, "--init", "maskrcnn_r50_fpn_coco"]) == 0
+    assert "--init maskrcnn_r50_fpn_coco: all weights are taken over, of the same 2 classes" in capsys.readouterr().err
+    wanted, got = weights(run), weights(tmp_path / "run")
+    assert all(torch.allclose(wanted[key], got[key], atol=1e-6) for key in wanted)
+
+
 def test_cocos_own_classes_keep_torchvisions_outputs(tmp_path):
     published = torchvision_classes()
     assert len(published) == 90 and published[0] == "person" and published[11] == "unused 12"
@@ -194,7 +227,7 @@ def test_the_commands(coco, tmp_path, capsys):
     config = tmp_path / "tiny.yaml"
     config.write_text(to_yaml(tiny("inference.score=0", "train.iterations=1", "optim.warmup=0")))
     out = tmp_path / "run"
-    machine = ["--workers", "0", "--cpu"]
+    machine = ["--workers", "0", "--device", "cpu"]
     assert main(["train", str(config), "--data", str(coco), "--out", str(out), *machine]) == 0
     said = capsys.readouterr()
     assert f"crisscross evaluate {out} --data {coco}" in said.out
@@ -213,14 +246,38 @@ def test_the_commands(coco, tmp_path, capsys):
     drawn = tmp_path / "drawn"
     image = str(coco / "val2017" / "p0.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
-    words = [image, str(tmp_path / "broken.png"), "--out", str(drawn), "--cpu", "--score", "0"]
+    words = [image, str(tmp_path / "broken.png"), "--out", str(drawn), "--device", "cpu", "--score", "0"]
     assert main(["predict", str(out), *words]) == 2
-    assert "broken.png: not an image" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "broken.png: not an image" in said.err
     with Image.open(drawn / "drawn" / "p0.png") as opened:
         assert opened.size == (WIDTH, HEIGHT)
     (entry,) = json.loads((drawn / "instances.json").read_text())
     assert entry["file"] == image and 0 < len(entry["instances"]) <= 10
     assert set(entry["instances"][0]) == {"class", "score", "box", "mask"}
+    names = [found["class"] for found in entry["instances"]]
+    counted = [f"{names.count(name)} {name}" for name in sorted(set(names), key=names.count, reverse=True)]
+    assert f"{image}: {', '.join(counted)}" in said.out.splitlines()
+    assert json.loads((drawn / "classes.json").read_text()) == [{"id": 0, "name": "disc"}, {"id": 1, "name": "bar"}]
+
+
+def test_instances_in_other_formats(run, coco, tmp_path):
+    words = ["--device", "cpu", "--score", "0", "--format", "png,polygons,coco,rle", "--out", str(tmp_path / "out")]
+    assert main(["predict", str(run), str(coco / "val2017" / "p0.png"), *words]) == 0
+    read = {name: json.loads((tmp_path / "out" / name).read_text()) for name in ("instances.json", "coco.json")}
+    masks, polygons = (json.loads((tmp_path / f"out/{kind}/p0.json").read_text())[kind] for kind in ("rle", "polygons"))
+    found, written = read["instances.json"][0]["instances"], COCO(str(tmp_path / "out" / "coco.json"))
+    assert [(one["name"], one["score"], one["box"]) for one in masks] == [
+        (one["class"], one["score"], one["box"]) for one in found
+    ]
+    assert [{"size": one["size"], "counts": one["counts"]} for one in masks] == [one["mask"] for one in found]
+    # An instance without a pixel is no annotation and has no outline.
+    seen = [one for one in found if decode(one["mask"], HEIGHT, WIDTH).any()]
+    assert written.getCatIds() == [3, 17] and len(seen) == len(written.anns) > 0
+    for one, entry in zip(seen, written.anns.values(), strict=True):
+        assert written.cats[entry["category_id"]]["name"] == one["class"]
+        assert entry["score"] == one["score"] and entry["segmentation"] == one["mask"]
+    assert {one["score"] for one in polygons} == {one["score"] for one in seen}
 
 
 @pytest.mark.parametrize(
@@ -248,6 +305,14 @@ def test_the_commands(coco, tmp_path, capsys):
         (["evaluate", "maskrcnn_r50_fpn_rcca_coco", "--data", "{coco}", "--offline"], "downloads are off"),
         (["evaluate", "maskrcnn_r101_fpn_rcca_coco", "--data", "{coco}"], "has no weights; train it"),
         (["predict", "{run}", "{coco}/val2017", "--big", "--out", "{new}"], "--big is not available for instance"),
+        (
+            ["predict", "{run}", "{coco}/val2017", "--format", "csv", "--out", "{new}"],
+            "--format csv is not available for the task instances; it has png, polygons, coco, rle",
+        ),
+        (
+            ["predict", "{run}", "{coco}/val2017", "--legend", "--out", "{new}"],
+            "--legend is not available for instance segmentation: names are drawn beside the instances",
+        ),
         (["predict", "camvid-light", "{coco}/val2017", "--score", "0.3", "--out", "{new}"], "--score is for instance"),
         (
             ["convert", "{run}/last.safetensors", "{new}/x.safetensors"],

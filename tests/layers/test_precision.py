@@ -180,7 +180,7 @@ def test_training_checks_the_precision_before_it_begins(card, dataset, tmp_path,
         assert told["mixed_precision"] == mixed
     monkeypatch.undo()
     with pytest.raises(CrissCrossError, match=r"train\.precision=tf32 is not available on this device"):
-        training.train(experiment("train.precision=tf32"), dataset, tmp_path / "run", Machine(cpu=True))
+        training.train(experiment("train.precision=tf32"), dataset, tmp_path / "run", Machine(device="cpu"))
 
 
 def test_repeating_bit_for_bit_is_undone_afterwards():

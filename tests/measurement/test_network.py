@@ -120,7 +120,7 @@ def test_the_command_prints_one_table_and_writes_what_it_printed(tmp_path, capsy
     path = tmp_path / "a.json"
     crisscross.save(segmenter(preprocess=PreprocessConfig(scale=(48, 32))), tmp_path / "net.safetensors")
     words = ["benchmark", str(tmp_path / "net.safetensors"), "--size", "40x56", "--rounds", "1", "--json", str(path)]
-    assert main([*words, "--cpu"]) == 0
+    assert main([*words, "--device", "cpu"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert "the network sees every image at 32x48: preprocess.scale" in out
     known = json.loads(path.read_text())

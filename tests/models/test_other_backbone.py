@@ -2,6 +2,7 @@
 
 import pytest
 
+import crisscross
 from crisscross import tasks
 from crisscross.cli import main
 from crisscross.errors import CrissCrossError
@@ -58,3 +59,30 @@ def test_the_scale_of_torchvision_is_refused_with_the_cure(word, key, capsys):
         tasks.recipe("ccnet-r50", [word])
     assert main(["train", "ccnet-r50", "--data", "x", "--out", "y", "--set", word]) == 2
     assert "multiply mean and std by 255, got [0." in capsys.readouterr().err
+
+
+def test_a_file_and_build_bring_them_too(tmp_path):
+    # timm states a mean and std of 0.5 for this backbone: https://huggingface.co/timm, `default_cfg` of the model.
+    half = (127.5,) * 3
+    file = tmp_path / "own.yaml"
+    file.write_text("model: {backbone: tf_efficientnet_lite0}\n")
+    recipe = tasks.recipe(file)
+    assert recipe.experiment.preprocess.mean == half and "are its own" in recipe.lines[0]
+    assert crisscross.build(recipe.experiment, classes=["a"]).experiment.preprocess.mean == half
+    built = crisscross.build("ccnet-r50", classes=["a"], pretrained=False, backbone="tf_efficientnet_lite0")
+    assert built.experiment.preprocess.mean == half and built.experiment.preprocess.std == half
+    assert (
+        crisscross.build("ccnet-light", classes=["a"], pretrained=False, backbone="resnet18").experiment.model.frozen
+        == ()
+    )
+    kept = crisscross.build(
+        "ccnet-r50", classes=["a"], pretrained=False, backbone="tf_efficientnet_lite0", std=[1, 2, 3]
+    )
+    assert (kept.experiment.preprocess.mean, kept.experiment.preprocess.std) == (IMAGENET[0], (1, 2, 3))
+
+
+def test_a_file_that_says_its_mean_keeps_it(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("model: {backbone: tf_efficientnet_lite0}\npreprocess: {mean: [1, 2, 3]}\n")
+    recipe = tasks.recipe(file)
+    assert recipe.experiment.preprocess.mean == (1, 2, 3) and recipe.lines == ()

@@ -216,20 +216,37 @@ def run(folder, tmp_path_factory) -> Path:
         "--set",
         "optim.warmup=4",
     ]
-    command = ["train", "ccnet3d-light", "--data", str(folder), "--out", str(out), "--workers", "0", "--cpu", *words]
+    command = [
+        "train",
+        "ccnet3d-light",
+        "--data",
+        str(folder),
+        "--out",
+        str(out),
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+        *words,
+    ]
     assert main(command) == 0
     return out
 
 
 def test_a_recipe_trains_evaluates_and_predicts_by_the_usual_commands(run, folder, tmp_path, capsys):
     scores = tmp_path / "scores.json"
-    assert main(["evaluate", str(run), "--data", str(folder), "--split", "val", "--json", str(scores), "--cpu"]) == 0
+    assert (
+        main(["evaluate", str(run), "--data", str(folder), "--split", "val", "--json", str(scores), "--device", "cpu"])
+        == 0
+    )
     assert "temporal consistency" in capsys.readouterr().out
     found = json.loads(scores.read_text())
     assert found["images"] == 4 and found["miou"] > 0.6
     assert 0.5 < found["temporal_consistency"]["pixels"] <= 1
     Image.fromarray(draw_frame(0)[0]).save(tmp_path / "still.png")
-    assert main(["predict", str(run), str(tmp_path / "still.png"), "--out", str(tmp_path / "out"), "--cpu"]) == 0
+    assert (
+        main(["predict", str(run), str(tmp_path / "still.png"), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    )
     assert np.asarray(Image.open(tmp_path / "out" / "labels" / "still.png")).shape == (48, 64)
 
 
@@ -256,7 +273,7 @@ def test_consistency_of_an_evaluation_is_that_of_its_labels(run, folder):
 
 
 def test_a_run_too_short_for_the_clips_is_found_before_training(folder, tmp_path, capsys):
-    command = ["train", "ccnet3d-light", "--data", str(folder), "--out", str(tmp_path / "run"), "--cpu"]
+    command = ["train", "ccnet3d-light", "--data", str(folder), "--out", str(tmp_path / "run"), "--device", "cpu"]
     words = ["data.name=folder", "model.frames=5", "model.backbone=test_resnet", "loss.class_weights=[]"]
     assert main([*command, *(word for change in words for word in ("--set", change))]) == 2
     assert "only 3 frames in a row at a_000, but a clip has 5" in capsys.readouterr().err

@@ -142,7 +142,7 @@ def damaged(path: Path, number: int) -> Path:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 def test_a_corrupt_frame_is_reported_with_its_time_and_the_rest_goes_on(tmp_path, suffix, weights, capsys):
     broken = damaged(film(tmp_path / f"film{suffix}"), 10)
-    assert main(["predict", str(weights), str(broken), "--out", str(tmp_path / "out.mp4"), "--cpu"]) == 2
+    assert main(["predict", str(weights), str(broken), "--out", str(tmp_path / "out.mp4"), "--device", "cpu"]) == 2
     said = capsys.readouterr()
     assert f"crisscross: {broken} at 0.400 s: a frame that cannot be decoded" in said.err
     assert "19 frames, 0.80 s of video" in said.out
@@ -187,7 +187,15 @@ def test_files_that_are_no_films_end_as_one_line(tmp_path, weights, capsys):
         "cut.mp4": unreadable,
         "none.mp4": "no such file or folder",
     }.items():
-        command = ["predict", str(weights), str(tmp_path / name), "--out", str(tmp_path / "out" / "x.mp4"), "--cpu"]
+        command = [
+            "predict",
+            str(weights),
+            str(tmp_path / name),
+            "--out",
+            str(tmp_path / "out" / "x.mp4"),
+            "--device",
+            "cpu",
+        ]
         assert main(command) == 2
         assert capsys.readouterr().err == f"crisscross: {tmp_path / name}: {message}\n"
     assert not list(tmp_path.glob("out/*"))
@@ -223,7 +231,7 @@ def test_places_that_cannot_be_written(tmp_path, weights, capsys):
         ("--out", f"{tmp_path}/taken/out.mp4"): "taken/out.mp4: cannot be written",
         ("--out", f"{tmp_path}/out.mp4", "--big"): "--big is for images",
     }.items():
-        assert main(["predict", str(weights), str(source), *words, "--cpu"]) == 2
+        assert main(["predict", str(weights), str(source), *words, "--device", "cpu"]) == 2
         said = capsys.readouterr().err
         assert message in said and said.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mkv", "film.mp4", "taken"]
@@ -234,7 +242,7 @@ def test_folders_are_made_and_several_films_written_one_bad_one_aside(tmp_path, 
     film(tmp_path / "b.mkv", STUTTER[:2])
     (tmp_path / "c.mp4").write_text("no film")
     command = ["predict", str(weights), *(str(tmp_path / name) for name in ("a.mp4", "c.mp4", "b.mkv"))]
-    assert main([*command, "--out", str(tmp_path / "new" / "deep"), "--cpu"]) == 2
+    assert main([*command, "--out", str(tmp_path / "new" / "deep"), "--device", "cpu"]) == 2
     assert sorted(path.name for path in (tmp_path / "new" / "deep").iterdir()) == ["a.mp4", "b.mp4"]
     said = capsys.readouterr()
     assert "a.mp4: 3 frames, 0.12 s of video in" in said.out and "x real time" in said.out
@@ -251,7 +259,7 @@ def test_a_film_shorter_than_a_clip(tmp_path):
 def test_without_the_library_there_is_one_line(tmp_path, weights, monkeypatch, capsys):
     source = film(tmp_path / "film.mp4", STUTTER[:2])
     monkeypatch.setitem(sys.modules, "av", None)
-    assert main(["predict", str(weights), str(source), "--out", str(tmp_path / "out.mp4"), "--cpu"]) == 2
+    assert main(["predict", str(weights), str(source), "--out", str(tmp_path / "out.mp4"), "--device", "cpu"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("crisscross: reading and writing video files needs av: run `pip install '.[video]'`")
     assert said.count("\n") == 1

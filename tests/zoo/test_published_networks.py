@@ -91,11 +91,11 @@ def train_and_evaluate(name, tmp_path, capsys):
     data = WRITERS[zoo.PUBLISHED[name].data](tmp_path / "data")
     run = tmp_path / "run"
     words = ["train", str(small_recipe(name, tmp_path)), "--data", str(data), "--out", str(run)]
-    assert main([*words, "--workers", "0", "--cpu"]) == 0
+    assert main([*words, "--workers", "0", "--device", "cpu"]) == 0
     stored = crisscross.load(run).experiment
     assert stored.name == name and len(stored.data.classes) == CLASSES[zoo.PUBLISHED[name].data]
     capsys.readouterr()
-    assert main(["evaluate", str(run), "--data", str(data), "--workers", "0", "--cpu"]) == 0
+    assert main(["evaluate", str(run), "--data", str(data), "--workers", "0", "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
     assert "mIoU" in shown and "(val: " in shown
 
@@ -117,7 +117,7 @@ def test_evaluate_by_name_with_a_file_at_hand(tmp_path, checkpoint, capsys, monk
     data = write_voc2012aug(tmp_path / "data", count=1)
     row = dict(zoo.RECIPES[name], preprocess={"scale": [128, 48]})
     monkeypatch.setitem(zoo.RECIPES, name, row)
-    words = ["evaluate", zoo.PUBLISHED[name].older_name, "--data", str(data), "--workers", "0", "--cpu"]
+    words = ["evaluate", zoo.PUBLISHED[name].older_name, "--data", str(data), "--workers", "0", "--device", "cpu"]
     assert main([*words, "--weights", str(checkpoint(name))]) == 0
     shown = capsys.readouterr().out
     assert "aeroplane" in shown and "(val: 1 images" in shown
@@ -128,7 +128,7 @@ def test_evaluate_by_name_with_a_file_at_hand(tmp_path, checkpoint, capsys, monk
 def test_a_checkpoint_of_another_data_set_is_refused_in_one_line(checkpoint, capsys, tmp_path):
     file = checkpoint(ONE_OF_EACH[2])
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
-    words = ["predict", ONE_OF_EACH[0], str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--cpu"]
+    words = ["predict", ONE_OF_EACH[0], str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--device", "cpu"]
     assert main([*words, "--weights", str(file)]) == 2
     message = capsys.readouterr().err
     assert "150 classes" in message and "19" in message and message.count("\n") == 1

@@ -50,7 +50,7 @@ def shipped_backbone(backbone: str) -> str | None:
     return None
 
 
-def read_backbone_weights(path: Path) -> dict[str, Tensor]:
+def read_backbone_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The backbone's tensors of a `.safetensors`, `.pth` or `.pt` file, the names of known systems replaced by timm's.
 
     Files of a whole network are taken, too: ours, torchvision's, those of CCNet's publishers, MMSegmentation's of any
@@ -59,6 +59,7 @@ def read_backbone_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         CrissCrossError: missing or unreadable file.
     """
+    path = Path(path)
     if not path.is_file():
         raise CrissCrossError(f"{path}: no such file; --backbone-weights takes a .safetensors or .pth file")
     tensors = native.read_tensors(path) if path.suffix == ".safetensors" else read_state_dict(path)
@@ -67,7 +68,7 @@ def read_backbone_weights(path: Path) -> dict[str, Tensor]:
     try:
         return efficientnet_lite_to_timm(tensors)
     except (KeyError, ValueError, IndexError) as error:
-        raise CrissCrossError(f"{path}: an EfficientNet-Lite with unknown names: {str(error)[:80]}") from error
+        raise CrissCrossError(f"{path}: an EfficientNet-Lite with unknown names: {str(error)[:80]}") from None
 
 
 def _in_timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

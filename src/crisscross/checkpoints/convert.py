@@ -66,7 +66,7 @@ def convert(
     try:
         segmenter = network_for(loaded, experiment)
     except native.Misfit as misfit:
-        raise _in_their_names(misfit, loaded.publisher) from misfit
+        raise _in_their_names(misfit, loaded.publisher) from None
     # The position to resume at belongs to the optimizer's state, which is not kept.
     kept = {key: value for key, value in loaded.facts.items() if key not in ("position", "scaler")}
     if license := license_of(Path(loaded.name), kept):

@@ -22,6 +22,7 @@ from crisscross.config.parse import flatten
 from crisscross.data.palette import default_palette
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.models import Segmenter, create_segmenter
+from crisscross.models.other_backbone import with_changes
 
 Kind = TypeVar("Kind")
 Source = str | os.PathLike[str] | Mapping[str, Tensor]
@@ -137,11 +138,13 @@ def is_inside(file: Path, folder: Path) -> bool:
 def build(source: str | Experiment, **overrides: Any) -> Segmenter:
     """A freshly initialized network from a zoo name or an experiment, in training mode; overrides as in `load`.
 
+    Another `model.backbone` brings the mean and std that timm states for it, unless the overrides name these.
+
     Raises:
         CrissCrossError: no such recipe, or a configuration that cannot be built.
     """
     experiment = zoo.with_known_classes(zoo.recipe(source)) if isinstance(source, str) else source
-    return create_segmenter(with_overrides(experiment, overrides))
+    return create_segmenter(with_changes(experiment, full_keys(experiment, overrides))[0])
 
 
 def weights_file(source: str | os.PathLike[str], offline: bool = False) -> Path:
@@ -260,8 +263,15 @@ def with_overrides(experiment: Kind, overrides: Mapping[str, Any]) -> Kind:
     Raises:
         CrissCrossError: an unknown or ambiguous name, or a senseless value.
     """
-    if not overrides:
-        return experiment
+    return apply_overrides(experiment, full_keys(experiment, overrides)) if overrides else experiment
+
+
+def full_keys(experiment: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted key from values by their last name or in full.
+
+    Raises:
+        CrissCrossError: an unknown or ambiguous name.
+    """
     leaves = flatten(experiment)
     # A section can be named, too: `head={"name": "ce2p"}`.
     keys = dict.fromkeys([*leaves, *(key[: key.rindex(".")] for key in leaves if key.count("."))])
@@ -275,4 +285,4 @@ def with_overrides(experiment: Kind, overrides: Mapping[str, Any]) -> Kind:
         changes[matches[0] if matches else name] = value
     if "data.classes" in changes and "data.palette" not in changes:
         changes["data.palette"] = [list(color) for color in default_palette(len(changes["data.classes"]))]
-    return apply_overrides(experiment, changes)
+    return changes

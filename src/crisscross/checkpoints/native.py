@@ -35,12 +35,13 @@ RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
 HUB_WEIGHTS = "model.safetensors"
 
 
-def run_weights(path: Path) -> Path:
+def run_weights(path: str | os.PathLike[str]) -> Path:
     """The weights file of a run folder: the best weights, else the last; the path of a file is returned as it is.
 
     Raises:
         CrissCrossError: the folder has no such weights.
     """
+    path = Path(path)
     if not path.is_dir():
         return path
     for name in RUN_WEIGHTS:
@@ -185,7 +186,7 @@ def read_header_as(kind: type[Kind], path: str | os.PathLike[str]) -> tuple[Kind
     try:
         experiment = from_dict(kind, values)
     except CrissCrossError as error:
-        raise CrissCrossError(f"{path}: {error}") from error
+        raise CrissCrossError(f"{path}: {error}") from None
     if not isinstance(facts, dict):
         raise CrissCrossError(f"{path}: its facts must be a mapping of keys to values, got {str(facts)[:40]}")
     return experiment, facts
@@ -201,11 +202,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     # A damaged file can raise any exception.
     except Exception as error:
         if Path(path).is_file() and (what := other_kind(head_of(Path(path)))):
-            raise CrissCrossError(f"{path}: {what}") from error
+            raise CrissCrossError(f"{path}: {what}") from None
         reason = " ".join(str(error).split())
         raise CrissCrossError(
             f"{path}: not a readable safetensors file (truncated or of another kind): {reason}"
-        ) from error
+        ) from None
 
 
 def fill(segmenter: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
@@ -246,7 +247,7 @@ def placed(network: Network, device: str) -> Network:
     try:
         return network.to(device).eval()
     except (RuntimeError, AssertionError) as error:
-        raise CrissCrossError(f"device {device!r}: {str(error).splitlines()[0]}") from error
+        raise CrissCrossError(f"device {device!r}: {str(error).splitlines()[0]}") from None
 
 
 def _same_shape(key: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:

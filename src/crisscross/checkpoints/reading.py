@@ -5,6 +5,7 @@ times as large as the file.
 """
 
 import io
+import os
 import pickle
 import re
 import zipfile
@@ -47,13 +48,14 @@ class Content(NamedTuple):
     meta: dict[str, Any]
 
 
-def read_content(path: Path) -> Content:
+def read_content(path: str | os.PathLike[str]) -> Content:
     """Tensors and metadata of a `.pth`, `.pt` or `.pdparams` file.
 
     Raises:
         CrissCrossError: not a checkpoint (the message says what it is), truncated, without tensors, or it uses
             something that could run code (the message names it).
     """
+    path = Path(path)
     content = unwrap(_read(path))
     if not content.tensors:
         raise CrissCrossError(f"{path}: holds no tensors")
@@ -61,7 +63,7 @@ def read_content(path: Path) -> Content:
     return content
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of `read_content`, with the same errors."""
     return read_content(path).tensors
 
@@ -104,7 +106,7 @@ def head_of(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(HEAD)
     except OSError as error:
-        raise CrissCrossError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise CrissCrossError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def other_kind(head: bytes) -> str | None:
@@ -130,11 +132,11 @@ def _read(path: Path) -> Any:
     except CrissCrossError:
         raise
     except Refused as error:
-        raise CrissCrossError(f"{path}: refused: {error}; {ELSEWHERE}") from error
+        raise CrissCrossError(f"{path}: refused: {error}; {ELSEWHERE}") from None
     # A damaged file can raise any exception.
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
-        raise CrissCrossError(f"{path}: not a readable checkpoint (truncated or of another kind): {reason}") from error
+        raise CrissCrossError(f"{path}: not a readable checkpoint (truncated or of another kind): {reason}") from None
 
 
 def _check_zip(path: Path) -> None:
@@ -150,8 +152,8 @@ def _check_zip(path: Path) -> None:
                 # Some readers ignore case.
                 if entry.filename.lower().endswith("data.pkl"):
                     scan(io.BytesIO(archive.read(entry)))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise CrissCrossError(f"{path}: truncated: the end of the file is missing; fetch it again") from error
+    except (zipfile.BadZipFile, OSError):
+        raise CrissCrossError(f"{path}: truncated: the end of the file is missing; fetch it again") from None
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner:
         raise CrissCrossError(f"{path}: refused: a TorchScript archive, which holds code; save its state_dict instead")
@@ -165,7 +167,7 @@ def _read_torch(path: Path) -> Any:
         with torch.serialization.safe_globals(torch_globals()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise Refused(_reason(str(error))) from error
+        raise Refused(_reason(str(error))) from None
 
 
 def _reason(message: str) -> str:

@@ -60,7 +60,7 @@ def start_from(segmenter: Segmenter, source: str | os.PathLike[str]) -> Started:
     try:
         native.fill(segmenter, given, loaded.name)
     except native.Misfit as misfit:
-        raise CrissCrossError(f"{misfit}{_cure(loaded, segmenter.experiment)}") from misfit
+        raise CrissCrossError(f"{misfit}{_cure(loaded, segmenter.experiment)}") from None
     license = license_of(Path(loaded.name), loaded.facts)
     said = f"--init {source}: {taken(layers, rows, theirs, ours, without)}{_otherwise(loaded, segmenter.experiment)}"
     facts = {"init": str(source)} | ({"license": license} if license else {})

@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "compare training runs: tables and curves",
     "evaluate": "score a network on a data set",
     "predict": "label images and videos",
+    "explain": "show what attention looks at from a pixel",
     "data": "list, prepare or check a data set",
     "export": "write a network for ONNX Runtime, OpenVINO or torch.export",
     "convert": "convert weights from and to other publishers' formats",
@@ -104,8 +105,8 @@ def _check_folder() -> None:
     """Refuse a working folder that was removed: relative paths fail, and PyTorch's libraries abort."""
     try:
         os.getcwd()
-    except OSError as error:
-        raise CrissCrossError("the working folder was removed; change to one that exists") from error
+    except OSError:
+        raise CrissCrossError("the working folder was removed; change to one that exists") from None
 
 
 def _show_warning(

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import add_force, add_network, network_files, parse_size, positive
+from crisscross.cli.options import add_device, add_force, add_network, network_files, parse_size, positive
 from crisscross.cli.tables import print_table
 from crisscross.terminal import say
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="measurements of each row (default 5; at most 3 of rows that take more than a second)",
     )
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    add_device(parser)
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all results as JSON")
     add_force(parser)
@@ -55,10 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crisscross import zoo
     from crisscross.data.scenes import draw_scene
+    from crisscross.layers.devices import find_device
     from crisscross.measurement.network import conditions, environment, measure, network_of, variants_of
     from crisscross.progress import Progress
 
-    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
+    device = torch.device(find_device(arguments.device))
     source = {"weights": arguments.weights, "offline": arguments.offline}
     network = network_of(arguments.network, arguments.trust, **source).to(device)
     about = environment(device)

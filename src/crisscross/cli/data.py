@@ -113,8 +113,14 @@ def run_init(arguments: argparse.Namespace) -> int:
     Raises:
         CrissCrossError: see `crisscross.data.sets.folder.describe`.
     """
+    from crisscross.data import DATASETS
+    from crisscross.data.dataset import existing_folder
     from crisscross.data.sets.folder import describe
 
+    root = existing_folder(arguments.root)
+    if (known := next((name for name, one in DATASETS.items() if one.recognize(root)), "folder")) != "folder":
+        say(f"{root}: {known}, which is read as it is, without dataset.yaml", f"next: crisscross data check {root}")
+        return 0
     text, lines = describe(arguments.root, arguments.dry_run, arguments.force)
     say(*lines)
     if arguments.dry_run:
@@ -156,8 +162,24 @@ def _round_masks(arguments: argparse.Namespace) -> int:
         raise CrissCrossError("prepare masks needs --classes-at VALUES (such as 0,255) and --out DIR")
     done = round_masks(arguments.root, parse_values(arguments.classes_at), arguments.out, arguments.force)
     say(f"{done.written} masks written into {arguments.out}", *done.lines)
-    say(f"next: write `masks: {arguments.out}` into dataset.yaml, or put this folder in place of the former one")
+    say(_use_of(arguments.root, arguments.out))
     return 0
+
+
+def _use_of(masks: Path, out: Path) -> str:
+    """How new masks come to be read: they stand beside the former ones, or a description must name them."""
+    import os
+    import shlex
+
+    from crisscross.data.cures import DESCRIPTION, PREPARED
+
+    for root in (masks.parent, masks.parent.parent, masks):
+        if (root / DESCRIPTION).is_file():
+            former, new = (Path(os.path.relpath(folder, root)).as_posix() for folder in (masks, out))
+            return f"next: write `masks: {new}` in {root / DESCRIPTION}, in place of {former}"
+    if out.absolute() == masks.absolute().with_name(f"{masks.absolute().name}{PREPARED}"):
+        return f"next: crisscross data check {shlex.quote(str(masks.parent))}"
+    return f"next: put {out} in place of {masks}"
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -71,9 +71,8 @@ def _claim(out: Path, force: bool) -> None:
 
 def _train_and_score(dataset: "DataSet", out: Path, changes: list[str]) -> tuple["Segmenter", "Evaluation", float]:
     """Train from the start, score the last weights on the held-out scenes and write a few predictions."""
-    from crisscross import zoo
+    from crisscross import tasks
     from crisscross.checkpoints import load
-    from crisscross.config import override
     from crisscross.engine.predict import predict_files
     from crisscross.engine.run.state import BEST, LAST
     from crisscross.engine.semantic.evaluate import evaluate
@@ -86,7 +85,7 @@ def _train_and_score(dataset: "DataSet", out: Path, changes: list[str]) -> tuple
         (folder / stale).unlink(missing_ok=True)
     say("training")
     # One process prepares the next batch while this one computes.
-    outcome = train(override(zoo.recipe("demo"), changes), dataset, folder, Machine(workers=1))
+    outcome = train(tasks.recipe("demo", changes).experiment, dataset, folder, Machine(workers=1))
     if not outcome.finished:
         raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start over")
     segmenter = load(folder / LAST, trust=folder)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crisscross.cli.options import add_force, add_network, network_files, positive
+from crisscross.cli.options import add_force, add_network, positive
 from crisscross.terminal import say
 
 
@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from crisscross import tasks
+    from crisscross.api.networks import wanted
     from crisscross.cli.tables import print_table
     from crisscross.deploy.exporting import CARD, FILES, REPORT, export
     from crisscross.files import claim
@@ -49,7 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
     task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
     tasks.refuse(task, {}, "export", arguments.network)
     names = (*FILES[arguments.to], CARD, REPORT)
-    claim([arguments.out / name for name in names], network_files(arguments), arguments.force)
+    claim(
+        [arguments.out / name for name in names],
+        wanted(arguments.network, weights=arguments.weights).files,
+        arguments.force,
+    )
     options = {"weights": arguments.weights, "offline": arguments.offline, "trust": arguments.trust}
     network = tasks.load(arguments.network, **options)
     # As `crisscross predict` runs it, for a fair comparison of times.

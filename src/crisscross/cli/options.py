@@ -2,16 +2,9 @@
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from crisscross.errors import SHOWN, CrissCrossError, shown
-
-if TYPE_CHECKING:
-    import torch
-
-    from crisscross.inference import Predictor
 
 
 def add_network(parser: ArgumentParser) -> None:
@@ -26,47 +19,18 @@ def add_network(parser: ArgumentParser) -> None:
 
 def network_files(arguments: Namespace) -> list[Path]:
     """The files that a command reads for its network, for `crisscross.files.claim`."""
-    network = Path(arguments.network)
-    given = [path for name in ("weights", "card") if (path := getattr(arguments, name, None))]
-    beside = [network.with_suffix(".bin")] if network.suffix == ".xml" else []
-    return [network, *(network.iterdir() if network.is_dir() else ()), *beside, *given]
+    network, weights = Path(arguments.network), getattr(arguments, "weights", None)
+    return [network, *(network.iterdir() if network.is_dir() else ()), *([weights] if weights else ())]
 
 
-def best_device(cpu: bool) -> str:
-    """A GPU where there is one and `cpu` does not forbid it."""
-    if cpu:
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def load_network(arguments: Namespace, device: str | None = None, **changes: Any) -> Any:
-    """The network that the arguments name, laid out for convolutions, and rewritten for speed with `--optimize`.
-
-    `device` is by default a GPU where there is one and `--cpu` does not forbid it. Of an exported file its predictor,
-    without torch.
-    """
-    from crisscross.deploy import exported_kind, open_exported
-
-    card = getattr(arguments, "card", None)
-    if kind := exported_kind(arguments.network):
-        for name in ("weights", "optimize", "precision"):
-            if getattr(arguments, name, None):
-                raise CrissCrossError(f"--{name}: {arguments.network} is an exported network ({kind}), which is fixed")
-        return open_exported(arguments.network, card)
-    if card:
-        raise CrissCrossError(f"--card is for exported files (.onnx, .xml, .pt2), not for {arguments.network}")
-    import torch
-
-    from crisscross.layers.modes import lay_out
-    from crisscross.speed.rewrite import optimize
-    from crisscross.tasks import load
-
-    options = {"weights": arguments.weights, "offline": arguments.offline, "trust": arguments.trust}
-    network = load(arguments.network, device or best_device(arguments.cpu), **options, **changes)
-    lay_out(network, torch.channels_last)
-    return optimize(network) if arguments.optimize else network
+def add_device(parser: ArgumentParser) -> None:
+    """`--device`, which `crisscross.layers.devices.find_device` reads."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="where to compute (default auto: a GPU of CUDA where there is one, else the CPU)",
+    )
 
 
 def add_card(parser: ArgumentParser) -> None:
@@ -90,27 +54,12 @@ def add_trust(parser: ArgumentParser) -> None:
 
 
 def add_precision(parser: ArgumentParser) -> None:
-    """`--precision`, None if it is not given; see `computing_in`."""
+    """`--precision`, None if it is not given."""
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16"),
         help="precision of convolutions and matrix products (default fp32)",
     )
-
-
-def computing_in(arguments: Namespace, network: "torch.nn.Module | Predictor") -> AbstractContextManager[object]:
-    """A context in which the network computes in `--precision`; a predictor keeps its own."""
-    from crisscross.inference import Predictor
-
-    if isinstance(network, Predictor):
-        return nullcontext()
-    from crisscross.layers import modes
-    from crisscross.layers.precision import check_precision
-
-    precision, device = arguments.precision or "fp32", modes.device_of(network)
-    if device.type == "cuda":
-        check_precision(precision, device, "--precision")
-    return modes.computing_in(precision, device)
 
 
 def add_force(parser: ArgumentParser) -> None:

@@ -92,7 +92,9 @@ def read_run(folder: Path, name: str) -> "RunRow":
     iou = (best.get("val_iou") or ()) if best else ()
     if len(iou) not in (0, len(classes)):
         raise CrissCrossError(f"{folder}: log.jsonl scores {len(iou)} classes, experiment.yaml names {len(classes)}")
-    values = {name: value for name, value in values.items() if name not in ("data.classes", "data.palette")}
+    # Of a run of epochs the file does not say how many iterations they are.
+    unsaid = ("data.classes", "data.palette", *(("train.iterations",) if values.get("train.epochs") else ()))
+    values = {name: value for name, value in values.items() if name not in unsaid}
     starts = read_record(folder).get("starts", [])
     return RunRow(
         name,

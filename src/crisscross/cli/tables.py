@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from crisscross.terminal import console, is_live, plain, say
+from crisscross.terminal import aligned, console, is_live, plain, say
 
 if TYPE_CHECKING:
     from crisscross.engine.task import Result
@@ -28,10 +28,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 def print_plain(rows: Sequence[Sequence[str]]) -> None:
     """`print_table` without rules: names are never wrapped, so that they can be copied."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *values in rows:
-        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
-        say("  ".join([name.ljust(widths[0]), *cells]))
+    say(*aligned(rows))
 
 
 def print_result(result: "Result") -> None:

@@ -5,15 +5,11 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import workers
-from crisscross.errors import CrissCrossError
+from crisscross.cli.options import add_device, workers
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
-    from crisscross.engine.run.state import Outcome
-    from crisscross.tasks import Recipe
-
-WORKERS = 2
+    from crisscross.api import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init",
         metavar="RUN|FILE|NAME",
         help="start from a trained network, whatever its classes; for instance segmentation also a Mask R-CNN file of "
-        "torchvision",
+        "torchvision, which the names of its R-50 recipes stand for",
     )
-    parser.add_argument("--workers", type=workers, metavar="N", help=f"processes that read images (default {WORKERS})")
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument("--workers", type=workers, metavar="N", help="processes that read images (default 2)")
+    parser.add_argument("--per-class", action="store_true", help="print the scores of every class at each validation")
+    add_device(parser)
     _add_machine(parser)
     parser.set_defaults(run=run)
 
@@ -75,80 +72,38 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    _complete(arguments)
-    if arguments.init and arguments.backbone_weights:
-        raise CrissCrossError("--init fills the whole network and --backbone-weights its backbone: give one of them")
-    if arguments.out.resolve() == Path(arguments.data).resolve():
-        raise CrissCrossError(f"--out {arguments.out} is the data set's own folder; a run needs one of its own")
-    from crisscross import tasks
+    resume = arguments.resume
+    if isinstance(resume, str) and arguments.recipe is None and arguments.out is not None:
+        # `--resume RECIPE --out RUN`, where the option has no value.
+        arguments.recipe, resume = resume, True
+    from crisscross.api.training import start
     from crisscross.engine.processes import is_first_process
 
-    recipe = tasks.recipe(arguments.recipe, arguments.set)
-    tasks.refuse(recipe.task, vars(arguments))
-    if recipe.lines and is_first_process():
-        say(*recipe.lines, error=True)
-    data = recipe.task.open(recipe.experiment, arguments.data)
-    from crisscross.engine.setup import Machine
-    from crisscross.engine.train import train
-
-    machine = Machine(
-        arguments.workers,
-        arguments.cpu,
-        tuple(dict.fromkeys(arguments.track)),
-        arguments.compile,
-        arguments.cache,
-        arguments.shard,
-    )
-    outcome = train(
-        *(recipe.experiment, data, arguments.out, machine, arguments.backbone_weights, arguments.resume),
-        init=arguments.init,
-        task=recipe.task,
-        chosen=recipe.chosen,
-    )
-    if outcome.main_process:
-        print_outcome(outcome, arguments, recipe)
+    where = (arguments.recipe, arguments.data, arguments.out)
+    outcome = start(*where, resume, vars(arguments), arguments.set)
+    if is_first_process():
+        print_outcome(outcome)
     return 0 if outcome.finished else 130
 
 
-def _complete(arguments: argparse.Namespace) -> None:
-    """Fill in what `--resume RUN` leaves out, and refuse what nothing says.
-
-    Raises:
-        CrissCrossError: no recipe, data or out, or a run that does not record its own.
-    """
-    if isinstance(arguments.resume, str):
-        if arguments.recipe is None and arguments.out is not None:
-            # `--resume RECIPE --out RUN`, where the option has no value.
-            arguments.recipe = arguments.resume
-        elif arguments.out is None:
-            arguments.out = Path(arguments.resume)
-        elif arguments.out != Path(arguments.resume):
-            raise CrissCrossError(
-                f"--resume {arguments.resume} and --out {arguments.out} are two runs: give one of them"
-            )
-        arguments.resume = True
-    if arguments.resume and arguments.recipe is None and arguments.out is not None:
-        from crisscross.engine.run.record import last_start
-
-        for name, value in last_start(arguments.out).items():
-            if (given := getattr(arguments, name)) is False or given in (None, "", []):
-                setattr(arguments, name, value)
-        arguments.recipe = str(arguments.out / "experiment.yaml")
-    arguments.workers = WORKERS if arguments.workers is None else arguments.workers
-    for name, word in (("recipe", "RECIPE"), ("data", "--data DIR"), ("out", "--out RUN")):
-        if getattr(arguments, name) is None:
-            raise CrissCrossError(f"train: {word} is missing; only `--resume RUN` goes without")
-
-
-def print_outcome(outcome: "Outcome", arguments: argparse.Namespace, recipe: "Recipe") -> None:
+def print_outcome(outcome: "Run") -> None:
     """Say how the run ended and what to type next."""
-    position, out = outcome.position, arguments.out
+    out = outcome.folder
     if not outcome.finished:
-        say(f"stopped after iteration {position.iteration}; {out / 'last.safetensors'} is saved; continue with")
+        saved = f"iteration {outcome.iteration}; {out / 'last.safetensors'} is saved"
+        if outcome.in_validation:
+            say(f"stopped during validation after {saved}, resuming validates again; resume with")
+        else:
+            say(f"stopped after {saved}; continue with")
         say(f"  {shlex.join(['crisscross', 'train', '--resume', str(out)])}")
         return
-    if position.best_score is not None:
-        say(f"best validation {recipe.task.title} {position.best_score:.4f} at iteration {position.best_iteration}")
-    runs_code = ":" in recipe.task.name or bool(getattr(recipe.experiment, "code", False))
-    trust = f" --trust {out}" if runs_code else ""
-    say(f"done: {out}; score it with `crisscross evaluate {out} --data {arguments.data}{trust}`")
+    if outcome.best_score is not None:
+        say(f"best validation {outcome.title} {outcome.best_score:.4f} at iteration {outcome.best_iteration}")
+    trust = f" --trust {out}" if outcome.code else ""
+    if (page := out / "report.html").is_file():
+        say(f"curves and images: {page}; how to use the run: {out / 'README.md'}")
+    command = f"crisscross evaluate {out} --data {outcome.data}{trust}"
+    if outcome.best_score is not None:
+        say(f"done: {out}; score it with `{command}`")
+    else:
+        say(f"done: {out}; label images with `crisscross predict {out} PATH{trust}`, or score it with `{command}`")

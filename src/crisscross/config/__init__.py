@@ -13,6 +13,7 @@ from crisscross.config.parse import (
 )
 from crisscross.config.training import OptimConfig, TrainConfig
 from crisscross.config.tree import (
+    NO_SPLIT,
     AugmentConfig,
     DataConfig,
     Experiment,
@@ -22,6 +23,7 @@ from crisscross.config.tree import (
 )
 
 __all__ = [
+    "NO_SPLIT",
     "AugmentConfig",
     "ConsistencyConfig",
     "DataConfig",

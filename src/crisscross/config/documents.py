@@ -58,11 +58,11 @@ def read_text(path: str | os.PathLike[str], most: int) -> str:
             raise CrissCrossError(f"{path}: cannot be read: {facts.st_size:,} bytes, at most {most:,} are read")
         # Windows editors put a mark before the first character, which is no part of the text.
         return Path(path).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CrissCrossError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    except UnicodeDecodeError:
+        raise CrissCrossError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise CrissCrossError(f"{path}: cannot be read: {reason}") from error
+        raise CrissCrossError(f"{path}: cannot be read: {reason}") from None
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -82,7 +82,7 @@ def parse_yaml(text: str, where: str) -> Any:
     try:
         return _sound(yaml.load(text, Loader), text)
     except (yaml.YAMLError, ValueError) as error:
-        raise CrissCrossError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise CrissCrossError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
@@ -97,7 +97,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         reason = TOO_DEEP if isinstance(error, RecursionError) else " ".join(str(error).split())[:100]
         damaged = " (cut off or damaged?)" if isinstance(error, json.JSONDecodeError) else ""
-        raise CrissCrossError(f"{where}: not valid JSON{damaged}: {reason}") from error
+        raise CrissCrossError(f"{where}: not valid JSON{damaged}: {reason}") from None
 
 
 TOO_DEEP = f"lists and mappings nested more than {DEPTH} deep"

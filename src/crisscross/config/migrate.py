@@ -30,6 +30,7 @@ ACTIVATIONS = {"leaky_attention": ("leaky_relu", "relu")}
 VALUES: dict[tuple[str, str], dict[Any, Any]] = {
     ("train", "memory"): {"least": "lean"},
     ("train", "batch_norm"): {"sync": "auto"},
+    ("data", "val_split"): {"": "none"},
 }
 
 

@@ -30,9 +30,10 @@ def import_attribute(name: str, key: str) -> Any:
     module, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in module.split(".")):
         raise CrissCrossError(f"{key} {name}: cannot be imported: {module!r} is no name of a module")
-    with contextlib.suppress(OSError):
-        if (here := os.getcwd()) not in sys.path:
-            sys.path.append(here)
+    if not module.startswith("crisscross."):
+        with contextlib.suppress(OSError):
+            if (here := os.getcwd()) not in sys.path:
+                sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

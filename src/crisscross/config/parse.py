@@ -109,6 +109,15 @@ def override(experiment: Node, words: Iterable[str]) -> Node:
     return apply_overrides(experiment, parse_words(words))
 
 
+def _one_length(train: Any) -> None:
+    """Refuse two lengths of one training in what the section `train` of a file, or `--set`, gives."""
+    if isinstance(train, dict) and "iterations" in train and train.get("epochs"):
+        raise CrissCrossError(
+            f"train.iterations={shown(train['iterations'])} and train.epochs={shown(train['epochs'])} are two lengths "
+            "of one training: give one of them"
+        )
+
+
 def parse_words(words: Iterable[str]) -> dict[str, Any]:
     """What `section.key=value` words (values in YAML) change, by dotted key."""
     changes: dict[str, Any] = {}
@@ -125,6 +134,10 @@ def apply_overrides(experiment: Node, changes: Mapping[str, Any]) -> Node:
     tree = to_dict(experiment)
     if "task" in changes and changes["task"] != (task := task_of(tree)):
         raise CrissCrossError(f"task is {task} and cannot be changed; it belongs to the recipe or the YAML file")
+    given = {key.removeprefix("train."): value for key, value in flatten(changes).items() if key.startswith("train.")}
+    _one_length(given)
+    if "iterations" in given and tree["train"].get("epochs"):
+        tree["train"]["epochs"] = 0
     for dotted, value in changes.items():
         dotted, value = (HEAD, {"name": value}) if dotted == f"{HEAD}.name" else (dotted, value)
         *path, leaf = dotted.split(".")
@@ -164,16 +177,20 @@ def load_tree(path: str | os.PathLike[str], kind: type[Node]) -> Node:
     """Read an experiment of `kind` from a YAML file."""
     values = read_tree(path)
     try:
+        _one_length(values.get("train") if isinstance(values, dict) else None)
         return from_dict(kind, migrate(values))
     except CrissCrossError as error:
-        raise CrissCrossError(f"{path}: {error}") from error
+        raise CrissCrossError(f"{path}: {error}") from None
 
 
 def to_yaml(experiment: Any) -> str:
-    """The experiment as YAML, every key present, in the order of the tree."""
+    """The experiment as YAML, in the order of the tree: every key, but no `train.iterations` beside `train.epochs`."""
     import yaml
 
-    return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    tree = to_dict(experiment)
+    if isinstance(train := tree.get("train"), dict) and train.get("epochs"):
+        del train["iterations"]
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
 def _unknown(key: str, known: list[str], prefix: str, tree: Mapping[str, Any] = types.MappingProxyType({})) -> str:

@@ -1,6 +1,6 @@
 """The sections `optim` and `train` of an experiment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from crisscross.config.rules import (
@@ -19,7 +19,28 @@ LARGEST_BATCH = 65_536
 
 
 def check_length(optim: "OptimConfig", train: "TrainConfig") -> None:
-    """Require that the warm-up is shorter than the training."""
+    """Require that the warm-up is shorter than the training.
+
+    How many iterations `train.epochs` are is known when the data set is: `in_iterations` requires it then.
+    """
+    if not train.epochs:
+        _check_warmup(optim, train)
+
+
+def in_iterations(optim: "OptimConfig", train: "TrainConfig", images: int) -> "TrainConfig":
+    """`train` with the `iterations` that its epochs over so many images take, rounded up; as it is without epochs.
+
+    Raises:
+        CrissCrossError: that is too many, or fewer than the warm-up has.
+    """
+    if not train.epochs:
+        return train
+    train = replace(train, iterations=-(-train.epochs * images // train.batch))
+    _check_warmup(optim, train)
+    return train
+
+
+def _check_warmup(optim: "OptimConfig", train: "TrainConfig") -> None:
     rule = f"below train.iterations ({train.iterations}), or the learning rate never reaches its full value"
     require(optim.warmup < train.iterations, "optim.warmup", rule, optim.warmup)
 
@@ -74,6 +95,9 @@ class OptimConfig:
 class TrainConfig:
     """Length and rhythm of training.
 
+    `iterations` is the number of optimizer steps. `epochs` above 0 takes its place: the training then lasts until as
+    many samples were drawn as that many passes over the training images have, and `iterations` follows from the data.
+
     `batch` is the number of images in one optimizer step over all processes; `accumulate` splits it into that
     many forward passes of a smaller one. `validate_every` and `checkpoint_every` count iterations (0 = at the end); a
     validation saves a checkpoint, too.
@@ -90,6 +114,7 @@ class TrainConfig:
     """
 
     iterations: int = 40000
+    epochs: int = 0
     batch: int = 8
     accumulate: int = 1
     memory: Literal["fast", "lean", "recompute"] = "fast"
@@ -105,6 +130,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         between(self, "train", 1, MOST_STEPS, "iterations")
+        between(self, "train", 0, MOST_STEPS, "epochs")
         between(self, "train", 1, LARGEST_BATCH, "batch", "accumulate")
         between(self, "train", 0, MOST_STEPS, "validate_every", "checkpoint_every", "early_stop")
         require(self.seed >= 0, "train.seed", "at least 0", self.seed)

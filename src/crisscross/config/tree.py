@@ -22,6 +22,8 @@ from crisscross.config.rules import (
 from crisscross.config.training import OptimConfig, TrainConfig, check_length
 from crisscross.config.variants import VariantName
 
+# `data.val_split` where nothing is validated.
+NO_SPLIT = "none"
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -79,8 +81,9 @@ class DataConfig:
 
     `name` is a key of `crisscross.data.DATASETS` or `package.module:function`; `auto` recognizes the layout.
     `classes` and `palette` (RGB, 0..255) are filled in from the data set when training starts and are stored with
-    the weights. `ignore` is the label value that counts nowhere. `flip_pairs` are classes that are exchanged when an
-    image is mirrored (left and right arm); they come from the data set too.
+    the weights. `ignore` is the label value that counts nowhere. `val_split: none` validates nothing, and trains on the
+    images that would be held out where the data set has no split of its own. `flip_pairs` are classes that are
+    exchanged when an image is mirrored (left and right arm); they come from the data set too.
     """
 
     name: str = "auto"
@@ -93,6 +96,7 @@ class DataConfig:
     flip_pairs: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
+        require(bool(self.val_split), "data.val_split", f"the name of a split, or {NO_SPLIT}", self.val_split)
         require(0 <= self.ignore <= 255, "data.ignore", "between 0 and 255", self.ignore)
         require(all(map(one_line, self.classes)), "data.classes", "names of one line", list(self.classes))
         require(len(set(self.classes)) == len(self.classes), "data.classes", "distinct names", list(self.classes))
@@ -211,7 +215,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_length(self.optim, self.train)
-        seen = not self.train.early_stop or bool(self.data.val_split)
+        seen = not self.train.early_stop or self.data.val_split != NO_SPLIT
         require(seen, "data.val_split", "a split with train.early_stop, which counts validations", "none")
 
     @property

@@ -35,7 +35,7 @@ def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
         except CrissCrossError as error:
             if name == "folder" or not os.path.isdir(root) or DATASETS[name].recognize(existing_folder(root)):
                 raise
-            raise CrissCrossError(f"{error} ({OTHER_LAYOUT})") from error
+            raise CrissCrossError(f"{error} ({OTHER_LAYOUT})") from None
     if ":" not in name:
         known = hint(name, ["auto", *DATASETS, "package.module:function"])
         raise CrissCrossError(f"unknown data set {name!r}; {known}")

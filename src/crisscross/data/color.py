@@ -1,8 +1,8 @@
 """Label maps as colors, for images that people look at."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,10 +96,20 @@ def index_image(labels: np.ndarray, palette: Sequence[Color] | None = None) -> A
     return image
 
 
-def write_mask(path: Path, labels: np.ndarray, palette: Sequence[Color] | None = None) -> None:
+def write_mask(path: str | os.PathLike[str], labels: np.ndarray, palette: Sequence[Color] | None = None) -> None:
     """Write labels uint8 [H, W] as an index PNG, with colors where a palette is given.
 
     Raises:
         CrissCrossError: the file cannot be written.
     """
     write_atomically(path, partial(index_image(labels, palette).save, format="PNG"))
+
+
+def palette_of(image: Any) -> dict[int, tuple[int, int, int]]:
+    """The color of each number of an opened palette image; none where it is not one, or its colors are gray levels."""
+    if image.mode != "P":
+        return {}
+    flat = image.getpalette("RGB") or []
+    colors = [(flat[k], flat[k + 1], flat[k + 2]) for k in range(0, len(flat) - 2, 3)]
+    gray = all(len(set(color)) == 1 for color in colors)
+    return {} if gray else dict(enumerate(colors))

@@ -13,16 +13,25 @@ from crisscross.errors import CrissCrossError
 
 @dataclass(frozen=True)
 class Pair:
-    """One image and its mask on disk; `name` is unique within a split: saved predictions and messages go by it."""
+    """One image and its mask on disk; `name` is unique within a split: saved predictions and messages go by it.
+
+    Strings become paths.
+    """
 
     name: str
     image: Path
     mask: Path
 
+    def __post_init__(self) -> None:
+        for field in ("image", "mask"):
+            object.__setattr__(self, field, Path(getattr(self, field)))
+
 
 @dataclass(frozen=True)
 class DataSet:
     """Pairs by split, and what their labels mean.
+
+    `root` is its folder; a string becomes a path.
 
     `palette` holds one RGB color (0..255) per class. Mask values are class numbers 0..K-1; `ignore` and every value in
     `void` are ignored: neither trained on nor scored. Where masks hold other numbers, `labels` maps each stored
@@ -52,6 +61,7 @@ class DataSet:
     allow_empty: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
         where = f"{self.root}: the data set {self.name!r}"
         check_class_names(self.classes, f"{where}: `classes`")
         count = len(self.classes)

@@ -1,9 +1,11 @@
 """The stored values of masks: their classes, which of them are legal, and advice on the usual mix-ups."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
 import numpy as np
 
+from crisscross.data.cures import prepare_masks, write_key
 from crisscross.data.dataset import DataSet
 
 # Numbers of classes of Cityscapes, of its label ids, of classes of ADE20K.
@@ -36,13 +38,14 @@ def illegal_counts(counts: np.ndarray, dataset: DataSet) -> list[tuple[int, int]
     return [(int(value), int(counts[value])) for value in np.flatnonzero(counts) if int(value) not in legal]
 
 
-def label_problem(mask: np.ndarray, dataset: DataSet) -> str:
-    """The illegal values of a mask, the legal ones, and advice on a usual mix-up; empty if all are legal."""
+def label_problem(mask: np.ndarray, dataset: DataSet, path: Path) -> str:
+    """The illegal values of a mask that was read from `path`, the legal ones, and advice on a usual mix-up; empty if
+    all are legal."""
     counts = np.bincount(mask.ravel(), minlength=256)
-    return counts_problem(counts, counts, dataset)
+    return counts_problem(counts, counts, dataset, path)
 
 
-def counts_problem(counts: np.ndarray, all_counts: np.ndarray, dataset: DataSet) -> str:
+def counts_problem(counts: np.ndarray, all_counts: np.ndarray, dataset: DataSet, path: Path) -> str:
     """As `label_problem`, from the pixels of every value of a mask and of all masks that were read, [256] each."""
     illegal = illegal_counts(counts, dataset)
     if not illegal:
@@ -52,7 +55,7 @@ def counts_problem(counts: np.ndarray, all_counts: np.ndarray, dataset: DataSet)
     if dataset.labels is None:
         legal = f"there are {len(dataset.classes)} classes (0..{len(dataset.classes) - 1}, ignore {dataset.ignore})"
     values = [value for value, _ in illegal_counts(all_counts, dataset)]
-    return f"{found}, but {legal}{_advice(dataset, values) or _own_advice(dataset, all_counts)}"
+    return f"{found}, but {legal}{_advice(dataset, values) or _own_advice(dataset, all_counts, path)}"
 
 
 def first_few(texts: list[str]) -> str:
@@ -90,33 +93,38 @@ def _advice(dataset: DataSet, values: Collection[int]) -> str:
     return ""
 
 
-def _own_advice(dataset: DataSet, counts: np.ndarray) -> str:
-    """What to write into `dataset.yaml` for masks that hold these values, as the rest of a sentence."""
-    if dataset.name != "folder" or dataset.labels is not None:
+def _own_advice(dataset: DataSet, counts: np.ndarray, path: Path) -> str:
+    """What to do about masks of someone's own folder that hold these values, as the rest of a sentence."""
+    if dataset.name != "folder":
         return ""
     classes, values = len(dataset.classes), [int(value) for value in np.flatnonzero(counts)]
+    ignored = {255: "ignore"} if counts[255] and dataset.ignore == 255 else {}
+    if dataset.labels is not None:
+        new = [value for value in values if value not in _legal(dataset)]
+        return f"; add the value to `labels`: {write_key(dataset.root, f'labels: {{..., {new[0]}: NAME or ignore}}')}"
     inner = [value for value in values if value not in (dataset.ignore, *dataset.void)]
     if len(inner) > max(MOST_VALUES, 2 * classes):
         return (
-            f"; {len(inner)} values are far more than classes: masks with soft edges, or once compressed with loss. "
-            "`crisscross data prepare masks DIR --classes-at 0,255 --out DIR` gives each pixel the nearest class"
+            f"; {len(inner)} values are far more than classes: masks with soft edges, or once compressed with loss: "
+            f"{prepare_masks(path)} gives each pixel the nearest class; or numbers of objects: `--classes-at 0,1` "
+            "makes all of them one class"
         )
     if inner == list(range(1, classes + 1)):
-        table = ", ".join(f"{value}: {value - 1}" for value in inner[:NAMED])
-        dots = ", ..." if classes > NAMED else ""
-        return f"; masks count the classes from 1: write `labels: {{{table}{dots}}}` in dataset.yaml"
+        labels = {value: value - 1 for value in inner} | ignored
+        key = "background: ignore" if classes > NAMED else f"labels: {_flow(labels)}"
+        return f"; masks count the classes from 1: {write_key(dataset.root, key)}"
     if inner[0] == 0 and inner[-1] == classes and len(inner) > 2:
-        return (
-            "; if 0 is a background without a name, write `background: background` in dataset.yaml, which adds it as "
-            "class 0, or `background: ignore`"
-        )
+        key = write_key(dataset.root, "background: background")
+        return f"; if 0 is a background without a name, {key}, which adds it as class 0, or `background: ignore`"
     if len(inner) == classes:
-        table = ", ".join(f"{value}: {number}" for number, value in enumerate(inner[:NAMED]))
-        dots = ", ..." if classes > NAMED else ""
-        return (
-            f"; if these {classes} values are the classes in order, write `labels: {{{table}{dots}}}` in dataset.yaml"
-        )
+        labels = {value: number for number, value in enumerate(inner)} | ignored
+        key = write_key(dataset.root, f"labels: {_flow(labels)}")
+        return f"; if these {classes} values are the classes in order, {key}"
     return ""
+
+
+def _flow(labels: Mapping[int, int | str]) -> str:
+    return "{" + ", ".join(f"{value}: {meant}" for value, meant in labels.items()) + "}"
 
 
 def _ranges(values: Collection[int]) -> str:

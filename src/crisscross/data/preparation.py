@@ -1,5 +1,6 @@
 """Making masks of class numbers from the files of a data set's download."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ class Prepared(NamedTuple):
     lines: tuple[str, ...]
 
 
-def prepare(name: str, root: Path, out: Path | None = None) -> Prepared:
+def prepare(name: str, root: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Prepared:
     """Write the masks that a data set lacks; those that are there already are left alone.
 
     Args:
@@ -42,7 +43,7 @@ def prepare(name: str, root: Path, out: Path | None = None) -> Prepared:
     if name not in needing or (make_plan := DATASETS[name].prepare) is None:
         raise CrissCrossError(f"no preparation for {name!r}; {hint(name, needing)}")
     root = existing_folder(root)
-    plan = make_plan(root, out or root)
+    plan = make_plan(root, Path(out or root))
     for folder in {target.parent for target in plan.jobs}:
         remove_leftovers(folder)
     todo = [target for target in plan.jobs if not target.is_file()]
@@ -56,7 +57,9 @@ def prepare(name: str, root: Path, out: Path | None = None) -> Prepared:
     return Prepared(len(todo), skipped, lines)
 
 
-def round_masks(folder: Path, values: Sequence[Value], out: Path, force: bool = False) -> Prepared:
+def round_masks(
+    folder: str | os.PathLike[str], values: Sequence[Value], out: str | os.PathLike[str], force: bool = False
+) -> Prepared:
     """Write every mask of a folder as an index PNG, each pixel with the class whose value is nearest.
 
     Files in folders that are named as those of images are left out.
@@ -70,7 +73,7 @@ def round_masks(folder: Path, values: Sequence[Value], out: Path, force: bool = 
     Raises:
         CrissCrossError: no masks in it, two of one name, a mask that cannot be read, or a file that cannot be written.
     """
-    folder = existing_folder(folder)
+    folder, out = existing_folder(folder), Path(out)
     if out.resolve() == folder.resolve():
         raise CrissCrossError(f"{out}: --out must be another folder than that of the masks, which stay as they are")
     jobs: dict[Path, Path] = {}

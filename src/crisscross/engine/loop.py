@@ -121,7 +121,7 @@ def fetch(batches: Iterator[Any], count: int) -> list[Any]:
     try:
         return [next(batches) for _ in range(count)]
     except CrissCrossError as error:
-        raise NoImages(str(error)) from error
+        raise NoImages(str(error)) from None
 
 
 def clip(accelerator: Accelerator, network: nn.Module, limit: float) -> Tensor | None:
@@ -210,12 +210,12 @@ def _clear_errors(batch: Any) -> Iterator[None]:
             raise CrissCrossError(
                 f"batch norm cannot train on a batch of {size}: a single value is left of each channel; "
                 "enlarge augment.crop or train.batch, or set train.batch_norm=frozen"
-            ) from error
+            ) from None
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
             raise CrissCrossError(
                 f"out of memory with a batch of {size}; lower train.batch or the size of the images, raise "
                 "train.accumulate, or set train.memory=recompute"
-            ) from error
+            ) from None
         if "changes its input in place" in str(error):
             raise CrissCrossError(f"train.memory=recompute cannot be used with this backbone: {error}") from error
         if "mixed torch.Tensor and DTensor" in str(error):
@@ -226,7 +226,7 @@ def _clear_errors(batch: Any) -> Iterator[None]:
             raise CrissCrossError(
                 "a weight of this network gets a gradient in some steps and none in others; several processes cannot "
                 "train it: start one process"
-            ) from error
+            ) from None
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             first = str(error).strip().splitlines()[0]
             raise CrissCrossError(f"--compile: torch.compile failed ({first}); leave --compile out") from error

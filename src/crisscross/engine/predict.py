@@ -1,35 +1,44 @@
-"""Predict files: the drawn images of each, and a list of all results."""
+"""Predict files: which images are labeled, and what is written of each."""
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from crisscross.data.files.folders import images_in
 from crisscross.data.files.reading import IMAGE_SUFFIXES, read_image
+from crisscross.engine.formats import PNG, Writer
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError
-from crisscross.files import output_path, write_atomically, write_text
+from crisscross.files import unrecorded
 
 Done = Callable[["Labeled"], None]
 
 
 @dataclass(frozen=True)
 class Labeled:
-    """One finished image: where it came from, what was written, or the line that says why not."""
+    """One finished image.
+
+    Attributes:
+        source: the file that it came from.
+        written: the files that were written.
+        error: the line that says why it could not be read, or None.
+        summary: what was found, in one line.
+        result: what the task's predictor returned, such as a `Prediction`; None where it was not asked for.
+    """
 
     source: Path
     written: tuple[Path, ...] = ()
     error: str | None = None
+    summary: str = ""
+    result: Any = None
 
 
 def find_images(
-    paths: Iterable[str | os.PathLike[str]], out: Path | None = None, kinds: Sequence[str] = ()
+    paths: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None, kinds: Sequence[str] = ()
 ) -> dict[Path, Path]:
-    """Images of files and folders -> where their outputs go, without suffix.
+    """Images of files and folders -> where their outputs go, without suffix; see `names_apart`.
 
     Folders are searched through, but for `out` in them; where `out` is such a folder or lies above it, but for the
     folders of `kinds` in `out`.
@@ -40,8 +49,7 @@ def find_images(
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            skipped = _skipped(path.resolve(), out.resolve(), kinds) if out is not None else set()
-            inside = [entry for entry in images_in(path, deep=True) if skipped.isdisjoint(entry.resolve().parents)]
+            inside = without_outputs(images_in(path, deep=True), path, out, kinds)
             if not inside:
                 raise CrissCrossError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
             found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}
@@ -49,21 +57,65 @@ def find_images(
             found[path] = Path(path.stem)
         else:
             raise CrissCrossError(f"{path}: no such file or folder")
+    return names_apart(found)
+
+
+def names_apart(found: Mapping[Path, Path]) -> dict[Path, Path]:
+    """Files -> their names below the output folder, without suffix: those that are given, if they differ.
+
+    Otherwise all files keep their folders: their names begin at the folder that they have in common. A file that is
+    named twice counts once.
+
+    Raises:
+        CrissCrossError: two files differ by their suffixes alone.
+    """
+    places: dict[str, Path] = {}
+    for source in found:
+        places.setdefault(os.path.abspath(source), source)
+    if len({found[source] for source in places.values()}) == len(places):
+        return {source: found[source] for source in places.values()}
+    try:
+        top = os.path.commonpath([os.path.dirname(place) for place in places])
+    except ValueError as error:
+        raise CrissCrossError(f"files on several drives have one name ({error}); predict them apart") from None
     taken: dict[Path, Path] = {}
-    for source, target in found.items():
+    for place, source in places.items():
+        target = Path(os.path.relpath(place, top)).with_suffix("")
         if target in taken:
             raise CrissCrossError(f"{taken[target]} and {source} would both be written as {target}; predict them apart")
         taken[target] = source
-    return found
+    return {source: target for target, source in taken.items()}
 
 
-def outputs(images: Mapping[Path, Path], out: Path, kinds: Sequence[str]) -> list[Path]:
-    """The files that `find_images`' images become.
+def without_outputs(
+    files: Iterable[Path], folder: Path, out: str | os.PathLike[str] | None, kinds: Sequence[str]
+) -> list[Path]:
+    """The files of a folder that do not lie where outputs go."""
+    skipped = _skipped(folder.resolve(), Path(out).resolve(), kinds) if out is not None else set()
+    return [entry for entry in files if skipped.isdisjoint(entry.resolve().parents)]
+
+
+def check_apart(paths: Iterable[str | os.PathLike[str]], out: Path, kinds: Sequence[str]) -> None:
+    """Refuse an output folder, at, above or below the inputs, in which images of others would be taken for outputs.
+
+    They would be left out of a search, or outputs would lie among them, such as labels among the masks of a data set.
 
     Raises:
-        CrissCrossError: a link leads out of the folder.
+        CrissCrossError: there is such an image.
     """
-    return [output_path(out, f"{kind}/{target}.png") for target in images.values() for kind in kinds]
+    top, places = out.resolve(), set[Path]()
+    for path in map(Path, paths):
+        found = path.resolve()
+        if path.is_dir():
+            places |= _skipped(found, top, kinds)
+        if top == found or top in found.parents:
+            places |= {top / kind for kind in kinds}
+    for place in sorted(places):
+        if place.is_dir() and (foreign := next(unrecorded(images_in(place, deep=True)), None)):
+            raise CrissCrossError(
+                f"{foreign}: is not known to be an output of crisscross, but lies where those go with --out {out}; "
+                "choose another --out, or use --force to leave it out and write there"
+            )
 
 
 def _skipped(folder: Path, out: Path, kinds: Sequence[str]) -> set[Path]:
@@ -79,19 +131,23 @@ def predict_files(
     task: Task,
     network: Any,
     paths: Iterable[str | os.PathLike[str]],
-    out: Path,
+    out: str | os.PathLike[str] | None,
     done: Done = lambda labeled: None,
+    formats: Sequence[str] = PNG,
+    legend: bool = False,
+    keep: bool = False,
     **options: Any,
 ) -> list[Labeled]:
-    """Write `out/KIND/NAME.png` for every image and every kind of the task, and its listing where it has one.
+    """Write what each format says for every image, and `classes.json`; see `crisscross.engine.formats`.
 
-    An image that cannot be read is reported in its `Labeled.error`; the others go on. `options` are those of the task's
-    predictor.
+    An image that cannot be read is reported in its `Labeled.error`; the others go on. Without `out` nothing is written.
+    `keep`: the results come back in `Labeled.result`. `options` are those of the task's predictor.
 
     Raises:
         CrissCrossError: see `find_images`; or the output folder cannot be written.
     """
-    predict, listed = task.predictor(network, **options), []
+    predict = task.predictor(network, **options)
+    writer = None if out is None else Writer(task, network, Path(out), formats, legend)
 
     def write(source: Path, target: Path) -> Labeled:
         try:
@@ -99,18 +155,12 @@ def predict_files(
         except CrissCrossError as error:
             return Labeled(source, error=str(error))
         result = predict(image)
-        drawn = task.draw(network, image, result)
-        written = tuple(outputs({source: target}, out, task.kinds))
-        for kind, path in zip(task.kinds, written, strict=True):
-            write_png(path, drawn[kind])
-        if task.listing:
-            size = {"file": str(source), "height": image.shape[0], "width": image.shape[1]}
-            listed.append({**size, task.name: task.facts(result)})
-        return Labeled(source, written)
+        written = writer.write(source, target, image, result) if writer else ()
+        return Labeled(source, tuple(written), None, task.summary(result), result if keep else None)
 
     results = each(find_images(paths, out, task.kinds), write, done)
-    if listed:
-        write_text(out / task.listing, json.dumps(listed, indent=1) + "\n")
+    if writer:
+        writer.finish()
     return results
 
 
@@ -121,8 +171,3 @@ def each(images: Mapping[Path, Path], write: Callable[[Path, Path], Labeled], do
         results.append(write(source, target))
         done(results[-1])
     return results
-
-
-def write_png(path: Path, image: Any) -> None:
-    """Write a PIL image, atomically."""
-    write_atomically(path, partial(image.save, format="PNG", compress_level=3))

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from torch import nn
 
 from crisscross.engine.run.state import LAST
 from crisscross.errors import CrissCrossError
+from crisscross.layers.devices import find_device
 
+# The device that accelerate takes, if the variable is set.
+DEVICE = "ACCELERATE_TORCH_DEVICE"
 # Words in the errors of torch's backends for communication when another process has ended.
 LOST = ("gloo", "connection closed", "connection reset", "connection refused", "broken pipe", "timed out", "nccl")
 
@@ -23,11 +27,43 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def start_on(device: str) -> torch.device:
+    """The device that `--device` names, for accelerate too; of several processes, this one's.
+
+    Raises:
+        CrissCrossError: it is not available, or several processes are asked to share one GPU.
+    """
+    chosen = find_device(device)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and ":" in chosen:
+        raise CrissCrossError(f"--device {chosen} names one GPU, and this training has several processes: use cuda")
+    if not several:
+        # One process may compute several times, each time somewhere else; accelerate alone would choose mps.
+        PartialState._reset_state()
+        before = os.environ.get(DEVICE)
+        os.environ[DEVICE] = chosen
+    try:
+        state = PartialState(cpu=chosen == "cpu")
+    finally:
+        if not several:
+            os.environ.pop(DEVICE) if before is None else os.environ.update({DEVICE: before})
+    if state.device.type == "cuda" and state.device.index is not None:
+        torch.cuda.set_device(state.device)
+    return state.device
+
+
 def asked_to_stop(accelerator: Accelerator, here: bool) -> bool:
     """Whether any process was asked to stop, such as this one `here`: all of them get the same answer."""
     if accelerator.num_processes == 1:
         return here
     return bool(accelerator.reduce(torch.tensor(int(here), device=accelerator.device), "sum"))
+
+
+def share_statistics(network: nn.Module, accelerator: Accelerator) -> None:
+    """Give every process the batch-norm statistics of the first, which are the ones that are saved."""
+    if accelerator.num_processes > 1:
+        for buffer in network.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 @contextmanager

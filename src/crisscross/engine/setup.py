@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from crisscross.config import TrainConfig
-from crisscross.engine.processes import is_first_process
+from crisscross.engine.processes import is_first_process, start_on
 from crisscross.engine.run.trackers import check_trackers
 from crisscross.engine.task import Data, check_split
 from crisscross.errors import CrissCrossError, CrissCrossWarning
@@ -27,18 +27,20 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 class Machine:
     """Options that belong to a machine: the result does not depend on them, and no recipe contains them.
 
-    `workers` processes read images; `cpu` forbids an accelerator; `track` names some of accelerate's trackers;
-    `compile` runs the network through torch.compile;
+    `workers` processes read images; `device` is `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; `track` names some of
+    accelerate's trackers; `compile` runs the network through torch.compile;
     `cache` keeps decoded training images: `ram`, `disk` or `disk:FOLDER`;
-    `shard` spreads weights, gradients and optimizer state over the processes.
+    `shard` spreads weights, gradients and optimizer state over the processes;
+    `per_class` prints the scores of every class at each validation.
     """
 
     workers: int = 0
-    cpu: bool = False
+    device: str = "auto"
     track: tuple[str, ...] = ()
     compile: bool = False
     cache: str = ""
     shard: bool = False
+    per_class: bool = False
 
 
 def check_validation(settings: Any, data: Data, val_split: str, early_stop: int) -> None:
@@ -69,8 +71,8 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     """accelerate's `Accelerator` for the device, the processes, the precision and the trackers.
 
     Raises:
-        CrissCrossError: the precision is not available on this device, a tracker is not installed, or accelerate is
-            set up to split the network itself.
+        CrissCrossError: the device is not available, or the precision not on it, a tracker is not installed, or
+            accelerate is set up to split the network itself.
     """
     check_trackers(machine.track)
     for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
@@ -82,11 +84,13 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
     # One process may train several times, each with a precision of its own.
     AcceleratorState._reset_state()
     mixed = precision if precision in ("bf16", "fp16") else "no"
-    trackers = list(machine.track) or None
+    trackers, device = list(machine.track) or None, start_on(machine.device)
     try:
-        accelerator = Accelerator(cpu=machine.cpu, mixed_precision=mixed, log_with=trackers, project_dir=folder)
+        accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision=mixed, log_with=trackers, project_dir=folder
+        )
     except (ValueError, RuntimeError) as error:
-        raise CrissCrossError(f"train.precision={precision} is not available on this device: {error}") from error
+        raise CrissCrossError(f"train.precision={precision} is not available on this device: {error}") from None
     # accelerate silently falls back to float32, or emulates the precision.
     check_precision(precision, accelerator.device)
     return accelerator

@@ -6,7 +6,7 @@ the contract; examples/own_task.py does so outside of the package.
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,8 @@ import numpy as np
 
 from crisscross.config import OptimConfig, TrainConfig
 from crisscross.errors import CrissCrossError
+from crisscross.inference.formats import coco_categories
+from crisscross.terminal import aligned
 
 if TYPE_CHECKING:
     # Exported networks are run where torch is not installed.
@@ -92,9 +94,9 @@ class Built(NamedTuple):
     lines: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """The scores of one split.
+    """The scores of one split; as text, the tables that `crisscross evaluate` shows.
 
     Attributes:
         score: decides which weights of a run are the best: higher is better; None where nothing could be scored.
@@ -108,20 +110,25 @@ class Result:
     shown: Sequence[str | Rows] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return "\n".join(line for part in self.shown for line in ([part] if isinstance(part, str) else aligned(part)))
+
 
 @dataclass(frozen=True)
 class Scoring:
     """How a split is scored.
 
     `workers` processes read the images, `interrupted()` asks to stop, `title` names the progress, `tta` is multi-scale
-    + flip testing, `save` a folder in which the predictions (`Task.outputs`) are written.
+    + flip testing, `save` a folder in which the predictions (`Task.outputs`) are written, `dice` asks for tables with
+    Dice, precision and recall of each class.
     """
 
     workers: int = 0
     interrupted: Callable[[], bool] = lambda: False
     title: str = "evaluate"
     tta: bool = False
-    save: Path | None = None
+    save: str | os.PathLike[str] | None = None
+    dice: bool = False
 
 
 DEFAULTS = Scoring()
@@ -131,7 +138,11 @@ DEFAULTS = Scoring()
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
-            ("init", "backbone_weights", "cache", "tta", "score", "big", "name", "save_predictions", "video"),
+            ("init", "backbone_weights", "cache", "tta", "score", "big", "name", "save_predictions", "video", "dice"),
+            "is not available for this task",
+        ),
+        **dict.fromkeys(
+            ("legend",),
             "is not available for this task",
         ),
         **dict.fromkeys(("benchmark", "convert", "export"), "handles semantic segmentation only"),
@@ -166,6 +177,7 @@ class Task(Protocol):
         title: of the score that decides which weights are the best, e.g. `mIoU`.
         columns: of the scores in a run's log.csv.
         kinds: the folders of images that `crisscross predict` writes, the keys of what `draw` returns.
+        formats: the values of `crisscross predict --format` that it supports.
         listing: the JSON file that it writes with the `facts` of all results, or "".
         one_size: all training batches have one size, so that searching for the fastest convolutions pays off.
         layouts: data sets by the name that `crisscross data check --name` takes, which `check` looks through.
@@ -177,6 +189,7 @@ class Task(Protocol):
     title: str
     columns: tuple[str, ...]
     kinds: tuple[str, ...] = ("drawn",)
+    formats: tuple[str, ...] = ("png",)
     listing: str = ""
     one_size: bool = True
     layouts: tuple[str, ...] = ()
@@ -200,6 +213,10 @@ class Task(Protocol):
 
         Its batches have `names` (of their images), `to(device)` and `pin_memory()`.
         """
+
+    def epoch_size(self, experiment: Any, data: Any) -> int:
+        """How many samples `train.epochs` counts as one epoch: the images of the training split."""
+        return len(data.splits[experiment.data.train_split])
 
     def losses(self, experiment: Any) -> StepLosses:
         """The function of a training step. If it has a method `summary()`, that gives a line for the end, or ""."""
@@ -234,17 +251,40 @@ class Task(Protocol):
         """The files of a split, which no command writes over."""
         return ()
 
-    def outputs(self, data: Any, split: str, folder: Path) -> Sequence[Path]:
+    def outputs(self, data: Any, split: str, folder: str | os.PathLike[str]) -> Sequence[Path]:
         """The files with predictions that `evaluate` writes into a folder."""
         return ()
 
-    def draw(self, network: Any, image: np.ndarray, result: Any) -> Mapping[str, Any]:
-        """A PIL image for each of `kinds`, from an image uint8 [H, W, 3] and what the predictor returned for it."""
+    def draw(self, network: Any, image: np.ndarray, result: Any, legend: bool = False) -> Mapping[str, Any]:
+        """A PIL image for each of `kinds`, from an image uint8 [H, W, 3] and what the predictor returned for it.
+
+        `legend` is only passed for `--legend`, which a task without one refuses.
+        """
         return {}
+
+    def summary(self, result: Any) -> str:
+        """What the predictor returned, in a few words for the terminal, or ""."""
+        return ""
+
+    def masks(self, result: Any) -> Iterable[tuple[int, np.ndarray, dict[str, Any]]]:
+        """Class number, mask bool [H, W] and further facts, as JSON values, of each thing that was found."""
+        return ()
+
+    def fractions(self, result: Any) -> Sequence[float]:
+        """The fraction (0..1) of the image that each class has."""
+        return ()
+
+    def categories(self, network: Any) -> list[dict[str, Any]]:
+        """COCO's `categories`, in the order of the classes."""
+        return coco_categories(network.classes)
 
     def facts(self, result: Any) -> Any:
         """What the predictor returned, as JSON values."""
         return None
+
+    def report(self, network: Any, data: Any, split: str, result: Result) -> Mapping[str, Any]:
+        """What a run's page shows of a validation: fields of `crisscross.report.Report` about classes and images."""
+        return {}
 
     def stages(self, network: Any) -> "list[list[nn.Parameter]]":
         """The backbone's parameters from stem to last stage, for `optim.backbone_factor`."""

@@ -4,27 +4,31 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from crisscross.checkpoints import native
-from crisscross.config import to_yaml
+from crisscross.config import NO_SPLIT, to_yaml
+from crisscross.config.training import in_iterations
 from crisscross.data.files.cache import check_cache
 from crisscross.data.samples.loader import check_share, training_batches
 from crisscross.engine.average import WeightAverage
+from crisscross.engine.global_state import kept_global_state
 from crisscross.engine.loop import NoImages, Step, freeze_unread, training_steps
 from crisscross.engine.norms import settle_norms
 from crisscross.engine.optimizer import create_optimizer
-from crisscross.engine.processes import asked_to_stop, ending_together
+from crisscross.engine.processes import asked_to_stop, ending_together, share_statistics
 from crisscross.engine.run.interrupt import Interrupt, Interrupted
 from crisscross.engine.run.journal import Journal
 from crisscross.engine.run.lock import run_lock
+from crisscross.engine.run.overview import overview
 from crisscross.engine.run.record import write_record
-from crisscross.engine.run.split import keep_split, write_split
+from crisscross.engine.run.results import FinishedRun, write_results
+from crisscross.engine.run.split import held_in, keep_split, write_split
 from crisscross.engine.run.state import (
     BEST,
     Outcome,
@@ -40,7 +44,7 @@ from crisscross.engine.run.trackers import start_trackers
 from crisscross.engine.semantic.task import SemanticSegmentation
 from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator
 from crisscross.engine.shard import check_shard, shard, whole
-from crisscross.engine.task import AnyExperiment, Data, Scoring, Start, Task
+from crisscross.engine.task import AnyExperiment, Data, Result, Scoring, Start, Task
 from crisscross.errors import CrissCrossError
 from crisscross.files import remove_leftovers, write_text
 from crisscross.layers.modes import lay_out
@@ -51,7 +55,7 @@ from crisscross.speed.memory import apply_memory
 def train(
     experiment: AnyExperiment,
     data: Data,
-    folder: Path,
+    folder: str | os.PathLike[str],
     machine: Machine | None = None,
     backbone_weights: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -63,8 +67,8 @@ def train(
     """Train one experiment into a run folder.
 
     The folder gets `experiment.yaml`, `run.json`, `log.jsonl`, `log.csv`, `last.safetensors` (resumable) and
-    `best.safetensors` (highest score of a validation; absent without a validation split). With `train.ema` both hold
-    the averaged weights.
+    `best.safetensors` (highest score of a validation; absent without a validation split); at the end `report.html` and
+    `README.md`. With `train.ema` both weights are the averaged ones. The process's settings are as before.
 
     Args:
         experiment: the recipe; classes are filled in from the data set.
@@ -72,11 +76,9 @@ def train(
         folder: where the run is written.
         machine: workers and device.
         backbone_weights: a zoo name, run folder or file instead of the backbone's own pretrained weights.
-        resume: continue the run in `folder` to the same weights as if it had never stopped. It may get another length,
-            batch or crop; then the weights are others.
+        resume: continue the run in `folder` as if it had never stopped; another length, batch or crop is allowed.
         listener: called with every finished `Step`.
-        init: a zoo name, run folder or file whose weights are the start, instead of a pretrained backbone; classes of
-            other names start anew, see `crisscross.checkpoints.warm_start`.
+        init: a zoo name, run folder or file whose weights are the start, see `crisscross.checkpoints.warm_start`.
         task: what is trained; semantic segmentation by default.
         chosen: dotted keys that the user has set: the weights to start from bring no mean, std and order instead.
 
@@ -86,9 +88,10 @@ def train(
             training that ended. Where images cannot be read any more, the run is saved first.
         Exception: whatever a validation raises; the run was saved before it.
     """
-    start = Start(backbone_weights, init, resume, chosen)
+    folder, start = Path(folder), Start(backbone_weights, init, resume, chosen)
+    data = held_in(data, getattr(getattr(experiment, "data", None), "val_split", ""))
     data, kept = keep_split(folder, data) if resume else (data, ())
-    with algorithms(experiment.train), run_lock(folder), ending_together(folder):
+    with kept_global_state(), algorithms(experiment.train), run_lock(folder), ending_together(folder):
         run = _Run(task or SemanticSegmentation(), experiment, data, folder, machine or Machine(), start)
         run.lines += kept
         return run.go(listener or (lambda step: None))
@@ -102,8 +105,11 @@ class _Run:
     ) -> None:
         self.task, self.data, self.folder, self.machine = task, data, folder, machine
         stored = stored_experiment(task.experiment, folder) if start.resume else None
-        self.experiment, self.val_split, lines = task.settle(experiment, data, start, stored)
-        self.lines, train = list(lines), self.experiment.train
+        settled, val_split, lines = task.settle(experiment, data, start, stored)
+        self.val_split = "" if val_split == NO_SPLIT else val_split
+        self.epoch = task.epoch_size(settled, data)
+        train = in_iterations(settled.optim, settled.train, self.epoch)
+        self.experiment, self.lines = replace(settled, train=train), list(lines)
         check_validation(self.experiment.data, data, self.val_split, train.early_stop)
         self.losses = task.losses(self.experiment)
         check_cache(machine.cache)
@@ -116,13 +122,15 @@ class _Run:
         self.facts: dict[str, Any] = {"seconds": 0.0, "torch": torch.__version__.split("+")[0]}
         self.network = self._built(start)
         self.sharded = machine.shard and self.accelerator.num_processes > 1
+        if machine.shard and not self.sharded:
+            self.lines.append("--shard is without effect: one process trains alone and holds everything")
         if self.accelerator.num_processes > 1:
             self._prepare_for_processes(start)
         self.optimizer = create_optimizer(self.experiment.optim, self.network, task.stages(self.network))
         self.average = WeightAverage(self.network, train.ema) if train.ema else None
         # Before any state is loaded: preparing would move AdamW's step counts to the device.
         self.prepared = self._prepared()
-        self.position = Position()
+        self.position, self.best, self.left = Position(), cast(Result | None, None), False
         if start.resume:
             self.position, self.facts = load_state(folder, self.network, self.optimizer, self.average)
         if self.accelerator.scaler is not None and "scaler" in self.facts:
@@ -171,29 +179,33 @@ class _Run:
             write_split(self.folder, self.data)
         start_trackers(self.accelerator, self.machine.track, self.experiment, self.folder)
         with Interrupt() as interrupt, Progress("train", total, self.position.iteration, shown) as progress:
-            self.interrupt = interrupt
-            start, validated = self.position.iteration, self.position.validated
-            self.journal = Journal(self.folder, start, validated, self.accelerator, progress, self.task.columns)
-            self._say_first(progress)
+            self.interrupt, place = interrupt, (self.position.iteration, self.position.validated)
+            columns, per_class = self.task.columns, self.machine.per_class
+            self.journal = Journal(self.folder, *place, self.accelerator, progress, columns, per_class)
+            what = (self.network, self.experiment, self.data, self.val_split, self.epoch, self.accelerator)
+            for line in [*overview(*what), *self.lines]:
+                progress.say(line)
             with self.journal:
                 if self._validate_if_due():
                     self._save()
-                self._train(listener)
+                if not self.left:
+                    self._train(listener)
+            finished = not self.left and (self.position.iteration == total or self._waited_enough())
             if line := getattr(self.losses, "summary", str)():
                 progress.say(line)
-            if self._waited_enough() and self.position.iteration < total:
+            if finished and self.position.iteration < total:
                 progress.say(f"stopped early: {self.position.waited} validations in a row without a better one")
+            if finished and shown:
+                self._write_results(progress)
         self.accelerator.end_training()
-        finished = self.position.iteration == total or self._waited_enough()
-        return Outcome(self.position, finished, time.perf_counter() - self.began, shown)
+        return Outcome(self.position, finished, time.perf_counter() - self.began, shown, self.left)
 
-    def _say_first(self, progress: Progress) -> None:
-        for line in self.lines:
+    def _write_results(self, progress: Progress) -> None:
+        what = (self.task, self.experiment, self.data, self.folder, self.val_split, self.position, self.facts)
+        alone = self.accelerator.num_processes == 1
+        again = Scoring(self.machine.workers, lambda: bool(self.interrupt), "report") if alone else None
+        for line in write_results(FinishedRun(*what), str(self.accelerator.device), self.best, again):
             progress.say(line)
-        if self.machine.shard and not self.sharded:
-            progress.say("--shard is without effect: one process trains alone and holds everything")
-        if not self.val_split and (split := self.experiment.data.val_split):
-            progress.say(f"no split {split!r}: nothing is validated")
 
     def _train(self, listener: Callable[[Step], None]) -> None:
         train = self.experiment.train
@@ -232,7 +244,7 @@ class _Run:
             if accelerator.num_processes > 1:
                 raise
             self._save()
-            raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from error
+            raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from None
 
     def _record(self, step: Step) -> None:
         seconds = self.seconds_before + time.perf_counter() - self.began
@@ -257,7 +269,7 @@ class _Run:
             after_saving(self.folder, position.iteration),
             self.average.in_place() if self.average is not None else nullcontext(),
         ):
-            self._share_statistics()
+            share_statistics(self.network, self.accelerator)
             with whole(self.network) as network:
                 return self._validate(network)
 
@@ -268,22 +280,18 @@ class _Run:
             with self.accelerator.autocast():
                 result = self.task.evaluate(network, self.data, self.val_split, options)
         except Interrupted:
+            self.left = True
             return False
         position.validated, position.waited = position.iteration, position.waited + 1
         if result.score is not None and (position.best_score is None or result.score > position.best_score):
             position.best_score, position.best_iteration, position.waited = result.score, position.iteration, 0
+            self.best = result
             if self.accelerator.is_main_process:
                 numbers = {name: value for name, value in result.logged.items() if not isinstance(value, list | tuple)}
                 facts = {"iteration": position.iteration, **numbers, **self.facts}
                 native.save(network, self.folder / BEST, facts=facts)
         self.journal.validation(position.iteration, result, self.task.title)
         return True
-
-    def _share_statistics(self) -> None:
-        """Give every process the batch-norm statistics of the first, which are the ones that are saved."""
-        if self.accelerator.num_processes > 1:
-            for buffer in self.network.buffers():
-                torch.distributed.broadcast(buffer, 0)
 
     def _save(self) -> None:
         if self.accelerator.scaler is not None:

@@ -4,35 +4,29 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
 
 from crisscross.data.files.big import read_big
-from crisscross.data.files.reading import read_image
-from crisscross.data.samples.opencv_resize import is_tensor, resize
+from crisscross.data.samples.opencv_resize import resize
 from crisscross.data.samples.preprocess import fit_size, normalize
 from crisscross.data.samples.windows import windows
 from crisscross.errors import CrissCrossError
-from crisscross.inference import pixels
+from crisscross.inference import arrays, pixels
 from crisscross.inference.arrays import Array
 from crisscross.inference.card import Card
 from crisscross.inference.passes import SMALLEST, Pass, View, joined, views
+from crisscross.inference.prediction import Prediction
+from crisscross.inference.sources import Image, batches, is_path, planes_of
 from crisscross.inference.stages import Stages, check_logits, stages_of
-from crisscross.inference.tiles import BLOCK, OVERLAP, blocks
+from crisscross.inference.tiles import BLOCK, OVERLAP, BigImage, BigLabels, blocks
 
 Item = TypeVar("Item")
-# A path, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), or a uint8 tensor [3, H, W].
-Image = str | os.PathLike[str] | np.ndarray | Any
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Labels uint8 [H, W] at the image's own size; `probabilities` float32 [K, H, W] when asked for."""
-
-    labels: np.ndarray
-    probabilities: np.ndarray | None = None
+# Images of a list that are shown to the network together, at most, and their pixels.
+BATCH, BATCH_PIXELS = 8, 2**22
 
 
 class Frame(NamedTuple):
@@ -49,6 +43,7 @@ class Predictor:
     Args:
         logits_of: normalized float32 images [T, 3, H, W] of a clip of T = `card.frames` (1 for single images) -> coarse
             logits [L, K, h, w] of its labeled frames, of any resolution; or the same as `Stages`. Arrays or tensors.
+            Of a list of B single images of one size it gets [B, 3, H, W], and gives [B, K, h, w].
         card: classes, colors, preprocessing, inference mode.
         place: brings a uint8 image [3, H, W], an array or a tensor, to where `logits_of` computes; what is returned
             decides whether NumPy or torch does the rest.
@@ -90,25 +85,52 @@ class Predictor:
         size = fit_size(height, width, scale or self.card.preprocess.scale or (width, height))
         return self._normalized(self.place(image), size)
 
-    def predict(self, image: Image, probabilities: bool = False, tta: bool = False) -> Prediction:
-        """Label every pixel of one image at its own size. Logits of all classes at all pixels are never held.
+    @overload
+    def predict(
+        self, image: list[Image] | tuple[Image, ...], probabilities: bool = False, tta: bool = False
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict(self, image: Image, probabilities: bool = False, tta: bool = False) -> Prediction: ...
+
+    def predict(self, image: Any, probabilities: bool = False, tta: bool = False) -> Any:
+        """Label every pixel of one image at its own size, or of each image of a list.
+
+        Logits of all classes at all pixels are never held. Neighbors in a list that have one size are shown to the
+        network together.
 
         Args:
-            image: a path, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), or a uint8 tensor [3, H, W].
+            image: a path, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), a uint8 tensor [3, H, W], or a
+                list (or tuple) of these, of any sizes.
             probabilities: also return the softmax [K, H, W], with `tta` its mean over the passes.
             tta: multi-scale + flip testing: one pass for every ratio and its mirror image.
 
+        Returns:
+            A `Prediction`; of a list one for each image, in order.
+
         Raises:
-            CrissCrossError: the image cannot be read, or is of a kind that is refused (the message says why).
+            CrissCrossError: an image cannot be read, or is of a kind that is refused (the message says why).
         """
-        with self.running():
-            passes = self._passes_over(_planes(image), tta)
-            return Prediction(pixels.labels(passes), pixels.probabilities(passes) if probabilities else None)
+        found = self._predictions(image if isinstance(image, list | tuple) else [image], probabilities, tta)
+        return list(found) if isinstance(image, list | tuple) else next(found)
+
+    def _predictions(self, images: Sequence[Image], probabilities: bool, tta: bool) -> Iterator[Prediction]:
+        for group, sources in batches(images, BATCH if self.card.frames == 1 else 1, BATCH_PIXELS):
+            with self.running():
+                if len(group) == 1:
+                    passes = [[one] for one in self._passes_over(group[0], tta)]
+                else:
+                    frame = self._frame(arrays.join([one[None] for one in group], 0), tta)
+                    passes = self._passes([frame], self.card.places, len(group))
+                found = [[of_all[number] for of_all in passes] for number in range(len(group))]
+                made = [(pixels.labels(one), pixels.probabilities(one) if probabilities else None) for one in found]
+            for (labels, odds), source in zip(made, sources, strict=True):
+                yield Prediction(labels, odds, self.card, Path(source) if is_path(source) else None)
 
     def logits(self, image: Image) -> np.ndarray:
         """Logits float32 [K, H, W] of one image at its own size, by the stored inference mode."""
         with self.running():
-            (one,) = self._passes_over(_planes(image), tta=False)
+            (one,) = self._passes_over(planes_of(image), tta=False)
             return pixels.logits(one)
 
     def label_frames(self, frames: Iterable[Image], tta: bool = False) -> Iterator[np.ndarray]:
@@ -135,7 +157,7 @@ class Predictor:
         def frames() -> Iterator[Frame]:
             for item, image in items:
                 waiting.append(item)
-                planes = _planes(image)
+                planes = planes_of(image)
                 with self.running():
                     frame = self._frame(planes, tta)
                 yield frame
@@ -154,11 +176,11 @@ class Predictor:
 
     def predict_big(
         self,
-        image: str | os.PathLike[str] | np.ndarray,
+        image: str | os.PathLike[str] | np.ndarray | BigImage,
         block: int = BLOCK,
         overlap: int = OVERLAP,
         tta: bool = False,
-        out: np.ndarray | None = None,
+        out: np.ndarray | BigLabels | None = None,
         done: Callable[[int, int], object] = lambda finished, total: None,
     ) -> np.ndarray:
         """Labels of an image of any size, block by block, in memory that does not grow with it.
@@ -168,11 +190,14 @@ class Predictor:
 
         Args:
             image: uint8 [H, W, 3] (RGB) or [H, W] (gray); a memory-mapped file is read block by block. Of a path, an
-                array file `.npy` is read so, and any other image at once.
+                array file `.npy` is read so, and any other image at once. Whatever has `shape` and `dtype` and gives
+                `image[top:bottom, left:right]` will do. Pixels of a masked array that are masked in all channels get
+                the ignored label `card.ignore`, and blocks of nothing else do not go through the network.
             block: side of a block in pixels, rounded up to a multiple of 32.
             overlap: least number of pixels that neighbors share, rounded up likewise.
             tta: multi-scale + flip in each block.
-            out: uint8 [H, W] to write into, such as a memory-mapped file; a new array by default.
+            out: uint8 [H, W] to write into, such as a memory-mapped file, or anything with `shape` and `dtype` to which
+                `out[top:bottom, left:right]` can be assigned; a new array by default.
             done: called after each block with the numbers of finished and of all blocks.
 
         Returns:
@@ -183,21 +208,33 @@ class Predictor:
         """
         if isinstance(image, str | os.PathLike):
             image = read_big(image)
-        if not isinstance(image, np.ndarray):
+        if not isinstance(image, BigImage):
             raise CrissCrossError(f"a big image must be a path or a uint8 array, got {type(image).__name__}")
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        if image.dtype != np.uint8 or len(image.shape) not in (2, 3) or image.shape[2:] not in ((), (3,)):
             kind = f"{image.dtype} {list(image.shape)}"
             raise CrissCrossError(f"a big image must be a uint8 array [H, W, 3] or [H, W], got {kind}")
         height, width = image.shape[:2]
-        labels = np.empty((height, width), np.uint8) if out is None else out
+        labels: Any = np.empty((height, width), np.uint8) if out is None else out
         if labels.shape != (height, width) or labels.dtype != np.uint8:
             raise CrissCrossError(f"out must be uint8 {[height, width]}, got {labels.dtype} {list(labels.shape)}")
         parts = blocks(height, width, block, overlap, self.card.align_corners)
         with self.running():
             for finished, part in enumerate(parts, 1):
-                passes = self._passes_over(_planes(np.array(image[part.read])), tta, native=True)
-                labels[part.keep] = pixels.labels(passes)[part.inside]
+                labels[part.keep] = self._block_labels(image[part.read], part.inside, tta)
                 done(finished, len(parts))
+        return cast(np.ndarray, labels)
+
+    def _block_labels(self, block: np.ndarray, inside: tuple[slice, slice], tta: bool) -> np.ndarray:
+        """Labels uint8 of the part `inside` a block uint8 [h, w, 3] or [h, w], which may be a masked array."""
+        hidden = np.ma.getmaskarray(block[inside]) if isinstance(block, np.ma.MaskedArray) else None
+        if hidden is not None and hidden.ndim == 3:
+            # Much faster than `hidden.all(axis=2)`.
+            hidden = reduce(np.logical_and, np.moveaxis(hidden, 2, 0))
+        if hidden is not None and hidden.all():
+            return np.full(hidden.shape, self.card.ignore, np.uint8)
+        labels = pixels.labels(self._passes_over(planes_of(np.array(block)), tta, native=True))[inside]
+        if hidden is not None:
+            labels[hidden] = self.card.ignore
         return labels
 
     def _passes_over(self, image: Array, tta: bool, native: bool = False) -> list[Pass]:
@@ -206,7 +243,8 @@ class Predictor:
         return [one for (one,) in self._passes(clip, self.card.places[:1])]
 
     def _frame(self, image: Array, tta: bool, native: bool = False) -> Frame:
-        """Encode an image uint8 [3, H, W]; `native` shows it at its own size whatever `preprocess.scale` says."""
+        """Encode an image uint8 [3, H, W], or a batch [B, 3, H, W] of them; `native` shows it at its own size whatever
+        `preprocess.scale` says."""
         size = (image.shape[-2], image.shape[-1])
         found = views(size, self.card.inference, None if native else self.card.preprocess.scale, tta)
         # Moved to the device once, whatever the number of passes.
@@ -217,19 +255,20 @@ class Predictor:
             encoded.append([self.stages.encode(part) for part in view.windows(x, self._least)])
         return Frame(size, found, encoded)
 
-    def _passes(self, clip: Sequence[Frame], places: Sequence[int]) -> list[list[Pass]]:
-        """For each view the passes over the frames at some places of a clip."""
+    def _passes(self, clip: Sequence[Frame], places: Sequence[int], batch: int = 1) -> list[list[Pass]]:
+        """For each view the passes over the frames at some places of a clip; of a `batch` over each of its images."""
         card, size, passes = self.card, clip[0].size, []
+        count = batch * len(places)
         for number, view in enumerate(clip[0].views):
             windows_of_frames = zip(*(frame.encoded[number] for frame in clip), strict=True)
             maps = [self.stages.decode(parts, places) for parts in windows_of_frames]
             if not self._checked:
-                check_logits(maps[0], len(places), len(card.classes))
+                check_logits(maps[0], count, len(card.classes))
                 self._checked = True
             if card.frames == 1:
                 # No other clip needs it.
                 clip[0].encoded[number] = []
-            each = ([logits[n] for logits in maps] for n in range(len(places)))
+            each = ([logits[n] for logits in maps] for n in range(count))
             passes.append([joined(view, one, size, card.align_corners, self._least, card.flip_pairs) for one in each])
         return passes
 
@@ -254,12 +293,3 @@ def predictor_of(network: Any) -> Predictor:
     if not isinstance(found, Predictor):
         raise CrissCrossError(f"{type(network).__name__} gives no labels of pixels; call its own predict method")
     return found
-
-
-def _planes(image: Any) -> Array:
-    """uint8 RGB [3, H, W]; a tensor as it is."""
-    if not is_tensor(image):
-        return read_image(image).transpose(2, 0, 1)
-    if str(image.dtype) != "torch.uint8" or image.ndim != 3 or len(image) != 3:
-        raise CrissCrossError(f"an image tensor must be uint8 [3, H, W], got {image.dtype} {list(image.shape)}")
-    return image

@@ -1,11 +1,38 @@
 """An image too large for one pass, cut into overlapping blocks of which each one's inside is kept."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
 
 from crisscross.errors import CrissCrossError
 from crisscross.inference.passes import SMALLEST
 
 BLOCK, OVERLAP = 1024, 256
+
+
+@runtime_checkable
+class BigImage(Protocol):
+    """An image uint8 [H, W, 3] or [H, W] of which parts are read: an array, or what reads them from a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, part: tuple[slice, slice], /) -> np.ndarray: ...
+
+
+class BigLabels(Protocol):
+    """Labels uint8 [H, W] that are written part by part."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __setitem__(self, part: tuple[slice, slice], labels: np.ndarray, /) -> None: ...
 
 
 class Block(NamedTuple):

@@ -66,6 +66,15 @@ class InstanceModelConfig:
         require(min(sides) >= 1, "model.anchors", "at least 1", sides)
         require(max(sides) <= MOST_PIXELS, "model.anchors", f"at most {MOST_PIXELS}", sides)
 
+    @property
+    def title(self) -> str:
+        """The network in a few words."""
+        attention = {
+            "rcca": f" with criss-cross attention (R = {self.recurrence})",
+            "nonlocal": " with a non-local block",
+        }
+        return f"Mask R-CNN on {self.backbone}{attention.get(self.attention, '')}"
+
 
 @dataclass(frozen=True)
 class InstanceDataConfig:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.instances.network import Instances
+from crisscross.instances.result import Instances
 
 # Opacity of a mask.
 ALPHA = 0.45

@@ -15,7 +15,8 @@ from crisscross.data.files.coco_masks import check_shape, encode, import_coco
 from crisscross.engine.run.interrupt import Interrupted
 from crisscross.engine.task import Result
 from crisscross.instances.annotations import InstanceImage, InstanceSplit, check_categories
-from crisscross.instances.network import Instances, InstanceSegmenter
+from crisscross.instances.network import InstanceSegmenter
+from crisscross.instances.result import Instances
 from crisscross.instances.samples import whole_images
 from crisscross.progress import Progress
 from crisscross.terminal import decimal

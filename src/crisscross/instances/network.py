@@ -1,9 +1,8 @@
 """Mask R-CNN on torchvision's parts, with attention right before the last residual block of res4."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -20,7 +19,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from crisscross.checkpoints.warm_start import same_classes
 from crisscross.errors import CrissCrossError
 from crisscross.files import is_offline
+from crisscross.inference.sources import Image, planes_of
 from crisscross.instances.config import InstanceExperiment, InstanceModelConfig
+from crisscross.instances.result import Instances
 from crisscross.layers import RecurrentCrissCrossAttention
 from crisscross.layers.modes import device_of, dtype_of, evaluating
 from crisscross.layers.nonlocal_block import NonLocalBlock
@@ -54,26 +55,6 @@ class AttendedStage(nn.Sequential):
         for number in range(self.blocks - 1):
             x = self[number](x)
         return self[self.blocks - 1](self.attention(x))
-
-
-@dataclass(frozen=True)
-class Instances:
-    """The instances found in one image, best first.
-
-    `boxes` float32 [N, 4] (left, top, right, bottom in pixels of the image), `scores` float32 [N] in 0..1, `labels`
-    int64 [N] (index into `classes`), `masks` bool [N, H, W].
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    masks: np.ndarray
-    classes: tuple[str, ...]
-
-    def above(self, score: float) -> "Instances":
-        """Those with a score of at least `score`."""
-        keep = self.scores >= score
-        return Instances(self.boxes[keep], self.scores[keep], self.labels[keep], self.masks[keep], self.classes)
 
 
 class InstanceSegmenter(MaskRCNN):
@@ -128,16 +109,30 @@ class InstanceSegmenter(MaskRCNN):
         """Names of the classes, without the background."""
         return self.experiment.data.classes
 
-    @torch.no_grad()
-    def predict(self, image: np.ndarray) -> Instances:
-        """The instances of an RGB image uint8 [H, W, 3]; its mode is left as it was.
+    @overload
+    def predict(self, image: list[Image] | tuple[Image, ...]) -> list[Instances]: ...
+
+    @overload
+    def predict(self, image: Image) -> Instances: ...
+
+    def predict(self, image: Any) -> Any:
+        """The instances of one image, or of each image of a list; the network's mode is left as it was.
+
+        Args:
+            image: a path, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), a uint8 tensor [3, H, W], or a
+                list of these.
 
         Raises:
-            CrissCrossError: the weights are of half precision, in which boxes would be off by pixels.
+            CrissCrossError: an image cannot be read, or the weights are of half precision, in which boxes would be off
+                by pixels.
         """
+        return [self._instances(one) for one in image] if isinstance(image, list | tuple) else self._instances(image)
+
+    @torch.no_grad()
+    def _instances(self, image: Image) -> Instances:
         if (dtype := dtype_of(self)) not in (torch.float32, torch.float64):
             raise CrissCrossError(f"Mask R-CNN predicts in float32 or float64, its weights are {dtype}: use .float()")
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device_of(self)).permute(2, 0, 1)
+        tensor = torch.as_tensor(planes_of(image)).to(device_of(self))
         with evaluating(self):
             (found,) = self([(tensor.float() / 255).to(dtype)])
         masks = (found["masks"][:, 0] > THRESHOLD).cpu().numpy()
@@ -204,28 +199,39 @@ def initialize_from_torchvision(segmenter: InstanceSegmenter) -> None:
     Raises:
         CrissCrossError: it is not available.
     """
-    from torchvision.models import get_model_weights
-
     model = segmenter.experiment.model
     if model.pretrained == "none":
         return
-    name = "maskrcnn_resnet50_fpn" if model.pretrained == "coco" else model.backbone
-    weights = get_model_weights(name)["COCO_V1" if model.pretrained == "coco" else "IMAGENET1K_V1"]
+    path = torchvision_file("" if model.pretrained == "coco" else model.backbone)
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    if model.pretrained == "coco":
+        fill_from_mask_rcnn(segmenter, tensors, path.name, torchvision_classes())
+    else:
+        fill_body(segmenter, tensors, path.name)
+
+
+def torchvision_file(backbone: str = "") -> Path:
+    """The file of torchvision's Mask R-CNN R-50 on COCO, or of a backbone on ImageNet, which is downloaded once.
+
+    Raises:
+        CrissCrossError: it is not available.
+    """
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(backbone or "maskrcnn_resnet50_fpn")["IMAGENET1K_V1" if backbone else "COCO_V1"]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     try:
-        if not (cached.is_file() or (not is_offline() and answers(weights.url))):
+        if not cached.is_file() and (is_offline() or not answers(weights.url)):
             raise OSError("not in the cache, and " + ("downloads are off" if is_offline() else "no answer"))
-        tensors = weights.get_state_dict(progress=True, check_hash=True)
+        if not cached.is_file():
+            weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise CrissCrossError(
             f"torchvision's weights {weights.url} are not available ({' '.join(str(error).split())[:120]}); give a "
             "local file: --weights FILE to evaluate and predict, --init FILE (Mask R-CNN) or --backbone-weights FILE "
             "(ResNet) to train, where model.pretrained=none starts from nothing"
-        ) from error
-    if model.pretrained == "coco":
-        fill_from_mask_rcnn(segmenter, tensors, weights.url, torchvision_classes())
-    else:
-        fill_body(segmenter, tensors, weights.url)
+        ) from None
+    return cached
 
 
 def fill_body(segmenter: InstanceSegmenter, tensors: dict[str, Tensor], source: str) -> None:
@@ -283,7 +289,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], source: str, name: str)
     try:
         found = module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise CrissCrossError(f"{source}: not weights of {name}: {str(error).splitlines()[1].strip()}") from error
+        raise CrissCrossError(f"{source}: not weights of {name}: {str(error).splitlines()[1].strip()}") from None
     missing = [key for key in found.missing_keys if ".attention." not in key]
     if missing:
         raise CrissCrossError(f"{source}: not weights of {name}: {missing[0]} is missing")

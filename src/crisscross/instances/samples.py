@@ -95,7 +95,7 @@ def target_of(split: InstanceSplit, image: InstanceImage, label: dict[int, int])
         try:
             mask = decode(annotation["segmentation"], image.height, image.width)
         except CrissCrossError as error:
-            raise CrissCrossError(f"{split.file}: annotation {annotation['id']}: {error}") from error
+            raise CrissCrossError(f"{split.file}: annotation {annotation['id']}: {error}") from None
         if mask.any():
             left, top, width, height = annotation["bbox"]
             boxes.append([left, top, left + width, top + height])

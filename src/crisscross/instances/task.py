@@ -1,7 +1,9 @@
 """Instance segmentation as a task: Mask R-CNN, scored by COCO's average precision."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from crisscross.instances.check import check_data
 from crisscross.instances.config import PUBLISHED_BATCH, PUBLISHED_RATE, InstanceExperiment
 from crisscross.instances.draw import draw
 from crisscross.instances.evaluate import as_result, coco_results, evaluate_instances
-from crisscross.instances.network import Instances, InstanceSegmenter
+from crisscross.instances.network import InstanceSegmenter
+from crisscross.instances.result import Instances
 from crisscross.instances.samples import InstanceBatch, InstanceSamples
 from crisscross.instances.weights import build_network, load_instances, with_start
 from crisscross.losses import Losses
@@ -37,6 +40,7 @@ class InstanceSegmentation(Task):
     experiment = InstanceExperiment
     title = "mask AP"
     columns = ("val_mask_ap", "val_box_ap")
+    formats = ("png", "polygons", "coco", "rle")
     listing = "instances.json"
     layouts = ("coco-instances",)
     # Images keep their shapes.
@@ -46,11 +50,13 @@ class InstanceSegmentation(Task):
         "compile": f"{NOT_HERE}: every image has another size, for which torch.compile would compile anew",
         "name": f"{NOT_HERE}: its data has COCO's layout",
         "tta": NOT_HERE,
+        "dice": f"{NOT_HERE}: it is scored by average precision",
         "optimize": NOT_HERE,
         "precision": f"{NOT_HERE}: boxes would be off by pixels",
         "big": NOT_HERE,
         "plot": NOT_HERE,
         "report": NOT_HERE,
+        "legend": f"{NOT_HERE}: names are drawn beside the instances",
         "video": "is not available: networks of instance segmentation take images",
         "benchmark": "handles semantic segmentation only",
         "convert": "handles semantic segmentation only",
@@ -98,6 +104,9 @@ class InstanceSegmentation(Task):
     ) -> InstanceSamples:
         return InstanceSamples(data.split(experiment.data.train_split), experiment)
 
+    def epoch_size(self, experiment: InstanceExperiment, data: InstanceData) -> int:
+        return len(data.split(experiment.data.train_split).learnable)
+
     def losses(self, experiment: InstanceExperiment) -> Callable[[Callable[..., Any], InstanceBatch], Losses]:
         def step(network: Callable[..., Any], batch: InstanceBatch) -> Losses:
             losses = network(batch.images, batch.targets)
@@ -121,7 +130,7 @@ class InstanceSegmentation(Task):
         found.check_files()
         return [found.file, *(image.path for image in found.images)]
 
-    def outputs(self, data: InstanceData, split: str, folder: Path) -> Sequence[Path]:
+    def outputs(self, data: InstanceData, split: str, folder: str | os.PathLike[str]) -> Sequence[Path]:
         return [output_path(folder, f"instances_{split}_{kind}_results.json") for kind in ("bbox", "segm")]
 
     def load(self, source: Any, device: str = "cpu", trust: Any = None, **options: Any) -> InstanceSegmenter:
@@ -132,23 +141,38 @@ class InstanceSegmentation(Task):
         score = options.get("score", SCORE)
         return lambda image: network.predict(image).above(score)
 
-    def draw(self, network: InstanceSegmenter, image: np.ndarray, result: Instances) -> Mapping[str, Any]:
+    def draw(
+        self, network: InstanceSegmenter, image: np.ndarray, result: Instances, legend: bool = False
+    ) -> Mapping[str, Any]:
         return {"drawn": draw(image, result)}
+
+    def summary(self, result: Instances) -> str:
+        """How many of each class: `3 car, 1 person`."""
+        counts = Counter(result.classes[int(label)] for label in result.labels).most_common()
+        return ", ".join(f"{count} {name}" for name, count in counts) or "nothing"
+
+    def masks(self, result: Instances) -> Iterator[tuple[int, np.ndarray, dict[str, Any]]]:
+        for box, score, label, mask in zip(result.boxes, result.scores, result.labels, result.masks, strict=True):
+            yield int(label), mask, _facts(score, box)
+
+    def categories(self, network: InstanceSegmenter) -> list[dict[str, Any]]:
+        """With the ids of the data that the network was trained on."""
+        found, ids = super().categories(network), network.experiment.data.categories
+        return [row | {"id": number} for row, number in zip(found, ids, strict=True)]
 
     def facts(self, result: Instances) -> list[dict[str, Any]]:
         """Class, score, box (left, top, right, bottom) and mask as COCO's run lengths of each instance."""
         return [
-            {
-                "class": result.classes[int(label)],
-                "score": round(float(score), 4),
-                "box": [round(float(side), 1) for side in box],
-                "mask": encode(mask),
-            }
-            for box, score, label, mask in zip(result.boxes, result.scores, result.labels, result.masks, strict=True)
+            {"class": result.classes[number], **facts, "mask": encode(mask)}
+            for number, mask, facts in self.masks(result)
         ]
 
     def classifiers(self, network: InstanceSegmenter) -> Sequence[str]:
         return ("roi_heads.box_predictor.cls_score", "roi_heads.mask_predictor.mask_fcn_logits")
+
+
+def _facts(score: float, box: Sequence[float]) -> dict[str, Any]:
+    return {"score": round(float(score), 4), "box": [round(float(side), 1) for side in box]}
 
 
 def scaling_advice(experiment: InstanceExperiment) -> str:

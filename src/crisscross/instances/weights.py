@@ -23,7 +23,14 @@ from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import is_offline
 from crisscross.instances.annotations import InstanceSplit, check_categories
 from crisscross.instances.config import InstanceExperiment
-from crisscross.instances.network import SCORES, InstanceSegmenter, fill_body, fill_from_mask_rcnn, torchvision_classes
+from crisscross.instances.network import (
+    SCORES,
+    InstanceSegmenter,
+    fill_body,
+    fill_from_mask_rcnn,
+    torchvision_classes,
+    torchvision_file,
+)
 
 CLASSIFIERS = ("the classifiers of boxes and masks",)
 # First digits of the SHA-256 of torchvision's published R-50, whose norms have an epsilon of 0.
@@ -98,8 +105,7 @@ def _ours(path: Path, overrides: Mapping[str, Any]) -> InstanceSegmenter:
 def _from_torchvision(experiment: InstanceExperiment, offline: bool) -> InstanceSegmenter:
     """The network with torchvision's published weights, the attention's gate closed."""
     name = experiment.name
-    if experiment.model.backbone != "resnet50" or experiment.model.channels != 256:
-        raise CrissCrossError(f"{name} has no weights; train it with `crisscross train {name} --data COCO --out RUN`")
+    _check_published(experiment)
     if offline or is_offline():
         raise CrissCrossError(f"{name}: its weights are torchvision's, and downloads are off; give --weights FILE")
     warnings.warn(
@@ -109,6 +115,13 @@ def _from_torchvision(experiment: InstanceExperiment, offline: bool) -> Instance
     )
     model = replace(experiment.model, pretrained="coco", norm_eps=0.0)
     return InstanceSegmenter(replace(_with_coco(experiment), model=model), initialize=True)
+
+
+def _check_published(experiment: InstanceExperiment) -> None:
+    """Refuse a recipe whose network torchvision publishes no weights of."""
+    name, model = experiment.name, experiment.model
+    if model.backbone != "resnet50" or model.channels != 256:
+        raise CrissCrossError(f"{name} has no weights; train it with `crisscross train {name} --data COCO --out RUN`")
 
 
 def build_network(experiment: InstanceExperiment, start: Start) -> Built:
@@ -166,7 +179,11 @@ def with_start(experiment: InstanceExperiment, split: InstanceSplit, start: Star
 
 def _start_file(start: Start) -> Path | None:
     if start.network:
-        return native.run_weights(Path(start.network))
+        name = os.fspath(start.network)
+        if name in zoo.INSTANCE_RECIPES and not Path(name).exists():
+            _check_published(recipe(name))
+            return torchvision_file()
+        return native.run_weights(name)
     return None if start.backbone is None else find_file(start.backbone)
 
 

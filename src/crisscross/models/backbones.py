@@ -210,7 +210,7 @@ def _otherwise(
     try:
         plain: Any = _create(name, False)
     except Exception as none:
-        raise CrissCrossError(f"backbone {name} has no feature maps in timm ({none}); choose another one") from error
+        raise CrissCrossError(f"backbone {name} has no feature maps in timm ({none}); choose another one") from None
     natural = plain.feature_info.reduction()[-1]
     options = {} if output_stride in (natural, LARGEST_STRIDE) else {"output_stride": output_stride}
     try:
@@ -219,13 +219,13 @@ def _otherwise(
         raise CrissCrossError(
             f"backbone {name} cannot run at output stride {output_stride} ({_line(error)}), only at {natural}; "
             f"{_instead(natural)}"
-        ) from error
+        ) from None
     if not pretrained:
         return net
     try:
         return _create(name, True, **options, **weights)
     except REFUSALS as missing:
-        raise NoPretrained(name, _line(missing)) from missing
+        raise NoPretrained(name, _line(missing)) from None
 
 
 def _line(error: Exception) -> str:

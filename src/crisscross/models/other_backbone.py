@@ -1,15 +1,32 @@
 """What follows where a recipe gets another backbone: its mean and std, and no frozen modules of the former one."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
-from crisscross.config import Experiment
+from crisscross.config import Experiment, apply_overrides
+from crisscross.config.parse import flatten
 from crisscross.errors import CrissCrossError
 from crisscross.models.backbones import create_backbone_network
 
 MEAN, STD, FROZEN = "preprocess.mean", "preprocess.std", "model.frozen"
+
+
+def with_changes(experiment: Any, changes: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """An experiment of any task with values by dotted key; another backbone brings its own, see `with_own_values`.
+
+    Returns:
+        The experiment, and a line where something else changed with the backbone.
+
+    Raises:
+        CrissCrossError: an unknown key, or an invalid value.
+    """
+    changed = apply_overrides(experiment, changes)
+    if not isinstance(changed, Experiment) or changed.model.backbone == experiment.model.backbone:
+        return changed, []
+    return with_own_values(changed, experiment.model.backbone, tuple(flatten(changes)))
 
 
 def with_own_values(experiment: Experiment, former: str, chosen: Collection[str]) -> tuple[Experiment, list[str]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from crisscross.data.palette import default_palette
 from crisscross.data.samples.windows import places_of
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Card, Prediction, Predictor, Stages
-from crisscross.inference.predictor import Image
+from crisscross.inference.sources import Image
 from crisscross.layers.modes import device_of, dtype_of, evaluating, lay_out
 from crisscross.models.backbones import Backbone, NoBackbone, create_backbone
 from crisscross.models.heads import AuxiliaryHead, HeadInputs, Logits, create_head
@@ -161,8 +161,16 @@ class Segmenter(nn.Module):
         """As `Predictor.preprocess`, in this network's dtype."""
         return self.predictor.preprocess(image, scale).to(dtype_of(self))
 
-    def predict(self, image: Image, probabilities: bool = False, tta: bool = False) -> Prediction:
-        """Label every pixel of one image at its own size; see `Predictor.predict`."""
+    @overload
+    def predict(
+        self, image: list[Image] | tuple[Image, ...], probabilities: bool = False, tta: bool = False
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict(self, image: Image, probabilities: bool = False, tta: bool = False) -> Prediction: ...
+
+    def predict(self, image: Any, probabilities: bool = False, tta: bool = False) -> Any:
+        """Label every pixel of one image at its own size, or of each image of a list; see `Predictor.predict`."""
         return self.predictor.predict(image, probabilities, tta)
 
     def predict_big(self, image: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:

@@ -98,7 +98,7 @@ def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
     for value in y_ticks:
         y = _along(value, y_ticks, HEIGHT - BOTTOM, TOP)
         parts += [line(LEFT, y, WIDTH - RIGHT, y, "axis" if value == y_ticks[0] else "grid")]
-        parts += [text(f"{value:g}", LEFT - 8, y + 4.5, "end")]
+        parts += [text(_number(value), LEFT - 8, y + 4.5, "end")]
     for value in x_ticks:
         x = _along(value, x_ticks, LEFT, WIDTH - RIGHT)
         anchor = "end" if value == x_ticks[-1] else "middle"
@@ -106,6 +106,12 @@ def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
         parts += [text(f"{value:g}", x, HEIGHT - BOTTOM + 18, anchor)]
     parts += [text("iteration", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "middle", "label")]
     return "".join(parts)
+
+
+def _number(value: float) -> str:
+    """At most five characters, as many as fit beside an axis: `0.001`, `5e-4`."""
+    plain = f"{value:g}"
+    return plain if len(plain) <= 5 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def _dot(spot: Point, said: str, color: str) -> str:

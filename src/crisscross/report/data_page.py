@@ -44,7 +44,7 @@ def _opening(report: CheckReport, dataset: DataSet) -> str:
 
 def _problems(report: CheckReport, dataset: DataSet) -> str:
     if not report.problems:
-        return "<h2>Problems</h2><p>None was found.</p>"
+        return "<h2>Problems</h2><p>No problems were found.</p>"
     pair_of = {file: pair for pairs in dataset.splits.values() for pair in pairs for file in (pair.image, pair.mask)}
     rows = [_problem(problem, pair_of, dataset) for problem in report.problems[:SHOWN_PROBLEMS]]
     more = len(report.problems) - len(rows)

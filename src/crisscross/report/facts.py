@@ -68,22 +68,24 @@ class Report:
         classes, palette: C names and C colors (red, green, blue) in 0..255.
         iou, accuracy: C scores; None for a class that does not occur.
         confusion: C x C pixel counts, rows truth, columns prediction.
-        rows: images with truth and prediction.
-        curves: loss, learning rate and validation score.
+        rows: images with truth and prediction; `rows_note` says which these are.
+        curves: loss, learning rate and validation score; `score_title` names the score.
         experiment_yaml, command: how to repeat the run; may be empty.
         versions: software and hardware, by name.
     """
 
     title: str
     summary: str
-    classes: Sequence[str]
-    palette: Sequence[Sequence[int]]
-    iou: Sequence[Score]
-    accuracy: Sequence[Score]
-    confusion: Sequence[Sequence[int]]
+    classes: Sequence[str] = ()
+    palette: Sequence[Sequence[int]] = ()
+    iou: Sequence[Score] = ()
+    accuracy: Sequence[Score] = ()
+    confusion: Sequence[Sequence[int]] = ()
     headline: Sequence[tuple[str, str]] = ()
     curves: Curves = field(default_factory=Curves)
+    score_title: str = "mIoU"
     rows: Sequence[ImageRow] = ()
+    rows_note: str = ""
     experiment_yaml: str = ""
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

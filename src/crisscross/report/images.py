@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crisscross.data.color import colorise
+from crisscross.data.color import overlay
 from crisscross.report.facts import ImageRow
 
 WIDEST = 768
-IGNORE = 255
+OPACITY = 0.65
 
 
 def data_uri(pixels: np.ndarray, photographic: bool) -> str:
@@ -53,7 +53,7 @@ def error_map(image: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     return np.where(wrong[..., None], np.array([255, 64, 52], np.uint8), np.repeat(gray, 3, -1))
 
 
-def panels(row: ImageRow, palette: Sequence[Sequence[int]], ignore: Sequence[int]) -> list[tuple[str, str]]:
+def panels(row: ImageRow, palette: Sequence[Sequence[int]]) -> list[tuple[str, str]]:
     """The four panels of a row: (caption, data URI). Errors are counted before shrinking."""
     _, fraction = wrong_pixels(row.truth, row.prediction, len(palette))
     caption = "errors" if fraction is None else f"errors, {100 * fraction:.1f} %"
@@ -61,7 +61,7 @@ def panels(row: ImageRow, palette: Sequence[Sequence[int]], ignore: Sequence[int
     wrong, _ = wrong_pixels(small.truth, small.prediction, len(palette))
     return [
         ("image", data_uri(small.image, True)),
-        ("truth", data_uri(colorise(small.truth, palette, ignore), False)),
-        ("prediction", data_uri(colorise(small.prediction, palette, ignore), False)),
+        ("truth", data_uri(overlay(small.image, small.truth, palette, OPACITY), True)),
+        ("prediction", data_uri(overlay(small.image, small.prediction, palette, OPACITY), True)),
         (caption, data_uri(error_map(small.image, wrong), True)),
     ]

@@ -9,8 +9,6 @@ from crisscross.report.facts import Curves, ImageRow, Report
 from crisscross.report.images import panels
 from crisscross.report.svg import rgb
 
-IGNORE_COLOR = (0, 0, 0)
-
 
 def document(title: str, body: str) -> str:
     """A whole page; `title` is plain text, `body` markup."""
@@ -45,7 +43,7 @@ def render(report: Report) -> str:
     """The report as one HTML page; parts about which it says nothing are left out."""
     parts = [
         _opening(report),
-        _training(report.curves),
+        _training(report.curves, report.score_title),
         _classes(report),
         _confusion(report),
         _images(report),
@@ -61,11 +59,11 @@ def _opening(report: Report) -> str:
     return f'<header><h1>{escape(report.title)}</h1><p class="summary">{escape(report.summary)}</p>{headline}</header>'
 
 
-def _training(curves: Curves) -> str:
-    """Loss, validation mIoU and learning rate side by side; those that were never recorded are left out."""
+def _training(curves: Curves, title: str) -> str:
+    """Loss, validation score and learning rate side by side; those that were never recorded are left out."""
     recorded = [
         ("Loss", curves.iteration, curves.loss, {}),
-        ("Validation mIoU", curves.val_iteration, curves.val_score, {"scores": True}),
+        (f"Validation {escape(title)}", curves.val_iteration, curves.val_score, {"scores": True}),
         ("Learning rate", curves.iteration, curves.lr, {"smoothed": False}),
     ]
     drawn = [(name, curve_chart([(name, x, y)], name, **options)) for name, x, y, options in recorded if len(y)]
@@ -73,6 +71,8 @@ def _training(curves: Curves) -> str:
 
 
 def _classes(report: Report) -> str:
+    if not report.iou:
+        return ""
     note = (
         "Each bar is the IoU of a class (intersection over union); the notch is its accuracy, the fraction of its "
         "pixels that were found. A class that occurs neither in the truth nor in the predictions is absent."
@@ -82,6 +82,8 @@ def _classes(report: Report) -> str:
 
 
 def _confusion(report: Report) -> str:
+    if not report.confusion:
+        return ""
     note = (
         "Each row shows the pixels of one true class: the percentage predicted as each class. The diagonal is the "
         "accuracy."
@@ -93,15 +95,19 @@ def _confusion(report: Report) -> str:
 def _images(report: Report) -> str:
     if not report.rows:
         return ""
-    named = [*zip(map(rgb, report.palette), report.classes, strict=True), (rgb(IGNORE_COLOR), "ignored")]
+    named = [*zip(map(rgb, report.palette), report.classes, strict=True)]
     rows = "\n".join(_image_row(row, report.palette) for row in report.rows)
-    note = "The last panel of a row shows the wrong pixels in red; ignored pixels are never wrong."
+    note = (
+        "The colors of the classes are laid over the image. The last panel shows the wrong pixels in red. Ignored "
+        "pixels keep the color of the image and are never wrong."
+    )
+    note = f"{escape(report.rows_note)} {note}".strip()
     return f'<h2>Images</h2><p class="note">{note}</p>{legend(named)}{rows}'
 
 
 def _image_row(row: ImageRow, palette: Sequence[Sequence[int]]) -> str:
     figures = []
-    for caption, uri in panels(row, palette, IGNORE_COLOR):
+    for caption, uri in panels(row, palette):
         kind = "flat" if uri.startswith("data:image/png") else "photo"
         image = f'<img class="{kind}" src="{uri}" alt="{escape(row.name)}: {caption}">'
         figures.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
@@ -114,7 +120,7 @@ def _repeat(report: Report) -> str:
         parts.append(f"<pre><code>{escape(report.command)}</code></pre>")
     if report.experiment_yaml:
         code = f"<pre><code>{escape(report.experiment_yaml)}</code></pre>"
-        parts.append(f"<details open><summary>The experiment</summary>{code}</details>")
+        parts.append(f"<details><summary>The experiment</summary>{code}</details>")
     if report.versions:
         pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.versions.items())
         parts.append(f'<dl class="versions">{pairs}</dl>')

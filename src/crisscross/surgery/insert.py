@@ -137,7 +137,7 @@ def _made(model: nn.Module, place: Place, channels: int, options: dict[str, Any]
     try:
         attention = InsertedAttention(channels, place.name, **options)
     except ValueError as error:
-        raise CrissCrossError(f"attention after {place.name}: {error}") from error
+        raise CrissCrossError(f"attention after {place.name}: {error}") from None
     return attention.to(**_kind(model, place))
 
 

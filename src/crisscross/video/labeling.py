@@ -1,5 +1,6 @@
 """A video through a network: decode, label, draw, encode, one frame after the other in constant memory."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -46,8 +47,8 @@ class VideoResult:
 
 def predict_video(
     network: "Segmenter | Predictor",
-    source: Path,
-    out: Path,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     view: str = "overlay",
     tta: bool = False,
     done: Callable[[VideoResult, int], object] = lambda result, expected: None,
@@ -69,7 +70,7 @@ def predict_video(
         CrissCrossError: `source` is no readable video, has fewer frames than the network's clips, or `out` cannot be
             written.
     """
-    predictor = predictor_of(network)
+    predictor, source, out = predictor_of(network), Path(source), Path(out)
     check_suffix(out)
     if out.resolve() == source.resolve():
         raise CrissCrossError(f"{out}: would overwrite the video that is read; choose another --out")
@@ -97,7 +98,7 @@ def predict_video(
     except CrissCrossError as error:
         # Errors of the network name frames, not files.
         line = str(error)
-        raise error if str(source) in line or str(out) in line else CrissCrossError(f"{source}: {line}") from error
+        raise error if str(source) in line or str(out) in line else CrissCrossError(f"{source}: {line}") from None
     return result
 
 

@@ -1,5 +1,6 @@
 """Frames of a video file, one by one, each with its time."""
 
+import os
 import re
 import struct
 import warnings
@@ -39,8 +40,9 @@ HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
 HIGH_DEFINITION = 720
 
 
-def is_video_file(path: Path) -> bool:
+def is_video_file(path: str | os.PathLike[str]) -> bool:
     """Whether a file name is that of a video."""
+    path = Path(path)
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
@@ -55,9 +57,9 @@ def pyav() -> Any:
     return av
 
 
-def file_address(path: Path) -> str:
+def file_address(path: str | os.PathLike[str]) -> str:
     """A path with the protocol of files: FFmpeg takes what stands before a colon for the name of a protocol."""
-    return f"file:{path}"
+    return f"file:{os.fspath(path)}"
 
 
 class VideoFrame(NamedTuple):
@@ -117,8 +119,8 @@ class VideoReader:
         CrissCrossError: PyAV is not installed, no such file, or one without readable video.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.av = path, pyav()
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path, self.av = Path(path), pyav()
         self.problems: list[Problem] = []
         self.container = self._opened()
         self.stream = self._video_stream()
@@ -144,7 +146,7 @@ class VideoReader:
             reason = getattr(error, "strerror", None) or str(error)
             raise CrissCrossError(
                 f"{self.path}: not a readable video ({reason}): it is truncated, or none of {', '.join(CONTAINERS)}"
-            ) from error
+            ) from None
 
     def _video_stream(self) -> Any:
         streams = self.container.streams.video

@@ -1,5 +1,6 @@
 """Frames into a video file, one by one, at the times that they are given."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +22,13 @@ OUTPUT_SUFFIXES: dict[str, tuple[str, tuple[str, dict[str, str]]]] = {
 }
 
 
-def check_suffix(path: Path) -> None:
+def check_suffix(path: str | os.PathLike[str]) -> None:
     """Refuse a name that no container belongs to.
 
     Raises:
         CrissCrossError: it does.
     """
+    path = Path(path)
     if path.suffix.lower() not in OUTPUT_SUFFIXES:
         raise CrissCrossError(f"{path}: cannot write a {path.suffix or 'nameless'} video; known: {known_suffixes()}")
 
@@ -49,7 +51,7 @@ class VideoWriter:
     exactly, Matroska and WebM to the millisecond.
     """
 
-    def __init__(self, path: Path, suffix: str, time_base: Fraction, rate: Fraction) -> None:
+    def __init__(self, path: str | os.PathLike[str], suffix: str, time_base: Fraction, rate: Fraction) -> None:
         self.av, self.time_base = pyav(), time_base
         container, (codec, self.options) = OUTPUT_SUFFIXES[suffix.lower()]
         self.container = self.av.open(file_address(path), "w", format=container)
@@ -99,4 +101,4 @@ class VideoWriter:
             self.container.mux(self.stream.encode(frame))
         except self.av.FFmpegError as error:
             size = f"{self.stream.width} x {self.stream.height}"
-            raise CrissCrossError(f"a video of {size} cannot be written: {error.strerror}") from error
+            raise CrissCrossError(f"a video of {size} cannot be written: {error.strerror}") from None

@@ -276,8 +276,8 @@ def test_images_in_no_split_and_masks_without_image(root: Path) -> None:
 def test_classes_that_never_occur(root: Path) -> None:
     describe = (root / "dataset.yaml").write_text
     describe("classes: [floor, wall, door, roof]\n")
-    text = "no pixel of class 3 (roof) in 'train', so that it cannot be learned: mend the names, the `labels` or the "
-    text += "split; or write `allow_empty: true` in dataset.yaml"
+    text = "no pixel of class 3 (roof) in 'train', so that it cannot be learned: mend the names, the labels or the "
+    text += f"split; or write `allow_empty: true` in {root}/dataset.yaml"
     assert found(check(open_folder(root)), "error") == [(root, text)]
     assert quick_refusal(open_folder(root)).startswith(f"{root}: {text}; ")
     describe("classes: [floor, wall, door, roof]\nallow_empty: true\n")

@@ -63,26 +63,28 @@ THREE, TWO = "names: [a, b, c]\n", "names: [a, b]\n"
     ("mask", "text", "message"),
     [
         (lambda n: (labels(n) == 1) * np.uint8(255), TWO, "255 is ignored by default, so that 'b' would never be seen"),
-        (lambda n: (labels(n) == 1) * np.uint8(255), TWO, "write `labels: {0: 0, 255: 1}` in dataset.yaml"),
+        (lambda n: (labels(n) == 1) * np.uint8(255), TWO, "write `labels: {0: 0, 255: 1}` in ROOT/dataset.yaml"),
+        (lambda n: (labels(n) == 1) * np.uint8(1 + n % 2 * 254), TWO, "write `labels: {0: 0, 1: 1, 255: 1}` in ROOT/"),
         (lambda n: labels(n) + 1, THREE, "masks count the classes from 1: write `labels: {1: 0, 2: 1, 3: 2}`"),
         (
             labels,
             TWO,
-            "write `background: background` in dataset.yaml, which adds it as class 0, or `background: ignore`",
+            "write `background: background` in ROOT/dataset.yaml, which adds it as class 0, or `background: ignore`",
         ),
-        (lambda n: labels(n) * 7, THREE, "the classes in order, write `labels: {0: 0, 7: 1, 14: 2}` in dataset.yaml"),
+        (lambda n: labels(n) * 7, THREE, "in order, write `labels: {0: 0, 7: 1, 14: 2}` in ROOT/dataset.yaml"),
         (lambda n: np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH), TWO, "masks with soft edges"),
         (
             lambda n: np.eye(3, dtype=np.uint8)[labels(n)] * 255,
             THREE,
-            "3 colors; name them in dataset.yaml: `palette: {",
+            "3 colors; write `palette: {NAME: [255, 0, 0], ",
         ),
         (lambda n: np.dstack([photo(0) * 0, labels(n)]), THREE, "a mask that lies in the transparency: `crisscross"),
         (lambda n: labels(n) % 2, THREE, "no pixel of class 2 (c) in 'train', so that it cannot be learned"),
     ],
 )
 def test_an_error_says_what_to_do(tmp_path: Path, mask: Callable[[int], np.ndarray], text: str, message: str) -> None:
-    assert message in both(folder(tmp_path / "set", mask, text))
+    root = folder(tmp_path / "set", mask, text)
+    assert message.replace("ROOT", str(root)) in both(root)
 
 
 def test_lossy_masks_are_told_with_the_command_that_mends_them(tmp_path: Path) -> None:
@@ -112,6 +114,13 @@ def test_masks_that_are_ignored_nearly_everywhere_are_a_warning(tmp_path: Path) 
     with pytest.warns(CrissCrossWarning, match="1 of 10 masks are ignored nearly everywhere"):
         quick_check(dataset, ["train", "val"])
     assert [problem.severity for problem in check(dataset).problems] == ["warning"]
+
+
+def test_a_class_without_a_pixel_is_an_error_beside_warnings(tmp_path: Path) -> None:
+    root = folder(tmp_path / "set", lambda n: np.where(labels(0) == n, 1, 255).astype(np.uint8), TWO)
+    refused = pytest.raises(CrissCrossError, match=r"no pixel of class 0 \(a\) in 'train'")
+    with pytest.warns(CrissCrossWarning, match="ignored nearly everywhere"), refused:
+        quick_check(open_folder(root), ["train", "val"])
 
 
 def test_a_copy_in_another_split(tmp_path: Path) -> None:

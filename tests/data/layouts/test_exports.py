@@ -10,7 +10,7 @@ from PIL import Image
 
 from crisscross.data import open_dataset
 from crisscross.data.files.reading import read_pair
-from crisscross.data.layouts.label_studio import brush_mask
+from crisscross.data.layouts.formats.label_studio import brush_mask
 from crisscross.errors import CrissCrossError
 
 H, W = 12, 16

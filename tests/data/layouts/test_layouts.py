@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import odd_layouts
 import pytest
 from folder_layouts import BYTES, COLORS, PHOTO, READ, SQUARE, THREE, H, W, coco, images, pairs, write
 
@@ -12,12 +13,15 @@ from crisscross.data.files.reading import read_pair
 from crisscross.errors import CrissCrossError
 
 REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "no masks": (images("images/{}.jpg"), ("no images with masks found", "names: [background")),
+    "no masks": (images("images/{}.jpg"), ("no images with masks found: 6 images", "masks/")),
     "empty": ({"notes.txt": "nothing"}, ("no images with masks found",)),
-    "masks without images": (pairs("images/{}.png", "masks/x{}.png", THREE), ("no mask in masks/", "mask_suffix")),
+    "masks without images": (
+        pairs("images/{}.png", "masks/x{}.png", THREE),
+        ("no mask in masks/", "train.txt", "`images/0.png masks/x0.png`"),
+    ),
     "two folders of masks": (
         pairs("images/{}.png", "masks/{}.png", THREE) | {f"labels/{n}.png": THREE for n in range(6)},
-        ("masks lie in", "labels", "name one of them in dataset.yaml"),
+        ("masks lie in", "labels", "choose one: create ", "{names: [background, NAME], masks: labels}"),
     ),
     "jpg masks": (
         pairs("images/{}.png", "masks/{}.jpg", BYTES),
@@ -37,11 +41,11 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "unnamed background": (
         pairs("images/{}.png", "masks/{}.png", THREE) | {"classes.txt": "a\nb\n"},
-        ("masks hold 0..2, 2 names are given", "background: background"),
+        ("masks hold 0..2, classes.txt names 2", "{names: [a, b], background: background}"),
     ),
     "names without their colors": (
         pairs("images/{}.png", "masks/{}.png", COLORS[THREE]) | {"classes.txt": "background\ncar\nroad\n"},
-        ("masks hold 3 colors", "palette: {background: [r, g, b]"),
+        ("masks hold 3 colors", "`name r g b` into classes.txt"),
     ),
     "COCO with boxes alone": (
         images("images/{}.jpg")
@@ -68,9 +72,13 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", READ)
+REFUSED |= odd_layouts.REFUSED
+ROWS = READ | odd_layouts.READ
+
+
+@pytest.mark.parametrize("name", ROWS)
 def test_a_folder_is_read_as_it_is_meant(name: str, tmp_path: Path) -> None:
-    files, classes, splits, labels = READ[name]
+    files, classes, splits, labels = ROWS[name]
     if name.startswith("COCO"):
         pytest.importorskip("pycocotools")
     dataset = open_dataset("auto", write(tmp_path / "data", files))
@@ -105,6 +113,8 @@ def test_masks_of_classes_whose_names_begin_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_one_line_says_what_to_do(name: str, tmp_path: Path) -> None:
     files, words = REFUSED[name]
+    if "COCO" in name or name == "panoptic":
+        pytest.importorskip("pycocotools")
     with pytest.raises(CrissCrossError) as error:
         _read_first(write(tmp_path / "data", files))
     assert "\n" not in str(error.value)

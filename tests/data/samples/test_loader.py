@@ -239,7 +239,18 @@ def test_running_out_of_open_files_is_one_line(dataset: DataSet, monkeypatch) ->
 def test_training_with_few_open_files_ends(tmp_path: Path, limit: int) -> None:
     folder = write_shapes(tmp_path / "data")
     (tmp_path / "e.yaml").write_text(json.dumps(EXPERIMENT))
-    words = ["train", tmp_path / "e.yaml", "--data", folder, "--out", tmp_path / "run", "--cpu", "--workers", "2"]
+    words = [
+        "train",
+        tmp_path / "e.yaml",
+        "--data",
+        folder,
+        "--out",
+        tmp_path / "run",
+        "--device",
+        "cpu",
+        "--workers",
+        "2",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "crisscross", *map(str, words)],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),

@@ -156,7 +156,10 @@ def test_an_unknown_name_is_told_with_its_line(root: Path) -> None:
     (root / "val.txt").write_text("val_0\n\nval_7\n", encoding="utf-8")
     with pytest.raises(CrissCrossError) as caught:
         open_folder(root)
-    assert str(caught.value) == f"{root / 'val.txt'}, line 3: no image named 'val_7'"
+    assert (
+        str(caught.value)
+        == f"{root / 'val.txt'}, line 3: no image named 'val_7'; a list names the images of a split, one a line"
+    )
 
 
 def test_a_list_that_is_missing_or_no_text(root: Path) -> None:
@@ -242,7 +245,9 @@ def test_missing_folders_and_files(root: Path, tmp_path: Path) -> None:
         open_dataset("folder", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     for name in ("auto", "folder"):
-        with pytest.raises(CrissCrossError, match=r"no images with masks found; put images into images/, .*names: "):
+        with pytest.raises(
+            CrissCrossError, match=r"no images with masks found: no images at all; put images into images/, "
+        ):
             open_dataset(name, tmp_path / "empty")
     with pytest.raises(CrissCrossError, match="unknown data set 'fodler'; did you mean folder"):
         open_dataset("fodler", root)

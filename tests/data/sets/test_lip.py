@@ -30,7 +30,7 @@ def command(*words: object) -> int:
 
 def train(data: Path, out: Path, *changes: str, recipe: str = "lip-light") -> int:
     words = [part for change in (*SMALL, *changes) for part in ("--set", change)]
-    return command("train", recipe, "--data", data, "--out", out, "--workers", 0, "--cpu", *words)
+    return command("train", recipe, "--data", data, "--out", out, "--workers", 0, "--device", "cpu", *words)
 
 
 def mode(path: Path) -> str:
@@ -59,7 +59,7 @@ def test_the_log_names_every_part_of_the_loss(run):
 
 
 def test_evaluation_agrees_with_a_count_of_single_pixels(run, folder, tmp_path, capsys):
-    words = ("--data", folder, "--cpu", "--workers", 0, "--json", tmp_path / "a.json")
+    words = ("--data", folder, "--device", "cpu", "--workers", 0, "--json", tmp_path / "a.json")
     assert command("evaluate", run, *words, "--save-predictions", tmp_path / "saved") == 0
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "a.json").read_text())
@@ -85,7 +85,7 @@ def test_evaluation_agrees_with_a_count_of_single_pixels(run, folder, tmp_path, 
 def test_predictions_are_drawn_in_lips_colors(run, folder, tmp_path):
     gray = folder / "val_images" / "101_4001.jpg"
     assert mode(gray) == "L"
-    assert command("predict", run, gray, "--out", tmp_path, "--cpu") == 0
+    assert command("predict", run, gray, "--out", tmp_path, "--device", "cpu") == 0
     labels = np.asarray(Image.open(tmp_path / "labels" / "101_4001.png"))
     colors = np.asarray(Image.open(tmp_path / "color" / "101_4001.png"))
     assert labels.shape == (48, 64) and labels.max() < 20
@@ -164,6 +164,6 @@ def test_the_real_samples_train_and_evaluate(tmp_path, capsys):
     assert command("data", "check", REAL) == 0
     assert "lip" in capsys.readouterr().out
     assert train(REAL, tmp_path / "run", "train.iterations=2", "train.validate_every=2") == 0
-    assert command("evaluate", tmp_path / "run", "--data", REAL, "--cpu", "--workers", 0, "--tta") == 0
+    assert command("evaluate", tmp_path / "run", "--data", REAL, "--device", "cpu", "--workers", 0, "--tta") == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in (*CLASSES, "pixel accuracy", "mean accuracy", "mIoU"))

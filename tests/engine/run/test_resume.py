@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 def run(folder, tmp_path):
     (tmp_path / "tiny.yaml").write_text(to_yaml(experiment(*SMALL)))
     words = ["train", str(tmp_path / "tiny.yaml"), "--data", str(folder), "--out", str(tmp_path / "run")]
-    assert main([*words, "--workers", "0", "--cpu"]) == 0
+    assert main([*words, "--workers", "0", "--device", "cpu"]) == 0
     return tmp_path / "run"
 
 
@@ -91,17 +91,19 @@ def test_the_folder_says_all_the_rest(run, folder):
     assert found == {
         "data": str(folder),
         "workers": 0,
-        "cpu": True,
+        "device": "cpu",
         "track": [],
         "compile": False,
         "cache": "",
         "shard": False,
+        "per_class": False,
     }
     record = json.loads((run / "run.json").read_text())
+    # Records of before `--device` said `cpu`.
     record["starts"][-1]["machine"] = {"workers": "many", "cpu": True}
     del record["data"]["root"]
     (run / "run.json").write_text(json.dumps(record))
-    assert last_start(run) == {"cpu": True}
+    assert last_start(run) == {"device": "cpu"}
 
 
 def test_what_the_command_says_comes_before_the_record(run):
@@ -115,7 +117,7 @@ def test_what_the_command_says_comes_before_the_record(run):
 def test_what_neither_the_command_nor_the_run_says_is_named(run, tmp_path, capsys):
     (run / "run.json").unlink()
     assert go_on(run) == 2
-    assert "train: --data DIR is missing; only `--resume RUN` goes without" in capsys.readouterr().err
+    assert f"{run}: run.json does not say where the data are; add --data DIR" in capsys.readouterr().err
     for words, missing in (
         (["--data", "x", "--out", "y"], "RECIPE"),
         (["demo", "--out", "y"], "--data DIR"),
@@ -123,14 +125,21 @@ def test_what_neither_the_command_nor_the_run_says_is_named(run, tmp_path, capsy
     ):
         assert main(["train", *words]) == 2
         assert f"train: {missing} is missing" in capsys.readouterr().err
-    assert main(["train", "--resume", str(tmp_path / "none"), "--data", "x"]) == 2
-    assert "none" in capsys.readouterr().err
+    for name, said in (
+        ("none", "no such folder; give the one that --out named"),
+        ("rum", f"when the training was started; did you mean {run}?"),
+        ("run/last.safetensors", f"is a file; give the run's folder: --resume {run}"),
+        (".", "last.safetensors is not there, so nothing was saved yet; start the training with `crisscross train"),
+    ):
+        assert main(["train", "--resume", str(tmp_path / name), "--data", "x"]) == 2
+        assert (line := capsys.readouterr().err).startswith(f"crisscross: --resume {tmp_path / name}") and said in line
     assert main(["train", "demo", "--data", "x", "--out", "a", "--resume", "b"]) == 2
     assert "--resume b and --out a are two runs: give one of them" in capsys.readouterr().err
 
 
 def test_the_option_before_the_recipe_is_the_option_alone(run, folder, tmp_path, capsys):
-    words = ["--data", str(folder), "--out", str(run), "--cpu", "--workers", "0", "--set", "train.iterations=4"]
+    words = ["--data", str(folder), "--out", str(run), "--set", "train.iterations=4"]
+    words += ["--device", "cpu", "--workers", "0"]
     assert main(["train", "--resume", str(tmp_path / "tiny.yaml"), *words]) == 0
     assert native.read_header(run / "last.safetensors")[0].train.iterations == 4
 

@@ -30,7 +30,7 @@ from crisscross.engine.semantic import evaluate as evaluation
 from crisscross.engine.semantic import task as semantic_task
 from crisscross.engine.semantic.evaluate import WAITING, Evaluation, check_classes, evaluate
 from crisscross.engine.semantic.labeling import labeled_pairs
-from crisscross.engine.semantic.result import published_row
+from crisscross.engine.semantic.result import as_result
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.inference import Card, Predictor
@@ -328,15 +328,48 @@ def test_images_for_a_gpu_are_read_into_page_locked_memory(dataset, device, pinn
     assert len(found) == IMAGES and asked == [pinned]
 
 
-def test_the_row_of_the_published_tables():
+def test_one_table_in_percent():
+    # Rows are truth: 3 hits and 1 miss of the first class, which is found once where the second is; no third class.
+    counts = torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
+    found = Evaluation("val", 2, scores(counts), counts.numpy(), 9.0, False, 3.323, 6 * 2**30, True)
+    names = ("road", "sky", "tree")
+    table, scored, cost = as_result(found, names).shown
+    assert table == [
+        ["class (percent)", "IoU", "accuracy", "pixels"],
+        ["road", "75.00", "75.00", "50.00"],
+        ["sky", "80.00", "100.00", "50.00"],
+        ["tree", "absent", "-", "0.00"],
+        ["mean", "77.50", "87.50", ""],
+    ]
+    assert scored == "val: mIoU 77.50, pixel accuracy 87.50, mean accuracy 87.50 (percent; 2 images)"
+    assert cost.startswith("3.32 images/s") and "; 6.00 GiB of memory at most (allocated on the GPU); 9.0 s" in cost
+    flipped = as_result(replace(found, tta=True, memory=None), names).shown
+    assert flipped[1].endswith("2 images, multi-scale + flip)") and "GiB" not in flipped[2]
+
+
+def test_dice_precision_and_recall_on_request():
     counts = torch.tensor([[3, 1], [0, 4]])
-    result = Evaluation("val", 2, scores(counts), counts.numpy(), 9.0, False, 3.323, 6 * 2**30, True)
-    head, row = published_row(result)
-    assert head == ["", "mIoU", "mIoU (ms+flip)", "memory, GiB allocated on the GPU", "fps"]
-    # (3 / 4 + 4 / 5) / 2
-    assert row == ["val", "77.50", "-", "6.00", "3.32"]
-    assert published_row(replace(result, tta=True, on_gpu=False, memory=None))[1] == ["val", "-", "77.50", "-", "3.32"]
-    assert published_row(replace(result, on_gpu=False))[0][3] == "memory, GiB resident"
+    found = Evaluation("val", 2, scores(counts), counts.numpy(), 9.0)
+    assert as_result(found, ("road", "sky"), dice=True).shown[0] == [
+        ["class (percent)", "IoU", "Dice (F1)", "precision", "recall", "pixels"],
+        # 2 * 3 / (4 + 3), 3 / 3, 3 / 4
+        ["road", "75.00", "85.71", "100.00", "75.00", "50.00"],
+        # 2 * 4 / (4 + 5), 4 / 5, 4 / 4
+        ["sky", "80.00", "88.89", "80.00", "100.00", "50.00"],
+        ["mean", "77.50", "87.30", "90.00", "87.50", ""],
+    ]
+
+
+def test_every_image_has_a_score_of_its_own(dataset):
+    result = evaluate(predictor_that_says(all_ground, dataset.classes), dataset, "val")
+    assert [*result.image_iou] == [pair.name for pair in dataset.split("val")]
+    for pair in dataset.split("val"):
+        truth = np.asarray(Image.open(pair.mask))
+        valid = truth != dataset.ignore
+        # All is called ground: the IoU of ground is its fraction, those of the others that are there are 0.
+        present = np.union1d(np.unique(truth[valid]), [0])
+        expected = (truth[valid] == 0).mean() / len(present)
+        assert result.image_iou[pair.name] == pytest.approx(expected)
 
 
 def test_the_first_images_warm_up():
@@ -372,8 +405,9 @@ def test_the_shipped_network_from_the_command_line(tmp_path, capsys, monkeypatch
     assert written == [("camvid", "test_a"), ("camvid", "test_b")]
     assert (known["split"], known["images"], known["tta"]) == ("test", 2, False)
     assert known["fps"] > 0 and known["memory_bytes"] > 2**26 and known["memory_kind"] == "resident"
-    assert "mIoU (ms+flip)" in printed and "images / seconds of preprocessing, network and labels" in printed
-    assert CAMVID[0] in printed and f"{100 * known['miou']:.2f}" in printed
+    assert "images/s of preprocessing, network and labels" in printed and printed.count("class (percent)") == 1
+    assert CAMVID[0] in printed and f"mIoU {100 * known['miou']:.2f}" in printed
+    assert known["precision"] == "fp32" and [*known["image_iou"]] == ["test_a", "test_b"]
 
 
 def test_multi_scale_flip_and_weights_for_a_recipe_from_the_command_line(segmenter, dataset, tmp_path, capsys):
@@ -383,8 +417,8 @@ def test_multi_scale_flip_and_weights_for_a_recipe_from_the_command_line(segment
     known = json.loads((tmp_path / "facts.json").read_text())
     result = evaluate(crisscross.load(tmp_path / "net.safetensors"), dataset, "val", tta=True)
     assert known["tta"] and known["miou"] == pytest.approx(result.scores.miou, abs=0.01)
-    row = capsys.readouterr().out.splitlines()[-3].split()
-    assert row[:3] == ["val", "-", f"{100 * known['miou']:.2f}"]
+    said = capsys.readouterr().out.splitlines()[-2]
+    assert said.startswith(f"val: mIoU {100 * known['miou']:.2f},") and said.endswith("images, multi-scale + flip)")
     # The recipe decides all but the weights and the classes; these weights are of another network.
     assert main(["evaluate", "demo", "--weights", str(tmp_path / "net.safetensors"), *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -407,4 +441,5 @@ def test_other_classes_are_one_line(tmp_path, capsys):
     data = write_folder(tmp_path / "data", {"val": 1})
     assert main(["evaluate", "camvid-light", "--data", str(data), "--name", "folder", "--split", "val"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "has 3 classes, the network 11" in line
+    assert "has 3 classes (" in line and "the network 11 (sky, building, pole, road, ...)" in line
+    assert line.endswith("train it on these classes: `crisscross train RECIPE --init NETWORK --data DIR --out RUN`")

@@ -51,7 +51,7 @@ def fetch(url: str, digest: str, offline: bool = False) -> Path:
                 if not target.is_file():
                     _download(url, digest, target)
         except OSError as error:
-            raise CrissCrossError(f"{target}: cannot be written: {error.strerror or error}") from error
+            raise CrissCrossError(f"{target}: cannot be written: {error.strerror or error}") from None
         return target
     if not (found := _sha256(target)).startswith(digest):
         raise CrissCrossError(f"{target}: {_wrong_hash(found, digest)}; delete it and try again")
@@ -137,10 +137,10 @@ def _open(url: str, start: int) -> Any:
             return error
         error.close()
         reason = " ".join(str(error.reason).split())
-        raise CrissCrossError(f"{url}: the server says {error.code} {reason}; {AT_HAND}") from error
+        raise CrissCrossError(f"{url}: the server says {error.code} {reason}; {AT_HAND}") from None
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
-        raise CrissCrossError(f"{url}: cannot be reached ({reason}); {AT_HAND}") from error
+        raise CrissCrossError(f"{url}: cannot be reached ({reason}); {AT_HAND}") from None
 
 
 def _sha256(path: Path) -> str:

@@ -163,4 +163,4 @@ def _asked(repository: str, action: Callable[[], Result]) -> Result:
     except Exception as error:
         other = f"the Hub: {' '.join(str(error).split())[:200]}"
         reason = next((said for kind, said in reasons.items() if isinstance(error, kind)), other)
-        raise CrissCrossError(f"{repository}: {reason}") from error
+        raise CrissCrossError(f"{repository}: {reason}") from None

@@ -34,7 +34,7 @@ def with_metadata(experiment: Experiment, meta: Mapping[str, Any], source: str) 
                 # Converting to plain values and back checks the types of all values of the text.
                 experiment = from_dict(Experiment, to_dict(_with_config(experiment, _parse(text))))
             except (CrissCrossError, TypeError, ValueError) as error:
-                raise CrissCrossError(f"{source}: its configuration text: {error}") from error
+                raise CrissCrossError(f"{source}: its configuration text: {error}") from None
     names = meta.get("dataset_meta")
     names = names if isinstance(names, Mapping) else meta
     classes, palette = (_first(names, key, key.upper()) for key in ("classes", "palette"))
@@ -63,7 +63,7 @@ def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str
     try:
         data = replace(experiment.data, classes=names, palette=colors)
     except CrissCrossError as error:
-        raise CrissCrossError(f"{source}: {error}") from error
+        raise CrissCrossError(f"{source}: {error}") from None
     return replace(experiment, data=data)
 
 
@@ -80,7 +80,7 @@ def _own(text: str, source: str) -> Experiment:
     try:
         return from_dict(Experiment, migrate(values))
     except CrissCrossError as error:
-        raise CrissCrossError(f"{source}: {error}") from error
+        raise CrissCrossError(f"{source}: {error}") from None
 
 
 def _first(mapping: Mapping[str, Any], *keys: str) -> Any:

@@ -182,7 +182,7 @@ def from_publisher(tensors: Mapping[str, Tensor], source: str) -> tuple[str, dic
             try:
                 return word, *publisher.convert(tensors)
             except CrissCrossError as error:
-                raise CrissCrossError(f"{source}: {error}") from error
+                raise CrissCrossError(f"{source}: {error}") from None
     if "head.classify.weight" in tensors:
         raise CrissCrossError(
             f"{source}: our own weights without their experiment; write them with crisscross.save instead"

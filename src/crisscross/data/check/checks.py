@@ -23,8 +23,10 @@ from crisscross.data.check.mixups import (
 from crisscross.data.check.pairs import digest, examine, examine_headers, read_values
 from crisscross.data.check.report import CheckReport, Problem, grouped
 from crisscross.data.check.splits import duplicates, misplaced_folders, overlaps, unused_files
+from crisscross.data.cures import DESCRIPTION
 from crisscross.data.dataset import DataSet, Pair, name_clashes
 from crisscross.data.files.threads import each
+from crisscross.data.layouts.stale import stale
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 
 QUICK_SAMPLE = 20
@@ -44,7 +46,7 @@ def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
             empty or no image; sizes differ; an image is in two of the splits; a label lies outside the classes.
     """
     members = [(split, pair) for split in dict.fromkeys(splits) for pair in dataset.split(split)]
-    for problem in misplaced_folders(dataset):
+    for problem in (*_stale_masks(dataset), *misplaced_folders(dataset)):
         warnings.warn(f"{problem.file}: {problem.text}", CrissCrossWarning, 2)
     pairs = list(dict.fromkeys(pair for _, pair in members))
     problems = [problem for found in each(partial(examine_headers, dataset), pairs) for problem in found]
@@ -57,7 +59,7 @@ def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
         problems += found
         masks += [(pair, np.bincount(mask.ravel(), minlength=256))] if mask is not None else []
     problems += label_mixups(dataset, masks)
-    if not problems:
+    if not any(problem.severity == "error" for problem in problems):
         trained = members[0][0]
         problems += untrained(dataset, _unseen(dataset, trained), trained)
         problems += _copies(members)
@@ -72,9 +74,14 @@ def quick_check(dataset: DataSet, splits: Iterable[str]) -> None:
         )
 
 
+def _stale_masks(dataset: DataSet) -> Iterator[Problem]:
+    if dataset.name == "folder" and (text := stale(dataset.root)):
+        yield Problem("warning", dataset.root, text)
+
+
 def _unseen(dataset: DataSet, split: str) -> list[int]:
     """Classes that `split` lacks, for folders whose description does not allow it."""
-    if dataset.name != "folder" or dataset.allow_empty:
+    if dataset.name != "folder" or (dataset.allow_empty and (dataset.root / DESCRIPTION).is_file()):
         return []
     return unseen(dataset, dataset.splits[split], MOST_MASKS)
 
@@ -110,7 +117,7 @@ def _with_cures(dataset: DataSet, problems: Sequence[Problem]) -> list[Problem]:
             if problem.text.startswith("a mask compressed with loss"):
                 cure = lossy_cure(problem.file)
             elif problem.text.startswith("a color mask") and dataset.name == "folder":
-                cure = color_cure(problem.file)
+                cure = color_cure(problem.file, dataset.root)
         except CrissCrossError:
             continue
         found[place] = replace(problem, text=cure) if cure else problem
@@ -125,7 +132,8 @@ def check(dataset: DataSet, progress: Callable[[int, int], None] | None = None) 
         progress: called with (pairs done, all pairs) after every pair.
     """
     members = [(split, pair) for split, pairs in dataset.splits.items() for pair in pairs]
-    problems, digests, looks, masks = [*_wrong_splits(dataset), *misplaced_folders(dataset)], [], [], []
+    problems, digests, looks, masks = [*_wrong_splits(dataset), *_stale_masks(dataset)], [], [], []
+    problems += misplaced_folders(dataset)
     counts = {split: np.zeros(256, np.int64) for split in dataset.splits}
     sizes: Counter[tuple[int, int]] = Counter()
     chosen = sampled([pair for _, pair in members])

@@ -64,7 +64,7 @@ def read_counts(stored: np.ndarray, dataset: DataSet) -> np.ndarray:
 def read_labels(dataset: DataSet, pair: Pair) -> tuple[np.ndarray | None, list[Problem]]:
     """The stored values of a mask, None where it cannot be read, and what is wrong with it, labels included."""
     mask, problems = read_values(dataset, pair)
-    problem = "" if mask is None else label_problem(mask, dataset)
+    problem = "" if mask is None else label_problem(mask, dataset, pair.mask)
     return mask, problems + [Problem("error", pair.mask, problem)] * bool(problem)
 
 

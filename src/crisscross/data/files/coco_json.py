@@ -69,6 +69,6 @@ def read_images(file: Path, tree: Any) -> list[ImageEntry]:
         try:
             joined("the folder of the images", image.file_name)
         except CrissCrossError as error:
-            raise CrissCrossError(f"{file}: image {image.number}: {error}") from error
+            raise CrissCrossError(f"{file}: image {image.number}: {error}") from None
         found.append(image)
     return found

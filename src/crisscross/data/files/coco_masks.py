@@ -152,7 +152,7 @@ def to_rle(shape: Any, height: int, width: int) -> dict[str, Any]:
         check_text(shape["counts"], height * width)
         return {"size": shape["size"], "counts": shape["counts"]}
     except (ValueError, TypeError, MemoryError) as error:
-        raise CrissCrossError(f"damaged run lengths ({' '.join(str(error).split())[:80]})") from error
+        raise CrissCrossError(f"damaged run lengths ({' '.join(str(error).split())[:80]})") from None
 
 
 def check_shape(shape: Any, where: str) -> None:
@@ -165,7 +165,7 @@ def check_shape(shape: Any, where: str) -> None:
         try:
             check_text(shape["counts"], shape["size"][0] * shape["size"][1])
         except ValueError as error:
-            raise CrissCrossError(f"{where}: damaged run lengths ({error})") from error
+            raise CrissCrossError(f"{where}: damaged run lengths ({error})") from None
 
 
 def check_text(counts: str, pixels: int) -> None:

@@ -106,7 +106,7 @@ def _open(file: BinaryIO, name: str, most_pixels: int | None) -> tuple[Any, Samp
         image = create(file)
     except SyntaxError as error:
         # What Pillow raises for a kind that it does not read.
-        raise ValueError(f"{error}: {kind} of a kind that is not read; save it as 8-bit PNG") from error
+        raise ValueError(f"{error}: {kind} of a kind that is not read; save it as 8-bit PNG") from None
     check_size(image.width, image.height, most_pixels)
     if ask:
         start_of_pixels = file.tell()
@@ -141,10 +141,10 @@ def one_line_errors(name: str) -> Iterator[None]:
 
     try:
         yield
-    except FileNotFoundError as error:
-        raise CrissCrossError(f"{name}: no such file") from error
-    except UnidentifiedImageError as error:
-        raise CrissCrossError(f"{name}: not an image") from error
+    except FileNotFoundError:
+        raise CrissCrossError(f"{name}: no such file") from None
+    except UnidentifiedImageError:
+        raise CrissCrossError(f"{name}: not an image") from None
     # Damaged files make PIL's decoders fail in all these ways.
     except (
         *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, ArithmeticError),
@@ -153,4 +153,4 @@ def one_line_errors(name: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         if not isinstance(error, (OSError, ValueError, SyntaxError)):
             text = f"damaged ({type(error).__name__} {text})"
-        raise CrissCrossError(f"{name}: cannot be read: {text}") from error
+        raise CrissCrossError(f"{name}: cannot be read: {text}") from None

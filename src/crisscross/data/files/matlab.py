@@ -60,7 +60,7 @@ def _unpacked(content: bytes) -> bytes:
     try:
         found = zlib.decompressobj().decompress(content, MOST + 1)
     except zlib.error as error:
-        raise ValueError(f"damaged: {error}") from error
+        raise ValueError(f"damaged: {error}") from None
     if len(found) > MOST:
         raise ValueError(f"it holds more than {MOST} bytes")
     return found

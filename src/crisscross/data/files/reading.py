@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.data.color import labels_of_colors
+from crisscross.data.color import labels_of_colors, palette_of
+from crisscross.data.cures import prepare_masks
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.decoding import MOST_PIXELS, one_line_errors, open_file, opened
 from crisscross.data.files.samples import Samples
@@ -49,7 +50,7 @@ def open_array(path: Path) -> np.ndarray:
     # The header is parsed as Python, which fails in many ways.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise CrissCrossError(f"{path}: not a readable array file: {reason}") from error
+        raise CrissCrossError(f"{path}: not a readable array file: {reason}") from None
 
 
 def read_image(
@@ -95,7 +96,10 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
         if image.mode.startswith("I"):
             values = _stored(values, samples, max(samples.largest, LARGEST_16_BIT))
             if illegal := {int(values.min()), int(values.max())}.difference(range(256)):
-                raise CrissCrossError(f"{path}: 16-bit mask with value {max(illegal)}; masks hold class numbers 0..255")
+                raise CrissCrossError(
+                    f"{path}: 16-bit mask with value {max(illegal)}; masks hold class numbers 0..255; if each value is "
+                    f"one object, {prepare_masks(Path(path), '0,1')} makes all objects one class"
+                )
             return values.astype(np.uint8)
         if bool((values == values[..., :1]).all()):
             return _stored(np.ascontiguousarray(values[..., 0]), samples, 255)
@@ -182,7 +186,7 @@ def read_pair(pair: Pair, dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
         raise CrissCrossError(
             f"{pair.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, its image {image.shape[1]} x {image.shape[0]}"
         )
-    if problem := label_problem(mask, dataset):
+    if problem := label_problem(mask, dataset, pair.mask):
         raise CrissCrossError(f"{pair.mask}: {problem}")
     return image, label_table(dataset)[mask]
 
@@ -196,7 +200,7 @@ def read_stored(path: Path, dataset: DataSet) -> np.ndarray:
     if not dataset.colored:
         return read_mask(path)
     with opened(path, decode=True) as (image, samples):
-        colors = np.asarray(image.convert("RGB")) if color_image(image, samples) else None
+        colors = np.asarray(image.convert("RGB")) if color_image(image, samples) or _shows(image, dataset) else None
     if colors is None:
         return read_mask(path)
     labels = labels_of_colors(colors, dataset.palette)
@@ -209,6 +213,12 @@ def read_stored(path: Path, dataset: DataSet) -> np.ndarray:
             f"{dataset.classes[distances.argmin()]} {list(dataset.palette[distances.argmin()])}"
         )
     return labels.astype(np.uint8)
+
+
+def _shows(image: Any, dataset: DataSet) -> bool:
+    """Whether an opened palette image shows colors of classes alone: then these count, not the numbers behind them."""
+    table = palette_of(image)
+    return bool(table) and {table.get(value) for value in np.unique(np.asarray(image)).tolist()} <= {*dataset.palette}
 
 
 def color_image(image: Any, samples: Samples) -> bool:

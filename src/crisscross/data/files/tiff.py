@@ -18,13 +18,29 @@ from crisscross.errors import CrissCrossWarning, shown
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 NUMBERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}
 ORIENTATION = 0x0112
+GEO_KEYS = 34735
 # All tags that are read; others may hold megabytes.
-READ = {254, *range(256, 260), 262, 266, 273, ORIENTATION, *range(277, 280), 284, 320, *range(322, 326), 338, 339}
+READ = {
+    254,
+    *range(256, 260),
+    262,
+    266,
+    273,
+    ORIENTATION,
+    *range(277, 280),
+    284,
+    320,
+    *range(322, 326),
+    338,
+    339,
+    GEO_KEYS,
+}
 # By number; JPEG changes values.
 COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000}
 JPEG = 7
 FLOATS = 3
 FLOATING_POINT = "floating-point image; save it as 8-bit RGB"
+TO_BYTES = ": gdal_translate -ot Byte -b 3 -b 2 -b 1 -scale LOW HIGH -co PHOTOMETRIC=RGB IN OUT"
 MOST_IN_A_TILE = 1 << 26
 WHITE_IS_0, BLACK_IS_0, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 # The whole numbers of one page by tag.
@@ -133,15 +149,16 @@ def tag_samples(tags: Tags, name: str = "image", size: int | None = None) -> Sam
     if len(bits) != 1 or len(formats) != 1:
         raise ValueError(f"a TIFF whose bands differ in kind (bits {shown(sorted(bits))}); save it as 8-bit RGB")
     depth, number, bands, planes = bits.pop(), formats.pop(), _first(tags, 277, 1), _first(tags, 284, 1)
+    cure = TO_BYTES if GEO_KEYS in tags else ""
     if number == FLOATS:
-        raise ValueError(FLOATING_POINT)
+        raise ValueError(FLOATING_POINT + cure)
     found = _accepted(tags, depth, number, bands, planes) if depth in range(1, 65) else None
     if found is None:
         layout = ", band behind band" if planes != 1 else ""
         raise ValueError(
             f"a TIFF of {bands} x {depth} bits{layout} (PhotometricInterpretation {_first(tags, 262, -1)}, "
             f"SampleFormat {number}, ExtraSamples {shown(list(tags.get(338, ())))}), which is not read; save it as "
-            "8-bit RGB or as PNG"
+            f"8-bit RGB or as PNG{cure}"
         )
     _check_strips(tags, bands, depth, planes, size)
     if found.extra:

@@ -26,7 +26,7 @@ class Description:
         classes, palette, ignore, void, labels, colored, video, allow_empty: as in `DataSet`.
         images, masks: folder of each split; the key `""` is the folder of all images where splits are lists.
         image_suffix, mask_suffix: what image and mask files have after the name that they share.
-        splits: list file of each split, by name; None where none is named.
+        splits: list files and folders of images of each split, by name; None where none is named.
         notes: what was assumed.
         where: how errors call it.
     """
@@ -41,7 +41,7 @@ class Description:
     masks: Mapping[str, str]
     image_suffix: str = ""
     mask_suffix: str = ""
-    splits: Mapping[str, str] | None = None
+    splits: Mapping[str, tuple[str, ...]] | None = None
     video: bool = False
     allow_empty: bool = False
     notes: tuple[str, ...] = ()
@@ -71,11 +71,7 @@ def parse_description(values: Any, where: Path | str) -> Description:
     if not isinstance(void := values.get("void", []), list):
         raise CrissCrossError(f"{where}: void must be a list of whole numbers, got {void!r:.80}")
     images, masks = (_folders(values.get(key, key), key, where) for key in ("images", "masks"))
-    splits = values.get("splits")
-    if splits is not None and (
-        not isinstance(splits, dict) or not all(is_line(_text(word)) for item in splits.items() for word in item)
-    ):
-        raise CrissCrossError(f"{where}: splits must map split names to list files, got {splits!r:.80}")
+    splits = _splits(values.get("splits"), where)
     switches = {key: values.get(key, False) for key in ("video", "allow_empty")}
     for key, value in switches.items():
         if not isinstance(value, bool):
@@ -95,7 +91,7 @@ def parse_description(values: Any, where: Path | str) -> Description:
         masks,
         suffixes["image_suffix"],
         suffixes["mask_suffix"],
-        None if splits is None else {_text(name): _text(path) for name, path in splits.items()},
+        splits,
         **switches,
         notes=notes,
         where=str(where),
@@ -183,6 +179,18 @@ def _palette(given: Any, names: tuple[str, ...], where: Path | str) -> Palette:
     if not isinstance(given, list):
         raise CrissCrossError(f"{where}: palette must be a list of [red, green, blue], got {given!r:.80}")
     return tuple(tuple(color) if isinstance(color, list) else color for color in given)
+
+
+def _splits(given: Any, where: Path | str) -> dict[str, tuple[str, ...]] | None:
+    """List files, and folders of images, of each split."""
+    if given is None:
+        return None
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, entries in given.items() if isinstance(given, dict) else ():
+        found[_text(name)] = tuple(map(_text, entries)) if isinstance(entries, list) else (_text(entries),)
+    if not isinstance(given, dict) or not all(is_line(word) for item in found.items() for word in (item[0], *item[1])):
+        raise CrissCrossError(f"{where}: splits must map split names to list files, got {given!r:.80}")
+    return found
 
 
 def _folders(given: Any, key: str, where: Path | str) -> dict[str, str]:

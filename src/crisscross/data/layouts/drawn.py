@@ -92,4 +92,4 @@ def _drawn(target: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     try:
         return make()
     except DAMAGE as error:
-        raise CrissCrossError(f"the annotation of {target.stem} cannot be drawn ({error!r:.100})") from error
+        raise CrissCrossError(f"the annotation of {target.stem} cannot be drawn ({error!r:.100})") from None

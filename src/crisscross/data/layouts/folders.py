@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from crisscross.data.cures import PREPARED, create
 from crisscross.data.layouts.sources import image_files
 from crisscross.data.layouts.vocabulary import IMAGE_SUFFIXES, MASK_SUFFIXES, meaning
 from crisscross.errors import CrissCrossError
 
 # Names of images that are compared with those of masks to find out what masks are called.
 MOST_NAMES = 2000
+# Names of classes in a line that is to be completed.
+PLACEHOLDERS = ["background", "NAME"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,21 @@ class Layout:
     mask_suffix: str = ""
     image_suffix: str = ""
     per_class: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def find_layout(root: Path) -> Layout | None:
+def find_layout(root: Path, paired: bool = False) -> Layout | None:
     """The layout of the images and masks below a folder, or None where there are no masks.
+
+    With `paired` lists say which mask belongs to which image, whatever their names.
 
     Raises:
         CrissCrossError: more than one reading is possible, or masks that belong to no image.
     """
     tops = _tops(root, image_files(root))
+    old = {folder for top in tops if (folder := _prepared(root, top.folder))}
+    notes = [f"{folder}{PREPARED}/ is read in place of {folder}/" for folder in sorted(old)]
+    tops = {top: names for top, names in tops.items() if not _prepared(root, top.folder)}
     roles = {role: {top: names for top, names in tops.items() if top.role == role} for role in ("image", "mask", "")}
     if not roles["mask"]:
         return _side_by_side(root, {**roles["image"], **roles[""]})
@@ -45,18 +54,32 @@ def find_layout(root: Path) -> Layout | None:
         images.pop("", None)
     splits = [split for split in images if split in masks or "" in masks]
     if not splits:
+        line = {"names": PLACEHOLDERS, "images": next(iter(images.values())).folder or "."}
+        line |= {"masks": next(iter(masks.values())).folder or "."}
         raise CrissCrossError(
             f"{root}: images lie in {_shown(images)}, masks in {_shown(masks)}: no folder of masks belongs to those "
-            "images; name both in dataset.yaml (images: ..., masks: ...)"
+            f"images; name both: {create(root, line)}"
         )
+    notes += [_left_out(images[split], tops) for split in images if split not in splits]
     found = {split: (images[split], masks.get(split) or masks[""]) for split in splits}
     names = {split: (_stems(tops, image), _stems(tops, mask)) for split, (image, mask) in found.items()}
     where = {split: image.folder for split, (image, _) in found.items()}
     mask_where = {split: mask.folder for split, (_, mask) in found.items()}
     if classes := _class_folders(names.values()):
-        return Layout(where, mask_where, per_class=classes)
-    image_suffix, mask_suffix = _suffixes(root, names, mask_where)
-    return Layout(where, mask_where, mask_suffix, image_suffix)
+        return Layout(where, mask_where, per_class=classes, notes=tuple(notes))
+    suffixes = ("", "") if paired else _suffixes(root, names, where, mask_where)
+    return Layout(where, mask_where, suffixes[1], suffixes[0], notes=tuple(notes))
+
+
+def _prepared(root: Path, folder: str) -> str:
+    """The part of a folder's path beside which `prepare masks` wrote better masks; empty where it did not."""
+    parts = PurePosixPath(folder).parts
+    heads = ("/".join(parts[: count + 1]) for count in range(len(parts)))
+    return next((head for head in heads if (root / f"{head}{PREPARED}").is_dir()), "")
+
+
+def _left_out(top: "_Top", tops: Mapping["_Top", Sequence[str]]) -> str:
+    return f"{len(tops[top])} images in {top.folder or '.'}/ have no masks and are left out"
 
 
 @dataclass(frozen=True)
@@ -90,9 +113,10 @@ def _by_split(root: Path, tops: Mapping[_Top, Sequence[str]], what: str) -> dict
     chosen: dict[str, _Top] = {}
     for top in tops:
         if (other := chosen.get(top.split)) is not None:
+            line = create(root, {"names": PLACEHOLDERS, what: other.folder or "."})
             raise CrissCrossError(
-                f"{root}: {what} lie in {other.folder or '.'} and in {top.folder or '.'}; name one of them in "
-                f"dataset.yaml ({what}: {other.folder or '.'})"
+                f"{root}: {what} lie in {other.folder or '.'} and in {top.folder or '.'}; put them together, or choose "
+                f"one: {line}"
             )
         chosen[top.split] = top
     return chosen
@@ -122,7 +146,10 @@ def _class_folders(names: Iterable[tuple[list[str], list[str]]]) -> tuple[str, .
 
 
 def _suffixes(
-    root: Path, names: Mapping[str, tuple[list[str], list[str]]], where: Mapping[str, str]
+    root: Path,
+    names: Mapping[str, tuple[list[str], list[str]]],
+    where: Mapping[str, str],
+    mask_where: Mapping[str, str],
 ) -> tuple[str, str]:
     """What images and masks have after the name that they share: those that match the most pairs."""
 
@@ -139,10 +166,12 @@ def _suffixes(
     best = max(choices, key=lambda choice: matches(*choice))
     if matches(*best):
         return best
-    images, masks = next(iter(names.values()))
+    split, (images, masks) = next(iter(names.items()))
+    example = "/".join(filter(None, (where[split], images[0]))), "/".join(filter(None, (mask_where[split], masks[0])))
     raise CrissCrossError(
-        f"{root}: no mask in {next(iter(where.values())) or '.'}/ has the name of an image (images: {images[0]!r}, "
-        f"...; masks: {masks[0]!r}, ...); write `mask_suffix: ...` in dataset.yaml, or rename them"
+        f"{root}: no mask in {mask_where[split] or '.'}/ has the name of an image (images: {images[0]!r}, ...; masks: "
+        f"{masks[0]!r}, ...): rename them, or list which belong together in {root / 'train.txt'} and val.txt, a line "
+        f"each: `{example[0]}.png {example[1]}.png`"
     )
 
 
@@ -150,20 +179,26 @@ def _side_by_side(root: Path, tops: Mapping[_Top, Sequence[str]]) -> Layout | No
     """The layout of folders that hold images and masks alike, told apart by the ends of their names."""
     if not tops:
         return None
-    stems = [{PurePosixPath(name).with_suffix("").as_posix() for name in names} for names in tops.values()]
+    stems = {top: {PurePosixPath(name).with_suffix("").as_posix() for name in names} for top, names in tops.items()}
     for suffix in MASK_SUFFIXES:
-        masks = [[stem for stem in found if stem.endswith(suffix)] for found in stems]
-        for image_suffix in ("", *IMAGE_SUFFIXES) if all(masks) else ():
+        masks = {top: [stem for stem in found if stem.endswith(suffix)] for top, found in stems.items()}
+        with_masks = [top for top, found in masks.items() if found]
+        for image_suffix in ("", *IMAGE_SUFFIXES) if with_masks else ():
             if all(
-                any(mask.removesuffix(suffix) + image_suffix in found for mask in ends)
-                for ends, found in zip(masks, stems, strict=True)
+                any(mask.removesuffix(suffix) + image_suffix in stems[top] for mask in masks[top]) for top in with_masks
             ):
-                where = {split: top.folder for split, top in _by_split(root, tops, "images").items()}
-                return Layout(where, where, suffix, image_suffix)
-    if all(_pairs_by_type(names) for names in tops.values()):
-        where = {split: top.folder for split, top in _by_split(root, tops, "images").items()}
-        return Layout(where, where, ".png")
+                return _together(root, tops, with_masks, suffix, image_suffix)
+    if with_masks := [top for top, names in tops.items() if _pairs_by_type(names)]:
+        return _together(root, tops, with_masks, ".png")
     return None
+
+
+def _together(
+    root: Path, tops: Mapping[_Top, Sequence[str]], chosen: Sequence[_Top], mask_suffix: str, image_suffix: str = ""
+) -> Layout:
+    where = {split: top.folder for split, top in _by_split(root, {top: tops[top] for top in chosen}, "images").items()}
+    left_out = tuple(_left_out(top, tops) for top in tops if top not in chosen)
+    return Layout(where, where, mask_suffix, image_suffix, notes=left_out)
 
 
 def _pairs_by_type(names: Iterable[str]) -> int:

@@ -118,7 +118,8 @@ def open_description(root: Path, said: Description, drawn: Path | None = None) -
     }
     by_split, left_out = {split: pairs for split, (pairs, _) in found.items()}, sum(n for _, n in found.values())
     if "" in by_split:
-        splits, note = _from_lists(root, said.splits, by_split.pop(""))
+        masks = _named_masks((drawn or root) / _masks_of(root, said, ""))
+        splits, note = _from_lists(root, said.splits, by_split.pop(""), masks)
     else:
         splits, note = {}, ""
     splits |= {split: tuple(pairs.values()) for split, pairs in by_split.items()}
@@ -137,7 +138,7 @@ def open_description(root: Path, said: Description, drawn: Path | None = None) -
     try:
         return DataSet(*values, video=said.video, colored=said.colored, allow_empty=said.allow_empty)
     except CrissCrossError as error:
-        raise CrissCrossError(str(error).replace(f"{root}: the data set 'folder'", said.where, 1)) from error
+        raise CrissCrossError(str(error).replace(f"{root}: the data set 'folder'", said.where, 1)) from None
 
 
 def _masks_of(root: Path, said: Description, split: str) -> str:
@@ -149,23 +150,44 @@ def _masks_of(root: Path, said: Description, split: str) -> str:
     raise CrissCrossError(f"{root}: dataset.yaml names a folder of images for {split!r}, but none of its masks")
 
 
+def _named_masks(folder: Path) -> dict[str, Path]:
+    """Mask files by the path below their folder, for lists that name them."""
+    return {name_key(path.relative_to(folder).as_posix()): path for path in images_in(folder, deep=True)}
+
+
 def _from_lists(
-    root: Path, given: Mapping[str, str] | None, pairs: Mapping[str, Pair]
+    root: Path, given: Mapping[str, tuple[str, ...]] | None, pairs: Mapping[str, Pair], masks: Mapping[str, Path]
 ) -> tuple[dict[str, tuple[Pair, ...]], str]:
     """Splits by lists: those of the description, or train.txt, val.txt and test.txt where they are there."""
     if given is None:
-        given = {name: f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()}
-        if "train" not in given:
-            return _without_train_list(root, given, pairs)
+        present = {name: f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()}
+        if "train" not in present:
+            return _without_train_list(root, present, pairs, masks)
+        given = {name: (path,) for name, path in present.items()}
+    elif "val" in given and set(given) <= {"val", "test"}:
+        return _without_train_list(root, {name: path for name, (path, *_) in given.items()}, pairs, masks)
+    found = {
+        name: tuple(dict.fromkeys(pair for entry in entries for pair in _entry(root, entry, pairs, masks)))
+        if len(entries) > 1
+        else _entry(root, entries[0], pairs, masks)
+        for name, entries in given.items()
+    }
+    return found, ""
+
+
+def _entry(root: Path, entry: str, pairs: Mapping[str, Pair], masks: Mapping[str, Path]) -> tuple[Pair, ...]:
+    """The pairs of a list, or of a folder of images."""
+    if os.path.isdir(root / entry):
+        return tuple(pair for pair in pairs.values() if pair.image.is_relative_to(root / entry))
     fix = f"{root}/dataset.yaml calls it the list of a split: one name a line"
-    return {name: listed_pairs(needed_file(root / path, fix), pairs.values()) for name, path in given.items()}, ""
+    return listed_pairs(needed_file(root / entry, fix), pairs.values(), masks)
 
 
 def _without_train_list(
-    root: Path, given: Mapping[str, str], pairs: Mapping[str, Pair]
+    root: Path, given: Mapping[str, str], pairs: Mapping[str, Pair], masks: Mapping[str, Path]
 ) -> tuple[dict[str, tuple[Pair, ...]], str]:
     """`train` is whatever no list holds; without a `val` list a fifth of it is held out."""
-    splits = {name: listed_pairs(root / path, pairs.values()) for name, path in given.items()}
+    splits = {name: listed_pairs(root / path, pairs.values(), masks) for name, path in given.items()}
     listed = {pair.name for split in splits.values() for pair in split}
     free = tuple(pair for pair in pairs.values() if pair.name not in listed)
     if "val" in given:

@@ -23,12 +23,15 @@ class Reading:
         description: the content of `dataset.yaml`.
         notes: what was assumed, one line each.
         draw: index masks by their path below the folder of drawn masks; empty where the data set has masks.
+        names_file: the file in which a person listed the classes, so that each is meant to occur; empty where a
+            labeling tool lists them, or the masks tell them.
     """
 
     kind: str
     description: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     draw: Drawings = field(default_factory=dict)
+    names_file: str = ""
 
 
 def drawn_folders(images: Mapping[str, str]) -> dict[str, Any]:

@@ -11,19 +11,22 @@ import numpy as np
 
 from crisscross.config.documents import read_text
 from crisscross.data.check.mixups import swapped
+from crisscross.data.cures import create
 from crisscross.data.dataset import Pair
 from crisscross.data.files.folders import images_in
-from crisscross.data.layouts.coco import coco
+from crisscross.data.layouts.class_lists import class_list
 from crisscross.data.layouts.drawing import image_size
-from crisscross.data.layouts.exports import EXPORTS
 from crisscross.data.layouts.folders import Layout, find_layout
-from crisscross.data.layouts.label_studio import label_studio
+from crisscross.data.layouts.formats.coco import coco
+from crisscross.data.layouts.formats.exports import EXPORTS
+from crisscross.data.layouts.formats.label_studio import label_studio
+from crisscross.data.layouts.formats.tools import labelme_reading, supervisely_reading
+from crisscross.data.layouts.formats.yolo import ultralytics, yolo
+from crisscross.data.layouts.lists import lists_pairs
 from crisscross.data.layouts.reading import DAMAGE, Drawings, Reading, drawn_folders, folder_keys
-from crisscross.data.layouts.sources import MOST_TEXT, listed_names
-from crisscross.data.layouts.tools import labelme_reading, supervisely_reading
-from crisscross.data.layouts.values import Color, hex_color, look_at_masks, meaning_of
-from crisscross.data.layouts.vocabulary import SPLITS, meaning
-from crisscross.data.layouts.yolo import ultralytics, yolo
+from crisscross.data.layouts.sources import MOST_TEXT
+from crisscross.data.layouts.values import IGNORE, MOST_COLORS, UnclearError, look_at_masks, meaning_of
+from crisscross.data.layouts.vocabulary import BACKGROUNDS, SPLITS, meaning
 from crisscross.errors import CrissCrossError
 
 
@@ -48,7 +51,7 @@ def recognize(root: Path) -> Reading | None:
         try:
             found = reading(root)
         except DAMAGE as error:
-            raise CrissCrossError(f"{root}: a damaged export ({reading.__name__}: {error!r:.100})") from error
+            raise CrissCrossError(f"{root}: a damaged export ({reading.__name__}: {error!r:.100})") from None
         if found:
             return found
     return masks_in_folders(root)
@@ -56,36 +59,44 @@ def recognize(root: Path) -> Reading | None:
 
 def masks_in_folders(root: Path) -> Reading | None:
     """Folders of images and masks by their names; classes from a file that lists them, or from the values."""
-    layout = find_layout(root)
+    lists = _split_lists(root)
+    layout = find_layout(root, paired=any(lists_pairs(root / path) for path in lists.values()))
     if layout is None:
         return None
-    palette = label_map(root)
-    names = () if palette else listed_names(root)
     if layout.per_class:
         return _class_masks(root, layout)
+    listed = class_list(root)
     files = [path for folder in dict.fromkeys(layout.masks.values()) for path in _mask_files(root, layout, folder)]
-    try:
-        found = meaning_of(look_at_masks(files), names, palette, str(root))
-    except CrissCrossError as error:
-        if exchanged := _exchanged(root, layout, files):
-            raise CrissCrossError(exchanged) from error
-        raise
-    description: dict[str, Any] = {"names": list(found.classes), **folder_keys(layout.images, layout.masks)}
-    if found.labels is not None:
-        description["labels"] = dict(found.labels)
-    if found.colored:
-        description["palette"] = {name: list(color) for name, color in zip(found.classes, found.palette, strict=True)}
-    description |= {
+    where: dict[str, Any] = folder_keys(layout.images, layout.masks)
+    where |= {
         key: value
         for key, value in (("image_suffix", layout.image_suffix), ("mask_suffix", layout.mask_suffix))
         if value
     }
-    if lists := _split_lists(root):
+    try:
+        found = meaning_of(look_at_masks(files), listed, str(root))
+    except CrissCrossError as error:
+        if exchanged := _exchanged(root, layout, files):
+            raise CrissCrossError(exchanged) from None
+        if isinstance(error, UnclearError) and error.keys:
+            raise CrissCrossError(f"{error}: {create(root, {'names': [], **where, **error.keys})}") from None
+        raise
+    description: dict[str, Any] = {"names": list(found.classes), **where}
+    if found.labels is not None:
+        description["labels"] = {
+            value: "ignore" if number == IGNORE else number for value, number in found.labels.items()
+        }
+    if found.colored:
+        description["palette"] = {name: list(color) for name, color in zip(found.classes, found.palette, strict=True)}
+    if lists:
         description["splits"] = lists
-    where = ", ".join(
+    shown = ", ".join(
         f"{folder or '.'}/" for folder in dict.fromkeys([*layout.images.values(), *layout.masks.values()])
     )
-    return Reading("images and masks", description, (f"images and masks in {where}", *found.notes))
+    # Names that a person listed are meant; a table of colors often comes from elsewhere.
+    meant = listed.file if listed.names and listed.palette is None else ""
+    notes = (f"images and masks in {shown}", *layout.notes, *found.notes)
+    return Reading("images and masks", description, notes, names_file=meant)
 
 
 def _exchanged(root: Path, layout: Layout, masks: Sequence[Path]) -> str:
@@ -107,39 +118,6 @@ def _mask_files(root: Path, layout: Layout, folder: str) -> list[Path]:
     ]
 
 
-def label_map(root: Path) -> dict[str, Color] | None:
-    """Colors of classes from a file that lists them: CVAT's labelmap.txt, or label_colors.txt."""
-    for name, fields in (
-        ("labelmap.txt", _cvat_line),
-        ("label_colors.txt", _camvid_line),
-        ("label_color.txt", _camvid_line),
-    ):
-        if (path := root / name).is_file():
-            lines = [line for line in read_text(path, MOST_TEXT).splitlines() if line.strip() and line[0] != "#"]
-            return dict(fields(path, line) for line in lines)
-    return None
-
-
-def _cvat_line(path: Path, line: str) -> tuple[str, Color]:
-    name, _, rest = line.partition(":")
-    return name.strip(), _color(path, line, rest.partition(":")[0].split(","))
-
-
-def _camvid_line(path: Path, line: str) -> tuple[str, Color]:
-    words = line.split()
-    return " ".join(words[3:]) or hex_color(_color(path, line, words[:3])), _color(path, line, words[:3])
-
-
-def _color(path: Path, line: str, words: Sequence[str]) -> Color:
-    try:
-        red, green, blue = (int(word) for word in words)
-        if not all(0 <= value <= 255 for value in (red, green, blue)):
-            raise ValueError("outside 0..255")
-    except ValueError as error:
-        raise CrissCrossError(f"{path}: no color in the line {line[:60]!r} ({error})") from error
-    return red, green, blue
-
-
 def _split_lists(root: Path) -> dict[str, str]:
     """Lists of splits: ImageSets/Segmentation of Pascal VOC, train_list.txt of PaddleSeg, valid.txt."""
     for folder, end in (("", ".txt"), ("ImageSets/Segmentation", ".txt"), ("", "_list.txt")):
@@ -149,7 +127,8 @@ def _split_lists(root: Path) -> dict[str, str]:
             for word in sorted(words)
             if (root / folder / f"{word}{end}").is_file()
         }
-        if "train" in found:
+        # A list beside others that has one name, test.txt say, can be of anything.
+        if "train" in found or "val" in found:
             return found
     return {}
 
@@ -157,18 +136,23 @@ def _split_lists(root: Path) -> dict[str, str]:
 def _class_masks(root: Path, layout: Layout) -> Reading:
     """One binary mask for each class, in a folder of the class: put together, later classes over earlier ones."""
     draw: Drawings = {}
+    classes = [name for name in layout.per_class if name.strip("_").lower() not in BACKGROUNDS]
     for split, folder in layout.images.items():
         masks = root / (layout.masks.get(split) or layout.masks[""])
         mask_of = [
             {path.relative_to(masks / name).with_suffix(""): path for path in images_in(masks / name, deep=True)}
-            for name in layout.per_class
+            for name in classes
         ]
+        # Masks that cannot be read as they are have a cure, which is told before any is drawn.
+        look_at_masks([path for found in mask_of for path in found.values()])
         for image in images_in(root / folder, deep=True):
             stem = image.relative_to(root / folder).with_suffix("")
             parts = [found.get(stem) for found in mask_of]
             draw[image.relative_to(root).with_suffix(".png").as_posix()] = partial(_joined_masks, image, parts)
-    description = {"names": ["background", *layout.per_class], **drawn_folders(layout.images)}
-    note = f"one mask for each of {', '.join(layout.per_class)}: put together, later ones over earlier ones"
+    description = {"names": ["background", *classes], **drawn_folders(layout.images)}
+    note = (
+        f"one mask for each of {', '.join(classes)}: put together, later ones over earlier ones; the rest is background"
+    )
     return Reading("a mask for each class", description, (note,), draw)
 
 
@@ -181,6 +165,10 @@ def _joined_masks(image: Path, parts: Sequence[Path | None]) -> np.ndarray:
             mask = read_mask(path)
             if mask.shape != labels.shape:
                 raise CrissCrossError(f"{path}: is {mask.shape[::-1]}, its image {labels.shape[::-1]}")
+            if 1 < mask.max(initial=0) <= MOST_COLORS:
+                raise CrissCrossError(
+                    f"{path}: holds values up to {mask.max()}, but masks of one class hold 0 and 255, or 0 and 1"
+                )
             labels[mask > (127 if mask.max(initial=0) > 1 else 0)] = number
     return labels
 
@@ -194,7 +182,7 @@ def roboflow(root: Path) -> Reading | None:
     try:
         table = {int(row[0]): row[1].strip() for row in rows if row}
     except (ValueError, IndexError) as error:
-        raise CrissCrossError(f"{files[0]}: must hold lines `value, class` ({error})") from error
+        raise CrissCrossError(f"{files[0]}: must hold lines `value, class` ({error})") from None
     images = {}
     for file in files:
         folder = file.parent.relative_to(root).as_posix()
@@ -214,7 +202,7 @@ def cvat_camvid(root: Path) -> Reading | None:
     images = {meaning(name).split: name for name in subsets if (root / name).is_dir()}
     if not images:
         return None
-    palette = label_map(root) or {}
+    palette = class_list(root).palette or {}
     masks = {split: f"{name}annot" for split, name in images.items()}
     description = {
         "names": list(palette),

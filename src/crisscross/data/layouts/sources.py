@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from crisscross.config.documents import read_text
 from crisscross.data.files.folders import files_in, images_in
 from crisscross.data.layouts.reading import DRAWN
 from crisscross.data.layouts.vocabulary import meaning
@@ -12,7 +11,6 @@ from crisscross.data.layouts.vocabulary import meaning
 SKIPPED = (DRAWN, "__MACOSX")
 RUN = "experiment.yaml"
 MOST_TEXT = 64 * 2**20
-NAME_FILES = ("class_names.txt", "classes.txt", "labels.txt", "codes.txt", "names.txt")
 
 
 def image_files(root: Path) -> list[Path]:
@@ -65,15 +63,6 @@ def common(folders: Iterable[str]) -> str:
     first = parts[0] if parts else ()
     length = next((n for n in range(len(first), -1, -1) if all(other[:n] == first[:n] for other in parts)), 0)
     return "/".join(first[:length])
-
-
-def listed_names(root: Path) -> list[str]:
-    """Names of classes, one a line, from the first file with a usual name."""
-    for name in NAME_FILES:
-        if (path := root / name).is_file():
-            lines = [line.strip() for line in read_text(path, MOST_TEXT).splitlines() if line.strip()]
-            return [line for line in lines if line != "__ignore__"]
-    return []
 
 
 def split_of(folder: str) -> str:

@@ -47,6 +47,8 @@ MASKS = frozenset(
         "target",
         "targets",
         "manual",
+        "trimaps",
+        "trimap",
         "machine",
     ]
 )
@@ -72,6 +74,8 @@ OTHERS = frozenset(
         "macosx",
     ]
 )
+# What the class of everything else is called, without underlines around it.
+BACKGROUNDS = frozenset({"background", "bg", "back_ground"})
 SPLITS: dict[str, frozenset[str]] = {
     "train": frozenset({"train", "training"}),
     "val": frozenset({"val", "valid", "validation", "dev"}),
@@ -80,10 +84,24 @@ SPLITS: dict[str, frozenset[str]] = {
 # What mask files have after the name of their image; longer ones first where one ends like another.
 MASK_SUFFIXES = (
     *("_gtFine_labelTrainIds", "_gtFine_labelIds", "_labelTrainIds", "_labelIds", "_segmentation", "_groundtruth"),
-    *("_manual1", "_labels", "_label", "_masks", "_mask", "_annotation", "_seg", "_gt", "_GT", "_L", "_P", "_m"),
+    *(
+        "_manual1",
+        "_labels",
+        "_label",
+        "_masks",
+        "_mask",
+        "_annotation",
+        "_trimap",
+        "_seg",
+        "_gt",
+        "_GT",
+        "_L",
+        "_P",
+        "_m",
+    ),
     *("-mask", "-label", "-gt", "_Mask", "_MASK", "_Segmentation"),
 )
-IMAGE_SUFFIXES = ("_leftImg8bit", "_sat", "_image", "_img", "-image", "_training", "_test")
+IMAGE_SUFFIXES = ("_leftImg8bit", "_sat", "_image", "_img", "-image", "_training", "_test", "_RGB", "_RGBIR", "_IRRG")
 # Words that say nothing about what a folder holds: `images_png`.
 _FILE_TYPES = frozenset({"png", "jpg", "jpeg", "tif", "1st", "dir"})
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from crisscross.config import Experiment
+from crisscross.data.cures import write_key
 from crisscross.data.dataset import DataSet, Pair
 from crisscross.data.files.reading import read_pair
 from crisscross.data.samples.loader import Read, TrainingSamples
@@ -113,7 +114,7 @@ def check_video(dataset: DataSet) -> None:
     if not dataset.video:
         raise CrissCrossError(
             f"{dataset.root}: clips need consecutive frames, and {dataset.name} holds single images; where names are "
-            "VIDEO_NUMBER, set `video: true` in dataset.yaml; otherwise set model.frames=1"
+            f"VIDEO_NUMBER, {write_key(dataset.root, 'video: true')}; otherwise set model.frames=1"
         )
 
 

@@ -61,7 +61,9 @@ def loaded(loader: DataLoader) -> Iterator[Any]:
         except StopIteration:
             return
         except (RuntimeError, OSError, EOFError) as error:
-            raise _explained(error, items) from error
+            if (explained := _explained(error, items)) is error:
+                raise
+            raise explained from None
         if isinstance(item, CrissCrossError):
             raise item
         yield item

@@ -1,5 +1,6 @@
 """Scenes as a plain folder: the layout that people bring their own images in."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def scene_seeds(counts: Mapping[str, int], seed: int = 0) -> dict[str, range]:
     return ranges
 
 
-def write_scenes(root: Path, counts: Mapping[str, int], seed: int = 0, height: int = 128, width: int = 256) -> None:
+def write_scenes(
+    root: str | os.PathLike[str], counts: Mapping[str, int], seed: int = 0, height: int = 128, width: int = 256
+) -> None:
     """Draws a data set: images/NAME.png, masks/NAME.png (palette PNG), SPLIT.txt and dataset.yaml.
 
     Args:
@@ -36,6 +39,7 @@ def write_scenes(root: Path, counts: Mapping[str, int], seed: int = 0, height: i
         seed: which data set; two seeds have no scene in common.
         height, width: pixels.
     """
+    root = Path(root)
     _write_description(root, counts)
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,9 @@ VOID = 11
 
 def is_camvid(root: Path) -> bool:
     """Whether a folder has this layout."""
-    return (root / "train").is_dir() and (root / "trainannot").is_dir()
+    # CVAT exports color masks in the same folders, with a table of their colors.
+    colored = (root / "label_colors.txt").is_file()
+    return (root / "train").is_dir() and (root / "trainannot").is_dir() and not colored
 
 
 def open_camvid(root: str | os.PathLike[str]) -> DataSet:

@@ -59,7 +59,7 @@ MOST_UNKNOWN = 0.01
 
 def is_camvid32(root: Path) -> bool:
     """Whether a folder has one of the two layouts."""
-    return (root / RELEASE).is_dir() or ((root / CODES).is_file() and (root / "images").is_dir())
+    return (root / RELEASE).is_dir() or ((root / "images").is_dir() and _codes(root / CODES) == CLASSES)
 
 
 def open_camvid32(root: str | os.PathLike[str]) -> DataSet:
@@ -119,9 +119,16 @@ def _names(path: Path, pairs: dict[str, Pair]) -> list[str]:
     return names
 
 
+def _codes(path: Path) -> tuple[str, ...]:
+    """The classes that the file lists; none where it is not there or no text."""
+    try:
+        return tuple(line for line in read_lines(path) if line)
+    except CrissCrossError:
+        return ()
+
+
 def _check_codes(path: Path) -> None:
-    names = tuple(line for line in read_lines(path) if line)
-    if names != CLASSES:
+    if _codes(path) != CLASSES:
         raise CrissCrossError(f"{path}: must list the 32 CamVid classes from Animal to Wall, one a line")
 
 

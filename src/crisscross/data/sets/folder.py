@@ -8,6 +8,7 @@ from typing import Any
 from crisscross.config.documents import read_yaml
 from crisscross.data.check.checks import MOST_MASKS
 from crisscross.data.check.mixups import named, unseen
+from crisscross.data.cures import DESCRIPTION
 from crisscross.data.dataset import DataSet, existing_folder
 from crisscross.data.layouts.description import parse_description
 from crisscross.data.layouts.drawn import cached, draw_masks
@@ -15,11 +16,12 @@ from crisscross.data.layouts.opening import HELD_OUT_NOTE, open_description
 from crisscross.data.layouts.reading import DRAWN, Reading
 from crisscross.data.layouts.recognize import recognize
 from crisscross.data.layouts.sources import RUN
+from crisscross.data.layouts.stale import record
+from crisscross.data.layouts.unread import nothing_found
 from crisscross.data.sets.record import BuiltIn
 from crisscross.errors import CrissCrossError
 from crisscross.files import claim, write_text
 
-DESCRIPTION = "dataset.yaml"
 HEAD = "# What the images and masks of this folder are; docs/data.md lists all keys.\n"
 
 
@@ -42,8 +44,8 @@ def open_folder(root: str | os.PathLike[str]) -> DataSet:
     if is_folder(root):
         return open_description(root, parse_description(read_yaml(root / DESCRIPTION), root / DESCRIPTION))
     reading, drawn = cached(root, recognized)
-    # Classes that were not named by a person, or come with a tool's whole list, may well have no pixel.
-    said = replace(parse_description({**reading.description}, root), allow_empty=True)
+    # Classes that come with a tool's whole list may well have no pixel.
+    said = replace(parse_description({**reading.description}, root), allow_empty=not reading.names_file)
     dataset = open_description(root, said, drawn)
     notes = "; ".join((*reading.notes, *filter(None, (dataset.note,))))
     return replace(dataset, note=f"read as {reading.kind}: {notes}")
@@ -59,10 +61,7 @@ def recognized(root: Path) -> Reading:
         raise CrissCrossError(f"{root}: the folder of a training run, not of a data set; give the folder of the images")
     if reading := recognize(root):
         return reading
-    raise CrissCrossError(
-        f"{root}: no images with masks found; put images into images/, masks with the same names into masks/, and "
-        f"write `names: [background, first, ...]` into {DESCRIPTION} (docs/data.md lists the layouts)"
-    )
+    raise nothing_found(root)
 
 
 def describe(root: Path, dry_run: bool = False, force: bool = False) -> tuple[str, list[str]]:
@@ -97,10 +96,20 @@ def describe(root: Path, dry_run: bool = False, force: bool = False) -> tuple[st
         draw_masks(reading, root / DRAWN, force)
         lines.append(f"drew {len(reading.draw)} masks into {root / DRAWN}")
     dataset = open_description(root, said, drawn)
+    if reading.draw and not dry_run:
+        record(root, reading.kind, {pair.image for pairs in dataset.splits.values() for pair in pairs})
     lines += [dataset.note] if dataset.note else []
-    if (split := next(iter(dataset.splits), "")) and (missing := unseen(dataset, dataset.splits[split], MOST_MASKS)):
-        description["allow_empty"] = True
-        lines.append(f"no pixel of {named(dataset, missing)} in {split!r}; `allow_empty: true` lets it be trained")
+    split = "train" if "train" in dataset.splits else next(iter(dataset.splits), "")
+    if split and (missing := unseen(dataset, dataset.splits[split], MOST_MASKS)):
+        lacking = f"no pixel of {named(dataset, missing)} in {split!r}"
+        if reading.names_file:
+            lines.append(
+                f"{lacking}, so that training will refuse to start: mend {reading.names_file}, or add "
+                f"`allow_empty: true`"
+            )
+        else:
+            description["allow_empty"] = True
+            lines.append(f"{lacking}, and nothing says that each must occur: `allow_empty: true` is written")
     if HELD_OUT_NOTE in dataset.note and set(said.images) == {""}:
         names = {split: [pair.name for pair in dataset.splits[split]] for split in ("train", "val")}
         lists = {root / f"{split}.txt": "".join(f"{name}\n" for name in kept) for split, kept in names.items()}

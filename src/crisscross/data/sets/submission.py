@@ -1,5 +1,6 @@
 """Predictions as the evaluator of each data set takes them."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from crisscross.data.sets.folder import FOLDER
 from crisscross.files import output_path
 
 
-def write_prediction(dataset: DataSet, pair: Pair, labels: np.ndarray, folder: Path) -> Path:
+def write_prediction(dataset: DataSet, pair: Pair, labels: np.ndarray, folder: str | os.PathLike[str]) -> Path:
     """Write the prediction of one image below `folder`.
 
     - `cityscapes` and `cityscapes-coarse`: label ids in `CITY_SEQUENCE_FRAME_pred_labelIds.png`; cityscapesscripts and
@@ -45,7 +46,7 @@ def write_prediction(dataset: DataSet, pair: Pair, labels: np.ndarray, folder: P
     return path
 
 
-def prediction_path(dataset: DataSet, pair: Pair, folder: Path) -> Path:
+def prediction_path(dataset: DataSet, pair: Pair, folder: str | os.PathLike[str]) -> Path:
     """The file that `write_prediction` writes.
 
     Raises:

@@ -156,7 +156,7 @@ def from_mat(source: Path, target: Path) -> int:
     try:
         labels = read_field(source, "GTcls", "Segmentation")
     except (OSError, ValueError) as error:
-        raise CrissCrossError(f"{source}: not a .mat file of SBD with GTcls.Segmentation: {error}") from error
+        raise CrissCrossError(f"{source}: not a .mat file of SBD with GTcls.Segmentation: {error}") from None
     legal = labels.dtype.kind in "iu" and set(np.unique(labels).tolist()) <= {*range(len(CLASSES)), 255}
     if labels.ndim != 2 or not legal:
         raise CrissCrossError(f"{source}: GTcls.Segmentation must hold class numbers 0..{len(CLASSES) - 1} [H, W]")

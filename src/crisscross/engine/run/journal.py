@@ -11,6 +11,7 @@ from crisscross.engine.run.log import RunLog
 from crisscross.engine.task import Result
 from crisscross.errors import CrissCrossError
 from crisscross.progress import Progress
+from crisscross.terminal import aligned
 
 
 class Journal:
@@ -23,6 +24,7 @@ class Journal:
         accelerator: its trackers get every number.
         progress: what is shown.
         columns: of the scores in `log.csv`.
+        per_class: print the table of every validation.
     """
 
     def __init__(
@@ -33,9 +35,10 @@ class Journal:
         accelerator: Accelerator,
         progress: Progress,
         columns: tuple[str, ...],
+        per_class: bool = False,
     ) -> None:
         self.log = RunLog(folder, start, validated, columns) if accelerator.is_main_process else None
-        self.accelerator, self.progress = accelerator, progress
+        self.accelerator, self.progress, self.per_class = accelerator, progress, per_class
 
     def step(self, step: Step, seconds: float, skipped: int) -> None:
         """A finished step; `seconds` and `skipped` count from the beginning of the run."""
@@ -60,6 +63,11 @@ class Journal:
         if numbers:
             self.accelerator.log(numbers, iteration)
         shown = "-" if result.score is None else f"{result.score:.3f}"
+        tables = [part for part in result.shown if not isinstance(part, str)] if self.per_class else []
+        for line in [
+            line for table in tables[:1] for line in [f"validation after iteration {iteration}", *aligned(table)]
+        ]:
+            self.progress.say(line)
         self.progress.update(iteration, **{title: shown})
 
     def __enter__(self) -> "Journal":

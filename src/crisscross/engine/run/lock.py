@@ -30,12 +30,12 @@ def run_lock(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-    except Timeout as error:
-        raise CrissCrossError(f"{folder}: another training runs in this folder; choose another --out") from error
+    except Timeout:
+        raise CrissCrossError(f"{folder}: another training runs in this folder; choose another --out") from None
     except NotImplementedError:
         pass
     except OSError as error:
-        raise CrissCrossError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        raise CrissCrossError(f"{folder}: cannot be written: {error.strerror or error}") from None
     try:
         yield
     finally:

@@ -45,7 +45,7 @@ class RunLog:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"iteration": iteration, **facts}) + "\n")
         except OSError as error:
-            raise CrissCrossError(f"{self.path}: cannot be written: {error.strerror}") from error
+            raise CrissCrossError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def write_csv(self) -> None:
         """Write the curve of everything logged so far."""

@@ -62,9 +62,11 @@ def last_start(folder: Path) -> dict[str, Any]:
     machine, data = record["starts"][-1].get("machine"), record.get("data")
     found = {
         **(machine if isinstance(machine, dict) else {}),
+        **({"device": "cpu"} if isinstance(machine, dict) and machine.get("cpu") is True else {}),
         "data": data.get("root") if isinstance(data, dict) else None,
     }
-    kinds = {"data": str, "workers": int, "cpu": bool, "track": list, "compile": bool, "cache": str, "shard": bool}
+    kinds = {"data": str, "workers": int, "device": str, "track": list, "compile": bool, "cache": str, "shard": bool}
+    kinds["per_class"] = bool
     return {name: found[name] for name, kind in kinds.items() if isinstance(found.get(name), kind)}
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from crisscross.config import NO_SPLIT
 from crisscross.config.documents import JSON_BYTES, read_json
 from crisscross.data import DataSet
 from crisscross.data.layouts.opening import HELD_OUT_NOTE
@@ -25,6 +26,17 @@ def write_split(folder: Path, data: Any) -> None:
     if isinstance(data, DataSet) and HELD_OUT_NOTE in data.note:
         names = {side: [pair.name for pair in data.splits[side]] for side in SIDES}
         write_text(folder / SPLIT, json.dumps(names, indent=0) + "\n")
+
+
+def held_in(data: Any, val_split: str) -> Any:
+    """The data as the experiment's `data.val_split` wants it: with `none`, no image is held out by a rule."""
+    if not (val_split == NO_SPLIT and isinstance(data, DataSet) and HELD_OUT_NOTE in data.note):
+        return data
+    train, val = SIDES
+    pairs = tuple(sorted((*data.splits[train], *data.splits[val]), key=lambda pair: pair.name))
+    splits = {name: pairs if name == train else own for name, own in data.splits.items() if name != val}
+    note = "; ".join(part for part in data.note.split("; ") if HELD_OUT_NOTE not in part)
+    return replace(data, splits=splits, note=note)
 
 
 def keep_split(folder: Path, data: Any) -> tuple[Any, Sequence[str]]:

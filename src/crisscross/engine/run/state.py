@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crisscross.checkpoints import native
-from crisscross.config import differences, from_dict
+from crisscross.config import differences, from_dict, hint
 from crisscross.config.parse import flatten
 from crisscross.engine.average import WeightAverage
 from crisscross.engine.run.record import RECORD, read_record
@@ -22,11 +22,11 @@ from crisscross.losses.processes import processes
 
 BEST, LAST = native.RUN_WEIGHTS
 # The other files of a run.
-FILES = (BEST, RECORD, SPLIT, "experiment.yaml", "log.jsonl", "log.csv")
-ITERATIONS = "train.iterations"
+FILES = (BEST, RECORD, SPLIT, "experiment.yaml", "log.jsonl", "log.csv", "report.html", "README.md")
+ITERATIONS, EPOCHS = "train.iterations", "train.epochs"
 # A run may go on with other values of these: the first change no result, the others are said.
 FREE = ("train.memory", "train.validate_every", "train.checkpoint_every", "train.early_stop")
-CHANGEABLE = (ITERATIONS, "train.batch", "train.accumulate", "augment.crop")
+CHANGEABLE = (ITERATIONS, EPOCHS, "train.batch", "train.accumulate", "augment.crop")
 # With averaged weights in the file: the weights that training continues from.
 LIVE = f"{native.OPTIMIZER}live/"
 
@@ -50,13 +50,15 @@ class Position:
 class Outcome:
     """How a run ended: where it stands, whether it reached its end, and how many seconds this part of it took.
 
-    `main_process` is false in all processes but the first, which reports to the user.
+    `main_process` is false in all processes but the first, which reports to the user. `in_validation`: the run was
+    stopped during a validation, which resuming makes up for.
     """
 
     position: Position
     finished: bool
     seconds: float
     main_process: bool = True
+    in_validation: bool = False
 
 
 def save_state(
@@ -113,7 +115,7 @@ def after_saving(folder: Path, iteration: int) -> Iterator[None]:
     try:
         yield
     except CrissCrossError as error:
-        raise CrissCrossError(f"{error}; {saved_line(folder, iteration)}") from error
+        raise CrissCrossError(f"{error}; {saved_line(folder, iteration)}") from None
     except Exception as error:
         error.add_note(saved_line(folder, iteration))
         raise
@@ -160,7 +162,7 @@ def take_position(path: Path, facts: dict[str, Any]) -> Position:
     try:
         return from_dict(Position, _migrated(facts.pop("position")), "position.")
     except CrissCrossError as error:
-        raise CrissCrossError(f"{path}: its facts: {error}") from error
+        raise CrissCrossError(f"{path}: its facts: {error}") from None
 
 
 def _migrated(position: Any) -> Any:
@@ -222,6 +224,32 @@ def _change_line(before: dict[str, Any], now: dict[str, Any], changed: list[str]
     schedule = "; the learning rate follows the schedule with its new end" if ITERATIONS in changed else ""
     said = "the result differs from that of a run with these values from the start"
     return [f"this run goes on with {values}{schedule}; {said}"]
+
+
+def check_resumable(folder: Path) -> None:
+    """Refuse a folder that holds no run to go on with.
+
+    Raises:
+        CrissCrossError: what is missing, and what to type.
+    """
+    if not folder.exists():
+        runs = sorted(str(path.parent) for path in folder.parent.glob(f"*/{LAST}"))
+        near = f"; {hint(str(folder), runs, 'runs there')}" if runs else ""
+        raise CrissCrossError(
+            f"--resume {folder}: no such folder; give the one that --out named when the training was started{near}"
+        )
+    if folder.is_file():
+        raise CrissCrossError(f"--resume {folder}: is a file; give the run's folder: --resume {folder.parent}")
+    if not (folder / LAST).is_file():
+        raise CrissCrossError(
+            f"--resume {folder}: {LAST} is not there, so nothing was saved yet; start the training with "
+            f"`crisscross train RECIPE --data DIR --out {folder}`"
+        )
+    if not (folder / "experiment.yaml").is_file():
+        raise CrissCrossError(
+            f"--resume {folder}: experiment.yaml is not there; give the recipe that the run began with: "
+            f"`crisscross train RECIPE --data DIR --out {folder} --resume`"
+        )
 
 
 def stored_experiment(kind: type[Any], folder: Path) -> Any:

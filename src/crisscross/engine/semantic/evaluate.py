@@ -7,13 +7,14 @@ Three things run at once: worker processes read the next images, the network lab
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from crisscross.data import DataSet, Pair
 from crisscross.data.files.folders import name_key
@@ -23,7 +24,7 @@ from crisscross.engine.run.interrupt import Interrupted
 from crisscross.engine.semantic.labeling import LabeledPair, labeled_pairs
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Predictor, predictor_of
-from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts
+from crisscross.metrics import ConfusionMatrix, Consistency, Scores, StableCounts, scores
 from crisscross.models import Segmenter
 from crisscross.progress import Progress
 from crisscross.terminal import decimal
@@ -33,6 +34,7 @@ WAITING = 3
 # The first images are slower than the others (caches, the choice of algorithms) and are left out of the speed where
 # more follow; MMSegmentation's benchmark leaves out as many.
 WARM_UP = 5
+FINE_TUNE = "train it on these classes: `crisscross train RECIPE --init NETWORK --data DIR --out RUN`"
 
 Save = Callable[[Pair, np.ndarray], object]
 
@@ -44,7 +46,8 @@ class Evaluation:
     `seconds` is the whole time. `fps` is images a second of preprocessing, network and labels, one image at a
     time in this process, after the first `WARM_UP`. `memory` is the most bytes that this process held: allocated on its
     GPU, or resident on a CPU (None where the system does not say); `on_gpu` says which. `tta`: multi-scale + flip.
-    `consistency` is the temporal one over all pairs of consecutive frames, None where there are none.
+    `consistency` is the temporal one over all pairs of consecutive frames, None where there are none. `image_iou` is
+    the mean IoU of each image by name, over the classes in its truth or prediction; None where all of it is ignored.
     """
 
     split: str
@@ -57,6 +60,7 @@ class Evaluation:
     memory: int | None = None
     on_gpu: bool = False
     consistency: Consistency | None = None
+    image_iou: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def check_classes(network: Segmenter | Predictor, dataset: DataSet) -> None:
@@ -68,14 +72,21 @@ def check_classes(network: Segmenter | Predictor, dataset: DataSet) -> None:
     ours, theirs = network.classes, dataset.classes
     if len(ours) != len(theirs):
         raise CrissCrossError(
-            f"{dataset.root}: has {len(theirs)} classes, the network {len(ours)} ({', '.join(ours[:4])}, ...); "
-            "evaluate it on the data set that it was trained for"
+            f"{dataset.root}: has {len(theirs)} classes ({_some(theirs)}), the network {len(ours)} ({_some(ours)}); "
+            f"evaluate it on data with its classes, or {FINE_TUNE}"
         )
     if tuple(ours) == default_names(len(ours)):
         return
     for number, (our, their) in enumerate(zip(ours, theirs, strict=True)):
         if name_key(our) != name_key(their):
-            raise CrissCrossError(f"{dataset.root}: class {number} is {their!r} here but {our!r} in the network")
+            raise CrissCrossError(
+                f"{dataset.root}: class {number} is {their!r} here but {our!r} in the network; if they mean the same, "
+                f"name it so in dataset.yaml, otherwise {FINE_TUNE}"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def evaluate(
@@ -130,7 +141,8 @@ def evaluate(
     consistency = stable.scores() if int(stable.counts.sum()) else None
     memory = torch.cuda.max_memory_allocated(device) if on_gpu else peak_resident_memory()
     seconds = time.perf_counter() - began
-    found = (total.scores(), total.counts, seconds, tta, _fps(times), memory, on_gpu, consistency)
+    image_iou = tally.image_iou if state.num_processes == 1 else dict(gather_object([*tally.image_iou.items()]))
+    found = (total.scores(), total.counts, seconds, tta, _fps(times), memory, on_gpu, consistency, image_iou)
     return Evaluation(split, len(pairs), *found)
 
 
@@ -140,11 +152,13 @@ class _Tally:
     def __init__(self, dataset: DataSet, save: Save | None, progress: Progress) -> None:
         self.matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
         self.stable = StableCounts(len(dataset.classes), dataset.ignore)
-        self.save, self.progress = save, progress
+        self.save, self.progress, self.image_iou = save, progress, dict[str, float | None]()
         self.last: LabeledPair | None = None
 
     def count(self, one: LabeledPair, done: int) -> None:
+        before = self.matrix.counts.copy()
         self.matrix.update(one.labels, one.mask)
+        self.image_iou[one.pair.name] = scores(self.matrix.counts - before).miou
         if self.last is not None and not one.begins:
             self.stable.update((self.last.labels, one.labels), (self.last.mask, one.mask))
         self.last = one

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from crisscross.checkpoints.warm_start import COLORS, with_colors_of
-from crisscross.config import DataConfig, Experiment
+from crisscross.config import NO_SPLIT, DataConfig, Experiment
 from crisscross.data import DataSet
 from crisscross.data.check.checks import quick_check
 from crisscross.data.samples.clips import check_clips
@@ -29,7 +29,7 @@ def settle(experiment: Experiment, data: DataSet, start: Start, stored: Experime
     """
     experiment, config = with_classes(experiment, data), experiment.data
     validates = config.val_split in data.splits
-    if not validates and config.val_split not in ("", DataConfig.val_split):
+    if not validates and config.val_split not in (NO_SPLIT, DataConfig.val_split):
         data.split(config.val_split)
     splits = [config.train_split] + [config.val_split] * validates
     for split in splits:

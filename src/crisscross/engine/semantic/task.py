@@ -1,7 +1,7 @@
 """Semantic segmentation as a task."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +9,11 @@ import numpy as np
 
 from crisscross.config import Experiment
 from crisscross.data import DataSet, open_dataset
-from crisscross.data.color import colorise, index_image, overlay
+from crisscross.data.color import index_image
 from crisscross.data.sets.submission import prediction_path, write_prediction
 from crisscross.engine.task import DEFAULTS, Built, Result, Scoring, Settled, Start, Task
 from crisscross.inference import Prediction, Predictor, predictor_of
+from crisscross.inference.formats import class_masks
 
 if TYPE_CHECKING:
     # Exported networks are labeled with where torch is not installed.
@@ -31,6 +32,7 @@ class SemanticSegmentation(Task):
     title = "mIoU"
     columns = ("val_miou",)
     kinds = ("labels", "color", "overlay")
+    formats = ("png", "polygons", "coco", "rle", "csv")
     refuses = {"score": "is for instance segmentation; this network labels every pixel"}  # noqa: RUF012
 
     def open(self, experiment: Experiment, root: str) -> DataSet:
@@ -71,12 +73,17 @@ class SemanticSegmentation(Task):
         save = options.save
         write = None if save is None else lambda pair, labels: write_prediction(data, pair, labels, save)
         how = (options.workers, options.interrupted, options.title, options.tta, write)
-        return as_result(evaluate(network, data, split, *how), data.classes)
+        return as_result(evaluate(network, data, split, *how), data.classes, options.dice)
+
+    def report(self, network: "Segmenter", data: DataSet, split: str, result: Result) -> Mapping[str, Any]:
+        from crisscross.engine.semantic.report import report_fields
+
+        return report_fields(network, data, split, result.facts)
 
     def files(self, data: DataSet, split: str) -> Sequence[Path]:
         return [file for pair in data.split(split) for file in (pair.image, pair.mask)]
 
-    def outputs(self, data: DataSet, split: str, folder: Path) -> Sequence[Path]:
+    def outputs(self, data: DataSet, split: str, folder: str | os.PathLike[str]) -> Sequence[Path]:
         return [prediction_path(data, pair, folder) for pair in data.split(split)]
 
     def load(self, source: Any, device: str = "cpu", **options: Any) -> "Segmenter":
@@ -85,17 +92,26 @@ class SemanticSegmentation(Task):
         return load(source, device, **options)
 
     def predictor(self, network: "Segmenter | Predictor", **options: Any) -> Callable[[np.ndarray], Prediction]:
-        return partial(predictor_of(network).predict, **options)
+        predictor = predictor_of(network)
+        return lambda image: predictor.predict(image, **options)
 
-    def draw(self, network: "Segmenter | Predictor", image: np.ndarray, result: Prediction) -> Mapping[str, Any]:
-        from PIL import Image
-
-        labels, palette = result.labels, predictor_of(network).palette
+    def draw(
+        self, network: "Segmenter | Predictor", image: np.ndarray, result: Prediction, legend: bool = False
+    ) -> Mapping[str, Any]:
         return {
-            "labels": index_image(labels, palette),
-            "color": Image.fromarray(colorise(labels, palette)),
-            "overlay": Image.fromarray(overlay(image, labels, palette)),
+            "labels": index_image(result.labels, result.card.palette),
+            "color": result.color(),
+            "overlay": result.overlay(image, legend=legend),
         }
+
+    def summary(self, result: Prediction) -> str:
+        return str(result)
+
+    def masks(self, result: Prediction) -> Iterable[tuple[int, np.ndarray, dict[str, Any]]]:
+        return ((number, mask, {}) for number, mask in class_masks(result.labels, len(result.card.classes)))
+
+    def fractions(self, result: Prediction) -> Sequence[float]:
+        return list(result.fractions().values())
 
     def classifiers(self, network: "Segmenter") -> Sequence[str]:
         return network.classifiers

@@ -14,9 +14,10 @@ from crisscross.data.color import labels_of_colors
 from crisscross.data.files.decoding import opened
 from crisscross.data.files.folders import images_in
 from crisscross.data.files.reading import read_mask
+from crisscross.data.layouts.class_lists import class_list
 from crisscross.data.layouts.folders import find_layout
 from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders, folder_keys
-from crisscross.data.layouts.sources import MOST_TEXT, listed_names, split_folders, split_of, text_files
+from crisscross.data.layouts.sources import MOST_TEXT, split_folders, split_of, text_files
 from crisscross.data.layouts.values import Meaning, look_at_masks, meaning_of
 from crisscross.errors import CrissCrossError
 from crisscross.files import joined
@@ -61,8 +62,8 @@ def v7(root: Path) -> Reading | None:
             if row:
                 names.append(row[0].strip())
                 values.append(tuple(int(word) for word in row[1].split()))
-        except (ValueError, IndexError) as error:
-            raise CrissCrossError(f"{file}: must hold lines `name, value` or `name, red green blue`") from error
+        except (ValueError, IndexError):
+            raise CrissCrossError(f"{file}: must hold lines `name, value` or `name, red green blue`") from None
     layout = find_layout(root)
     if layout is None or not names:
         raise CrissCrossError(f"{root}: {file.name} is there, but no folder of images; put them into images/")
@@ -95,8 +96,8 @@ def nnunet(root: Path) -> Reading | None:
         # Older files map numbers to names.
         table = {name: number for number, name in given.items()} if all(key.isdecimal() for key in given) else given
         values = {str(name): int(number) for name, number in table.items()}
-    except (TypeError, ValueError) as error:
-        raise CrissCrossError(f"{file}: `labels` must map each name to one number; regions are not read") from error
+    except (TypeError, ValueError):
+        raise CrissCrossError(f"{file}: `labels` must map each name to one number; regions are not read") from None
     ignored = values.pop("ignore", None)
     names = sorted(values, key=lambda name: values[name])
     description: dict[str, Any] = {"names": names, "images": "imagesTr", "masks": "labelsTr", "image_suffix": "_0000"}
@@ -121,7 +122,7 @@ def imagefolder(root: Path) -> Reading | None:
             pairs[image] = mask
     if not pairs:
         return None
-    found = meaning_of(look_at_masks(list(pairs.values())), listed_names(root), None, str(root))
+    found = meaning_of(look_at_masks(list(pairs.values())), class_list(root), str(root))
     draw: Drawings = {
         image.relative_to(root).with_suffix(".png").as_posix(): partial(_as_classes, mask, found)
         for image, mask in pairs.items()

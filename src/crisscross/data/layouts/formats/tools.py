@@ -91,7 +91,7 @@ def _labelme_shapes(path: Path, entry: Any, numbers: Mapping[str, int]) -> Itera
         elif kind not in ("line", "linestrip", "point", "points"):
             raise ValueError(f"shape_type {kind!r:.40}")
     except DAMAGE as error:
-        raise CrissCrossError(f"{path}: a shape that cannot be drawn ({error!r:.80}); mend or remove it") from error
+        raise CrissCrossError(f"{path}: a shape that cannot be drawn ({error!r:.80}); mend or remove it") from None
 
 
 def _decoded_png(data: bytes) -> np.ndarray:
@@ -167,5 +167,5 @@ def supervisely_mask(path: Path, image: Path, numbers: Mapping[str, int]) -> np.
             elif kind not in ("line", "point"):
                 raise ValueError(f"geometryType {kind!r:.40}")
         except DAMAGE as error:
-            raise CrissCrossError(f"{path}: an object that cannot be drawn ({error!r:.80})") from error
+            raise CrissCrossError(f"{path}: an object that cannot be drawn ({error!r:.80})") from None
     return draw_shapes(image_size(image), shapes)

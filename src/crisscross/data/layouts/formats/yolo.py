@@ -8,40 +8,50 @@ from typing import Any
 import numpy as np
 
 from crisscross.config.documents import read_text, read_yaml
-from crisscross.data.files.folders import images_in
+from crisscross.data.files.folders import images_in, read_lines
+from crisscross.data.layouts.class_lists import listed_names
 from crisscross.data.layouts.description import parse_names
 from crisscross.data.layouts.drawing import Shape, area, draw_shapes, image_size
-from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
-from crisscross.data.layouts.sources import MOST_TEXT, listed_names, split_of, text_files
+from crisscross.data.layouts.lists import endings
+from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders, folder_keys
+from crisscross.data.layouts.sources import MOST_TEXT, common, split_of, text_files
 from crisscross.data.layouts.vocabulary import meaning
 from crisscross.errors import CrissCrossError
 
 # Coordinates may leave the image by rounding.
 BEYOND = 0.01
+# Splits by the keys that name them; `validation` is another name of `val`.
+KEYS = (("train", "train"), ("val", "validation"), ("val", "val"), ("test", "test"))
 
 
 def ultralytics(root: Path) -> Reading | None:
     """A YAML file with `names`, `train` and `val`: masks in a folder `masks`, or polygons in text files."""
     for path in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
         values = read_yaml(path)
-        if isinstance(values, dict) and "names" in values and {"train", "val", "validation"} & set(values):
+        if isinstance(values, dict) and {"names", "nc"} & set(values) and {"train", "val", "validation"} & set(values):
             return _ultralytics(root, path, values)
     return None
 
 
 def _ultralytics(root: Path, path: Path, values: Mapping[str, Any]) -> Reading | None:
-    names = list(parse_names(values["names"], "names", path))
-    images = {}
-    for split, key in (("train", "train"), ("val", "val"), ("val", "validation"), ("test", "test")):
-        given = values.get(key)
-        if isinstance(given, str) and not given.endswith(".txt"):
-            images[split] = _below(root, path, given)
-    if not images:
+    if "names" in values or type(values["nc"]) is not int:
+        names = list(parse_names(values.get("names"), "names", path))
+    else:
+        names = [f"class {number}" for number in range(values["nc"])]
+    given = {split: _entries(root, path, split, values.get(key)) for split, key in KEYS if values.get(key)}
+    given = {split: entries for split, entries in given.items() if entries}
+    if not given:
         raise CrissCrossError(f"{path}: train and val must be folders of images, got {values.get('train')!r:.80}")
+    lists: dict[str, Any] = {}
+    if all(len(entries) == 1 and not entries[0].endswith(".txt") for entries in given.values()):
+        images = {split: entries[0] for split, entries in given.items()}
+    else:
+        folders = [folder for entries in given.values() for entry in entries for folder in _folders_of(root, entry)]
+        images, lists = {"": common(folders)}, {"splits": given}
     folder = str(values.get("masks_dir") or "masks")
     masks = {split: _replaced(image, folder) for split, image in images.items()}
     if all((root / mask).is_dir() for mask in masks.values()):
-        description: dict[str, Any] = {"names": names, "images": images, "masks": masks}
+        description: dict[str, Any] = {"names": names, **folder_keys(images, masks), **lists}
         if isinstance(mapping := values.get("label_mapping"), dict):
             usable = {value: number for value, number in mapping.items() if type(value) is int and 0 <= value <= 255}
             description["labels"] = {
@@ -49,22 +59,53 @@ def _ultralytics(root: Path, path: Path, values: Mapping[str, Any]) -> Reading |
             }
         return Reading("Ultralytics", description, (f"{path.name}: {len(names)} classes, masks in {folder}/",))
     labels = {split: _replaced(image, "labels") for split, image in images.items()}
+    if not any(text_files(root / label, ".txt") for label in labels.values() if (root / label).is_dir()):
+        wanted = " or ".join(f"{found}/" for found in (*list(masks.values())[:1], *list(labels.values())[:1]))
+        raise CrissCrossError(f"{path}: neither masks nor polygons for its images; looked in {wanted}: put them there")
     draw: Drawings = {}
-    for split, folder in images.items():
-        draw |= _yolo_masks(root, folder, labels[split], len(names))
+    for split, image in images.items():
+        draw |= _yolo_masks(root, image, labels[split], len(names))
     note = f"{path.name}: polygons of {len(draw)} images drawn to masks; class 0 is background, then {names[0]}"
-    return Reading("YOLO", {"names": ["background", *names], **drawn_folders(images)}, (note,), draw)
+    return Reading("YOLO", {"names": ["background", *names], **drawn_folders(images), **lists}, (note,), draw)
+
+
+def _entries(root: Path, path: Path, split: str, given: Any) -> list[str]:
+    """The folders and lists of a split, relative to the root: one of them, or a list."""
+    entries = []
+    for entry in given if isinstance(given, list) else [given]:
+        if not isinstance(entry, str):
+            raise CrissCrossError(f"{path}: {split} must name folders of images or lists of them, got {entry!r:.80}")
+        # A test split is often named that nobody has.
+        if split != "test" or any((root / end).exists() for end in endings(entry)):
+            entries.append(_below(root, path, entry))
+    return entries
+
+
+def _folders_of(root: Path, entry: str) -> list[str]:
+    """The folders that a folder, or a list of images, stands for."""
+    if not entry.endswith(".txt"):
+        return [entry]
+    found = set()
+    for line in read_lines(root / entry):
+        if line and (end := next((end for end in endings(line) if (root / end).is_file()), None)):
+            found.add(PurePosixPath(end).parent.as_posix())
+    if not found:
+        raise CrissCrossError(
+            f"{root / entry}: none of its images is here; paths may begin anywhere, but must end here"
+        )
+    return sorted(found)
 
 
 def _below(root: Path, path: Path, given: str) -> str:
-    """A folder that a YAML file names, relative to the root: `path:` in such files is often of another machine."""
-    parts = [part for part in PurePosixPath(given.replace("\\", "/")).parts if part not in ("/", ".", "..")]
-    for start in range(len(parts)):
-        folder = PurePosixPath(*parts[start:])
-        if (root / folder).is_dir():
-            inside = folder / "images"
-            return (inside if not images_in(root / folder) and (root / inside).is_dir() else folder).as_posix()
-    raise CrissCrossError(f"{path}: names the folder {given!r:.80}, which is not in {root}")
+    """What a YAML file names, relative to the root: `path:` in such files is often of another machine."""
+    for end in endings(given):
+        if end.endswith(".txt") and (root / end).is_file():
+            return end
+        if (root / end).is_dir():
+            inside = PurePosixPath(end) / "images"
+            return inside.as_posix() if not images_in(root / end) and (root / inside).is_dir() else end
+    kind = "list" if given.endswith(".txt") else "folder"
+    raise CrissCrossError(f"{path}: names the {kind} {given!r:.80}, which is not in {root}; mend the path")
 
 
 def _replaced(image: str, name: str) -> str:
@@ -89,16 +130,18 @@ def _yolo_masks(root: Path, images: str, labels: str, classes: int) -> Drawings:
 
 def yolo(root: Path) -> Reading | None:
     """Polygons in text files beside images, in `labels/`, with classes in classes.txt; without any YAML file."""
-    texts = [
-        path
-        for path in text_files(root, ".txt")
-        if any(meaning(part).role == "mask" for part in path.relative_to(root).parts[:-1])
-    ]
-    images = {}
-    for path in texts:
+    texts, images = [], {}
+    stems: dict[str, set[str]] = {}
+    for path in text_files(root, ".txt"):
         folder = path.parent.relative_to(root).as_posix()
+        if not any(meaning(part).role == "mask" for part in PurePosixPath(folder).parts):
+            continue
         image = _replaced_back(folder)
-        if (root / image).is_dir() and images_in(root / image):
+        if image not in stems:
+            stems[image] = {one.stem for one in images_in(root / image)} if (root / image).is_dir() else set()
+        # Lists of splits and notes lie beside masks as well.
+        if path.stem in stems[image]:
+            texts.append(path)
             images[meaning(PurePosixPath(folder).name).split or split_of(folder)] = image
     if not images or not texts:
         return None
@@ -136,8 +179,8 @@ def yolo_shapes(path: Path, size: tuple[int, int], classes: int) -> list[Shape]:
         where = f"{path}, line {number}"
         try:
             label, values = int(words[0]), [float(word) for word in words[1:]]
-        except ValueError as error:
-            raise CrissCrossError(f"{where}: expected `class x y x y ...`, got {line[:60]!r}") from error
+        except ValueError:
+            raise CrissCrossError(f"{where}: expected `class x y x y ...`, got {line[:60]!r}") from None
         if len(values) == 4:
             raise CrissCrossError(f"{where}: a box, not a polygon; export the labels for segmentation")
         if len(values) < 6 or len(values) % 2:

@@ -12,7 +12,7 @@ import numpy as np
 from crisscross.data.files.coco_json import entries, read_images, read_tree
 from crisscross.data.files.coco_masks import Drop, check_shape, checked_shape, decode, import_coco
 from crisscross.data.layouts.reading import Drawings, Reading, drawn_folders
-from crisscross.data.layouts.sources import common, image_files, split_of, text_files
+from crisscross.data.layouts.sources import common, holds, image_files, split_of, text_files
 from crisscross.data.layouts.vocabulary import meaning
 from crisscross.errors import CrissCrossError
 
@@ -28,7 +28,13 @@ def coco(root: Path) -> Reading | None:
     stems = {image.stem for found in everything.values() for image in found}
     # A file for each image is another format; of whole data sets there are few.
     whole = [path for path in text_files(root, ".json") if path.stem not in stems]
-    files = [path for path in whole if len(whole) <= MOST_FILES and _is_coco(path)]
+    files = [path for path in whole if len(whole) <= MOST_FILES and is_coco(path)]
+    panoptic = [path for path in files if holds(path, b'"segments_info"', most=2**20)]
+    files = [path for path in files if path not in panoptic]
+    if panoptic and not files:
+        raise CrissCrossError(
+            f"{panoptic[0]}: COCO's panoptic format, which is not read; export as COCO instances, or as semantic masks"
+        )
     if not files:
         return None
     classes: list[str] = []
@@ -70,7 +76,7 @@ def _image_of(file: Path, name: str, split: str, images: Mapping[str, Sequence[P
     return found[0]
 
 
-def _is_coco(path: Path) -> bool:
+def is_coco(path: Path) -> bool:
     """Whether a file has COCO's three lists, at a glance: those of large data sets have gigabytes."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

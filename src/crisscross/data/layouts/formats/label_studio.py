@@ -88,7 +88,7 @@ def label_studio_mask(
         try:
             shapes.append(_shape(entry, numbers[_labels(entry)[0]], size))
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-            raise CrissCrossError(f"{file}: a region of {image.name} that cannot be drawn ({error!r:.80})") from error
+            raise CrissCrossError(f"{file}: a region of {image.name} that cannot be drawn ({error!r:.80})") from None
     return draw_shapes(size, shapes)
 
 

@@ -1,0 +1,186 @@
+"""`crisscross.evaluate`."""
+
+import json as json_format
+import os
+from pathlib import Path
+from typing import Any
+
+from crisscross import tasks, zoo
+from crisscross.api.networks import Place, Source, Wanted, wanted
+from crisscross.api.training import default_workers
+from crisscross.checkpoints.loading import find_file, refuse_code
+from crisscross.config import NO_SPLIT, DataConfig, Experiment
+from crisscross.data.dataset import existing_folder
+from crisscross.engine.global_state import kept_global_state
+from crisscross.engine.processes import is_first_process, start_on
+from crisscross.engine.run.split import held_in, keep_split
+from crisscross.engine.task import Data, Result, Scoring, Task, check_split
+from crisscross.errors import CrissCrossError
+from crisscross.files import claim, write_text
+from crisscross.progress import is_shown, showing
+from crisscross.terminal import say
+
+
+def evaluate(
+    network: Source,
+    data: Place | Data,
+    split: str | None = None,
+    *,
+    name: str | None = None,
+    dice: bool = False,
+    tta: bool = False,
+    json: Place | None = None,
+    save_predictions: Place | None = None,
+    force: bool = False,
+    workers: int | None = None,
+    device: str = "auto",
+    optimize: bool = False,
+    precision: str | None = None,
+    weights: Place | None = None,
+    offline: bool = False,
+    trust: Place | None = None,
+    card: Place | None = None,
+    progress: bool = True,
+) -> Result:
+    """Score a network on one split of a data set, as `crisscross evaluate` does.
+
+    Args:
+        network: a name from the zoo, a run folder, a file of weights, what `train` returned, or a network or predictor
+            in memory, which stays on its device and in its mode.
+        data: the data set's folder, or an opened data set.
+        split: its name; by default the experiment's test split, else its validation split.
+        name: the layout of the folder; by default that of training.
+        dice: also Dice (F1), precision and recall of each class.
+        tta: predict at several scales, with flips.
+        json: also write the scores and counts into this file.
+        save_predictions: also write every prediction into this folder, in the format of the data set's benchmark.
+        force: replace existing files even if crisscross did not write them.
+        workers: processes that read images; by default as in `train`.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
+        optimize: rewrite the network for speed first, which helps most on a CPU.
+        precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
+        weights, offline, trust: as in `crisscross.load`.
+        card: a JSON file for an exported file that does not carry its own.
+        progress: show progress on standard error.
+
+    Returns:
+        A `Result`: `score`, and `facts` as JSON values; printed, it is the tables of the command. For semantic
+        segmentation also `miou`, `iou` and `accuracy` by class, `pixel_accuracy` and `confusion`.
+
+    Raises:
+        CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, or files in the
+            way.
+    """
+    how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
+    source = wanted(network, device=device, card=card, **how)
+    task = source.task()
+    tasks.refuse(task, {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
+    folder, scores = (None if path is None else Path(path) for path in (save_predictions, json))
+    scoring = Scoring(default_workers() if workers is None else workers, tta=tta, save=folder, dice=dice)
+    with showing(progress), kept_global_state():
+        result = _evaluate(source, task, data, split, name, scoring, scores, force)
+    if scores and is_first_process():
+        facts = {**result.facts, "precision": precision or "fp32"}
+        write_text(scores, json_format.dumps(facts, indent=1) + "\n")
+    return result
+
+
+def _evaluate(
+    source: Wanted,
+    task: Task,
+    data: Any,
+    split: str | None,
+    name: str | None,
+    scoring: Scoring,
+    scores: Path | None,
+    force: bool,
+) -> Result:
+    # Several processes of one evaluation have a GPU each.
+    device = str(start_on(source.device))
+    network, opened = _opened(source, task, data, name, device)
+    experiment = _exported_experiment(network, name) if source.exported else getattr(network, "experiment", None)
+    settings = getattr(experiment, "data", None)
+    if isinstance(source.source, str | os.PathLike):
+        opened = _as_trained(Path(source.source), settings, opened)
+    split = split or _default_split(settings, opened)
+    # Tasks that open a split when it is asked for do so here.
+    inputs = task.files(opened, split)
+    check_split(opened, split)
+    targets = [*(task.outputs(opened, split, scoring.save) if scoring.save else ()), *([scores] if scores else ())]
+    claim(targets, [*source.files, *inputs], force)
+    with source.computing(network):
+        return task.evaluate(network, opened, split, scoring)
+
+
+def _opened(source: Wanted, task: Task, data: Any, name: str | None, device: str) -> tuple[Any, Any]:
+    """The network and the data; what is wrong with the data is known before weights are downloaded."""
+    # A layout that is named here takes the place of the one of training, code that it names included.
+    changes = {"data.name": name} if name else {}
+    is_path = isinstance(data, str | os.PathLike)
+    if is_path:
+        existing_folder(data)
+    if source.in_memory:
+        network = source.load(device, {})
+        return network, _open_for(network, task, os.fspath(data), name) if is_path else data
+    named = isinstance(source.source, str) and zoo.published(source.source)
+    if is_path and named:
+        data, is_path = task.open(tasks.recipe(source.source, changes).experiment, os.fspath(data)), False
+    network = source.load(device, changes)
+    if is_path and source.exported:
+        data = task.open(_exported_experiment(network, name), os.fspath(data))
+    elif is_path:
+        if isinstance(network.experiment, Experiment) and isinstance(source.source, str | os.PathLike):
+            file = str(find_file(source.source, source.offline))
+            refuse_code(file, network.experiment, changes, source.trust, opening=True)
+        data = task.open(network.experiment, os.fspath(data))
+    return network, data
+
+
+def _exported_experiment(network: Any, layout: str | None) -> Experiment:
+    """The data set that an exported network was trained on; code that only the file names is not imported."""
+    said = dict(network.passport.data)
+    if layout or ":" in said.get("name", ""):
+        said["name"] = layout or "auto"
+    known = ("name", "val_split", "test_split")
+    values: dict[str, Any] = {key: value for key, value in said.items() if key in known}
+    return Experiment(data=DataConfig(**values))
+
+
+def _open_for(network: Any, task: Task, data: str, name: str | None) -> Any:
+    """The data set of a network in memory; code that its experiment names is not run: it may come from a file."""
+    experiment = getattr(network, "experiment", None)
+    if experiment is None:
+        experiment = Experiment()
+    if name or ":" in getattr(experiment.data, "name", ""):
+        if not name:
+            raise CrissCrossError(
+                f"data.name={experiment.data.name} is code of your own: give name={experiment.data.name!r}, or the "
+                "opened data set"
+            )
+        experiment = tasks.recipe(experiment, {"data.name": name}).experiment
+    return task.open(experiment, data)
+
+
+def _as_trained(run: Path, settings: Any, data: Any) -> Any:
+    """The data with the sides that the run in a folder trained and validated on, where no split of its own says so."""
+    folder = run if run.is_dir() else run.parent
+    held = held_in(data, getattr(settings, "val_split", ""))
+    data, lines = keep_split(folder if run.exists() else Path(os.devnull), held)
+    if lines and is_shown():
+        say(*lines, error=True)
+    return data
+
+
+def _default_split(settings: Any, data: Data) -> str:
+    """The experiment's test split, else the one that training validated on.
+
+    Raises:
+        CrissCrossError: the data has neither.
+    """
+    test, val = getattr(settings, "test_split", "test"), getattr(settings, "val_split", "val")
+    if test not in data.splits and val == NO_SPLIT:
+        raise CrissCrossError(
+            f"{data.root}: no split {test!r}, and this network was trained with data.val_split={NO_SPLIT}: name the "
+            f"images to score with --split ({', '.join(data.splits)})"
+        )
+    return test if test in data.splits else val

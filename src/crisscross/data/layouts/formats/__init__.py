@@ -1,0 +1,1 @@
+"""Formats of labeling tools: each function looks at a folder and returns how to read it, or None."""

@@ -1,0 +1,7 @@
+"""What a network attends to, and what its attention changes."""
+
+from crisscross.explanation.attention import LayerAttention
+from crisscross.explanation.drawing import figure
+from crisscross.explanation.pixel import Explanation, explain
+
+__all__ = ["Explanation", "LayerAttention", "explain", "figure"]
