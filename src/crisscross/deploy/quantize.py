@@ -56,8 +56,8 @@ def quantize_openvino(source: Path, images: Images) -> Any:
 def _sensitive(nodes: Iterable[Any]) -> list[str]:
     """The names of the convolutions that int8 hurts most: the first ones, depthwise ones and the classifier.
 
-    Of `camvid-light` on CamVid, int8 everywhere but in the classifier loses 6 points of mIoU; with these in float32 0.1, and
-    is still 1.5 times as fast as float32.
+    Of `camvid-light` on CamVid, int8 everywhere but in the classifier loses 6 points of mIoU; with these in float32
+    0.1, and it is still 1.5 times as fast as float32.
     """
     convolutions = [node for node in nodes if node.op_type == "Conv"]
     groups = [next((one.i for one in node.attribute if one.name == "group"), 1) for node in convolutions]
