@@ -134,7 +134,7 @@ def test_evaluate_takes_an_exported_file(tmp_path, capsys):
     write_scenes(tmp_path / "data", {"train": 1, "val": 1, "test": 2}, height=64, width=96)
     text = json.dumps({"classes": scenes.CLASSES, "data": {"name": "folder", "val_split": "val", "test_split": "test"}})
     path = write(tmp_path / "model.onnx", text=text, classes=len(scenes.CLASSES))
-    words = ["evaluate", str(path), "--data", str(tmp_path / "data"), "--workers", "0", "--cpu"]
+    words = ["evaluate", str(path), "--data", str(tmp_path / "data"), "--workers", "0", "--device", "cpu"]
     assert main([*words, "--json", str(tmp_path / "scores.json")]) == 0
     facts = json.loads((tmp_path / "scores.json").read_text())
     counts = ConfusionMatrix(len(scenes.CLASSES))

@@ -59,8 +59,7 @@ def evaluate(
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
         optimize: rewrite the network for speed first, which helps most on a CPU.
         precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
-        weights, offline, trust: as in `crisscross.load`.
-        card: a JSON file for an exported file that does not carry its own.
+        weights, offline, trust, card: as in `crisscross.load`, of exported files as in `crisscross.predictor`.
         progress: show progress on standard error.
 
     Returns:
@@ -68,8 +67,7 @@ def evaluate(
         segmentation also `miou`, `iou` and `accuracy` by class, `pixel_accuracy` and `confusion`.
 
     Raises:
-        CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, or files in the
-            way.
+        CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, files in the way.
     """
     how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
     source = wanted(network, device=device, card=card, **how)

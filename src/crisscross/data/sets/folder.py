@@ -114,7 +114,6 @@ def describe(root: Path, dry_run: bool = False, force: bool = False) -> tuple[st
         names = {split: [pair.name for pair in dataset.splits[split]] for split in ("train", "val")}
         lists = {root / f"{split}.txt": "".join(f"{name}\n" for name in kept) for split, kept in names.items()}
         lines.append("train.txt and val.txt keep this split")
-    # Only here: exported networks are run without PyYAML.
     import yaml
 
     text = HEAD + yaml.safe_dump(description, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
