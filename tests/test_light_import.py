@@ -58,7 +58,8 @@ for words in (["--help"], ["zoo"], ["predict", "--help"]):
 
 def test_help_lists_every_command() -> None:
     """Each with its line, and each line with a module that has the rest."""
-    lines = run_python("from crisscross.cli import main\nmain(['--help'])")
+    # Where lines are broken depends on Python's version.
+    lines = " ".join(run_python("from crisscross.cli import main\nmain(['--help'])").split())
     parser = create_parser()
     commands = parser._subparsers._group_actions[0].choices
     assert list(commands) == list(COMMANDS) and set(COMMANDS) == {
@@ -73,6 +74,7 @@ def test_help_lists_every_command() -> None:
         "convert",
         "export",
         "benchmark",
+        "doctor",
     }
     for name, line in COMMANDS.items():
         assert name in lines and line in lines

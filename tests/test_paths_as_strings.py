@@ -23,7 +23,7 @@ MORE = (
     *("checkpoints.loading:load", "checkpoints.reading:read_state_dict", "instances.annotations:open_coco_instances"),
 )
 # Made by us, with paths of ours; `Pair` and `DataSet` turn strings into paths.
-RECORDS = {"DataSet", "Pair", "Run", "VideoResult"}
+RECORDS = {"DataSet", "Pair", "Prediction", "Run", "VideoResult"}
 
 
 def public():
@@ -35,8 +35,9 @@ def public():
     for name, found in named.items():
         if inspect.isfunction(found):
             yield name, found
-        elif inspect.isclass(found) and found.__name__ not in RECORDS:
-            yield name, found.__init__
+        elif inspect.isclass(found):
+            if found.__name__ not in RECORDS:
+                yield name, found.__init__
             methods = inspect.getmembers(found, inspect.isfunction)
             yield from ((f"{name}.{each}", method) for each, method in methods if not each.startswith("_"))
 

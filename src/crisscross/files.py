@@ -1,6 +1,7 @@
 """Writing files: atomically, inside the folder they are meant for, and without replacing files of others."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -72,12 +73,20 @@ def output_path(folder: str | os.PathLike[str], name: str | os.PathLike[str]) ->
     """
     path = joined(folder, name)
     try:
-        inside = path.parent.resolve().is_relative_to(Path(folder).resolve())
+        inside = _resolved(path.parent).is_relative_to(_resolved(Path(folder)))
     except (OSError, RuntimeError) as error:
         raise CrissCrossError(f"{path}: cannot be written: {error}") from None
     if not inside:
         raise CrissCrossError(f"{path}: a symbolic link leads out of {folder}; write to the folder it leads to instead")
     return path
+
+
+def _resolved(path: Path) -> Path:
+    """`path.resolve()`, which returns a path through a link to itself from Python 3.13 on; that is an error here."""
+    resolved = path.resolve()
+    if any(map(os.path.islink, (resolved, *resolved.parents))):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return resolved
 
 
 def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = False) -> None:

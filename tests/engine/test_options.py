@@ -545,7 +545,7 @@ def test_trackers_are_checked_before_anything_is_written(dataset, tmp_path, monk
     with pytest.raises(CrissCrossError, match="--track wanb: no such tracker; did you mean wandb"):
         train(experiment(), dataset, tmp_path / "run", Machine(track=("wanb",)))
     monkeypatch.setattr("crisscross.engine.run.trackers.get_available_trackers", lambda: ["tensorboard"])
-    with pytest.raises(CrissCrossError, match="--track wandb needs its package: pip install wandb"):
+    with pytest.raises(CrissCrossError, match="--track wandb needs its package: run `pip install wandb`"):
         train(experiment(), dataset, tmp_path / "run", Machine(track=("wandb",)))
     assert not (tmp_path / "run").exists()
 

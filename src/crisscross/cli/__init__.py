@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "write a network for ONNX Runtime, OpenVINO or torch.export",
     "convert": "convert weights from and to other publishers' formats",
     "benchmark": "measure time and memory of a network on this machine",
+    "doctor": "check this installation and say what to do",
 }
 
 
@@ -77,7 +78,8 @@ def create_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None, create: Callable[[], Parser] = create_parser) -> int:
-    """Run one command of the parser. Returns 0 if all went well, 2 for bad input, 130 after Ctrl-C."""
+    """Run one command of the parser. Returns 0 if all went well, 1 if `doctor` found a problem, 2 for bad input, 130
+    after Ctrl-C."""
     try:
         parser = create()
         parsed = parser.parse_args(arguments)

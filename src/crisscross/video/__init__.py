@@ -1,4 +1,4 @@
-"""Video files: frames in, labels out, one by one. Files need PyAV: `pip install 'crisscross-seg[video]'`."""
+"""Video files: frames in, labels out, one by one. Files need PyAV: `pip install '.[video]'`."""
 
 from crisscross.video.labeling import VIEWS, VideoResult, predict_video
 from crisscross.video.reading import VIDEO_SUFFIXES, Problem, VideoFrame, VideoReader, is_video_file

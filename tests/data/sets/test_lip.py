@@ -79,7 +79,7 @@ def test_evaluation_agrees_with_a_count_of_single_pixels(run, folder, tmp_path, 
     assert found["mean_accuracy"] == pytest.approx(sum(recalls) / len(recalls), abs=1e-12)
     assert found["miou"] == pytest.approx(sum(ious) / len(ious), abs=1e-12)
     for name, value in (("mIoU", "miou"), ("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy")):
-        assert f"{name} {found[value]:.4f}" in printed
+        assert f"{name} {100 * found[value]:.2f}" in printed
 
 
 def test_predictions_are_drawn_in_lips_colors(run, folder, tmp_path):

@@ -95,8 +95,9 @@ def test_the_commands_of_the_readme_work_when_they_are_pasted(place, monkeypatch
         assert main(words[1:]) == 0, words
     assert (place / "run-predictions" / "overlay").is_dir() and (place / "run-tuned" / "best.safetensors").is_file()
     assert "| 1 | disc |" in text and "## License of the weights" in text
+    capsys.readouterr()
     exec(program, {})
-    assert "labels=" in capsys.readouterr().out
+    assert re.fullmatch(r"(ground|disc|square) \d+%.*\n", capsys.readouterr().out)
     shutil.rmtree(place / "run")
     (place / "kept").rename(place / "run")
 

@@ -63,7 +63,7 @@ def _summary(segmenter: Segmenter, facts: Mapping[str, Any]) -> str:
 
 def _usage(name: str) -> str:
     return (
-        f"## Use\n\n```sh\npip install {LIBRARY}\n```\n\n```python\nimport crisscross\n\n"
+        "## Use\n\n```sh\npip install .  # in a checkout of crisscross\n```\n\n```python\nimport crisscross\n\n"
         f'segmenter = crisscross.from_pretrained("{name}")\n'
         'labels = segmenter.predict("image.jpg").labels  # uint8 [H, W]\n```'
     )

@@ -13,6 +13,8 @@ from crisscross.errors import CrissCrossError
 
 # Trackers whose package has another name.
 PACKAGES = {"comet_ml": "comet-ml"}
+# Trackers whose package is an extra of ours.
+OURS = {"tensorboard": "`pip install '.[tensorboard]'` in a checkout of crisscross"}
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
@@ -25,7 +27,8 @@ def check_trackers(names: tuple[str, ...]) -> None:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise CrissCrossError(f"--track {name}: no such tracker; {hint(name, list(LOGGER_TYPE_TO_CLASS))}")
         if name not in map(str, get_available_trackers()):
-            raise CrissCrossError(f"--track {name} needs its package: pip install {PACKAGES.get(name, name)}")
+            how = OURS.get(name) or f"`pip install {PACKAGES.get(name, name)}`"
+            raise CrissCrossError(f"--track {name} needs its package: run {how}")
 
 
 def start_trackers(accelerator: Accelerator, names: tuple[str, ...], experiment: AnyExperiment, folder: Path) -> None:
