@@ -5,22 +5,24 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from published_data import draw_camvid, voc_with_sbd
 from shapes_data import write_shapes
 
-from crisscross import checkpoints, files, zoo
-from crisscross.cli import main, predict_video
+from crisscross import checkpoints, files, tasks, zoo
+from crisscross.api.networks import Wanted
+from crisscross.cli import main
+from crisscross.config import PreprocessConfig
 from crisscross.data import DataSet, Pair, open_dataset, write_prediction
 from crisscross.data.preparation import prepare
 from crisscross.errors import CrissCrossError
+from crisscross.inference import Card, Predictor
 from crisscross.instances.annotations import open_coco_instances
 
 UPWARDS = (
@@ -155,21 +157,21 @@ def test_masks_are_not_written_through_links(tmp_path):
     assert not below(other)
 
 
-class Bright:
-    """A network that labels bright pixels."""
+def bright(wanted: Wanted, device: str, changes: Mapping[str, str]) -> Predictor:
+    """A network that labels bright pixels, with the experiment of the one in whose place it stands."""
 
-    palette = ((0, 0, 0), (200, 10, 10))
+    def logits_of(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([-x[:, :1], x[:, :1]], 1)
 
-    def parameters(self) -> Iterator[torch.Tensor]:
-        yield torch.zeros(1)
-
-    def predict(self, image: np.ndarray, tta: bool) -> SimpleNamespace:
-        return SimpleNamespace(labels=(image[..., 0] > 99).astype(np.uint8))
+    preprocess = PreprocessConfig(mean=(99.5,) * 3, std=(1.0,) * 3)
+    predictor = Predictor(logits_of, Card(("dark", "bright"), ((0, 0, 0), (200, 10, 10)), preprocess))
+    predictor.experiment = tasks.recipe("camvid-light", changes).experiment
+    return predictor
 
 
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch):
-    monkeypatch.setattr(predict_video, "load_network", lambda arguments: Bright())
+    monkeypatch.setattr(Wanted, "load", bright)
 
 
 def predict(*words: object) -> int:
@@ -340,6 +342,7 @@ def test_a_kill_between_the_record_and_the_file_needs_no_force(tmp_path, monkeyp
 
 HALF = """
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from crisscross.files import write_atomically
 

@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
-from crisscross.cli import predict_formats, predict_raster, predict_video
 from crisscross.cli.options import add_card, add_device, add_force, add_network, add_precision, fraction, positive
+from crisscross.cli.predicting import formats as predict_formats
+from crisscross.cli.predicting import raster as predict_raster
+from crisscross.cli.predicting import video as predict_video
 from crisscross.terminal import say
 
 

@@ -1,0 +1,1 @@
+"""The parts of `crisscross predict`: what is written of images, rasters and videos."""
