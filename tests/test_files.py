@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,10 +15,9 @@ from PIL import Image
 from published_data import draw_camvid, voc_with_sbd
 from shapes_data import write_shapes
 
-from crisscross import checkpoints, files, tasks, zoo
-from crisscross.api.networks import Wanted
+from crisscross import checkpoints, files, zoo
 from crisscross.cli import main
-from crisscross.config import PreprocessConfig
+from crisscross.config import DataConfig, Experiment
 from crisscross.data import DataSet, Pair, open_dataset, write_prediction
 from crisscross.data.preparation import prepare
 from crisscross.errors import CrissCrossError
@@ -157,25 +156,15 @@ def test_masks_are_not_written_through_links(tmp_path):
     assert not below(other)
 
 
-def bright(wanted: Wanted, device: str, changes: Mapping[str, str]) -> Predictor:
-    """A network that labels bright pixels, with the experiment of the one in whose place it stands."""
-
-    def logits_of(x: np.ndarray) -> np.ndarray:
-        return np.concatenate([-x[:, :1], x[:, :1]], 1)
-
-    preprocess = PreprocessConfig(mean=(99.5,) * 3, std=(1.0,) * 3)
-    predictor = Predictor(logits_of, Card(("dark", "bright"), ((0, 0, 0), (200, 10, 10)), preprocess))
-    predictor.experiment = tasks.recipe("camvid-light", changes).experiment
-    return predictor
-
-
-@pytest.fixture(autouse=True)
-def small_network(monkeypatch):
-    monkeypatch.setattr(Wanted, "load", bright)
+def bright(x: np.ndarray) -> np.ndarray:
+    """Logits of dark and bright pixels."""
+    return np.concatenate([-x[:, :1], x[:, :1]], axis=1)
 
 
 def predict(*words: object) -> int:
-    return main(["predict", "camvid-light", *map(str, words), "--device", "cpu"])
+    card = Card.of(Experiment(data=DataConfig(classes=("dark", "bright"))))
+    with mock.patch("crisscross.api.networks.Wanted.load", return_value=Predictor(bright, card)):
+        return main(["predict", "camvid-light", *map(str, words), "--device", "cpu"])
 
 
 def test_predict_replaces_neither_inputs_nor_foreign_files(tmp_path, monkeypatch, capsys):
@@ -342,7 +331,6 @@ def test_a_kill_between_the_record_and_the_file_needs_no_force(tmp_path, monkeyp
 
 HALF = """
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from crisscross.files import write_atomically
 

@@ -24,7 +24,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     8: ("tasks",),
     7: ("instances",),
     6: ("deploy", "engine", "explanation", "measurement"),
-    5: ("checkpoints", "report", "speed", "video"),
+    5: ("checkpoints", "report", "service", "speed", "video"),
     4: ("models", "zoo"),
     3: ("inference",),
     2: ("data", "losses", "metrics", "surgery"),

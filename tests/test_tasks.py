@@ -156,3 +156,19 @@ def test_a_file_cannot_name_a_task_that_is_not_one(tmp_path):
     write_safetensors(tmp_path / "odd.safetensors", {}, header)
     with pytest.raises(CrissCrossError, match="refused: it asks to run code, task=os:system"):
         crisscross.load(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "warmup", "lines"),
+    [
+        (["train.iterations=60"], 6, ("optim.warmup: 6, a tenth of the iterations",)),
+        ({"train.iterations": 5}, 0, ("optim.warmup: 0, a tenth of the iterations",)),
+        (["train.iterations=60", "optim.warmup=50"], 50, ()),
+        (["train.iterations=500"], 50, ()),
+        ([], 50, ()),
+    ],
+)
+def test_a_shorter_training_has_a_shorter_warmup(changes, warmup, lines):
+    found = tasks.recipe("ccnet-light", changes)
+    assert (found.experiment.optim.warmup, found.lines) == (warmup, lines)
+    assert "optim.warmup" not in found.chosen or warmup == 50

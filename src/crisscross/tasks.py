@@ -79,7 +79,8 @@ def _missing(found: Any, name: str) -> str:
 def recipe(source: str | os.PathLike[str] | Any, changes: Iterable[str] | Mapping[str, Any] = ()) -> Recipe:
     """The experiment of a zoo name or a YAML file, or the one that is given, with changes.
 
-    Another backbone brings the mean and std that timm states for it, unless the file or the changes name these.
+    Another backbone brings the mean and std that timm states for it, unless the file or the changes name these. Where
+    changes shorten the training, the warm-up of the learning rate ends after a tenth of it, unless they name that.
 
     Args:
         source: a name, a file, or an experiment of any task.
@@ -93,11 +94,21 @@ def recipe(source: str | os.PathLike[str] | Any, changes: Iterable[str] | Mappin
     from crisscross.models.other_backbone import with_changes, with_own_values
 
     given = full_keys(before, changes) if isinstance(changes, Mapping) else parse_words(changes)
-    experiment, lines = with_changes(before, given)
+    shorter = _shorter_warmup(before, flatten(given))
+    experiment, lines = with_changes(before, {**given, **shorter})
     chosen = (*flatten(given), *written)
     if not lines and isinstance(experiment, Experiment) and "model.backbone" in written:
         experiment, lines = with_own_values(experiment, ModelConfig.backbone, chosen)
-    return Recipe(found, experiment, chosen, tuple(lines))
+    warmup = (f"{key}: {value}, a tenth of the iterations" for key, value in shorter.items())
+    return Recipe(found, experiment, chosen, (*lines, *warmup))
+
+
+def _shorter_warmup(experiment: Any, changes: Mapping[str, Any]) -> dict[str, int]:
+    """The value of `optim.warmup` that goes with another number of iterations, if it needs one."""
+    iterations, warmup = changes.get("train.iterations"), getattr(experiment.optim, "warmup", 0)
+    if "optim.warmup" in changes or type(iterations) is not int or warmup <= iterations // 10 or iterations < 1:
+        return {}
+    return {"optim.warmup": iterations // 10}
 
 
 def _read_recipe(source: Any) -> tuple[Task, Any, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 import crisscross
 from crisscross.cli import main
-from crisscross.cli.predicting.video import parted
+from crisscross.cli.predicting.predict_video import parted
 from crisscross.engine.predict import find_images
 from crisscross.errors import CrissCrossError
 

@@ -341,6 +341,7 @@ OPTIONS = {
     "--classes": PIXELS,
     "--size": PIXELS,
     "--non-local-limit": (["0.5"], ["x", "1,5"]),
+    "--format": (["png", "png,coco"], ["x", "png,x"]),
 }
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from coarse_networks import image_of, small_segmenter
+from filter_bank import CARDS, card, clip_logits, logits
+from filter_bank import image_of as bank_image
 
 import crisscross
 from crisscross.errors import CrissCrossError
@@ -98,3 +100,41 @@ def test_arrays_tensors_and_files_are_one_image(segmenter, tmp_path):
     found = list(segmenter.predictor.label_items(zip("abcde", frames, strict=True)))
     assert [item for item, _ in found] == list("abcde")
     assert list(segmenter.predictor.label_frames([])) == []
+
+
+@pytest.mark.parametrize("size", [(75, 101), (20, 90)])
+@pytest.mark.parametrize("name", CARDS)
+def test_a_batch_has_the_labels_of_its_images(name, size):
+    shapes = []
+    own = card(**CARDS[name])
+    function = logits if own.frames == 1 else clip_logits(own.label)
+
+    def logits_of(x):
+        shapes.append(x.shape)
+        return function(x)
+
+    found = Predictor(logits_of, own)
+    images = [bank_image(*size, seed) for seed in range(3)]
+    expected = [found.predict(image).labels for image in images]
+    shapes.clear()
+    batch = [one.labels for one in found.predict(images)]
+    assert len(batch) == 3 and len({labels.tobytes() for labels in batch}) == 3
+    for labels, alone in zip(batch, expected, strict=True):
+        assert labels.dtype == np.uint8 and np.array_equal(labels, alone)
+    # A network for clips sees one clip after the other.
+    assert {shape[0] for shape in shapes} == {3}
+
+
+def test_the_content_of_a_file_is_an_image(segmenter, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    assert np.array_equal(segmenter.predict(content).labels, segmenter.predict(IMAGE).labels)
+    for broken, said in (
+        (b"", "image: empty file"),
+        (b"abc", "image: not an image"),
+        (content[:200], "image: cannot be"),
+    ):
+        with pytest.raises(CrissCrossError, match=f"^{said}"):
+            segmenter.predict(broken)

@@ -11,8 +11,9 @@ from typing import Any
 from crisscross import tasks
 from crisscross.api.networks import Place, Source, Wanted, wanted
 from crisscross.data.rasters.reading import AS_IT_IS, RasterOptions, is_raster, open_raster
-from crisscross.engine.formats import PNG, all_outputs, check_formats, shown
-from crisscross.engine.predict import Labeled, check_apart, find_images, predict_files
+from crisscross.engine.bulk import Share
+from crisscross.engine.formats import PNG, all_outputs, check_formats, shared_names, shown
+from crisscross.engine.predict import Choose, Labeled, check_apart, find_images, predict_files, unfinished
 from crisscross.engine.semantic.predict import KINDS, big_outputs, predict_big_files
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, CrissCrossWarning, import_extra
@@ -76,6 +77,7 @@ def predict(
     options: dict[str, Any] = {"tta": tta, "big": big, "score": score, "legend": legend, "block": block, "force": force}
     tasks.refuse(task, {**how, **options})
     options |= {"formats": check_formats(task, formats, legend, big), "raster": AS_IT_IS}
+    options |= {"resume": False, "share": Share()}
     folder = None if out is None else Path(out)
     found = check_outputs(task, listed, folder, options, source.files)
     with showing(progress):
@@ -129,22 +131,64 @@ def check_outputs(
     big, force = options["big"], options["force"]
     if options["block"] and not big:
         raise CrissCrossError("--block is for --big, which labels an image block by block")
-    found = find_images(paths, out, task.kinds)
+    everything = find_images(paths, out, task.kinds)
     if out is None:
-        return found
-    targets = list(videos.values())
+        return everything
+    _check_part(task, options, bool(videos))
     if big:
-        targets += [*_big_outputs(found, out, options["raster"]), out / CLASSES_FILE]
-    elif found:
-        targets += all_outputs(task, found, out, options["formats"])
-    claim(targets, [*inputs, *videos, *found], force)
+        _check_rasters(everything, options["raster"])
+    found = _choose(task, out, options)(everything)
+    targets = list(videos.values())
+    if found:
+        targets += _image_outputs(task, found, out, options)
+        # The last is `classes.json`, which the first process writes.
+        targets += [out / name for name in _shared(task, options)][: None if options["share"].first else -1]
+    claim(targets, [*inputs, *videos, *everything], force)
     if not force:
         check_apart(paths, out, task.kinds)
     return found
 
 
-def _big_outputs(images: Mapping[Path, Path], out: Path, options: RasterOptions) -> list[Path]:
-    """The files that are written with `big`.
+def _shared(task: Task, options: Mapping[str, Any]) -> list[str]:
+    """The files that hold something of all images."""
+    return [CLASSES_FILE] if options["big"] else shared_names(task, options["formats"])
+
+
+def _image_outputs(task: Task, images: Mapping[Path, Path], out: Path, options: Mapping[str, Any]) -> list[Path]:
+    """The files of single images."""
+    if options["big"]:
+        return big_outputs(images, out, options["raster"])
+    return all_outputs(task, images, out, options["formats"])[: -len(_shared(task, options))]
+
+
+def _choose(task: Task, out: Path | None, options: Mapping[str, Any]) -> Choose:
+    """A function that takes this process's share of the images, with `resume` those that lack a file."""
+
+    def choose(images: Mapping[Path, Path]) -> dict[Path, Path]:
+        mine = options["share"].of(images)
+        if not options["resume"] or out is None:
+            return mine
+        return unfinished(mine, lambda one: _image_outputs(task, one, out, options))
+
+    return choose
+
+
+def _check_part(task: Task, options: Mapping[str, Any], videos: bool) -> None:
+    """Refuse what is not made image by image, where a run does not label all of them."""
+    processes = options["share"].processes
+    if not options["resume"] and processes == 1:
+        return
+    how = "--resume" if options["resume"] else f"the work of {processes} processes"
+    if videos:
+        raise CrissCrossError(f"{how} is for images; label videos by themselves")
+    if names := _shared(task, options)[:-1]:
+        raise CrissCrossError(
+            f"{how} is for files of single images; {names[0]} holds all of them: choose other formats by --format"
+        )
+
+
+def _check_rasters(images: Mapping[Path, Path], options: RasterOptions) -> None:
+    """Look at the options for rasters.
 
     Raises:
         CrissCrossError: options for rasters, but none of these; a raster, but no rasterio; or what is wrong with the
@@ -158,7 +202,6 @@ def _big_outputs(images: Mapping[Path, Path], out: Path, options: RasterOptions)
                 pass
     elif images and given:
         raise CrissCrossError(f"--{given[0]} is for GeoTIFF; {next(iter(images))} is none")
-    return big_outputs(images, out, options)
 
 
 def label_images(
@@ -171,7 +214,8 @@ def label_images(
     keep: bool = False,
 ) -> tuple[Any, list[Labeled]]:
     """Load the network and label `count` images with progress; the network, and what `predict_files` returns."""
-    network = source.load(source.find_device(), {})
+    part, choose = options["share"], _choose(task, out, options)
+    network = source.load(part.device(source.find_device()), {})
     finished = 0
     with Progress("predict", count) as progress:
 
@@ -191,8 +235,8 @@ def label_images(
             if options["big"]:
                 side = options["block"] or BLOCK
                 what = (network, paths, out, side, side // 4, show, show_block, options["tta"], keep)
-                return network, predict_big_files(*what, options["raster"])
+                return network, predict_big_files(*what, options["raster"], choose, part.first)
             asked = {name: options[name] for name in ("tta", "score")}
             given = {name: value for name, value in asked.items() if value is not None and value is not False}
-            how = (options["formats"], options["legend"], keep)
+            how = (options["formats"], options["legend"], keep, choose, part.first)
             return network, predict_files(task, network, paths, out, show, *how, **given)

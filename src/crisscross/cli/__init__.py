@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "compare training runs: tables and curves",
     "evaluate": "score a network on a data set",
     "predict": "label images and videos",
+    "serve": "label images over HTTP",
     "explain": "show what attention looks at from a pixel",
     "data": "list, prepare or check a data set",
     "export": "write a network for ONNX Runtime, OpenVINO or torch.export",

@@ -4,9 +4,7 @@ import argparse
 from pathlib import Path
 
 from crisscross.cli.options import add_card, add_device, add_force, add_network, add_precision, fraction, positive
-from crisscross.cli.predicting import formats as predict_formats
-from crisscross.cli.predicting import raster as predict_raster
-from crisscross.cli.predicting import video as predict_video
+from crisscross.cli.predicting import predict_formats, predict_raster, predict_video
 from crisscross.terminal import say
 
 
@@ -49,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score", type=fraction, metavar="S", help="instance segmentation: the lowest score to keep (default 0.5)"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where an earlier run stopped: label the images that lack an output"
+    )
     add_force(parser)
     add_precision(parser)
     parser.set_defaults(run=run)
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross import tasks
     from crisscross.api.networks import wanted
     from crisscross.api.predicting import check_outputs, label_images, written_names
+    from crisscross.engine.bulk import share
 
     names = ("device", "weights", "offline", "trust", "optimize", "precision", "card")
     network = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
@@ -67,10 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
     tasks.refuse(task, {**vars(arguments), "video": bool(videos)})
     raster = predict_raster.options(arguments)
     formats = predict_formats.chosen_formats(arguments, task, bool(images))
-    options = {**vars(arguments), "formats": formats, "raster": raster}
+    options = {**vars(arguments), "formats": formats, "raster": raster, "share": share()}
     found = check_outputs(task, images, arguments.out, options, network.files, videos)
     code = predict_video.run(arguments, videos, network) if videos else 0
-    if not images:
+    if arguments.resume or options["share"].processes > 1:
+        say(f"{len(found)} images to label{options['share'].title}")
+    if not found:
         return code
     net, results = label_images(network, task, images, len(found), arguments.out, options)
     failed = sum(result.error is not None for result in results)

@@ -8,12 +8,14 @@ from typing import Any
 
 from crisscross.data.files.folders import images_in
 from crisscross.data.files.reading import IMAGE_SUFFIXES, read_image
+from crisscross.engine.bulk import overlapped
 from crisscross.engine.formats import PNG, Writer
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError
 from crisscross.files import unrecorded
 
 Done = Callable[["Labeled"], None]
+Choose = Callable[[Mapping[Path, Path]], dict[Path, Path]]
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,16 @@ def predict_files(
     formats: Sequence[str] = PNG,
     legend: bool = False,
     keep: bool = False,
+    choose: Choose = dict,
+    first: bool = True,
     **options: Any,
 ) -> list[Labeled]:
     """Write what each format says for every image, and `classes.json`; see `crisscross.engine.formats`.
 
     An image that cannot be read is reported in its `Labeled.error`; the others go on. Without `out` nothing is written.
-    `keep`: the results come back in `Labeled.result`. `options` are those of the task's predictor.
+    `keep`: the results come back in `Labeled.result`. Images are read and files are written beside the network's work.
+    `choose` takes a part of the images; of several processes the `first` writes what all share. `options` are those of
+    the task's predictor.
 
     Raises:
         CrissCrossError: see `find_images`; or the output folder cannot be written.
@@ -149,19 +155,43 @@ def predict_files(
     predict = task.predictor(network, **options)
     writer = None if out is None else Writer(task, network, Path(out), formats, legend)
 
-    def write(source: Path, target: Path) -> Labeled:
+    images = choose(find_images(paths, out, task.kinds))
+
+    def read(source: Path) -> tuple[Path, Any]:
         try:
-            image = read_image(source)
+            return source, read_image(source)
         except CrissCrossError as error:
-            return Labeled(source, error=str(error))
-        result = predict(image)
-        written = writer.write(source, target, image, result) if writer else ()
+            return source, error
+
+    def work(read: tuple[Path, Any]) -> tuple[Path, Any, Any]:
+        source, image = read
+        return source, image, None if isinstance(image, CrissCrossError) else predict(image)
+
+    def write(worked: tuple[Path, Any, Any]) -> Labeled:
+        source, image, result = worked
+        if isinstance(image, CrissCrossError):
+            return Labeled(source, error=str(image))
+        written = writer.write(source, images[source], image, result) if writer else ()
         return Labeled(source, tuple(written), None, task.summary(result), result if keep else None)
 
-    results = each(find_images(paths, out, task.kinds), write, done)
-    if writer:
+    results = []
+    for labeled in overlapped(images, read, work, write):
+        results.append(labeled)
+        done(labeled)
+    if writer and first:
         writer.finish()
     return results
+
+
+def unfinished(
+    images: Mapping[Path, Path], outputs_of: Callable[[Mapping[Path, Path]], Iterable[Path]]
+) -> dict[Path, Path]:
+    """The images of which a file is missing; `outputs_of` gives those of one. A file that is there is whole."""
+    return {
+        source: target
+        for source, target in images.items()
+        if not all(path.is_file() for path in outputs_of({source: target}))
+    }
 
 
 def each(images: Mapping[Path, Path], write: Callable[[Path, Path], Labeled], done: Done) -> list[Labeled]:

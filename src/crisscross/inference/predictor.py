@@ -100,8 +100,8 @@ class Predictor:
         network together.
 
         Args:
-            image: a path, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), a uint8 tensor [3, H, W], or a
-                list (or tuple) of these, of any sizes.
+            image: a path, the bytes of an image file, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), a
+                uint8 tensor [3, H, W], or a list (or tuple) of these, of any sizes.
             probabilities: also return the softmax [K, H, W], with `tta` its mean over the passes.
             tta: multi-scale + flip testing: one pass for every ratio and its mirror image.
 

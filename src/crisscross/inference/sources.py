@@ -11,8 +11,8 @@ from crisscross.data.samples.opencv_resize import is_tensor
 from crisscross.errors import CrissCrossError
 from crisscross.inference.arrays import Array
 
-# A path, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), or a uint8 tensor [3, H, W].
-Image = str | os.PathLike[str] | np.ndarray | Any
+# A path, the bytes of a file, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (gray), or a uint8 tensor [3, H, W].
+Image = str | os.PathLike[str] | bytes | np.ndarray | Any
 
 
 def planes_of(image: Any) -> Array:

@@ -1,1 +1,1 @@
-"""The parts of `crisscross predict`: what is written of images, rasters and videos."""
+"""The parts of `crisscross predict`: formats, rasters, videos."""

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +30,10 @@ SIGNATURES = {
 LOADERS = {"PNG": load_png, "JPEG": load_jpeg}
 
 
+class TooManyPixels(ValueError):
+    """An image has more pixels than a bound; it was not decoded."""
+
+
 def open_file(path: Path) -> BinaryIO:
     """An ordinary file, to be read.
 
@@ -42,21 +47,22 @@ def open_file(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def opened(path: Path, decode: bool, most_pixels: int | None = MOST_PIXELS) -> Iterator[tuple[Any, Samples]]:
+def opened(path: Path | bytes, decode: bool, most_pixels: int | None = MOST_PIXELS) -> Iterator[tuple[Any, Samples]]:
     """The Pillow image of a file, and what its samples are.
 
     Args:
-        path: an ordinary file.
+        path: an ordinary file, or the content of one.
         decode: whether to decode it, and to look for damage that decoders pass over, which reads the whole file.
         most_pixels: larger images are refused before memory is allocated; None for no bound.
 
     Raises:
         CrissCrossError: missing, empty, damaged or unreadable file, one of another kind, or too many pixels.
     """
-    with one_line_errors(str(path)), open_file(path) as file:
-        if path.stat().st_size == 0:
-            raise CrissCrossError(f"{path}: empty file (0 bytes)")
-        image, samples = _open(file, str(path), most_pixels)
+    name = "image" if isinstance(path, bytes) else str(path)
+    with one_line_errors(name), BytesIO(path) if isinstance(path, bytes) else open_file(path) as file:
+        if not (path if isinstance(path, bytes) else path.stat().st_size):
+            raise CrissCrossError(f"{name}: empty file (0 bytes)")
+        image, samples = _open(file, name, most_pixels)
         with image:
             if decode and image.format in LOADERS:
                 LOADERS[image.format](file, image)
@@ -119,12 +125,12 @@ def check_size(width: int, height: int, most_pixels: int | None) -> None:
     """Refuse an image without extent, or one of more pixels than `most_pixels`.
 
     Raises:
-        ValueError: it is refused.
+        ValueError: it is refused; `TooManyPixels` for the second reason.
     """
     if width < 1 or height < 1:
         raise ValueError(f"{width} x {height} pixels")
     if most_pixels is not None and width * height > most_pixels:
-        raise ValueError(
+        raise TooManyPixels(
             f"{width} x {height} pixels are more than {most_pixels}: cut it into tiles, or label it by "
             "`crisscross predict --big`"
         )

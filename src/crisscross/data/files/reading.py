@@ -54,9 +54,9 @@ def open_array(path: Path) -> np.ndarray:
 
 
 def read_image(
-    source: "str | os.PathLike[str] | np.ndarray | Any", most_pixels: int | None = MOST_PIXELS
+    source: "str | os.PathLike[str] | bytes | np.ndarray | Any", most_pixels: int | None = MOST_PIXELS
 ) -> np.ndarray:
-    """RGB uint8 [H, W, 3] of a path, a PIL image or an array.
+    """RGB uint8 [H, W, 3] of a path, the content of a file, a PIL image or an array.
 
     Gray and palette images become RGB, transparency is laid over black, EXIF rotation is applied, of 16 bits the
     upper 8 are read; docs/data.md lists what is accepted. A file of more than `most_pixels` pixels is not decoded.
@@ -67,8 +67,9 @@ def read_image(
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    if isinstance(source, (str, os.PathLike)):
-        with opened(Path(source), decode=True, most_pixels=most_pixels) as (image, samples):
+    if isinstance(source, (str, os.PathLike, bytes)):
+        file = source if isinstance(source, bytes) else Path(source)
+        with opened(file, decode=True, most_pixels=most_pixels) as (image, samples):
             return _to_rgb(_upright(image), samples)
     if hasattr(source, "convert"):
         from PIL import ImageOps
