@@ -80,7 +80,7 @@ def recipe(source: str | os.PathLike[str] | Any, changes: Iterable[str] | Mappin
     """The experiment of a zoo name or a YAML file, or the one that is given, with changes.
 
     Another backbone brings the mean and std that timm states for it, unless the file or the changes name these. Where
-    changes shorten the training, the warm-up of the learning rate ends after a tenth of it, unless they name that.
+    changes shorten the training of a recipe, its warm-up ends after a tenth of it, unless they name that.
 
     Args:
         source: a name, a file, or an experiment of any task.
@@ -94,7 +94,9 @@ def recipe(source: str | os.PathLike[str] | Any, changes: Iterable[str] | Mappin
     from crisscross.models.other_backbone import with_changes, with_own_values
 
     given = full_keys(before, changes) if isinstance(changes, Mapping) else parse_words(changes)
-    shorter = _shorter_warmup(before, flatten(given))
+    # In a file or an experiment the warm-up is the user's own.
+    from_zoo = not written and not is_dataclass(source)
+    shorter = _shorter_warmup(before, flatten(given)) if from_zoo else {}
     experiment, lines = with_changes(before, {**given, **shorter})
     chosen = (*flatten(given), *written)
     if not lines and isinstance(experiment, Experiment) and "model.backbone" in written:

@@ -63,9 +63,8 @@ def predict(
         progress: show progress on standard error.
 
     Returns:
-        For every image its `source`, its `result` (a `Prediction` with `labels`; of instance segmentation boxes,
-        classes and masks) and the files `written`. Where an image cannot be read, `error` says why, as a line of the
-        progress, or as a warning where that is off.
+        For every image its `source`, its `result` (a `Prediction` with `labels`, or boxes, classes and masks) and the
+        files `written`. Where one cannot be read, `error` says why, as does the progress, else a warning.
 
     Raises:
         CrissCrossError: no such network or image, files in the way, or no image that can be read.
