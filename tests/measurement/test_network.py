@@ -1,6 +1,7 @@
 """`crisscross benchmark`: a user's network in each way that it can run in, against hand-counted labels and bytes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from small_data import CLASSES, draw_image
 import crisscross
 from crisscross import Prediction
 from crisscross.cli import main
+from crisscross.cli.benchmark import advice, table
 from crisscross.config import DataConfig, Experiment, ModelConfig, PreprocessConfig
+from crisscross.deploy.samples import Samples
 from crisscross.layers import CrissCrossAttention
+from crisscross.measurement import exported
 from crisscross.measurement import network as subject
-from crisscross.measurement.network import Variant, measure, variants_of
+from crisscross.measurement.network import ExportedVariant, NetworkRow, Variant, measure, variants_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -116,6 +120,51 @@ def test_a_gpu_of_old_has_no_bfloat16(monkeypatch):
     assert subject._precisions(torch.device("cpu")) == ["fp32", "bf16"]
 
 
+class Labels:
+    """A predictor whose `differing` first labels are of class 1, the others of class 0."""
+
+    def __init__(self, differing: int) -> None:
+        self.labels = Made(differing).labels.numpy()
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        assert image.shape[2] == 3
+        return Prediction(self.labels)
+
+
+def test_labels_of_samples_are_compared_and_scored():
+    mask = np.zeros((4, 5), np.uint8)
+    # Truth: 10 of class 0 and 9 of class 1, one pixel is ignored.
+    mask.flat[:9], mask.flat[9] = 1, 255
+    some = [Variant("plain", "fp32", Made(5)), ExportedVariant("file", "int8", Labels(9), 7)]
+    samples = Samples("made", [IMAGE.permute(1, 2, 0).numpy()] * 2, [], [mask] * 2)
+    plain, file = measure(some, IMAGE, 1, samples=samples)[0]
+    assert (plain.same_labels, file.same_labels) == (1, 16 / 20) and (file.weight_bytes, file.peak_bytes) == (7, None)
+    # Five of nine of class 1 are found: IoU 5 / 9 and 10 / 14.
+    assert plain.miou == pytest.approx((5 / 9 + 10 / 14) / 2) and file.miou == 1
+    assert measure(some, IMAGE, 1, samples=replace(samples, masks=()))[0][1].miou is None
+    assert table([plain, file])[0][-1] == "mIoU" and table([plain, file])[2][4:] == ["-", "0.0", "80.000%", "100.00"]
+
+
+def row(variant: str, precision: str, seconds: float, same: float) -> NetworkRow:
+    return NetworkRow(variant, precision, seconds, 0, 0, same)
+
+
+def test_the_advice_is_the_fastest_exact_row_and_a_faster_one_that_is_close():
+    plain, exact = row("plain", "fp32", 1, 1), row("a", "fp32", 0.5, 0.99991)
+    off, close, worse = row("b", "fp32", 0.1, 0.9998), row("c", "bf16", 0.25, 0.995), row("d", "int8", 0.05, 0.9949)
+    first = "use: a in fp32 (2.00 times as fast as plain, exact)"
+    assert advice([plain, exact, row("c", "bf16", 0.6, 1), worse]) == first
+    assert advice([plain, exact, close, worse]) == f"{first}, or c in bf16 (4.00 times as fast, 99.50% of the labels)"
+    assert advice([plain, exact, close, off]) == f"{first}, or b in fp32 (10.00 times as fast, 99.98% of the labels)"
+    assert advice([plain]) == "use: plain in fp32 (1.00 times as fast as plain, exact)"
+
+
+@pytest.fixture
+def no_exports(monkeypatch):
+    monkeypatch.setattr(exported, "exported_variants", lambda *words: ([], []))
+
+
+@pytest.mark.usefixtures("no_exports")
 def test_the_command_prints_one_table_and_writes_what_it_printed(tmp_path, capsys):
     path = tmp_path / "a.json"
     crisscross.save(segmenter(preprocess=PreprocessConfig(scale=(48, 32))), tmp_path / "net.safetensors")
@@ -137,9 +186,11 @@ def test_the_command_prints_one_table_and_writes_what_it_printed(tmp_path, capsy
         f"{first['weight_bytes'] / 2**20:.1f}",
         "100.000%",
     ]
-    assert out[-1] == f"not available: {known['not_available'][0]}"
+    assert out[-1] == known["advice"]
+    assert out[-2] == f"not available: {known['not_available'][0]}"
 
 
+@pytest.mark.usefixtures("no_exports")
 def test_random_weights_are_called_so(monkeypatch, capsys):
     net = segmenter()
     monkeypatch.setattr(subject, "network_of", lambda *words, **options: net)

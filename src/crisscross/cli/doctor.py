@@ -18,7 +18,7 @@ from typing import Any
 from crisscross import __version__
 from crisscross.errors import CrissCrossError
 from crisscross.files import user_cache, with_home
-from crisscross.measurement.machine import main_memory, processor
+from crisscross.measurement.machine import BFLOAT16, main_memory, processor
 from crisscross.measurement.self_test import MARK
 from crisscross.terminal import say
 
@@ -26,8 +26,8 @@ DISTRIBUTION = "crisscross-seg"
 HERE = "in a checkout of crisscross"
 # Modules of other names than their distributions.
 MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
-# What decides about speed; bfloat16 is fast where one of the last four is there.
-FEATURES = ("avx2", "avx512f", "avx512_vnni", "amx_tile", "neon", "sve", "bf16", "avx512_bf16", "amx_bf16", "svebf16")
+# What decides about speed; bfloat16 is fast where one of the last is there.
+FEATURES = ("avx2", "avx512f", "avx512_vnni", "amx_tile", "neon", "sve", *BFLOAT16)
 VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "CRISSCROSS_OFFLINE", "CRISSCROSS_CACHE"),
     *("XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "TORCH_HOME", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH"),

@@ -68,8 +68,8 @@ def export(
         CrissCrossError: an unknown target or precision, a missing package, images that cannot be read, or an operation
             that the target lacks.
     """
-    segmenter = _check(network, to, precision)
-    passport = _passport(segmenter, precision, license)
+    segmenter = check(network, to, precision)
+    passport = passport_for(segmenter, precision, license)
     samples = samples_of(images, passport, count)
     folder = Path(folder)
     with tempfile.TemporaryDirectory() as temporary:
@@ -89,7 +89,7 @@ def export(
     return Exported(path, found)
 
 
-def _check(network: nn.Module, to: str, precision: str) -> Segmenter:
+def check(network: nn.Module, to: str, precision: str) -> Segmenter:
     """Refuse what cannot be exported before any work is done."""
     if to not in FILES:
         raise CrissCrossError(f"unknown target {to!r}; known: {', '.join(FILES)}")
@@ -110,7 +110,8 @@ def _check(network: nn.Module, to: str, precision: str) -> Segmenter:
     return network
 
 
-def _passport(network: Segmenter, precision: str, license: str) -> Passport:
+def passport_for(network: Segmenter, precision: str, license: str = "") -> Passport:
+    """What the file of a network says of itself."""
     experiment = network.experiment
     data = {key: getattr(experiment.data, key) for key in ("name", "val_split", "test_split")}
     return Passport(Card.of(experiment), experiment.name, license, precision, data)

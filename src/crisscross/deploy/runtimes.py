@@ -7,7 +7,7 @@ clips takes the frames of one clip as its batch and a second input `places`, int
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -59,12 +59,12 @@ def _providers(runtime: Any) -> list[str]:
     return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
 
 
-def open_openvino(path: Path) -> Opened:
-    """An OpenVINO file for the CPU in the precision of its weights; otherwise as `open_onnx`."""
+def open_openvino(path: Path, precision: Literal["f32", "bf16"] = "f32") -> Opened:
+    """An OpenVINO file for the CPU, which multiplies in `precision` what is not int8; otherwise as `open_onnx`."""
     openvino = import_extra("openvino", f"{path}: an OpenVINO file", "openvino")
     core = openvino.Core()
     # The CPU would otherwise compute in bfloat16 where it has instructions for it.
-    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    options = {"INFERENCE_PRECISION_HINT": precision}
     if threads := threads_wanted():
         options["INFERENCE_NUM_THREADS"] = str(threads)
     try:

@@ -4,6 +4,9 @@ import os
 import platform
 from pathlib import Path
 
+# Features of processors that multiply in bfloat16: on a CPU without them it takes longer than float32.
+BFLOAT16 = ("bf16", "avx512_bf16", "amx_bf16", "svebf16")
+
 
 def processor() -> tuple[str, set[str]]:
     """The processor's name and, on Linux, its features, such as `avx512_bf16`."""

@@ -11,22 +11,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from crisscross import __version__, zoo
 from crisscross.checkpoints import build, load
+from crisscross.deploy.samples import Samples
 from crisscross.errors import CrissCrossError
+from crisscross.inference import Predictor
 from crisscross.layers import CrissCrossAttention
 from crisscross.layers.modes import PRECISIONS, computing_in, device_of
 from crisscross.layers.precision import check_precision
 from crisscross.measurement.memory import peak_memory
 from crisscross.measurement.timing import interleave
+from crisscross.metrics import ConfusionMatrix
 from crisscross.models import Segmenter
 from crisscross.ops import BACKENDS
 from crisscross.speed.rewrite import optimize
 from crisscross.speed.winograd import release_memory
 
+# Labels are bytes; classes that occur nowhere count for nothing.
+MOST_CLASSES = 256
 # Of the published configuration, for a recipe that names no classes.
 CLASSES = tuple(f"class {index}" for index in range(19))
 
@@ -47,6 +53,25 @@ class Variant:
         with computing_in(self.precision, device_of(self.network)):
             return torch.from_numpy(self.network.predict(image).labels)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Parameters and buffers."""
+        return sum(tensor.nbytes for tensor in (*self.network.parameters(), *self.network.buffers()))
+
+
+@dataclass(frozen=True)
+class ExportedVariant:
+    """An exported file of `weight_bytes`; `name` and `precision` as in tables."""
+
+    name: str
+    precision: str
+    predictor: Predictor
+    weight_bytes: int
+
+    def labels(self, image: Tensor) -> Tensor:
+        """As `Variant.labels`."""
+        return torch.from_numpy(self.predictor.predict(image.permute(1, 2, 0).numpy()).labels)
+
 
 @dataclass(frozen=True)
 class NetworkRow:
@@ -54,19 +79,22 @@ class NetworkRow:
 
     Attributes:
         variant: its name.
-        precision: `fp32`, `bf16` or `fp16`.
+        precision: `fp32`, `bf16`, `fp16` or `int8`.
         seconds: from an image in memory to its labels, the median over the rounds.
-        peak_bytes: the most memory that this takes at once, beside weights and image.
-        weight_bytes: parameters and buffers.
+        peak_bytes: the most memory that this takes at once, beside weights and image; None for exported
+            files, whose runtimes allocate by themselves.
+        weight_bytes: parameters and buffers, or the size of the exported file.
         same_labels: fraction of the pixels that have the label of the first variant.
+        miou: on the samples, None without masks.
     """
 
     variant: str
     precision: str
     seconds: float
-    peak_bytes: int
+    peak_bytes: int | None
     weight_bytes: int
     same_labels: float
+    miou: float | None = None
 
 
 def variants_of(network: Segmenter, compiled: bool = False) -> list[Variant]:
@@ -93,24 +121,31 @@ def variants_of(network: Segmenter, compiled: bool = False) -> list[Variant]:
 
 
 def measure(
-    variants: Sequence[Variant], image: Tensor, rounds: int, on_turn: Callable[[], object] = lambda: None
+    variants: Sequence[Variant | ExportedVariant],
+    image: Tensor,
+    rounds: int,
+    on_turn: Callable[[], object] = lambda: None,
+    samples: Samples | None = None,
 ) -> tuple[list[NetworkRow], list[str]]:
     """Label one image with all variants, which take turns.
 
     Args:
-        variants: from `variants_of`.
+        variants: from `variants_of`, and after them from `exported_variants`.
         image: uint8 [3, H, W].
         rounds: turns of each variant; see `interleave` for slow ones.
         on_turn: called at most `rounds + 3` times for each variant.
+        samples: labels are compared on its images to check with, and scored by its masks; by default on `image`.
 
     Returns:
         One row for each variant that runs here, and a line with the reason for each other.
     """
-    device, labels, reasons = device_of(variants[0].network), {}, []
+    first, labels, reasons = variants[0], {}, []
+    assert isinstance(first, Variant)
+    device = device_of(first.network)
     for variant in variants:
         try:
             labels[variant] = variant.labels(image)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, CrissCrossError) as error:
             if variant is variants[0]:
                 raise
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -118,16 +153,38 @@ def measure(
         on_turn()
     works = {f"{variant.name}, {variant.precision}": partial(variant.labels, image) for variant in labels}
     seconds, rows = interleave(works, rounds, device, on_turn), []
+    expected = [first.labels(_tensor(one)) for one in samples.check] if samples else []
     for (name, work), (variant, found) in zip(works.items(), labels.items(), strict=True):
         # Memory that Winograd keeps for its next call counts.
         release_memory()
-        peak = peak_memory(work, device).peak
-        weights = sum(tensor.nbytes for tensor in (*variant.network.parameters(), *variant.network.buffers()))
-        same = (found == labels[variants[0]]).double().mean().item()
-        rows.append(NetworkRow(variant.name, variant.precision, seconds[name], peak, weights, same))
+        peak = peak_memory(work, device).peak if isinstance(variant, Variant) else None
+        if samples:
+            same, miou = _compare(variant, samples, expected)
+        else:
+            same, miou = (found == labels[first]).double().mean().item(), None
+        rows.append(NetworkRow(variant.name, variant.precision, seconds[name], peak, variant.weight_bytes, same, miou))
         on_turn()
     # Most reasons are the same in every precision.
     return rows, list(dict.fromkeys(reasons))
+
+
+def _compare(
+    variant: Variant | ExportedVariant, samples: Samples, expected: Sequence[Tensor]
+) -> tuple[float, float | None]:
+    """The fraction of equal labels of all samples, and the mIoU where there are masks."""
+    same, counts = 0, ConfusionMatrix(MOST_CLASSES, samples.ignore)
+    for number, (image, labels) in enumerate(zip(samples.check, expected, strict=True)):
+        found = variant.labels(_tensor(image))
+        same += int((found == labels).sum())
+        if samples.masks:
+            counts.update(found, samples.masks[number])
+    miou = counts.scores().miou if samples.masks else None
+    return same / sum(labels.numel() for labels in expected), miou
+
+
+def _tensor(image: np.ndarray) -> Tensor:
+    """uint8 [H, W, 3] -> [3, H, W]."""
+    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def network_of(source: str, trust: Path | None = None, **options: Any) -> Segmenter:
