@@ -174,7 +174,7 @@ def test_the_command_prints_one_table_and_writes_what_it_printed(tmp_path, capsy
     assert "the network sees every image at 32x48: preprocess.scale" in out
     known = json.loads(path.read_text())
     assert (known["height"], known["width"], known["about"]["threads"]) == (40, 56, 1)
-    lines = [line for line in out if " fp32 " in line or " bf16 " in line]
+    lines = [line for line in out if "  fp32  " in line or "  bf16  " in line]
     assert len(lines) == len(known["rows"]) == 2 * len(KINDS)
     first = known["rows"][0]
     assert lines[0].split() == [

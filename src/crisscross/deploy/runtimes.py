@@ -64,7 +64,7 @@ def open_openvino(path: Path, precision: Literal["f32", "bf16"] = "f32") -> Open
     openvino = import_extra("openvino", f"{path}: an OpenVINO file", "openvino")
     core = openvino.Core()
     # The CPU would otherwise compute in bfloat16 where it has instructions for it.
-    options = {"INFERENCE_PRECISION_HINT": precision}
+    options: dict[str, str] = {"INFERENCE_PRECISION_HINT": precision}
     if threads := threads_wanted():
         options["INFERENCE_NUM_THREADS"] = str(threads)
     try:
