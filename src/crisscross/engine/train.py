@@ -42,7 +42,7 @@ from crisscross.engine.run.state import (
 from crisscross.engine.run.trackers import start_trackers
 from crisscross.engine.schedule import with_iterations
 from crisscross.engine.semantic.task import SemanticSegmentation
-from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator, with_iterations
+from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator
 from crisscross.engine.shard import check_shard, shard, whole
 from crisscross.engine.task import AnyExperiment, Data, Result, Scoring, Start, Task
 from crisscross.errors import CrissCrossError

@@ -33,7 +33,7 @@ def write_record(
     machine: dict[str, Any],
     start: int,
 ) -> None:
-    """Write `experiment.yaml`, and `run.json`: experiment, data, and an entry for every start and resumption of the run.
+    """Write `experiment.yaml`, and `run.json`: experiment, data, and an entry for each start of the run.
 
     An entry holds the iteration that it began with, the time, the command, the seed, versions, hardware, the options
     of the machine, and the state of the git repository that the command was given in, if there is one.
