@@ -56,8 +56,15 @@ MASKS = "stuffthingmaps"
 
 
 def is_coco_stuff(root: Path) -> bool:
-    """Whether a folder has this layout."""
-    return _images(root) is not None and ((root / MASKS).is_dir() or (root / "annotations").is_dir())
+    """Whether a folder has this layout, with maps or with the annotations of stuff that they are made of.
+
+    Annotations of objects alone are another data set, in COCO's format.
+    """
+    annotations = [root / "annotations" / f"{kind}{split}" for split in SPLITS.values() for kind in ("", "stuff_")]
+    maps = (root / MASKS).is_dir() or any(
+        path.is_dir() or path.with_name(f"{path.name}.json").is_file() for path in annotations
+    )
+    return maps and _images(root) is not None
 
 
 def open_coco_stuff(root: str | os.PathLike[str]) -> DataSet:
