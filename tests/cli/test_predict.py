@@ -242,3 +242,86 @@ def test_videos_in_folders_are_left_out_for_a_task_without_them(predict, capsys)
     assert parted(arguments, ("drawn",), "is not available for this task") == (["in"], {})
     line = "crisscross: in/a.mp4: left out: video is not available for this task\n"
     assert capsys.readouterr().err == line
+
+
+def test_masks_of_a_data_set_are_not_mixed_with_outputs(predict, capsys):
+    """In a folder of images/ and labels/, `--out` of the same folder would add labels to those of the data set."""
+    draw("data/images/p.png"), draw("data/labels/other.png")
+    before = files("data")
+    for words in (["data", "--out", "data"], ["data/images", "--out", "data"], ["data/images/p.png", "--out", "data"]):
+        assert predict(*words) == 2
+        assert "data/labels/other.png: is not known to be an output of crisscross" in capsys.readouterr().err
+        assert files("data") == before
+    assert predict("data/images", "--out", "data", "--force") == 0
+    assert Path("data/labels/p.png").exists()
+
+
+def test_an_output_folder_that_hides_images_of_others(predict, capsys):
+    draw("in/p.png"), draw("in/found/q.png")
+    assert predict("in", "--out", "in/found") == 2
+    assert "in/found/q.png: is not known to be an output" in capsys.readouterr().err
+    assert predict("in", "--out", "in/out") == 0 and predict("in", "--out", "in/out") == 0
+    assert [name for name in files("in/out") if "labels" in name] == ["labels/found/q.png", "labels/p.png"]
+
+
+def test_a_folder_of_images_and_videos(predict, capsys):
+    draw("in/p.png"), Path("in/more").mkdir()
+    film(Path("in/clip.mp4"), range(0, 120, 40)), film(Path("in/more/clip.mkv"), range(0, 120, 40))
+    Path("in/program.ts").write_text("let x = 1")
+    for _ in range(2):
+        assert predict("in", "--out", "in/out", "--legend", "--view", "color") == 0
+    assert [name for name in files("in/out") if name.endswith(".mp4")] == ["clip.mp4", "more/clip.mp4"]
+    assert "overlay/p.png" in files("in/out")
+    Path("in/p.png").unlink()
+    shutil.rmtree("in/out")
+    assert predict("in", "in/clip.mp4", "--out", "videos") == 0
+    assert files("videos") == ["clip.mp4", "more/clip.mp4"]
+    capsys.readouterr()
+    assert predict("in", "--out", "x", "--format", "csv") == 2
+    assert "--format is for images; videos are written as videos" in capsys.readouterr().err
+
+
+def test_videos_of_one_name_keep_their_folders(predict):
+    Path("a").mkdir(), Path("b").mkdir()
+    film(Path("a/x.mp4"), range(0, 80, 40)), film(Path("b/x.mp4"), range(0, 80, 40))
+    assert predict("a/x.mp4", "b/x.mp4", "--out", "out") == 0
+    assert files("out") == ["a/x.mp4", "b/x.mp4"]
+
+
+def test_videos_are_not_written_where_they_are_searched(predict, capsys):
+    draw("in/p.png"), film(Path("in/clip.mkv"), range(0, 80, 40))
+    before = files("in")
+    assert predict("in", "--out", "in") == 2
+    assert "in/clip.mkv: in/clip.mp4 would lie among the inputs; choose another --out" in capsys.readouterr().err
+    assert files("in") == before
+
+
+@pytest.mark.parametrize("why", ["big", "extra"])
+def test_videos_in_folders_that_cannot_be_labeled_are_left_out_and_said(predict, capsys, monkeypatch, why):
+    draw("in/p.png"), film(Path("in/a.mp4"), range(0, 80, 40)), film(Path("in/b.mp4"), range(0, 80, 40))
+    if why == "extra":
+        monkeypatch.setitem(sys.modules, "av", None)
+    assert predict("in", "--out", "out", *["--big"] * (why == "big")) == 0
+    reason = {"big": "--big is for images", "extra": "pip install '.[video]'"}[why]
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "left out" in line)
+    assert line.startswith("crisscross: in/a.mp4 and 1 more: left out: ") and reason in line
+    assert "labels/p.png" in files("out") and not [name for name in files("out") if name.endswith("mp4")]
+
+
+def test_videos_in_folders_are_left_out_for_a_task_without_them(predict, capsys):
+    draw("in/p.png"), film(Path("in/a.mp4"), range(0, 80, 40))
+    arguments = Namespace(paths=["in"], out=Path("out"), view=None, big=False)
+    assert parted(arguments, ("drawn",), "is not available for this task") == (["in"], {})
+    line = "crisscross: in/a.mp4: left out: video is not available for this task\n"
+    assert capsys.readouterr().err == line
+
+
+def test_masks_of_a_data_set_are_not_labeled(predict, capsys):
+    for name in ("set/images/p.png", "set/masks/p.png"):
+        draw(name)
+    assert predict("set", "--out", "out") == 0
+    assert files("out/labels") == ["images/p.png"]
+    error = capsys.readouterr().err
+    assert error.count("set: left out, since masks lie there: masks/; to label them, name the folder itself") == 1
+    assert predict("set/masks", "--out", "masks") == 0
+    assert files("masks/labels") == ["p.png"] and "left out" not in capsys.readouterr().err
