@@ -43,7 +43,7 @@ STUFF = class_names(
     """
 )
 CLASSES = (*THINGS, *STUFF)
-PALETTE = default_palette(len(CLASSES))
+PALETTE = default_palette(CLASSES)
 # Of COCO's numbers 1..182 these eleven things were never labeled; stored values are one less.
 NEVER_LABELED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 STORED = tuple(number - 1 for number in range(1, 183) if number not in NEVER_LABELED)
