@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from crisscross.data import open_dataset
 from crisscross.data.layouts.photos import without_masks
+from crisscross.errors import CrissCrossError
 
 # Files of a folder; those that are left out begin with "-".
 FOLDERS = {
@@ -58,3 +62,26 @@ def test_masks_by_the_description(tmp_path: Path, description: str, text: str, f
     (tmp_path / "dataset.yaml").write_text(f"names: [x, y]\n{description}")
     files, wanted = draw(tmp_path, text)
     assert without_masks(tmp_path, files) == (wanted, folders)
+
+
+def test_a_folder_of_binary_masks_for_each_class(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[2:5] = 255
+    files = [tmp_path / folder / "1.png" for folder in ("images", "cat", "dog")]
+    for path in files:
+        path.parent.mkdir()
+        Image.fromarray(pixels).save(path)
+    assert without_masks(tmp_path, files) == (files[:1], ["cat", "dog"])
+    # With a third value they are not masks of one class, and may be images.
+    pixels[0] = 7
+    Image.fromarray(pixels).save(files[2])
+    assert without_masks(tmp_path, files) == (files, [])
+
+
+def test_folders_beside_the_images_that_are_not_binary_masks(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    for path in (tmp_path / "images" / "1.png", tmp_path / "small" / "1.png"):
+        path.parent.mkdir()
+        Image.fromarray(noise).save(path)
+    with pytest.raises(CrissCrossError, match=r"files in small/ have the names of images in images/; .*move these"):
+        open_dataset("auto", tmp_path)

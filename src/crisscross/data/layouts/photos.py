@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from crisscross.config.documents import read_yaml
 from crisscross.data.cures import DESCRIPTION
 from crisscross.data.layouts.description import Description, parse_description
+from crisscross.data.layouts.folders import class_folders_beside, folder_tops
 from crisscross.data.layouts.vocabulary import IMAGE_SUFFIXES, MASK_SUFFIXES, meaning
 from crisscross.errors import CrissCrossError
 
@@ -14,7 +15,8 @@ def without_masks(root: Path, files: Sequence[Path]) -> tuple[list[Path], list[s
     """The image files below a folder that are no masks, and the folders of those that are, relative to it.
 
     Masks are what `dataset.yaml` says; else files in folders that are named as those of masks (or drawings of masks),
-    beside folders of images with the same names. Where nothing would remain, all files do.
+    beside folders of images with the same names, or in folders of binary masks, one for each class. Where nothing would
+    remain, all files do.
     """
     masks = _described(root, files) if (root / DESCRIPTION).is_file() else None
     found = _by_folder_names(root, files) if masks is None else masks
@@ -46,7 +48,7 @@ def _is_mask(root: Path, path: Path, folder: str, said: Description) -> bool:
     return bool(said.mask_suffix) and path.stem.endswith(end) and (not kind or path.suffix.lower() == f".{kind}")
 
 
-def _by_folder_names(root: Path, files: Iterable[Path]) -> dict[Path, str]:
+def _by_folder_names(root: Path, files: Sequence[Path]) -> dict[Path, str]:
     """The masks by the names of folders, with the deepest folder whose name tells."""
     images: set[str] = set()
     masks: dict[str, list[Path]] = {}
@@ -59,6 +61,9 @@ def _by_folder_names(root: Path, files: Iterable[Path]) -> dict[Path, str]:
             masks.setdefault(PurePosixPath(*parts[: telling + 1]).as_posix(), []).append(path)
         elif roles or any(each.split for each in meanings):
             images.add(_shared_name(path.stem))
+    if not masks and (beside := class_folders_beside(folder_tops(root, files))) and beside.is_binary(root):
+        classes = {name: root / name for name in beside.classes}
+        return {path: name for path in files for name, folder in classes.items() if path.is_relative_to(folder)}
     return {
         path: folder
         for folder, found in masks.items()
