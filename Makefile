@@ -22,8 +22,9 @@ environment:
 demo: environment
 	.venv/bin/crisscross demo $(ARGS)
 
+# The tests of a file stay together: they share what they made. Without ARGS all of them run, in several processes.
 test: environment
-	$(PYTHON_HERE) -m pytest $(ARGS)
+	$(PYTHON_HERE) -m pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile)
 
 # On the lower bounds of pyproject.toml.
 test-oldest:

@@ -1,14 +1,23 @@
 """Every example runs as its reader would run it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from coarse_networks import small_segmenter
 from paths import ROOT
+from PIL import Image
 from waiting import HANGS
 
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+from crisscross.data.scenes import draw_scene
+from crisscross.deploy.exporting import export
+
+# Takes an exported network and an image; has its own test.
+ON_FILES = ROOT / "examples/onnx_without_crisscross.py"
+EXAMPLES = sorted(set((ROOT / "examples").glob("*.py")) - {ON_FILES})
 # What the reader should see in the end.
 LAST_WORDS = {
     "attention_in_a_transformer": "  seen of the image: 6% before, 100% with an open gate",
@@ -45,6 +54,45 @@ def test_example(example: Path, tmp_path: Path):
 @pytest.mark.parametrize("name", SHORTER)
 def test_a_long_example_as_it_is(name: str, tmp_path: Path):
     run_example(ROOT / "examples" / f"{name}.py", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """A folder with an exported network, an image in two formats, and the network's own labels of it."""
+    folder = tmp_path_factory.mktemp("deployed")
+    segmenter = small_segmenter()
+    export(segmenter, folder, count=1)
+    image = Image.fromarray(draw_scene(0, 96, 160)[0])
+    for suffix in ("png", "ppm"):
+        image.save(folder / f"image.{suffix}")
+    return folder, segmenter.predict(image).labels
+
+
+def test_an_exported_network_without_crisscross(deployed, tmp_path: Path):
+    folder, labels = deployed
+    # Isolated, and no package of ours to be found.
+    hidden = "import sys, runpy; sys.modules['crisscross'] = sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+    words = [ON_FILES, folder / "model.onnx", folder / "image.png", tmp_path / "labels.png"]
+    command = [sys.executable, "-I", "-c", f"{hidden}runpy.run_path(sys.argv[0], run_name='__main__')", *words]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANGS)
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["floor", "wall", "door"]
+    assert (np.asarray(Image.open(tmp_path / "labels.png")) == labels).mean() > 0.999
+    assert len(ON_FILES.read_text().splitlines()) <= 60
+
+
+@pytest.mark.slow
+def test_an_exported_network_in_node(deployed, tmp_path: Path):
+    folder, labels = deployed
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("needs Node.js")
+    install = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "onnxruntime-node"]
+    if subprocess.run(install, cwd=tmp_path, capture_output=True, timeout=HANGS).returncode:
+        pytest.skip("npm cannot install onnxruntime-node here")
+    words = ["node", ROOT / "examples/onnx_in_node.mjs", folder / "model.onnx", folder / "image.ppm", "labels.pgm"]
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=HANGS)
+    assert result.returncode == 0, result.stderr
+    assert (np.asarray(Image.open(tmp_path / "labels.pgm")) == labels).mean() > 0.999
 
 
 def run_example(example: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     9: ("api",),
     8: ("tasks",),
     7: ("instances",),
-    6: ("engine", "explanation", "export", "measurement"),
+    6: ("deploy", "engine", "explanation", "measurement"),
     5: ("checkpoints", "report", "service", "speed", "video"),
     4: ("models", "zoo"),
     3: ("inference",),

@@ -73,6 +73,7 @@ def test_help_lists_every_command() -> None:
         "serve",
         "data",
         "convert",
+        "export",
         "benchmark",
         "doctor",
     }
@@ -95,7 +96,9 @@ for name in ("yaml", "xml.dom", "colorsys"):
     assert run_python(code).splitlines() == ["yaml blocked", "xml.dom blocked", "colorsys imported"]
 
 
-@pytest.mark.parametrize("package", ["inference", "metrics", "video.labeling", "data.samples.preprocess", "data"])
+@pytest.mark.parametrize(
+    "package", ["inference", "metrics", "video.labeling", "data.samples.preprocess", "data", "deploy", "tasks"]
+)
 def test_prediction_needs_no_torch(package: str) -> None:
     code = f"{BLOCK % (('torch', *NOT_NEEDED_BY_OPS[:3]),)}\nimport crisscross.{package}\nprint('torch' in sys.modules)"
     assert run_python(code).strip() == "False"

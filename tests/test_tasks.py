@@ -172,3 +172,10 @@ def test_a_shorter_training_has_a_shorter_warmup(changes, warmup, lines):
     found = tasks.recipe("ccnet-light", changes)
     assert (found.experiment.optim.warmup, found.lines) == (warmup, lines)
     assert "optim.warmup" not in found.chosen or warmup == 50
+
+
+def test_the_warmup_of_an_experiment_of_ones_own_stays(tmp_path):
+    experiment = Experiment(optim=OptimConfig(warmup=20))
+    (tmp_path / "own.yaml").write_text("optim: {warmup: 20}")
+    for source in (experiment, tmp_path / "own.yaml"):
+        assert tasks.recipe(source, ["train.iterations=30"]).experiment.optim.warmup == 20

@@ -68,7 +68,7 @@ BUDGET: dict[str, Any] = {
     "train.precision": "bf16",
     "train.validate_every": 0,
     "train.checkpoint_every": 0,
-    "data.val_split": "",
+    "data.val_split": "none",
 }
 
 

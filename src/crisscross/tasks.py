@@ -1,23 +1,24 @@
 """Tasks by name, and the networks of all of them."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crisscross import zoo
-from crisscross.checkpoints import native
-from crisscross.checkpoints.loading import full_keys, is_inside
 from crisscross.config import Experiment, ModelConfig, from_dict, hint, import_attribute, to_dict
 from crisscross.config.parse import SEGMENTATION, flatten, load_tree, parse_words, read_tree, task_of
+from crisscross.deploy import exported_kind, open_exported
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, shown, shown_name
 from crisscross.inference import Predictor, predictor_of
-from crisscross.models.other_backbone import with_changes, with_own_values
+
+if TYPE_CHECKING:
+    # Exported files are opened where torch is not installed.
+    from torch import Tensor, nn
 
 # What `task` is in an experiment -> the class that implements it; anything else is `package.module:Class`.
 TASKS = {
@@ -26,7 +27,7 @@ TASKS = {
 }
 # The methods of a task that have no default.
 REQUIRED = ("open", "settle", "build", "samples", "losses", "evaluate", "predictor")
-Source = str | os.PathLike[str] | Mapping[str, Tensor]
+Source = str | os.PathLike[str] | Mapping[str, "Tensor"]
 
 
 class Recipe(NamedTuple):
@@ -79,7 +80,7 @@ def recipe(source: str | os.PathLike[str] | Any, changes: Iterable[str] | Mappin
     """The experiment of a zoo name or a YAML file, or the one that is given, with changes.
 
     Another backbone brings the mean and std that timm states for it, unless the file or the changes name these. Where
-    changes shorten the training, the warm-up of the learning rate ends after a tenth of it, unless they name that.
+    changes shorten the training of a recipe, its warm-up ends after a tenth of it, unless they name that.
 
     Args:
         source: a name, a file, or an experiment of any task.
@@ -89,8 +90,13 @@ def recipe(source: str | os.PathLike[str] | Any, changes: Iterable[str] | Mappin
         CrissCrossError: there is no such recipe, file or task, or an invalid value.
     """
     found, before, written = _read_recipe(source)
+    from crisscross.checkpoints.loading import full_keys
+    from crisscross.models.other_backbone import with_changes, with_own_values
+
     given = full_keys(before, changes) if isinstance(changes, Mapping) else parse_words(changes)
-    shorter = _shorter_warmup(before, flatten(given))
+    # In a file or an experiment the warm-up is the user's own.
+    from_zoo = not written and not is_dataclass(source)
+    shorter = _shorter_warmup(before, flatten(given)) if from_zoo else {}
     experiment, lines = with_changes(before, {**given, **shorter})
     chosen = (*flatten(given), *written)
     if not lines and isinstance(experiment, Experiment) and "model.backbone" in written:
@@ -134,10 +140,13 @@ def task_of_network(
         CrissCrossError: no name or path at all, an unreadable file, or one that asks to run code and lies outside
             of the folder `trust`.
     """
-    if isinstance(source, Mapping):
+    if isinstance(source, Mapping) or exported_kind(source):
         return task(SEGMENTATION)
     if not isinstance(source, str | os.PathLike) or not os.fspath(source):
         raise CrissCrossError(f"a network must be a name, a path or a state dict, got {shown(source)}")
+    from crisscross.checkpoints import native
+    from crisscross.checkpoints.loading import is_inside
+
     path, name = Path(source), os.fspath(source)
     try:
         path.exists()
@@ -170,7 +179,7 @@ def load(
     offline: bool = False,
     trust: str | os.PathLike[str] | None = None,
     **overrides: Any,
-) -> nn.Module:
+) -> "nn.Module":
     """A network of any task with its weights, in evaluation mode.
 
     Args:
@@ -190,25 +199,36 @@ def load(
         CrissCrossError: nothing of that name, an unreadable file, a download that fails, weights that do not fit or are
             not finite.
     """
+    if kind := exported_kind(source):
+        raise CrissCrossError(f"{source}: an exported network ({kind}); crisscross.predictor opens it")
     found = task_of_network(source, weights, trust)
     return found.load(source, device, weights=weights, offline=offline, trust=trust, **overrides)
 
 
-def predictor(source: Source | nn.Module | Predictor, device: str = "cpu", **options: Any) -> Predictor:
+def predictor(source: "Source | nn.Module | Predictor", device: str = "cpu", **options: Any) -> Predictor:
     """The predictor, which labels images and videos, of a network that labels pixels.
 
     Args:
-        source: a network, which stays on its device; or whatever `load` takes.
+        source: a network, which stays on its device; an exported file (`.onnx`, `.xml`, `.pt2`), which its runtime
+            runs, without torch; or whatever `load` takes.
         device: where to put a network that is loaded.
-        options: as in `load`.
+        options: as in `load`; of an exported file `card`, a JSON file, where it does not carry its own.
 
     Raises:
         CrissCrossError: as in `load`, or the network does not label pixels.
     """
-    if isinstance(source, nn.Module | Predictor):
+    if isinstance(source, Predictor) or is_module(source):
         return predictor_of(source)
-    # Exported files, known by their suffix, get a branch here: a predictor of their runtime and the card in the file.
-    return predictor_of(load(source, device, **options))
+    found: Any = source
+    if exported_kind(found):
+        return open_exported(found, **options)
+    return predictor_of(load(found, device, **options))
+
+
+def is_module(source: Any) -> bool:
+    """Whether it is a network of torch, which is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.nn.Module)
 
 
 def refuse(found: Task, options: Mapping[str, Any], command: str = "", source: str = "") -> None:

@@ -336,11 +336,17 @@ OPTIONS = {
     "--channels": PIXELS,
     "--rounds": PIXELS,
     "--recurrence": PIXELS,
-    "--batch": PIXELS,
+    "--batch": (["1", "8"], PIXELS[1]),
     "--images": PIXELS,
     "--classes": PIXELS,
     "--size": PIXELS,
     "--non-local-limit": (["0.5"], ["x", "1,5"]),
+    "--count": PIXELS,
+    "--port": (["0", "65535"], ["-1", "65536", "http", str(BIG)]),
+    "--requests": PIXELS,
+    "--timeout": (["1", "32768"], ["0", "-1", "soon", str(BIG)]),
+    "--max-size": PIXELS,
+    "--max-pixels": PIXELS,
     "--format": (["png", "png,coco"], ["x", "png,x"]),
 }
 

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     [(1, 8, 4, 2), (3, 10, 4, 8), (20, 367, 8, 918), (1, 3, 8, 1), (2, 3, 8, 1)],
 )
 def test_the_last_iteration_completes_the_epochs(epochs, images, batch, iterations):
-    found = in_iterations(OptimConfig(), TrainConfig(epochs=epochs, batch=batch), images)
+    _, found = in_iterations(OptimConfig(), TrainConfig(epochs=epochs, batch=batch), images)
     assert found.iterations == iterations
     # One iteration less would not do.
     assert iterations * batch >= epochs * images > (iterations - 1) * batch
@@ -39,7 +39,7 @@ def test_the_last_iteration_completes_the_epochs(epochs, images, batch, iteratio
 
 def test_a_training_without_epochs_stays_as_it_is():
     given = TrainConfig(iterations=7)
-    assert in_iterations(OptimConfig(), given, 100) is given
+    assert in_iterations(OptimConfig(), given, 100)[1] is given
 
 
 def test_every_image_is_drawn_as_often_as_there_are_epochs(folder):
@@ -47,7 +47,7 @@ def test_every_image_is_drawn_as_often_as_there_are_epochs(folder):
     images = len(data.splits["train"])
     chosen = override(experiment(), ["train.epochs=3", "train.batch=3"])
     chosen = SemanticSegmentation().settle(chosen, data, Start()).experiment
-    settled = in_iterations(chosen.optim, chosen.train, images)
+    _, settled = in_iterations(chosen.optim, chosen.train, images)
     samples = SemanticSegmentation().samples(chosen, data)
     drawn = Counter(samples[n][2] for n in range(settled.iterations * settled.batch))
     assert set(drawn.values()) == {3} and len(drawn) == images
@@ -79,6 +79,18 @@ def test_a_warm_up_longer_than_the_epochs_is_refused():
     chosen = override(experiment("optim.warmup=3"), ["train.epochs=1", "optim.warmup=50000"])
     with pytest.raises(CrissCrossError, match=r"optim.warmup must be below train.iterations \(5\)"):
         in_iterations(chosen.optim, chosen.train, 5 * chosen.train.batch)
+
+
+def test_a_warm_up_that_nobody_chose_ends_after_a_tenth(folder, tmp_path, capsys):
+    optim, train = OptimConfig(warmup=50), TrainConfig(epochs=30, batch=4)
+    assert in_iterations(optim, train, 8, keep_warmup=False)[0].warmup == 6
+    assert in_iterations(optim, train, 80, keep_warmup=False)[0].warmup == 50
+    words = ["train", "ccnet-light", "--data", str(folder), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    words += ["--workers", "0", "--set", "augment.crop=[32,32]", "--set", "train.batch=2", "--set", "train.epochs=1"]
+    assert main([*words, "--set", "model.backbone=test_resnet", "--set", "model.pretrained=false"]) == 0
+    stored = native.read_header(tmp_path / "run" / "last.safetensors")[0]
+    assert stored.optim.warmup == stored.train.iterations // 10
+    assert f"optim.warmup: {stored.optim.warmup}, a tenth of the iterations" in capsys.readouterr().err
 
 
 def test_a_run_of_epochs_is_recorded_resumed_and_extended(folder, tmp_path, capsys):

@@ -9,6 +9,7 @@ from instances_data import TINY, write_coco
 from shapes_data import experiment, write_shapes
 from torch import nn
 
+from crisscross import losses
 from crisscross.checkpoints import native
 from crisscross.cli import main
 from crisscross.config import LossConfig, override, to_yaml
@@ -16,7 +17,6 @@ from crisscross.data import DataSet, open_folder
 from crisscross.engine import train as training
 from crisscross.engine.run.log import read_log
 from crisscross.engine.semantic import evaluate as evaluation
-from crisscross.engine.semantic import task as semantic_task
 from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
@@ -87,7 +87,7 @@ def breaking_at(iteration: int):
     ],
 )
 def test_weights_that_are_no_numbers_never_take_the_place_of_good_ones(dataset, tmp_path, monkeypatch, words, refused):
-    monkeypatch.setattr(semantic_task, "create_loss", breaking_at(4))
+    monkeypatch.setattr(losses, "create_loss", breaking_at(4))
     run, kept = tmp_path / "run", {}
 
     def keep(step):

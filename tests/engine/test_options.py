@@ -14,6 +14,7 @@ import torch
 from shapes_data import experiment, write_shapes
 from torch import nn
 
+from crisscross import losses
 from crisscross.checkpoints import load, native
 from crisscross.config import OptimConfig
 from crisscross.data import DataSet, open_folder
@@ -26,7 +27,6 @@ from crisscross.engine.run.lock import LOCK, run_lock
 from crisscross.engine.run.log import read_log
 from crisscross.engine.run.record import git_state
 from crisscross.engine.semantic import evaluate as evaluation
-from crisscross.engine.semantic import task as semantic_task
 from crisscross.engine.semantic.task import SemanticSegmentation
 from crisscross.engine.setup import Machine
 from crisscross.engine.task import Start
@@ -430,7 +430,7 @@ def scaled(monkeypatch, growth=2000):
 
 def poisoned(monkeypatch, bad: set[int]):
     """The loss is infinite at these iterations."""
-    create, calls = semantic_task.create_loss, iter(range(1, 10**6))
+    create, calls = losses.create_loss, iter(range(1, 10**6))
 
     def made(*given):
         loss = create(*given)
@@ -441,7 +441,7 @@ def poisoned(monkeypatch, bad: set[int]):
 
         return poisoned_loss
 
-    monkeypatch.setattr(semantic_task, "create_loss", made)
+    monkeypatch.setattr(losses, "create_loss", made)
 
 
 def test_overflowing_steps_are_left_out_counted_and_shown(dataset, tmp_path, monkeypatch, capsys):

@@ -12,6 +12,7 @@ from shapes_data import experiment, write_shapes
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from crisscross import losses
 from crisscross.config import LossConfig
 from crisscross.data import DataSet, open_folder
 from crisscross.data.samples.loader import TrainingSamples, training_batches
@@ -19,7 +20,6 @@ from crisscross.engine import train as training
 from crisscross.engine.loop import Numbers, check_finite, read, training_steps
 from crisscross.engine.optimizer import create_optimizer
 from crisscross.engine.semantic import evaluate as evaluation
-from crisscross.engine.semantic import task as semantic_task
 from crisscross.engine.semantic.task import SemanticLosses, SemanticSegmentation
 from crisscross.engine.semantic.unseen_classes import SeenClasses
 from crisscross.engine.setup import Machine, trying_convolutions
@@ -203,7 +203,7 @@ def test_classes_are_found_where_images_are_read(dataset):
 
 def test_no_step_is_taken_by_a_loss_that_is_not_finite(dataset, tmp_path, monkeypatch):
     values = iter([1.0, 1.0, 1.0, 1.0, 1.0, math.inf])
-    create = semantic_task.create_loss
+    create = losses.create_loss
 
     def broken(*given):
         loss = create(*given)
@@ -214,7 +214,7 @@ def test_no_step_is_taken_by_a_loss_that_is_not_finite(dataset, tmp_path, monkey
 
         return call
 
-    monkeypatch.setattr(semantic_task, "create_loss", broken)
+    monkeypatch.setattr(losses, "create_loss", broken)
     kept = {}
 
     def listener(step):

@@ -34,7 +34,12 @@ from crisscross.losses import Losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-EXPERIMENT = {**TINY, "train": {"iterations": 8, "batch": 4, "validate_every": 4, "checkpoint_every": 3}}
+EXPERIMENT = {
+    **TINY,
+    # A file that names a backbone, but no mean and std, takes those of the backbone.
+    "preprocess": {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
+    "train": {"iterations": 8, "batch": 4, "validate_every": 4, "checkpoint_every": 3},
+}
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +185,7 @@ def test_a_loss_that_is_not_finite_names_its_images(dataset, tmp_path, monkeypat
     def broken(config, ignore, align_corners):
         return lambda main, *rest: Losses(main.sum() * 0 + next(calls), {"main": torch.zeros(())})
 
-    monkeypatch.setattr("crisscross.engine.semantic.task.create_loss", broken)
+    monkeypatch.setattr("crisscross.losses.create_loss", broken)
     with pytest.raises(CrissCrossError, match=r"loss became nan at iteration 3 with the images p\d\d, p\d\d"):
         train(experiment("train.checkpoint_every=2"), dataset, tmp_path / "run")
     assert native.read(tmp_path / "run" / "last.safetensors")[2]["position"]["iteration"] == 2

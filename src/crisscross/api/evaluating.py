@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from crisscross import tasks, zoo
-from crisscross.api.networks import Source, Wanted, wanted
-from crisscross.api.training import Place, default_workers
+from crisscross.api.networks import Place, Source, Wanted, wanted
+from crisscross.api.training import default_workers
 from crisscross.checkpoints.loading import find_file, refuse_code
-from crisscross.config import NO_SPLIT, Experiment
+from crisscross.config import NO_SPLIT, DataConfig, Experiment
 from crisscross.data.dataset import existing_folder
 from crisscross.engine.global_state import kept_global_state
 from crisscross.engine.processes import is_first_process, start_on
@@ -39,6 +39,7 @@ def evaluate(
     weights: Place | None = None,
     offline: bool = False,
     trust: Place | None = None,
+    card: Place | None = None,
     progress: bool = True,
 ) -> Result:
     """Score a network on one split of a data set, as `crisscross evaluate` does.
@@ -58,7 +59,7 @@ def evaluate(
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
         optimize: rewrite the network for speed first, which helps most on a CPU.
         precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
-        weights, offline, trust: as in `crisscross.load`.
+        weights, offline, trust, card: as in `crisscross.load`, of exported files as in `crisscross.predictor`.
         progress: show progress on standard error.
 
     Returns:
@@ -66,11 +67,10 @@ def evaluate(
         segmentation also `miou`, `iou` and `accuracy` by class, `pixel_accuracy` and `confusion`.
 
     Raises:
-        CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, or files in the
-            way.
+        CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, files in the way.
     """
     how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
-    source = wanted(network, device=device, **how)
+    source = wanted(network, device=device, card=card, **how)
     task = source.task()
     tasks.refuse(task, {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
     folder, scores = (None if path is None else Path(path) for path in (save_predictions, json))
@@ -96,7 +96,8 @@ def _evaluate(
     # Several processes of one evaluation have a GPU each.
     device = str(start_on(source.device))
     network, opened = _opened(source, task, data, name, device)
-    settings = getattr(getattr(network, "experiment", None), "data", None)
+    experiment = _exported_experiment(network, name) if source.exported else getattr(network, "experiment", None)
+    settings = getattr(experiment, "data", None)
     if isinstance(source.source, str | os.PathLike):
         opened = _as_trained(Path(source.source), settings, opened)
     split = split or _default_split(settings, opened)
@@ -123,12 +124,24 @@ def _opened(source: Wanted, task: Task, data: Any, name: str | None, device: str
     if is_path and named:
         data, is_path = task.open(tasks.recipe(source.source, changes).experiment, os.fspath(data)), False
     network = source.load(device, changes)
-    if is_path:
+    if is_path and source.exported:
+        data = task.open(_exported_experiment(network, name), os.fspath(data))
+    elif is_path:
         if isinstance(network.experiment, Experiment) and isinstance(source.source, str | os.PathLike):
             file = str(find_file(source.source, source.offline))
             refuse_code(file, network.experiment, changes, source.trust, opening=True)
         data = task.open(network.experiment, os.fspath(data))
     return network, data
+
+
+def _exported_experiment(network: Any, layout: str | None) -> Experiment:
+    """The data set that an exported network was trained on; code that only the file names is not imported."""
+    said = dict(network.passport.data)
+    if layout or ":" in said.get("name", ""):
+        said["name"] = layout or "auto"
+    known = ("name", "val_split", "test_split")
+    values: dict[str, Any] = {key: value for key, value in said.items() if key in known}
+    return Experiment(data=DataConfig(**values))
 
 
 def _open_for(network: Any, task: Task, data: str, name: str | None) -> Any:

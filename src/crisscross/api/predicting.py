@@ -9,8 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from crisscross import tasks
-from crisscross.api.networks import Source, Wanted, wanted
-from crisscross.api.training import Place
+from crisscross.api.networks import Place, Source, Wanted, wanted
 from crisscross.data.rasters.reading import AS_IT_IS, RasterOptions, is_raster, open_raster
 from crisscross.engine.bulk import Share
 from crisscross.engine.formats import PNG, all_outputs, check_formats, shared_names, shown
@@ -29,7 +28,6 @@ from crisscross.errors import CrissCrossError, CrissCrossWarning, import_extra
 from crisscross.files import claim
 from crisscross.inference import BLOCK, Prediction
 from crisscross.inference.prediction import CLASSES_FILE
-from crisscross.layers.devices import find_device
 from crisscross.progress import Progress, showing
 
 
@@ -51,6 +49,7 @@ def predict(
     weights: Place | None = None,
     offline: bool = False,
     trust: Place | None = None,
+    card: Place | None = None,
     progress: bool = True,
 ) -> list[Labeled]:
     """Label image files, as `crisscross predict` does.
@@ -68,19 +67,18 @@ def predict(
         block: with `big`: side of a block in pixels (default 1024).
         score: instance segmentation: the lowest score to keep (default 0.5).
         force: replace existing files even if crisscross did not write them.
-        device, optimize, precision, weights, offline, trust: as in `evaluate`.
+        device, optimize, precision, weights, offline, trust, card: as in `evaluate`.
         progress: show progress on standard error.
 
     Returns:
-        For every image its `source`, its `result` (a `Prediction` with `labels`; of instance segmentation boxes,
-        classes and masks) and the files `written`. Where an image cannot be read, `error` says why, as a line of the
-        progress, or as a warning where that is off.
+        For every image its `source`, its `result` (a `Prediction` with `labels`, or boxes, classes and masks) and the
+        files `written`. Where one cannot be read, `error` says why, as does the progress, else a warning.
 
     Raises:
         CrissCrossError: no such network or image, files in the way, or no image that can be read.
     """
     how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
-    source = wanted(network, device=device, **how)
+    source = wanted(network, device=device, card=card, **how)
     listed = _listed(paths)
     task = source.task()
     options: dict[str, Any] = {"tta": tta, "big": big, "score": score, "legend": legend, "block": block, "force": force}
@@ -226,7 +224,7 @@ def label_images(
 ) -> tuple[Any, list[Labeled]]:
     """Load the network and label `count` images with progress; the network, and what `predict_files` returns."""
     part, choose = options["share"], _choose(task, out, options)
-    network = source.load(part.device(find_device(source.device)), {})
+    network = source.load(part.device(source.find_device()), {})
     finished = 0
     with Progress("predict", count) as progress:
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crisscross import tasks
+from crisscross.api.networks import Place
 from crisscross.engine.processes import is_first_process
 from crisscross.engine.run.readme import runs_code
 from crisscross.engine.run.record import last_start
@@ -21,7 +22,6 @@ from crisscross.terminal import say
 
 # Processes that read images.
 WORKERS = 2
-Place = str | os.PathLike[str]
 Changes = Iterable[str] | Mapping[str, Any]
 
 

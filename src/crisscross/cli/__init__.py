@@ -23,6 +23,7 @@ COMMANDS = {
     "serve": "label images over HTTP",
     "explain": "show what attention looks at from a pixel",
     "data": "list, prepare or check a data set",
+    "export": "write a network for ONNX Runtime, OpenVINO or torch.export",
     "convert": "convert weights from and to other publishers' formats",
     "benchmark": "measure time and memory of a network on this machine",
     "doctor": "check this installation and say what to do",

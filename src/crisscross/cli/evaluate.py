@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crisscross.cli.options import add_device, add_force, add_network, add_precision, workers
+from crisscross.cli.options import add_card, add_device, add_force, add_network, add_precision, workers
 from crisscross.cli.tables import print_result
 from crisscross.terminal import say
 
@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "Score a network on one split of a data set."
     add_network(parser)
+    add_card(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
     parser.add_argument("--name", metavar="NAME", help="the data set's layout (default: that of training)")
     parser.add_argument(
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         "optimize",
         "precision",
         "weights",
+        "card",
     )
     options = {name: getattr(arguments, name) for name in (*names, "offline", "trust")}
     result = evaluate(arguments.network, arguments.data, arguments.split, **options)

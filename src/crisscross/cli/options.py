@@ -33,6 +33,16 @@ def add_device(parser: ArgumentParser) -> None:
     )
 
 
+def add_card(parser: ArgumentParser) -> None:
+    """`--card`, for commands that run exported files."""
+    parser.add_argument(
+        "--card",
+        type=Path,
+        metavar="FILE",
+        help="classes and preprocessing as JSON, for an exported file that crisscross did not write",
+    )
+
+
 def add_trust(parser: ArgumentParser) -> None:
     """`--trust`: the folder whose weights may run code."""
     parser.add_argument(

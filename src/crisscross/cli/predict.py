@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crisscross.cli.options import add_device, add_force, add_network, add_precision, fraction, positive
+from crisscross.cli.options import add_card, add_device, add_force, add_network, add_precision, fraction, positive
 from crisscross.cli.predicting import predict_formats, predict_raster, predict_video
 from crisscross.terminal import say
 
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Label images (as index, color and overlay PNGs, polygons, COCO's JSON ...) and videos (as NAME.mp4)."
     )
     add_network(parser)
+    add_card(parser)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="images, videos, or folders of them")
     parser.add_argument(
         "--out",
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.api.predicting import check_outputs, label_images, written_names
     from crisscross.engine.bulk import share
 
-    names = ("device", "weights", "offline", "trust", "optimize", "precision")
+    names = ("device", "weights", "offline", "trust", "optimize", "precision", "card")
     network = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
     task = network.task()
     images, videos = predict_video.parted(arguments, task.kinds, task.refuses.get("video", ""))

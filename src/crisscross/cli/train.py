@@ -102,8 +102,9 @@ def print_outcome(outcome: "Run") -> None:
     trust = f" --trust {out}" if outcome.code else ""
     if (page := out / "report.html").is_file():
         say(f"curves and images: {page}; how to use the run: {out / 'README.md'}")
-    command = f"crisscross evaluate {out} --data {outcome.data}{trust}"
     if outcome.best_score is not None:
-        say(f"done: {out}; score it with `{command}`")
+        say(f"done: {out}; score it with `crisscross evaluate {out} --data {outcome.data}{trust}`")
     else:
+        # Nothing was held out: which images to score is for the user to say.
+        command = f"crisscross evaluate {out} --data {outcome.data} --split NAME{trust}"
         say(f"done: {out}; label images with `crisscross predict {out} PATH{trust}`, or score it with `{command}`")

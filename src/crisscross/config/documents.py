@@ -11,9 +11,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
-
-import yaml
+from typing import Any
 
 from crisscross.errors import CrissCrossError
 
@@ -76,8 +74,13 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises:
         CrissCrossError: it is not YAML of this kind.
     """
+    # Only here: exported networks are run without PyYAML.
+    import yaml
+
+    from crisscross.config.yaml_loader import Loader
+
     try:
-        return _sound(yaml.load(text, _Loader), text)
+        return _sound(yaml.load(text, Loader), text)
     except (yaml.YAMLError, ValueError) as error:
         raise CrissCrossError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
@@ -90,17 +93,17 @@ def parse_json(text: str | bytes, where: str) -> Any:
     """
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        return _sound(json.loads(text, parse_int=_whole), text)
+        return _sound(json.loads(text, parse_int=whole_number), text)
     except (ValueError, RecursionError) as error:
-        reason = _TOO_DEEP if isinstance(error, RecursionError) else " ".join(str(error).split())[:100]
+        reason = TOO_DEEP if isinstance(error, RecursionError) else " ".join(str(error).split())[:100]
         damaged = " (cut off or damaged?)" if isinstance(error, json.JSONDecodeError) else ""
         raise CrissCrossError(f"{where}: not valid JSON{damaged}: {reason}") from None
 
 
-_TOO_DEEP = f"lists and mappings nested more than {DEPTH} deep"
+TOO_DEEP = f"lists and mappings nested more than {DEPTH} deep"
 
 
-def _whole(digits: str) -> int:
+def whole_number(digits: str) -> int:
     if (count := len(digits.lstrip("+-"))) > DIGITS:
         raise ValueError(f"a whole number of {count} digits, at most {DIGITS} are read")
     return int(digits)
@@ -113,7 +116,7 @@ def _sound(values: Any, text: str) -> Any:
         inner = (outer.values() if type(outer) is dict else outer for outer in level if type(outer) in (dict, list))
         level = [value for group in inner for value in group if type(value) in (dict, list)]
     if level:
-        raise ValueError(_TOO_DEEP)
+        raise ValueError(TOO_DEEP)
     if _SUSPECT.search(text):
         for word in _texts(values):
             word.encode()
@@ -130,55 +133,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for entry in value:
             yield from _texts(entry)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without what a configuration has no use for: dates, numbers in other bases, aliases and tags.
-
-    What it reads as something other than text, PyYAML quotes when it writes it as text.
-    """
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own way
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
-            self.refuse(f"the alias *{event.anchor}: write the value itself", event)
-        if event.tag is not None:
-            self.refuse(f"the tag {event.tag}: write the value alone", event)
-        self.depth += 1
-        if self.depth > DEPTH + 1:
-            self.refuse(_TOO_DEEP, event)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        made: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (dict, list)) or key in made:
-                self.refuse("a list or mapping as a key" if isinstance(key, (dict, list)) else f"{key} twice", key_node)
-            made[key] = self.construct_object(value_node, deep=True)
-        return made
-
-    def refuse(self, what: str, at: Any) -> NoReturn:
-        raise yaml.constructor.ConstructorError(None, None, what, at.start_mark)
-
-
-_TAG = "tag:yaml.org,2002:"
-for _kind, _pattern, _first in (
-    ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", [*"yYnNtTfFoO"]),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    # `+1` stays text: numbers are written without a plus sign.
-    ("int", r"0|-?[1-9][0-9]*", [*"-0123456789"]),
-    (
-        "float",
-        r"(?:[-+]?[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        [*"-+.0123456789"],
-    ),
-):
-    _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(f"(?:{_pattern})$"), _first)
-_Loader.add_constructor(f"{_TAG}int", lambda loader, node: _whole(node.value))
-_Loader.add_constructor(f"{_TAG}map", _Loader.construct_mapping)

@@ -27,17 +27,23 @@ def check_length(optim: "OptimConfig", train: "TrainConfig") -> None:
         _check_warmup(optim, train)
 
 
-def in_iterations(optim: "OptimConfig", train: "TrainConfig", images: int) -> "TrainConfig":
-    """`train` with the `iterations` that its epochs over so many images take, rounded up; as it is without epochs.
+def in_iterations(
+    optim: "OptimConfig", train: "TrainConfig", images: int, keep_warmup: bool = True
+) -> tuple["OptimConfig", "TrainConfig"]:
+    """Both with the `iterations` that `train.epochs` over so many images take, rounded up; as they are without epochs.
+
+    Without `keep_warmup` the warm-up ends after a tenth of the training, if it would be longer.
 
     Raises:
         CrissCrossError: that is too many, or fewer than the warm-up has.
     """
     if not train.epochs:
-        return train
+        return optim, train
     train = replace(train, iterations=-(-train.epochs * images // train.batch))
+    if not keep_warmup and optim.warmup > train.iterations // 10:
+        optim = replace(optim, warmup=train.iterations // 10)
     _check_warmup(optim, train)
-    return train
+    return optim, train
 
 
 def _check_warmup(optim: "OptimConfig", train: "TrainConfig") -> None:

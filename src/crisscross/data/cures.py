@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from crisscross.data.layouts.vocabulary import meaning
 
 DESCRIPTION = "dataset.yaml"
@@ -30,6 +28,9 @@ def write_key(root: Path, key: str) -> str:
 def create(root: Path, description: Mapping[str, Any]) -> str:
     """How to write a whole description by hand: one line, which is valid YAML."""
     kept = {key: value for key, value in description.items() if (key, value) not in DEFAULTS}
+    # Only here: exported networks are run without PyYAML.
+    import yaml
+
     line = yaml.safe_dump(kept, sort_keys=False, default_flow_style=True, allow_unicode=True, width=1 << 20)
     verb = "put this line into" if (root / DESCRIPTION).is_file() else "create"
     return f"{verb} {root / DESCRIPTION}{'' if verb.startswith('put') else ' with the line'}: {line.strip()}"

@@ -10,23 +10,26 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from torch import nn
 
-from crisscross.checkpoints import native
 from crisscross.config import OptimConfig, TrainConfig
-from crisscross.data.samples.loader import Samples
 from crisscross.errors import CrissCrossError
 from crisscross.inference.formats import coco_categories
-from crisscross.losses import Losses
 from crisscross.terminal import aligned
+
+if TYPE_CHECKING:
+    # Exported networks are run where torch is not installed.
+    from torch import nn
+
+    from crisscross.data.samples.loader import Samples
+    from crisscross.losses import Losses
 
 # Head and rows of a table.
 Rows = list[list[str]]
 # A function of the network and a batch on its device that returns the loss and its parts.
-StepLosses = Callable[[Any, Any], Losses]
+StepLosses = Callable[[Any, Any], "Losses"]
 
 
 class AnyExperiment(Protocol):
@@ -142,7 +145,7 @@ REFUSED: Mapping[str, str] = MappingProxyType(
             ("legend",),
             "is not available for this task",
         ),
-        **dict.fromkeys(("benchmark", "convert"), "handles semantic segmentation only"),
+        **dict.fromkeys(("benchmark", "convert", "export"), "handles semantic segmentation only"),
     }
 )
 
@@ -205,7 +208,7 @@ class Task(Protocol):
     def build(self, experiment: Any, start: Start) -> Built:
         """The network of a settled experiment, which it keeps in its attribute `experiment`."""
 
-    def samples(self, experiment: Any, data: Any, cache: str = "", first: bool = True) -> Samples:
+    def samples(self, experiment: Any, data: Any, cache: str = "", first: bool = True) -> "Samples":
         """The endless stream of training samples; `cache` as `--cache` has it, `first`: whether this process prints.
 
         Its batches have `names` (of their images), `to(device)` and `pin_memory()`.
@@ -230,6 +233,8 @@ class Task(Protocol):
 
         The options are those of `crisscross.load`.
         """
+        from crisscross.checkpoints import native
+
         path = native.run_weights(Path(source))
         experiment, tensors = native.read_header_as(self.experiment, path)[0], native.read_tensors(path)
         if experiment is None:
@@ -281,7 +286,7 @@ class Task(Protocol):
         """What a run's page shows of a validation: fields of `crisscross.report.Report` about classes and images."""
         return {}
 
-    def stages(self, network: Any) -> list[list[nn.Parameter]]:
+    def stages(self, network: Any) -> "list[list[nn.Parameter]]":
         """The backbone's parameters from stem to last stage, for `optim.backbone_factor`."""
         return []
 

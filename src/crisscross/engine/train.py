@@ -108,8 +108,11 @@ class _Run:
         settled, val_split, lines = task.settle(experiment, data, start, stored)
         self.val_split = "" if val_split == NO_SPLIT else val_split
         self.epoch = task.epoch_size(settled, data)
-        train = in_iterations(settled.optim, settled.train, self.epoch)
-        self.experiment, self.lines = replace(settled, train=train), list(lines)
+        keep_warmup = start.resume or "optim.warmup" in start.chosen
+        optim, train = in_iterations(settled.optim, settled.train, self.epoch, keep_warmup)
+        self.experiment, self.lines = replace(settled, optim=optim, train=train), list(lines)
+        if optim != settled.optim:
+            self.lines.append(f"optim.warmup: {optim.warmup}, a tenth of the iterations")
         check_validation(self.experiment.data, data, self.val_split, train.early_stop)
         self.losses = task.losses(self.experiment)
         check_cache(machine.cache)

@@ -59,7 +59,8 @@ def crop_maps(maps: Iterable[Tensor], size: Sequence[int], facts: MapFacts) -> t
     maps = tuple(y.permute(0, 3, 1, 2) for y in maps) if facts.channels_last else tuple(maps)
     if facts.multiple == facts.least == 1:
         return maps
-    counts = [[-(-side // stride) for side in size] for stride in facts.strides]
+    # Not -(-side // stride): division in ONNX rounds toward 0, and an exported graph would lose a row.
+    counts = [[(side + stride - 1) // stride for side in size] for stride in facts.strides]
     return tuple(_first(y, *count) for y, count in zip(maps, counts, strict=True))
 
 

@@ -208,7 +208,9 @@ def test_no_such_file_no_network_and_no_permission(server, monkeypatch):
     server.http.shutdown()
     server.http.server_close()
     message = refusal(server.url, DIGEST)
-    assert "cannot be reached (" in message and message.endswith("--weights FILE (in Python weights=FILE)")
+    assert "cannot be reached (" in message and message.endswith(
+        "--weights FILE, to train with --init FILE (in Python weights= or init=)"
+    )
     assert "downloads are off" in refusal(server.url, DIGEST, offline=True)
     monkeypatch.setenv("CRISSCROSS_OFFLINE", "1")
     assert "downloads are off" in refusal(server.url, DIGEST)

@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 30
 # Far above all published files: a server that sends data without end must not fill the disk.
 MOST_BYTES = 8 << 30
 BLOCK = 1 << 20
-AT_HAND = "if you have the file, give it with --weights FILE (in Python weights=FILE)"
+AT_HAND = "if you have the file, give it with --weights FILE, to train with --init FILE (in Python weights= or init=)"
 
 
 def cache_folder() -> Path:

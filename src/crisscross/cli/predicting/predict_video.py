@@ -130,7 +130,6 @@ def _check_outside(folders: Iterable[str], out: Path, targets: Mapping[Path, Pat
 
 def run(arguments: argparse.Namespace, videos: dict[Path, Path], network: "Wanted") -> int:
     """Label the videos. A bad one is reported, and the others go on."""
-    from crisscross.layers.devices import find_device
     from crisscross.video.reading import VideoReader, pyav
 
     pyav()
@@ -138,7 +137,7 @@ def run(arguments: argparse.Namespace, videos: dict[Path, Path], network: "Wante
         # What is wrong with the only video shall be known before weights are fetched.
         with VideoReader(next(iter(videos))):
             pass
-    segmenter, code = network.load(find_device(network.device), {}), 0
+    segmenter, code = network.load(network.find_device(), {}), 0
     for source, target in videos.items():
         try:
             with network.computing(segmenter):

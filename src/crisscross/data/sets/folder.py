@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from crisscross.config.documents import read_yaml
 from crisscross.data.check.checks import MOST_MASKS
 from crisscross.data.check.mixups import named, unseen
@@ -116,6 +114,8 @@ def describe(root: Path, dry_run: bool = False, force: bool = False) -> tuple[st
         names = {split: [pair.name for pair in dataset.splits[split]] for split in ("train", "val")}
         lists = {root / f"{split}.txt": "".join(f"{name}\n" for name in kept) for split, kept in names.items()}
         lines.append("train.txt and val.txt keep this split")
+    import yaml
+
     text = HEAD + yaml.safe_dump(description, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
     if not dry_run:
         claim([*lists, target], force=force)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +18,9 @@ from crisscross.errors import CrissCrossError
 from crisscross.files import output_path, write_atomically
 from crisscross.inference import Prediction, Predictor, predictor_of
 from crisscross.inference.prediction import CLASSES_FILE, write_classes, write_png
-from crisscross.models import Segmenter
+
+if TYPE_CHECKING:
+    from crisscross.models import Segmenter
 
 # The folder that is written, and all that `crisscross predict` may have written into the same place.
 KINDS, ALL = ("labels",), ("labels", "color", "overlay")
@@ -40,7 +43,7 @@ def big_outputs(images: Mapping[Path, Path], out: Path, options: RasterOptions =
 
 
 def predict_big_files(
-    network: Segmenter | Predictor,
+    network: "Segmenter | Predictor",
     paths: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str] | None,
     block: int,

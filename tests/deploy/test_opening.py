@@ -1,0 +1,146 @@
+"""Files that nobody should mistake for an exported network, and those of other people."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from fresh_python import BLOCK, run_python
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import crisscross
+from crisscross.cli import main
+from crisscross.data import scenes
+from crisscross.data.scenes import write_scenes
+from crisscross.deploy import exported_kind, open_exported
+from crisscross.errors import CrissCrossError
+from crisscross.metrics import ConfusionMatrix
+
+CLASSES, FOLDERS = ("dark", "light"), ("images", "masks")
+
+
+def write(path, height="h", channels=3, outputs=4, text=None, classes=2):
+    """A network that says 1 where the red channel is above its mean; more classes never win."""
+    weight = np.zeros((classes, 3, 1, 1), np.float32)
+    weight[1, 0] = 1
+    nodes = [helper.make_node("Conv", ["x", "w"], ["z"])]
+    nodes.append(helper.make_node("Identity" if outputs == 4 else "Flatten", ["z"], ["y"]))
+    shape = ["b", classes, "h2", "w2"] if outputs == 4 else ["b", "k"]
+    graph = helper.make_graph(
+        nodes,
+        "theirs",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", channels, height, height])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    if text is not None:
+        helper.set_model_props(model, {"crisscross": text})
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def image():
+    found = np.zeros((40, 50, 3), np.uint8)
+    found[:, 25:] = 255
+    return found
+
+
+def test_a_file_of_someone_else_needs_a_card(tmp_path, image, capsys):
+    path, card = write(tmp_path / "theirs.onnx"), tmp_path / "card.json"
+    with pytest.raises(CrissCrossError, match=r"does not say its classes and preprocessing.*--card FILE"):
+        open_exported(path)
+    card.write_text(json.dumps({"classes": CLASSES}))
+    found = crisscross.predictor(path, card=card)
+    assert found.classes == CLASSES
+    assert np.array_equal(found.predict(image).labels, image[..., 0] // 255)
+    np.save(tmp_path / "image.npy", image)
+    words = ["predict", str(path), str(tmp_path / "image.npy"), "--out", str(tmp_path / "out"), "--big"]
+    assert main(words) == 2 and "--card FILE" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--card", str(card)]) == 0 and (tmp_path / "out/labels/image.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "must be a mapping"),
+        ('{"classes": []}', '"classes" is missing'),
+        ('{"classes": ["a", "b"], "preprocess": {"mean": 3}}', "preprocess.mean"),
+        ('{"classes": ["a", "b"], "format": "crisscross-export-9"}', "written by another version"),
+        ('{"classes": ["a", "b"], "oops": 1}', "oops"),
+    ],
+)
+def test_damaged_cards(tmp_path, text, message):
+    path = write(tmp_path / "model.onnx", text=text)
+    with pytest.raises(CrissCrossError, match=message) as caught:
+        open_exported(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"height": 64}, "takes images of 64 x 64 alone"),
+        ({"channels": 1}, r"takes \[b, 1, h, h\] .* needed is one input"),
+        ({"outputs": 2}, r"gives \[b, .*\]; needed"),
+    ],
+)
+def test_networks_that_do_not_fit(tmp_path, shape, message):
+    with pytest.raises(CrissCrossError, match=message):
+        open_exported(write(tmp_path / "model.onnx", text='{"classes": ["a", "b"]}', **shape))
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "xml", "pt2"])
+def test_files_of_no_runtime(tmp_path, suffix, capsys):
+    path = tmp_path / f"model.{suffix}"
+    path.write_bytes(b"nothing")
+    with pytest.raises(CrissCrossError, match="cannot read it"):
+        open_exported(path)
+    with pytest.raises(CrissCrossError, match="no such file"):
+        open_exported(tmp_path / f"other.{suffix}")
+
+
+def test_options_that_an_exported_file_does_not_take(tmp_path, capsys):
+    path = write(tmp_path / "model.onnx", text='{"classes": ["a", "b"]}')
+    with pytest.raises(CrissCrossError, match=r"exported network \(ONNX\); crisscross.predictor opens it"):
+        crisscross.load(path)
+    (tmp_path / "image.png").write_bytes(b"")
+    for words in (["--optimize"], ["--precision", "bf16"], ["--weights", "x.pth"]):
+        assert main(["predict", str(path), str(tmp_path / "image.png"), "--out", str(tmp_path / "o"), *words]) == 2
+        assert f"{words[0]}: {path} is an exported network" in capsys.readouterr().err
+    assert exported_kind("a.ONNX") == "ONNX" and not exported_kind("a.pth") and not exported_kind(3)
+
+
+def test_a_missing_runtime(tmp_path):
+    path = write(tmp_path / "model.onnx", text='{"classes": ["a", "b"]}')
+    code = f"""{BLOCK % (("onnxruntime",),)}
+import contextlib, io
+from crisscross.cli import main
+error = io.StringIO()
+with contextlib.redirect_stderr(error):
+    code = main(["predict", {str(path)!r}, {str(path)!r}])
+print(code, error.getvalue())
+"""
+    found = run_python(code)
+    assert found.startswith("2 ") and "pip install '.[onnx]'" in found
+
+
+def test_evaluate_takes_an_exported_file(tmp_path, capsys):
+    """On the split of its card; the counts are those of the red channel."""
+    write_scenes(tmp_path / "data", {"train": 1, "val": 1, "test": 2}, height=64, width=96)
+    text = json.dumps({"classes": scenes.CLASSES, "data": {"name": "folder", "val_split": "val", "test_split": "test"}})
+    path = write(tmp_path / "model.onnx", text=text, classes=len(scenes.CLASSES))
+    words = ["evaluate", str(path), "--data", str(tmp_path / "data"), "--workers", "0", "--device", "cpu"]
+    assert main([*words, "--json", str(tmp_path / "scores.json")]) == 0
+    facts = json.loads((tmp_path / "scores.json").read_text())
+    counts = ConfusionMatrix(len(scenes.CLASSES))
+    for number in range(2):
+        image, mask = (np.asarray(Image.open(tmp_path / f"data/{kind}/test_{number:04d}.png")) for kind in FOLDERS)
+        counts.update((image[..., 0] > 123.675).astype(np.uint8), mask)
+    assert facts["split"] == "test" and facts["images"] == 2
+    assert np.array_equal(facts["confusion"], counts.counts)
+    assert main([*words, "--precision", "bf16"]) == 2 and "--precision: " in capsys.readouterr().err
