@@ -203,7 +203,7 @@ def test_an_error_in_validation_costs_no_step(dataset, whole_run, tmp_path, monk
         patch.setattr(evaluation, "evaluate", broken)
         with pytest.raises(type(error)) as raised:
             train(experiment(*WORDS), dataset, run, CPU)
-    said = "last.safetensors is saved at iteration 3, continue with --resume"
+    said = "last.safetensors is saved at iteration 3, continue with `crisscross train --resume "
     assert there == [3] and said in "\n".join([str(raised.value), *getattr(raised.value, "__notes__", [])])
     assert not (run / "best.safetensors").exists()
     assert train(experiment(*WORDS), dataset, run, CPU, resume=True).finished
@@ -276,8 +276,27 @@ def test_an_error_in_the_validation_of_instances_costs_no_step(coco, tmp_path, m
             *(instances("train.iterations=2", "optim.warmup=0"), coco, tmp_path / "run", CPU),
             task=instance_task.InstanceSegmentation(),
         )
-    assert "saved at iteration 2, continue with --resume" in raised.value.__notes__[0]
+    assert "saved at iteration 2, continue with `crisscross train --resume " in raised.value.__notes__[0]
     assert (
         native.read_header_as(InstanceExperiment, tmp_path / "run" / "last.safetensors")[1]["position"]["iteration"]
         == 2
     )
+
+
+def test_an_image_that_cannot_be_read_at_once_leaves_no_run(tmp_path, capsys):
+    data, run = write_shapes(tmp_path / "data", 2, 1), tmp_path / "run"
+    image = data / "images" / "p00.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "tiny.yaml").write_text(to_yaml(experiment("train.iterations=2", "train.batch=2")))
+    words = ["train", str(tmp_path / "tiny.yaml"), "--data", str(data), "--out", str(run), "--workers", "0"]
+    assert main([*words, "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert image.name in said and "nothing was trained yet: mend it and start again" in said
+    image.write_bytes(whole)
+    assert main([*words, "--device", "cpu"]) == 0
+    # Finished: a second time nothing is trained, and the report stays as it is.
+    before = (run / "report.html").stat().st_mtime_ns
+    assert main(["train", "--resume", str(run), "--device", "cpu"]) == 0
+    assert "finished already; to train on, add --set train.iterations=4" in capsys.readouterr().err
+    assert (run / "report.html").stat().st_mtime_ns == before

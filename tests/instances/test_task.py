@@ -410,7 +410,8 @@ def test_a_image_that_goes_bad_is_named_and_the_run_saved(tmp_path):
 
     experiment = tiny("data.val_split=none")
     with pytest.raises(
-        CrissCrossError, match=r"empty file \(0 bytes\); .*saved at iteration 1, continue with --resume"
+        CrissCrossError,
+        match=r"empty file \(0 bytes\); .*saved at iteration 1, continue with `crisscross train ",
     ):
         train_instances(experiment, open_coco_instances(root), tmp_path / "run", CPU, listener=break_it)
     assert (tmp_path / "run" / "last.safetensors").is_file()

@@ -99,12 +99,13 @@ def print_outcome(outcome: "Run") -> None:
         return
     if outcome.best_score is not None:
         say(f"best validation {outcome.title} {outcome.best_score:.4f} at iteration {outcome.best_iteration}")
-    trust = f" --trust {out}" if outcome.code else ""
+    run, data = shlex.quote(str(out)), shlex.quote(str(outcome.data))
+    trust = f" --trust {run}" if outcome.code else ""
     if (page := out / "report.html").is_file():
         say(f"curves and images: {page}; how to use the run: {out / 'README.md'}")
     if outcome.best_score is not None:
-        say(f"done: {out}; score it with `crisscross evaluate {out} --data {outcome.data}{trust}`")
+        say(f"done: {out}; score it with `crisscross evaluate {run} --data {data}{trust}`")
     else:
         # Nothing was held out: which images to score is for the user to say.
-        command = f"crisscross evaluate {out} --data {outcome.data} --split NAME{trust}"
-        say(f"done: {out}; label images with `crisscross predict {out} PATH{trust}`, or score it with `{command}`")
+        command = f"crisscross evaluate {run} --data {data} --split NAME{trust}"
+        say(f"done: {out}; label images with `crisscross predict {run} PATH{trust}`, or score it with `{command}`")

@@ -1,6 +1,11 @@
-"""Learning rate by iteration."""
+"""The length of a training, and the learning rate by iteration."""
+
+from dataclasses import replace
+from typing import Any
 
 from crisscross.config import OptimConfig
+from crisscross.config.training import in_iterations
+from crisscross.engine.task import Start
 
 # The fraction of the learning rate that the warm-up starts from: the start_factor of MMSegmentation's recipes.
 POLY_START = 1e-6
@@ -29,3 +34,15 @@ def learning_rate(config: OptimConfig, iteration: int, iterations: int) -> float
         return config.lr * (POLY_START + (1 - POLY_START) * iteration / max(warmup - 1, 1))
     left = 1 - min((iteration - warmup) / max(iterations - warmup - 1, 1), 1)
     return config.eta_min + (config.lr - config.eta_min) * left**config.power
+
+
+def with_iterations(experiment: Any, images: int, start: Start) -> tuple[Any, str]:
+    """The experiment with the iterations of its epochs over so many images, and a line on a warm-up that they shorten.
+
+    Raises:
+        CrissCrossError: as `in_iterations`.
+    """
+    keep_warmup = start.resume or "optim.warmup" in start.chosen
+    optim, train = in_iterations(experiment.optim, experiment.train, images, keep_warmup)
+    line = "" if optim == experiment.optim else f"optim.warmup: {optim.warmup}, a tenth of the iterations"
+    return replace(experiment, optim=optim, train=train), line

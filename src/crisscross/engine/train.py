@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from crisscross.checkpoints import native
-from crisscross.config import NO_SPLIT, to_yaml
-from crisscross.config.training import in_iterations
+from crisscross.config import NO_SPLIT
 from crisscross.data.files.cache import check_cache
 from crisscross.data.samples.loader import check_share, training_batches
 from crisscross.engine.average import WeightAverage
@@ -41,12 +40,13 @@ from crisscross.engine.run.state import (
     stored_experiment,
 )
 from crisscross.engine.run.trackers import start_trackers
+from crisscross.engine.schedule import with_iterations
 from crisscross.engine.semantic.task import SemanticSegmentation
 from crisscross.engine.setup import Machine, algorithms, check_validation, create_accelerator
 from crisscross.engine.shard import check_shard, shard, whole
 from crisscross.engine.task import AnyExperiment, Data, Result, Scoring, Start, Task
 from crisscross.errors import CrissCrossError
-from crisscross.files import remove_leftovers, write_text
+from crisscross.files import remove_leftovers
 from crisscross.layers.modes import lay_out
 from crisscross.progress import Progress
 from crisscross.speed.memory import apply_memory
@@ -108,11 +108,8 @@ class _Run:
         settled, val_split, lines = task.settle(experiment, data, start, stored)
         self.val_split = "" if val_split == NO_SPLIT else val_split
         self.epoch = task.epoch_size(settled, data)
-        keep_warmup = start.resume or "optim.warmup" in start.chosen
-        optim, train = in_iterations(settled.optim, settled.train, self.epoch, keep_warmup)
-        self.experiment, self.lines = replace(settled, optim=optim, train=train), list(lines)
-        if optim != settled.optim:
-            self.lines.append(f"optim.warmup: {optim.warmup}, a tenth of the iterations")
+        self.experiment, line = with_iterations(settled, self.epoch, start)
+        self.lines, train = [*lines, *filter(None, [line])], self.experiment.train
         check_validation(self.experiment.data, data, self.val_split, train.early_stop)
         self.losses = task.losses(self.experiment)
         check_cache(machine.cache)
@@ -178,7 +175,6 @@ class _Run:
         if shown:
             remove_leftovers(self.folder, alone=True)
             write_record(self.folder, self.experiment, self.data, asdict(self.machine), self.position.iteration)
-            write_text(self.folder / "experiment.yaml", to_yaml(self.experiment))
             write_split(self.folder, self.data)
         start_trackers(self.accelerator, self.machine.track, self.experiment, self.folder)
         with Interrupt() as interrupt, Progress("train", total, self.position.iteration, shown) as progress:
@@ -188,6 +184,8 @@ class _Run:
             what = (self.network, self.experiment, self.data, self.val_split, self.epoch, self.accelerator)
             for line in [*overview(*what), *self.lines]:
                 progress.say(line)
+            if ended := self.position.iteration == total:
+                progress.say(f"finished already; to train on, add --set train.iterations={2 * total}")
             with self.journal:
                 if self._validate_if_due():
                     self._save()
@@ -198,7 +196,7 @@ class _Run:
                 progress.say(line)
             if finished and self.position.iteration < total:
                 progress.say(f"stopped early: {self.position.waited} validations in a row without a better one")
-            if finished and shown:
+            if finished and shown and not (ended and (self.folder / "report.html").is_file()):
                 self._write_results(progress)
         self.accelerator.end_training()
         return Outcome(self.position, finished, time.perf_counter() - self.began, shown, self.left)
@@ -246,6 +244,8 @@ class _Run:
             # Of several processes, others may be amid a step.
             if accelerator.num_processes > 1:
                 raise
+            if not self.position.iteration:
+                raise CrissCrossError(f"{error}; nothing was trained yet: mend it and start again") from None
             self._save()
             raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from None
 

@@ -116,7 +116,9 @@ def test_a_killed_worker_is_one_line_and_the_run_is_saved(dataset, tmp_path):
         stop.set()
     assert "\n" not in str(caught.value)
     saved = native.read(out / "last.safetensors")[2]["position"]["iteration"]
-    assert 2 <= saved < 100000 and f"is saved at iteration {saved}, continue with --resume" in str(caught.value)
+    assert 2 <= saved < 100000 and f"is saved at iteration {saved}, continue with `crisscross train --resume " in str(
+        caught.value
+    )
     from crisscross.engine.run.log import read_log
 
     assert [entry["iteration"] for entry in read_log(out)][-1] == saved

@@ -16,7 +16,7 @@ import torch
 from accelerate import PartialState
 
 from crisscross import __version__
-from crisscross.config import to_dict
+from crisscross.config import to_dict, to_yaml
 from crisscross.config.documents import read_json
 from crisscross.engine.task import AnyExperiment, Data
 from crisscross.errors import CrissCrossError, CrissCrossWarning
@@ -33,13 +33,13 @@ def write_record(
     machine: dict[str, Any],
     start: int,
 ) -> None:
-    """Write `run.json`: the experiment, the data, and an entry for every time that the run was started or resumed.
+    """Write `experiment.yaml`, and `run.json`: experiment, data, and an entry for each start of the run.
 
     An entry holds the iteration that it began with, the time, the command, the seed, versions, hardware, the options
     of the machine, and the state of the git repository that the command was given in, if there is one.
 
     Raises:
-        CrissCrossError: the file cannot be written.
+        CrissCrossError: a file cannot be written.
     """
     before = read_record(folder).get("starts", []) if start else []
     splits = {name: len(images) for name, images in data.splits.items()}
@@ -49,6 +49,7 @@ def write_record(
         "starts": [*before, _start(experiment, machine, start)],
     }
     write_text(folder / RECORD, json.dumps(facts, indent=1) + "\n")
+    write_text(folder / "experiment.yaml", to_yaml(experiment))
 
 
 def last_start(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Training state on disk: one file, replaced atomically, holds weights, optimizer and position."""
 
 import math
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -106,7 +107,8 @@ def _check_weights(path: Path, network: torch.nn.Module, iteration: int) -> None
 
 def saved_line(folder: Path, iteration: int) -> str:
     """What an error says after the run in `folder` was saved."""
-    return f"{folder / LAST} is saved at iteration {iteration}, continue with --resume"
+    command = shlex.join(["crisscross", "train", "--resume", str(folder)])
+    return f"{folder / LAST} is saved at iteration {iteration}, continue with `{command}`"
 
 
 @contextmanager
@@ -211,7 +213,7 @@ def check_run_folder(folder: Path, experiment: Any, resume: bool) -> list[str]:
     if fixed := sorted(key for key in changed if key not in CHANGEABLE):
         raise CrissCrossError(
             f"{folder}: cannot resume with another experiment; it differs in {', '.join(fixed)}; "
-            f"continue with `crisscross train --resume {folder}`"
+            f"continue with `{shlex.join(['crisscross', 'train', '--resume', str(folder)])}`"
         )
     return _change_line(flatten(stored), flatten(experiment), changed)
 
