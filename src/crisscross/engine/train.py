@@ -172,7 +172,8 @@ class _Run:
         """Run to the end or to an interruption; either way the folder is complete."""
         total, self.began = self.experiment.train.iterations, time.perf_counter()
         self.seconds_before, shown = self.facts["seconds"], self.accelerator.is_main_process
-        if shown:
+        ended = self.position.iteration == total
+        if shown and not ended:
             remove_leftovers(self.folder, alone=True)
             write_record(self.folder, self.experiment, self.data, asdict(self.machine), self.position.iteration)
             write_split(self.folder, self.data)
@@ -184,7 +185,7 @@ class _Run:
             what = (self.network, self.experiment, self.data, self.val_split, self.epoch, self.accelerator)
             for line in [*overview(*what), *self.lines]:
                 progress.say(line)
-            if ended := self.position.iteration == total:
+            if ended:
                 progress.say(f"finished already; to train on, add --set train.iterations={2 * total}")
             with self.journal:
                 if self._validate_if_due():
@@ -244,9 +245,8 @@ class _Run:
             # Of several processes, others may be amid a step.
             if accelerator.num_processes > 1:
                 raise
-            if not self.position.iteration:
-                raise CrissCrossError(f"{error}; nothing was trained yet: mend it and start again") from None
-            self._save()
+            if self.position.iteration:
+                self._save()
             raise CrissCrossError(f"{error}; {saved_line(self.folder, self.position.iteration)}") from None
 
     def _record(self, step: Step) -> None:
@@ -258,10 +258,7 @@ class _Run:
         self.journal.step(step, seconds, self.position.skipped)
 
     def _validate_if_due(self) -> bool:
-        """Validate, and keep the weights if they are the best so far. A validation that is interrupted is due again.
-
-        The run is saved before: whatever happens to the validation, even a kill, costs no step.
-        """
+        """Validate, and keep the best weights; an interrupted validation is due again. The run is saved before."""
         train, position = self.experiment.train, self.position
         at_end = position.iteration == train.iterations
         due = at_end or (train.validate_every and position.iteration % train.validate_every == 0)

@@ -106,7 +106,9 @@ def _check_weights(path: Path, network: torch.nn.Module, iteration: int) -> None
 
 
 def saved_line(folder: Path, iteration: int) -> str:
-    """What an error says after the run in `folder` was saved."""
+    """What an error says after the run in `folder` was saved, or before there is anything to save."""
+    if not iteration:
+        return "nothing was trained yet: mend it and start again"
     command = shlex.join(["crisscross", "train", "--resume", str(folder)])
     return f"{folder / LAST} is saved at iteration {iteration}, continue with `{command}`"
 
