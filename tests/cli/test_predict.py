@@ -242,3 +242,14 @@ def test_videos_in_folders_are_left_out_for_a_task_without_them(predict, capsys)
     assert parted(arguments, ("drawn",), "is not available for this task") == (["in"], {})
     line = "crisscross: in/a.mp4: left out: video is not available for this task\n"
     assert capsys.readouterr().err == line
+
+
+def test_masks_of_a_data_set_are_not_labeled(predict, capsys):
+    for name in ("set/images/p.png", "set/masks/p.png"):
+        draw(name)
+    assert predict("set", "--out", "out") == 0
+    assert files("out/labels") == ["images/p.png"]
+    error = capsys.readouterr().err
+    assert error.count("set: left out, since masks lie there: masks/; to label them, name the folder itself") == 1
+    assert predict("set/masks", "--out", "masks") == 0
+    assert files("masks/labels") == ["p.png"] and "left out" not in capsys.readouterr().err

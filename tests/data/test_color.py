@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from crisscross.data.color import colorise, overlay
+from crisscross.data.palette import default_palette
 
 PALETTE = [(255, 0, 0), (0, 100, 200)]
 
@@ -35,6 +36,24 @@ def test_overlay_mixes_by_alpha_and_leaves_ignored_pixels():
     assert overlay(image, labels, PALETTE, 0.25).tolist() == [[[139, 75, 75], [75, 100, 125], [100, 100, 100]]]
     assert overlay(image, labels, PALETTE, 0).tolist() == image.tolist()
     assert overlay(image, labels, PALETTE, 1).tolist() == [[[255, 0, 0], [0, 100, 200], [100, 100, 100]]]
+
+
+def test_overlay_leaves_black_classes_as_they_are():
+    image = np.full((1, 2, 3), 100, np.uint8)
+    palette = default_palette(["background", "cell"])
+    assert overlay(image, np.array([[0, 1]]), palette).tolist() == [[[100, 100, 100], [114, 50, 50]]]
+
+
+@pytest.mark.parametrize(
+    ("names", "colors"),
+    [
+        (["road", "car"], [(128, 0, 0), (0, 128, 0)]),
+        (["background", "cell"], [(0, 0, 0), (128, 0, 0)]),
+        (["cell", "_Background_", "wall"], [(128, 0, 0), (0, 0, 0), (0, 128, 0)]),
+    ],
+)
+def test_a_background_is_black_by_default(names, colors):
+    assert default_palette(names) == tuple(colors)
 
 
 def test_overlay_refuses_what_cannot_be_laid_over():

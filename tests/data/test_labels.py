@@ -15,7 +15,7 @@ from crisscross.data import DataSet, open_dataset
 from crisscross.data.check.checks import check, quick_check
 from crisscross.data.color import colorise, labels_of_colors
 from crisscross.data.files.reading import read_mask, read_pair
-from crisscross.data.palette import default_palette
+from crisscross.data.palette import default_names, default_palette
 from crisscross.data.sets import camvid32, voc
 from crisscross.errors import CrissCrossError
 
@@ -174,7 +174,7 @@ def test_a_clip_with_other_codes(tmp_path: Path) -> None:
 
 
 def test_a_color_table_is_no_class_map() -> None:
-    palette = default_palette(30)
+    palette = default_palette(default_names(30))
     labels = np.arange(30, dtype=np.uint8).reshape(5, 6)
     assert np.array_equal(labels_of_colors(colorise(labels, palette), palette), labels)
 

@@ -367,6 +367,13 @@ READ: dict[str, tuple[dict[str, Any], tuple[str, ...], dict[str, int], np.ndarra
         HELD,
         THREE,
     ),
+    "a mask for each class, beside the images": (
+        pairs("images/{}.jpg", "cell/{}.png", BYTES)
+        | {f"wall/{n}.png": ((THREE == 2) * 255).astype(np.uint8) for n in range(6)},
+        ("background", "cell", "wall"),
+        HELD,
+        THREE,
+    ),
 }
 
 # name -> files, and words of the one line that says what to do.

@@ -101,7 +101,7 @@ def test_each_network_has_the_published_size(name):
     row = PUBLISHED[name]
     classes = tuple(f"class {index}" for index in range(CLASSES[row.data]))
     experiment = recipe(name)
-    data = replace(experiment.data, classes=classes, palette=default_palette(len(classes)))
+    data = replace(experiment.data, classes=classes, palette=default_palette(classes))
     with torch.device("meta"):
         network = Segmenter(replace(experiment, data=data), initialize=False)
     counted = sum(parameter.numel() for parameter in network.parameters())

@@ -13,7 +13,15 @@ from crisscross.api.networks import Place, Source, Wanted, wanted
 from crisscross.data.rasters.reading import AS_IT_IS, RasterOptions, is_raster, open_raster
 from crisscross.engine.bulk import Share
 from crisscross.engine.formats import PNG, all_outputs, check_formats, shared_names, shown
-from crisscross.engine.predict import Choose, Labeled, check_apart, find_images, predict_files, unfinished
+from crisscross.engine.predict import (
+    Choose,
+    Labeled,
+    check_apart,
+    find_images,
+    predict_files,
+    unfinished,
+    warn_of_masks,
+)
 from crisscross.engine.semantic.predict import KINDS, big_outputs, predict_big_files
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, CrissCrossWarning, import_extra
@@ -131,6 +139,8 @@ def check_outputs(
     if options["block"] and not big:
         raise CrissCrossError("--block is for --big, which labels an image block by block")
     everything = find_images(paths, out, task.kinds)
+    if options["share"].first:
+        warn_of_masks(paths, out, task.kinds)
     if out is None:
         return everything
     _check_part(task, options, bool(videos))

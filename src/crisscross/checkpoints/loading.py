@@ -284,5 +284,5 @@ def full_keys(experiment: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
             raise CrissCrossError(_unknown_override(name, leaves))
         changes[matches[0] if matches else name] = value
     if "data.classes" in changes and "data.palette" not in changes:
-        changes["data.palette"] = [list(color) for color in default_palette(len(changes["data.classes"]))]
+        changes["data.palette"] = [list(color) for color in default_palette(changes["data.classes"])]
     return changes

@@ -114,12 +114,21 @@ def run_init(arguments: argparse.Namespace) -> int:
         CrissCrossError: see `crisscross.data.sets.folder.describe`.
     """
     from crisscross.data import DATASETS
+    from crisscross.data.check.checks import quick_check
     from crisscross.data.dataset import existing_folder
     from crisscross.data.sets.folder import describe
+    from crisscross.data.sets.recognition import recognized_name
 
     root = existing_folder(arguments.root)
-    if (known := next((name for name, one in DATASETS.items() if one.recognize(root)), "folder")) != "folder":
-        say(f"{root}: {known}, which is read as it is, without dataset.yaml", f"next: crisscross data check {root}")
+    if (known := recognized_name(root, DATASETS)) != "folder":
+        dataset = DATASETS[known].open(root)
+        quick_check(dataset, [split for split in ("train", "val") if split in dataset.splits] or dataset.splits)
+        say(
+            f"{root}: {known}, which is read as it is, without dataset.yaml",
+            f"if its classes are others than the {len(dataset.classes)} of {known}: list them, one a line, in "
+            f"{root / 'class_names.txt'}",
+            f"next: crisscross data check {root}",
+        )
         return 0
     text, lines = describe(arguments.root, arguments.dry_run, arguments.force)
     say(*lines)

@@ -7,6 +7,7 @@ from crisscross.data.dataset import DataSet, Pair, existing_folder
 from crisscross.data.sets import DATASETS
 from crisscross.data.sets.camvid import open_camvid
 from crisscross.data.sets.folder import open_folder
+from crisscross.data.sets.recognition import recognized_name
 from crisscross.data.sets.submission import write_prediction
 from crisscross.errors import CrissCrossError
 
@@ -27,8 +28,7 @@ def open_dataset(name: str, root: str | os.PathLike[str]) -> DataSet:
         CrissCrossError: unknown name, missing folder, or a layout that is not the named one.
     """
     if name == "auto":
-        folder = existing_folder(root)
-        name = next((known for known, dataset in DATASETS.items() if dataset.recognize(folder)), "folder")
+        name = recognized_name(existing_folder(root), DATASETS)
     if name in DATASETS:
         try:
             return DATASETS[name].open(root)

@@ -34,7 +34,9 @@ def colorise(labels: np.ndarray, palette: Sequence[Color], ignore_color: Color =
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, palette: Sequence[Color], alpha: float = 0.5) -> np.ndarray:
-    """Lay the palette colors over an image; ignored pixels keep the image's own color.
+    """Lay the palette colors over an image; ignored pixels and black classes keep the image's own color.
+
+    Black is the color of the background: painted, it would darken the image and show nothing.
 
     Args:
         image: uint8 RGB [H, W, 3].
@@ -52,8 +54,10 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Sequence[Color], alp
         raise ValueError(f"image {image.shape} and labels {labels.shape} must be [H, W, 3] and [H, W] of one size")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in 0..1, got {alpha}")
-    mixed = image * (1 - alpha) + colorise(labels, palette) * alpha
-    return np.where(_has_color(labels, palette)[..., None], np.rint(mixed).astype(np.uint8), image)
+    colors = colorise(labels, palette)
+    mixed = image * (1 - alpha) + colors * alpha
+    # Ignored pixels are black in `colors`, too.
+    return np.where(colors.any(-1, keepdims=True), np.rint(mixed).astype(np.uint8), image)
 
 
 def _has_color(labels: np.ndarray, palette: Sequence[Color]) -> np.ndarray:

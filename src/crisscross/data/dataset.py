@@ -102,6 +102,9 @@ class DataSet:
         if not self.splits[name]:
             reason = f" ({self.note})" if self.note else ""
             advice = f"; list its image names in {name}.txt" if self.note and self.name == "folder" else ""
+            if name == "val" and sum(map(len, self.splits.values())) == 1:
+                # Its only image cannot be in both.
+                advice = "; to train on a single image: `--set data.val_split=none`"
             raise CrissCrossError(f"{self.root}: the split {name!r} is empty{reason}{advice}")
         for pair, text in name_clashes(name, self.splits[name]):
             raise CrissCrossError(f"{pair.image}: {text}")

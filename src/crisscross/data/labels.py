@@ -55,7 +55,7 @@ def counts_problem(counts: np.ndarray, all_counts: np.ndarray, dataset: DataSet,
     if dataset.labels is None:
         legal = f"there are {len(dataset.classes)} classes (0..{len(dataset.classes) - 1}, ignore {dataset.ignore})"
     values = [value for value, _ in illegal_counts(all_counts, dataset)]
-    return f"{found}, but {legal}{_advice(dataset, values) or _own_advice(dataset, all_counts, path)}"
+    return f"{found}, but {legal}{usual_mixup(dataset, values) or _own_advice(dataset, all_counts, path)}"
 
 
 def first_few(texts: list[str]) -> str:
@@ -69,7 +69,7 @@ def _legal(dataset: DataSet) -> set[int]:
     return known | set(dataset.void)
 
 
-def _advice(dataset: DataSet, values: Collection[int]) -> str:
+def usual_mixup(dataset: DataSet, values: Collection[int]) -> str:
     """What the illegal values in a mask most likely mean, as the rest of a sentence; empty where that is unclear."""
     classes = len(dataset.classes)
     if dataset.name.startswith("cityscapes") and dataset.labels is not None and 255 in values:

@@ -1,5 +1,9 @@
 """Colors of classes: by the rule of Pascal VOC, or from a compact text; and names where there are none."""
 
+from collections.abc import Iterable
+
+from crisscross.data.layouts.vocabulary import BACKGROUNDS
+
 Palette = tuple[tuple[int, int, int], ...]
 
 
@@ -18,9 +22,12 @@ def voc_palette(count: int) -> Palette:
     return tuple(colors)
 
 
-def default_palette(classes: int) -> Palette:
-    """Colors for classes that come without any: Pascal VOC's without its black first one."""
-    return voc_palette(classes + 1)[1:]
+def default_palette(names: Iterable[object]) -> Palette:
+    """Colors for classes that come without any: Pascal VOC's, of which a class called background gets the black."""
+    texts = [str(name) for name in names]
+    background = next((name for name in texts if name.strip("_").lower() in BACKGROUNDS), None)
+    colors = iter(voc_palette(len(texts) + 1)[1:])
+    return tuple((0, 0, 0) if name == background else next(colors) for name in texts)
 
 
 def default_names(classes: int) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def _card(values: dict[str, Any]) -> Card:
     keys = ("classes", "palette", "flip_pairs", "ignore")
     # Checks them as it does for a training.
     data = from_dict(DataConfig, {key: values.pop(key) for key in keys if key in values})
-    palette = data.palette or default_palette(len(data.classes))
+    palette = data.palette or default_palette(data.classes)
     values |= {"classes": [], "palette": []}
     card = from_dict(Card, values)
     said = {"classes": data.classes, "palette": palette, "flip_pairs": data.flip_pairs, "ignore": data.ignore}

@@ -1,6 +1,7 @@
 """Predict files: which images are labeled, and what is written of each."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 
 from crisscross.data.files.folders import images_in
 from crisscross.data.files.reading import IMAGE_SUFFIXES, read_image
+from crisscross.data.layouts.photos import without_masks
 from crisscross.engine.bulk import overlapped
 from crisscross.engine.formats import PNG, Writer
 from crisscross.engine.task import Task
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import unrecorded
 
 Done = Callable[["Labeled"], None]
@@ -42,8 +44,8 @@ def find_images(
 ) -> dict[Path, Path]:
     """Images of files and folders -> where their outputs go, without suffix; see `names_apart`.
 
-    Folders are searched through, but for `out` in them; where `out` is such a folder or lies above it, but for the
-    folders of `kinds` in `out`.
+    Folders are searched through, but for masks beside images (see `without_masks`) and for `out` in them; where `out`
+    is such a folder or lies above it, but for the folders of `kinds` in `out`.
 
     Raises:
         CrissCrossError: a missing path, a folder without images, or two images whose outputs would be one file.
@@ -51,7 +53,7 @@ def find_images(
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = without_outputs(images_in(path, deep=True), path, out, kinds)
+            inside, _ = without_masks(path, without_outputs(images_in(path, deep=True), path, out, kinds))
             if not inside:
                 raise CrissCrossError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
             found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}
@@ -60,6 +62,17 @@ def find_images(
         else:
             raise CrissCrossError(f"{path}: no such file or folder")
     return names_apart(found)
+
+
+def warn_of_masks(paths: Iterable[str | os.PathLike[str]], out: Path | None, kinds: Sequence[str]) -> None:
+    """Cause a `CrissCrossWarning` where `find_images` leaves out masks."""
+    for path in map(Path, paths):
+        if path.is_dir():
+            _, folders = without_masks(path, without_outputs(images_in(path, deep=True), path, out, kinds))
+            if folders:
+                shown = ", ".join(f"{folder}/" for folder in folders)
+                text = f"{path}: left out, since masks lie there: {shown}; to label them, name the folder itself"
+                warnings.warn(text, CrissCrossWarning, 3)
 
 
 def names_apart(found: Mapping[Path, Path]) -> dict[Path, Path]:

@@ -33,7 +33,7 @@ class Card:
         model, data = experiment.model, experiment.data
         return cls(
             classes=data.classes,
-            palette=data.palette or default_palette(len(data.classes)),
+            palette=data.palette or default_palette(data.classes),
             preprocess=experiment.preprocess,
             inference=experiment.inference,
             align_corners=model.align_corners,

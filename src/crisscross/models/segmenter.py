@@ -89,7 +89,7 @@ class Segmenter(nn.Module):
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
         """One RGB color (0..255) per class: the experiment's, default ones where it has none."""
-        return self.experiment.data.palette or default_palette(len(self.classes))
+        return self.experiment.data.palette or default_palette(self.classes)
 
     @property
     def classifiers(self) -> tuple[str, ...]:

@@ -136,7 +136,7 @@ def test_a_copy_in_another_split(tmp_path: Path) -> None:
     assert problem.text.startswith("1 of 2 images in 'val' look like one in 'train' (9.jpg like 3.png)")
     (root / "images" / "9.jpg").unlink()
     (root / "images" / "9.png").write_bytes((root / "images" / "3.png").read_bytes())
-    with pytest.warns(CrissCrossWarning, match=r"1 images are in two splits \(9\.png is a copy of .*3\.png\)"):
+    with pytest.warns(CrissCrossWarning, match=r"1 image is in two splits \(9\.png is a copy of .*3\.png\)"):
         quick_check(open_folder(root), ["train", "val"])
 
 

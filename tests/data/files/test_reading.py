@@ -185,3 +185,13 @@ def test_a_label_outside_the_classes_names_file_value_and_count(tmp_path: Path) 
 def test_sizes_that_differ(tmp_path: Path) -> None:
     pair, dataset = a_pair(tmp_path, np.zeros((7, 5), np.uint8))
     assert refusal(read_pair, pair, dataset) == f"{pair.mask}: the mask is 5 x 7, its image 7 x 5"
+
+
+def test_a_16_bit_mask_of_two_values_keeps_them(tmp_path):
+    values = np.zeros((4, 4), np.uint16)
+    values[1] = 65535
+    Image.fromarray(values).save(tmp_path / "m.png")
+    with pytest.raises(
+        CrissCrossError, match=r"16-bit mask of 0 and 65535; .*--classes-at 0,65535 .* makes them classes"
+    ):
+        read_mask(tmp_path / "m.png")

@@ -204,7 +204,8 @@ def test_without_lists_every_fifth_is_held_out_and_stays_there(tmp_path: Path) -
 def test_an_empty_held_out_split_says_what_to_do(tmp_path: Path) -> None:
     dataset = open_folder(without_lists(tmp_path / "set", 1))
     empty = next(split for split, pairs in dataset.splits.items() if not pairs)
-    message = rf"'{empty}' is empty \(no split lists: .*list its image names in {empty}\.txt"
+    assert empty == "val"
+    message = r"'val' is empty \(no split lists: .*; to train on a single image: `--set data.val_split=none`"
     with pytest.raises(CrissCrossError, match=message):
         dataset.split(empty)
     with pytest.raises(CrissCrossError, match="no split 'trian'; this data set has train, val"):

@@ -380,7 +380,9 @@ def test_real_samples(name: str, folder: str, split: str, count: int) -> None:
 def test_a_real_voc_mask(tmp_path: Path) -> None:
     for folder in ("JPEGImages", "SegmentationClass"):
         (tmp_path / folder).symlink_to(REAL / "voc2" / folder)
-    assert "train.txt: no such file; it belongs to VOCtrainval" in refusal(open_dataset, "auto", tmp_path)
+    assert "train.txt: no such file; it belongs to VOCtrainval" in refusal(open_dataset, "voc2012", tmp_path)
+    alone = open_dataset("auto", tmp_path)
+    assert (alone.name, alone.classes) == ("folder", ("class 0", "class 9", "class 12"))
     (tmp_path / voc.LISTS).mkdir(parents=True)
     for split in ("train", "val"):
         (tmp_path / voc.LISTS / f"{split}.txt").write_text("2007_000063\n")

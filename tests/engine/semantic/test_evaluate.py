@@ -46,7 +46,7 @@ def predictor_that_says(labels_of, classes):
     def logits_of(x):
         return np.eye(len(classes), dtype=np.float32)[labels_of(x[0, 0])].transpose(2, 0, 1)[None]
 
-    return Predictor(logits_of, Card(tuple(classes), default_palette(len(classes))))
+    return Predictor(logits_of, Card(tuple(classes), default_palette(classes)))
 
 
 def all_ground(red):
@@ -84,7 +84,7 @@ def dataset(tmp_path_factory):
 def segmenter(dataset):
     torch.manual_seed(0)
     model = ModelConfig("test_resnet", 8, **narrow(16, 0))
-    data = DataConfig(name="folder", classes=dataset.classes, palette=default_palette(3))
+    data = DataConfig(name="folder", classes=dataset.classes, palette=default_palette(dataset.classes))
     config = InferenceConfig(ratios=(0.5, 1.0))
     network = Segmenter(Experiment("x", model, data, PreprocessConfig(scale=(70, 50)), inference=config))
     torch.nn.init.normal_(network.head.classify.weight)

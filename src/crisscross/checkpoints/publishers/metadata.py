@@ -59,7 +59,7 @@ def with_classes(experiment: Experiment, classes: Any, palette: Any, source: str
     if len(names) != needed:
         raise CrissCrossError(f"{source}: {len(names)} class names for weights with {needed} classes")
     colors = _colors(palette)
-    colors = colors if len(colors) == needed else default_palette(needed)
+    colors = colors if len(colors) == needed else default_palette(names)
     try:
         data = replace(experiment.data, classes=names, palette=colors)
     except CrissCrossError as error:

@@ -96,7 +96,8 @@ class Publisher:
             head=CCNetConfig(channels=query[1], reduction=query[1] // query[0]),
             aux_head=AuxHeadConfig(self._kernel(tensors, auxiliary)[1] if auxiliary in tensors else 0),
         )
-        data = DataConfig(classes=default_names(classes), palette=default_palette(classes))
+        names = default_names(classes)
+        data = DataConfig(classes=names, palette=default_palette(names))
         return replace(self.experiment, model=model, data=data)
 
     def _kernel(self, tensors: Mapping[str, Tensor], key: str) -> torch.Size:

@@ -99,7 +99,8 @@ def _copies(members: Sequence[tuple[str, Pair]]) -> Iterator[Problem]:
                 other, original = found.setdefault(digest(pair.image) or str(pair.image), (split, pair))
                 copies += [(pair, original)] if other != split else []
     if copies:
-        text = f"{len(copies)} images are in two splits ({copies[0][0].image.name} is a copy of {copies[0][1].image})"
+        counted = "1 image is" if len(copies) == 1 else f"{len(copies)} images are"
+        text = f"{counted} in two splits ({copies[0][0].image.name} is a copy of {copies[0][1].image})"
         yield Problem("warning", copies[0][0].image, f"{text}: scores will be too good")
 
 

@@ -97,6 +97,9 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
         if image.mode.startswith("I"):
             values = _stored(values, samples, max(samples.largest, LARGEST_16_BIT))
             if illegal := {int(values.min()), int(values.max())}.difference(range(256)):
+                if set(np.unique(values).tolist()) <= {0, LARGEST_16_BIT}:
+                    cure = prepare_masks(Path(path), f"0,{LARGEST_16_BIT}")
+                    raise CrissCrossError(f"{path}: 16-bit mask of 0 and {LARGEST_16_BIT}; {cure} makes them classes")
                 raise CrissCrossError(
                     f"{path}: 16-bit mask with value {max(illegal)}; masks hold class numbers 0..255; if each value is "
                     f"one object, {prepare_masks(Path(path), '0,1')} makes all objects one class"

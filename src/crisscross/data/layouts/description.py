@@ -167,7 +167,7 @@ def _labels(given: Any, names: tuple[str, ...], ignore: int, where: Path | str) 
 def _palette(given: Any, names: tuple[str, ...], where: Path | str) -> Palette:
     """RGB colors of the classes, from a list in their order or a mapping from their names."""
     if given is None:
-        return default_palette(len(names))
+        return default_palette(names)
     if isinstance(given, dict):
         if set(map(_text, given)) != set(names):
             odd = sorted({str(_text(name)) for name in given} ^ set(names)) or ["a name that is no text"]

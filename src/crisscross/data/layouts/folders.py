@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from crisscross.data.cures import PREPARED, create
+from crisscross.data.files.folders import images_in
 from crisscross.data.layouts.sources import image_files
+from crisscross.data.layouts.values import look_at_masks
 from crisscross.data.layouts.vocabulary import IMAGE_SUFFIXES, MASK_SUFFIXES, meaning
 from crisscross.errors import CrissCrossError
 
@@ -41,12 +43,14 @@ def find_layout(root: Path, paired: bool = False) -> Layout | None:
     Raises:
         CrissCrossError: more than one reading is possible, or masks that belong to no image.
     """
-    tops = _tops(root, image_files(root))
+    tops = folder_tops(root, image_files(root))
     old = {folder for top in tops if (folder := _prepared(root, top.folder))}
     notes = [f"{folder}{PREPARED}/ is read in place of {folder}/" for folder in sorted(old)]
     tops = {top: names for top, names in tops.items() if not _prepared(root, top.folder)}
     roles = {role: {top: names for top, names in tops.items() if top.role == role} for role in ("image", "mask", "")}
     if not roles["mask"]:
+        if (beside := class_folders_beside(tops)) and beside.is_binary(root):
+            return Layout({"": beside.images}, {"": ""}, per_class=beside.classes)
         return _side_by_side(root, {**roles["image"], **roles[""]})
     images = _by_split(root, roles["image"] or roles[""], "images")
     masks = _by_split(root, roles["mask"], "masks")
@@ -91,7 +95,8 @@ class _Top:
     split: str
 
 
-def _tops(root: Path, files: Iterable[Path]) -> dict[_Top, list[str]]:
+def folder_tops(root: Path, files: Iterable[Path]) -> dict["_Top", list[str]]:
+    """Image files by the deepest folder above them whose name tells what it holds, relative to that."""
     found: dict[_Top, list[str]] = defaultdict(list)
     for file in files:
         parts = file.relative_to(root).parts
@@ -143,6 +148,36 @@ def _class_folders(names: Iterable[tuple[list[str], list[str]]]) -> tuple[str, .
             return ()
         classes |= kinds
     return tuple(sorted(classes))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A folder of images, and the folders beside it all of whose files are named as images are."""
+
+    images: str
+    classes: tuple[str, ...]
+
+    def is_binary(self, root: Path) -> bool:
+        """Whether those files are masks of one class each: two values, no colors."""
+        try:
+            looked = look_at_masks([path for name in self.classes for path in images_in(root / name, deep=True)])
+        except CrissCrossError:
+            return False
+        return all(not one.colors and len(one.values) <= 2 for one in looked)
+
+
+def class_folders_beside(tops: Mapping["_Top", Sequence[str]]) -> Beside | None:
+    """The folders beside the only folder of images that may hold its masks, one for each class."""
+    images, others = (_stems(tops, top) if top in tops else [] for top in (_only_images(tops), _Top("", "", "")))
+    if images and (classes := _class_folders([(images, others)])):
+        return Beside(_only_images(tops).folder, classes)
+    return None
+
+
+def _only_images(tops: Mapping["_Top", Sequence[str]]) -> "_Top":
+    """The folder of images where there is one alone, without splits; else one that holds nothing."""
+    found = [top for top in tops if top.role or top.split]
+    return found[0] if len(found) == 1 and found[0].role == "image" and not found[0].split else _Top("", "image", "")
 
 
 def _suffixes(

@@ -23,7 +23,8 @@ HELD_OUT_NOTE = "no split"
 class _Place:
     """Where the masks of some images lie, and how their names follow from each other.
 
-    With `only_drawn` masks were drawn from annotations: an image without one was not annotated.
+    With `only_annotated` an image without a mask was not annotated: masks were drawn from annotations, or the images
+    are those of Pascal VOC, most of which have boxes alone.
     """
 
     root: Path
@@ -31,7 +32,7 @@ class _Place:
     masks: Path
     image_suffix: str
     mask_suffix: str
-    only_drawn: bool = False
+    only_annotated: bool = False
 
     def pairs(self) -> tuple[dict[str, Pair], int]:
         """Every image with its mask, or with the place where that should be, by the key of its name; and how many
@@ -65,7 +66,7 @@ class _Place:
                     f"{path}: {found[key].image.name} has the same name{forms}; rename or remove one of them"
                 )
             ending = self.mask_suffix if "." in self.mask_suffix else f"{self.mask_suffix}.png"
-            if self.only_drawn and key not in mask_of:
+            if self.only_annotated and key not in mask_of:
                 left_out += 1
                 continue
             found[key] = Pair(name, path, mask_of.get(key, self.masks / f"{name}{ending}"))
@@ -112,7 +113,7 @@ def open_description(root: Path, said: Description, drawn: Path | None = None) -
     found = {
         split: _Place(
             *(root, folder, (drawn or root) / _masks_of(root, said, split), said.image_suffix, said.mask_suffix),
-            only_drawn=DRAWN in PurePosixPath(_masks_of(root, said, split)).parts,
+            only_annotated=_some_annotated(folder, _masks_of(root, said, split), said.splits),
         ).pairs()
         for split, folder in said.images.items()
     }
@@ -139,6 +140,12 @@ def open_description(root: Path, said: Description, drawn: Path | None = None) -
         return DataSet(*values, video=said.video, colored=said.colored, allow_empty=said.allow_empty)
     except CrissCrossError as error:
         raise CrissCrossError(str(error).replace(f"{root}: the data set 'folder'", said.where, 1)) from None
+
+
+def _some_annotated(images: str, masks: str, splits: Mapping[str, tuple[str, ...]] | None) -> bool:
+    """Whether images without a mask are usual: masks were drawn, or the folders are Pascal VOC's and no list tells."""
+    voc = PurePosixPath(images).name == "JPEGImages" and PurePosixPath(masks).name.startswith("SegmentationClass")
+    return DRAWN in PurePosixPath(masks).parts or (voc and splits is None)
 
 
 def _masks_of(root: Path, said: Description, split: str) -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from crisscross.data.files.folders import files_in
+from crisscross.data.layouts.folders import class_folders_beside, folder_tops
 from crisscross.data.layouts.sources import common, holds, image_files, text_files
 from crisscross.data.layouts.vocabulary import IMAGES, MASKS, meaning
 from crisscross.errors import CrissCrossError
@@ -66,6 +67,12 @@ def nothing_found(root: Path) -> CrissCrossError:
     beside = next((path for path in sorted(above.iterdir()) if path.is_dir() and path.name.lower() in MASKS), None)
     if root.resolve().name.lower() in IMAGES and beside:
         return CrissCrossError(f"{root}: holds images alone; give the folder above it, which also holds {beside.name}/")
+    if found := class_folders_beside(folder_tops(root, images)):
+        shown = ", ".join(f"{name}/" for name in found.classes)
+        return CrissCrossError(
+            f"{root}: no images with masks found: files in {shown} have the names of images in {found.images}/; if "
+            f"they are masks of two values, a folder for each class, move these folders into {root / 'masks'}/"
+        )
     folder = root / common(path.parent.relative_to(root).as_posix() for path in images)
     return CrissCrossError(
         f"{root}: no images with masks found: {len(images)} images in {folder}/, no masks; put masks with the same "

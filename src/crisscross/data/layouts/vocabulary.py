@@ -38,6 +38,8 @@ MASKS = frozenset(
         "gt",
         "gts",
         "groundtruth",
+        "gtfine",
+        "gtcoarse",
         "segmentationclass",
         "segmentationclassaug",
         "segmentation",
@@ -119,7 +121,9 @@ def meaning(name: str) -> Meaning:
     >>> meaning("train_masks")
     Meaning(role='mask', split='train')
     """
-    words = [word for word in re.split(r"[_\-. ]+", name.lower()) if word]
+    # SegNet's form of CamVid has `trainannot`, which others copy.
+    spaced = re.sub(r"^(train|val|test)annot$", r"\1 annot", name.lower())
+    words = [word for word in re.split(r"[_\-. ]+", spaced) if word]
     split = next((split for split, names in SPLITS.items() if names & set(words)), "")
     kept = [word for word in words if word not in _FILE_TYPES and not any(word in names for names in SPLITS.values())]
     # "img_dir" is one word in the table, "train_masks" has the role of its last word.

@@ -43,7 +43,7 @@ STUFF = class_names(
     """
 )
 CLASSES = (*THINGS, *STUFF)
-PALETTE = default_palette(len(CLASSES))
+PALETTE = default_palette(CLASSES)
 # Of COCO's numbers 1..182 these eleven things were never labeled; stored values are one less.
 NEVER_LABELED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 STORED = tuple(number - 1 for number in range(1, 183) if number not in NEVER_LABELED)
@@ -56,8 +56,15 @@ MASKS = "stuffthingmaps"
 
 
 def is_coco_stuff(root: Path) -> bool:
-    """Whether a folder has this layout."""
-    return _images(root) is not None and ((root / MASKS).is_dir() or (root / "annotations").is_dir())
+    """Whether a folder has this layout, with maps or with the annotations of stuff that they are made of.
+
+    Annotations of objects alone are another data set, in COCO's format.
+    """
+    annotations = [root / "annotations" / f"{kind}{split}" for split in SPLITS.values() for kind in ("", "stuff_")]
+    maps = (root / MASKS).is_dir() or any(
+        path.is_dir() or path.with_name(f"{path.name}.json").is_file() for path in annotations
+    )
+    return maps and _images(root) is not None
 
 
 def open_coco_stuff(root: str | os.PathLike[str]) -> DataSet:

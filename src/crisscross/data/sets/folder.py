@@ -98,7 +98,7 @@ def describe(root: Path, dry_run: bool = False, force: bool = False) -> tuple[st
     dataset = open_description(root, said, drawn)
     if reading.draw and not dry_run:
         record(root, reading.kind, {pair.image for pairs in dataset.splits.values() for pair in pairs})
-    lines += [dataset.note] if dataset.note else []
+    lines += [*filter(None, (dataset.note,)), *_unready(dataset)]
     split = "train" if "train" in dataset.splits else next(iter(dataset.splits), "")
     if split and (missing := unseen(dataset, dataset.splits[split], MOST_MASKS)):
         lacking = f"no pixel of {named(dataset, missing)} in {split!r}"
@@ -124,6 +124,21 @@ def describe(root: Path, dry_run: bool = False, force: bool = False) -> tuple[st
         write_text(target, text)
         lines.append(f"wrote {', '.join(path.name for path in (target, *lists))} into {root}")
     return text, lines
+
+
+def _unready(dataset: DataSet) -> list[str]:
+    """What training and `data check` will refuse, so that it is known where the description is written."""
+    pairs = [pair for found in dataset.splits.values() for pair in found]
+    lacking = [pair.image for pair in pairs if not pair.mask.is_file()]
+    lines = []
+    if lacking:
+        lines.append(
+            f"{len(lacking)} of {len(pairs)} images have no mask ({lacking[0].name}), which training refuses: add the "
+            "masks, or move these images elsewhere"
+        )
+    if not dataset.splits.get("val", ("",)):
+        lines.append("no image is left for val, without which training needs `--set data.val_split=none`")
+    return lines
 
 
 FOLDER = BuiltIn(open_folder, is_folder)

@@ -51,13 +51,14 @@ def voc_folder(root: str | os.PathLike[str]) -> Path:
 
 
 def is_voc(root: Path, masks: str = MASKS) -> bool:
-    """Whether a folder is VOC2012, or holds it, with masks in this folder.
+    """Whether a folder is VOC2012, or holds it, with masks in this folder and the lists of its splits.
 
     Labeling tools write the same folders: the names of VOC's own images begin with their year.
     """
     needed = ("JPEGImages", MASKS, masks)
     return any(
         all((root / inside / name).is_dir() for name in needed)
+        and all((root / inside / LISTS / f"{split}.txt").is_file() for split in ("train", "val"))
         and next((root / inside / MASKS).glob("20[0-9][0-9]_[0-9][0-9][0-9][0-9][0-9][0-9].png"), None) is not None
         for inside in INSIDE
     )
