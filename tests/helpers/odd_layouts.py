@@ -244,6 +244,10 @@ PANOPTIC = coco([f"{n}.jpg" for n in range(6)]) | {"annotations": [{"image_id": 
 REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "counted objects": (counted_objects(), ("each numbers one object", "--classes-at 0,1 --out", "classes.txt")),
     "counted objects of 16 bits": (counted_objects(16), ("16-bit mask", "is one object", "--classes-at 0,1 --out")),
+    "nothing but 0": (
+        pairs("images/{}.png", "masks/{}.png", np.zeros((H, W), np.uint8)),
+        ("every pixel of the masks", "is 0: there is no class to learn"),
+    ),
     "hundreds of values": (
         pairs("images/{}.png", "masks/{}.png", np.arange(H * W, dtype=np.uint8).reshape(H, W)),
         ("192 values up to 191", "--classes-at 0,1"),
