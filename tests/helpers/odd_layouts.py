@@ -246,7 +246,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "counted objects of 16 bits": (counted_objects(16), ("16-bit mask", "is one object", "--classes-at 0,1 --out")),
     "nothing but 0": (
         pairs("images/{}.png", "masks/{}.png", np.zeros((H, W), np.uint8)),
-        ("every pixel of the masks", "is 0: there is no class to learn"),
+        ("every mask that was looked at is 0 all over", "the right files?"),
     ),
     "hundreds of values": (
         pairs("images/{}.png", "masks/{}.png", np.arange(H * W, dtype=np.uint8).reshape(H, W)),

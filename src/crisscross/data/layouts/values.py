@@ -225,12 +225,8 @@ def _of_unnamed(
         note = f"masks hold the values {few(found)}: each is a class, in this order"
         return Meaning(tuple(f"value {value}" for value in found), labels, notes=(note,))
     count = len(inner)
-    if list(inner) == [0] and set(values) <= {0, IGNORE} and total:
-        seen = "0" if IGNORE not in values or not ignored else "0 and 255, which is ignored"
-        raise UnclearError(
-            f"{where}: every pixel of the masks that were looked at is {seen}: there is no class to learn; "
-            "check that these are the right files"
-        )
+    if list(inner) == [0] and total:
+        raise UnclearError(f"{where}: every mask that was looked at is 0 all over: are these the right files?")
     if list(inner) != list(range(count)) and inner != [1]:
         labels = {value: number for number, value in enumerate(inner)}
         note = f"masks hold the values {few(inner)}: {count} classes, named by these values"
