@@ -1,6 +1,6 @@
 """Make or refresh the checkout's `.venv`; does nothing, in well under a second, when nothing has changed.
 
-The heavy packages (PyTorch with its CUDA libraries: 5.5 GB) are installed once for all checkouts, in
+The heavy packages (PyTorch with its CUDA libraries: 6 GB) are installed once for all checkouts, in
 `${XDG_CACHE_HOME:-~/.cache}/crisscross-seg/env-<key>`. The key covers what decides about them: the requirements in
 pyproject.toml and the Python they are for. `.venv` is a small environment of the checkout's own that sees those
 packages through a `.pth` line and has the project itself installed editable.
@@ -175,7 +175,7 @@ def build_shared(shared: Path) -> None:
         say(f"removing {shared}, left unfinished by an earlier run")
         shutil.rmtree(shared)
     say(f"installing the packages into {shared}")
-    say("(once for all checkouts; some minutes, 5.5 GB where PyTorch brings CUDA; pip unpacks without a word)")
+    say("(once for all checkouts; some minutes, 6 GB where PyTorch brings CUDA; pip unpacks without a word)")
     # Built where it stays: scripts inside a virtual environment hold its absolute path, so it cannot be moved.
     make_venv(shared)
     install_requirements(shared)
