@@ -18,6 +18,8 @@ ROOT = Path(os.environ.get("CRISSCROSS_ROOT") or Path(__file__).resolve().parent
 CARRIED = ROOT / ".gpu"
 WORK = Path(os.environ.get("GPU_WORK") or Path(tempfile.gettempdir()) / "crisscross-gpu")
 LIMIT = 64 * 2**20
+# What an archive adds to a file.
+EACH = 2**10
 
 
 def prepare(arguments: argparse.Namespace) -> int:
@@ -41,8 +43,10 @@ def prepare(arguments: argparse.Namespace) -> int:
     (CARRIED / "resnet50.xz").write_bytes(lzma.compress(arguments.backbone.read_bytes()))
     if arguments.wheel:
         shutil.copy(arguments.wheel, CARRIED)
-    carried = sum(path.stat().st_size for path in CARRIED.rglob("*") if path.is_file())
-    tracked = sum((ROOT / name).stat().st_size for name in _git("ls-files", "-z").split("\0") if name)
+    carried, tracked = (
+        sum(path.stat().st_size + EACH for path in paths if path.is_file())
+        for paths in (CARRIED.rglob("*"), (ROOT / name for name in _git("ls-files", "-z").split("\0") if name))
+    )
     total = carried + tracked
     print(f".gpu {carried / 2**20:.1f} MiB + tracked files {tracked / 2**20:.1f} MiB = {total / 2**20:.1f} of 64 MiB")
     ignored = subprocess.run(["git", "check-ignore", "-q", ".gpu"], cwd=ROOT).returncode == 0

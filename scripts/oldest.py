@@ -1,7 +1,7 @@
 """Run the tests on the oldest packages that pyproject.toml allows: each `NAME>=X` of it as `NAME==X`.
 
-`make test-oldest` starts it with the oldest Python that the project runs on. The packages (6 GB where PyTorch brings
-CUDA) go into `.venv-oldest`, which is made again when a bound changes and removed by `make clean`.
+`make test-oldest` starts it with the oldest Python that the project runs on. The packages (about 6 GB where PyTorch
+brings CUDA) go into `.venv-oldest`, which is made again when a bound changes and removed by `make clean`.
 """
 
 from __future__ import annotations

@@ -58,9 +58,9 @@ def all_outputs(task: Task, images: Mapping[Path, Path], out: Path, chosen: Sequ
     Raises:
         CrissCrossError: a link leads out of the folder.
     """
-    pictures = outputs(images, out, task.kinds) if "png" in chosen else []
+    pngs = outputs(images, out, task.kinds) if "png" in chosen else []
     documents = outputs(images, out, [kind for kind in EACH if kind in chosen], "json")
-    return [*pictures, *documents, *(output_path(out, name) for name in shared_names(task, chosen))]
+    return [*pngs, *documents, *(output_path(out, name) for name in shared_names(task, chosen))]
 
 
 def shared_names(task: Task, chosen: Sequence[str]) -> list[str]:

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crisscross.data.files.reading import read_image
 from crisscross.data.samples.preprocess import fit_size
 from crisscross.errors import CrissCrossError, shown
 from crisscross.explanation.attention import LayerAttention, layers_of, look, recorded, switched_off
 from crisscross.inference import Predictor, Stages
-from crisscross.inference.sources import Image
+from crisscross.inference.sources import Image, rgb
 
 Size = tuple[int, int]
 
@@ -150,14 +149,14 @@ class _Run:
         if isinstance(predictor, Predictor):
             return cls._of_pixels(predictor, image)
         if hasattr(network, "transform") and hasattr(network, "predict"):
-            return cls._of_instances(network, read_image(image))
+            return cls._of_instances(network, rgb(image))
         return cls._of_module(network, image)
 
     @classmethod
     def _of_pixels(cls, predictor: Predictor, image: Any) -> "_Run":
         card = predictor.card
         card = replace(card, inference=replace(card.inference, mode="whole"))
-        pixels = _pixels(image)
+        pixels = rgb(image)
         height, width = pixels.shape[:2]
         size = fit_size(height, width, card.preprocess.scale or (width, height))
 
@@ -223,10 +222,3 @@ def _resized(network: Any) -> Iterator[list[tuple[Size, Size]]]:
         yield found
     finally:
         handle.remove()
-
-
-def _pixels(image: Any) -> np.ndarray:
-    """uint8 RGB [H, W, 3]."""
-    if isinstance(image, Tensor):
-        return image.cpu().permute(1, 2, 0).contiguous().numpy()
-    return read_image(image)
