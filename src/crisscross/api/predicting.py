@@ -14,7 +14,6 @@ from crisscross.data.rasters.reading import AS_IT_IS, RasterOptions, is_raster, 
 from crisscross.engine.bulk import Share
 from crisscross.engine.formats import PNG, all_outputs, check_formats, shared_names, shown
 from crisscross.engine.predict import (
-    Choose,
     Labeled,
     check_apart,
     find_images,
@@ -88,7 +87,7 @@ def predict(
     folder = None if out is None else Path(out)
     found = check_outputs(task, listed, folder, options, source.files)
     with showing(progress):
-        _, results = label_images(source, task, listed, len(found), folder, options, keep=True)
+        _, results = label_images(source, task, found, folder, options, keep=True)
     _check_read(results, progress)
     return [_with_source(one) for one in results]
 
@@ -146,7 +145,9 @@ def check_outputs(
     _check_part(task, options, bool(videos))
     if big:
         _check_rasters(everything, options["raster"])
-    found = _choose(task, out, options)(everything)
+    found = options["share"].of(everything)
+    if options["resume"]:
+        found = unfinished(found, lambda one: _image_outputs(task, one, out, options))
     targets = list(videos.values())
     if found:
         targets += _image_outputs(task, found, out, options)
@@ -168,18 +169,6 @@ def _image_outputs(task: Task, images: Mapping[Path, Path], out: Path, options: 
     if options["big"]:
         return big_outputs(images, out, options["raster"])
     return all_outputs(task, images, out, options["formats"])[: -len(_shared(task, options))]
-
-
-def _choose(task: Task, out: Path | None, options: Mapping[str, Any]) -> Choose:
-    """A function that takes this process's share of the images, with `resume` those that lack a file."""
-
-    def choose(images: Mapping[Path, Path]) -> dict[Path, Path]:
-        mine = options["share"].of(images)
-        if not options["resume"] or out is None:
-            return mine
-        return unfinished(mine, lambda one: _image_outputs(task, one, out, options))
-
-    return choose
 
 
 def _check_part(task: Task, options: Mapping[str, Any], videos: bool) -> None:
@@ -216,17 +205,16 @@ def _check_rasters(images: Mapping[Path, Path], options: RasterOptions) -> None:
 def label_images(
     source: Wanted,
     task: Task,
-    paths: Sequence[Place],
-    count: int,
+    images: Mapping[Path, Path],
     out: Path | None,
     options: Mapping[str, Any],
     keep: bool = False,
 ) -> tuple[Any, list[Labeled]]:
-    """Load the network and label `count` images with progress; the network, and what `predict_files` returns."""
-    part, choose = options["share"], _choose(task, out, options)
+    """Load the network and label the images of `check_outputs`; the network, and what `predict_files` returns."""
+    part = options["share"]
     network = source.load(part.device(source.find_device()), {})
     finished = 0
-    with Progress("predict", count) as progress:
+    with Progress("predict", len(images)) as progress:
 
         def show(labeled: Labeled) -> None:
             nonlocal finished
@@ -243,9 +231,9 @@ def label_images(
         with source.computing(network):
             if options["big"]:
                 side = options["block"] or BLOCK
-                what = (network, paths, out, side, side // 4, show, show_block, options["tta"], keep)
-                return network, predict_big_files(*what, options["raster"], choose, part.first)
+                what = (network, images, out, side, side // 4, show, show_block, options["tta"], keep)
+                return network, predict_big_files(*what, options["raster"], part.first)
             asked = {name: options[name] for name in ("tta", "score")}
             given = {name: value for name, value in asked.items() if value is not None and value is not False}
-            how = (options["formats"], options["legend"], keep, choose, part.first)
-            return network, predict_files(task, network, paths, out, show, *how, **given)
+            how = (options["formats"], options["legend"], keep, part.first)
+            return network, predict_files(task, network, images, out, show, *how, **given)
