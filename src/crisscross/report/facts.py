@@ -8,6 +8,8 @@ import numpy as np
 
 # Of a class or network, in 0..1; None where it does not exist.
 Score = float | None
+# Where a score lies with 95 % confidence, low and high; None where that is not known.
+Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
