@@ -180,6 +180,18 @@ def fractions(counts: Sequence[Sequence[int]]) -> list[list[float | None]]:
     return [[int(count) / total if total else None for count in row] for row, total in rows]
 
 
+def confusions(
+    classes: Sequence[str], counts: Sequence[Sequence[int]], most: int = 8
+) -> list[tuple[str, str, float, float]]:
+    """The mistakes of most pixels: truth, prediction, fraction of all wrong pixels, fraction of the true class."""
+    cells = [(int(pixels), t, p) for t, row in enumerate(counts) for p, pixels in enumerate(row) if t != p and pixels]
+    wrong = sum(pixels for pixels, *_ in cells)
+    return [
+        (classes[truth], classes[found], pixels / wrong, pixels / sum(map(int, counts[truth])))
+        for pixels, truth, found in sorted(cells, key=lambda cell: (-cell[0], *cell[1:]))[:most]
+    ]
+
+
 def percent(fraction: float) -> str:
     """A fraction in whole per cent: nothing for 0, and `<1` below one half per cent."""
     if fraction == 0:
