@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crisscross import tasks, zoo
 from crisscross.api.evaluation_page import PAGE, evaluation_page
 from crisscross.api.networks import Place, Source, Wanted, wanted
@@ -12,6 +14,7 @@ from crisscross.api.training import default_workers
 from crisscross.checkpoints.loading import find_file, refuse_code
 from crisscross.config import NO_SPLIT, DataConfig, Experiment
 from crisscross.data.dataset import existing_folder
+from crisscross.data.files.reading import read_image
 from crisscross.engine.global_state import kept_global_state
 from crisscross.engine.processes import is_first_process, start_on
 from crisscross.engine.run.split import held_in, keep_split
@@ -38,6 +41,7 @@ def evaluate(
     device: str = "auto",
     optimize: bool = False,
     precision: str | None = None,
+    backend: str | None = None,
     weights: Place | None = None,
     offline: bool = False,
     trust: Place | None = None,
@@ -63,6 +67,8 @@ def evaluate(
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
         optimize: rewrite the network for speed first, which helps most on a CPU.
         precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
+        backend: `torch` (the default), `onnx` (ONNX Runtime), `openvino`, or `auto`, the fastest of what is installed
+            that gives the same labels on this CPU.
         weights, offline, trust, card: as in `crisscross.load`, of exported files as in `crisscross.predictor`.
         progress: show progress on standard error.
 
@@ -74,6 +80,7 @@ def evaluate(
         CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, files in the way.
     """
     how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
+    how |= {"backend": backend}
     source = wanted(network, device=device, card=card, **how)
     task = source.task()
     tasks.refuse(task, {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
@@ -115,11 +122,17 @@ def _evaluate(
     check_split(opened, split)
     targets = [*(task.outputs(opened, split, scoring.save) if scoring.save else ())]
     claim([*targets, *(path for path in (scores, page) if path)], [*source.files, *inputs], force)
+    network = source.on_backend(network, len(opened.splits[split]), lambda: _sample(opened, split))
     with source.computing(network):
         result = task.evaluate(network, opened, split, scoring)
         if page and is_first_process():
             write_text(page, evaluation_page(source, task, network, opened, split, result, again))
     return result
+
+
+def _sample(data: Any, split: str) -> np.ndarray:
+    """The first image of a split."""
+    return read_image(data.splits[split][0].image)
 
 
 def _opened(source: Wanted, task: Task, data: Any, name: str | None, device: str) -> tuple[Any, Any]:
