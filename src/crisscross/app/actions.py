@@ -146,7 +146,4 @@ def reduced(image: np.ndarray) -> tuple[np.ndarray, str]:
         return image, ""
     small = fitted(image, max(1, int(width * (PIXELS / (height * width)) ** 0.5)))
     sizes = [f"{one.shape[1]} × {one.shape[0]}" for one in (image, small)]
-    return (
-        small,
-        f"Shown to the network at {sizes[1]} pixels in place of {sizes[0]}; `crisscross predict` keeps the size.",
-    )
+    return small, f"Reduced to {sizes[1]} pixels from {sizes[0]}; `crisscross predict` labels images at their own size."

@@ -63,7 +63,7 @@ def probabilities(at: tuple[int, int], columns: Sequence[tuple[str, Sequence[tup
     parts = []
     for title, rows in columns:
         bars = "".join(
-            f'<tr><th scope="row">{escape(name)}</th><td><i style="width:{value:.1%}"></i></td><td>{value:.1%}</td></tr>'
+            f'<tr><th scope="row">{escape(name)}</th><td><i style="width:{value:.1%}"></i></td><td>{value:.1%}</td>'
             for name, value in rows
         )
         caption = f"<caption>{escape(title)}</caption>" if title else ""
@@ -85,8 +85,9 @@ def explained(found: "Explanation") -> str:
         parts.append(
             f"<h4>{escape(title)}Where this pixel looks</h4>"
             f"{_figures(small, [(text, _heat(small, layer.cell, weights)) for text, weights in maps])}"
-            f'<p class="note">The gate, which multiplies what attention adds, is {layer.gate:.3f}. The mean weight lies '
-            f"{layer.distance:.0f} cells away, on a map of {' × '.join(map(str, layer.effective.shape))} cells.</p>"
+            f'<p class="note">Mean distance of the weights: {layer.distance:.0f} cells of a map of '
+            f"{' × '.join(map(str, layer.effective.shape))}. Gate, the factor before attention is added: "
+            f"{layer.gate:.3f}.</p>"
         )
     labels = (("labels with attention", found.labels), ("labels with attention off", found.labels_without))
     drawn = [(text, overlay(small.image, fitted(one, SMALL, True), found.palette, OPACITY)) for text, one in labels]

@@ -1,5 +1,6 @@
 """The networks that the page shows."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crisscross.api.networks import wanted
+from crisscross.api.networks import Source, wanted
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Prediction, Predictor
@@ -45,7 +46,7 @@ class Network:
         """
         if isinstance(self.loaded, Predictor):
             raise CrissCrossError(
-                f"{self.name} is an exported file: to show its attention, its weights are needed (a run or a .safetensors)"
+                f"{self.name} is an exported file; to show what attention looks at, the network's weights are needed"
             )
         from crisscross.explanation import explain
 
@@ -59,11 +60,11 @@ class Network:
         return [(self.predictor.classes[k], float(values[k])) for k in np.argsort(-values)[:count]]
 
 
-def open_networks(sources: Sequence[str], **options: Any) -> list[Network]:
+def open_networks(sources: Sequence[Source], **options: Any) -> list[Network]:
     """Load networks, for one page.
 
     Args:
-        sources: run folders, files of weights, exported files or zoo names.
+        sources: run folders, files of weights, exported files, zoo names, or networks in memory.
         options: as in `crisscross.api.networks.wanted`.
 
     Raises:
@@ -71,7 +72,7 @@ def open_networks(sources: Sequence[str], **options: Any) -> list[Network]:
     """
     found: list[Network] = []
     for source in sources:
-        name = Path(source).name or source
+        name = Path(source).name if isinstance(source, str | os.PathLike) else type(source).__name__
         same = sum(one.name == name or one.name.startswith(f"{name} (") for one in found)
         asked = wanted(source, **options)
         loaded = asked.load(asked.find_device(), {})
