@@ -1,0 +1,1 @@
+"""The page in which images are labeled with the mouse: `crisscross app`."""
