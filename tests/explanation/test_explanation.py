@@ -58,8 +58,11 @@ def test_passes_are_rows_of_the_matrix_and_all_of_them_its_product(layer, size, 
     for one, matrix in zip(found.passes, matrices, strict=True):
         np.testing.assert_allclose(one.ravel(), matrix[place], atol=1e-6)
         assert one.sum() == pytest.approx(1, abs=1e-5)
-    product = matrices[2] @ matrices[1] @ matrices[0]
-    np.testing.assert_allclose(found.effective.ravel(), product[place], atol=1e-6)
+    products = [matrices[0], matrices[1] @ matrices[0], matrices[2] @ matrices[1] @ matrices[0]]
+    for one, product in zip(found.together, products, strict=True):
+        np.testing.assert_allclose(one.ravel(), product[place], atol=1e-6)
+        assert one.sum() == pytest.approx(1, abs=1e-5)
+    assert found.effective is found.together[2]
     if made.axis == "both":
         assert found.effective.min() > 0
 
@@ -163,7 +166,7 @@ def test_the_command_writes_figure_and_arrays(tmp_path, image, capsys):
     arrays = np.load(tmp_path / "out/a-30-50.npz")
     assert arrays["head.attend.attention.effective"].sum() == pytest.approx(1, abs=1e-4)
     with Image.open(tmp_path / "out/a-30-50.png") as sheet:
-        assert sheet.size == (3 * 328 + 8, 2 * (222 + 28) + 8)
+        assert sheet.width == 3 * (400 + 16) + 16
     for at, message in (("200,1", "outside of the image"), ("1;2", "write X,Y")):
         assert main([*words, "--at", at]) == 2
         assert message in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from crisscross.explanation.attention import LayerAttention
 from crisscross.explanation.drawing import figure
+from crisscross.explanation.heat import heat_map, mark
 from crisscross.explanation.pixel import Explanation, explain
 
-__all__ = ["Explanation", "LayerAttention", "explain", "figure"]
+__all__ = ["Explanation", "LayerAttention", "explain", "figure", "heat_map", "mark"]

@@ -68,12 +68,21 @@ class Explanation:
         )
         return weights[np.ix_(rows, columns)]
 
+    def on_padding(self, weights: np.ndarray) -> float:
+        """Which fraction of the weights [h, w] or [T, h, w] lies outside of the image, where the input is padded."""
+        inside = [
+            int(cells(pixels, fraction, length)[-1]) + 1
+            for pixels, fraction, length in zip(self.image.shape, self.content, weights.shape[-2:], strict=False)
+        ]
+        return float(1 - weights[..., : inside[0], : inside[1]].sum() / weights.sum())
+
     def arrays(self) -> dict[str, np.ndarray]:
         """All numbers by name, as `numpy.savez` takes them."""
         names = ("probabilities", "without", "labels", "labels_without")
         found = {name: value for name in names if (value := getattr(self, name)) is not None}
         for layer in self.layers:
             found |= {f"{layer.name}.pass{number}": one for number, one in enumerate(layer.passes, 1)}
+            found |= {f"{layer.name}.together{number}": one for number, one in enumerate(layer.together, 1)}
             found |= {f"{layer.name}.effective": layer.effective, f"{layer.name}.gate": np.float32(layer.gate)}
         return found
 
