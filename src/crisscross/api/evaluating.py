@@ -5,12 +5,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crisscross import tasks, zoo
+from crisscross.api.evaluation_page import PAGE, evaluation_page
 from crisscross.api.networks import Place, Source, Wanted, wanted
 from crisscross.api.training import default_workers
 from crisscross.checkpoints.loading import find_file, refuse_code
 from crisscross.config import NO_SPLIT, DataConfig, Experiment
 from crisscross.data.dataset import existing_folder
+from crisscross.data.files.reading import read_image
 from crisscross.engine.global_state import kept_global_state
 from crisscross.engine.processes import is_first_process, start_on
 from crisscross.engine.run.split import held_in, keep_split
@@ -30,12 +34,14 @@ def evaluate(
     dice: bool = False,
     tta: bool = False,
     json: Place | None = None,
+    report: Place | None = None,
     save_predictions: Place | None = None,
     force: bool = False,
     workers: int | None = None,
     device: str = "auto",
     optimize: bool = False,
     precision: str | None = None,
+    backend: str | None = None,
     weights: Place | None = None,
     offline: bool = False,
     trust: Place | None = None,
@@ -53,12 +59,16 @@ def evaluate(
         dice: also Dice (F1), precision and recall of each class.
         tta: predict at several scales, with flips.
         json: also write the scores and counts into this file.
+        report: also write `evaluation.html` into this folder, a page with scores and their intervals, boundary IoU,
+            calibration, confusions, and the images labeled worst and best; it costs a little time and memory.
         save_predictions: also write every prediction into this folder, in the format of the data set's benchmark.
         force: replace existing files even if crisscross did not write them.
         workers: processes that read images; by default as in `train`.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
         optimize: rewrite the network for speed first, which helps most on a CPU.
         precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
+        backend: `torch` (the default), `onnx` (ONNX Runtime), `openvino`, or `auto`, the fastest of what is installed
+            that gives the same labels on this CPU.
         weights, offline, trust, card: as in `crisscross.load`, of exported files as in `crisscross.predictor`.
         progress: show progress on standard error.
 
@@ -70,13 +80,17 @@ def evaluate(
         CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, files in the way.
     """
     how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
+    how |= {"backend": backend}
     source = wanted(network, device=device, card=card, **how)
     task = source.task()
     tasks.refuse(task, {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
     folder, scores = (None if path is None else Path(path) for path in (save_predictions, json))
-    scoring = Scoring(default_workers() if workers is None else workers, tta=tta, save=folder, dice=dice)
+    page = None if report is None else Path(report, PAGE)
+    count = default_workers() if workers is None else workers
+    scoring = Scoring(count, tta=tta, save=folder, dice=dice, detailed=page is not None)
+    again = {"name": name, "tta": tta, "weights": weights, "optimize": optimize, "precision": precision, "card": card}
     with showing(progress), kept_global_state():
-        result = _evaluate(source, task, data, split, name, scoring, scores, force)
+        result = _evaluate(source, task, data, split, name, scoring, scores, page, again, force)
     if scores and is_first_process():
         facts = {**result.facts, "precision": precision or "fp32"}
         write_text(scores, json_format.dumps(facts, indent=1) + "\n")
@@ -91,6 +105,8 @@ def _evaluate(
     name: str | None,
     scoring: Scoring,
     scores: Path | None,
+    page: Path | None,
+    again: dict[str, Any],
     force: bool,
 ) -> Result:
     # Several processes of one evaluation have a GPU each.
@@ -104,10 +120,19 @@ def _evaluate(
     # Tasks that open a split when it is asked for do so here.
     inputs = task.files(opened, split)
     check_split(opened, split)
-    targets = [*(task.outputs(opened, split, scoring.save) if scoring.save else ()), *([scores] if scores else ())]
-    claim(targets, [*source.files, *inputs], force)
+    targets = [*(task.outputs(opened, split, scoring.save) if scoring.save else ())]
+    claim([*targets, *(path for path in (scores, page) if path)], [*source.files, *inputs], force)
+    network = source.on_backend(network, len(opened.splits[split]), lambda: _sample(opened, split))
     with source.computing(network):
-        return task.evaluate(network, opened, split, scoring)
+        result = task.evaluate(network, opened, split, scoring)
+        if page and is_first_process():
+            write_text(page, evaluation_page(source, task, network, opened, split, result, again))
+    return result
+
+
+def _sample(data: Any, split: str) -> np.ndarray:
+    """The first image of a split."""
+    return read_image(data.splits[split][0].image)
 
 
 def _opened(source: Wanted, task: Task, data: Any, name: str | None, device: str) -> tuple[Any, Any]:

@@ -49,7 +49,7 @@ def exported_variants(
     installed, reasons = _installed()
     try:
         if installed:
-            _write_onnx(network, plain, passport)
+            write_onnx(network, plain, passport)
     except CrissCrossError as error:
         return [], [*reasons, f"{' and '.join(installed)}: {error}"]
     for name, precision, make in entries:
@@ -77,13 +77,14 @@ def _installed() -> tuple[list[str], list[str]]:
     return found, reasons
 
 
-def _write_onnx(network: Segmenter, path: Path, passport: Passport, half: bool = False) -> None:
+def write_onnx(network: Segmenter, path: Path, passport: Passport, half: bool = False) -> None:
+    """Export a network to ONNX, with its passport; `half`: in float16."""
     module, examples, free = graph_of(ready(check(network, "torch", "float32"), half))
     targets.write_onnx(targets.onnx_program(module, examples, free, passport.text()), path)
 
 
 def _onnx_half(network: Segmenter, path: Path, passport: Passport) -> tuple[Opened, Path]:
-    _write_onnx(network, path, passport, half=True)
+    write_onnx(network, path, passport, half=True)
     return open_onnx(path), path
 
 

@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from crisscross.metrics import Calibration
+
 # Of a class or network, in 0..1; None where it does not exist.
 Score = float | None
+# Where a score lies with 95 % confidence, low and high; None where that is not known.
+Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,14 @@ class ImageRow:
         image: uint8 RGB [H, W, 3].
         truth: integer labels [H, W]; 255 is ignored.
         prediction: integer labels [H, W].
+        wrong: fraction of the labeled pixels that are predicted wrong; counted where it is None.
     """
 
     name: str
     image: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
+    wrong: Score = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +77,14 @@ class Report:
         headline: the few numbers that matter, as (label, text): ("held-out mIoU", "0.84").
         classes, palette: C names and C colors (red, green, blue) in 0..255.
         iou, accuracy: C scores; None for a class that does not occur.
+        iou_intervals, boundary_intervals: of each class, or empty.
+        boundary_iou: C scores, or empty.
+        class_table: a head and rows with more numbers about the classes, or empty.
+        scores_note: how the scores were found.
         confusion: C x C pixel counts, rows truth, columns prediction.
+        calibration: how often labels of each probability are right.
         rows: images with truth and prediction; `rows_note` says which these are.
+        machine: speed, memory and what was computed on, by name.
         curves: loss, learning rate and validation score; `score_title` names the score.
         experiment_yaml, command: how to repeat the run; may be empty.
         versions: software and hardware, by name.
@@ -84,12 +96,19 @@ class Report:
     palette: Sequence[Sequence[int]] = ()
     iou: Sequence[Score] = ()
     accuracy: Sequence[Score] = ()
+    iou_intervals: Sequence[Interval] = ()
+    boundary_iou: Sequence[Score] = ()
+    boundary_intervals: Sequence[Interval] = ()
+    class_table: Sequence[Sequence[str]] = ()
+    scores_note: str = ""
     confusion: Sequence[Sequence[int]] = ()
+    calibration: Calibration | None = None
     headline: Sequence[tuple[str, str]] = ()
     curves: Curves = field(default_factory=Curves)
     score_title: str = "mIoU"
     rows: Sequence[ImageRow] = ()
     rows_note: str = ""
+    machine: Mapping[str, str] = field(default_factory=dict)
     experiment_yaml: str = ""
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

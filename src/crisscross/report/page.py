@@ -1,12 +1,13 @@
 """The page of a report as HTML: no script, and no style sheet, font or image from elsewhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 
-from crisscross.report.charts import bar_chart, confusion_chart, curve_chart
+from crisscross.report.charts import bar_chart, confusion_chart, confusions, curve_chart
 from crisscross.report.facts import Curves, ImageRow, Report
 from crisscross.report.images import panels
+from crisscross.report.reliability import reliability_chart
 from crisscross.report.svg import rgb
 
 
@@ -45,8 +46,11 @@ def render(report: Report) -> str:
         _opening(report),
         _training(report.curves, report.score_title),
         _classes(report),
+        _boundaries(report),
         _confusion(report),
+        _calibration(report),
         _images(report),
+        _machine(report),
         _repeat(report),
     ]
     return document(report.title, "\n".join(part for part in parts if part))
@@ -56,6 +60,7 @@ def _opening(report: Report) -> str:
     pairs = ((escape(label), escape(value)) for label, value in report.headline)
     numbers = "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in pairs)
     headline = f'<dl class="headline">{numbers}</dl>' if numbers else ""
+    headline += f'<p class="note">{escape(report.scores_note)}</p>' if report.scores_note else ""
     return f'<header><h1>{escape(report.title)}</h1><p class="summary">{escape(report.summary)}</p>{headline}</header>'
 
 
@@ -79,8 +84,25 @@ def _classes(report: Report) -> str:
         "Each bar is the IoU of a class (intersection over union); the notch is its accuracy, the fraction of its "
         "pixels that were found. A class that occurs neither in the truth nor in the predictions is absent."
     )
-    chart = bar_chart(report.classes, report.palette, report.iou, report.accuracy)
-    return f'<h2>Classes</h2><p class="note">{note}</p>{chart}'
+    if report.iou_intervals:
+        note += " The thin line is its 95 % interval."
+    chart = bar_chart(report.classes, report.palette, report.iou, report.accuracy, intervals=report.iou_intervals)
+    rows = [[*map(escape, row)] for row in report.class_table]
+    numbers = table(report.class_table[0], rows[1:]) if rows else ""
+    return f'<h2>Classes</h2><p class="note">{note}</p>{chart}{numbers}'
+
+
+def _boundaries(report: Report) -> str:
+    if not report.boundary_iou:
+        return ""
+    note = (
+        "Boundary IoU: the IoU of the pixels near the outline of a class, within 2 % of the image's diagonal. It says "
+        "how well shapes are met, to which the IoU of large regions is nearly blind."
+    )
+    scores, intervals = report.boundary_iou, report.boundary_intervals
+    empty = [None] * len(report.classes)
+    chart = bar_chart(report.classes, report.palette, scores, empty, "boundary IoU", intervals=intervals)
+    return f'<h2>Boundaries</h2><p class="note">{note}</p>{chart}'
 
 
 def _confusion(report: Report) -> str:
@@ -91,7 +113,33 @@ def _confusion(report: Report) -> str:
         "accuracy."
     )
     chart = confusion_chart(report.classes, report.confusion)
-    return f'<h2>Confusion</h2><p class="note">{note}</p><div class="scroll">{chart}</div>'
+    return f'<h2>Confusion</h2><p class="note">{note}</p><div class="scroll">{chart}</div>{_mistakes(report)}'
+
+
+def _mistakes(report: Report) -> str:
+    """The confusions of most pixels, in words."""
+    found = confusions(report.classes, report.confusion)
+    if not found:
+        return ""
+    head = ["truth", "predicted as", "of all wrong pixels", "of the true class"]
+    rows = [[escape(truth), escape(label), f"{wrong:.1%}", f"{own:.1%}"] for truth, label, wrong, own in found]
+    return f"<h3>Most frequent mistakes</h3>{table(head, rows)}"
+
+
+def _calibration(report: Report) -> str:
+    if report.calibration is None or report.calibration.ece is None:
+        return ""
+    note = (
+        "Pixels by the probability of their label: each bar is the fraction of them that is right, the dot their mean "
+        "probability. Bars below the diagonal: the network is more sure than it should be. The calibration error (ECE) "
+        f"is the mean distance between both over all pixels: {report.calibration.ece:.3f}. The lower chart shows how "
+        "many pixels there are."
+    )
+    return f'<h2>Calibration</h2><p class="note">{note}</p>{reliability_chart(report.calibration)}'
+
+
+def _machine(report: Report) -> str:
+    return f"<h2>Speed and memory</h2>{_pairs(report.machine)}" if report.machine else ""
 
 
 def _images(report: Report) -> str:
@@ -124,6 +172,11 @@ def _repeat(report: Report) -> str:
         code = f"<pre><code>{escape(report.experiment_yaml)}</code></pre>"
         parts.append(f"<details><summary>The experiment</summary>{code}</details>")
     if report.versions:
-        pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.versions.items())
-        parts.append(f'<dl class="versions">{pairs}</dl>')
+        parts.append(_pairs(report.versions))
     return f"<h2>To repeat it</h2>{''.join(parts)}" if parts else ""
+
+
+def _pairs(named: Mapping[str, str]) -> str:
+    """Names and their values, one below the other."""
+    pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in named.items())
+    return f'<dl class="versions">{pairs}</dl>'
