@@ -20,6 +20,8 @@ LANGUAGES = {".py": "python", ".mjs": "js", ".jsonl": "json", ".yaml": "yaml", "
 COPIED = {".png", ".svg", ".webp", ".gif", ".jpg"}
 CODE = re.compile(r"^(```|~~~).*?^\1|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
+# A link whose text is the name of its file.
+NAMED = re.compile(r"\[(?:[\w-]+/)*[\w-]+\.md\](?=\(([^)\s#]+))")
 # What a browser fetches by itself; the target of an <a> waits for a click.
 FETCHED = re.compile(r"<(?:script|img|link|source|iframe|video|object|embed)\b[^>]*?\b(?:src|href|data)=[\"']?(?:https?:)?//[^\"'\s>]+")
 FETCHED_BY_CSS = re.compile(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^\"')\s]+")
@@ -44,10 +46,15 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Rewrite links of a page to where their targets lie in the site."""
+    """Rewrite the links of a page to where their targets lie in the site; `[data.md](data.md)` gets the page's title."""
     source = page.file.src_uri
-    origin = _origin(source, files)
-    return _outside_code(markdown, lambda text: LINK.sub(lambda match: _moved(match, origin, source), text))
+    origin = _origin(source)
+
+    def change(text: str) -> str:
+        titled = NAMED.sub(lambda match: _titled(match, origin), text)
+        return LINK.sub(lambda match: _moved(match, origin, source), titled)
+
+    return _outside_code(markdown, change)
 
 
 def on_post_build(config: Any) -> None:
@@ -68,7 +75,7 @@ def _place(name: str) -> str:
     return name if Path(name).suffix in COPIED | {".md"} else f"{name}.md"
 
 
-def _origin(source: str, files: Any) -> str:
+def _origin(source: str) -> str:
     """The inverse of `_place`."""
     if source == "index.md":
         return "README.md"
@@ -116,6 +123,13 @@ def _targets(name: str) -> list[str]:
 
     _outside_code(_page(name), note)
     return found
+
+
+def _titled(match: re.Match[str], origin: str) -> str:
+    """The title of the page in the place of its file's name."""
+    target = ROOT / posixpath.join(posixpath.dirname(origin), match[1])
+    title = re.search(r"^# (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE) if target.exists() else None
+    return f"[{title[1]}]" if title else match[0]
 
 
 def _moved(match: re.Match[str], origin: str, source: str) -> str:
