@@ -1,6 +1,6 @@
 # Everything here goes through .venv, which scripts/environment.sh makes on first use and leaves alone afterwards.
 .DEFAULT_GOAL := help
-.PHONY: help environment pages-environment demo test test-pages test-oldest lint clean
+.PHONY: help environment pages-environment demo test test-pages test-oldest docs lint clean
 
 PYTHON_HERE := .venv/bin/python
 OLDEST_PYTHON = $(or $(PYTHON),python3.11)
@@ -11,6 +11,7 @@ help:
 	@echo "make test     run the tests        (make test ARGS='tests/test_layering.py -q', ARGS='-m slow')"
 	@echo "make test-pages   the tests of the app and the site, which have an environment of their own"
 	@echo "make test-oldest  the tests on the oldest Python and packages that pyproject.toml allows"
+	@echo "make docs     the documentation as a site in build/site, links checked"
 	@echo "make lint     ruff check, ruff format --check, mypy"
 	@echo "make clean    remove .venv (if make made it), caches and build outputs; runs/ stays"
 	@echo
@@ -32,11 +33,16 @@ test: environment
 	$(PYTHON_HERE) -m pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile)
 
 test-pages: pages-environment
-	.venv-pages/bin/python -m pytest $(or $(ARGS),tests/app)
+	.venv-pages/bin/python -m pytest $(or $(ARGS),tests/app tests/pages)
 
 # On the lower bounds of pyproject.toml.
 test-oldest:
 	$(OLDEST_PYTHON) -m scripts.oldest $(ARGS)
+
+# A broken link or anchor, a page outside the navigation or a request to another host is an error.
+docs: pages-environment
+	NO_MKDOCS_2_WARNING=1 .venv-pages/bin/python -m mkdocs build --quiet
+	@echo "build/site/index.html"
 
 lint: environment
 	$(PYTHON_HERE) -m ruff check .

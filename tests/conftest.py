@@ -10,8 +10,8 @@ import torch
 from crisscross import files
 from crisscross.speed import winograd_layers
 
-# The app is tested where gradio is: `make test-pages` names the folder, which then fails without it.
-collect_ignore = [] if importlib.util.find_spec("gradio") else ["app"]
+# The app and the site are tested where gradio is: `make test-pages` names the folders, which then fail without it.
+collect_ignore = [] if importlib.util.find_spec("gradio") else ["app", "pages"]
 
 
 def pytest_configure():

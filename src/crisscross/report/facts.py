@@ -23,6 +23,7 @@ class Curves:
         loss, lr: the values; None where one was not finite or is not known; `lr` may be empty.
         val_iteration: when the network was validated.
         val_score: the score that decides which weights are the best, or None where nothing could be scored.
+        gates: gamma of each layer of criss-cross attention, by name, at every `iteration`.
     """
 
     iteration: Sequence[int] = ()
@@ -30,18 +31,21 @@ class Curves:
     lr: Sequence[Score] = ()
     val_iteration: Sequence[int] = ()
     val_score: Sequence[Score] = ()
+    gates: Mapping[str, Sequence[Score]] = field(default_factory=dict)
 
     @classmethod
     def from_log(cls, entries: Sequence[Mapping[str, Any]], score: str = "val_miou") -> "Curves":
         """From the entries of a run's log: those with a `loss`, and those with the `score`."""
         steps = [entry for entry in entries if "loss" in entry]
         scored = [entry for entry in entries if score in entry]
+        gates = dict.fromkeys(name for entry in steps for name in entry if name.partition("_")[0] == "gate")
         return cls(
             [entry["iteration"] for entry in steps],
             [entry["loss"] for entry in steps],
             [entry.get("lr") for entry in steps],
             [entry["iteration"] for entry in scored],
             [entry[score] for entry in scored],
+            {name: [entry.get(name) for entry in steps] for name in gates},
         )
 
 

@@ -65,13 +65,15 @@ def _opening(report: Report) -> str:
 
 
 def _training(curves: Curves, title: str) -> str:
-    """Loss, validation score and learning rate side by side; those that were never recorded are left out."""
+    """Loss, validation score, learning rate and gates side by side; those never recorded are left out."""
     recorded = [
         ("Loss", curves.iteration, curves.loss, {}),
         (f"Validation {escape(title)}", curves.val_iteration, curves.val_score, {"scores": True}),
         ("Learning rate", curves.iteration, curves.lr, {"smoothed": False}),
     ]
     drawn = [(name, curve_chart([(name, x, y)], name, **options)) for name, x, y, options in recorded if len(y)]
+    if gates := [(name, curves.iteration, values) for name, values in curves.gates.items()]:
+        drawn.append(("Gate of the attention", curve_chart(gates, "Gate of the attention", smoothed=False)))
     return f"<h2>Training</h2>{charts(drawn)}" if drawn else ""
 
 
