@@ -31,6 +31,10 @@ class PassSpread:
         """The mean over a class, or over all of them; None without positions."""
         return _mean(self.entropy, self.cells, number)
 
+    def share(self, line: str, number: int | None = None) -> float | None:
+        """Which fraction of the weights lies on a line."""
+        return _mean(self.weight[line], self.cells, number)
+
     def mean_distance(self, line: str, number: int | None = None) -> float | None:
         """How far away the mean weight along a line is, in pixels of the image (of `time` in frames)."""
         return _mean(self.pixels[line], self.weight[line], number)
@@ -127,6 +131,6 @@ def _numbers(one: PassSpread, number: int | None) -> dict[str, float | None]:
     cells = int(one.cells.sum() if number is None else one.cells[number])
     found: dict[str, float | None] = {"positions": cells, "entropy": one.mean_entropy(number)}
     for line in one.weight:
-        found[f"{line}_weight"] = _mean(one.weight[line], one.cells, number)
+        found[f"{line}_weight"] = one.share(line, number)
         found[f"{line}_distance"] = one.mean_distance(line, number)
     return found

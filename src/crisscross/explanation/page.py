@@ -63,9 +63,10 @@ def _switched_off(found: Survey) -> str:
     note = (
         "The same weights with every gate at 0, so that each criss-cross layer gives back its input. The network was "
         "not trained without attention: what it loses shows how much it relies on it, not what a network without "
-        "attention would reach. The last column is the share of the pixels of a true class that get another label."
+        "attention would reach. The gain is in points; the last column is the share of the pixels of a true class that "
+        "get another label."
     )
-    head = ["class", "IoU", "switched off", "points gained", "labels that change"]
+    head = ["class", "IoU", "switched off", "gain", "changed"]
     chart = gain_chart(found.classes, found.palette, gains)
     return f'<h2>Attention switched off</h2><p class="note">{note}</p>{chart}{table(head, rows)}'
 
@@ -126,34 +127,32 @@ def _entropy(found: Survey, layer: LayerSurvey) -> str:
 
 
 def _distances(found: Survey, layer: LayerSurvey) -> str:
-    """How far away along each line the weights lie, by class and pass."""
+    """How far away along each line the weights lie, by class, a table for each pass."""
     lines = [*layer.passes[0].weight]
-    head = ["class"]
-    for number in range(1, len(layer.passes) + 1):
-        head += [f"{line}, pass {number}" for line in lines] + [f"on the row, pass {number}"] * ("row" in lines)
-    rows = [[escape(name), *_cells(layer.passes, lines, k)] for k, name in enumerate(found.classes)]
-    rows.append(["all classes", *_cells(layer.passes, lines, None)])
-    equal = []
-    for one in layer.passes:
-        equal += [f"{one.equal_distance(line):.{line == 'time':d}f}" for line in lines] + ["–"] * ("row" in lines)
-    rows.append(["<i>if all weights were equal</i>", *equal])
+    shares = ["on the row"] if len(lines) > 1 else []
+    tables = []
+    for number, one in enumerate(layer.passes, 1):
+        rows = [[escape(name), *_cells(one, lines, k)] for k, name in enumerate(found.classes)]
+        rows.append(["all classes", *_cells(one, lines, None)])
+        equal = [_or_dash(one.equal_distance(line), 1 if line == "time" else 0) for line in lines]
+        rows.append(["<i>equal weights</i>", *equal, *("–" for _ in shares)])
+        tables.append((f"Pass {number}", table(["class", *lines, *shares], rows)))
     frames = ", along time in frames" if "time" in lines else ""
+    share = ", and the share of the weights that lies on the row, the position itself included" if shares else ""
     note = (
-        f"Mean distance of the weights from the position, along each line in pixels of the image{frames}, and the "
-        "share of the weights that lies on the row (the position itself included)."
+        f"Mean distance of the weights from the position, along each line in pixels of the image{frames}{share}. "
+        "The last line is what equal weights would have."
     )
-    return f'<h3>How far it looks</h3><p class="note">{note}</p>{table(head, rows)}'
+    return f'{_heading("How far it looks")}<p class="note">{note}</p>{charts(tables)}'
 
 
-def _cells(passes: Sequence[PassSpread], lines: Sequence[str], number: int | None) -> list[str]:
-    cells = []
-    for one in passes:
-        cells += [_or_dash(one.mean_distance(line, number), 1 if line == "time" else 0) for line in lines]
-        if "row" in lines:
-            count = one.cells.sum() if number is None else one.cells[number]
-            weight = one.weight["row"].sum() if number is None else one.weight["row"][number]
-            cells.append(_percent(float(weight / count) if count else None, 0))
-    return cells
+def _cells(one: PassSpread, lines: Sequence[str], number: int | None) -> list[str]:
+    cells = [_or_dash(one.mean_distance(line, number), 1 if line == "time" else 0) for line in lines]
+    return [*cells, _percent(one.share("row", number), 0)] if len(lines) > 1 else cells
+
+
+def _heading(words: str) -> str:
+    return f'<h3 style="margin-top:2rem">{words}</h3>'
 
 
 def _field(layer: LayerSurvey) -> str:
@@ -172,7 +171,7 @@ def _field(layer: LayerSurvey) -> str:
         for name, share, side in zip(("before", "after"), (one.before, one.after), one.sides, strict=True)
     ]
     images = f'<section class="row"><div>{"".join(figures)}</div></section>'
-    return f'<h3>Effective receptive field</h3><p class="note">{note}</p>{images}'
+    return f'{_heading("Effective receptive field")}<p class="note">{note}</p>{images}'
 
 
 def _examples(found: Survey) -> str:
@@ -180,7 +179,7 @@ def _examples(found: Survey) -> str:
         return ""
     note = (
         "The images whose labels change most when attention is switched off; the pixel lies where most changes are. "
-        "Brighter colors are larger weights; both passes together reach the whole image."
+        "Brighter colors are larger weights; where a pass cannot attend to, the image is darker."
     )
     entries = [*zip(map(rgb, found.palette), found.classes, strict=True)]
     rows = "".join(example_row(found, *example) for example in found.examples)

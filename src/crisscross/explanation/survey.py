@@ -8,6 +8,7 @@ from torch import nn
 
 from crisscross.data import DataSet, Pair
 from crisscross.data.files.reading import read_pair
+from crisscross.errors import CrissCrossError
 from crisscross.explanation.attention import layers_of, recorded, switched_off
 from crisscross.explanation.findings import LayerSurvey, PassSpread, Survey
 from crisscross.explanation.pixel import check_attends, explain
@@ -20,7 +21,7 @@ from crisscross.metrics import ConfusionMatrix
 from crisscross.progress import Progress
 
 # Images that the page shows with a pixel explained, and images on which receptive fields are measured.
-EXAMPLES, FIELDS = 4, 4
+EXAMPLES, FIELDS = 4, 8
 # Gradients are taken of the middle of larger images: their memory grows with the area.
 LARGEST = 1024
 
@@ -37,16 +38,19 @@ def survey_network(network: nn.Module, dataset: DataSet, split: str, images: int
         images: how many images to look at, at most.
 
     Raises:
-        CrissCrossError: the network has no criss-cross attention or gives no labels of pixels, there is no such split,
-            or an image cannot be read.
+        CrissCrossError: the network has no criss-cross attention, gives no labels of pixels or has another number of
+            classes, there is no such split, or an image cannot be read.
     """
     check_attends(network)
     predictor, pairs = predictor_of(network), dataset.split(split)
+    ours, theirs = len(predictor.classes), len(dataset.classes)
+    if ours != theirs:
+        raise CrissCrossError(f"{dataset.root}: has {theirs} classes, the network {ours}")
     chosen = [pairs[place * len(pairs) // min(images, len(pairs))] for place in range(min(images, len(pairs)))]
     with Progress("explain", len(chosen)) as progress:
         found = _Looking(network, predictor, dataset)
         for done, pair in enumerate(chosen, 1):
-            found.look(pair, measure_field=done <= FIELDS)
+            found.look(pair, measure_field=done * FIELDS // len(chosen) > (done - 1) * FIELDS // len(chosen))
             progress.update(done)
     examples = [
         (pair.name, read_pair(pair, dataset)[1], explain(network, pair.image, at)) for _, pair, at in found.most_changed
@@ -144,7 +148,7 @@ def _fields(network: nn.Module, predictor: Predictor, pixels: np.ndarray) -> dic
 
 
 def densest(marked: np.ndarray) -> tuple[int, int]:
-    """(x, y) of the marked pixel with the most marked ones around it, in a window of a tenth of the shorter side.
+    """(x, y) of the marked pixel with the most marked ones around it, where near ones count more.
 
     Args:
         marked: bool [H, W]; without any it is the middle.
@@ -153,8 +157,13 @@ def densest(marked: np.ndarray) -> tuple[int, int]:
     if not marked.any():
         return width // 2, height // 2
     reach = max(min(height, width) // 20, 1)
-    sums = np.pad(np.pad(marked, reach).astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    side = 2 * reach + 1
-    around = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    around = _window_sums(_window_sums(marked.astype(np.int64), reach), reach)
     y, x = np.unravel_index(int(np.where(marked, around, 0).argmax()), marked.shape)
     return int(x), int(y)
+
+
+def _window_sums(values: np.ndarray, reach: int) -> np.ndarray:
+    """The sum over the window around each position [H, W]; outside are zeros."""
+    sums = np.pad(np.pad(values, reach).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    side = 2 * reach + 1
+    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
