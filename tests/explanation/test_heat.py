@@ -62,7 +62,9 @@ def test_figures_have_a_panel_for_each_pass_and_for_all_together():
     assert [panel.title for panel in one] == ["pass 1"]
     clip = explanation([(2, 3, 4)] * 3, (1, 0, 0))
     rows = layer_panels(clip, clip.layers[0])
-    assert [len(row) for row in rows] == [2, 2, 2, 2] and rows[3][1].title == "all 3 passes together, frame 2 of 2: 100%"
+    assert [len(row) for row in rows] == [2, 2, 2, 2] and rows[3][
+        1
+    ].title == "all 3 passes together, frame 2 of 2: 100%"
     for made in (found, clip, explanation([(3, 4)], (0, 0), labels=False), explanation([(3, 4)], (0, 0), height=400)):
         assert isinstance(figure(made), Image.Image)
 

@@ -48,11 +48,15 @@ def test_gradients_are_those_of_the_jacobian():
     # Two passes reach everything; pixels that no convolution reads have no gradient.
     assert (one.after > 0).all()
     assert one.sides[0] < one.sides[1]
+    with torch.no_grad():
+        given, result = made[:2](x).double(), made[:3](x).double()
+    assert one.added == pytest.approx(((result - given).square().sum() / given.square().sum()).sqrt().item(), rel=1e-5)
 
 
 def test_a_closed_gate_changes_nothing_and_the_network_stays_as_it_was():
     made = net(0.0)
     (one,) = fields(made, made, torch.randn(1, 3, 14, 18)).values()
     np.testing.assert_allclose(one.before, one.after, atol=1e-7)
+    assert one.added == 0
     assert not made[2].attention._forward_hooks
     assert all(parameter.grad is None for parameter in made.parameters())

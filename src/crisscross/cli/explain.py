@@ -23,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and --report, what it does over a whole data set."
     )
     add_network(parser)
-    parser.add_argument("image", type=Path, nargs="?", metavar="IMAGE")
+    parser.add_argument(
+        "image",
+        type=Path,
+        nargs="*",
+        metavar="IMAGE",
+        help="an image; for a network for clips also its frames in order",
+    )
     parser.add_argument("--at", action="append", metavar="X,Y", help="a pixel, from the top left; may be given again")
     parser.add_argument("--out", type=Path, default=Path("explanation"), metavar="DIR", help="default explanation")
     parser.add_argument("--arrays", action="store_true", help="also write all weights as .npz")
@@ -45,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.api.networks import wanted
 
     whole = arguments.data is not None or arguments.report is not None
-    if whole == (arguments.image is not None or arguments.at is not None):
+    if whole == (bool(arguments.image) or arguments.at is not None):
         raise CrissCrossError("explain either pixels (IMAGE --at X,Y) or a whole network (--data DIR --report DIR)")
     names = ("device", "weights", "offline", "trust")
     source = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
@@ -62,15 +68,16 @@ def _explain_pixels(arguments: argparse.Namespace, source: "Wanted") -> int:
     from crisscross.files import claim, write_atomically
     from crisscross.layers.devices import find_device
 
-    if arguments.image is None or arguments.at is None:
+    if not arguments.image or arguments.at is None:
         raise CrissCrossError("IMAGE and --at X,Y belong together: which pixel of which image is to be explained?")
     points = [_point(text) for text in arguments.at]
-    stems = [arguments.out / f"{arguments.image.stem}-{x}-{y}" for x, y in points]
+    images = arguments.image if len(arguments.image) > 1 else arguments.image[0]
+    stems = [arguments.out / f"{arguments.image[0].stem}-{x}-{y}" for x, y in points]
     suffixes = (".png", ".npz") if arguments.arrays else (".png",)
     targets = [stem.with_name(stem.name + suffix) for stem in stems for suffix in suffixes]
-    claim(targets, [*source.files, arguments.image], arguments.force)
+    claim(targets, [*source.files, *arguments.image], arguments.force)
     network = source.load(find_device(arguments.device), {})
-    found = [explain(network, arguments.image, point) for point in points]
+    found = [explain(network, images, point) for point in points]
     for one, stem in zip(found, stems, strict=True):
         path = stem.with_name(f"{stem.name}.png")
         write_atomically(path, partial(figure(one).save, format="PNG"))

@@ -64,6 +64,11 @@ class LayerSurvey:
         sides = [one.sides for one in self.fields]
         return (sum(a for a, _ in sides) / len(sides), sum(b for _, b in sides) / len(sides)) if sides else None
 
+    @property
+    def added(self) -> float | None:
+        """Norm of what all passes add to the layer's input, over the norm of that input; the mean over images."""
+        return sum(one.added for one in self.fields) / len(self.fields) if self.fields else None
+
 
 @dataclass
 class Survey:
@@ -115,6 +120,7 @@ class Survey:
         return {
             "name": layer.name,
             "gate": layer.gate,
+            "added": layer.added,
             "receptive_field": {"before": before, "after": after},
             "passes": [
                 {

@@ -101,10 +101,11 @@ def gain_chart(classes: Sequence[str], palette: Sequence[Sequence[int]], gains: 
 
 def _layer(found: Survey, layer: LayerSurvey) -> str:
     passes = f"{len(layer.passes)} pass{'es' if len(layer.passes) > 1 else ''}"
+    added = "" if layer.added is None else f"What it adds has {_percent(layer.added)} of the norm of its input. "
     note = (
-        f"Gate {layer.gate:.4f}, {passes}. The gate multiplies what was attended to before it is added to the layer's "
-        "input; at 0 the layer does nothing, and it starts at 0. The sign has no meaning of its own: the value "
-        "projection can turn it around."
+        f"Gate {layer.gate:.4f}, {passes}. {added}The gate multiplies what was attended to before it is added to the "
+        "input of the layer; at 0 the layer does nothing, and it starts at 0. The sign has no meaning of its own: the "
+        "value projection can turn it around."
     )
     return (
         f'<h2>Layer {escape(layer.name)}</h2><p class="note">{note}</p>'

@@ -1,5 +1,6 @@
 """`crisscross.explain`: what the prediction at one pixel follows from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ class Explanation:
         labels_without: the same with attention switched off.
         layers: what each criss-cross layer attends to from there.
         content: (height, width): which fraction of the network's input the image fills, the rest being padding.
+        frames: the images of a clip, each like `image`, which is the labeled one; one where the clip stands still.
     """
 
     at: tuple[int, int]
@@ -38,6 +40,7 @@ class Explanation:
     labels_without: np.ndarray | None
     layers: tuple[LayerAttention, ...]
     content: tuple[float, float]
+    frames: tuple[np.ndarray, ...] = ()
 
     def top(self, count: int = 3, without: bool = False) -> list[tuple[str, float]]:
         """The most probable classes at the pixel, (name, probability), largest first."""
@@ -80,21 +83,22 @@ class Explanation:
         return found
 
 
-def explain(network: nn.Module, image: Image | Tensor, at: tuple[int, int]) -> Explanation:
+def explain(network: nn.Module, image: Image | Sequence[Image] | Tensor, at: tuple[int, int]) -> Explanation:
     """What a network attends to from one pixel, and what it would say there without attention.
 
-    The image is shown as a whole, also where the network labels by sliding windows. Of a network for clips it is a clip
-    that stands still.
+    The image is shown as a whole, also where the network labels by sliding windows. To a network for clips a single
+    image is a clip that stands still.
 
     Args:
         network: a `Segmenter` or `VideoSegmenter`, an `InstanceSegmenter`, or any module with criss-cross layers, such
             as `crisscross.surgery.insert_attention` puts in.
-        image: as in `Predictor.predict`; for any other module its input, a normalized tensor [1, 3, H, W].
-        at: (x, y) of the pixel, counted from 0 at the top left corner.
+        image: as in `Predictor.predict`; for a network for clips of T frames also a list of T images of one size, in
+            order; for any other module its input, a normalized tensor [1, 3, H, W].
+        at: (x, y) of the pixel, counted from 0 at the top left corner; of a clip in its (first) labeled frame.
 
     Raises:
-        CrissCrossError: the network has no criss-cross attention, the pixel lies outside of the image, or the image
-            cannot be read.
+        CrissCrossError: the network has no criss-cross attention, the pixel lies outside of the image, an image
+            cannot be read, or there are not as many as the network takes.
     """
     check_attends(network)
     run = Showing.of(network, image)
@@ -112,7 +116,9 @@ def explain(network: nn.Module, image: Image | Tensor, at: tuple[int, int]) -> E
         if inputs[name]
     ]
     everything = (probabilities, without, labels, labels_without)
-    return Explanation((at[0], at[1]), run.pixels, run.classes, run.palette, *everything, tuple(layers), content)
+    return Explanation(
+        (at[0], at[1]), run.pixels, run.classes, run.palette, *everything, tuple(layers), content, run.frames
+    )
 
 
 def check_attends(network: object) -> None:

@@ -38,11 +38,13 @@ class Field:
         before, after: float32 [H, W], sum 1: which share of the gradient each pixel of the network's input has, of the
             layer's input and of its output after all passes.
         center: (y, x) of the position in pixels.
+        added: norm of what all passes add to the layer's input, over the norm of that input.
     """
 
     before: np.ndarray
     after: np.ndarray
     center: tuple[float, float]
+    added: float
 
     @property
     def sides(self) -> tuple[float, float]:
@@ -88,4 +90,6 @@ def _field(x: Tensor, before: Tensor, after: Tensor) -> Field:
         (gradient,) = torch.autograd.grad(strength, x, retain_graph=True)
         share = gradient[0].float().abs().sum(0)
         shares.append((share / share.sum().clamp_min(torch.finfo(share.dtype).tiny)).cpu().numpy())
-    return Field(shares[0], shares[1], (center[0], center[1]))
+    given, result = (features.detach().float() for features in (before, after))
+    added = (result - given).norm() / given.norm().clamp_min(torch.finfo(torch.float32).tiny)
+    return Field(shares[0], shares[1], (center[0], center[1]), float(added))
