@@ -59,7 +59,7 @@ def prediction(network: crisscross.Segmenter) -> Any:
     shares = sorted(found.fractions().items(), key=lambda item: -item[1])
     colors = dict(zip(found.card.classes, found.card.palette, strict=True))
     entries = [(f"{name} {share:.0%}", colors[name]) for name, share in shares if share >= 0.005]
-    return with_legend(beside([image, np.asarray(found.overlay(image, 0.6))]), entries, 15)
+    return with_legend(beside([image, np.asarray(found.overlay(image, 0.6))]), entries, 20)
 
 
 def beside(panels: Sequence[np.ndarray], titles: Sequence[str] = ()) -> Any:
