@@ -21,6 +21,8 @@ def pytest_configure():
     also where a shell's background job, which ignores it, handed that down.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Tests that import ONNX Runtime themselves report nothing either.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     torch.set_num_threads(1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

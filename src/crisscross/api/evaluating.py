@@ -110,13 +110,7 @@ def _evaluate(
     force: bool,
 ) -> Result:
     # Several processes of one evaluation have a GPU each.
-    device = str(start_on(source.device))
-    network, opened = _opened(source, task, data, name, device)
-    experiment = _exported_experiment(network, name) if source.exported else getattr(network, "experiment", None)
-    settings = getattr(experiment, "data", None)
-    if isinstance(source.source, str | os.PathLike):
-        opened = _as_trained(Path(source.source), settings, opened)
-    split = split or _default_split(settings, opened)
+    network, opened, split = open_split(source, task, data, split, name, str(start_on(source.device)))
     # Tasks that open a split when it is asked for do so here.
     inputs = task.files(opened, split)
     check_split(opened, split)
@@ -133,6 +127,22 @@ def _evaluate(
 def _sample(data: Any, split: str) -> np.ndarray:
     """The first image of a split."""
     return read_image(data.splits[split][0].image)
+
+
+def open_split(
+    source: Wanted, task: Task, data: Any, split: str | None, name: str | None, device: str
+) -> tuple[Any, Any, str]:
+    """The network, the data, and the split that is wanted or that `evaluate` takes by default.
+
+    Raises:
+        CrissCrossError: no such network or data, or there is no split to take.
+    """
+    network, opened = _opened(source, task, data, name, device)
+    experiment = _exported_experiment(network, name) if source.exported else getattr(network, "experiment", None)
+    settings = getattr(experiment, "data", None)
+    if isinstance(source.source, str | os.PathLike):
+        opened = _as_trained(Path(source.source), settings, opened)
+    return network, opened, split or _default_split(settings, opened)
 
 
 def _opened(source: Wanted, task: Task, data: Any, name: str | None, device: str) -> tuple[Any, Any]:

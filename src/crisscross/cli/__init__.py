@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "score a network on a data set",
     "predict": "label images and videos",
     "serve": "label images over HTTP",
+    "app": "label images in the browser, and see what attention looks at",
     "explain": "show what attention looks at from a pixel",
     "data": "list, prepare or check a data set",
     "export": "write a network for ONNX Runtime, OpenVINO or torch.export",
