@@ -74,11 +74,12 @@ def attention(network: crisscross.Segmenter, image: np.ndarray, at: tuple[int, i
     )
     spot = (at[0] + 0.5) * large.shape[1] / image.shape[1], (at[1] + 0.5) * large.shape[0] / image.shape[0]
 
-    def seen(weights: np.ndarray) -> np.ndarray:
-        pixels = Image.fromarray(heat_map(image, found.on_image(weights)))
+    def seen(weights: np.ndarray, lit: np.ndarray | None = None) -> np.ndarray:
+        reached = None if lit is None else found.on_image(lit)
+        pixels = Image.fromarray(heat_map(image, found.on_image(weights), lit=reached))
         return np.asarray(pixels.resize((large.shape[1], large.shape[0]), Image.Resampling.LANCZOS))
 
-    maps = [mark(one, spot, 14) for one in (large, seen(layer.passes[0]), seen(layer.effective))]
+    maps = [mark(one, spot, 14) for one in (large, seen(layer.passes[0], layer.cross), seen(layer.effective))]
     (name, value), *_ = found.top(1)
     return beside(maps, [f"one pixel: {name} {value:.0%}", "R = 1: its row and column", "R = 2: the whole image"])
 
