@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import crisscross
 from crisscross.data.scenes import draw_scene, write_scenes
+from crisscross.explanation.heat import heat_map, mark
 from crisscross.inference.legend import with_legend
 
 OUT = Path(__file__).parent / "images"
@@ -30,7 +31,9 @@ def main() -> None:
     runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as temporary:
         folder = runs or Path(temporary)
-        save("prediction", prediction(street_network(folder)))
+        streets = street_network(folder)
+        save("prediction", prediction(streets))
+        save("attention", attention(streets, draw_scene(STREET, *STREET_SIZE)[0], (340, 215)))
 
 
 def save(name: str, picture: Any) -> None:
@@ -59,7 +62,26 @@ def prediction(network: crisscross.Segmenter) -> Any:
     shares = sorted(found.fractions().items(), key=lambda item: -item[1])
     colors = dict(zip(found.card.classes, found.card.palette, strict=True))
     entries = [(f"{name} {share:.0%}", colors[name]) for name, share in shares if share >= 0.005]
-    return with_legend(beside([image, np.asarray(found.overlay(image, 0.6))]), entries, 15)
+    return with_legend(beside([image, np.asarray(found.overlay(image, 0.6))]), entries, 20)
+
+
+def attention(network: crisscross.Segmenter, image: np.ndarray, at: tuple[int, int]) -> Any:
+    """A pixel of an image, and what it attends to in the first pass, and in all together."""
+    found = crisscross.explain(network, image, at)
+    layer = found.layers[0]
+    large = np.asarray(
+        Image.fromarray(image).resize((2 * WIDTH // 3, 2 * WIDTH // 3 * image.shape[0] // image.shape[1]))
+    )
+    spot = (at[0] + 0.5) * large.shape[1] / image.shape[1], (at[1] + 0.5) * large.shape[0] / image.shape[0]
+
+    def seen(weights: np.ndarray, lit: np.ndarray | None = None) -> np.ndarray:
+        reached = None if lit is None else found.on_image(lit)
+        pixels = Image.fromarray(heat_map(image, found.on_image(weights), lit=reached))
+        return np.asarray(pixels.resize((large.shape[1], large.shape[0]), Image.Resampling.LANCZOS))
+
+    maps = [mark(one, spot, 14) for one in (large, seen(layer.passes[0], layer.cross), seen(layer.effective))]
+    (name, value), *_ = found.top(1)
+    return beside(maps, [f"one pixel: {name} {value:.0%}", "R = 1: its row and column", "R = 2: the whole image"])
 
 
 def beside(panels: Sequence[np.ndarray], titles: Sequence[str] = ()) -> Any:

@@ -23,7 +23,9 @@ LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
 # A link whose text is the name of its file.
 NAMED = re.compile(r"\[(?:[\w-]+/)*[\w-]+\.md\](?=\(([^)\s#]+))")
 # What a browser fetches by itself; the target of an <a> waits for a click.
-FETCHED = re.compile(r"<(?:script|img|link|source|iframe|video|object|embed)\b[^>]*?\b(?:src|href|data)=[\"']?(?:https?:)?//[^\"'\s>]+")
+FETCHED = re.compile(
+    r"<(?:script|img|link|source|iframe|video|object|embed)\b[^>]*?\b(?:src|href|data)=[\"']?(?:https?:)?//[^\"'\s>]+"
+)
 FETCHED_BY_CSS = re.compile(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^\"')\s]+")
 warn = logging.getLogger("mkdocs.hooks.site").warning
 
@@ -46,7 +48,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Rewrite the links of a page to where their targets lie in the site; `[data.md](data.md)` gets the page's title."""
+    """Rewrite the links of a page to where their targets lie in the site; `[data.md](data.md)` gets its title."""
     source = page.file.src_uri
     origin = _origin(source)
 

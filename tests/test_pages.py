@@ -1,4 +1,4 @@
-"""README.md and docs/: links and anchors lead somewhere, commands exist with their options, images are there and small."""
+"""README.md and docs/: links and anchors lead somewhere, commands and options exist, images are there and small."""
 
 import argparse
 import re
@@ -73,7 +73,7 @@ def options(command: str, action: str) -> set[str] | None:
 
 def wrong(words: list[str]) -> list[str]:
     """What a command of a page names that does not exist."""
-    if words[0] in ("--help", "--version") or words[0] not in COMMANDS and len(words) == 1:
+    if words[0] in ("--help", "--version") or (words[0] not in COMMANDS and len(words) == 1):
         return []
     known = options(words[0], words[1] if len(words) > 1 else "")
     if known is None:
@@ -94,7 +94,8 @@ def test_the_checks_see_what_is_wrong():
     text = "[a](docs/data.md) [b](docs/nowhere.md) [c](docs/data.md#nothing) [d](https://x.org/#y) `[e](no.md)`\n"
     assert list(broken(page, text)) == ["docs/nowhere.md", "docs/data.md#nothing"]
     assert list(broken(page, "[a](docs/zoo.md#human-parsing-lip) [b](#nothing)")) == ["#nothing"]
-    text = "```sh\ncrisscross train demo \\\n  --dta X  # --no\n  crisscross data nit X\n```\n`crisscross trian x`, crisscross no way"
+    text = "```sh\ncrisscross train demo \\\n  --dta X  # --no\n  crisscross data nit X\n```\n"
+    text += "`crisscross trian x`, crisscross no way"
     assert [wrong(words) for words in commands(text)] == [["--dta"], ["data", "nit"], ["trian", "x"]]
     assert len([words for page in PAGES for words in commands(text_of(page))]) > 100
 

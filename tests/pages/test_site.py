@@ -1,4 +1,4 @@
-"""scripts/site_hooks.py and the settings of mkdocs.yml, on a small repository: what the site holds and what stops it."""
+"""scripts/site_hooks.py and mkdocs.yml, on a small repository: what the site holds and what stops it."""
 
 import re
 import shutil
@@ -26,7 +26,9 @@ PAGE = """# A page with a title
 [no](../nowhere.md)
 ```
 """
-NOTEBOOK = '{"cells": [{"cell_type": "markdown", "source": ["# First"]}, {"cell_type": "code", "source": ["print(1)"]}]}'
+NOTEBOOK = (
+    '{"cells": [{"cell_type": "markdown", "source": ["# First"]}, {"cell_type": "code", "source": ["print(1)"]}]}'
+)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ class ImageTab:
             self.y = gr.Number(label="y", precision=0, min_width=80, elem_id="y")
             self.show = gr.Button("Show this pixel", variant="primary", min_width=140, elem_id="show")
         with gr.Row():
-            self.explanations = [gr.HTML(elem_classes="explanation", min_width=320) for _ in self.actions.networks]
+            self.explanations = [gr.HTML(min_width=320) for _ in self.actions.networks]
 
     def react(self, page: Any) -> None:
         """Say what happens when."""
