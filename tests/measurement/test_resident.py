@@ -25,7 +25,7 @@ def test_what_is_held_for_a_moment_counts_and_what_was_freed_before_does_not():
         second = first + np.uint8(1)
         return second[:1].copy()
 
-    assert 48 * MIB <= peak_resident(work) < 60 * MIB
+    assert 46 * MIB < peak_resident(work) < 60 * MIB
 
 
 def wide(path, channels):
@@ -53,8 +53,7 @@ def test_a_file_is_opened_and_labels_an_image_in_a_process_without_torch(tmp_pat
     needed = 64 * 256 * 320 * 4
     found = peak_of_file(path, "fp32", 256, 320)
     assert needed < found < 3 * needed
-    run_python(
-        f"{BLOCK % (('torch',),)}\nfrom crisscross.measurement.resident import main\nmain([{str(path)!r}, 'fp32', '64', '64'])"
-    )
+    code = f"from crisscross.measurement.resident import main; main([{str(path)!r}, 'fp32', '64', '64'])"
+    assert int(run_python(BLOCK % (("torch",),) + code)) > 0
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
     assert peak_of_file(tmp_path / "broken.onnx", "fp32", 64, 64) is None
