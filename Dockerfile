@@ -13,7 +13,8 @@ COPY --from=wheel /wheels /wheels
 RUN pip install --no-cache-dir "$(ls /wheels/*.whl)[serve]" \
     && rm -r /wheels \
     && useradd --create-home --uid 10001 crisscross
-USER crisscross
+# As a number, which Kubernetes' runAsNonRoot can check.
+USER 10001
 WORKDIR /home/crisscross
 # One process has all cores, downloads stay in the cache folder, and nothing else is written.
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crisscross import tasks, zoo
+from crisscross.api.evaluation_page import PAGE, evaluation_page
 from crisscross.api.networks import Place, Source, Wanted, wanted
 from crisscross.api.training import default_workers
 from crisscross.checkpoints.loading import find_file, refuse_code
@@ -33,6 +34,7 @@ def evaluate(
     dice: bool = False,
     tta: bool = False,
     json: Place | None = None,
+    report: Place | None = None,
     save_predictions: Place | None = None,
     force: bool = False,
     workers: int | None = None,
@@ -57,6 +59,8 @@ def evaluate(
         dice: also Dice (F1), precision and recall of each class.
         tta: predict at several scales, with flips.
         json: also write the scores and counts into this file.
+        report: also write `evaluation.html` into this folder, a page with scores and their intervals, boundary IoU,
+            calibration, confusions, and the images labeled worst and best; it costs a little time and memory.
         save_predictions: also write every prediction into this folder, in the format of the data set's benchmark.
         force: replace existing files even if crisscross did not write them.
         workers: processes that read images; by default as in `train`.
@@ -81,9 +85,12 @@ def evaluate(
     task = source.task()
     tasks.refuse(task, {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
     folder, scores = (None if path is None else Path(path) for path in (save_predictions, json))
-    scoring = Scoring(default_workers() if workers is None else workers, tta=tta, save=folder, dice=dice)
+    page = None if report is None else Path(report, PAGE)
+    count = default_workers() if workers is None else workers
+    scoring = Scoring(count, tta=tta, save=folder, dice=dice, detailed=page is not None)
+    again = {"name": name, "tta": tta, "weights": weights, "optimize": optimize, "precision": precision, "card": card}
     with showing(progress), kept_global_state():
-        result = _evaluate(source, task, data, split, name, scoring, scores, force)
+        result = _evaluate(source, task, data, split, name, scoring, scores, page, again, force)
     if scores and is_first_process():
         facts = {**result.facts, "precision": precision or "fp32"}
         write_text(scores, json_format.dumps(facts, indent=1) + "\n")
@@ -98,29 +105,44 @@ def _evaluate(
     name: str | None,
     scoring: Scoring,
     scores: Path | None,
+    page: Path | None,
+    again: dict[str, Any],
     force: bool,
 ) -> Result:
     # Several processes of one evaluation have a GPU each.
-    device = str(start_on(source.device))
-    network, opened = _opened(source, task, data, name, device)
-    experiment = _exported_experiment(network, name) if source.exported else getattr(network, "experiment", None)
-    settings = getattr(experiment, "data", None)
-    if isinstance(source.source, str | os.PathLike):
-        opened = _as_trained(Path(source.source), settings, opened)
-    split = split or _default_split(settings, opened)
+    network, opened, split = open_split(source, task, data, split, name, str(start_on(source.device)))
     # Tasks that open a split when it is asked for do so here.
     inputs = task.files(opened, split)
     check_split(opened, split)
-    targets = [*(task.outputs(opened, split, scoring.save) if scoring.save else ()), *([scores] if scores else ())]
-    claim(targets, [*source.files, *inputs], force)
+    targets = [*(task.outputs(opened, split, scoring.save) if scoring.save else ())]
+    claim([*targets, *(path for path in (scores, page) if path)], [*source.files, *inputs], force)
     network = source.on_backend(network, len(opened.splits[split]), lambda: _sample(opened, split))
     with source.computing(network):
-        return task.evaluate(network, opened, split, scoring)
+        result = task.evaluate(network, opened, split, scoring)
+        if page and is_first_process():
+            write_text(page, evaluation_page(source, task, network, opened, split, result, again))
+    return result
 
 
 def _sample(data: Any, split: str) -> np.ndarray:
     """The first image of a split."""
     return read_image(data.splits[split][0].image)
+
+
+def open_split(
+    source: Wanted, task: Task, data: Any, split: str | None, name: str | None, device: str
+) -> tuple[Any, Any, str]:
+    """The network, the data, and the split that is wanted or that `evaluate` takes by default.
+
+    Raises:
+        CrissCrossError: no such network or data, or there is no split to take.
+    """
+    network, opened = _opened(source, task, data, name, device)
+    experiment = _exported_experiment(network, name) if source.exported else getattr(network, "experiment", None)
+    settings = getattr(experiment, "data", None)
+    if isinstance(source.source, str | os.PathLike):
+        opened = _as_trained(Path(source.source), settings, opened)
+    return network, opened, split or _default_split(settings, opened)
 
 
 def _opened(source: Wanted, task: Task, data: Any, name: str | None, device: str) -> tuple[Any, Any]:

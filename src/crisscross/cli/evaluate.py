@@ -26,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tta", action="store_true", help="predict at several scales, with flips")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores and counts as JSON")
     parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="also write DIR/evaluation.html: scores with intervals, boundaries, calibration, confusions, images",
+    )
+    parser.add_argument(
         "--save-predictions",
         type=Path,
         metavar="DIR",
@@ -42,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross.api import evaluate
+    from crisscross.api.evaluation_page import PAGE
     from crisscross.engine.processes import is_first_process
 
     names = (
@@ -50,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         "dice",
         "tta",
         "json",
+        "report",
         "save_predictions",
         "force",
         "workers",
@@ -65,4 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
         print_result(result)
         if arguments.precision:
             say(f"computed in {arguments.precision}")
+        if arguments.report:
+            say(f"report: {arguments.report / PAGE}")
     return 0

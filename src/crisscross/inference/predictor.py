@@ -152,6 +152,12 @@ class Predictor:
 
     def label_items(self, items: Iterable[tuple[Item, Image]], tta: bool = False) -> Iterator[tuple[Item, np.ndarray]]:
         """As `label_frames`, with whatever belongs to each frame: (item, frame) in, (item, labels) out."""
+        yield from ((item, labels) for item, labels, _ in self.labels_and_passes(items, tta))
+
+    def labels_and_passes(
+        self, items: Iterable[tuple[Item, Image]], tta: bool = False
+    ) -> Iterator[tuple[Item, np.ndarray, list[Pass]]]:
+        """As `label_items`, with the passes over each frame, which `crisscross.inference.pixels` takes."""
         waiting: deque[Item] = deque()
 
         def frames() -> Iterator[Frame]:
@@ -170,9 +176,10 @@ class Predictor:
             with self.running():
                 passes = self._passes(clip, places)
             for number in range(len(places)):
+                of_one = [of_all[number] for of_all in passes]
                 with self.running():
-                    labels = pixels.labels([of_all[number] for of_all in passes])
-                yield waiting.popleft(), labels
+                    labels = pixels.labels(of_one)
+                yield waiting.popleft(), labels, of_one
 
     def predict_big(
         self,
