@@ -73,7 +73,7 @@ def _train_and_score(dataset: "DataSet", out: Path, changes: list[str]) -> tuple
     """Train from the start, score the last weights on the held-out scenes and write a few predictions."""
     from crisscross import tasks
     from crisscross.checkpoints import load
-    from crisscross.engine.predict import predict_files
+    from crisscross.engine.predict import find_images, predict_files
     from crisscross.engine.run.state import BEST, LAST
     from crisscross.engine.semantic.evaluate import evaluate
     from crisscross.engine.semantic.task import SemanticSegmentation
@@ -90,7 +90,7 @@ def _train_and_score(dataset: "DataSet", out: Path, changes: list[str]) -> tuple
         raise CrissCrossError(f"demo stopped at iteration {outcome.position.iteration}; run it again to start over")
     segmenter = load(folder / LAST, trust=folder)
     result = evaluate(segmenter, dataset, "test")
-    images = [pair.image for pair in dataset.split("test")[:SHOWN]]
+    images = find_images(pair.image for pair in dataset.split("test")[:SHOWN])
     predict_files(SemanticSegmentation(), segmenter, images, out / "predictions")
     return segmenter, result, outcome.seconds
 
