@@ -2,13 +2,18 @@
 
 from crisscross.report.comparison import RunRow, render_comparison
 from crisscross.report.facts import Curves, ImageRow, Report
+from crisscross.report.networks_page import NetworkColumn, NetworksReport, SceneRow, render_networks
 from crisscross.report.page import render
 
 __all__ = [
     "Curves",
     "ImageRow",
+    "NetworkColumn",
+    "NetworksReport",
     "Report",
     "RunRow",
+    "SceneRow",
     "render",
     "render_comparison",
+    "render_networks",
 ]

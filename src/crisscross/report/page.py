@@ -1,6 +1,6 @@
 """The page of a report as HTML: no script, and no style sheet, font or image from elsewhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 
@@ -42,21 +42,22 @@ def legend(entries: Sequence[tuple[str, str]]) -> str:
 def render(report: Report) -> str:
     """The report as one HTML page; parts about which it says nothing are left out."""
     parts = [
-        _opening(report),
+        opening(report.title, report.summary, report.headline),
         _training(report.curves, report.score_title),
         _classes(report),
         _confusion(report),
         _images(report),
-        _repeat(report),
+        repeat(report.command, report.experiment_yaml, report.versions),
     ]
     return document(report.title, "\n".join(part for part in parts if part))
 
 
-def _opening(report: Report) -> str:
-    pairs = ((escape(label), escape(value)) for label, value in report.headline)
+def opening(title: str, summary: str, headline: Sequence[tuple[str, str]]) -> str:
+    """The heading of a page, a paragraph beneath it, and the few numbers that matter, as (label, text)."""
+    pairs = ((escape(label), escape(value)) for label, value in headline)
     numbers = "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in pairs)
-    headline = f'<dl class="headline">{numbers}</dl>' if numbers else ""
-    return f'<header><h1>{escape(report.title)}</h1><p class="summary">{escape(report.summary)}</p>{headline}</header>'
+    shown = f'<dl class="headline">{numbers}</dl>' if numbers else ""
+    return f'<header><h1>{escape(title)}</h1><p class="summary">{escape(summary)}</p>{shown}</header>'
 
 
 def _training(curves: Curves, title: str) -> str:
@@ -116,14 +117,15 @@ def _image_row(row: ImageRow, palette: Sequence[Sequence[int]]) -> str:
     return f'<section class="row"><h3>{escape(row.name)}</h3><div>{"".join(figures)}</div></section>'
 
 
-def _repeat(report: Report) -> str:
+def repeat(command: str, experiment_yaml: str, versions: Mapping[str, str]) -> str:
+    """How to repeat a run; what is empty is left out."""
     parts = []
-    if report.command:
-        parts.append(f"<pre><code>{escape(report.command)}</code></pre>")
-    if report.experiment_yaml:
-        code = f"<pre><code>{escape(report.experiment_yaml)}</code></pre>"
+    if command:
+        parts.append(f"<pre><code>{escape(command)}</code></pre>")
+    if experiment_yaml:
+        code = f"<pre><code>{escape(experiment_yaml)}</code></pre>"
         parts.append(f"<details><summary>The experiment</summary>{code}</details>")
-    if report.versions:
-        pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.versions.items())
+    if versions:
+        pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in versions.items())
         parts.append(f'<dl class="versions">{pairs}</dl>')
     return f"<h2>To repeat it</h2>{''.join(parts)}" if parts else ""
