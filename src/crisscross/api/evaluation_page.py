@@ -32,7 +32,7 @@ def evaluation_page(
     return render(
         Report(
             **{
-                "title": name,
+                "title": f"{name} on {data.root.resolve().name}",
                 "summary": f"{facts.get('images', '')} images of the split {split} of {data.root}{how}.",
                 "headline": [(task.title, decimal(result.score, 4))],
                 "machine": _machine(source, facts, options),
@@ -56,7 +56,7 @@ def _machine(source: Wanted, facts: Mapping[str, Any], options: Mapping[str, Any
     if facts.get("fps"):
         shown["images a second"] = f"{facts['fps']:.2f}, preprocessing, network and labels, one image at a time"
     if facts.get("memory_bytes"):
-        shown["most memory"] = (
+        shown["peak memory"] = (
             f"{facts['memory_bytes'] / GIB:.2f} GiB {facts['memory_kind']}, what the page needs included"
         )
     if "seconds" in facts:

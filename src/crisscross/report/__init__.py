@@ -1,11 +1,12 @@
 """Self-contained HTML pages: the report of one run, and the comparison of several."""
 
 from crisscross.report.comparison import RunRow, render_comparison
-from crisscross.report.facts import Curves, ImageRow, Report
+from crisscross.report.facts import Curves, ImagePanels, ImageRow, Report
 from crisscross.report.page import render
 
 __all__ = [
     "Curves",
+    "ImagePanels",
     "ImageRow",
     "Report",
     "RunRow",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from crisscross.data.color import overlay
-from crisscross.report.facts import ImageRow
+from crisscross.report.facts import ImagePanels, ImageRow
 
 WIDEST = 768
 OPACITY = 0.65
@@ -67,8 +67,10 @@ def error_map(image: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     return np.where(wrong[..., None], np.array([255, 64, 52], np.uint8), np.repeat(gray, 3, -1))
 
 
-def panels(row: ImageRow, palette: Sequence[Sequence[int]]) -> list[tuple[str, str]]:
-    """The four panels of a row: (caption, data URI). Errors are counted before shrinking."""
+def panels(row: ImageRow | ImagePanels, palette: Sequence[Sequence[int]]) -> list[tuple[str, str]]:
+    """The panels of a row: (caption, data URI). Of labels there are four; errors are counted before shrinking."""
+    if isinstance(row, ImagePanels):
+        return [(caption, data_uri(shrink_image(image), True)) for caption, image in row.panels]
     fraction = wrong_pixels(row.truth, row.prediction, len(palette))[1] if row.wrong is None else row.wrong
     caption = "errors" if fraction is None else f"errors, {100 * fraction:.1f} %"
     small = shrink(row)

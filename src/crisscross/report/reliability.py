@@ -3,7 +3,7 @@
 from crisscross.metrics import Calibration
 from crisscross.report.svg import drawing, hint, line, tag, text
 
-WIDTH, LEFT, RIGHT = 360.0, 46.0, 12.0
+WIDTH, LEFT, RIGHT = 360.0, 62.0, 12.0
 # The ends of both charts, from the top.
 TOP, BOTTOM, LOWER_TOP, LOWER_BOTTOM = 10.0, 270.0, 288.0, 338.0
 

@@ -82,13 +82,15 @@ def _scores(facts: Mapping[str, Any]) -> dict[str, Any]:
     headline = []
     for name, title in titles.items():
         ends = _range(intervals.get(name))
-        headline.append((f"{title}, 95 % {ends}" if ends else title, decimal(values[name], 3)))
+        headline.append((f"{title}\n{ends}" if ends else title, decimal(values[name], 3)))
+    if facts["temporal_consistency"]:
+        headline.append(("temporal consistency", decimal(facts["temporal_consistency"]["pixels"], 3)))
     note = (
-        f"Ranges are 95 % intervals: the score of {drawn['resamples']} sets of as many images, drawn with replacement "
-        f"from these, lies there (percentile bootstrap, seed {drawn['seed']}). {RESEMBLING}"
+        f"Ranges are 95 % intervals over the images: of {drawn['resamples']} sets of as many images, drawn from these "
+        f"with replacement, 95 % score within them (percentile bootstrap, seed {drawn['seed']}). {RESEMBLING}"
     )
     return {
-        "headline": [*headline, ("images", str(facts["images"]))],
+        "headline": headline,
         "scores_note": note if intervals else "One image alone gives no intervals.",
         "iou_intervals": [intervals["iou"][name] for name in classes] if intervals else (),
         "boundary_iou": [*facts["boundary_iou"].values()],
@@ -100,7 +102,7 @@ def _scores(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _class_table(facts: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[list[str]]:
     columns = {"accuracy": "accuracy", "class_precision": "precision", "boundary_iou": "boundary IoU"}
     pixels = [sum(row) for row in facts["confusion"]]
-    rows = [["class", "IoU", "95 %", *columns.values(), "pixels"]]
+    rows = [["class", "IoU", "95 % interval", *columns.values(), "pixels"]]
     for (name, iou), own in zip(facts["iou"].items(), pixels, strict=True):
         scores = [decimal(facts[key][name], 3) for key in columns]
         shown = "absent" if iou is None else f"{iou:.3f}"
@@ -109,4 +111,5 @@ def _class_table(facts: Mapping[str, Any], intervals: Mapping[str, Any]) -> list
 
 
 def _range(ends: Sequence[float] | None) -> str:
-    return f"{ends[0]:.3f}–{ends[1]:.3f}" if ends else ""
+    # The spaces do not break.
+    return f"{ends[0]:.3f}\u00a0to\u00a0{ends[1]:.3f}" if ends else ""
