@@ -63,11 +63,7 @@ def evaluate(
         save_predictions: also write every prediction into this folder, in the format of the data set's benchmark.
         force: replace existing files even if crisscross did not write them.
         workers: processes that read images; by default as in `train`.
-        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
-        optimize: rewrite the network for speed first, which helps most on a CPU.
-        precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
-        backend: `torch` (the default), `onnx` (ONNX Runtime), `openvino`, or `auto`, the fastest of what is installed
-            that gives the same labels on this CPU.
+        device, optimize, precision, backend: as in `crisscross.predict`.
         weights, offline, trust, card: as in `crisscross.load`, of exported files as in `crisscross.predictor`.
         progress: show progress on standard error.
 
@@ -79,7 +75,7 @@ def evaluate(
         CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, files in the way.
     """
     how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
-    how |= {"backend": backend}
+    how["backend"] = backend
     source = wanted(network, device=device, card=card, **how)
     task = source.task()
     tasks.refuse(task, {**how, "tta": tta, "name": name, "save_predictions": save_predictions})

@@ -92,7 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     out, changes, began = arguments.out, arguments.set, time.monotonic()
     if any(change.startswith("model.head.recurrence") for change in changes):
-        raise CrissCrossError("--set model.head.recurrence: the demo trains R = 0, 1 and 2; train one with `crisscross train demo`")
+        raise CrissCrossError(
+            "--set model.head.recurrence: the demo trains R = 0, 1 and 2; train one with `crisscross train demo`"
+        )
     # A value that cannot be is refused before anything is drawn.
     tasks.recipe("demo", changes)
     _claim(out, arguments.force)
@@ -205,9 +207,7 @@ def _far_pixel(row: "SceneRow") -> tuple[int, int]:
     return int(x[nearest]), int(y[nearest])
 
 
-def _attention(
-    network: Trained, row: "SceneRow", at: tuple[int, int]
-) -> tuple[list[tuple[str, "np.ndarray"]], str]:
+def _attention(network: Trained, row: "SceneRow", at: tuple[int, int]) -> tuple[list[tuple[str, "np.ndarray"]], str]:
     """What a pixel attends to, as captioned images, and words about it."""
     from crisscross.explanation import explain, heat_map, mark
 
