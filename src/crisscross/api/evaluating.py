@@ -63,7 +63,9 @@ def evaluate(
         save_predictions: also write every prediction into this folder, in the format of the data set's benchmark.
         force: replace existing files even if crisscross did not write them.
         workers: processes that read images; by default as in `train`.
-        device, optimize, precision, backend: as in `crisscross.predict`.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
+        optimize, precision: rewrite the network for speed first; multiply in `fp32`, `bf16` or `fp16`.
+        backend: `torch` (the default), `onnx`, `openvino`, or `auto`, the fastest with the same labels on this CPU.
         weights, offline, trust, card: as in `crisscross.load`, of exported files as in `crisscross.predictor`.
         progress: show progress on standard error.
 
