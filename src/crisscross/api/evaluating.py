@@ -76,13 +76,11 @@ def evaluate(
     Raises:
         CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, files in the way.
     """
-    how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
-    how["backend"] = backend
+    how = dict(weights=weights, offline=offline, trust=trust, optimize=optimize, precision=precision, backend=backend)
     source = wanted(network, device=device, card=card, **how)
-    task = source.task()
-    tasks.refuse(task, {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
-    folder = None if save_predictions is None else Path(save_predictions)
+    tasks.refuse(task := source.task(), {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
     count = default_workers() if workers is None else workers
+    folder = None if save_predictions is None else Path(save_predictions)
     scoring = Scoring(count, tta=tta, save=folder, dice=dice, detailed=report is not None)
     outputs = _Outputs(json, report, {"name": name, "tta": tta, "card": card, **how}, force)
     with showing(progress), kept_global_state():
