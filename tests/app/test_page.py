@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -182,12 +181,15 @@ def test_masks_are_downloaded(labeled):
 
 def test_it_fits_a_phone(page):
     page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_function("document.documentElement.scrollWidth == 400")
-    boxes = page.evaluate(
-        "['#upload', '.labels', '.pixel', '#download'].map(one => document.querySelector(one).getBoundingClientRect())"
+    page.wait_for_function(
+        """() => {
+            const found = ['#upload', '.labels', '.pixel', '#download'].map(one => document.querySelector(one));
+            const boxes = found.map(one => one.getBoundingClientRect());
+            return document.documentElement.scrollWidth == 400
+                && boxes.every(box => box.left >= 0 && box.right <= 400)
+                && boxes.slice(1).every((box, number) => boxes[number].bottom < box.top);
+        }"""
     )
-    assert all(one["bottom"] < other["top"] for one, other in pairwise(boxes))
-    assert all(box["left"] >= 0 and box["right"] <= 400 for box in boxes)
 
 
 def test_fifty_uploads_at_once(address):
