@@ -1,7 +1,9 @@
 """Every target, precision and kind of network; most of them take minutes on a busy machine."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -15,13 +17,15 @@ from crisscross import zoo
 from crisscross.checkpoints import build
 from crisscross.data.scenes import CLASSES, PALETTE, draw_scene, write_scenes
 from crisscross.deploy import open_exported
-from crisscross.deploy.exporting import export
+from crisscross.deploy.exporting import export, passport_for
 from crisscross.deploy.modules import export_module
 from crisscross.deploy.parity import parity
 from crisscross.deploy.passport import Passport
+from crisscross.deploy.quantize import quantize_openvino
 from crisscross.deploy.samples import samples_of
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Predictor
+from crisscross.measurement.exported import write_onnx
 from crisscross.surgery import insert_attention
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -64,6 +68,17 @@ def test_camvid_light_to_every_target(tmp_path, to, precision):
     assert (found.sizes[0].largest > 1e-3) == (precision != "float32")
     predictor = open_exported(path)
     assert predictor.passport.precision == precision and predictor.card.classes[0] == "sky"
+
+
+@pytest.mark.slow
+def test_int8_of_openvino_leaves_out_the_first_convolution_and_the_classifier(tmp_path):
+    segmenter = small_segmenter()
+    passport = passport_for(segmenter, "int8")
+    write_onnx(segmenter, tmp_path / "plain.onnx", passport)
+    model = quantize_openvino(tmp_path / "plain.onnx", [{"images": np.random.rand(1, 3, 64, 96).astype(np.float32)}])
+    convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    inputs = [node.input_value(0).get_node().get_type_name() == "FakeQuantize" for node in convolutions]
+    assert not inputs[0] and not inputs[-1] and sum(inputs) > len(inputs) / 2
 
 
 def test_masks_are_scored(tmp_path):
@@ -121,6 +136,35 @@ def test_layers_export(tmp_path, kind):
     nn.init.constant_(layer.attention.gamma, 0.6)
     shape = (2, 16, 3, 5, 7) if "3d" in kind.__name__ else (2, 16, 5, 7)
     assert export_module(layer, [torch.randn(shape)], tmp_path / "layer.onnx") < 1e-4
+
+
+@pytest.fixture(scope="module")
+def r50(one_thread, tmp_path_factory):
+    """A published R-50 with drawn weights and open gates, labeling by small windows; its file; a photograph."""
+    torch.manual_seed(0)
+    segmenter = build("ccnet_r50-d8_4xb2-40k_cityscapes-769x769", pretrained=False).eval()
+    for key, gate in segmenter.named_parameters():
+        if key.endswith("gamma"):
+            nn.init.constant_(gate, 0.5)
+    experiment = segmenter.experiment
+    assert experiment.inference.mode == "slide" and segmenter.predictor.card.align_corners
+    inference = replace(experiment.inference, window=(193, 193), stride=(129, 129), ratios=(0.5, 1.25))
+    preprocess = replace(experiment.preprocess, scale=(320, 320))
+    segmenter.experiment = replace(experiment, inference=inference, preprocess=preprocess)
+    path, found = export(segmenter, tmp_path_factory.mktemp("r50"), count=1)
+    assert found.passed, found.problems
+    photo = Path(matplotlib.get_data_path(), "sample_data/grace_hopper.jpg")
+    return segmenter, open_exported(path), np.asarray(Image.open(photo).convert("RGB"))[::2, ::2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tta", [False, True], ids=["sliding", "multi-scale and flip"])
+def test_an_r50_by_windows_and_scales(r50, tta):
+    segmenter, predictor, image = r50
+    expected, found = (one.predict(image, probabilities=True, tta=tta) for one in (segmenter, predictor))
+    assert len(np.unique(expected.labels)) > 3
+    assert (expected.labels == found.labels).mean() > 0.9999
+    assert 0 < np.abs(expected.probabilities - found.probabilities).max() < 1e-4
 
 
 @pytest.mark.slow

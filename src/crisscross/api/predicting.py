@@ -3,14 +3,19 @@
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from crisscross import tasks
-from crisscross.api.networks import Place, Source, Wanted, wanted
+from crisscross.api.networks import SCENE, Place, Source, Wanted, wanted
+from crisscross.data.files.reading import read_image
 from crisscross.data.rasters.reading import AS_IT_IS, RasterOptions, is_raster, open_raster
+from crisscross.data.scenes import draw_scene
 from crisscross.engine.bulk import Share
 from crisscross.engine.formats import PNG, all_outputs, check_formats, shared_names, shown
 from crisscross.engine.predict import (
@@ -45,6 +50,7 @@ def predict(
     device: str = "auto",
     optimize: bool = False,
     precision: str | None = None,
+    backend: str | None = None,
     weights: Place | None = None,
     offline: bool = False,
     trust: Place | None = None,
@@ -66,7 +72,7 @@ def predict(
         block: with `big`: side of a block in pixels (default 1024).
         score: instance segmentation: the lowest score to keep (default 0.5).
         force: replace existing files even if crisscross did not write them.
-        device, optimize, precision, weights, offline, trust, card: as in `evaluate`.
+        device, optimize, precision, backend, weights, offline, trust, card: as in `evaluate`.
         progress: show progress on standard error.
 
     Returns:
@@ -76,9 +82,8 @@ def predict(
     Raises:
         CrissCrossError: no such network or image, files in the way, or no image that can be read.
     """
-    how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
-    source = wanted(network, device=device, card=card, **how)
-    listed = _listed(paths)
+    how = dict(weights=weights, offline=offline, trust=trust, optimize=optimize, precision=precision, backend=backend)
+    source, listed = wanted(network, device=device, card=card, **how), _listed(paths)
     task = source.task()
     options: dict[str, Any] = {"tta": tta, "big": big, "score": score, "legend": legend, "block": block, "force": force}
     tasks.refuse(task, {**how, **options})
@@ -211,8 +216,9 @@ def label_images(
     keep: bool = False,
 ) -> tuple[Any, list[Labeled]]:
     """Load the network and label the images of `check_outputs`; the network, and what `predict_files` returns."""
-    part = options["share"]
-    network = source.load(part.device(source.find_device()), {})
+    part, many = options["share"], None if options["big"] else len(images)
+    loaded = source.load(part.device(source.find_device()), {})
+    network = source.on_backend(loaded, many, lambda: _sample(images, options["big"]))
     finished = 0
     with Progress("predict", len(images)) as progress:
 
@@ -237,3 +243,11 @@ def label_images(
             given = {name: value for name, value in asked.items() if value is not None and value is not False}
             how = (options["formats"], options["legend"], keep, part.first)
             return network, predict_files(task, network, images, out, show, *how, **given)
+
+
+def _sample(images: Iterable[Path], big: bool) -> np.ndarray:
+    """One of the images; a drawn scene where they are labeled block by block, or none of them can be read."""
+    for path in () if big else images:
+        with suppress(CrissCrossError):
+            return read_image(path)
+    return draw_scene(0, *SCENE)[0]

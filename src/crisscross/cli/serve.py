@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import add_card, add_device, add_network, add_precision, positive, whole
+from crisscross.cli.options import add_card, add_computing, add_network, positive, whole
 from crisscross.errors import import_extra
 from crisscross.terminal import say
 
@@ -48,11 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="for receiving a request, and again for its answer (default 30)",
     )
-    add_device(parser)
-    parser.add_argument(
-        "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
-    )
-    add_precision(parser)
+    add_computing(parser)
     parser.set_defaults(run=run)
 
 
@@ -81,13 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _predictor(arguments: argparse.Namespace) -> "Predictor":
-    from crisscross.api.networks import wanted
+    from crisscross.api.networks import SCENE, wanted
+    from crisscross.data.scenes import draw_scene
     from crisscross.inference import Predictor
     from crisscross.tasks import predictor
 
-    names = ("device", "weights", "offline", "trust", "optimize", "precision", "card")
+    names = ("device", "weights", "offline", "trust", "optimize", "precision", "card", "backend")
     source = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
-    network = source.load(source.find_device(), {})
+    network = source.on_backend(source.load(source.find_device(), {}), None, lambda: draw_scene(0, *SCENE)[0])
     found = predictor(network)
 
     @contextmanager
