@@ -165,6 +165,17 @@ def test_gates_learn_at_a_rate_of_their_own():
             torch.testing.assert_close(before[key] - value, torch.full_like(value, expected), msg=f"{name} {key}")
 
 
+def test_gates_are_logged_as_each_step_found_them(dataset, tmp_path):
+    """AdamW's first step moves the gate by its learning rate; the second step finds it there."""
+    words = ("optim.name=adamw", "optim.lr=0.001", "optim.weight_decay=0", "optim.eta_min=0", "optim.gate_factor=20")
+    train(experiment(*words, "train.iterations=3"), dataset, tmp_path / "run")
+    gates = [entry["gate"] for entry in read_log(tmp_path / "run") if "gate" in entry]
+    assert len(gates) == 3 and gates[0] == 0 and abs(gates[1]) == pytest.approx(0.02, abs=2e-5)
+    # Without attention there is none.
+    train(experiment("model.head.recurrence=0", "train.iterations=1"), dataset, tmp_path / "plain")
+    assert all("gate" not in entry for entry in read_log(tmp_path / "plain"))
+
+
 class Tied(nn.Module):
     """A backbone that holds parameters of its own, and one module under two names."""
 
@@ -594,7 +605,7 @@ def test_every_number_reaches_a_tracker(dataset, tmp_path, monkeypatch):
         monkeypatch.setattr(f"{module}.get_available_trackers", lambda: [LoggerType.AIM])
     train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(track=("aim",)))
     assert told[0]["optim.lr"] == 0.05 and told[0]["augment.crop"] == "[48, 48]"
-    step = ["loss", "loss_aux", "loss_cross_entropy", "lr"]
+    step = ["gate", "loss", "loss_aux", "loss_cross_entropy", "lr"]
     assert told[1:] == [(1, step), (2, step), (2, ["val_miou"])]
 
 

@@ -32,9 +32,9 @@ MEANING = {
 }
 ABOUT = (
     "The scenes are drawn to need context. Meadows, forests and towns look alike in three countries, and all of a "
-    "scene belong to the country whose color the sail of its ship has. The ship may be anywhere; most pixels have it in "
-    "neither their row nor their column, and farther away than the convolutions see. Three networks, which differ in "
-    "the number of passes R of their criss-cross attention alone, were trained from scratch with one seed, for "
+    "scene belong to the country whose color the sail of its ship has. The ship may be anywhere; most pixels have it "
+    "in neither their row nor their column, and farther away than the convolutions see. Three networks, which differ "
+    "in the number of passes R of their criss-cross attention alone, were trained from scratch with one seed, for "
     "{iterations} iterations on {train} scenes, and scored on {test} others."
 )
 PREDICTIONS = (
