@@ -113,6 +113,7 @@ FULL = {
         "eta_min": 1e-6,
         "warmup": 50,
         "backbone_factor": 0.1,
+        "gate_factor": 20.0,
         "layer_decay": 0.9,
         "decay_norms": False,
         "clip": 35.0,
@@ -280,7 +281,7 @@ def test_an_unknown_key_names_the_near_miss():
     assert refusal({"optim": {"wamup": 3}}) == "unknown key optim.wamup; did you mean warmup?"
     assert refusal({"optim": {"zzz": 3}}) == (
         "unknown key optim.zzz; known here: name, lr, momentum, weight_decay, power, eta_min, warmup, backbone_factor, "
-        "layer_decay, decay_norms, clip, schedule, steps, gamma"
+        "gate_factor, layer_decay, decay_norms, clip, schedule, steps, gamma"
     )
     assert refusal({3: 4}).startswith("unknown key 3; known here: name, model, ")
 

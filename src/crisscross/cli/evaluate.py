@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crisscross.cli.options import add_card, add_device, add_force, add_network, add_precision, workers
+from crisscross.cli.options import add_card, add_computing, add_force, add_network, workers
 from crisscross.cli.tables import print_result
 from crisscross.terminal import say
 
@@ -40,12 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=workers, default=2, metavar="N", help="processes that read images (default 2)"
     )
-    add_device(parser)
-    parser.add_argument(
-        "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
-    )
+    add_computing(parser)
     add_force(parser)
-    add_precision(parser)
     parser.set_defaults(run=run)
 
 
@@ -67,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         "workers",
         "optimize",
         "precision",
+        "backend",
         "weights",
         "card",
     )

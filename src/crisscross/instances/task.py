@@ -53,6 +53,7 @@ class InstanceSegmentation(Task):
         "tta": NOT_HERE,
         "dice": f"{NOT_HERE}: it is scored by average precision",
         "optimize": NOT_HERE,
+        "backend": NOT_HERE,
         "precision": f"{NOT_HERE}: boxes would be off by pixels",
         "big": NOT_HERE,
         "plot": NOT_HERE,

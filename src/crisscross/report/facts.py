@@ -23,6 +23,7 @@ class Curves:
         loss, lr: the values; None where one was not finite or is not known; `lr` may be empty.
         val_iteration: when the network was validated.
         val_score: the score that decides which weights are the best, or None where nothing could be scored.
+        gates: gamma of each layer of criss-cross attention, by name, at every `iteration`.
         more_scores: further scores of the validations, by what they are called.
         parts: of the loss, by name, of each iteration.
     """
@@ -32,6 +33,7 @@ class Curves:
     lr: Sequence[Score] = ()
     val_iteration: Sequence[int] = ()
     val_score: Sequence[Score] = ()
+    gates: Mapping[str, Sequence[Score]] = field(default_factory=dict)
     more_scores: Mapping[str, Sequence[Score]] = field(default_factory=dict)
     parts: Mapping[str, Sequence[Score]] = field(default_factory=dict)
 
@@ -42,12 +44,14 @@ class Curves:
         """From the entries of a run's log: those with a `loss`, and those with the `score`, where `more` are, too."""
         steps = [entry for entry in entries if "loss" in entry]
         scored = [entry for entry in entries if score in entry]
+        gates = dict.fromkeys(name for entry in steps for name in entry if name.partition("_")[0] == "gate")
         return cls(
             [entry["iteration"] for entry in steps],
             [entry["loss"] for entry in steps],
             [entry.get("lr") for entry in steps],
             [entry["iteration"] for entry in scored],
             [entry[score] for entry in scored],
+            {name: [entry.get(name) for entry in steps] for name in gates},
             {score_name(name): [entry.get(name) for entry in scored] for name in more},
             {name.removeprefix("loss_"): [entry.get(name) for entry in steps] for name in _parts(steps)},
         )
