@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import crisscross
@@ -29,6 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path)
     runs = parser.parse_args().runs
+    # Another number of threads would give other last digits.
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = runs or Path(temporary)
         streets = street_network(folder)
