@@ -1,6 +1,6 @@
 """Make the pictures of README.md and the site from the package alone: `python docs/make_images.py`.
 
-Scenes are drawn and two small networks trained on them, a minute each on a CPU; `--runs DIR` keeps and reuses the runs.
+A small network is fine-tuned on drawn scenes, a minute on a CPU; `--runs DIR` keeps and reuses the run.
 The same machine gives the same pictures.
 """
 
