@@ -104,7 +104,7 @@ def test_the_fastest_exact_one_is_taken_and_remembered(runtimes, clock, cache, m
 
 
 def test_pytorch_may_be_the_fastest(runtimes, clock):
-    network, opened, _ = runtimes
+    network, *_ = runtimes
     clock["torch"] = 0.5
     assert on_backend(network, "auto", None, lambda: IMAGE) is network
     clock["torch"], clock["optimize"] = 5.0, 0.5
@@ -114,14 +114,15 @@ def test_pytorch_may_be_the_fastest(runtimes, clock):
 
 
 def test_what_cannot_be_exported_stays_with_pytorch(cache, capsys):
-    assert on_backend(layer := torch.nn.Linear(2, 2), "auto", None, never) is layer
+    layer = torch.nn.Linear(2, 2)
+    assert on_backend(layer, "auto", None, never) is layer
     assert "backend: PyTorch: Linear does not label pixels" in capsys.readouterr().err
     with pytest.raises(CrissCrossError, match="Linear does not label pixels"):
         on_backend(layer, "onnx", None, never)
 
 
 def test_a_named_runtime_is_compared_once(runtimes, cache):
-    network, opened, logits = runtimes
+    network, _, logits = runtimes
     own = logits["onnx"]
     logits["onnx"] = lambda x: -own(x)
     with pytest.raises(CrissCrossError, match=r"--backend onnx: ONNX Runtime gives .*% of the network's labels"):

@@ -96,10 +96,10 @@ def explained(found: "Explanation") -> str:
 
 
 def _heat(found: "Explanation", cell: tuple[int, ...], weights: np.ndarray) -> np.ndarray:
-    from crisscross.explanation.drawing import heat
+    from crisscross.explanation import heat_map
 
     # Of a clip the frame in which the pixel lies.
-    return heat(found.on_image(weights[cell[0]] if weights.ndim == 3 else weights), found.image)
+    return heat_map(found.image, found.on_image(weights[cell[0]] if weights.ndim == 3 else weights))
 
 
 def _figures(found: "Explanation", panels: Iterable[tuple[str, np.ndarray]]) -> str:

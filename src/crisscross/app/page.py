@@ -1,6 +1,6 @@
 """The page, made with gradio: what it shows, and what happens when something on it is used."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +8,12 @@ import gradio as gr
 
 from crisscross.app.actions import Actions, Labeled
 from crisscross.app.drawing import OPACITY, WIDTH, message
-from crisscross.app.networks import Network
 from crisscross.data.scenes import draw_scene
 from crisscross.engine.formats import FORMATS, PNG
 from crisscross.errors import CrissCrossError
 
 # Actions that may wait for the network; others are told that the queue is full.
-WAITING = 64
+WAITING = 256
 # The drawn examples: seeds, height and width.
 SCENES, SCENE_SIZE = (5, 4, 2, 6), (360, 720)
 TITLE = """<h1>crisscross</h1>
@@ -27,14 +26,8 @@ PRIVATE = {"api_visibility": "private"}
 IN_TURN = {**PRIVATE, "concurrency_id": "network", "concurrency_limit": 1}
 
 
-def create_page(networks: Sequence[Network], folder: Path) -> Any:
-    """The page as gradio's `Blocks`.
-
-    Args:
-        networks: at least one.
-        folder: for examples and files that are downloaded.
-    """
-    actions = Actions(networks, folder)
+def create_page(actions: Actions) -> Any:
+    """The page as gradio's `Blocks`; drawn scenes are written to the folder of its actions."""
     with gr.Blocks(title="crisscross", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
         gr.HTML(TITLE, elem_id="title")
         with gr.Tab("Image"):

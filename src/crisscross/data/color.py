@@ -58,7 +58,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Sequence[Color], alp
     colors = np.array([*map(tuple, palette), (0, 0, 0)], np.uint8)
     values = np.arange(256)
     mixed = np.rint(values * (1 - alpha) + colors[:, :, None] * alpha)
-    table = np.where(colors.any(1)[:, None, None], mixed, values).astype(np.uint8)
+    table = np.where(colors[:, :, None].any(1, keepdims=True), mixed, values).astype(np.uint8)
     row = np.where(_has_color(labels, palette), labels, len(palette)).astype(np.intp) * 256
     out = np.empty_like(image)
     for channel in range(3):

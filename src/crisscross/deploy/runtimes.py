@@ -83,11 +83,9 @@ def open_openvino(path: Path, precision: Literal["f32", "bf16", ""] = "") -> Ope
     try:
         model = core.read_model(path)
         text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else ""
-        if not precision:
-            bfloat16 = INT8 in text and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-            precision = "bf16" if bfloat16 else "f32"
+        bfloat16 = INT8 in text and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         # Without this, the CPU would compute every file in bfloat16 where it has instructions for it.
-        options = {"INFERENCE_PRECISION_HINT": precision}
+        options: dict[str, str] = {"INFERENCE_PRECISION_HINT": precision or ("bf16" if bfloat16 else "f32")}
         if threads := threads_wanted():
             options["INFERENCE_NUM_THREADS"] = str(threads)
         compiled = core.compile_model(model, "CPU", options)
