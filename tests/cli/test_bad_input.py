@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fresh_python import BLOCK, run_python
 from PIL import Image
 
 import crisscross
 from crisscross.checkpoints.reading import read_state_dict
-from crisscross.cli import main
+from crisscross.cli import FULL, main
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import open_dataset
 from crisscross.engine.predict import find_images
@@ -143,6 +144,28 @@ def test_numbers_of_options(option, capsys):
         main(["train", "demo", "--data", "x", "--out", "y", *option])
     assert stop.value.code == 2
     assert f"argument {option[0]}: must be a whole number, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "package"),
+    [
+        (["evaluate", "model.onnx", "--data", "x"], "torch"),
+        (["benchmark", "demo"], "torch"),
+        (["report", "x"], "pyyaml"),
+    ],
+)
+def test_what_the_slim_installation_leaves_out(words, package):
+    code = f"""{BLOCK % (tuple(FULL),)}
+import contextlib, io
+from crisscross.cli import main
+error = io.StringIO()
+with contextlib.redirect_stderr(error):
+    code = main({words!r})
+print(code, error.getvalue())
+"""
+    expected = f"2 crisscross: this needs {package}, which is not installed here: run `pip install .` in a checkout"
+    found = run_python(code).strip()
+    assert found.startswith(expected) and "\n" not in found
 
 
 @pytest.mark.parametrize("command", [["train", "demo", "--data", "x", "--out", "y"], ["data", "check", "x"]])

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 from fresh_python import BLOCK, run_python
 from onnx import TensorProto, helper, numpy_helper
@@ -14,27 +15,30 @@ from crisscross.cli import main
 from crisscross.data import scenes
 from crisscross.data.scenes import write_scenes
 from crisscross.deploy import exported_kind, open_exported
+from crisscross.deploy.passport import Passport
+from crisscross.deploy.targets import save_openvino
 from crisscross.errors import CrissCrossError
+from crisscross.inference import Card
 from crisscross.metrics import ConfusionMatrix
 
 CLASSES, FOLDERS = ("dark", "light"), ("images", "masks")
 
 
-def write(path, height="h", channels=3, outputs=4, text=None, classes=2):
+def write(path, height="h", channels=3, outputs=4, text=None, classes=2, kind=TensorProto.FLOAT, opset=18):
     """A network that says 1 where the red channel is above its mean; more classes never win."""
     weight = np.zeros((classes, 3, 1, 1), np.float32)
     weight[1, 0] = 1
-    nodes = [helper.make_node("Conv", ["x", "w"], ["z"])]
+    nodes = [helper.make_node("Cast", ["x"], ["c"], to=1), helper.make_node("Conv", ["c", "w"], ["z"])]
     nodes.append(helper.make_node("Identity" if outputs == 4 else "Flatten", ["z"], ["y"]))
     shape = ["b", classes, "h2", "w2"] if outputs == 4 else ["b", "k"]
     graph = helper.make_graph(
         nodes,
         "theirs",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", channels, height, height])],
+        [helper.make_tensor_value_info("x", kind, ["b", channels, height, height])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
         [numpy_helper.from_array(weight, "w")],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     if text is not None:
         helper.set_model_props(model, {"crisscross": text})
     onnx.save(model, path)
@@ -85,8 +89,11 @@ def test_damaged_cards(tmp_path, text, message):
     ("shape", "message"),
     [
         ({"height": 64}, "takes images of 64 x 64 alone"),
-        ({"channels": 1}, r"takes \[b, 1, h, h\] .* needed is one input"),
-        ({"outputs": 2}, r"gives \[b, .*\]; needed"),
+        ({"channels": 1}, r"takes float \[b, 1, h, h\] .* needed is one input"),
+        ({"outputs": 2}, r"gives float \[b, .*\]; needed"),
+        ({"kind": TensorProto.UINT8}, r"takes uint8 \[b, 3, h, h\] .* needed is one input, float"),
+        ({"classes": 3}, r"model\.onnx: gives logits of 3 classes, but its card names 2"),
+        ({"opset": 99}, r"cannot read it: FAIL : ONNX Runtime only.* Opset 99 is .*; update ONNX Runtime \("),
     ],
 )
 def test_networks_that_do_not_fit(tmp_path, shape, message):
@@ -135,7 +142,9 @@ def test_evaluate_takes_an_exported_file(tmp_path, capsys):
     text = json.dumps({"classes": scenes.CLASSES, "data": {"name": "folder", "val_split": "val", "test_split": "test"}})
     path = write(tmp_path / "model.onnx", text=text, classes=len(scenes.CLASSES))
     words = ["evaluate", str(path), "--data", str(tmp_path / "data"), "--workers", "0", "--device", "cpu"]
-    assert main([*words, "--json", str(tmp_path / "scores.json")]) == 0
+    assert main([*words, "--json", str(tmp_path / "scores.json"), "--report", str(tmp_path)]) == 0
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "<h1>model.onnx on data</h1>" in page and "<dd>as exported</dd>" in page and "<h2>Calibration</h2>" in page
     facts = json.loads((tmp_path / "scores.json").read_text())
     counts = ConfusionMatrix(len(scenes.CLASSES))
     for number in range(2):
@@ -144,3 +153,27 @@ def test_evaluate_takes_an_exported_file(tmp_path, capsys):
     assert facts["split"] == "test" and facts["images"] == 2
     assert np.array_equal(facts["confusion"], counts.counts)
     assert main([*words, "--precision", "bf16"]) == 2 and "--precision: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("precision", "capabilities", "hint"),
+    [("int8", ["FP32", "BF16"], "bf16"), ("int8", ["FP32", "INT8"], "f32"), ("float32", ["FP32", "BF16"], "f32")],
+)
+def test_int8_files_compute_the_rest_in_bfloat16_where_the_cpu_has_it(
+    precision, capabilities, hint, tmp_path, monkeypatch
+):
+    seen = []
+
+    class Core(openvino.Core):
+        def get_property(self, device, name):
+            return capabilities
+
+        def compile_model(self, model, device, options):
+            seen.append(options["INFERENCE_PRECISION_HINT"])
+            return super().compile_model(model, device, {})
+
+    path = tmp_path / "model.xml"
+    text = Passport(Card(CLASSES, ((0, 0, 0), (255, 0, 0))), precision=precision).text()
+    save_openvino(openvino.Core().read_model(write(tmp_path / "plain.onnx")), path, text)
+    monkeypatch.setattr(openvino, "Core", Core)
+    assert open_exported(path).passport.precision == precision and seen == [hint]

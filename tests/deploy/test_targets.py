@@ -1,7 +1,9 @@
 """Every target, precision and kind of network; most of them take minutes on a busy machine."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -121,6 +123,35 @@ def test_layers_export(tmp_path, kind):
     nn.init.constant_(layer.attention.gamma, 0.6)
     shape = (2, 16, 3, 5, 7) if "3d" in kind.__name__ else (2, 16, 5, 7)
     assert export_module(layer, [torch.randn(shape)], tmp_path / "layer.onnx") < 1e-4
+
+
+@pytest.fixture(scope="module")
+def r50(one_thread, tmp_path_factory):
+    """A published R-50 with drawn weights and open gates, labeling by small windows; its file; a photograph."""
+    torch.manual_seed(0)
+    segmenter = build("ccnet_r50-d8_4xb2-40k_cityscapes-769x769", pretrained=False).eval()
+    for key, gate in segmenter.named_parameters():
+        if key.endswith("gamma"):
+            nn.init.constant_(gate, 0.5)
+    experiment = segmenter.experiment
+    assert experiment.inference.mode == "slide" and segmenter.predictor.card.align_corners
+    inference = replace(experiment.inference, window=(193, 193), stride=(129, 129), ratios=(0.5, 1.25))
+    preprocess = replace(experiment.preprocess, scale=(320, 320))
+    segmenter.experiment = replace(experiment, inference=inference, preprocess=preprocess)
+    path, found = export(segmenter, tmp_path_factory.mktemp("r50"), count=1)
+    assert found.passed, found.problems
+    photo = Path(matplotlib.get_data_path(), "sample_data/grace_hopper.jpg")
+    return segmenter, open_exported(path), np.asarray(Image.open(photo).convert("RGB"))[::2, ::2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tta", [False, True], ids=["sliding", "multi-scale and flip"])
+def test_an_r50_by_windows_and_scales(r50, tta):
+    segmenter, predictor, image = r50
+    expected, found = (one.predict(image, probabilities=True, tta=tta) for one in (segmenter, predictor))
+    assert len(np.unique(expected.labels)) > 3
+    assert (expected.labels == found.labels).mean() > 0.9999
+    assert 0 < np.abs(expected.probabilities - found.probabilities).max() < 1e-4
 
 
 @pytest.mark.slow

@@ -130,6 +130,29 @@ def test_clips_are_explained_in_their_labeled_frame(image):
     assert layer.effective.shape[0] == 3 and layer.cell[0] == 2
     assert layer.effective.sum() == pytest.approx(1, abs=1e-4)
     assert figure(found).width > 600
+    assert len(found.frames) == 1
+
+
+def test_frames_of_a_clip_are_shown_in_order(image):
+    network = clip_network(3, "last")
+    for layer in (module for module in network.modules() if isinstance(module, CrissCrossAttention3d)):
+        layer.gamma.data.fill_(2.0)
+    frames = [image, np.roll(image, 9, 1), 255 - image]
+    found = explain(network, frames, (10, 20))
+    # The third frame is the first whose clip is filled up by nothing.
+    expected = [*network.predictor.label_frames(frames)]
+    np.testing.assert_array_equal(found.labels, expected[2])
+    assert (found.labels != explain(network, frames[2], (10, 20)).labels).any()
+    np.testing.assert_array_equal(found.image, frames[2])
+    np.testing.assert_array_equal(found.frames, frames)
+    weights = found.layers[0].passes[0]
+    row, column = found.layers[0].cell[1:]
+    assert weights[0, row, column] != weights[1, row, column]
+    for given, message in ((frames[:2], "clips of 3 frames, got 2"), ([*frames[:2], image[:50]], "must have one size")):
+        with pytest.raises(CrissCrossError, match=message):
+            explain(network, given, (10, 20))
+    with pytest.raises(CrissCrossError, match="takes a single image, got 3"):
+        explain(segmenter(), frames, (10, 20))
 
 
 def test_inserted_attention_and_instances(image):

@@ -21,12 +21,19 @@ COMMANDS = {
     "evaluate": "score a network on a data set",
     "predict": "label images and videos",
     "serve": "label images over HTTP",
+    "app": "label images in the browser, and see what attention looks at",
     "explain": "show what attention looks at from a pixel",
     "data": "list, prepare or check a data set",
     "export": "write a network for ONNX Runtime, OpenVINO or torch.export",
     "convert": "convert weights from and to other publishers' formats",
     "benchmark": "measure time and memory of a network on this machine",
     "doctor": "check this installation and say what to do",
+}
+
+# What `requirements-deploy.txt` leaves out of the dependencies: the packages, by the modules that they install.
+FULL = {
+    **{name: name for name in ("torch", "torchvision", "timm", "accelerate", "safetensors", "filelock", "rich")},
+    **{"huggingface_hub": "huggingface_hub", "cv2": "opencv-python-headless", "yaml": "pyyaml"},
 }
 
 
@@ -98,6 +105,13 @@ def main(arguments: Sequence[str] | None = None, create: Callable[[], Parser] = 
         return 0
     except (CrissCrossError, OSError) as error:
         say(f"crisscross: {error}", error=True)
+        return 2
+    except ModuleNotFoundError as error:
+        package = FULL.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        advice = "run `pip install .` in a checkout of crisscross"
+        say(f"crisscross: this needs {package}, which is not installed here: {advice}", error=True)
         return 2
     except KeyboardInterrupt:
         say("crisscross: stopped", error=True)

@@ -142,10 +142,10 @@ def _train(dataset: "DataSet", out: Path, changes: Sequence[str], recurrence: in
 
 
 def _write_predictions(network: Trained, dataset: "DataSet", out: Path) -> None:
-    from crisscross.engine.predict import predict_files
+    from crisscross.engine.predict import find_images, predict_files
     from crisscross.engine.semantic.task import SemanticSegmentation
 
-    images = [pair.image for pair in dataset.split("test")[:SHOWN]]
+    images = find_images(pair.image for pair in dataset.split("test")[:SHOWN])
     predict_files(SemanticSegmentation(), network.segmenter, images, out / "predictions")
 
 
@@ -176,6 +176,7 @@ def _report(
         rows=rows,
         rows_note=PREDICTIONS,
         attention=attention,
+        attention_title=f"{rows[0].name}, x = {at[0]}, y = {at[1]}, {networks[-1].name}",
         attention_note=note,
         gate_note=GATE,
         experiment_yaml=to_yaml(experiment),
@@ -218,9 +219,9 @@ def _attention(network: Trained, row: "SceneRow", at: tuple[int, int]) -> tuple[
     (name, sure), *_ = found.top(1)
     (other, unsure), *_ = found.top(1, without=True)
     note = (
-        f"{row.name} at x = {at[0]}, y = {at[1]} with R = {network.recurrence}: the softmax weights of the marked "
-        "pixel, light where they are large. One pass reaches its row and its column; both together reach the ship. "
-        f"The network says {name} ({sure:.0%}); with the attention switched off, {other} ({unsure:.0%})."
+        "The softmax weights of the marked pixel, light where they are large. One pass reaches its row and its column; "
+        f"both together reach the whole image. At the pixel the network says {name} ({sure:.0%}); with the attention "
+        f"switched off, {other} ({unsure:.0%})."
     )
     return [(caption, mark(pixels, at, 5)) for caption, pixels in panels], note
 

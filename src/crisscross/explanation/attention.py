@@ -42,7 +42,7 @@ class LayerAttention:
 
     @property
     def cross(self) -> np.ndarray:
-        """Where one pass can attend to, bool [h, w] or [T, h, w]: the cell's row and column, of a clip its time line."""
+        """Where one pass can attend to, bool like its weights: the cell's row and column, of a clip also in time."""
         places = np.indices(self.passes[0].shape)
         same = [place == own for place, own in zip(places, self.cell, strict=True)]
         if self.axis != "both":
@@ -115,13 +115,18 @@ def _array(weights: Tensor) -> np.ndarray:
 
 def _times_matrix(vector: Tensor, layer: CrissCrossAttention, x: Tensor) -> Tensor:
     """A vector over the map [1, 1, (T,) h, w] times the attention matrix that a layer makes of x."""
-    with torch.no_grad():
-        q, k = layer.query(x).float(), layer.key(x).float()
-        biases = [
-            None if table is None else relative_position_bias(table, length).float()
-            for table, length in ((layer.row_bias, x.shape[-1]), (layer.column_bias, x.shape[-2]))
-        ]
+    q, k, biases = projected(layer, x)
     values = torch.zeros_like(vector, requires_grad=True)
     with torch.autocast(x.device.type, enabled=False):
         attended = attend(q, k, values, "auto", layer.axis, layer.scale, *biases)
         return torch.autograd.grad(attended, values, vector)[0].detach()
+
+
+@torch.no_grad()
+def projected(layer: CrissCrossAttention, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+    """Queries and keys float32 [1, D, (T,) h, w] that a layer makes of its input, and its biases [w, w] and [h, h]."""
+    biases = [
+        None if table is None else relative_position_bias(table, length).float()
+        for table, length in ((layer.row_bias, x.shape[-1]), (layer.column_bias, x.shape[-2]))
+    ]
+    return layer.query(x).float(), layer.key(x).float(), biases

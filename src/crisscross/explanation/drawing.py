@@ -88,7 +88,8 @@ def _maps(explanation: Explanation, title: str, weights: np.ndarray, lit: np.nda
     for number, one in enumerate(weights if clip else weights[None]):
         reached = None if lit is None else explanation.on_image(lit[number] if clip else lit)
         frame = f", frame {number + 1} of {len(weights)}: {_percent(float(one.sum()))}" if clip else ""
-        pixels = heat_map(explanation.image, explanation.on_image(one), top, reached)
+        image = explanation.frames[number] if clip and len(explanation.frames) > 1 else explanation.image
+        pixels = heat_map(image, explanation.on_image(one), top, reached)
         panels.append(Panel(f"{title}{frame}", pixels, scale=top))
     return panels
 

@@ -33,7 +33,9 @@ def heat_map(
     end = max(float(weights.max()) if top is None else top, 1e-12)
     share = np.sqrt(np.minimum(weights / end, 1))[..., None]
     bright = LIT if lit is None else np.where(lit, LIT, DARK)[..., None]
-    gray = image.astype(np.float32).mean(-1, keepdims=True) * bright
+    gray = image.astype(np.float32).mean(-1, keepdims=True)
+    # A night scene would show nothing.
+    gray = np.minimum(gray * (255 / max(float(np.percentile(gray, 99)), 50.0)), 255) * bright
     opacity = np.minimum(1, 1.6 * share)
     return np.clip(np.rint(gray * (1 - opacity) + heat_colors(share[..., 0]) * opacity), 0, 255).astype(np.uint8)
 
