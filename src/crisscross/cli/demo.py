@@ -25,6 +25,8 @@ HEIGHT, WIDTH = 144, 256
 # Scenes that the report shows, and whose predictions are written to files.
 SHOWN = 4
 RECURRENCES = (0, 1, 2)
+# What the scenes add to the recipe: nothing is held out for validation, and the few pixels of ships count more.
+DATA = ("data.val_split=none", "loss.class_weights=auto")
 MEANING = {
     0: "no attention: the ship is out of sight, so a country is a guess",
     1: "one pass: a pixel attends to its row and its column, where most have no ship",
@@ -131,7 +133,7 @@ def _train(dataset: "DataSet", out: Path, changes: Sequence[str], recurrence: in
         (folder / stale).unlink(missing_ok=True)
     say(f"training with R = {recurrence}: {MEANING[recurrence].partition(':')[0]}")
     experiment = tasks.recipe(
-        "demo", ["data.val_split=none", *changes, f"model.head.recurrence={recurrence}"]
+        "demo", [*DATA, *changes, f"model.head.recurrence={recurrence}"]
     ).experiment
     # One process prepares the next batch while this one computes.
     outcome = train(experiment, dataset, folder, Machine(workers=1))
