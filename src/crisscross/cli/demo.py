@@ -25,6 +25,8 @@ HEIGHT, WIDTH = 144, 256
 # Scenes that the report shows, and whose predictions are written to files.
 SHOWN = 4
 RECURRENCES = (0, 1, 2)
+# What the scenes add to the recipe: nothing is held out for validation, and the few pixels of ships count more.
+DATA = ("data.val_split=none", "loss.class_weights=auto")
 MEANING = {
     0: "no attention: the ship is out of sight, so a country is a guess",
     1: "one pass: a pixel attends to its row and its column, where most have no ship",
@@ -131,7 +133,7 @@ def _train(dataset: "DataSet", out: Path, changes: Sequence[str], recurrence: in
         (folder / stale).unlink(missing_ok=True)
     say(f"training with R = {recurrence}: {MEANING[recurrence].partition(':')[0]}")
     experiment = tasks.recipe(
-        "demo", ["data.val_split=none", *changes, f"model.head.recurrence={recurrence}"]
+        "demo", [*DATA, *changes, f"model.head.recurrence={recurrence}"]
     ).experiment
     # One process prepares the next batch while this one computes.
     outcome = train(experiment, dataset, folder, Machine(workers=1))
@@ -176,6 +178,7 @@ def _report(
         rows=rows,
         rows_note=PREDICTIONS,
         attention=attention,
+        attention_title=f"{rows[0].name}, x = {at[0]}, y = {at[1]}, {networks[-1].name}",
         attention_note=note,
         gate_note=GATE,
         experiment_yaml=to_yaml(experiment),
@@ -218,9 +221,9 @@ def _attention(network: Trained, row: "SceneRow", at: tuple[int, int]) -> tuple[
     (name, sure), *_ = found.top(1)
     (other, unsure), *_ = found.top(1, without=True)
     note = (
-        f"{row.name} at x = {at[0]}, y = {at[1]} with R = {network.recurrence}: the softmax weights of the marked "
-        "pixel, light where they are large. One pass reaches its row and its column; both together reach the ship. "
-        f"The network says {name} ({sure:.0%}); with the attention switched off, {other} ({unsure:.0%})."
+        "The softmax weights of the marked pixel, light where they are large. One pass reaches its row and its column; "
+        f"both together reach the whole image. At the pixel the network says {name} ({sure:.0%}); with the attention "
+        f"switched off, {other} ({unsure:.0%})."
     )
     return [(caption, mark(pixels, at, 5)) for caption, pixels in panels], note
 

@@ -74,7 +74,7 @@ CCNET3D_LIGHT: Row = {
 }
 
 # For the scenes of `crisscross demo`: they are seen whole, because the ship must be in view, and their colors are the
-# cue. The training is short, so the gate learns faster; class weights make the few pixels of ships count.
+# cue. The training is short, so the gate learns faster.
 DEMO: Row = {
     "model": {
         "backbone": "small",
@@ -83,7 +83,7 @@ DEMO: Row = {
     },
     "data": {"name": "folder"},
     "augment": {"ratio": [1.0, 1.0], "crop": [144, 256], "distortion": False},
-    "loss": {"normalizer": "valid", "class_weights": "auto"},
+    "loss": {"normalizer": "valid"},
     "optim": {"name": "adamw", "lr": 0.01, "weight_decay": 1e-2, "warmup": 20, "eta_min": 1e-5, "gate_factor": 20.0},
     "train": {"iterations": 200, "batch": 8, "validate_every": 100, "checkpoint_every": 50},
 }
