@@ -61,8 +61,8 @@ class Labeler:
         missing = unfinished(images, lambda one: outputs(one, self.out, self.task.kinds))
         if ray.get(self.attempts.begin.remote(batch["image"][0])) > ATTEMPTS:
             return {"image": batch["image"], "error": [LOST * (Path(name) in missing) for name in batch["image"]]}
-        labeled = predict_files(self.task, self.network, (), self.out, choose=lambda _: missing)
-        errors = {str(one.source): one.error for one in labeled if one.error}
+        failed = predict_files(self.task, self.network, missing, self.out)
+        errors = {str(one.source): one.error for one in failed}
         return {"image": batch["image"], "error": [errors.get(name, "") for name in batch["image"]]}
 
 

@@ -142,7 +142,9 @@ def test_evaluate_takes_an_exported_file(tmp_path, capsys):
     text = json.dumps({"classes": scenes.CLASSES, "data": {"name": "folder", "val_split": "val", "test_split": "test"}})
     path = write(tmp_path / "model.onnx", text=text, classes=len(scenes.CLASSES))
     words = ["evaluate", str(path), "--data", str(tmp_path / "data"), "--workers", "0", "--device", "cpu"]
-    assert main([*words, "--json", str(tmp_path / "scores.json")]) == 0
+    assert main([*words, "--json", str(tmp_path / "scores.json"), "--report", str(tmp_path)]) == 0
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "<h1>model.onnx on data</h1>" in page and "<dd>as exported</dd>" in page and "<h2>Calibration</h2>" in page
     facts = json.loads((tmp_path / "scores.json").read_text())
     counts = ConfusionMatrix(len(scenes.CLASSES))
     for number in range(2):

@@ -4,10 +4,8 @@ import os
 import subprocess
 import sys
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 from paths import SOURCE
+from tiny_onnx import write_onnx
 from waiting import HANGS
 
 # What switches telemetry off by itself, or moves what is written elsewhere.
@@ -33,19 +31,11 @@ time.sleep(0.2)
 """
 
 
-def write_network(path):
-    weight = numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "w")
-    shapes = {"x": [1, 3, 32, 32], "y": [1, 2, 32, 32]}
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
-    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "network", [x], [y], [weight])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
-
-
 def test_nothing_is_sent_and_nothing_is_stored(tmp_path):
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
     work.mkdir()
-    write_network(work / "model.onnx")
+    write_onnx(work / "model.onnx")
     environment = {name: text for name, text in os.environ.items() if name not in UNSET and name[:4] != "XDG_"}
     environment |= {"HOME": str(home), "LOCALAPPDATA": str(home), "PYTHONPATH": str(SOURCE)}
     words = [sys.executable, "-c", USE_ALL]

@@ -2,9 +2,11 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from crisscross.data.files.reading import read_image
 from crisscross.engine.formats import FORMATS, Writer
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Prediction
+from crisscross.video import VideoResult, predict_video
 
 # Larger images are shown to networks reduced; still larger ones are refused.
 PIXELS, MOST_PIXELS = 2**21, 2**26
@@ -46,6 +49,24 @@ class Actions:
 
     def __init__(self, networks: Sequence[Network], folder: Path) -> None:
         self.networks, self.folder = networks, folder
+        self.lock, self.stopped = Lock(), False
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Networks compute one after the other: to explain one, its gates are changed for a moment."""
+        with self.lock:
+            self._check_running()
+            yield
+
+    def _check_running(self) -> None:
+        if self.stopped:
+            raise CrissCrossError("the app was stopped")
+
+    def stop(self) -> None:
+        """Let no network compute any more, and wait for the one that does; a video ends after its frame."""
+        self.stopped = True
+        with self.lock:
+            pass
 
     def label(self, path: str, opacity: float) -> tuple[str, Labeled, int, int, list[Any], list[str]]:
         """A message, the labeled image, the pixel in its middle, an image and a legend for each network.
@@ -59,7 +80,8 @@ class Actions:
         except CrissCrossError as error:
             # Where the browser's files lie here is of no interest.
             raise CrissCrossError(str(error).replace(str(file), file.name)) from None
-        found = Labeled(file.stem, image, tuple(network.label(image) for network in self.networks))
+        with self._computing():
+            found = Labeled(file.stem, image, tuple(network.label(image) for network in self.networks))
         height, width = image.shape[:2]
         at = width // 2, height // 2
         return note, found, *at, self.draw(found, opacity, at), [legend(one) for one in found.predictions]
@@ -81,7 +103,8 @@ class Actions:
         if not all(isinstance(one, int) for one in at) or not (0 <= x < width and 0 <= y < height):
             given = f"x = {'?' if x is None else x}, y = {'?' if y is None else y}"
             raise CrissCrossError(f"{given} is no pixel of the image: x is 0 to {width - 1}, y is 0 to {height - 1}")
-        return [self._explain(network, found.image, (x, y)) for network in self.networks]
+        with self._computing():
+            return [self._explain(network, found.image, (x, y)) for network in self.networks]
 
     def _explain(self, network: Network, image: np.ndarray, at: tuple[int, int]) -> str:
         try:
@@ -120,17 +143,19 @@ class Actions:
         Raises:
             CrissCrossError: the file is no video that can be read, or PyAV is not installed.
         """
-        from crisscross.video import predict_video
-
         if path is None:
             raise CrissCrossError("choose a video first")
         network = next(one for one in self.networks if one.name == name)
         file = Path(path)
         out = Path(tempfile.mkdtemp(dir=self.folder)) / f"{file.stem}-labels.mp4"
+
+        def done(result: VideoResult, expected: int) -> None:
+            self._check_running()
+            progress(result.frames, expected)
+
         try:
-            result = predict_video(
-                network.predictor, file, out, done=lambda found, expected: progress(found.frames, expected)
-            )
+            with self._computing():
+                result = predict_video(network.predictor, file, out, done=done)
         except CrissCrossError as error:
             raise CrissCrossError(str(error).replace(str(file), file.name)) from None
         note = f"{result.frames} frames, {result.fps:.1f} a second"

@@ -1,6 +1,6 @@
 """The page, made with gradio: what it shows, and what happens when something on it is used."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,33 +8,27 @@ import gradio as gr
 
 from crisscross.app.actions import Actions, Labeled
 from crisscross.app.drawing import OPACITY, WIDTH, message
-from crisscross.app.networks import Network
 from crisscross.data.scenes import draw_scene
 from crisscross.engine.formats import FORMATS, PNG
 from crisscross.errors import CrissCrossError
 
 # Actions that may wait for the network; others are told that the queue is full.
-WAITING = 64
+WAITING = 256
 # The drawn examples: seeds, height and width.
 SCENES, SCENE_SIZE = (5, 4, 2, 6), (360, 720)
 TITLE = """<h1>crisscross</h1>
 <p>Label every pixel of an image, and see where criss-cross attention looks. Images stay on this machine.</p>"""
 HINT = "<p>Click the image, or give x and y, to see which classes the network finds there and where it looks.</p>"
-# gradio writes the file, then the browser fetches it.
-FETCH = "() => document.querySelector('#fetch').click()"
+# Scripts for the browser: bring what is wrong into view; fetch the file that was written, if nothing is.
+REVEAL = "document.querySelector('#note .alert')?.scrollIntoView({block: 'nearest'})"
+FETCH = f"() => document.querySelector('#note .alert') ? {REVEAL} : document.querySelector('#fetch').click()"
 # What needs a network waits for its turn; gradio's programming interface is switched off.
 PRIVATE = {"api_visibility": "private"}
 IN_TURN = {**PRIVATE, "concurrency_id": "network", "concurrency_limit": 1}
 
 
-def create_page(networks: Sequence[Network], folder: Path) -> Any:
-    """The page as gradio's `Blocks`.
-
-    Args:
-        networks: at least one.
-        folder: for examples and files that are downloaded.
-    """
-    actions = Actions(networks, folder)
+def create_page(actions: Actions) -> Any:
+    """The page as gradio's `Blocks`; drawn scenes are written to the folder of its actions."""
     with gr.Blocks(title="crisscross", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
         gr.HTML(TITLE, elem_id="title")
         with gr.Tab("Image"):
@@ -120,7 +114,8 @@ class ImageTab:
         point = [self.found, self.x, self.y]
         draw = (self._draw, [self.found, self.opacity, self.x, self.y], self.images)
         drawn = event(*draw, show_progress="hidden", **PRIVATE)
-        drawn.success(self._explain, point, [self.note, *self.explanations], **IN_TURN)
+        explained = drawn.success(self._explain, point, [self.note, *self.explanations], **IN_TURN)
+        explained.success(None, js=f"() => {REVEAL}")
 
     def _label(self, path: str, opacity: float) -> list[Any]:
         def label() -> list[Any]:
@@ -148,7 +143,7 @@ class ImageTab:
         return self._explain(*given)[1:]
 
     def _write(self, found: Labeled | None, formats: list[str]) -> list[Any]:
-        return answered(lambda: ["", str(self.actions.download(found, formats))], 2, None)
+        return answered(lambda: ["", str(self.actions.download(found, formats))], 2)
 
 
 def _pointed(found: Labeled | None, event: gr.SelectData) -> list[Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from crisscross.app.actions import Actions
 from crisscross.app.networks import Network
 from crisscross.app.page import create_page
 from crisscross.service import listen
@@ -28,12 +29,14 @@ def show(networks: Sequence[Network], port: int, started: Callable[[str], Any] =
         started: called with the page's address.
     """
     with tempfile.TemporaryDirectory(prefix="crisscross-app-") as folder, _uploads_in(folder), _interrupted() as ended:
-        page = create_page(networks, Path(folder))
+        actions = Actions(networks, Path(folder))
+        page = create_page(actions)
         try:
             launch(page, port)
             started(f"http://{HOST}:{port}")
             ended.wait()
         finally:
+            actions.stop()
             page.close(verbose=False)
 
 

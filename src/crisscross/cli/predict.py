@@ -72,11 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"{len(found)} images to label{options['share'].title}")
     if not found:
         return code
-    net, results = label_images(network, task, images, len(found), arguments.out, options)
+    net, results = label_images(network, task, found, arguments.out, options)
     failed = sum(result.error is not None for result in results)
-    if failed < len(results):
+    if failed < len(found):
         written = written_names(task, net, options)
-        say(f"predicted {len(results) - failed} of {len(results)}: {arguments.out} ({', '.join(written)})")
+        say(f"predicted {len(found) - failed} of {len(found)}: {arguments.out} ({', '.join(written)})")
     if failed:
-        say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)
+        say(f"crisscross: {failed} of {len(found)} could not be read, see above", error=True)
     return 2 if failed else code

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import add_computing, add_network, positive, whole
+from crisscross.cli.options import add_card, add_computing, add_network, positive, whole
 from crisscross.errors import import_extra
 from crisscross.terminal import say
 
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "Label images over HTTP: POST /predict; GET /docs tells the rest."
     add_network(parser)
+    add_card(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine)")
     parser.add_argument("--port", type=whole(0, 65535), default=8000, help="default 8000; 0: any that is free")
     parser.add_argument(
@@ -79,13 +80,11 @@ def _predictor(arguments: argparse.Namespace) -> "Predictor":
     from crisscross.api.networks import SCENE, wanted
     from crisscross.data.scenes import draw_scene
     from crisscross.inference import Predictor
-    from crisscross.layers.devices import find_device
     from crisscross.tasks import predictor
 
-    names = ("device", "weights", "offline", "trust", "optimize", "precision", "backend")
+    names = ("device", "weights", "offline", "trust", "optimize", "precision", "card", "backend")
     source = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
-    loaded = source.load(find_device(source.device), {})
-    network = source.on_backend(loaded, None, lambda: draw_scene(0, *SCENE)[0])
+    network = source.on_backend(source.load(source.find_device(), {}), None, lambda: draw_scene(0, *SCENE)[0])
     found = predictor(network)
 
     @contextmanager

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import unrecorded
 
 Done = Callable[["Labeled"], None]
-Choose = Callable[[Mapping[Path, Path]], dict[Path, Path]]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,15 @@ def without_outputs(
 ) -> list[Path]:
     """The files of a folder that do not lie where outputs go."""
     skipped = _skipped(folder.resolve(), Path(out).resolve(), kinds) if out is not None else set()
-    return [entry for entry in files if skipped.isdisjoint(entry.resolve().parents)]
+    if not skipped:
+        return [*files]
+    # Most files share a folder with others.
+    apart = cache(lambda parent: skipped.isdisjoint((place := parent.resolve(), *place.parents)))
+    return [
+        entry
+        for entry in files
+        if (skipped.isdisjoint(entry.resolve().parents) if os.path.islink(entry) else apart(entry.parent))
+    ]
 
 
 def check_apart(paths: Iterable[str | os.PathLike[str]], out: Path, kinds: Sequence[str]) -> None:
@@ -145,30 +153,29 @@ def _skipped(folder: Path, out: Path, kinds: Sequence[str]) -> set[Path]:
 def predict_files(
     task: Task,
     network: Any,
-    paths: Iterable[str | os.PathLike[str]],
+    images: Mapping[Path, Path],
     out: str | os.PathLike[str] | None,
     done: Done = lambda labeled: None,
     formats: Sequence[str] = PNG,
     legend: bool = False,
     keep: bool = False,
-    choose: Choose = dict,
     first: bool = True,
     **options: Any,
 ) -> list[Labeled]:
-    """Write what each format says for every image, and `classes.json`; see `crisscross.engine.formats`.
+    """Write what each format says for every image of `find_images`, and `classes.json`; see `engine.formats`.
 
     An image that cannot be read is reported in its `Labeled.error`; the others go on. Without `out` nothing is written.
-    `keep`: the results come back in `Labeled.result`. Images are read and files are written beside the network's work.
-    `choose` takes a part of the images; of several processes the `first` writes what all share. `options` are those of
-    the task's predictor.
+    Images are read and files are written beside the network's work. `done` is called with each image. Of several
+    processes the `first` writes what all share. `options` are those of the task's predictor.
+
+    Returns:
+        With `keep` all images, with their `Labeled.result`, else those that could not be read.
 
     Raises:
-        CrissCrossError: see `find_images`; or the output folder cannot be written.
+        CrissCrossError: the output folder cannot be written.
     """
     predict = task.predictor(network, **options)
     writer = None if out is None else Writer(task, network, Path(out), formats, legend)
-
-    images = choose(find_images(paths, out, task.kinds))
 
     def read(source: Path) -> tuple[Path, Any]:
         try:
@@ -189,7 +196,8 @@ def predict_files(
 
     results = []
     for labeled in overlapped(images, read, work, write):
-        results.append(labeled)
+        if keep or labeled.error:
+            results.append(labeled)
         done(labeled)
     if writer and first:
         writer.finish()

@@ -77,10 +77,8 @@ class Predictor:
         return str(getattr(self.place(np.zeros((3, 1, 1), np.uint8)), "device", "cpu"))
 
     def preprocess(self, image: Array, scale: tuple[int, int] | None = None) -> Array:
-        """uint8 RGB [3, H, W] -> the normalized float32 image [1, 3, h, w]; of [T, 3, H, W] T.
-
-        `scale` (width, height) takes the place of the stored `preprocess.scale`.
-        """
+        """uint8 RGB [3, H, W] -> the normalized float32 image [1, 3, h, w], of [T, 3, H, W] T; `scale` (width, height)
+        takes the place of the stored `preprocess.scale`."""
         height, width = image.shape[-2:]
         size = fit_size(height, width, scale or self.card.preprocess.scale or (width, height))
         return self._normalized(self.place(image), size)
@@ -152,7 +150,7 @@ class Predictor:
 
     def label_items(self, items: Iterable[tuple[Item, Image]], tta: bool = False) -> Iterator[tuple[Item, np.ndarray]]:
         """As `label_frames`, with whatever belongs to each frame: (item, frame) in, (item, labels) out."""
-        yield from ((item, labels) for item, labels, _ in self.labels_and_passes(items, tta))
+        return ((item, labels) for item, labels, _ in self.labels_and_passes(items, tta))
 
     def labels_and_passes(
         self, items: Iterable[tuple[Item, Image]], tta: bool = False

@@ -16,6 +16,7 @@ from crisscross.terminal import decimal
 
 # Images that are shown.
 SHOWN = 4
+NOTE = "AP as COCO counts it: the mean over IoU thresholds from 0.5 to 0.95; AP50 and AP75 are those of one threshold."
 
 
 def report_fields(
@@ -31,7 +32,7 @@ def report_fields(
     chosen = examples_of(split)
     return {
         "headline": headline,
-        "scores_note": "AP as COCO counts it: the mean over IoU thresholds from 0.5 to 0.95; AP50 and AP75 are at one each.",
+        "scores_note": NOTE,
         "bars": ("mask AP", "box AP"),
         "classes": names,
         "palette": [palette[name] for name in names],

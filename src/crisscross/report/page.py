@@ -43,24 +43,25 @@ def legend(entries: Sequence[tuple[str, str]]) -> str:
 def render(report: Report) -> str:
     """The report as one HTML page; parts about which it says nothing are left out."""
     parts = [
-        _opening(report),
+        opening(report.title, report.summary, report.headline, report.scores_note),
         _training(report.curves, report.score_title),
         _classes(report),
         _confusion(report),
         _calibration(report),
         _images(report),
         _machine(report),
-        _repeat(report),
+        repeat(report.command, report.experiment_yaml, report.versions),
     ]
     return document(report.title, "\n".join(part for part in parts if part))
 
 
-def _opening(report: Report) -> str:
-    pairs = ((escape(label), escape(value)) for label, value in report.headline)
+def opening(title: str, summary: str, headline: Sequence[tuple[str, str]], note: str = "") -> str:
+    """The heading of a page, a paragraph, the few numbers that matter, as (label, text), and a note on these."""
+    pairs = ((escape(label), escape(value)) for label, value in headline)
     numbers = "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in pairs)
-    headline = f'<dl class="headline">{numbers}</dl>' if numbers else ""
-    headline += f'<p class="note">{escape(report.scores_note)}</p>' if report.scores_note else ""
-    return f'<header><h1>{escape(report.title)}</h1><p class="summary">{escape(report.summary)}</p>{headline}</header>'
+    shown = f'<dl class="headline">{numbers}</dl>' if numbers else ""
+    shown += f'<p class="note">{escape(note)}</p>' if note else ""
+    return f'<header><h1>{escape(title)}</h1><p class="summary">{escape(summary)}</p>{shown}</header>'
 
 
 def _training(curves: Curves, title: str) -> str:
@@ -173,15 +174,16 @@ def figures(name: str, captioned: Sequence[tuple[str, str]]) -> str:
     return f'<section class="row"{columns}><h3>{escape(name)}</h3><div>{"".join(parts)}</div></section>'
 
 
-def _repeat(report: Report) -> str:
+def repeat(command: str, experiment_yaml: str, versions: Mapping[str, str]) -> str:
+    """How to repeat a run; what is empty is left out."""
     parts = []
-    if report.command:
-        parts.append(f"<pre><code>{escape(report.command)}</code></pre>")
-    if report.experiment_yaml:
-        code = f"<pre><code>{escape(report.experiment_yaml)}</code></pre>"
+    if command:
+        parts.append(f"<pre><code>{escape(command)}</code></pre>")
+    if experiment_yaml:
+        code = f"<pre><code>{escape(experiment_yaml)}</code></pre>"
         parts.append(f"<details><summary>The experiment</summary>{code}</details>")
-    if report.versions:
-        parts.append(_pairs(report.versions))
+    if versions:
+        parts.append(_pairs(versions))
     return f"<h2>To repeat it</h2>{''.join(parts)}" if parts else ""
 
 

@@ -1,183 +1,165 @@
-"""Islands on a sea, seen from above: whose they are, the sail of the one ship says, which is never near them.
+"""Islands seen from above: whose they are, the sail of the one ship says, from wherever it is.
 
 Image lengths are image heights, as in the streets: x from the left edge, y down from the top.
 """
-
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from crisscross.data.scenes.canvas import between, develop, pick, value_noise
 
-COUNTRIES = ("red", "gold", "violet")
-KINDS = ("ship", "land", "town")
-CLASSES: tuple[str, ...] = ("sea", "forest", *(f"{name} {kind}" for name in COUNTRIES for kind in KINDS))
+COUNTRIES = ("red", "gold")
+KINDS = ("ship", "meadow", "forest", "town")
+CLASSES: tuple[str, ...] = ("sea", *(f"{country} {kind}" for country in COUNTRIES for kind in KINDS))
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (70, 132, 180),
-    (40, 96, 68),
     (84, 16, 24),
-    (232, 116, 104),
-    (176, 28, 44),
-    (112, 78, 0),
-    (246, 212, 112),
-    (196, 138, 12),
-    (54, 22, 94),
-    (190, 152, 234),
-    (108, 48, 178),
+    (240, 140, 126),
+    (170, 34, 52),
+    (222, 72, 76),
+    (104, 74, 0),
+    (250, 222, 130),
+    (176, 126, 10),
+    (232, 180, 40),
 )
-SEA, FOREST, SHIP = range(3)
-SAILS = ((214, 40, 48), (248, 196, 40), (140, 68, 204))
+SEA, SHIP, MEADOW, FOREST, TOWN = range(5)
+SAILS = ((214, 40, 48), (248, 196, 40))
 
 WATER, SHALLOW, SAND = (44, 104, 142), (96, 176, 184), (226, 208, 164)
 MEADOWS = ((136, 164, 84), (154, 168, 92), (120, 156, 84))
 WOODS = ((50, 92, 62), (42, 82, 62), (62, 98, 60))
+FIELDS = ((196, 184, 104), (168, 172, 88), (112, 146, 76))
 ROOFS = ((92, 96, 106), (120, 116, 112), (74, 80, 92))
 PAVING, HULL, FOAM = (208, 202, 190), (84, 58, 44), (222, 236, 238)
 
-# How far a coast reaches beyond the radius at most, and how far islands stay away from the ship's rows and columns.
-RAGGED, LANE = 1.3, 0.05
-# The ship's half width and half height.
-SHIP_HALF = 0.13
-# Islands that belong to somebody are at least so far to the ship's left or right: 108 of 128 pixels.
-FAR = 0.7
+# Half the width and height of the ship, and of the open water around it.
+SHIP_HALF, BAY = 0.13, 0.24
+# The side of a house with its garden.
+PLOT = 0.055
 
 
-@dataclass(frozen=True)
-class Place:
-    """A disc: its center and its radius."""
+def draw_islands(
+    seed: int, height: int = 128, width: int = 256, country: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws islands and a ship by formula: the same image for a seed on every machine.
 
-    x: float
-    y: float
-    radius: float
+    The scenes are drawn to need context: meadows, forests and towns look alike in both countries, and all of them
+    belong to the country whose color the ship's sail has. The ship may be anywhere, and most pixels have it in neither
+    their row nor their column.
 
+    Args:
+        seed: which scene, 0 or more.
+        height, width: pixels, at least 32 each; made for images about twice as wide as high.
+        country: an index into `COUNTRIES`, instead of the seed's own; nothing but the sail and the labels follows it.
 
-def draw_islands(seed: int, height: int = 128, width: int = 256, country: int | None = None):
+    Returns:
+        RGB uint8 [H, W, 3], and labels uint8 [H, W]: an index into `CLASSES`.
+
+    Raises:
+        ValueError: the scene is smaller than 32 pixels.
+    """
+    if min(height, width) < 32:
+        raise ValueError(f"a scene needs at least 32 x 32 pixels, got {height} x {width}")
     rng = np.random.default_rng(seed)
     chosen = int(rng.random() * len(COUNTRIES))
     country = chosen if country is None else country
-    shape = height, width
-    sheet = Sheet(rng, shape)
-    ship = _ship_place(rng, width / height)
-    owned, wild = _places(rng, ship, width / height)
-    _draw_forest(sheet, wild)
-    _draw_land(sheet, owned, SHIP + 3 * country + 1)
-    _draw_ship(sheet, ship, SAILS[country], SHIP + 3 * country)
-    return develop(rng, sheet.image), sheet.labels
+    chart = _Chart(rng, (height, width))
+    chart.paint_land()
+    for _ in range(4):
+        chart.paint_field()
+    chart.paint_forests()
+    for _ in range(7):
+        chart.paint_town()
+    chart.paint_ship(SAILS[country])
+    labels = np.where(chart.labels == SEA, SEA, chart.labels + len(KINDS) * country).astype(np.uint8)
+    return develop(rng, chart.image), labels
 
 
-class Sheet:
-    def __init__(self, rng, shape):
+class _Chart:
+    """A scene while it is painted.
+
+    Attributes:
+        image: float32 RGB [3, H, W], about 0..1.
+        labels: uint8 [H, W], of the first country.
+        x, y: float32 [1, W] and [H, 1].
+        ship: its x and y.
+        above: float32 [H, W], how far the ground lies above the water.
+    """
+
+    def __init__(self, rng: np.random.Generator, shape: tuple[int, int]) -> None:
         height, width = shape
         self.rng = rng
-        self.fine = value_noise(rng, shape, max(height / 48, 1))
-        self.middle = value_noise(rng, shape, height / 14)
-        self.coarse = value_noise(rng, shape, height / 5)
+        self.fine, self.middle = value_noise(rng, shape, max(height / 48, 1)), value_noise(rng, shape, height / 12)
+        self.coarse, self.woods = value_noise(rng, shape, height / 3), value_noise(rng, shape, height / 4)
         self.x = ((np.arange(width, dtype=np.float32) + 0.5) / height)[None]
         self.y = ((np.arange(height, dtype=np.float32) + 0.5) / height)[:, None]
         self.labels = np.full(shape, SEA, np.uint8)
         shade = 1 + 0.10 * self.coarse + 0.05 * self.middle + 0.05 * self.fine
-        self.image = color(WATER)[:, None, None] * shade
+        self.image = _color(WATER) * shade
+        self.ship = between(rng, 0.16, width / height - 0.16), between(rng, 0.16, 0.84)
+        ragged = 1 + 0.3 * self.middle
+        bay = (self._square(*self.ship) / (BAY * BAY) - 1) / ragged
+        self.above = np.minimum(self.coarse + 0.3 * self.middle + 0.4, 0.6 * bay)
 
-    def paint(self, mask, tint, label=None):
-        tint = tint[:, None, None] if tint.ndim == 1 else tint
-        np.copyto(self.image, tint, where=mask)
+    def _square(self, x: float, y: float) -> np.ndarray:
+        """Squared distance from a point: [H, W]."""
+        return (self.x - x) * (self.x - x) + (self.y - y) * (self.y - y)
+
+    def paint(self, mask: np.ndarray, color: np.ndarray, label: int | None = None) -> None:
+        """Paints the mask [H, W] in a color [3, 1, 1] or [3, H, W]."""
+        np.copyto(self.image, color, where=mask)
         if label is not None:
             np.copyto(self.labels, np.uint8(label), where=mask)
 
+    def paint_land(self) -> None:
+        """Shallow water, beaches and meadows."""
+        for depth, share in ((-0.16, 0.45), (-0.07, 0.5)):
+            self.paint(self.above > depth, (1 - share) * self.image + share * _color(SHALLOW))
+        self.paint(self.above > 0, _color(SAND) * (1 + 0.06 * self.fine), MEADOW)
+        grass = pick(self.rng, MEADOWS)[:, None, None] * (1 + 0.10 * self.middle + 0.08 * self.fine)
+        self.paint(self.above > 0.07, grass)
 
-def color(rgb):
-    return np.array(rgb, np.float32) / 255
+    def paint_field(self) -> None:
+        """A plowed rectangle, which is a part of the meadows."""
+        rng, slope = self.rng, between(self.rng, -1, 1)
+        x, y = self.x - between(rng, 0, float(self.x[0, -1])), self.y - between(rng, 0, 1)
+        along, across = x + slope * y, y - slope * x
+        inside = (abs(along) < between(rng, 0.06, 0.13)) & (abs(across) < between(rng, 0.06, 0.13))
+        furrows = 1 - 0.14 * ((along / between(rng, 0.04, 0.06)) % 1 < 0.5)
+        self.paint(inside & (self.above > 0.12), pick(rng, FIELDS)[:, None, None] * furrows)
 
+    def paint_forests(self) -> None:
+        """Woods with lighter crowns."""
+        inside = (self.woods + 0.3 * self.middle > 0.12) & (self.above > 0.07)
+        tint = pick(self.rng, WOODS)[:, None, None]
+        self.paint(inside, tint * (1 + 0.10 * self.middle), FOREST)
+        self.paint(inside & (self.fine > 0.1), tint * np.float32(1.3))
 
-def _ship_place(rng, aspect):
-    x = between(rng, 0.12, 0.4)
-    x = aspect - x if rng.random() < 0.5 else x
-    return Place(x, between(rng, 0.12, 0.88), SHIP_HALF)
+    def paint_town(self) -> None:
+        """Paved ground with houses in rows."""
+        rng, radius = self.rng, between(self.rng, 0.1, 0.17)
+        x, y = between(rng, 0, float(self.x[0, -1])), between(rng, 0, 1)
+        town = (self._square(x, y) < radius * radius * (1 + 0.4 * self.middle)) & (self.above > 0.05)
+        self.paint(town, _color(PAVING) * (1 + 0.05 * self.fine), TOWN)
+        across, down = (self.x - x) / PLOT + 100, (self.y - y) / PLOT + 100
+        plots = down.astype(int) % 16, across.astype(int) % 16
+        built, shades = rng.random((16, 16), dtype=np.float32)[plots], rng.random((16, 16), dtype=np.float32)[plots]
+        house = town & (built < 0.85) & (abs(across % 1 - 0.5) < 0.34) & (abs(down % 1 - 0.5) < 0.3)
+        roof = _color(ROOFS[int(rng.random() * len(ROOFS))]) * (0.8 + 0.4 * shades)
+        self.paint(house, roof)
+        self.paint(house & (down % 1 > 0.5), roof * np.float32(0.75))
 
-
-def _places(rng, ship, aspect):
-    owned, wild = [], []
-    for _ in range(120):
-        place = Place(between(rng, 0, aspect), between(rng, -0.1, 1.1), between(rng, 0.11, 0.22))
-        away = abs(place.x - ship.x) - RAGGED * place.radius, abs(place.y - ship.y) - RAGGED * place.radius
-        apart = all((place.x - o.x) ** 2 + (place.y - o.y) ** 2 > 0.2 ** 2 for o in owned)
-        if len(owned) < 9 and min(away) > SHIP_HALF + LANE and away[0] > FAR and apart:
-            owned.append(place)
-    for _ in range(30):
-        place = Place(between(rng, 0, aspect), between(rng, 0, 1), between(rng, 0.09, 0.17))
-        if len(wild) < 5 and not any(_touch(place, other) for other in [*wild, *owned, Place(ship.x, ship.y, 0.12)]):
-            wild.append(place)
-    return owned, wild
-
-
-def _touch(one, other):
-    reach = RAGGED * (one.radius + other.radius)
-    dx, dy = one.x - other.x, one.y - other.y
-    return dx * dx + dy * dy < reach * reach
-
-
-def _ground(sheet, places, tint, label):
-    """Squared distance from center in radii, with ragged coast: land below 1."""
-    away = np.full(sheet.labels.shape, np.inf, np.float32)
-    for place in places:
-        dx, dy = sheet.x - place.x, sheet.y - place.y
-        np.minimum(away, (dx * dx + dy * dy) / (place.radius * place.radius), out=away)
-    away /= 1 + 0.45 * sheet.coarse + 0.22 * sheet.middle
-    np.copyto(sheet.image, 0.45 * sheet.image + 0.55 * color(SHALLOW)[:, None, None], where=away < 1.5)
-    np.copyto(sheet.image, 0.5 * sheet.image + 0.5 * color(SHALLOW)[:, None, None], where=away < 1.22)
-    sheet.paint(away < 1, color(SAND)[:, None, None] * (1 + 0.06 * sheet.fine), label)
-    sheet.paint(away < 0.8, tint[:, None, None] * (1 + 0.10 * sheet.middle + 0.08 * sheet.fine), label)
-    return away
-
-
-def _draw_forest(sheet, places):
-    away = _ground(sheet, places, pick(sheet.rng, WOODS), FOREST)
-    crowns = (sheet.fine > 0.1) & (away < 0.78)
-    sheet.paint(crowns, pick(sheet.rng, WOODS) * np.float32(1.25))
+    def paint_ship(self, sail: tuple[int, int, int]) -> None:
+        """A hull, a mast and a sail, and the foam around it."""
+        right, down = (self.x - self.ship[0]) / SHIP_HALF, (self.y - self.ship[1]) / SHIP_HALF
+        foam = (abs(down - 0.62) < 0.12) & (abs(right) < 1.25) & (self.fine > -0.3)
+        self.paint(foam, _color(FOAM))
+        hull = (down > 0.3) & (down < 0.75) & (abs(right) < 1.13 - 0.6 * down)
+        mast = (abs(right) < 0.07) & (abs(down + 0.35) < 0.65)
+        self.paint(hull | mast, _color(HULL), SHIP)
+        cloth = (abs(down + 0.35) < 0.5) & (abs(right) < 0.72 + 0.15 * down)
+        self.paint(cloth, _color(sail) * (1 - 0.12 * ((right * 2.4) % 1 < 0.3)), SHIP)
 
 
-def _draw_land(sheet, places, label):
-    rng = sheet.rng
-    away = _ground(sheet, places, pick(rng, MEADOWS), label)
-    for place in places:
-        pitch, slope = between(rng, 0.04, 0.06), between(rng, -1, 1)
-        x, y = place.x + between(rng, -0.6, 0.6) * place.radius, place.y + between(rng, -0.6, 0.6) * place.radius
-        half = place.radius * between(rng, 0.3, 0.5)
-        u, v = sheet.x - x + slope * (sheet.y - y), sheet.y - y - slope * (sheet.x - x)
-        field = (abs(u) < half) & (abs(v) < half) & (away < 0.72)
-        tint = pick(rng, ((196, 184, 104), (168, 172, 88), (112, 146, 76)))
-        sheet.paint(field, tint[:, None, None] * (1 - 0.14 * ((u / pitch) % 1 < 0.5)))
-    for number, place in enumerate(places):
-        if number % 2 == 0:
-            _draw_town(sheet, place, away, label + 1)
-
-
-def _draw_town(sheet, place, away, label):
-    rng = sheet.rng
-    half = max(0.7 * place.radius, 0.1)
-    dx, dy = sheet.x - place.x, sheet.y - place.y
-    town = (dx * dx + dy * dy < half * half * (1 + 0.3 * sheet.middle)) & (away < 0.9)
-    sheet.paint(town, color(PAVING)[:, None, None] * (1 + 0.05 * sheet.fine), label)
-    pitch = 0.055
-    cells = (dx / pitch + 100).astype(int) % 32, (dy / pitch + 100).astype(int) % 32
-    across, down = (dx / pitch) % 1, (dy / pitch) % 1
-    shades = (0.8 + 0.4 * rng.random((32, 32), dtype=np.float32))[cells[1], cells[0]]
-    kept = (rng.random((32, 32)) < 0.85)[cells[1], cells[0]]
-    house = town & kept & (across > 0.16) & (across < 0.84) & (down > 0.2) & (down < 0.8)
-    tint = color(ROOFS[int(rng.random() * 3)])[:, None, None]
-    sheet.paint(house, tint * shades)
-    sheet.paint(house & (down > 0.5), tint * shades * np.float32(0.75))
-
-
-def _draw_ship(sheet, ship, sail, label):
-    dx, dy = sheet.x - ship.x, sheet.y - ship.y
-    h = SHIP_HALF
-    wake = (abs(dy - 0.62 * h) < 0.12 * h) & (abs(dx) < 1.25 * h) & (sheet.fine > -0.3)
-    sheet.paint(wake, color(FOAM))
-    hull = (dy > 0.3 * h) & (dy < 0.75 * h) & (abs(dx) < 0.95 * h - 0.6 * (dy - 0.3 * h))
-    sheet.paint(hull, color(HULL), label)
-    mast = (abs(dx) < 0.07 * h) & (dy > -1.0 * h) & (dy < 0.3 * h)
-    sheet.paint(mast, color(HULL), label)
-    cloth = (dy > -0.85 * h) & (dy < 0.15 * h) & (abs(dx) < 0.72 * h + 0.15 * dy)
-    sheet.paint(cloth, color(sail)[:, None, None] * (1 - 0.12 * ((dx / h * 2.4) % 1 < 0.3)), label)
+def _color(rgb: tuple[int, int, int]) -> np.ndarray:
+    """float32 [3, 1, 1] in 0..1."""
+    return np.array(rgb, np.float32)[:, None, None] / 255

@@ -148,9 +148,7 @@ def evaluate(
     memory = torch.cuda.max_memory_allocated(device) if on_gpu else peak_resident_memory()
     seconds = time.perf_counter() - began
     image_iou = tally.image_iou if state.num_processes == 1 else dict(gather_object([*tally.image_iou.items()]))
-    detail = tally.detail
-    if detail is not None and state.num_processes > 1:
-        detail = detail.merged(gather_object([detail]))
+    detail = _detail_of_all(tally.detail, state)
     found = (total.scores(), total.counts, seconds, tta, _fps(times), memory, on_gpu, consistency, image_iou, detail)
     return Evaluation(split, len(pairs), *found)
 
@@ -224,6 +222,11 @@ def peak_resident_memory() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _detail_of_all(detail: Detail | None, state: PartialState) -> Detail | None:
+    """That of all processes."""
+    return detail if detail is None or state.num_processes == 1 else detail.merged(gather_object([detail]))
 
 
 def _fps(times: list[float]) -> float | None:
