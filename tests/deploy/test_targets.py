@@ -17,13 +17,15 @@ from crisscross import zoo
 from crisscross.checkpoints import build
 from crisscross.data.scenes import CLASSES, PALETTE, draw_scene, write_scenes
 from crisscross.deploy import open_exported
-from crisscross.deploy.exporting import export
+from crisscross.deploy.exporting import export, passport_for
 from crisscross.deploy.modules import export_module
 from crisscross.deploy.parity import parity
 from crisscross.deploy.passport import Passport
+from crisscross.deploy.quantize import quantize_openvino
 from crisscross.deploy.samples import samples_of
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Predictor
+from crisscross.measurement.exported import write_onnx
 from crisscross.surgery import insert_attention
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,6 +68,17 @@ def test_camvid_light_to_every_target(tmp_path, to, precision):
     assert (found.sizes[0].largest > 1e-3) == (precision != "float32")
     predictor = open_exported(path)
     assert predictor.passport.precision == precision and predictor.card.classes[0] == "sky"
+
+
+@pytest.mark.slow
+def test_int8_of_openvino_leaves_out_the_first_convolution_and_the_classifier(tmp_path):
+    segmenter = small_segmenter()
+    passport = passport_for(segmenter, "int8")
+    write_onnx(segmenter, tmp_path / "plain.onnx", passport)
+    model = quantize_openvino(tmp_path / "plain.onnx", [{"images": np.random.rand(1, 3, 64, 96).astype(np.float32)}])
+    convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    inputs = [node.input_value(0).get_node().get_type_name() == "FakeQuantize" for node in convolutions]
+    assert not inputs[0] and not inputs[-1] and sum(inputs) > len(inputs) / 2
 
 
 def test_masks_are_scored(tmp_path):

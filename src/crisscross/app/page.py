@@ -19,8 +19,9 @@ SCENES, SCENE_SIZE = (5, 4, 2, 6), (360, 720)
 TITLE = """<h1>crisscross</h1>
 <p>Label every pixel of an image, and see where criss-cross attention looks. Images stay on this machine.</p>"""
 HINT = "<p>Click the image, or give x and y, to see which classes the network finds there and where it looks.</p>"
-# gradio writes the file, then the browser fetches it.
-FETCH = "() => document.querySelector('#fetch').click()"
+# Scripts for the browser: bring what is wrong into view; fetch the file that was written, if nothing is.
+REVEAL = "document.querySelector('#note .alert')?.scrollIntoView({block: 'nearest'})"
+FETCH = f"() => document.querySelector('#note .alert') ? {REVEAL} : document.querySelector('#fetch').click()"
 # What needs a network waits for its turn; gradio's programming interface is switched off.
 PRIVATE = {"api_visibility": "private"}
 IN_TURN = {**PRIVATE, "concurrency_id": "network", "concurrency_limit": 1}
@@ -113,7 +114,8 @@ class ImageTab:
         point = [self.found, self.x, self.y]
         draw = (self._draw, [self.found, self.opacity, self.x, self.y], self.images)
         drawn = event(*draw, show_progress="hidden", **PRIVATE)
-        drawn.success(self._explain, point, [self.note, *self.explanations], **IN_TURN)
+        explained = drawn.success(self._explain, point, [self.note, *self.explanations], **IN_TURN)
+        explained.success(None, js=f"() => {REVEAL}")
 
     def _label(self, path: str, opacity: float) -> list[Any]:
         def label() -> list[Any]:
@@ -141,7 +143,7 @@ class ImageTab:
         return self._explain(*given)[1:]
 
     def _write(self, found: Labeled | None, formats: list[str]) -> list[Any]:
-        return answered(lambda: ["", str(self.actions.download(found, formats))], 2, None)
+        return answered(lambda: ["", str(self.actions.download(found, formats))], 2)
 
 
 def _pointed(found: Labeled | None, event: gr.SelectData) -> list[Any]:

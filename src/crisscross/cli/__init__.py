@@ -14,7 +14,7 @@ from crisscross.terminal import say
 
 # The commands, each in the module of its name, and their lines in `crisscross --help`.
 COMMANDS = {
-    "demo": "train and score a small network on drawn scenes in three minutes",
+    "demo": "train a small network with and without attention on drawn scenes, in three minutes",
     "zoo": "list recipes and their scores, or print one",
     "train": "train a recipe on a data set",
     "report": "compare training runs: tables and curves",

@@ -171,7 +171,7 @@ def figures(name: str, captioned: Sequence[tuple[str, str]]) -> str:
         kind, said = "flat" if uri.startswith("data:image/png") else "photo", escape(caption)
         image = f'<img class="{kind}" src="{uri}" alt="{escape(name)}: {said}">'
         parts.append(f"<figure>{image}<figcaption>{said}</figcaption></figure>")
-    columns = f' style="--panels:{len(parts)}"' if len(parts) < 4 else ""
+    columns = f' style="--panels:{len(parts)}"' if len(parts) != 4 else ""
     return f'<section class="row"{columns}><h3>{escape(name)}</h3><div>{"".join(parts)}</div></section>'
 
 
