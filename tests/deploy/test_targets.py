@@ -17,7 +17,7 @@ from crisscross import zoo
 from crisscross.checkpoints import build
 from crisscross.data.scenes import CLASSES, PALETTE, draw_scene, write_scenes
 from crisscross.deploy import open_exported
-from crisscross.deploy.exporting import export, passport_for
+from crisscross.deploy.exporting import export
 from crisscross.deploy.modules import export_module
 from crisscross.deploy.parity import parity
 from crisscross.deploy.passport import Passport
@@ -25,7 +25,6 @@ from crisscross.deploy.quantize import sensitive
 from crisscross.deploy.samples import samples_of
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Predictor
-from crisscross.measurement.exported import write_onnx
 from crisscross.surgery import insert_attention
 
 pytestmark = pytest.mark.usefixtures("one_thread")
