@@ -32,7 +32,7 @@ from crisscross.engine.setup import Machine
 from crisscross.engine.task import Start
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError, CrissCrossWarning
-from crisscross.layers import AbsoluteBatchNorm2d, ConvNormAct, CrissCrossAttention, CrissCrossAttention3d
+from crisscross.layers import AbsoluteBatchNorm2d, ConvNormAct
 from crisscross.models import Segmenter
 from crisscross.speed.memory import apply_memory, recompute_network
 from crisscross.speed.recompute import recompute_backbone, recompute_in_backward
@@ -147,22 +147,6 @@ def test_rates_fall_with_depth_and_norms_keep_their_weights():
         assert rate == pytest.approx(2.0 * (0.5 * 0.8 ** expected[part] if part else 1.0)), name
         assert (decay == 0) == (segmenter.get_parameter(name).dim() < 2), name
     assert found["backbone.net.layer4.0.conv1.weight"][1] == 5e-4 and found["backbone.net.bn1.weight"][1] == 0
-
-
-def test_gates_learn_at_a_rate_of_their_own():
-    """A first step of AdamW moves every parameter by its learning rate, one of SGD by rate times gradient."""
-    for name, step in (("adamw", 0.01 * 20), ("sgd", 0.01 * 20 * 3.0)):
-        layers = nn.Sequential(CrissCrossAttention(8), nn.Conv2d(8, 8, 1), CrissCrossAttention3d(8))
-        config = OptimConfig(name=name, lr=0.01, momentum=0, weight_decay=0, gate_factor=20)
-        before = {key: value.detach().clone() for key, value in layers.named_parameters()}
-        optimizer = create_optimizer(config, layers)
-        set_rate(optimizer, config.lr)
-        for parameter in layers.parameters():
-            parameter.grad = torch.full_like(parameter, 3.0)
-        optimizer.step()
-        for key, value in layers.named_parameters():
-            expected = step if key in ("0.gamma", "2.gamma") else step / 20
-            torch.testing.assert_close(before[key] - value, torch.full_like(value, expected), msg=f"{name} {key}")
 
 
 class Tied(nn.Module):
@@ -594,7 +578,7 @@ def test_every_number_reaches_a_tracker(dataset, tmp_path, monkeypatch):
         monkeypatch.setattr(f"{module}.get_available_trackers", lambda: [LoggerType.AIM])
     train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(track=("aim",)))
     assert told[0]["optim.lr"] == 0.05 and told[0]["augment.crop"] == "[48, 48]"
-    step = ["loss", "loss_aux", "loss_cross_entropy", "lr"]
+    step = ["gate", "loss", "loss_aux", "loss_cross_entropy", "lr"]
     assert told[1:] == [(1, step), (2, step), (2, ["val_miou"])]
 
 

@@ -64,10 +64,8 @@ def evaluate(
         force: replace existing files even if crisscross did not write them.
         workers: processes that read images; by default as in `train`.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
-        optimize: rewrite the network for speed first, which helps most on a CPU.
-        precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
-        backend: `torch` (the default), `onnx` (ONNX Runtime), `openvino`, or `auto`, the fastest of what is installed
-            that gives the same labels on this CPU.
+        optimize, precision: rewrite the network for speed first; multiply in `fp32`, `bf16` or `fp16`.
+        backend: `torch` (the default), `onnx`, `openvino`, or `auto`, the fastest with the same labels on this CPU.
         weights, offline, trust, card: as in `crisscross.load`, of exported files as in `crisscross.predictor`.
         progress: show progress on standard error.
 
@@ -78,13 +76,11 @@ def evaluate(
     Raises:
         CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, files in the way.
     """
-    how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
-    how |= {"backend": backend}
+    how = dict(weights=weights, offline=offline, trust=trust, optimize=optimize, precision=precision, backend=backend)
     source = wanted(network, device=device, card=card, **how)
-    task = source.task()
-    tasks.refuse(task, {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
-    folder = None if save_predictions is None else Path(save_predictions)
+    tasks.refuse(task := source.task(), {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
     count = default_workers() if workers is None else workers
+    folder = None if save_predictions is None else Path(save_predictions)
     scoring = Scoring(count, tta=tta, save=folder, dice=dice, detailed=report is not None)
     outputs = _Outputs(json, report, {"name": name, "tta": tta, "card": card, **how}, force)
     with showing(progress), kept_global_state():

@@ -82,10 +82,8 @@ def predict(
     Raises:
         CrissCrossError: no such network or image, files in the way, or no image that can be read.
     """
-    how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
-    how |= {"backend": backend}
-    source = wanted(network, device=device, card=card, **how)
-    listed = _listed(paths)
+    how = dict(weights=weights, offline=offline, trust=trust, optimize=optimize, precision=precision, backend=backend)
+    source, listed = wanted(network, device=device, card=card, **how), _listed(paths)
     task = source.task()
     options: dict[str, Any] = {"tta": tta, "big": big, "score": score, "legend": legend, "block": block, "force": force}
     tasks.refuse(task, {**how, **options})

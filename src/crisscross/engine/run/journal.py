@@ -48,9 +48,7 @@ class Journal:
         more = gates | ({} if step.grad_norm is None else {"grad_norm": step.grad_norm})
         if self.log is not None:
             # JSON has no infinity.
-            facts = {
-                name: round(value, 5) if math.isfinite(value) else None for name, value in (losses | more).items()
-            }
+            facts = {name: round(value, 5) if math.isfinite(value) else None for name, value in (losses | more).items()}
             skip = {"skipped": True} if step.skipped else {}
             self.log.add(step.iteration, **facts, **skip, lr=step.lr, seconds=round(seconds, 2))
         self.accelerator.log({**losses, **more, "lr": step.lr}, step.iteration)
