@@ -76,7 +76,8 @@ def island_network(folder: Path) -> crisscross.Segmenter:
     if not run.exists():
         height, width = ISLANDS_SIZE
         write_scenes(folder / "islands", demo.SCENES, height=height, width=width, kind="islands")
-        crisscross.train("demo", folder / "islands", run)
+        changes = dict(change.split("=") for change in demo.DATA)
+        crisscross.train("demo", folder / "islands", run, **changes)
     network = crisscross.load(run, trust=run)
     assert isinstance(network, crisscross.Segmenter)
     return network
