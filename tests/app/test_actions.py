@@ -3,12 +3,14 @@
 import re
 import zipfile
 from fractions import Fraction
+from threading import Thread
 
 import numpy as np
 import pytest
 from coarse_networks import image_of, small_segmenter
 from networks import narrow
 from PIL import Image
+from waiting import wait_until
 
 import crisscross
 from crisscross.app import open_networks
@@ -164,12 +166,17 @@ def test_the_ring_is_drawn_around_the_pixel(actions, file):
     assert in_palette[0] < 0.1 and in_palette[1] == 1
 
 
-def test_a_video_is_labeled(actions, tmp_path):
-    path, told = tmp_path / "clip.mp4", []
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.mp4"
     with VideoWriter(path, ".mp4", Fraction(1, 10), Fraction(10)) as writer:
         for number in range(4):
             writer.write(VideoFrame(image_of(48, 64, number), number, 1, Fraction(1)))
-    name = actions.networks[1].name
+    return path
+
+
+def test_a_video_is_labeled(actions, clip):
+    path, told, name = clip, [], actions.networks[1].name
     note, out = actions.label_video(str(path), name, lambda done, expected: told.append((done, expected)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)] and note.startswith("4 frames")
     with VideoReader(out) as reader:
@@ -179,3 +186,21 @@ def test_a_video_is_labeled(actions, tmp_path):
         actions.label_video(str(path), name, print)
     with pytest.raises(CrissCrossError, match="choose a video first"):
         actions.label_video(None, name, print)
+
+
+def test_the_end_waits_for_what_computes_and_lets_nothing_begin(actions, clip, file):
+    found, frames = actions.label(str(file), 0.5)[1], []
+
+    def end(done, expected):
+        frames.append(done)
+        ending.start()
+        wait_until(lambda: actions.stopped)
+        assert ending.is_alive()
+
+    ending = Thread(target=actions.stop)
+    with pytest.raises(CrissCrossError, match="the app was stopped"):
+        actions.label_video(str(clip), actions.networks[0].name, end)
+    ending.join()
+    assert frames == [1]
+    with pytest.raises(CrissCrossError, match="the app was stopped"):
+        actions.explain(found, (0, 0))

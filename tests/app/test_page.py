@@ -1,14 +1,18 @@
 """The page in a real browser, served by the command itself."""
 
 import io
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from coarse_networks import image_of, small_segmenter
@@ -18,13 +22,17 @@ from playwright.sync_api import expect, sync_playwright
 from waiting import wait_until
 
 import crisscross
+from crisscross.app import free, open_networks
+from crisscross.app.actions import Actions
+from crisscross.app.page import create_page
+from crisscross.app.running import launch, uploads_in
 from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.models import Segmenter
 
 CHROMIUM = "/usr/bin/chromium"
 IMAGE = image_of(60, 80)
 # Milliseconds after which the browser gives up: only what hangs meets it.
-HANGS = 20_000
+HANGS = 300_000
 
 
 def without_attention():
@@ -69,9 +77,15 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(chromium, address):
-    """The page with its first scene labeled. Nothing is asked of another address, and no script fails."""
+    with opened(chromium, address) as found:
+        yield found
+
+
+@contextmanager
+def opened(chromium, address):
+    """The page, which labels its first scene. Nothing is asked of another address, and no script fails."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     found, asked, errors = context.new_page(), [], []
     found.set_default_timeout(HANGS)
@@ -79,7 +93,6 @@ def page(chromium, address):
     context.on("request", lambda request: asked.append(request.url))
     found.on("pageerror", lambda error: errors.append(str(error)))
     found.goto(address)
-    expect(found.locator(".pixel h3").first).to_have_text(re.compile("at 360, 180$"))
     yield found
     context.close()
     assert len(asked) > 10
@@ -88,6 +101,9 @@ def page(chromium, address):
 
 
 def upload(page, path):
+    """Choose a file, in place of the one before."""
+    for button in page.locator("#upload").get_by_label("Clear").all():
+        button.click()
     page.locator("#upload input[type=file]").set_input_files(path)
 
 
@@ -96,12 +112,14 @@ def labeled(page, folder):
     """The page with `IMAGE`."""
     path = folder / "tiles.png"
     Image.fromarray(IMAGE).save(path)
+    page.locator("#x input").fill("")
     upload(page, path)
-    expect(page.locator(".pixel h3").first).to_have_text(re.compile("at 40, 30$"))
+    expect(page.locator("#x input")).to_have_value("40")
     return page
 
 
 def test_a_scene_is_shown_by_both_networks_at_once(page):
+    expect(page.locator(".pixel h3").first).to_have_text(re.compile("at 360, 180$"))
     assert page.locator(".labels img").count() == 2
     first, second = page.locator(".pixel").all()
     assert first.locator("img").count() == 4 and second.locator("img").count() == 0
@@ -147,7 +165,6 @@ def test_what_is_wrong_is_one_line(labeled, folder):
     expect(alert).to_have_text("x = 40, y = 60 is no pixel of the image: x is 0 to 79, y is 0 to 59")
     legend = labeled.locator("ul.legend").first.inner_text()
     (folder / "broken.png").write_bytes(b"no image")
-    labeled.locator("#upload").get_by_label("Clear").click()
     upload(labeled, folder / "broken.png")
     expect(alert).to_have_text(re.compile(r"^broken\.png: "))
     assert labeled.locator("ul.legend").first.inner_text() == legend
@@ -175,15 +192,64 @@ def test_masks_are_downloaded(labeled):
 
 def test_it_fits_a_phone(page):
     page.set_viewport_size({"width": 400, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") == 400
-    boxes = {name: page.locator(name).first.bounding_box() for name in ("#upload", ".labels", "#download")}
-    assert boxes["#upload"]["y"] < boxes[".labels"]["y"] < boxes["#download"]["y"]
-    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 400 for box in boxes.values())
+    page.wait_for_function(
+        """() => {
+            const found = ['#upload', '.labels', '.pixel', '#download'].map(one => document.querySelector(one));
+            if (!found.every(Boolean)) return false;
+            const boxes = found.map(one => one.getBoundingClientRect());
+            return document.documentElement.scrollWidth == 400
+                && boxes.every(box => box.left >= 0 && box.right <= 400)
+                && boxes.slice(1).every((box, number) => boxes[number].bottom < box.top);
+        }"""
+    )
+
+
+def test_one_network_alone(chromium, tmp_path):
+    with uploads_in(str(tmp_path)):
+        blocks, port = create_page(Actions(open_networks([small_segmenter()]), tmp_path)), free(0)
+        try:
+            launch(blocks, port)
+            with opened(chromium, f"http://127.0.0.1:{port}") as page:
+                expect(page.locator(".pixel h3")).to_have_text(re.compile("at 360, 180$"))
+                before = page.locator(".labels img").get_attribute("src")
+                box = page.locator(".labels img").bounding_box()
+                page.mouse.click(box["x"] + 5, box["y"] + 5)
+                expect(page.locator(".pixel h3")).not_to_have_text(re.compile("at 360, 180$"))
+                expect(page.locator(".labels img")).not_to_have_attribute("src", before)
+        finally:
+            blocks.close(verbose=False)
+
+
+def test_fifty_uploads_at_once(address):
+    """Each waits for its turn, and gets its answer."""
+    with httpx.Client(base_url=address, timeout=HANGS / 1000, trust_env=False) as client:
+        (event,) = (
+            one["id"]
+            for one in client.get("/config").json()["dependencies"]
+            if [kind for _, kind in one["targets"]] == ["upload"]
+        )
+        file = io.BytesIO()
+        Image.fromarray(IMAGE).save(file, "PNG")
+
+        def send(session):
+            content = file.getvalue() if session % 2 else b"no image"
+            (path,) = client.post("/gradio_api/upload", files={"files": (f"{session}.png", content)}).json()
+            sent = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            body = {"data": [sent, 0.5], "fn_index": event, "session_hash": f"s{session}"}
+            assert client.post("/gradio_api/queue/join", json=body).status_code == 200
+            with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": f"s{session}"}) as answer:
+                events = (json.loads(line[5:]) for line in answer.iter_lines() if line.startswith("data:"))
+                return next(one["output"]["data"][0] for one in events if one["msg"] == "process_completed")
+
+        with ThreadPoolExecutor(50) as pool:
+            notes = list(pool.map(send, range(50)))
+    assert all(note == "" for note in notes[1::2])
+    assert all(re.search(rf">{2 * number}\.png: [^<]*</p>$", note) for number, note in enumerate(notes[::2]))
 
 
 def test_ctrl_c_ends_it_and_removes_what_was_uploaded(process, folder):
     """The last one of this file."""
-    assert list((folder / "temporary").glob("crisscross-app-*/**/tiles.png"))
+    assert list((folder / "temporary").glob("crisscross-app-*/*/*.png"))
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     assert list((folder / "temporary").glob("crisscross-app-*")) == []

@@ -25,7 +25,7 @@ def place(tmp_path_factory):
     Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(folder / "a.png")
     (folder / "text.png").write_text("no image")
     write_folder(folder / "set", {"train": 1, "val": 1})
-    for name, recurrence, classes in (("net", 2, CLASSES), ("plain", 0, CLASSES), ("other", 2, ("sky", "sea"))):
+    for name, recurrence, classes in (("net", 2, CLASSES), ("plain", 0, CLASSES), ("other", 2, ("sky", "sea", "sand"))):
         torch.manual_seed(0)
         model = ModelConfig(backbone="test_resnet", **narrow(recurrence=recurrence))
         data = DataConfig(name="folder", classes=classes)
@@ -55,7 +55,7 @@ def place(tmp_path_factory):
         ("net.safetensors --data set --report out --split test", "no split 'test'"),
         ("net.safetensors --data missing --report out", "missing"),
         ("plain.safetensors --data set --report out", "no criss-cross attention to explain (R = 0"),
-        ("other.safetensors --data set --report out", "has 3 classes"),
+        ("other.safetensors --data set --report out", "class 0 is 'floor' here but 'sky' in the network"),
         ("net.onnx --data set --report out", "its weights are needed"),
     ],
 )

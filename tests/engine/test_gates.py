@@ -1,4 +1,4 @@
-"""The gates of criss-cross attention in training: how fast they learn, and what is logged of them."""
+"""The gates of criss-cross attention: their learning rate, and what a log says of them."""
 
 import pytest
 import torch
@@ -11,8 +11,6 @@ from crisscross.engine.optimizer import create_optimizer, set_rate
 from crisscross.engine.run.log import read_log
 from crisscross.engine.train import train
 from crisscross.layers import CrissCrossAttention, CrissCrossAttention3d
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_gates_learn_at_a_rate_of_their_own():

@@ -3,31 +3,19 @@
 import base64
 import io
 import re
-from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from page_structure import Structure
 from PIL import Image
 
 from crisscross.metrics import Calibration
-from crisscross.report import (
-    Curves,
-    ImagePanels,
-    ImageRow,
-    NetworkColumn,
-    NetworksReport,
-    Report,
-    SceneRow,
-    render,
-    render_networks,
-)
+from crisscross.report import Curves, ImagePanels, ImageRow, Report, render
 from crisscross.report.charts import (
     bar_chart,
     confusion_chart,
     confusions,
     curve_chart,
-    curve_color,
     fractions,
     percent,
     smooth,
@@ -37,30 +25,6 @@ from crisscross.report.examples import examples
 from crisscross.report.images import data_uri, error_map, shrink, wrong_pixels
 from crisscross.report.page import figures
 from crisscross.report.reliability import reliability_chart
-
-VOID = {"meta", "img"}
-
-
-class Structure(HTMLParser):
-    """Records the tags that are opened and closed, the texts, and every address."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open, self.tags, self.texts, self.addresses = [], [], [], []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data.strip())
 
 
 def a_report(**changes) -> Report:
@@ -190,62 +154,6 @@ def test_large_images_shrink_and_labels_are_never_mixed():
     assert row.image.shape == (20, 100, 3) and row.truth.tolist() == [[0, 7] * 50] * 20
 
 
-def test_gates_have_a_chart_of_their_own():
-    log = [
-        {"iteration": n, "loss": 1.0, "lr": 0.1, "gate_a": gate, "gate_b": -gate} for n, gate in enumerate((0.0, 0.5))
-    ]
-    curves = Curves.from_log([*log, {"iteration": 1, "val_miou": 0.5}])
-    assert curves.gates == {"gate_a": [0.0, 0.5], "gate_b": [-0.0, -0.5]}
-    texts = Structure(render(a_report(curves=curves))).texts
-    assert "Gate of the attention" in texts and "gate_b" in texts
-    assert "Gate of the attention" not in Structure(render(a_report())).texts
-
-
-def networks_report(**changes) -> NetworksReport:
-    image, truth = np.full((4, 6, 3), 120, np.uint8), np.array([[0, 0, 1, 1, 1, 1]] * 4, np.uint8)
-    curves = Curves([1, 2], [2.0, 1.0], [0.1, 0.0])
-    facts = {
-        "title": "A <title>",
-        "summary": "Two networks.",
-        "classes": ["sea", "<land>"],
-        "palette": [(200, 10, 20), (0, 0, 250)],
-        "networks": [
-            NetworkColumn("R = 0", 0.25, [0.5, None], curves),
-            NetworkColumn("R = 2", 0.875, [0.75, 1.0], replace(curves, gates={"gate": [0.0, -0.4]})),
-        ],
-        "rows": [SceneRow("scene", image, truth, [np.zeros_like(truth), truth])],
-        "attention": [("pass 1", image)],
-        "attention_note": "What <it> sees.",
-    }
-    return NetworksReport(**{**facts, **changes})
-
-
-def test_networks_stand_side_by_side():
-    page = render_networks(networks_report())
-    structure = Structure(page)
-    assert structure.open == [] and all(address.startswith("data:image/") for address in structure.addresses)
-    # Image, truth, two predictions; the attention.
-    assert structure.tags.count("img") == 5 and structure.tags.count("svg") == 2
-    for text in (
-        "A <title>",
-        "<land>",
-        "0.250",
-        "0.875",
-        "R = 0, 67 % wrong",
-        "R = 2, 0 % wrong",
-        "absent",
-        "What <it> sees.",
-    ):
-        assert text in " ".join(structure.texts), text
-
-
-def test_a_network_without_a_gate_keeps_its_color():
-    page = render_networks(networks_report(rows=[], attention=[]))
-    (chart,) = re.findall(r"<svg[^>]*Gate of the attention.*?</svg>", page, re.DOTALL)
-    assert curve_color(1) in chart and curve_color(0) not in chart
-    assert "Predictions" not in page and "attends to" not in page
-
-
 @pytest.mark.parametrize(("count", "phone"), [(2, True), (11, True), (12, True), (19, True), (40, False)])
 def test_the_matrix_of_a_dozen_classes_is_read_on_a_phone(count, phone):
     chart = confusion_chart([f"long name {n:02d}" for n in range(count)], np.eye(count, dtype=int).tolist())
@@ -335,3 +243,14 @@ def test_examples_are_what_was_written_and_nothing_else():
         '<img src="data:image/svg+xml;base64,AAAA"></section><img src="' + uri + '">'
     )
     assert examples(foreign) == [] and examples("") == [] and examples("<section class=row><h3>") == []
+
+
+def test_gates_have_a_chart_of_their_own():
+    log = [
+        {"iteration": n, "loss": 1.0, "lr": 0.1, "gate_a": gate, "gate_b": -gate} for n, gate in enumerate((0.0, 0.5))
+    ]
+    curves = Curves.from_log([*log, {"iteration": 1, "val_miou": 0.5}])
+    assert curves.gates == {"gate_a": [0.0, 0.5], "gate_b": [-0.0, -0.5]}
+    texts = Structure(render(a_report(curves=curves))).texts
+    assert "Gate of the attention" in texts and "gate_b" in texts
+    assert "Gate of the attention" not in Structure(render(a_report())).texts

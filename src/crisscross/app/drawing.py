@@ -13,7 +13,7 @@ from crisscross.inference.legend import percent
 from crisscross.report.images import data_uri
 
 if TYPE_CHECKING:
-    from crisscross.explanation import Explanation
+    from crisscross.explanation import Explanation, LayerAttention
 
 # Width in pixels of an image on the page; of the smaller ones that show attention.
 WIDTH, SMALL = 1024, 480
@@ -38,7 +38,7 @@ def labeled(prediction: Prediction, image: np.ndarray, opacity: float, at: tuple
     if at is not None:
         scale, pen = WIDTH / image.shape[1], ImageDraw.Draw(found)
         x, y = ((value + 0.5) * scale for value in at)
-        for radius, color, width in ((12, "white", 6), (11, "red", 3)):
+        for radius, color, width in ((12, "black", 6), (11, "#00ffbe", 3)):
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=color, width=width)
     return found
 
@@ -78,13 +78,10 @@ def explained(found: "Explanation") -> str:
     small = replace(found, image=fitted(found.image, SMALL))
     parts = [probabilities(found.at, [("with attention", found.top()), ("attention off", found.top(without=True))])]
     for layer in found.layers:
-        passes = len(layer.passes)
-        maps = [("R = 1: its row and its column", layer.passes[0])]
-        maps += [(f"R = {passes}: what all passes see", layer.effective)] * (passes > 1)
         title = f"{layer.name}: " if len(found.layers) > 1 else ""
         parts.append(
             f"<h4>{escape(title)}Where this pixel looks</h4>"
-            f"{_figures(small, [(text, _heat(small, layer.cell, weights)) for text, weights in maps])}"
+            f"{_figures(small, [_map(small, layer, passes) for passes in range(1, len(layer.passes) + 1)])}"
             f'<p class="note">Mean distance of the weights: {layer.distance:.0f} cells of a map of '
             f"{' × '.join(map(str, layer.effective.shape))}. Gate, the factor before attention is added: "
             f"{layer.gate:.3f}.</p>"
@@ -95,11 +92,14 @@ def explained(found: "Explanation") -> str:
     return f'<div class="pixel">{"".join(parts)}</div>'
 
 
-def _heat(found: "Explanation", cell: tuple[int, ...], weights: np.ndarray) -> np.ndarray:
+def _map(found: "Explanation", layer: "LayerAttention", passes: int) -> tuple[str, np.ndarray]:
+    """A title and an image of what so many passes together attend to; of a clip the frame in which the pixel lies."""
     from crisscross.explanation import heat_map
 
-    # Of a clip the frame in which the pixel lies.
-    return heat_map(found.image, found.on_image(weights[cell[0]] if weights.ndim == 3 else weights))
+    both = layer.together[passes - 1], layer.cross
+    weights, cross = (found.on_image(one[layer.cell[0]] if one.ndim == 3 else one) for one in both)
+    title = f"R = {passes}: " + ("its row and its column" if passes == 1 else f"after {passes} passes")
+    return title, heat_map(found.image, weights, lit=cross if passes == 1 else None)
 
 
 def _figures(found: "Explanation", panels: Iterable[tuple[str, np.ndarray]]) -> str:

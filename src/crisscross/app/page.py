@@ -19,8 +19,9 @@ SCENES, SCENE_SIZE = (5, 4, 2, 6), (360, 720)
 TITLE = """<h1>crisscross</h1>
 <p>Label every pixel of an image, and see where criss-cross attention looks. Images stay on this machine.</p>"""
 HINT = "<p>Click the image, or give x and y, to see which classes the network finds there and where it looks.</p>"
-# gradio writes the file, then the browser fetches it.
-FETCH = "() => document.querySelector('#fetch').click()"
+# Scripts for the browser: bring what is wrong into view; fetch the file that was written, if nothing is.
+REVEAL = "document.querySelector('#note .alert')?.scrollIntoView({block: 'nearest'})"
+FETCH = f"() => document.querySelector('#note .alert') ? {REVEAL} : document.querySelector('#fetch').click()"
 # What needs a network waits for its turn; gradio's programming interface is switched off.
 PRIVATE = {"api_visibility": "private"}
 IN_TURN = {**PRIVATE, "concurrency_id": "network", "concurrency_limit": 1}
@@ -113,7 +114,8 @@ class ImageTab:
         point = [self.found, self.x, self.y]
         draw = (self._draw, [self.found, self.opacity, self.x, self.y], self.images)
         drawn = event(*draw, show_progress="hidden", **PRIVATE)
-        drawn.success(self._explain, point, [self.note, *self.explanations], **IN_TURN)
+        explained = drawn.success(self._explain, point, [self.note, *self.explanations], **IN_TURN)
+        explained.success(None, js=f"() => {REVEAL}")
 
     def _label(self, path: str, opacity: float) -> list[Any]:
         def label() -> list[Any]:
@@ -128,20 +130,22 @@ class ImageTab:
     def _label_first(self, opacity: float) -> list[Any]:
         return self._label(self.files[0], opacity)
 
-    def _draw(self, found: Labeled | None, opacity: float, x: int | None, y: int | None) -> list[Any]:
+    def _draw(self, found: Labeled | None, opacity: float, x: int | None, y: int | None) -> dict[Any, Any]:
         if found is None:
-            return [gr.skip()] * len(self.images)
-        return self.actions.draw(found, opacity, None if x is None or y is None else (x, y))
+            return {}
+        # By component, because of a list with one value gradio would take the list for the value.
+        at = None if x is None or y is None else (x, y)
+        return dict(zip(self.images, self.actions.draw(found, opacity, at), strict=True))
 
     def _explain(self, found: Labeled | None, x: int | None, y: int | None) -> list[Any]:
         return answered(lambda: ["", *self.actions.explain(found, (x, y))], 1 + len(self.images))
 
-    def _explain_silently(self, *given: Any) -> list[Any]:
+    def _explain_silently(self, *given: Any) -> dict[Any, Any]:
         """Without touching the note, which belongs to the image."""
-        return self._explain(*given)[1:]
+        return dict(zip(self.explanations, self._explain(*given)[1:], strict=True))
 
     def _write(self, found: Labeled | None, formats: list[str]) -> list[Any]:
-        return answered(lambda: ["", str(self.actions.download(found, formats))], 2, None)
+        return answered(lambda: ["", str(self.actions.download(found, formats))], 2)
 
 
 def _pointed(found: Labeled | None, event: gr.SelectData) -> list[Any]:

@@ -87,7 +87,7 @@ def create_parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None, create: Callable[[], Parser] = create_parser) -> int:
     """Run one command of the parser. Returns 0 if all went well, 1 if `doctor` found a problem, 2 for bad input, 130
-    after Ctrl-C."""
+    after Ctrl-C, 143 where SIGTERM stopped a training."""
     try:
         parser = create()
         parsed = parser.parse_args(arguments)

@@ -132,9 +132,7 @@ def _train(dataset: "DataSet", out: Path, changes: Sequence[str], recurrence: in
     for stale in (BEST, LAST):
         (folder / stale).unlink(missing_ok=True)
     say(f"training with R = {recurrence}: {MEANING[recurrence].partition(':')[0]}")
-    experiment = tasks.recipe(
-        "demo", [*DATA, *changes, f"model.head.recurrence={recurrence}"]
-    ).experiment
+    experiment = tasks.recipe("demo", [*DATA, *changes, f"model.head.recurrence={recurrence}"]).experiment
     # One process prepares the next batch while this one computes.
     outcome = train(experiment, dataset, folder, Machine(workers=1))
     if not outcome.finished:

@@ -185,10 +185,8 @@ def _shown(ports: Sequence[Port]) -> str:
 
 def _unreadable(path: Path, runtime: str, error: Exception) -> CrissCrossError:
     line = _line(error)
-    too_new = runtime == "ONNX Runtime" and re.search(r"[Oo]pset \d+ is|IR version", line)
-    cure = (
-        "; update ONNX Runtime (`pip install --upgrade onnxruntime`), or export for an older opset" if too_new else ""
-    )
+    is_new = runtime == "ONNX Runtime" and re.search(r"[Oo]pset \d+ is|IR version", line)
+    cure = "; update ONNX Runtime (`pip install --upgrade onnxruntime`), or export for an older opset" if is_new else ""
     return CrissCrossError(f"{path}: {runtime} cannot read it: {line}{cure}")
 
 

@@ -63,7 +63,7 @@ def label_panels(explanation: Explanation) -> list[Panel]:
         image_panel(found),
         Panel("prediction", overlay(found.image, found.labels, found.palette, 0.6), said[0]),
         Panel(
-            f"attention switched off ({found.changed:.1%} of the labels change)",
+            f"attention off: {found.changed:.1%} change",
             overlay(found.image, found.labels_without, found.palette, 0.6),
             said[1],
         ),

@@ -196,8 +196,8 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def _signed(points: float | None) -> str:
-    return "–" if points is None else f"{points:+.2f}".replace("-", "−")
+def _signed(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _or_dash(value: float | None, digits: int) -> str:
