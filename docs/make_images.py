@@ -123,14 +123,14 @@ def beside(panels: Sequence[np.ndarray], titles: Sequence[str] = ()) -> Any:
     """Panels [H, W, 3] in one row as wide as a page, each below its title."""
     wide = (WIDTH - GAP * (len(panels) - 1)) // len(panels)
     height, width = panels[0].shape[:2]
-    high, head = round(wide * height / width), 26 if titles else 0
+    high, head = round(wide * height / width), 34 if titles else 0
     sheet = Image.new("RGB", (WIDTH, head + high), "white")
     for number, panel in enumerate(panels):
         left = number * (wide + GAP)
         sheet.paste(Image.fromarray(panel).resize((wide, high), Image.Resampling.LANCZOS), (left, head))
     for number, title in enumerate(titles):
-        font = ImageFont.load_default(15)
-        ImageDraw.Draw(sheet).text((number * (wide + GAP), 17), title, fill=INK, font=font, anchor="ls")
+        font = ImageFont.load_default(20)
+        ImageDraw.Draw(sheet).text((number * (wide + GAP), 23), title, fill=INK, font=font, anchor="ls")
     return sheet
 
 
