@@ -7,7 +7,7 @@ OLDEST_PYTHON = $(or $(PYTHON),python3.11)
 ARGS ?=
 
 help:
-	@echo "make demo     train, evaluate and show a small CCNet; needs only Python 3.11 or newer"
+	@echo "make demo     train a small CCNet with and without attention and compare; needs only Python 3.11 or newer"
 	@echo "make test     run the tests        (make test ARGS='tests/test_layering.py -q', ARGS='-m slow')"
 	@echo "make test-pages   the tests of the app and the site, which have an environment of their own"
 	@echo "make test-oldest  the tests on the oldest Python and packages that pyproject.toml allows"

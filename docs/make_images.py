@@ -1,6 +1,6 @@
 """Make the pictures of README.md and the site from the package alone: `python docs/make_images.py`.
 
-Scenes are drawn and two small networks trained on them, a minute each on a CPU; `--runs DIR` keeps and reuses the runs.
+Two small networks are trained on drawn scenes, each in a minute on a CPU; `--runs DIR` keeps and reuses the runs.
 The same machine gives the same pictures.
 """
 
@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import crisscross
-from crisscross.data.scenes import draw_scene, write_scenes
+from crisscross.cli import demo
+from crisscross.data.color import overlay
+from crisscross.data.scenes import draw_islands, draw_scene, write_scenes
 from crisscross.explanation.heat import heat_map, mark
 from crisscross.inference.legend import with_legend
 
@@ -23,17 +26,19 @@ OUT = Path(__file__).parent / "images"
 WIDTH, GAP = 1036, 12
 INK = (29, 31, 35)
 STREET, STREET_SIZE = 5018, (256, 512)
+ISLANDS, ISLANDS_SIZE, PIXEL = 5004, (demo.HEIGHT, demo.WIDTH), (102, 84)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path)
     runs = parser.parse_args().runs
+    # Another number of threads would give other last digits.
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = runs or Path(temporary)
-        streets = street_network(folder)
-        save("prediction", prediction(streets))
-        save("attention", attention(streets, draw_scene(STREET, *STREET_SIZE)[0], (340, 215)))
+        save("prediction", prediction(street_network(folder)))
+        save("attention", attention(island_network(folder)))
 
 
 def save(name: str, picture: Any) -> None:
@@ -65,37 +70,67 @@ def prediction(network: crisscross.Segmenter) -> Any:
     return with_legend(beside([image, np.asarray(found.overlay(image, 0.6))]), entries, 20)
 
 
-def attention(network: crisscross.Segmenter, image: np.ndarray, at: tuple[int, int]) -> Any:
-    """A pixel of an image, and what it attends to in the first pass, and in all together."""
-    found = crisscross.explain(network, image, at)
-    layer = found.layers[0]
-    large = np.asarray(
-        Image.fromarray(image).resize((2 * WIDTH // 3, 2 * WIDTH // 3 * image.shape[0] // image.shape[1]))
+def island_network(folder: Path) -> crisscross.Segmenter:
+    """What `crisscross demo` trains with R = 2."""
+    run = folder / "islands-run"
+    if not run.exists():
+        height, width = ISLANDS_SIZE
+        write_scenes(folder / "islands", demo.SCENES, height=height, width=width, kind="islands")
+        changes = dict(change.split("=") for change in demo.DATA)
+        crisscross.train("demo", folder / "islands", run, **changes)
+    network = crisscross.load(run, trust=run)
+    assert isinstance(network, crisscross.Segmenter)
+    return network
+
+
+def attention(network: crisscross.Segmenter) -> Any:
+    """A pixel and what it attends to in one pass and in two, over labels with attention and without."""
+    image, truth = draw_islands(ISLANDS, *ISLANDS_SIZE)
+    found = crisscross.explain(network, image, PIXEL)
+    assert found.labels is not None and found.labels_without is not None
+    layer, (height, width) = found.layers[0], ISLANDS_SIZE
+    ratio = ((WIDTH - 2 * GAP) // 3) / width
+    size = round(ratio * width), round(ratio * height)
+    spot = (PIXEL[0] + 0.5) * ratio, (PIXEL[1] + 0.5) * ratio
+
+    def shown(pixels: np.ndarray) -> np.ndarray:
+        return mark(np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)), spot, 9)
+
+    def labels(numbers: np.ndarray) -> np.ndarray:
+        return shown(overlay(image, numbers, found.palette, 0.8))
+
+    def name(without: bool) -> str:
+        (text, value), *_ = found.top(1, without)
+        return f"{text} {value:.0%}"
+
+    one = heat_map(image, found.on_image(layer.passes[0]), lit=found.on_image(layer.cross))
+    both = heat_map(image, found.on_image(layer.effective))
+    looks = beside(
+        [shown(image), shown(one), shown(both)],
+        ["whose is this town?", "one pass: row and column", "two passes: the sail"],
     )
-    spot = (at[0] + 0.5) * large.shape[1] / image.shape[1], (at[1] + 0.5) * large.shape[0] / image.shape[0]
-
-    def seen(weights: np.ndarray, lit: np.ndarray | None = None) -> np.ndarray:
-        reached = None if lit is None else found.on_image(lit)
-        pixels = Image.fromarray(heat_map(image, found.on_image(weights), lit=reached))
-        return np.asarray(pixels.resize((large.shape[1], large.shape[0]), Image.Resampling.LANCZOS))
-
-    maps = [mark(one, spot, 14) for one in (large, seen(layer.passes[0], layer.cross), seen(layer.effective))]
-    (name, value), *_ = found.top(1)
-    return beside(maps, [f"one pixel: {name} {value:.0%}", "R = 1: its row and column", "R = 2: the whole image"])
+    says = beside(
+        [labels(truth), labels(found.labels), labels(found.labels_without)],
+        ["the truth", f"with attention: {name(False)}", f"switched off: {name(True)}"],
+    )
+    sheet = Image.new("RGB", (WIDTH, looks.height + GAP + says.height), "white")
+    sheet.paste(looks, (0, 0))
+    sheet.paste(says, (0, looks.height + GAP))
+    return sheet
 
 
 def beside(panels: Sequence[np.ndarray], titles: Sequence[str] = ()) -> Any:
     """Panels [H, W, 3] in one row as wide as a page, each below its title."""
     wide = (WIDTH - GAP * (len(panels) - 1)) // len(panels)
     height, width = panels[0].shape[:2]
-    high, head = round(wide * height / width), 26 if titles else 0
+    high, head = round(wide * height / width), 34 if titles else 0
     sheet = Image.new("RGB", (WIDTH, head + high), "white")
     for number, panel in enumerate(panels):
         left = number * (wide + GAP)
         sheet.paste(Image.fromarray(panel).resize((wide, high), Image.Resampling.LANCZOS), (left, head))
     for number, title in enumerate(titles):
-        font = ImageFont.load_default(15)
-        ImageDraw.Draw(sheet).text((number * (wide + GAP), 17), title, fill=INK, font=font, anchor="ls")
+        font = ImageFont.load_default(20)
+        ImageDraw.Draw(sheet).text((number * (wide + GAP), 23), title, fill=INK, font=font, anchor="ls")
     return sheet
 
 

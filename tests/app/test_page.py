@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,10 @@ from playwright.sync_api import expect, sync_playwright
 from waiting import wait_until
 
 import crisscross
+from crisscross.app import free, open_networks
+from crisscross.app.actions import Actions
+from crisscross.app.page import create_page
+from crisscross.app.running import launch, uploads_in
 from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.models import Segmenter
 
@@ -74,6 +79,12 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def page(chromium, address):
+    with opened(chromium, address) as found:
+        yield found
+
+
+@contextmanager
+def opened(chromium, address):
     """The page, which labels its first scene. Nothing is asked of another address, and no script fails."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     found, asked, errors = context.new_page(), [], []
@@ -184,12 +195,31 @@ def test_it_fits_a_phone(page):
     page.wait_for_function(
         """() => {
             const found = ['#upload', '.labels', '.pixel', '#download'].map(one => document.querySelector(one));
+            if (!found.every(Boolean)) return false;
             const boxes = found.map(one => one.getBoundingClientRect());
             return document.documentElement.scrollWidth == 400
                 && boxes.every(box => box.left >= 0 && box.right <= 400)
                 && boxes.slice(1).every((box, number) => boxes[number].bottom < box.top);
         }"""
     )
+
+
+def test_one_network_alone(chromium, tmp_path, monkeypatch):
+    # gradio sets it where its own analytics are off.
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "True")
+    with uploads_in(str(tmp_path)):
+        blocks, port = create_page(Actions(open_networks([small_segmenter()]), tmp_path)), free(0)
+        try:
+            launch(blocks, port)
+            with opened(chromium, f"http://127.0.0.1:{port}") as page:
+                expect(page.locator(".pixel h3")).to_have_text(re.compile("at 360, 180$"))
+                before = page.locator(".labels img").get_attribute("src")
+                box = page.locator(".labels img").bounding_box()
+                page.mouse.click(box["x"] + 5, box["y"] + 5)
+                expect(page.locator(".pixel h3")).not_to_have_text(re.compile("at 360, 180$"))
+                expect(page.locator(".labels img")).not_to_have_attribute("src", before)
+        finally:
+            blocks.close(verbose=False)
 
 
 def test_fifty_uploads_at_once(address):
@@ -221,7 +251,7 @@ def test_fifty_uploads_at_once(address):
 
 def test_ctrl_c_ends_it_and_removes_what_was_uploaded(process, folder):
     """The last one of this file."""
-    assert list((folder / "temporary").glob("crisscross-app-*/**/tiles.png"))
+    assert list((folder / "temporary").glob("crisscross-app-*/*/*.png"))
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     assert list((folder / "temporary").glob("crisscross-app-*")) == []

@@ -214,6 +214,12 @@ def test_senseless_requests(options, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_in_the_place_of_the_folder(tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    assert main(["export", "camvid-light", "--to", "onnx", "--out", str(tmp_path / "out/deeper")]) == 2
+    assert f"--out {tmp_path / 'out/deeper'}: {tmp_path / 'out'} is a file; name a folder" in capsys.readouterr().err
+
+
 def test_an_operation_that_the_target_lacks(tmp_path):
     class Odd(nn.Module):
         def forward(self, x):

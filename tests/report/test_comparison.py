@@ -90,7 +90,7 @@ def test_runs_of_several_tasks_share_a_page():
     )
     instances = RunRow(
         "b",
-        Curves([1], [3.0], [0.1], [1], [0.25], {"box AP": [0.75]}, {"mask": [1.0], "box": [2.0]}),
+        Curves([1], [3.0], [0.1], [1], [0.25], more_scores={"box AP": [0.75]}, parts={"mask": [1.0], "box": [2.0]}),
         ("car",),
         best=0.25,
         best_iteration=1,

@@ -3,10 +3,10 @@
 import base64
 import io
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from page_structure import Structure
 from PIL import Image
 
 from crisscross.metrics import Calibration
@@ -25,30 +25,6 @@ from crisscross.report.examples import examples
 from crisscross.report.images import data_uri, error_map, shrink, wrong_pixels
 from crisscross.report.page import figures
 from crisscross.report.reliability import reliability_chart
-
-VOID = {"meta", "img"}
-
-
-class Structure(HTMLParser):
-    """Records the tags that are opened and closed, the texts, and every address."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open, self.tags, self.texts, self.addresses = [], [], [], []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data.strip())
 
 
 def a_report(**changes) -> Report:
@@ -267,3 +243,14 @@ def test_examples_are_what_was_written_and_nothing_else():
         '<img src="data:image/svg+xml;base64,AAAA"></section><img src="' + uri + '">'
     )
     assert examples(foreign) == [] and examples("") == [] and examples("<section class=row><h3>") == []
+
+
+def test_gates_have_a_chart_of_their_own():
+    log = [
+        {"iteration": n, "loss": 1.0, "lr": 0.1, "gate_a": gate, "gate_b": -gate} for n, gate in enumerate((0.0, 0.5))
+    ]
+    curves = Curves.from_log([*log, {"iteration": 1, "val_miou": 0.5}])
+    assert curves.gates == {"gate_a": [0.0, 0.5], "gate_b": [-0.0, -0.5]}
+    texts = Structure(render(a_report(curves=curves))).texts
+    assert "Gate of the attention" in texts and "gate_b" in texts
+    assert "Gate of the attention" not in Structure(render(a_report())).texts

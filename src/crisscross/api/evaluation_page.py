@@ -54,7 +54,7 @@ def _name(source: Wanted, network: Any) -> str:
 def _machine(source: Wanted, facts: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, str]:
     shown = {}
     if facts.get("fps"):
-        shown["images a second"] = f"{facts['fps']:.2f}, preprocessing, network and labels, one image at a time"
+        shown["images a second"] = f"{facts['fps']:.2f}, one image at a time, without reading files"
     if facts.get("memory_bytes"):
         shown["peak memory"] = (
             f"{facts['memory_bytes'] / GIB:.2f} GiB {facts['memory_kind']}, what the page needs included"

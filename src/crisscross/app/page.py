@@ -130,17 +130,19 @@ class ImageTab:
     def _label_first(self, opacity: float) -> list[Any]:
         return self._label(self.files[0], opacity)
 
-    def _draw(self, found: Labeled | None, opacity: float, x: int | None, y: int | None) -> list[Any]:
+    def _draw(self, found: Labeled | None, opacity: float, x: int | None, y: int | None) -> dict[Any, Any]:
         if found is None:
-            return [gr.skip()] * len(self.images)
-        return self.actions.draw(found, opacity, None if x is None or y is None else (x, y))
+            return {}
+        # By component, because of a list with one value gradio would take the list for the value.
+        at = None if x is None or y is None else (x, y)
+        return dict(zip(self.images, self.actions.draw(found, opacity, at), strict=True))
 
     def _explain(self, found: Labeled | None, x: int | None, y: int | None) -> list[Any]:
         return answered(lambda: ["", *self.actions.explain(found, (x, y))], 1 + len(self.images))
 
-    def _explain_silently(self, *given: Any) -> list[Any]:
+    def _explain_silently(self, *given: Any) -> dict[Any, Any]:
         """Without touching the note, which belongs to the image."""
-        return self._explain(*given)[1:]
+        return dict(zip(self.explanations, self._explain(*given)[1:], strict=True))
 
     def _write(self, found: Labeled | None, formats: list[str]) -> list[Any]:
         return answered(lambda: ["", str(self.actions.download(found, formats))], 2)

@@ -28,7 +28,7 @@ def show(networks: Sequence[Network], port: int, started: Callable[[str], Any] =
         port: that nobody listens at.
         started: called with the page's address.
     """
-    with tempfile.TemporaryDirectory(prefix="crisscross-app-") as folder, _uploads_in(folder), _interrupted() as ended:
+    with tempfile.TemporaryDirectory(prefix="crisscross-app-") as folder, uploads_in(folder), _interrupted() as ended:
         actions = Actions(networks, Path(folder))
         page = create_page(actions)
         try:
@@ -81,7 +81,7 @@ def launch(page: Any, port: int) -> None:
 
 
 @contextmanager
-def _uploads_in(folder: str) -> Iterator[None]:
+def uploads_in(folder: str) -> Iterator[None]:
     """Inside, gradio keeps files in a folder."""
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = folder

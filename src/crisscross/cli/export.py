@@ -1,9 +1,11 @@
 """`crisscross export`: write a network for another runtime, and check the file against it."""
 
 import argparse
+import os
 from pathlib import Path
 
 from crisscross.cli.options import add_force, add_network, positive
+from crisscross.errors import CrissCrossError
 from crisscross.terminal import say
 
 
@@ -49,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
     tasks.refuse(task, {}, "export", arguments.network)
+    _check_folder(arguments.out)
     names = (*FILES[arguments.to], CARD, REPORT)
     claim(
         [arguments.out / name for name in names],
@@ -85,6 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in exported.parity.problems:
         say(f"crisscross: {exported.path}: differs from the network: {problem}", error=True)
     return 0 if exported.parity.passed else 1
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse what cannot become the folder to write before the work of a minute."""
+    path = out.absolute()
+    nearest = next(found for found in (path, *path.parents) if found.exists())
+    if not nearest.is_dir():
+        raise CrissCrossError(f"--out {out}: {nearest} is a file; name a folder")
+    if not os.access(nearest, os.W_OK):
+        raise CrissCrossError(f"--out {out}: {nearest} is not writable; name another folder")
 
 
 def _license(arguments: argparse.Namespace) -> str:

@@ -185,10 +185,8 @@ def _shown(ports: Sequence[Port]) -> str:
 
 def _unreadable(path: Path, runtime: str, error: Exception) -> CrissCrossError:
     line = _line(error)
-    too_new = runtime == "ONNX Runtime" and re.search(r"[Oo]pset \d+ is|IR version", line)
-    cure = (
-        "; update ONNX Runtime (`pip install --upgrade onnxruntime`), or export for an older opset" if too_new else ""
-    )
+    is_new = runtime == "ONNX Runtime" and re.search(r"[Oo]pset \d+ is|IR version", line)
+    cure = "; update ONNX Runtime (`pip install --upgrade onnxruntime`), or export for an older opset" if is_new else ""
     return CrissCrossError(f"{path}: {runtime} cannot read it: {line}{cure}")
 
 
@@ -196,6 +194,7 @@ def _line(error: Exception) -> str:
     """What a runtime says, without its own places and signatures in C++."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : (?=\w+ : )", "", " ".join(str(error).split()))
     text = re.sub(r"Load model from .*? failed:(?:\S+:\d+ .*?\) (?=[A-Z]))?", "", text)
+    text = re.sub(r"Exception from \S+:\d+: (?:Check '.*?' failed at \S+:\d+: )?", "", text)
     # What is wrong comes first or last.
     text = text if len(text) <= 300 else f"{text[:150]} ... {text[-150:]}"
     return text or type(error).__name__

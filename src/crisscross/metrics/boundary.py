@@ -45,7 +45,6 @@ def _band(labels: np.ndarray, width: int) -> np.ndarray:
     import cv2
 
     window = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    # Beyond the edge lies what no class equals: the least and the largest label are never the same there.
-    least = cv2.erode(labels, window, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    # Beyond the edge lies what no class equals. Where it is in the window, it is the largest label and not the least.
     largest = cv2.dilate(labels, window, borderType=cv2.BORDER_CONSTANT, borderValue=VOID)
-    return (least != largest) & (labels != VOID)
+    return (cv2.erode(labels, window) != largest) & (labels != VOID)

@@ -23,9 +23,9 @@ class Curves:
         loss, lr: the values; None where one was not finite or is not known; `lr` may be empty.
         val_iteration: when the network was validated.
         val_score: the score that decides which weights are the best, or None where nothing could be scored.
-        gates: gamma of each layer of criss-cross attention, by name, at every `iteration`.
         more_scores: further scores of the validations, by what they are called.
         parts: of the loss, by name, of each iteration.
+        gates: gamma of each layer of criss-cross attention, by name, at every `iteration`.
     """
 
     iteration: Sequence[int] = ()
@@ -33,9 +33,9 @@ class Curves:
     lr: Sequence[Score] = ()
     val_iteration: Sequence[int] = ()
     val_score: Sequence[Score] = ()
-    gates: Mapping[str, Sequence[Score]] = field(default_factory=dict)
     more_scores: Mapping[str, Sequence[Score]] = field(default_factory=dict)
     parts: Mapping[str, Sequence[Score]] = field(default_factory=dict)
+    gates: Mapping[str, Sequence[Score]] = field(default_factory=dict)
 
     @classmethod
     def from_log(
@@ -51,9 +51,9 @@ class Curves:
             [entry.get("lr") for entry in steps],
             [entry["iteration"] for entry in scored],
             [entry[score] for entry in scored],
-            {name: [entry.get(name) for entry in steps] for name in gates},
             {score_name(name): [entry.get(name) for entry in scored] for name in more},
             {name.removeprefix("loss_"): [entry.get(name) for entry in steps] for name in _parts(steps)},
+            {name: [entry.get(name) for entry in steps] for name in gates},
         )
 
 

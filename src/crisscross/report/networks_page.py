@@ -10,7 +10,7 @@ from crisscross.data.color import overlay
 from crisscross.report.charts import curve_chart, curve_color
 from crisscross.report.facts import Curves, Score
 from crisscross.report.images import OPACITY, data_uri, wrong_pixels
-from crisscross.report.page import charts, document, legend, opening, repeat, table
+from crisscross.report.page import charts, document, figures, legend, opening, repeat, table
 from crisscross.report.svg import rgb
 
 
@@ -57,7 +57,8 @@ class NetworksReport:
         classes, palette: names and colors (red, green, blue) in 0..255.
         networks: in the order of the columns.
         rows: images with their predictions; `rows_note` says which these are.
-        attention: (caption, uint8 RGB image [H, W, 3]) of what a pixel attends to; `attention_note` explains them.
+        attention: (caption, uint8 RGB image [H, W, 3]) of what a pixel attends to; `attention_title` names the pixel,
+            `attention_note` explains them.
         gate_note: stands above the curves.
         experiment_yaml, command, versions: as in `Report`.
     """
@@ -70,6 +71,7 @@ class NetworksReport:
     rows: Sequence[SceneRow] = ()
     rows_note: str = ""
     attention: Sequence[tuple[str, np.ndarray]] = ()
+    attention_title: str = ""
     attention_note: str = ""
     gate_note: str = ""
     experiment_yaml: str = ""
@@ -109,25 +111,18 @@ def _scene(row: SceneRow, report: NetworksReport) -> str:
         _, fraction = wrong_pixels(row.truth, labels, len(report.palette))
         wrong = "" if fraction is None else f", {100 * fraction:.0f} % wrong"
         panels.append((f"{network.name}{wrong}", overlay(row.image, labels, report.palette, OPACITY)))
-    return _row(row.name, panels)
+    return _side_by_side(row.name, panels)
 
 
-def _row(name: str, panels: Sequence[tuple[str, np.ndarray]]) -> str:
-    """Images side by side, each above its caption."""
-    figures = "".join(
-        f'<figure><img class="photo" src="{data_uri(pixels, True)}" alt="{escape(f"{name}: {caption}".strip(": "))}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, pixels in panels
-    )
-    heading = f"<h3>{escape(name)}</h3>" if name else ""
-    return f'<section class="row" style="--panels:{len(panels)}">{heading}<div>{figures}</div></section>'
+def _side_by_side(name: str, panels: Sequence[tuple[str, np.ndarray]]) -> str:
+    return figures(name, [(caption, data_uri(pixels, True)) for caption, pixels in panels])
 
 
 def _attention(report: NetworksReport) -> str:
     if not report.attention:
         return ""
     note = f'<p class="note">{escape(report.attention_note)}</p>'
-    return f"<h2>What one pixel attends to</h2>{note}{_row('', report.attention)}"
+    return f"<h2>What one pixel attends to</h2>{note}{_side_by_side(report.attention_title, report.attention)}"
 
 
 def _training(report: NetworksReport) -> str:

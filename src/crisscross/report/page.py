@@ -74,7 +74,8 @@ def _training(curves: Curves, title: str) -> str:
     ]
     drawn = [(name, curve_chart([(name, x, y)], name, **options)) for name, x, y, options in recorded if len(y)]
     if gates := [(name, curves.iteration, values) for name, values in curves.gates.items()]:
-        drawn.append(("Gate of the attention", curve_chart(gates, "Gate of the attention", smoothed=False)))
+        names = legend([(curve_color(place), name) for place, (name, *_) in enumerate(gates)]) if len(gates) > 1 else ""
+        drawn.append(("Gate of the attention", curve_chart(gates, "Gate of the attention", smoothed=False) + names))
     if len(curves.parts) > 1:
         parts = curve_chart([(name, curves.iteration, y) for name, y in curves.parts.items()], "Parts of the loss")
         names = legend([(curve_color(place), name) for place, name in enumerate(curves.parts)])
@@ -170,7 +171,7 @@ def figures(name: str, captioned: Sequence[tuple[str, str]]) -> str:
         kind, said = "flat" if uri.startswith("data:image/png") else "photo", escape(caption)
         image = f'<img class="{kind}" src="{uri}" alt="{escape(name)}: {said}">'
         parts.append(f"<figure>{image}<figcaption>{said}</figcaption></figure>")
-    columns = f' style="--panels:{len(parts)}"' if len(parts) < 4 else ""
+    columns = f' style="--panels:{len(parts)}"' if len(parts) != 4 else ""
     return f'<section class="row"{columns}><h3>{escape(name)}</h3><div>{"".join(parts)}</div></section>'
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from crisscross.data.scenes.canvas import between, develop, pick, value_noise
 
-COUNTRIES = ("red", "gold")
+COUNTRIES = ("red", "gold", "violet")
 KINDS = ("ship", "meadow", "forest", "town")
 CLASSES: tuple[str, ...] = ("sea", *(f"{country} {kind}" for country in COUNTRIES for kind in KINDS))
 PALETTE: tuple[tuple[int, int, int], ...] = (
@@ -20,9 +20,13 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (250, 222, 130),
     (176, 126, 10),
     (232, 180, 40),
+    (54, 22, 94),
+    (196, 164, 238),
+    (100, 48, 168),
+    (150, 96, 216),
 )
 SEA, SHIP, MEADOW, FOREST, TOWN = range(5)
-SAILS = ((214, 40, 48), (248, 196, 40))
+SAILS = ((214, 40, 48), (248, 196, 40), (140, 68, 204))
 
 WATER, SHALLOW, SAND = (44, 104, 142), (96, 176, 184), (226, 208, 164)
 MEADOWS = ((136, 164, 84), (154, 168, 92), (120, 156, 84))
@@ -38,7 +42,7 @@ PLOT = 0.055
 
 
 def draw_islands(
-    seed: int, height: int = 128, width: int = 256, country: int | None = None
+    seed: int, height: int = 144, width: int = 256, country: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws islands and a ship by formula: the same image for a seed on every machine.
 
@@ -48,7 +52,7 @@ def draw_islands(
 
     Args:
         seed: which scene, 0 or more.
-        height, width: pixels, at least 32 each; made for images about twice as wide as high.
+        height, width: pixels, at least 32 each.
         country: an index into `COUNTRIES`, instead of the seed's own; nothing but the sail and the labels follows it.
 
     Returns:
