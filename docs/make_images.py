@@ -76,7 +76,8 @@ def island_network(folder: Path) -> crisscross.Segmenter:
     if not run.exists():
         height, width = ISLANDS_SIZE
         write_scenes(folder / "islands", demo.SCENES, height=height, width=width, kind="islands")
-        crisscross.train("demo", folder / "islands", run)
+        changes = dict(change.split("=") for change in demo.DATA)
+        crisscross.train("demo", folder / "islands", run, **changes)
     network = crisscross.load(run, trust=run)
     assert isinstance(network, crisscross.Segmenter)
     return network
@@ -122,14 +123,14 @@ def beside(panels: Sequence[np.ndarray], titles: Sequence[str] = ()) -> Any:
     """Panels [H, W, 3] in one row as wide as a page, each below its title."""
     wide = (WIDTH - GAP * (len(panels) - 1)) // len(panels)
     height, width = panels[0].shape[:2]
-    high, head = round(wide * height / width), 26 if titles else 0
+    high, head = round(wide * height / width), 34 if titles else 0
     sheet = Image.new("RGB", (WIDTH, head + high), "white")
     for number, panel in enumerate(panels):
         left = number * (wide + GAP)
         sheet.paste(Image.fromarray(panel).resize((wide, high), Image.Resampling.LANCZOS), (left, head))
     for number, title in enumerate(titles):
-        font = ImageFont.load_default(15)
-        ImageDraw.Draw(sheet).text((number * (wide + GAP), 17), title, fill=INK, font=font, anchor="ls")
+        font = ImageFont.load_default(20)
+        ImageDraw.Draw(sheet).text((number * (wide + GAP), 23), title, fill=INK, font=font, anchor="ls")
     return sheet
 
 
