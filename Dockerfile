@@ -8,12 +8,15 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 FROM python:3.12-slim
 # PyTorch's own index has wheels without CUDA, which are a tenth as large: --build-arg PIP_EXTRA_INDEX_URL=...
 ARG PIP_EXTRA_INDEX_URL=""
+# The second is for exported files (model.onnx); openvino is for those of OpenVINO.
+ARG EXTRAS="serve,onnx"
 COPY --from=wheel /wheels /wheels
-# The extra is named behind the wheel's path.
-RUN pip install --no-cache-dir "$(ls /wheels/*.whl)[serve]" \
+# The extras are named behind the wheel's path.
+RUN pip install --no-cache-dir "$(ls /wheels/*.whl)[${EXTRAS}]" \
     && rm -r /wheels \
     && useradd --create-home --uid 10001 crisscross
-USER crisscross
+# As a number, which Kubernetes' runAsNonRoot can check.
+USER 10001
 WORKDIR /home/crisscross
 # One process has all cores, downloads stay in the cache folder, and nothing else is written.
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

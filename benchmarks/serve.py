@@ -1,6 +1,6 @@
 """`crisscross serve` under load from another process on the loopback: images of mixed sizes, bad input among them.
 
-    python benchmarks/serve.py [NETWORK] [--seconds 600] [--clients 4] [--threads 1] [--json FILE]
+    python -m benchmarks.serve [NETWORK] [--seconds 600] [--clients 4] [--threads 1] [--json FILE]
 
 Without a network, that of the recipe `demo` with random weights. Clients send images one after the other, one client
 sends bad input of each kind in turn, one is slow, and every thirty seconds 500 requests come at once. Every answer is

@@ -9,6 +9,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { createRequire } from "node:module";
 
+// ONNX Runtime reads this when it is loaded; it would report its use otherwise.
+process.env.ORT_DISABLE_TELEMETRY ??= "1";
 // From the working folder, where npm installs it.
 const ort = createRequire(join(process.cwd(), "package.json"))("onnxruntime-node");
 

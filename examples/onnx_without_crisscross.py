@@ -8,7 +8,11 @@ measured, bit for bit; here Pillow does, which changes a few labels.
 """
 
 import json
+import os
 import sys
+
+# ONNX Runtime reads this when it is imported; it would report its use otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime

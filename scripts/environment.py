@@ -24,7 +24,7 @@ import sys
 import sysconfig
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -78,11 +78,13 @@ def runs_as(environment: Path) -> str | None:
     return answer.stdout.strip()
 
 
-def requirements() -> list[str]:
-    """Everything that running, building and testing the project needs, sorted."""
+def requirements(*extras: str) -> list[str]:
+    """What extras need, sorted; without extras, everything that building, running and testing the project needs."""
     table = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))
     project = table["project"]
-    wanted = [*table["build-system"]["requires"], *project["dependencies"], *project["optional-dependencies"][EXTRA]]
+    wanted = [need for extra in extras or (EXTRA,) for need in project["optional-dependencies"][extra]]
+    if not extras:
+        wanted += [*table["build-system"]["requires"], *project["dependencies"]]
     return sorted(set(wanted))
 
 
@@ -119,10 +121,10 @@ def locked(handle: IO[str], waiting: str) -> Iterator[None]:
     yield
 
 
-def make_venv(environment: Path) -> None:
+def make_venv(environment: Path, *options: str) -> None:
     # The base interpreter, because the one running this may live in the very folder that is being replaced.
     base = getattr(sys, "_base_executable", None) or sys.executable
-    run(base, "-m", "venv", environment, why=f"making {environment}")
+    run(base, "-m", "venv", *options, environment, why=f"making {environment}")
 
 
 def install_requirements(environment: Path) -> None:
@@ -131,14 +133,14 @@ def install_requirements(environment: Path) -> None:
     run(python_of(environment), "-c", PROOF, why="importing the installed packages")
 
 
-def install_project() -> None:
-    say("installing this checkout into .venv (editable)")
+def install_project(environment: Path) -> None:
+    say(f"installing this checkout into {environment.name} (editable)")
     options = ("--quiet", "--no-deps", "--no-build-isolation")
-    run(python_of(VENV), "-m", "pip", "install", *options, "--editable", ROOT, why="installing the checkout")
+    run(python_of(environment), "-m", "pip", "install", *options, "--editable", ROOT, why="installing the checkout")
 
 
-def shared_path() -> Path:
-    """Where the shared packages for these requirements and this Python belong.
+def shared_path(name: str) -> Path:
+    """Where a folder for all checkouts belongs.
 
     Raises:
         RuntimeError: neither XDG_CACHE_HOME nor a home folder is known.
@@ -146,13 +148,13 @@ def shared_path() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "")
     if not cache.is_absolute():
         cache = Path.home() / ".cache"
-    return cache / "crisscross-seg" / f"env-{digest(abi(), *requirements())}"
+    return cache / "crisscross-seg" / name
 
 
-def ensure_shared() -> Path | None:
-    """The complete shared environment, built first if need be; None where the cache cannot hold one."""
+def ensure_shared(name: str, build: Callable[[Path], None]) -> Path | None:
+    """The complete shared environment of this name, built first if need be; None where the cache cannot hold one."""
     try:
-        shared = shared_path()
+        shared = shared_path(name)
     except RuntimeError as error:
         say(f"no cache folder ({error}): everything goes into .venv")
         return None
@@ -163,7 +165,10 @@ def ensure_shared() -> Path | None:
         handle = shared.with_name(f"{shared.name}.lock").open("w")
         with handle, locked(handle, f"another make is filling {shared}; waiting for it"):
             if not read_state(shared):
-                build_shared(shared)
+                if shared.exists():
+                    say(f"removing {shared}, left unfinished by an earlier run")
+                    shutil.rmtree(shared)
+                build(shared)
     except OSError as error:
         say(f"cannot use the cache folder ({error}): everything goes into .venv")
         return None
@@ -171,9 +176,6 @@ def ensure_shared() -> Path | None:
 
 
 def build_shared(shared: Path) -> None:
-    if shared.exists():
-        say(f"removing {shared}, left unfinished by an earlier run")
-        shutil.rmtree(shared)
     say(f"installing the packages into {shared}")
     say("(once for all checkouts; some minutes, 6 GB where PyTorch brings CUDA; pip unpacks without a word)")
     # Built where it stays: scripts inside a virtual environment hold its absolute path, so it cannot be moved.
@@ -201,7 +203,7 @@ def refresh_own(state: dict[str, str]) -> None:
     if state.get("fingerprint") != fingerprint():
         say("adding what is missing to the .venv you made")
         install_requirements(VENV)
-        install_project()
+        install_project(VENV)
         write_state(VENV, **{"made by": "hand", "fingerprint": fingerprint()})
 
 
@@ -209,7 +211,7 @@ def refresh(state: dict[str, str]) -> None:
     """A `.venv` of our own, on top of the shared packages where there are any."""
     # Where the packages went into .venv itself, they stay there.
     alone = state.get("shared") == "" and bool(state.get("fingerprint"))
-    shared = None if alone else ensure_shared()
+    shared = None if alone else ensure_shared(f"env-{digest(abi(), *requirements())}", build_shared)
     wanted = {
         "made by": "make",
         "folder": str(ROOT),
@@ -221,34 +223,34 @@ def refresh(state: dict[str, str]) -> None:
     if usable and state == wanted:
         return
     if not (usable and state.get("fingerprint")):
-        start_over()
+        start_over(VENV)
     # No fingerprint until the end: a run cut short here is known to have been.
     write_state(VENV, **(wanted | {"fingerprint": ""}))
     if shared:
-        see_packages_of(shared)
+        see_packages_of(shared, VENV)
     else:
         install_requirements(VENV)
-    install_project()
+    install_project(VENV)
     write_state(VENV, **wanted)
 
 
-def start_over() -> None:
-    say(f"making .venv with Python {sys.version.split()[0]}")
-    shutil.rmtree(VENV, ignore_errors=True)
-    VENV.mkdir()
+def start_over(environment: Path, *options: str) -> None:
+    say(f"making {environment.name} with Python {sys.version.split()[0]}")
+    shutil.rmtree(environment, ignore_errors=True)
+    environment.mkdir()
     # Said before anything else is in it, so that a folder left half-made is known as ours.
-    write_state(VENV, **{"made by": "make"})
-    make_venv(VENV)
+    write_state(environment, **{"made by": "make"})
+    make_venv(environment, *options)
 
 
 def packages_folder(environment: Path) -> Path:
     return Path(sysconfig.get_path("purelib", "venv", vars={"base": str(environment), "platbase": str(environment)}))
 
 
-def see_packages_of(shared: Path) -> None:
-    """Let .venv import what the shared environment holds, including what its own .pth files add."""
+def see_packages_of(shared: Path, environment: Path) -> None:
+    """Let an environment import what the shared one holds, including what its own .pth files add."""
     line = f"import site; site.addsitedir({str(packages_folder(shared))!r})\n"
-    (packages_folder(VENV) / SHARED_PTH).write_text(line, encoding="utf-8")
+    (packages_folder(environment) / SHARED_PTH).write_text(line, encoding="utf-8")
 
 
 def main() -> None:

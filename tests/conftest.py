@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import importlib.util
 import os
 import signal
 
@@ -9,6 +10,9 @@ import torch
 from crisscross import files
 from crisscross.speed import winograd_layers
 
+# The app and the site are tested where gradio is: `make test-pages` names the folders, which then fail without it.
+collect_ignore = [] if importlib.util.find_spec("gradio") else ["app", "pages"]
+
 
 def pytest_configure():
     """Settings of the tests' process, which the processes that they start inherit.
@@ -17,6 +21,8 @@ def pytest_configure():
     also where a shell's background job, which ignores it, handed that down.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Tests that import ONNX Runtime themselves report nothing either.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     torch.set_num_threads(1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -19,7 +19,8 @@ SOURCE = SOURCE / PACKAGE
 # From the top down. A new package gets its place here. `config` and `files` stand above the lowest layer because they
 # raise what `errors` defines; operators and layers take plain arguments and need none of them.
 LAYERS: dict[int, tuple[str, ...]] = {
-    10: ("cli", "app"),
+    11: ("cli",),
+    10: ("app",),
     9: ("api",),
     8: ("tasks",),
     7: ("instances", "measurement"),

@@ -33,6 +33,7 @@ from crisscross.engine.semantic.settle import with_classes
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
+from crisscross.explanation.receptive_field import effective_side
 from crisscross.files import write_text
 from crisscross.models import Segmenter, create_segmenter
 from crisscross.models.backbones import load_backbone_weights
@@ -64,8 +65,6 @@ BUDGET: dict[str, Any] = {
 }
 # Images of the test split on which receptive field and use of the attention are measured.
 PROBES = 4
-# Fraction of the gradient that the effective receptive field holds.
-HELD = 0.9
 
 
 def two_stages(output_stride: int) -> nn.Module:
@@ -122,17 +121,8 @@ def effective_field(segmenter: Segmenter, images: list[Tensor]) -> float:
         row, column = (side // 2 for side in logits.shape[-2:])
         (gradient,) = torch.autograd.grad(logits[0, :, row, column].max(), x)
         stride = x.shape[-1] / logits.shape[-1]
-        rows, columns = (torch.arange(side)[shape] for side, shape in zip(x.shape[-2:], AXES, strict=True))
-        offset = torch.maximum(
-            (rows + 0.5 - (row + 0.5) * stride).abs(), (columns + 0.5 - (column + 0.5) * stride).abs()
-        )
-        order = offset.flatten().argsort()
-        held = gradient[0].abs().sum(dim=0).flatten()[order].cumsum(0)
-        sides.append(2 * float(offset.flatten()[order][int((held < HELD * held[-1]).sum())]))
+        sides.append(effective_side(gradient[0].abs().sum(dim=0), ((row + 0.5) * stride, (column + 0.5) * stride)))
     return sum(sides) / len(sides)
-
-
-AXES = ((slice(None), None), (None, slice(None)))
 
 
 @torch.inference_mode()

@@ -1,6 +1,10 @@
 """The one error, and the one warning, that people are meant to read."""
 
 import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # Characters of a value that an error shows.
@@ -34,7 +38,7 @@ def _cut(text: str) -> str:
 
 
 def import_extra(module: str, purpose: str, extra: str) -> Any:
-    """Import a module of an optional package.
+    """Import a module of an optional package; its telemetry stays off.
 
     Args:
         module: its full name; the error names the package.
@@ -45,9 +49,26 @@ def import_extra(module: str, purpose: str, extra: str) -> Any:
         CrissCrossError: it is not installed, or cannot be imported.
     """
     try:
-        return importlib.import_module(module)
+        with _without_telemetry():
+            return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
         raise CrissCrossError(
             f"{purpose} needs {package}: run `pip install '.[{extra}]'` in a checkout of crisscross ({error})"
         ) from None
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Where they are imported, ONNX Runtime, OpenVINO and NNCF store a number of this machine and begin to report."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    reporter = "openvino_telemetry"
+    if reporter in sys.modules:
+        yield
+        return
+    # OpenVINO and NNCF do without this package where it is not installed.
+    sys.modules[reporter] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop(reporter, None)

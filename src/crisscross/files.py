@@ -13,8 +13,8 @@ from typing import Any
 
 from crisscross.errors import CrissCrossError
 
-# The files that this process has passed to `claim`.
-_claimed: set[Path] = set()
+# The files that this process has passed to `claim`; there may be millions.
+_claimed: set[str] = set()
 # Names of temporary files contain the machine and the process.
 _TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)\.crisscross\.tmp", re.DOTALL)
 # Names with more bytes are hashed in the names of temporary files, which most systems limit to 255.
@@ -71,14 +71,22 @@ def output_path(folder: str | os.PathLike[str], name: str | os.PathLike[str]) ->
     Raises:
         CrissCrossError: as `joined`, or a folder on the way is a link that leads out of `folder`.
     """
-    path = joined(folder, name)
-    try:
-        inside = _resolved(path.parent).is_relative_to(_resolved(Path(folder)))
-    except (OSError, RuntimeError) as error:
-        raise CrissCrossError(f"{path}: cannot be written: {error}") from None
-    if not inside:
-        raise CrissCrossError(f"{path}: a symbolic link leads out of {folder}; write to the folder it leads to instead")
-    return path
+    return output_paths(folder, [name])[0]
+
+
+def output_paths(folder: str | os.PathLike[str], names: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """`output_path` of each name; a folder that holds several of them is looked at once."""
+    paths = [joined(folder, name) for name in names]
+    for parent, path in {path.parent: path for path in reversed(paths)}.items():
+        try:
+            inside = _resolved(parent).is_relative_to(_resolved(Path(folder)))
+        except (OSError, RuntimeError) as error:
+            raise CrissCrossError(f"{path}: cannot be written: {error}") from None
+        if not inside:
+            raise CrissCrossError(
+                f"{path}: a symbolic link leads out of {folder}; write to the folder it leads to instead"
+            )
+    return paths
 
 
 def _resolved(path: Path) -> Path:
@@ -118,9 +126,10 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = (), force: bool = Fals
                 f"{target}: exists, and there is no record that crisscross wrote it as it is now; write to another "
                 "place, or use --force to replace it"
             )
-    for folder in {target.parent for target in targets}:
+    places = {folder: folder.resolve() for folder in {target.parent for target in targets}}
+    for folder in places:
         remove_leftovers(folder)
-    _claimed.update(map(_place, targets))
+    _claimed.update(os.path.join(places[target.parent], target.name) for target in targets)
 
 
 def unrecorded(paths: Iterable[Path]) -> Iterator[Path]:
@@ -152,7 +161,8 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
         temporary.chmod(mode)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
-        if _place(path) in _claimed:
+        # As `claim` has it: links in its folder are resolved, but not the file itself.
+        if os.path.join(path.parent.resolve(), path.name) in _claimed:
             _note(path, temporary)
         os.replace(temporary, path)
     except OSError as error:
@@ -213,11 +223,6 @@ def _others_work(pid: int) -> bool:
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] != "Z"
         )
     return True
-
-
-def _place(path: Path) -> Path:
-    """An absolute path of a file, with links in its folder resolved, but not the file itself."""
-    return path.parent.resolve() / path.name
 
 
 def _identity(path: Path) -> tuple[int, int]:

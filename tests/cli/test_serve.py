@@ -1,5 +1,6 @@
 """`crisscross serve`: what it refuses before it serves, and the network that it serves."""
 
+import json
 import socket
 import sys
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from coarse_networks import image_of, small_segmenter
+from fresh_python import BLOCK, run_python
+from tiny_onnx import write_onnx
 
 import crisscross
 from crisscross import service
@@ -77,3 +80,19 @@ def test_options_reach_the_service(weights, precision, monkeypatch, capsys):
     assert seen[0] == (precision == "bf16")
     if precision == "fp32":
         assert np.array_equal(seen[1], crisscross.predictor(str(weights)).predict(image_of(40, 56)).labels)
+
+
+def test_an_exported_file_of_someone_else_is_served_without_torch(tmp_path):
+    write_onnx(tmp_path / "theirs.onnx")
+    (tmp_path / "card.json").write_text(json.dumps({"classes": ["dark", "light"]}))
+    words = ["serve", str(tmp_path / "theirs.onnx"), "--card", str(tmp_path / "card.json"), "--port", "0"]
+    code = f"""{BLOCK % (("torch", "torchvision", "timm"),)}
+from crisscross import service
+from crisscross.cli import main
+
+create, service.serve = service.create_app, lambda *given: None
+service.create_app = lambda predictor, limits: print(predictor.classes) or create(predictor, limits)
+assert main({words!r}) == 0
+"""
+    classes, line, end = run_python(code).splitlines()
+    assert (classes, end) == ("('dark', 'light')", "stopped") and line.startswith("serving ")

@@ -79,6 +79,7 @@ OPTIM: dict[str, tuple[list[Any], list[Any]]] = {
     "optim.weight_decay": (["0", "1000"], ["-1", "1001", ".nan"]),
     "optim.warmup": (["0", "999"], ["-1", "1000", "1001", str(BIG)]),
     "optim.backbone_factor": (["1e-9", "1000"], ["0", "-1", "1001"]),
+    "optim.gate_factor": (["1e-9", "1000"], ["0", "-1", "1001", ".nan"]),
     "optim.clip": (STEPS[0], ["-1", ".inf", str(BIG)]),
     "optim.power": (["1e-9", "1000"], ["0", "-1", "1001"]),
     "optim.layer_decay": (["1e-9", "1"], ["0", "1.1"]),

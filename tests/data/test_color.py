@@ -38,6 +38,15 @@ def test_overlay_mixes_by_alpha_and_leaves_ignored_pixels():
     assert overlay(image, labels, PALETTE, 1).tolist() == [[[255, 0, 0], [0, 100, 200], [100, 100, 100]]]
 
 
+def test_overlay_of_every_value_is_its_rounded_mean_with_the_color():
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2) ^ np.array([0, 85, 170], np.uint8)
+    palette = [(255, 0, 13), (1, 128, 77)]
+    for alpha in (0.5, 0.3):
+        for label, color in enumerate(palette):
+            found = overlay(image, np.full((16, 16), label), palette, alpha)
+            assert np.abs(found - (image * (1 - alpha) + np.array(color) * alpha)).max() <= 0.5
+
+
 def test_overlay_leaves_black_classes_as_they_are():
     image = np.full((1, 2, 3), 100, np.uint8)
     palette = default_palette(["background", "cell"])

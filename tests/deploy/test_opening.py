@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 from fresh_python import BLOCK, run_python
 from onnx import TensorProto, helper, numpy_helper
@@ -14,7 +15,10 @@ from crisscross.cli import main
 from crisscross.data import scenes
 from crisscross.data.scenes import write_scenes
 from crisscross.deploy import exported_kind, open_exported
+from crisscross.deploy.passport import Passport
+from crisscross.deploy.targets import save_openvino
 from crisscross.errors import CrissCrossError
+from crisscross.inference import Card
 from crisscross.metrics import ConfusionMatrix
 
 CLASSES, FOLDERS = ("dark", "light"), ("images", "masks")
@@ -138,7 +142,9 @@ def test_evaluate_takes_an_exported_file(tmp_path, capsys):
     text = json.dumps({"classes": scenes.CLASSES, "data": {"name": "folder", "val_split": "val", "test_split": "test"}})
     path = write(tmp_path / "model.onnx", text=text, classes=len(scenes.CLASSES))
     words = ["evaluate", str(path), "--data", str(tmp_path / "data"), "--workers", "0", "--device", "cpu"]
-    assert main([*words, "--json", str(tmp_path / "scores.json")]) == 0
+    assert main([*words, "--json", str(tmp_path / "scores.json"), "--report", str(tmp_path)]) == 0
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "<h1>model.onnx on data</h1>" in page and "<dd>as exported</dd>" in page and "<h2>Calibration</h2>" in page
     facts = json.loads((tmp_path / "scores.json").read_text())
     counts = ConfusionMatrix(len(scenes.CLASSES))
     for number in range(2):
@@ -147,3 +153,27 @@ def test_evaluate_takes_an_exported_file(tmp_path, capsys):
     assert facts["split"] == "test" and facts["images"] == 2
     assert np.array_equal(facts["confusion"], counts.counts)
     assert main([*words, "--precision", "bf16"]) == 2 and "--precision: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("precision", "capabilities", "hint"),
+    [("int8", ["FP32", "BF16"], "bf16"), ("int8", ["FP32", "INT8"], "f32"), ("float32", ["FP32", "BF16"], "f32")],
+)
+def test_int8_files_compute_the_rest_in_bfloat16_where_the_cpu_has_it(
+    precision, capabilities, hint, tmp_path, monkeypatch
+):
+    seen = []
+
+    class Core(openvino.Core):
+        def get_property(self, device, name):
+            return capabilities
+
+        def compile_model(self, model, device, options):
+            seen.append(options["INFERENCE_PRECISION_HINT"])
+            return super().compile_model(model, device, {})
+
+    path = tmp_path / "model.xml"
+    text = Passport(Card(CLASSES, ((0, 0, 0), (255, 0, 0))), precision=precision).text()
+    save_openvino(openvino.Core().read_model(write(tmp_path / "plain.onnx")), path, text)
+    monkeypatch.setattr(openvino, "Core", Core)
+    assert open_exported(path).passport.precision == precision and seen == [hint]

@@ -578,7 +578,7 @@ def test_every_number_reaches_a_tracker(dataset, tmp_path, monkeypatch):
         monkeypatch.setattr(f"{module}.get_available_trackers", lambda: [LoggerType.AIM])
     train(experiment("train.iterations=2"), dataset, tmp_path / "run", Machine(track=("aim",)))
     assert told[0]["optim.lr"] == 0.05 and told[0]["augment.crop"] == "[48, 48]"
-    step = ["loss", "loss_aux", "loss_cross_entropy", "lr"]
+    step = ["gate", "loss", "loss_aux", "loss_cross_entropy", "lr"]
     assert told[1:] == [(1, step), (2, step), (2, ["val_miou"])]
 
 

@@ -246,7 +246,8 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
 LONG = ("--set", "train.iterations=100000", "--set", "train.checkpoint_every=1", "--set", "train.validate_every=0")
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_saves_and_says_how_to_go_on(number, code, folder, tmp_path):
     out = tmp_path / "run"
     process = subprocess.Popen(
         command(folder, out, *LONG, "--workers", "1"),
@@ -256,9 +257,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path):
         start_new_session=True,
     )
     wait_until((out / "last.safetensors").exists, process)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     stdout, stderr = process.communicate(timeout=HANGS)
-    assert process.returncode == 130, stderr
+    assert process.returncode == code, stderr
     assert "Traceback" not in stderr
     position = native.read(out / "last.safetensors")[2]["position"]
     assert f"stopped after iteration {position['iteration']};" in stdout

@@ -58,8 +58,11 @@ def test_passes_are_rows_of_the_matrix_and_all_of_them_its_product(layer, size, 
     for one, matrix in zip(found.passes, matrices, strict=True):
         np.testing.assert_allclose(one.ravel(), matrix[place], atol=1e-6)
         assert one.sum() == pytest.approx(1, abs=1e-5)
-    product = matrices[2] @ matrices[1] @ matrices[0]
-    np.testing.assert_allclose(found.effective.ravel(), product[place], atol=1e-6)
+    products = [matrices[0], matrices[1] @ matrices[0], matrices[2] @ matrices[1] @ matrices[0]]
+    for one, product in zip(found.together, products, strict=True):
+        np.testing.assert_allclose(one.ravel(), product[place], atol=1e-6)
+        assert one.sum() == pytest.approx(1, abs=1e-5)
+    assert found.effective is found.together[2]
     if made.axis == "both":
         assert found.effective.min() > 0
 
@@ -127,6 +130,29 @@ def test_clips_are_explained_in_their_labeled_frame(image):
     assert layer.effective.shape[0] == 3 and layer.cell[0] == 2
     assert layer.effective.sum() == pytest.approx(1, abs=1e-4)
     assert figure(found).width > 600
+    assert len(found.frames) == 1
+
+
+def test_frames_of_a_clip_are_shown_in_order(image):
+    network = clip_network(3, "last")
+    for layer in (module for module in network.modules() if isinstance(module, CrissCrossAttention3d)):
+        layer.gamma.data.fill_(2.0)
+    frames = [image, np.roll(image, 9, 1), 255 - image]
+    found = explain(network, frames, (10, 20))
+    # The third frame is the first whose clip is filled up by nothing.
+    expected = [*network.predictor.label_frames(frames)]
+    np.testing.assert_array_equal(found.labels, expected[2])
+    assert (found.labels != explain(network, frames[2], (10, 20)).labels).any()
+    np.testing.assert_array_equal(found.image, frames[2])
+    np.testing.assert_array_equal(found.frames, frames)
+    weights = found.layers[0].passes[0]
+    row, column = found.layers[0].cell[1:]
+    assert weights[0, row, column] != weights[1, row, column]
+    for given, message in ((frames[:2], "clips of 3 frames, got 2"), ([*frames[:2], image[:50]], "must have one size")):
+        with pytest.raises(CrissCrossError, match=message):
+            explain(network, given, (10, 20))
+    with pytest.raises(CrissCrossError, match="takes a single image, got 3"):
+        explain(segmenter(), frames, (10, 20))
 
 
 def test_inserted_attention_and_instances(image):
@@ -163,7 +189,7 @@ def test_the_command_writes_figure_and_arrays(tmp_path, image, capsys):
     arrays = np.load(tmp_path / "out/a-30-50.npz")
     assert arrays["head.attend.attention.effective"].sum() == pytest.approx(1, abs=1e-4)
     with Image.open(tmp_path / "out/a-30-50.png") as sheet:
-        assert sheet.size == (3 * 328 + 8, 2 * (222 + 28) + 8)
+        assert sheet.width == 3 * (400 + 16) + 16
     for at, message in (("200,1", "outside of the image"), ("1;2", "write X,Y")):
         assert main([*words, "--at", at]) == 2
         assert message in capsys.readouterr().err

@@ -18,6 +18,7 @@ from crisscross.data.files.cache import DiskCache
 from crisscross.data.files.reading import read_mask
 from crisscross.data.sets.camvid32 import CLASSES, open_camvid32
 from crisscross.data.sets.voc import from_mat
+from crisscross.engine.predict import find_images
 from crisscross.engine.semantic.predict import predict_big_files
 from crisscross.models import Segmenter
 
@@ -70,7 +71,7 @@ def network() -> Segmenter:
 def test_array_files(tmp_path: Path, network: Segmenter, content: bytes) -> None:
     source, out = tmp_path / "a.npy", tmp_path / "out"
     source.write_bytes(content)
-    (done,) = predict_big_files(network, [source], out, block=64, overlap=0)
+    (done,) = predict_big_files(network, find_images([source]), out, block=64, overlap=0)
     if done.error is not None:
         assert "\n" not in done.error and str(source) in done.error and len(done.error) < len(str(source)) + 600
         return

@@ -11,7 +11,7 @@ import torch
 from coarse_networks import image_of, small_segmenter
 from PIL import Image
 
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.inference import Card, Prediction, Predictor
 from crisscross.inference.legend import percent, with_legend
 from crisscross.inference.sources import batches
@@ -81,23 +81,25 @@ def test_saved_files(tmp_path):
         {"id": n, "name": CARD.classes[n], "color": list(CARD.palette[n])} for n in range(5)
     ]
     plain = Prediction(LABELS, card=CARD)
-    assert len(plain.save(tmp_path / "plain")) == 3 and not (tmp_path / "plain/overlay").exists()
+    with pytest.warns(CrissCrossWarning, match=r"no overlay is written.*prediction\.save\(folder, image\)"):
+        assert len(plain.save(tmp_path / "plain")) == 3
+    assert not (tmp_path / "plain/overlay").exists()
     assert (tmp_path / "plain/labels/image.png").is_file()
     assert len(plain.save(tmp_path / "plain", IMAGE, "a/b")) == 4 and (tmp_path / "plain/overlay/a/b.png").is_file()
 
 
 def test_saving_replaces_no_file_of_others(tmp_path):
     found = Prediction(LABELS, card=CARD)
-    found.save(tmp_path)
-    found.save(tmp_path)
+    found.save(tmp_path, IMAGE)
+    found.save(tmp_path, IMAGE)
     (tmp_path / "labels/image.png").write_text("mine")
     with pytest.raises(CrissCrossError, match=r"labels/image\.png: exists"):
-        found.save(tmp_path)
+        found.save(tmp_path, IMAGE)
     assert (tmp_path / "labels/image.png").read_text() == "mine"
-    found.save(tmp_path, force=True)
+    found.save(tmp_path, IMAGE, force=True)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "labels/image.png")), LABELS)
     with pytest.raises(CrissCrossError, match="does not name a file below"):
-        found.save(tmp_path / "x", name="../y")
+        found.save(tmp_path / "x", IMAGE, name="../y")
 
 
 @pytest.mark.parametrize("size", [(8, 8), (640, 30), (300, 2000)])

@@ -17,6 +17,7 @@ from crisscross.data import open_folder
 from crisscross.data.files import big
 from crisscross.data.files.cache import DiskCache
 from crisscross.data.files.reading import open_array
+from crisscross.engine.predict import find_images
 from crisscross.engine.semantic import predict
 from crisscross.errors import CrissCrossError
 from crisscross.inference.tiles import blocks
@@ -212,7 +213,7 @@ def test_a_file_beyond_the_bound_is_read_as_far_as_the_memory_goes(tmp_path, mon
     head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 13300, 13300, 8, 0, 0, 0, 0))
     path = write(tmp_path / "a.png", b"\x89PNG\r\n\x1a\n" + head + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b""))
     monkeypatch.setattr(big, "free_memory", lambda: 2**30)
-    (result,) = predict.predict_big_files(small_segmenter(), [path], tmp_path / "out", 64, 32)
+    (result,) = predict.predict_big_files(small_segmenter(), find_images([path]), tmp_path / "out", 64, 32)
     assert result.error == (
         f"{path}: 13300 x 13300 pixels take 2.8 GiB to decode, 1.0 are free; save it as an array file (.npy), which is "
         "read block by block"
@@ -225,7 +226,7 @@ def test_a_file_beyond_the_bound_is_read_as_far_as_the_memory_goes(tmp_path, mon
 
     monkeypatch.setattr(big, "free_memory", lambda: 2**32)
     monkeypatch.setattr(big, "read_image", lambda path, most_pixels: asked.append(most_pixels) or image_of(9, 9))
-    (result,) = predict.predict_big_files(small_segmenter(), [path], tmp_path / "out", 64, 32)
+    (result,) = predict.predict_big_files(small_segmenter(), find_images([path]), tmp_path / "out", 64, 32)
     assert (result.error, asked) == (None, [None])
 
 

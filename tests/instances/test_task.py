@@ -428,7 +428,8 @@ def test_runs_of_every_task_are_compared(run, tmp_path, capsys):
     assert main(["report", str(run), str(folder), "--out", str(tmp_path / "two.html")]) == 0
     said = capsys.readouterr().out
     assert "best val score" in said and "0.2500" in said
-    assert "Validation score" in (tmp_path / "two.html").read_text()
+    page = (tmp_path / "two.html").read_text()
+    assert all(f"Validation {title}" in page for title in ("mask AP", "box AP", "accuracy"))
 
 
 def test_attention_is_left_out_by_name():

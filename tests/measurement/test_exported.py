@@ -39,7 +39,7 @@ def stubs(monkeypatch):
         path.with_suffix(".bin").touch()
         return opened(path), path
 
-    monkeypatch.setattr(subject, "_write_onnx", lambda network, path, *words: path.touch())
+    monkeypatch.setattr(subject, "write_onnx", lambda network, path, *words: path.touch())
     monkeypatch.setattr(subject, "open_onnx", opened)
     monkeypatch.setattr(subject, "open_openvino", opened)
     for name in ("_onnx_half", "_onnx_int8", "_openvino", "_openvino_int8"):

@@ -131,18 +131,30 @@ class Labels:
         return Prediction(self.labels)
 
 
-def test_labels_of_samples_are_compared_and_scored():
+def _file(folder, monkeypatch):
+    """A file and its weights, seven bytes; labeling with it takes a MiB."""
+    file, weights = folder / "model.xml", folder / "model.bin"
+    weights.write_bytes(b"weights")
+    expected = (file, "int8", *IMAGE.shape[1:])
+    monkeypatch.setattr(subject, "peak_of_file", lambda *given: 2**20 if given == expected else None)
+    return file, weights
+
+
+def test_labels_of_samples_are_compared_and_scored(monkeypatch, tmp_path):
     mask = np.zeros((4, 5), np.uint8)
     # Truth: 10 of class 0 and 9 of class 1, one pixel is ignored.
     mask.flat[:9], mask.flat[9] = 1, 255
-    some = [Variant("plain", "fp32", Made(5)), ExportedVariant("file", "int8", Labels(9), 7)]
+    some = [
+        Variant("plain", "fp32", Made(5)),
+        ExportedVariant("file", "int8", Labels(9), *_file(tmp_path, monkeypatch)),
+    ]
     samples = Samples("made", [IMAGE.permute(1, 2, 0).numpy()] * 2, [], [mask] * 2)
     plain, file = measure(some, IMAGE, 1, samples=samples)[0]
-    assert (plain.same_labels, file.same_labels) == (1, 16 / 20) and (file.weight_bytes, file.peak_bytes) == (7, None)
+    assert (plain.same_labels, file.same_labels) == (1, 16 / 20) and (file.weight_bytes, file.peak_bytes) == (7, 2**20)
     # Five of nine of class 1 are found: IoU 5 / 9 and 10 / 14.
     assert plain.miou == pytest.approx((5 / 9 + 10 / 14) / 2) and file.miou == 1
     assert measure(some, IMAGE, 1, samples=replace(samples, masks=()))[0][1].miou is None
-    assert table([plain, file])[0][-1] == "mIoU" and table([plain, file])[2][4:] == ["-", "0.0", "80.000%", "100.00"]
+    assert table([plain, file])[0][-1] == "mIoU" and table([plain, file])[2][4:] == ["1.0", "0.0", "80.000%", "100.00"]
 
 
 def row(variant: str, precision: str, seconds: float, same: float) -> NetworkRow:

@@ -81,3 +81,46 @@ def test_the_command_prints_and_writes(runs, tmp_path, capsys):
     assert out.read_text().startswith("<!doctype html>")
     assert main(["report", str(tmp_path)]) == 2
     assert "no run folder: experiment.yaml is not there" in capsys.readouterr().err
+
+
+def test_runs_of_several_tasks_share_a_page():
+    uri = "data:image/png;base64,AAAA"
+    semantic = RunRow(
+        "a", Curves([1], [2.0], [0.1], [1], [0.5]), ("road",), [0.5], 0.5, 1, 0.5, values={"optim.lr": 0.1, "loss.x": 1}
+    )
+    instances = RunRow(
+        "b",
+        Curves([1], [3.0], [0.1], [1], [0.25], more_scores={"box AP": [0.75]}, parts={"mask": [1.0], "box": [2.0]}),
+        ("car",),
+        best=0.25,
+        best_iteration=1,
+        last=0.25,
+        values={"optim.lr": 0.2, "proposals.y": 2},
+        title="mask AP",
+        more={"box AP": 0.75},
+        examples=[(f"image {n}", [("truth", uri)]) for n in range(4)],
+    )
+    rows = overview([semantic, instances])
+    assert rows[0][:5] == ["run", "scored by", "best val score", "box AP", "at"]
+    assert [row[:4] for row in rows[1:]] == [["a", "mIoU", "0.5000", "-"], ["b", "mask AP", "0.2500", "0.7500"]]
+    # Classes of runs without an IoU and keys of one task alone are no differences.
+    assert by_class([semantic, instances]) == [["class", "a"], ["road", "0.5000"]]
+    assert differing([semantic, instances])[1:] == [["optim.lr", "0.1", "0.2"]]
+    page = render_comparison([semantic, instances])
+    for heading in ("Validation mIoU", "Validation mask AP", "Validation box AP", "Loss", "mask", "box"):
+        assert f"<h3>{heading}</h3>" in page
+    assert page.count(uri) == 2 and "b: image 0" in page and "b: image 2" in page
+    # The second run keeps its color where the first has no curve.
+    box = page[page.index("Validation box AP") :]
+    assert "hsl(352 65% 50%)" in box[: box.index("</svg>")]
+
+
+def test_images_come_from_the_page_of_the_run(runs):
+    assert read_run(runs[0], "a").examples == []
+    uri = "data:image/png;base64,AAAA"
+    figure = f'<figure><img src="{uri}"><figcaption>truth</figcaption></figure>'
+    (runs[0] / "report.html").write_text(f'<section class="row"><h3>first</h3><div>{figure}</div></section>')
+    row = read_run(runs[0], "a")
+    assert row.examples == [("first", [("truth", uri)])] and "a: first" in render_comparison([row])
+    (runs[0] / "report.html").write_bytes(b"\xff\xfe")
+    assert read_run(runs[0], "a").examples == []

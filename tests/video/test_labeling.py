@@ -2,6 +2,8 @@
 
 import struct
 import sys
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from crisscross.cli import main
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data.color import overlay
 from crisscross.errors import CrissCrossError
+from crisscross.inference import Predictor
 from crisscross.models import create_segmenter
 from crisscross.video import VideoFrame, VideoReader, VideoWriter, predict_video
+from crisscross.video.labeling import AHEAD
 
 av = pytest.importorskip("av")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -279,6 +283,47 @@ def test_no_more_frames_are_held_than_the_clip_needs(tmp_path, frames, most):
     for done, _ in enumerate(tiny(frames).predictor.label_frames(images()), 1):
         assert asked - done < most
     assert done == 12
+
+
+def test_a_film_is_read_as_far_ahead_as_a_few_frames_and_no_further(tmp_path, network, monkeypatch):
+    read, written = [], []
+    frames, write = VideoReader.__iter__, VideoWriter.write
+
+    def counted(reader):
+        for frame in frames(reader):
+            read.append(frame.pts)
+            yield frame
+
+    def slow(writer, frame):
+        time.sleep(0.05)
+        written.append(frame.pts)
+        # Of three that are read ahead, one labeled, and three that wait for this thread.
+        assert len(read) - len(written) <= 2 * AHEAD + 2
+        write(writer, frame)
+
+    def labeled_at_once(predictor, items, tta):
+        return ((item, np.zeros((48, 64), np.uint8)) for item, _ in items)
+
+    source = film(tmp_path / "film.mp4")
+    monkeypatch.setattr(Predictor, "label_items", labeled_at_once)
+    monkeypatch.setattr(VideoReader, "__iter__", counted)
+    monkeypatch.setattr(VideoWriter, "write", slow)
+    assert predict_video(network, source, tmp_path / "out.mp4").frames == 20
+    assert written == read == sorted(read) and len(read) == 20
+
+
+@pytest.mark.parametrize("part", ["reading", "network", "writing"])
+def test_an_error_of_any_part_ends_all_of_them(part, tmp_path, network, monkeypatch):
+    def broken(*words):
+        raise CrissCrossError(f"no {part}")
+
+    source = film(tmp_path / "film.mp4")
+    places = {"reading": (VideoReader, "_shown"), "network": (Predictor, "_frame"), "writing": (VideoWriter, "write")}
+    monkeypatch.setattr(*places[part], broken)
+    before = threading.active_count()
+    with pytest.raises(CrissCrossError, match=f"film.mp4: no {part}"):
+        predict_video(network, source, tmp_path / "out.mp4")
+    assert threading.active_count() == before and [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path, network):

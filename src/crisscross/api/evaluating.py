@@ -5,12 +5,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crisscross import tasks, zoo
+from crisscross.api.evaluation_page import PAGE, evaluation_page
 from crisscross.api.networks import Place, Source, Wanted, wanted
 from crisscross.api.training import default_workers
 from crisscross.checkpoints.loading import find_file, refuse_code
 from crisscross.config import NO_SPLIT, DataConfig, Experiment
 from crisscross.data.dataset import existing_folder
+from crisscross.data.files.reading import read_image
 from crisscross.engine.global_state import kept_global_state
 from crisscross.engine.processes import is_first_process, start_on
 from crisscross.engine.run.split import held_in, keep_split
@@ -30,12 +34,14 @@ def evaluate(
     dice: bool = False,
     tta: bool = False,
     json: Place | None = None,
+    report: Place | None = None,
     save_predictions: Place | None = None,
     force: bool = False,
     workers: int | None = None,
     device: str = "auto",
     optimize: bool = False,
     precision: str | None = None,
+    backend: str | None = None,
     weights: Place | None = None,
     offline: bool = False,
     trust: Place | None = None,
@@ -53,12 +59,13 @@ def evaluate(
         dice: also Dice (F1), precision and recall of each class.
         tta: predict at several scales, with flips.
         json: also write the scores and counts into this file.
+        report: also write `evaluation.html` into this folder, a page of scores with their intervals, and of images.
         save_predictions: also write every prediction into this folder, in the format of the data set's benchmark.
         force: replace existing files even if crisscross did not write them.
         workers: processes that read images; by default as in `train`.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ... or `mps`.
-        optimize: rewrite the network for speed first, which helps most on a CPU.
-        precision: of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
+        optimize, precision: rewrite the network for speed first; multiply in `fp32`, `bf16` or `fp16`.
+        backend: `torch` (the default), `onnx`, `openvino`, or `auto`, the fastest with the same labels on this CPU.
         weights, offline, trust, card: as in `crisscross.load`, of exported files as in `crisscross.predictor`.
         progress: show progress on standard error.
 
@@ -69,18 +76,38 @@ def evaluate(
     Raises:
         CrissCrossError: no such network, data or split, classes that do not fit, unreadable images, files in the way.
     """
-    how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
+    how = dict(weights=weights, offline=offline, trust=trust, optimize=optimize, precision=precision, backend=backend)
     source = wanted(network, device=device, card=card, **how)
-    task = source.task()
-    tasks.refuse(task, {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
-    folder, scores = (None if path is None else Path(path) for path in (save_predictions, json))
-    scoring = Scoring(default_workers() if workers is None else workers, tta=tta, save=folder, dice=dice)
+    tasks.refuse(task := source.task(), {**how, "tta": tta, "name": name, "save_predictions": save_predictions})
+    count = default_workers() if workers is None else workers
+    folder = None if save_predictions is None else Path(save_predictions)
+    scoring = Scoring(count, tta=tta, save=folder, dice=dice, detailed=report is not None)
+    outputs = _Outputs(json, report, {"name": name, "tta": tta, "card": card, **how}, force)
     with showing(progress), kept_global_state():
-        result = _evaluate(source, task, data, split, name, scoring, scores, force)
-    if scores and is_first_process():
-        facts = {**result.facts, "precision": precision or "fp32"}
-        write_text(scores, json_format.dumps(facts, indent=1) + "\n")
-    return result
+        return _evaluate(source, task, data, split, name, scoring, outputs)
+
+
+class _Outputs:
+    """The files beside the predictions: scores as JSON, and a page in the folder `report`.
+
+    `options` are those that a command needs to score the same again.
+    """
+
+    def __init__(self, scores: Place | None, report: Place | None, options: dict[str, Any], force: bool) -> None:
+        self.scores = None if scores is None else Path(scores)
+        self.page = None if report is None else Path(report, PAGE)
+        self.options, self.force = options, force
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for path in (self.scores, self.page) if path]
+
+    def write(self, source: Wanted, task: Task, network: Any, opened: Any, split: str, result: Result) -> None:
+        if self.scores:
+            facts = {**result.facts, "precision": self.options["precision"] or "fp32"}
+            write_text(self.scores, json_format.dumps(facts, indent=1) + "\n")
+        if self.page:
+            write_text(self.page, evaluation_page(source, task, network, opened, split, result, self.options))
 
 
 def _evaluate(
@@ -90,24 +117,42 @@ def _evaluate(
     split: str | None,
     name: str | None,
     scoring: Scoring,
-    scores: Path | None,
-    force: bool,
+    outputs: _Outputs,
 ) -> Result:
     # Several processes of one evaluation have a GPU each.
-    device = str(start_on(source.device))
+    network, opened, split = open_split(source, task, data, split, name, str(start_on(source.device)))
+    # Tasks that open a split when it is asked for do so here.
+    inputs = task.files(opened, split)
+    check_split(opened, split)
+    targets = [*(task.outputs(opened, split, scoring.save) if scoring.save else ()), *outputs.paths]
+    claim(targets, [*source.files, *inputs], outputs.force)
+    network = source.on_backend(network, len(opened.splits[split]), lambda: _sample(opened, split))
+    with source.computing(network):
+        result = task.evaluate(network, opened, split, scoring)
+        if is_first_process():
+            outputs.write(source, task, network, opened, split, result)
+    return result
+
+
+def _sample(data: Any, split: str) -> np.ndarray:
+    """The first image of a split."""
+    return read_image(data.splits[split][0].image)
+
+
+def open_split(
+    source: Wanted, task: Task, data: Any, split: str | None, name: str | None, device: str
+) -> tuple[Any, Any, str]:
+    """The network, the data, and the split that is wanted or that `evaluate` takes by default.
+
+    Raises:
+        CrissCrossError: no such network or data, or there is no split to take.
+    """
     network, opened = _opened(source, task, data, name, device)
     experiment = _exported_experiment(network, name) if source.exported else getattr(network, "experiment", None)
     settings = getattr(experiment, "data", None)
     if isinstance(source.source, str | os.PathLike):
         opened = _as_trained(Path(source.source), settings, opened)
-    split = split or _default_split(settings, opened)
-    # Tasks that open a split when it is asked for do so here.
-    inputs = task.files(opened, split)
-    check_split(opened, split)
-    targets = [*(task.outputs(opened, split, scoring.save) if scoring.save else ()), *([scores] if scores else ())]
-    claim(targets, [*source.files, *inputs], force)
-    with source.computing(network):
-        return task.evaluate(network, opened, split, scoring)
+    return network, opened, split or _default_split(settings, opened)
 
 
 def _opened(source: Wanted, task: Task, data: Any, name: str | None, device: str) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,14 @@ from crisscross.inference import Predictor
 
 if TYPE_CHECKING:
     # Exported files are run where torch is not installed.
+    import numpy as np
     from torch import nn
 
     from crisscross.api.training import Run
 
 Place = str | os.PathLike[str]
+# (height, width) of a drawn image to choose a backend by, where there is no other.
+SCENE = (512, 1024)
 # A name from the zoo, a run folder, a file of weights, a state dict, what `train` returned, or a network in memory.
 Source = Union[tasks.Source, "Run", "nn.Module", Predictor]
 
@@ -42,6 +45,7 @@ class Wanted:
     optimize: bool = False
     precision: str | None = None
     card: str | os.PathLike[str] | None = None
+    backend: str | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -93,6 +97,7 @@ class Wanted:
         from crisscross.layers import modes
         from crisscross.speed.rewrite import optimize
 
+        self._check_backend()
         if self.in_memory:
             network = self.source
         else:
@@ -104,12 +109,30 @@ class Wanted:
         return optimize(network) if self.optimize else network
 
     def _open_exported(self) -> Predictor:
-        for name in ("weights", "optimize", "precision"):
+        for name in ("weights", "optimize", "precision", "backend"):
             if getattr(self, name):
                 raise CrissCrossError(
                     f"--{name}: {self.source} is an exported network ({self.exported}), which is fixed"
                 )
         return open_exported(self.source, self.card)
+
+    def _check_backend(self) -> None:
+        if not self.backend:
+            return
+        from crisscross.measurement.backends import check_backend
+
+        check_backend(self.backend)
+        given = next((name for name in ("optimize", "precision") if getattr(self, name)), "")
+        if given and self.backend != "torch":
+            raise CrissCrossError(f"--{given} is for --backend torch; --backend {self.backend} computes in float32")
+
+    def on_backend(self, network: Any, images: int | None, sample: "Callable[[], np.ndarray]") -> Any:
+        """What labels `images` images (None: a great many) by the wanted backend; `sample` gives one of them."""
+        if self.backend in (None, "torch"):
+            return network
+        from crisscross.measurement.backends import on_backend
+
+        return on_backend(network, self.backend, images, sample)
 
     def computing(self, network: Any) -> AbstractContextManager[object]:
         """A context in which the network computes in the wanted precision."""

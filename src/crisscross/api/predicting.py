@@ -3,18 +3,22 @@
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from crisscross import tasks
-from crisscross.api.networks import Place, Source, Wanted, wanted
+from crisscross.api.networks import SCENE, Place, Source, Wanted, wanted
+from crisscross.data.files.reading import read_image
 from crisscross.data.rasters.reading import AS_IT_IS, RasterOptions, is_raster, open_raster
+from crisscross.data.scenes import draw_scene
 from crisscross.engine.bulk import Share
 from crisscross.engine.formats import PNG, all_outputs, check_formats, shared_names, shown
 from crisscross.engine.predict import (
-    Choose,
     Labeled,
     check_apart,
     find_images,
@@ -46,6 +50,7 @@ def predict(
     device: str = "auto",
     optimize: bool = False,
     precision: str | None = None,
+    backend: str | None = None,
     weights: Place | None = None,
     offline: bool = False,
     trust: Place | None = None,
@@ -58,7 +63,7 @@ def predict(
 
     Args:
         network: as in `evaluate`.
-        paths: one or more image files, or folders of them.
+        paths: one or more image files, folders of them, or lists (`.txt`, a path on each line).
         out: the folder to write into; nothing is written without it.
         formats: of the files: `png` (`labels/`, `color/` and `overlay/`), `polygons`, `coco`, `rle`, `csv`.
         legend: write the classes of an image and their colors below its overlay.
@@ -67,7 +72,7 @@ def predict(
         block: with `big`: side of a block in pixels (default 1024).
         score: instance segmentation: the lowest score to keep (default 0.5).
         force: replace existing files even if crisscross did not write them.
-        device, optimize, precision, weights, offline, trust, card: as in `evaluate`.
+        device, optimize, precision, backend, weights, offline, trust, card: as in `evaluate`.
         progress: show progress on standard error.
 
     Returns:
@@ -77,9 +82,8 @@ def predict(
     Raises:
         CrissCrossError: no such network or image, files in the way, or no image that can be read.
     """
-    how = {"weights": weights, "offline": offline, "trust": trust, "optimize": optimize, "precision": precision}
-    source = wanted(network, device=device, card=card, **how)
-    listed = _listed(paths)
+    how = dict(weights=weights, offline=offline, trust=trust, optimize=optimize, precision=precision, backend=backend)
+    source, listed = wanted(network, device=device, card=card, **how), _listed(paths)
     task = source.task()
     options: dict[str, Any] = {"tta": tta, "big": big, "score": score, "legend": legend, "block": block, "force": force}
     tasks.refuse(task, {**how, **options})
@@ -88,7 +92,7 @@ def predict(
     folder = None if out is None else Path(out)
     found = check_outputs(task, listed, folder, options, source.files)
     with showing(progress):
-        _, results = label_images(source, task, listed, len(found), folder, options, keep=True)
+        _, results = label_images(source, task, found, folder, options, keep=True)
     _check_read(results, progress)
     return [_with_source(one) for one in results]
 
@@ -146,7 +150,9 @@ def check_outputs(
     _check_part(task, options, bool(videos))
     if big:
         _check_rasters(everything, options["raster"])
-    found = _choose(task, out, options)(everything)
+    found = options["share"].of(everything)
+    if options["resume"]:
+        found = unfinished(found, lambda one: _image_outputs(task, one, out, options))
     targets = list(videos.values())
     if found:
         targets += _image_outputs(task, found, out, options)
@@ -168,18 +174,6 @@ def _image_outputs(task: Task, images: Mapping[Path, Path], out: Path, options: 
     if options["big"]:
         return big_outputs(images, out, options["raster"])
     return all_outputs(task, images, out, options["formats"])[: -len(_shared(task, options))]
-
-
-def _choose(task: Task, out: Path | None, options: Mapping[str, Any]) -> Choose:
-    """A function that takes this process's share of the images, with `resume` those that lack a file."""
-
-    def choose(images: Mapping[Path, Path]) -> dict[Path, Path]:
-        mine = options["share"].of(images)
-        if not options["resume"] or out is None:
-            return mine
-        return unfinished(mine, lambda one: _image_outputs(task, one, out, options))
-
-    return choose
 
 
 def _check_part(task: Task, options: Mapping[str, Any], videos: bool) -> None:
@@ -216,17 +210,17 @@ def _check_rasters(images: Mapping[Path, Path], options: RasterOptions) -> None:
 def label_images(
     source: Wanted,
     task: Task,
-    paths: Sequence[Place],
-    count: int,
+    images: Mapping[Path, Path],
     out: Path | None,
     options: Mapping[str, Any],
     keep: bool = False,
 ) -> tuple[Any, list[Labeled]]:
-    """Load the network and label `count` images with progress; the network, and what `predict_files` returns."""
-    part, choose = options["share"], _choose(task, out, options)
-    network = source.load(part.device(source.find_device()), {})
+    """Load the network and label the images of `check_outputs`; the network, and what `predict_files` returns."""
+    part, many = options["share"], None if options["big"] else len(images)
+    loaded = source.load(part.device(source.find_device()), {})
+    network = source.on_backend(loaded, many, lambda: _sample(images, options["big"]))
     finished = 0
-    with Progress("predict", count) as progress:
+    with Progress("predict", len(images)) as progress:
 
         def show(labeled: Labeled) -> None:
             nonlocal finished
@@ -243,9 +237,17 @@ def label_images(
         with source.computing(network):
             if options["big"]:
                 side = options["block"] or BLOCK
-                what = (network, paths, out, side, side // 4, show, show_block, options["tta"], keep)
-                return network, predict_big_files(*what, options["raster"], choose, part.first)
+                what = (network, images, out, side, side // 4, show, show_block, options["tta"], keep)
+                return network, predict_big_files(*what, options["raster"], part.first)
             asked = {name: options[name] for name in ("tta", "score")}
             given = {name: value for name, value in asked.items() if value is not None and value is not False}
-            how = (options["formats"], options["legend"], keep, choose, part.first)
-            return network, predict_files(task, network, paths, out, show, *how, **given)
+            how = (options["formats"], options["legend"], keep, part.first)
+            return network, predict_files(task, network, images, out, show, *how, **given)
+
+
+def _sample(images: Iterable[Path], big: bool) -> np.ndarray:
+    """One of the images; a drawn scene where they are labeled block by block, or none of them can be read."""
+    for path in () if big else images:
+        with suppress(CrissCrossError):
+            return read_image(path)
+    return draw_scene(0, *SCENE)[0]

@@ -27,7 +27,7 @@ Changes = Iterable[str] | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """A training that ended, or was stopped by Ctrl-C.
+    """A training that ended, or was stopped by Ctrl-C or SIGTERM.
 
     Attributes:
         folder: its weights, log and record; every function and command that takes a network takes it.
@@ -40,6 +40,7 @@ class Run:
         seconds: of this call.
         code: whether its experiment names code of your own, which `load` runs.
         in_validation: whether it was stopped during a validation, which is made again when the run goes on.
+        signal: the number of the signal by which it was stopped, 0 where there was none.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Run:
     seconds: float
     code: bool = False
     in_validation: bool = False
+    signal: int = 0
 
     def load(self, device: str = "cpu", **overrides: Any) -> Any:
         """The network with its best weights, else the last, as `crisscross.load` gives it.
@@ -170,7 +172,7 @@ def _run(outcome: Outcome, out: Path, data: Path, found: tasks.Recipe) -> Run:
     position = outcome.position
     best = (position.best_score, position.best_iteration, found.task.title)
     how = (outcome.seconds, runs_code(found.experiment), outcome.in_validation)
-    return Run(out, data, outcome.finished, position.iteration, *best, *how)
+    return Run(out, data, outcome.finished, position.iteration, *best, *how, signal=outcome.signal)
 
 
 def default_workers() -> int:

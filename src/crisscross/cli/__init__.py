@@ -14,13 +14,14 @@ from crisscross.terminal import say
 
 # The commands, each in the module of its name, and their lines in `crisscross --help`.
 COMMANDS = {
-    "demo": "train and score a small network on drawn scenes in three minutes",
+    "demo": "train a small network with and without attention on drawn scenes, in three minutes",
     "zoo": "list recipes and their scores, or print one",
     "train": "train a recipe on a data set",
     "report": "compare training runs: tables and curves",
     "evaluate": "score a network on a data set",
     "predict": "label images and videos",
     "serve": "label images over HTTP",
+    "app": "label images in the browser, and see what attention looks at",
     "explain": "show what attention looks at from a pixel",
     "data": "list, prepare or check a data set",
     "export": "write a network for ONNX Runtime, OpenVINO or torch.export",
@@ -86,7 +87,7 @@ def create_parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None, create: Callable[[], Parser] = create_parser) -> int:
     """Run one command of the parser. Returns 0 if all went well, 1 if `doctor` found a problem, 2 for bad input, 130
-    after Ctrl-C."""
+    after Ctrl-C, 143 where SIGTERM stopped a training."""
     try:
         parser = create()
         parsed = parser.parse_args(arguments)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crisscross.cli.options import add_card, add_device, add_force, add_network, add_precision, workers
+from crisscross.cli.options import add_card, add_computing, add_force, add_network, workers
 from crisscross.cli.tables import print_result
 from crisscross.terminal import say
 
@@ -26,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tta", action="store_true", help="predict at several scales, with flips")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores and counts as JSON")
     parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="also write DIR/evaluation.html: scores with intervals, boundaries, calibration, confusions, images",
+    )
+    parser.add_argument(
         "--save-predictions",
         type=Path,
         metavar="DIR",
@@ -34,18 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=workers, default=2, metavar="N", help="processes that read images (default 2)"
     )
-    add_device(parser)
-    parser.add_argument(
-        "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
-    )
+    add_computing(parser)
     add_force(parser)
-    add_precision(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross.api import evaluate
+    from crisscross.api.evaluation_page import PAGE
     from crisscross.engine.processes import is_first_process
 
     names = (
@@ -54,11 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
         "dice",
         "tta",
         "json",
+        "report",
         "save_predictions",
         "force",
         "workers",
         "optimize",
         "precision",
+        "backend",
         "weights",
         "card",
     )
@@ -68,4 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
         print_result(result)
         if arguments.precision:
             say(f"computed in {arguments.precision}")
+        if arguments.report:
+            say(f"report: {arguments.report / PAGE}")
     return 0

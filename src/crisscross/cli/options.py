@@ -53,12 +53,22 @@ def add_trust(parser: ArgumentParser) -> None:
     )
 
 
-def add_precision(parser: ArgumentParser) -> None:
-    """`--precision`, None if it is not given."""
+def add_computing(parser: ArgumentParser) -> None:
+    """`--device`, `--optimize`, `--precision` and `--backend`; the last two are None if they are not given."""
+    add_device(parser)
+    parser.add_argument(
+        "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
+    )
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16"),
         help="precision of convolutions and matrix products (default fp32)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("torch", "onnx", "openvino", "auto"),
+        help="what computes on a CPU: PyTorch (default), ONNX Runtime or OpenVINO, to which the network is exported "
+        "once; or auto, the fastest of those that are installed and give the same labels, which is measured once",
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crisscross.cli.options import add_card, add_device, add_force, add_network, add_precision, fraction, positive
+from crisscross.cli.options import add_card, add_computing, add_force, add_network, fraction, positive
 from crisscross.cli.predicting import predict_formats, predict_raster, predict_video
 from crisscross.terminal import say
 
@@ -15,7 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_network(parser)
     add_card(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, videos, or folders of them")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="images, videos, folders of them, or lists of images (.txt, a path on each line)",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -25,10 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     predict_formats.add_options(parser)
     predict_video.add_options(parser)
-    add_device(parser)
-    parser.add_argument(
-        "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
-    )
+    add_computing(parser)
     parser.add_argument(
         "--tta", action="store_true", help="predict at several scales, with flips: slower, slightly better"
     )
@@ -51,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on where an earlier run stopped: label the images that lack an output"
     )
     add_force(parser)
-    add_precision(parser)
     parser.set_defaults(run=run)
 
 
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross.api.predicting import check_outputs, label_images, written_names
     from crisscross.engine.bulk import share
 
-    names = ("device", "weights", "offline", "trust", "optimize", "precision", "card")
+    names = ("device", "weights", "offline", "trust", "optimize", "precision", "backend", "card")
     network = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
     task = network.task()
     images, videos = predict_video.parted(arguments, task.kinds, task.refuses.get("video", ""))
@@ -76,11 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"{len(found)} images to label{options['share'].title}")
     if not found:
         return code
-    net, results = label_images(network, task, images, len(found), arguments.out, options)
+    net, results = label_images(network, task, found, arguments.out, options)
     failed = sum(result.error is not None for result in results)
-    if failed < len(results):
+    if failed < len(found):
         written = written_names(task, net, options)
-        say(f"predicted {len(results) - failed} of {len(results)}: {arguments.out} ({', '.join(written)})")
+        say(f"predicted {len(found) - failed} of {len(found)}: {arguments.out} ({', '.join(written)})")
     if failed:
-        say(f"crisscross: {failed} of {len(results)} could not be read, see above", error=True)
+        say(f"crisscross: {failed} of {len(found)} could not be read, see above", error=True)
     return 2 if failed else code

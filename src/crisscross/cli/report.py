@@ -11,12 +11,14 @@ from crisscross.terminal import say
 
 if TYPE_CHECKING:
     from crisscross.report import RunRow
+    from crisscross.report.examples import Example
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = (
-        "Compare training runs: print tables of scores and differences, and write a page with the curves."
+        "Compare training runs of any tasks: print tables of scores and differences, and write a page with curves and "
+        "images."
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, finished or not")
     parser.add_argument(
@@ -73,6 +75,7 @@ def read_run(folder: Path, name: str) -> "RunRow":
     from crisscross.engine.run.log import read_log
     from crisscross.engine.run.record import read_record
     from crisscross.report import Curves, RunRow
+    from crisscross.report.facts import score_name
 
     config = folder / "experiment.yaml"
     if not config.is_file():
@@ -80,11 +83,12 @@ def read_run(folder: Path, name: str) -> "RunRow":
     entries, tree = read_log(folder), read_tree(config)
     if task_of(tree) in tasks.TASKS:
         task = tasks.task(task_of(tree))
-        values, key, title = flatten(load_tree(config, task.experiment)), task.columns[0], task.title
+        values, keys, title = flatten(load_tree(config, task.experiment)), task.columns, task.title
     else:
         # The code of a task from outside is not imported for a table.
-        key = next((name for entry in entries for name in entry if name.startswith("val_")), "val_score")
-        values, title = flatten(tree), key.removeprefix("val_")
+        keys = (next((name for entry in entries for name in entry if name.startswith("val_")), "val_score"),)
+        values, title = flatten(tree), keys[0].removeprefix("val_")
+    key, *more = keys
     classes = tuple(values.get("data.classes", ()))
     steps = [entry for entry in entries if "loss" in entry]
     scored = [entry for entry in entries if key in entry]
@@ -98,7 +102,7 @@ def read_run(folder: Path, name: str) -> "RunRow":
     starts = read_record(folder).get("starts", [])
     return RunRow(
         name,
-        Curves.from_log(entries, key),
+        Curves.from_log(entries, key, more),
         classes,
         iou,
         best[key] if best else None,
@@ -108,7 +112,19 @@ def read_run(folder: Path, name: str) -> "RunRow":
         sum(bool(entry.get("skipped")) for entry in steps),
         values | (_circumstances(starts[-1]) if starts else {}),
         title,
+        {score_name(name): best.get(name) for name in more} if best else {},
+        _examples(folder),
     )
+
+
+def _examples(folder: Path) -> "list[Example]":
+    """The images of the run's own page; none where it has no such page."""
+    from crisscross.report.examples import examples
+
+    try:
+        return examples((folder / "report.html").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _circumstances(start: dict) -> dict[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import add_device, add_network, add_precision, positive, whole
+from crisscross.cli.options import add_card, add_computing, add_network, positive, whole
 from crisscross.errors import import_extra
 from crisscross.terminal import say
 
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "Label images over HTTP: POST /predict; GET /docs tells the rest."
     add_network(parser)
+    add_card(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine)")
     parser.add_argument("--port", type=whole(0, 65535), default=8000, help="default 8000; 0: any that is free")
     parser.add_argument(
@@ -47,11 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="for receiving a request, and again for its answer (default 30)",
     )
-    add_device(parser)
-    parser.add_argument(
-        "--optimize", action="store_true", help="rewrite the network for speed first, which helps most on a CPU"
-    )
-    add_precision(parser)
+    add_computing(parser)
     parser.set_defaults(run=run)
 
 
@@ -80,14 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _predictor(arguments: argparse.Namespace) -> "Predictor":
-    from crisscross.api.networks import wanted
+    from crisscross.api.networks import SCENE, wanted
+    from crisscross.data.scenes import draw_scene
     from crisscross.inference import Predictor
-    from crisscross.layers.devices import find_device
     from crisscross.tasks import predictor
 
-    names = ("device", "weights", "offline", "trust", "optimize", "precision")
+    names = ("device", "weights", "offline", "trust", "optimize", "precision", "card", "backend")
     source = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
-    network = source.load(find_device(source.device), {})
+    network = source.on_backend(source.load(source.find_device(), {}), None, lambda: draw_scene(0, *SCENE)[0])
     found = predictor(network)
 
     @contextmanager

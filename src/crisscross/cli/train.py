@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     outcome = start(*where, resume, vars(arguments), arguments.set)
     if is_first_process():
         print_outcome(outcome)
-    return 0 if outcome.finished else 130
+    # As shells report a process that a signal ended: 130 after Ctrl-C, 143 after SIGTERM.
+    return 0 if outcome.finished else 128 + (outcome.signal or signal.SIGINT)
 
 
 def print_outcome(outcome: "Run") -> None:

@@ -61,8 +61,9 @@ class OptimConfig:
     linear warm-up from a thousandth of it. Nothing scales `lr` by the batch.
 
     The backbone trains at `backbone_factor` times that; with `layer_decay` its last stage at that times `layer_decay`,
-    the stage before at that times `layer_decay` ** 2, and so on down to its stem. `decay_norms: false` keeps weight
-    decay from norms and biases. `clip` is the largest allowed norm of all gradients together (0 = no limit).
+    the stage before at that times `layer_decay` ** 2, and so on down to its stem. The gates of criss-cross attention,
+    which start at 0, train at `gate_factor` times `lr`. `decay_norms: false` keeps weight decay from norms and biases.
+    `clip` is the largest allowed norm of all gradients together (0 = no limit).
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -73,6 +74,7 @@ class OptimConfig:
     eta_min: float = 1e-4
     warmup: int = 0
     backbone_factor: float = 1.0
+    gate_factor: float = 1.0
     layer_decay: float = 1.0
     decay_norms: bool = True
     clip: float = 0.0
@@ -86,7 +88,7 @@ class OptimConfig:
         below_one(self, "optim", "momentum")
         between(self, "optim", 0, MOST_TIMES, "weight_decay")
         between(self, "optim", 0, MOST_STEPS, "warmup", "clip")
-        above_zero(self, "optim", MOST_TIMES, "backbone_factor", "power")
+        above_zero(self, "optim", MOST_TIMES, "backbone_factor", "gate_factor", "power")
         above_zero(self, "optim", 1, "gamma")
         rising = list(self.steps) == sorted(set(self.steps)) and min(self.steps, default=1) >= 1
         require(rising, "optim.steps", "rising iterations from 1", list(self.steps))

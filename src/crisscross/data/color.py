@@ -54,10 +54,16 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Sequence[Color], alp
         raise ValueError(f"image {image.shape} and labels {labels.shape} must be [H, W, 3] and [H, W] of one size")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in 0..1, got {alpha}")
-    colors = colorise(labels, palette)
-    mixed = image * (1 - alpha) + colors * alpha
-    # Ignored pixels are black in `colors`, too.
-    return np.where(colors.any(-1, keepdims=True), np.rint(mixed).astype(np.uint8), image)
+    # For each class and channel what becomes of each of the 256 values; the last row is for ignored pixels.
+    colors = np.array([*map(tuple, palette), (0, 0, 0)], np.uint8)
+    values = np.arange(256)
+    mixed = np.rint(values * (1 - alpha) + colors[:, :, None] * alpha)
+    table = np.where(colors[:, :, None].any(1, keepdims=True), mixed, values).astype(np.uint8)
+    row = np.where(_has_color(labels, palette), labels, len(palette)).astype(np.intp) * 256
+    out = np.empty_like(image)
+    for channel in range(3):
+        out[..., channel] = table[:, channel].ravel().take(row + image[..., channel])
+    return out
 
 
 def _has_color(labels: np.ndarray, palette: Sequence[Color]) -> np.ndarray:

@@ -46,7 +46,7 @@ def quantize_onnx(source: Path, path: Path, images: Images) -> None:
 def quantize_openvino(source: Path, images: Images) -> Any:
     """OpenVINO's model of an ONNX file, quantized but for `sensitive` convolutions."""
     openvino: Any = import_extra("openvino", "int8", "openvino")
-    with without_telemetry(), _quiet():
+    with _quiet():
         nncf: Any = import_extra("nncf", "int8", "openvino")
         nncf.set_log_level(logging.ERROR)
         model = openvino.Core().read_model(source)
@@ -99,22 +99,6 @@ def _has_vnni() -> bool:
     with contextlib.suppress(OSError):
         return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     return False
-
-
-@contextlib.contextmanager
-def without_telemetry() -> Iterator[None]:
-    """Inside, NNCF and OpenVINO's tools think that a test runs, in which they report nothing."""
-    names = {"NNCF_CI": "1", "CI": "true"}
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ from crisscross.inference.card import Card
 
 Opened = tuple[Callable[[Card], Callable[[Array], Array]], str]
 CLIP_INPUT = "places"
+# How the passport of an int8 file says so.
+INT8 = '"precision": "int8"'
 # As ONNX Runtime and OpenVINO name the types of real numbers.
 FLOATS = {"float", "float16", "f32", "f16"}
 
@@ -71,16 +73,21 @@ def _providers(runtime: Any) -> list[str]:
     return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
 
 
-def open_openvino(path: Path, precision: Literal["f32", "bf16"] = "f32") -> Opened:
-    """An OpenVINO file for the CPU, which multiplies in `precision` what is not int8; otherwise as `open_onnx`."""
+def open_openvino(path: Path, precision: Literal["f32", "bf16", ""] = "") -> Opened:
+    """An OpenVINO file for the CPU, which multiplies in `precision` what is not int8; otherwise as `open_onnx`.
+
+    By default that is float32, and in an int8 file bfloat16 where the CPU has instructions for it.
+    """
     openvino = import_extra("openvino", f"{path}: an OpenVINO file", "openvino")
     core = openvino.Core()
-    # The CPU would otherwise compute in bfloat16 where it has instructions for it.
-    options: dict[str, str] = {"INFERENCE_PRECISION_HINT": precision}
-    if threads := threads_wanted():
-        options["INFERENCE_NUM_THREADS"] = str(threads)
     try:
         model = core.read_model(path)
+        text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else ""
+        bfloat16 = INT8 in text and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        # Without this, the CPU would compute every file in bfloat16 where it has instructions for it.
+        options: dict[str, str] = {"INFERENCE_PRECISION_HINT": precision or ("bf16" if bfloat16 else "f32")}
+        if threads := threads_wanted():
+            options["INFERENCE_NUM_THREADS"] = str(threads)
         compiled = core.compile_model(model, "CPU", options)
     except Exception as error:
         raise _unreadable(path, "OpenVINO", error) from error
@@ -94,7 +101,6 @@ def open_openvino(path: Path, precision: Literal["f32", "bf16"] = "f32") -> Open
         given = [images] if places is None else [images, places]
         return next(iter(compiled(given).values()))
 
-    text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else ""
     return _with_card(run, path, inputs, outputs), text
 
 
@@ -180,9 +186,7 @@ def _shown(ports: Sequence[Port]) -> str:
 def _unreadable(path: Path, runtime: str, error: Exception) -> CrissCrossError:
     line = _line(error)
     is_new = runtime == "ONNX Runtime" and re.search(r"[Oo]pset \d+ is|IR version", line)
-    cure = (
-        "; update ONNX Runtime (`pip install --upgrade onnxruntime`), or export for an older opset" if is_new else ""
-    )
+    cure = "; update ONNX Runtime (`pip install --upgrade onnxruntime`), or export for an older opset" if is_new else ""
     return CrissCrossError(f"{path}: {runtime} cannot read it: {line}{cure}")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError
 from crisscross.errors import shown as shown_value
-from crisscross.files import output_path, write_text
+from crisscross.files import output_path, output_paths, write_text
 from crisscross.inference import formats
 from crisscross.inference.prediction import CLASSES_FILE, write_classes, write_png
 
@@ -49,7 +49,7 @@ def outputs(images: Mapping[Path, Path], out: Path, kinds: Sequence[str], suffix
     Raises:
         CrissCrossError: a link leads out of the folder.
     """
-    return [output_path(out, f"{kind}/{target}.{suffix}") for target in images.values() for kind in kinds]
+    return output_paths(out, (f"{kind}/{target}.{suffix}" for target in images.values() for kind in kinds))
 
 
 def all_outputs(task: Task, images: Mapping[Path, Path], out: Path, chosen: Sequence[str]) -> list[Path]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from crisscross.engine.schedule import learning_rate
 from crisscross.engine.setup import trying_convolutions
 from crisscross.engine.task import AnyExperiment, StepLosses
 from crisscross.errors import CrissCrossError
+from crisscross.layers import attention_layers
 from crisscross.losses import Losses
 
 # fp16 steps in a row that may be skipped because gradients overflow: the loss scale halves with each of them.
@@ -33,7 +35,8 @@ class Step:
     `parts` are the loss's terms by name, weighted: their sum is the loss.
 
     `skipped`: gradients or loss overflowed in fp16, and the weights were left as they were. `grad_norm` is the norm of
-    all gradients before clipping, where `optim.clip` asks for it.
+    all gradients before clipping, where `optim.clip` asks for it. `gates` are gamma of the network's criss-cross layers
+    by name, as the step found them.
     """
 
     iteration: int
@@ -42,6 +45,7 @@ class Step:
     parts: Mapping[str, float] = field(default_factory=dict)
     skipped: bool = False
     grad_norm: float | None = None
+    gates: Mapping[str, float] = field(default_factory=dict)
 
 
 def training_steps(
@@ -66,6 +70,7 @@ def training_steps(
     """
     train, scaled, skipped = experiment.train, accelerator.scaler is not None, 0
     network.train()
+    gates = {name: layer.gamma for name, layer in attention_layers(accelerator.unwrap_model(network)).items()}
     statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()] if scaled else []
     for iteration in range(start, train.iterations):
         rate = learning_rate(experiment.optim, iteration, train.iterations)
@@ -82,7 +87,7 @@ def training_steps(
                 trying_convolutions(one_size and not train.deterministic),
             ):
                 found.append(_one_pass(network, batch.to(accelerator.device), losses, accelerator, train.accumulate))
-        numbers = read(found, clip(accelerator, network, experiment.optim.clip), accelerator)
+        numbers = read(found, clip(accelerator, network, experiment.optim.clip), accelerator, gates)
         if not scaled:
             check_finite(numbers, iteration, passes, experiment.optim.clip)
         optimizer.step()
@@ -94,7 +99,7 @@ def training_steps(
                 buffer.copy_(value)
         if skipped >= MOST_SKIPPED:
             raise CrissCrossError(too_many(skipped, iteration, accelerator))
-        yield Step(iteration + 1, numbers.loss, rate, numbers.parts, left_out, numbers.norm)
+        yield Step(iteration + 1, numbers.loss, rate, numbers.parts, left_out, numbers.norm, numbers.gates)
 
 
 def _one_pass(network: nn.Module, batch: Any, losses: StepLosses, accelerator: Accelerator, accumulate: int) -> Losses:
@@ -128,28 +133,36 @@ def clip(accelerator: Accelerator, network: nn.Module, limit: float) -> Tensor |
     """Bound the norm of all gradients; their norm before that, a scalar, None where `limit` is 0."""
     if not limit:
         return None
-    norm = accelerator.clip_grad_norm_(network.parameters(), limit)
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return _whole(accelerator.clip_grad_norm_(network.parameters(), limit))
+
+
+def _whole(value: Any) -> Tensor:
+    """A tensor that may be sharded over the processes, as each of them has it."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 @dataclass(frozen=True)
 class Numbers:
     """What an iteration computed: the loss of each of this process's `passes`; `loss`, their sum, and its `parts`, the
-    means of all processes; the `norm` of the gradients, where it was taken."""
+    means of all processes; the `norm` of the gradients, where it was taken; the `gates` by name."""
 
     passes: list[float]
     loss: float
     parts: dict[str, float]
     norm: float | None
+    gates: dict[str, float] = field(default_factory=dict)
 
 
-def read(found: Sequence[Losses], norm: Tensor | None, accelerator: Accelerator) -> Numbers:
+def read(
+    found: Sequence[Losses], norm: Tensor | None, accelerator: Accelerator, gates: Mapping[str, Tensor] | None = None
+) -> Numbers:
     """The numbers of an iteration, from scalars on the device: the one moment in which the CPU waits for it.
 
     Args:
         found: what each pass adds to the iteration's loss, and its parts.
         norm: of the gradients, or None.
         accelerator: the processes.
+        gates: gamma of criss-cross layers by name.
     """
     alone = accelerator.num_processes == 1
     own = torch.stack([one.total for one in found])
@@ -157,11 +170,14 @@ def read(found: Sequence[Losses], norm: Tensor | None, accelerator: Accelerator)
     if not alone:
         # Added in float64, as below.
         means = accelerator.reduce(torch.cat([own.double().sum()[None].to(own.dtype), means]), "mean")
-    norms = [] if norm is None else [norm[None]]
-    numbers = torch.cat([own, means, *norms]).tolist()
-    passes, rest = numbers[: len(own)], numbers[len(own) :]
-    loss = sum(passes) if alone else rest.pop(0)
-    return Numbers(passes, loss, dict(zip(found[0].parts, rest, strict=False)), rest[-1] if norms else None)
+    gates = gates or {}
+    others = [] if norm is None else [norm[None]]
+    others += [_whole(gate.detach()).reshape(1) for gate in gates.values()]
+    numbers = iter(torch.cat([own, means, *others]).tolist())
+    passes = list(islice(numbers, len(own)))
+    loss = sum(passes) if alone else next(numbers)
+    parts = dict(zip(found[0].parts, islice(numbers, len(found[0].parts)), strict=True))
+    return Numbers(passes, loss, parts, None if norm is None else next(numbers), dict(zip(gates, numbers, strict=True)))
 
 
 def check_finite(numbers: Numbers, iteration: int, batches: Sequence[Any], limit: float) -> None:

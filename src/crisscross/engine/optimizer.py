@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from crisscross.config import OptimConfig
-from crisscross.layers import AbsoluteBatchNorm2d
+from crisscross.layers import AbsoluteBatchNorm2d, attention_layers
 
 # Key of a parameter group: its learning rate is the schedule's times this.
 FACTOR = "factor"
@@ -41,6 +41,8 @@ def parameter_groups(config: OptimConfig, network: nn.Module, stages: Stages = (
         for place, stage in enumerate(stages)
         for parameter in stage
     }
+    for layer in attention_layers(network).values():
+        factors[layer.gamma] = factors.get(layer.gamma, 1.0) * config.gate_factor
     bare = set() if config.decay_norms else _without_decay(network)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for parameter in network.parameters():

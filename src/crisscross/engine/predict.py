@@ -4,10 +4,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from crisscross.data.files.folders import images_in
+from crisscross.data.files.folders import images_in, read_lines
 from crisscross.data.files.reading import IMAGE_SUFFIXES, read_image
 from crisscross.data.layouts.photos import without_masks
 from crisscross.engine.bulk import overlapped
@@ -17,7 +18,6 @@ from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import unrecorded
 
 Done = Callable[["Labeled"], None]
-Choose = Callable[[Mapping[Path, Path]], dict[Path, Path]]
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,13 @@ def find_images(
 ) -> dict[Path, Path]:
     """Images of files and folders -> where their outputs go, without suffix; see `names_apart`.
 
+    Lists (`.txt`) have a path on each line, relative to their own folder.
+
     Folders are searched through, but for masks beside images (see `without_masks`) and for `out` in them; where `out`
     is such a folder or lies above it, but for the folders of `kinds` in `out`.
 
     Raises:
-        CrissCrossError: a missing path, a folder without images, or two images whose outputs would be one file.
+        CrissCrossError: a missing path, a folder or list without images, or two images whose outputs would be one file.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -57,6 +59,11 @@ def find_images(
             if not inside:
                 raise CrissCrossError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
             found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}
+        elif path.suffix == ".txt" and path.is_file():
+            listed = [path.parent / line for line in read_lines(path) if line]
+            if not listed:
+                raise CrissCrossError(f"{path}: an empty list; write the path of an image on each line")
+            found |= {entry: Path(entry.stem) for entry in listed}
         elif path.exists():
             found[path] = Path(path.stem)
         else:
@@ -107,7 +114,15 @@ def without_outputs(
 ) -> list[Path]:
     """The files of a folder that do not lie where outputs go."""
     skipped = _skipped(folder.resolve(), Path(out).resolve(), kinds) if out is not None else set()
-    return [entry for entry in files if skipped.isdisjoint(entry.resolve().parents)]
+    if not skipped:
+        return [*files]
+    # Most files share a folder with others.
+    apart = cache(lambda parent: skipped.isdisjoint((place := parent.resolve(), *place.parents)))
+    return [
+        entry
+        for entry in files
+        if (skipped.isdisjoint(entry.resolve().parents) if os.path.islink(entry) else apart(entry.parent))
+    ]
 
 
 def check_apart(paths: Iterable[str | os.PathLike[str]], out: Path, kinds: Sequence[str]) -> None:
@@ -145,30 +160,29 @@ def _skipped(folder: Path, out: Path, kinds: Sequence[str]) -> set[Path]:
 def predict_files(
     task: Task,
     network: Any,
-    paths: Iterable[str | os.PathLike[str]],
+    images: Mapping[Path, Path],
     out: str | os.PathLike[str] | None,
     done: Done = lambda labeled: None,
     formats: Sequence[str] = PNG,
     legend: bool = False,
     keep: bool = False,
-    choose: Choose = dict,
     first: bool = True,
     **options: Any,
 ) -> list[Labeled]:
-    """Write what each format says for every image, and `classes.json`; see `crisscross.engine.formats`.
+    """Write what each format says for every image of `find_images`, and `classes.json`; see `engine.formats`.
 
     An image that cannot be read is reported in its `Labeled.error`; the others go on. Without `out` nothing is written.
-    `keep`: the results come back in `Labeled.result`. Images are read and files are written beside the network's work.
-    `choose` takes a part of the images; of several processes the `first` writes what all share. `options` are those of
-    the task's predictor.
+    Images are read and files are written beside the network's work. `done` is called with each image. Of several
+    processes the `first` writes what all share. `options` are those of the task's predictor.
+
+    Returns:
+        With `keep` all images, with their `Labeled.result`, else those that could not be read.
 
     Raises:
-        CrissCrossError: see `find_images`; or the output folder cannot be written.
+        CrissCrossError: the output folder cannot be written.
     """
     predict = task.predictor(network, **options)
     writer = None if out is None else Writer(task, network, Path(out), formats, legend)
-
-    images = choose(find_images(paths, out, task.kinds))
 
     def read(source: Path) -> tuple[Path, Any]:
         try:
@@ -189,7 +203,8 @@ def predict_files(
 
     results = []
     for labeled in overlapped(images, read, work, write):
-        results.append(labeled)
+        if keep or labeled.error:
+            results.append(labeled)
         done(labeled)
     if writer and first:
         writer.finish()

@@ -120,7 +120,7 @@ class Scoring:
 
     `workers` processes read the images, `interrupted()` asks to stop, `title` names the progress, `tta` is multi-scale
     + flip testing, `save` a folder in which the predictions (`Task.outputs`) are written, `dice` asks for tables with
-    Dice, precision and recall of each class.
+    Dice, precision and recall of each class, `detailed` for whatever more `Task.report` shows of an evaluation.
     """
 
     workers: int = 0
@@ -129,6 +129,7 @@ class Scoring:
     tta: bool = False
     save: str | os.PathLike[str] | None = None
     dice: bool = False
+    detailed: bool = False
 
 
 DEFAULTS = Scoring()
@@ -283,7 +284,7 @@ class Task(Protocol):
         return None
 
     def report(self, network: Any, data: Any, split: str, result: Result) -> Mapping[str, Any]:
-        """What a run's page shows of a validation: fields of `crisscross.report.Report` about classes and images."""
+        """What pages show of an evaluation: fields of `crisscross.report.Report` about scores, classes and images."""
         return {}
 
     def stages(self, network: Any) -> "list[list[nn.Parameter]]":

@@ -200,7 +200,7 @@ class _Run:
             if finished and shown and not (ended and (self.folder / "report.html").is_file()):
                 self._write_results(progress)
         self.accelerator.end_training()
-        return Outcome(self.position, finished, time.perf_counter() - self.began, shown, self.left)
+        return Outcome(self.position, finished, time.perf_counter() - self.began, shown, self.left, interrupt.asked)
 
     def _write_results(self, progress: Progress) -> None:
         what = (self.task, self.experiment, self.data, self.folder, self.val_split, self.position, self.facts)

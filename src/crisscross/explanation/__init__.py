@@ -2,6 +2,20 @@
 
 from crisscross.explanation.attention import LayerAttention
 from crisscross.explanation.drawing import figure
+from crisscross.explanation.findings import LayerSurvey, PassSpread, Survey
+from crisscross.explanation.heat import heat_map, mark
 from crisscross.explanation.pixel import Explanation, explain
+from crisscross.explanation.survey import survey_network
 
-__all__ = ["Explanation", "LayerAttention", "explain", "figure"]
+__all__ = [
+    "Explanation",
+    "LayerAttention",
+    "LayerSurvey",
+    "PassSpread",
+    "Survey",
+    "explain",
+    "figure",
+    "heat_map",
+    "mark",
+    "survey_network",
+]

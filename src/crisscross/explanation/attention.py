@@ -7,6 +7,7 @@ needed here, is the derivative of the attended values by the values: one backwar
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -26,15 +27,32 @@ class LayerAttention:
         gate: gamma, what multiplies the attended values before they are added to the input; 0 switches the layer off.
         cell: (row, column), or (frame, row, column) of a clip.
         passes: for each pass the softmax weights, float32 [h, w] or [T, h, w]: 0 off the row and the column, sum 1.
-        effective: what all passes together attend to, the product of their matrices, likewise; after two passes it
-            covers the whole map.
+        together: for r = 1 ... R what the first r passes together attend to, likewise: the row of the product of their
+            matrices. The first is `passes[0]`, what the layer attends to at R = 1; two passes cover the whole map,
+            three that of a clip.
+        axis: `both`, or `row` or `column` where it attends along that line alone.
     """
 
     name: str
     gate: float
     cell: tuple[int, ...]
     passes: tuple[np.ndarray, ...]
-    effective: np.ndarray
+    together: tuple[np.ndarray, ...]
+    axis: str = "both"
+
+    @property
+    def cross(self) -> np.ndarray:
+        """Where one pass can attend to, bool like its weights: the cell's row and column, of a clip also in time."""
+        places = np.indices(self.passes[0].shape)
+        same = [place == own for place, own in zip(places, self.cell, strict=True)]
+        if self.axis != "both":
+            return same[-2 if self.axis == "row" else -1]
+        return np.sum(same, axis=0) >= len(same) - 1
+
+    @property
+    def effective(self) -> np.ndarray:
+        """What all passes together attend to, the last of `together`."""
+        return self.together[-1]
 
     @property
     def distance(self) -> float:
@@ -82,22 +100,33 @@ def look(name: str, layer: CrissCrossAttention, inputs: Sequence[Tensor], cell: 
         start = torch.zeros(1, 1, *maps[0].shape[2:], device=maps[0].device)
         start[(0, 0, *cell)] = 1
         passes = [_times_matrix(start, layer, x) for x in maps]
-        effective = start
-        for x in reversed(maps):
-            effective = _times_matrix(effective, layer, x)
-    arrays = [one[0, 0].cpu().numpy() for one in (*passes, effective)]
-    return LayerAttention(name, float(layer.gamma.detach()), cell, tuple(arrays[:-1]), arrays[-1])
+        # The last pass chooses positions in the output of the one before it.
+        together = [
+            reduce(lambda row, x: _times_matrix(row, layer, x), reversed(maps[:last]), one)
+            for last, one in enumerate(passes)
+        ]
+    gate = float(layer.gamma.detach())
+    return LayerAttention(name, gate, cell, tuple(map(_array, passes)), tuple(map(_array, together)), layer.axis)
+
+
+def _array(weights: Tensor) -> np.ndarray:
+    return weights[0, 0].cpu().numpy()
 
 
 def _times_matrix(vector: Tensor, layer: CrissCrossAttention, x: Tensor) -> Tensor:
     """A vector over the map [1, 1, (T,) h, w] times the attention matrix that a layer makes of x."""
-    with torch.no_grad():
-        q, k = layer.query(x).float(), layer.key(x).float()
-        biases = [
-            None if table is None else relative_position_bias(table, length).float()
-            for table, length in ((layer.row_bias, x.shape[-1]), (layer.column_bias, x.shape[-2]))
-        ]
+    q, k, biases = projected(layer, x)
     values = torch.zeros_like(vector, requires_grad=True)
     with torch.autocast(x.device.type, enabled=False):
         attended = attend(q, k, values, "auto", layer.axis, layer.scale, *biases)
         return torch.autograd.grad(attended, values, vector)[0].detach()
+
+
+@torch.no_grad()
+def projected(layer: CrissCrossAttention, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+    """Queries and keys float32 [1, D, (T,) h, w] that a layer makes of its input, and its biases [w, w] and [h, h]."""
+    biases = [
+        None if table is None else relative_position_bias(table, length).float()
+        for table, length in ((layer.row_bias, x.shape[-1]), (layer.column_bias, x.shape[-2]))
+    ]
+    return layer.query(x).float(), layer.key(x).float(), biases

@@ -1,21 +1,15 @@
 """`crisscross.explain`: what the prediction at one pixel follows from."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from crisscross.data.samples.preprocess import fit_size
 from crisscross.errors import CrissCrossError, shown
 from crisscross.explanation.attention import LayerAttention, layers_of, look, recorded, switched_off
-from crisscross.inference import Predictor, Stages
-from crisscross.inference.sources import Image, rgb
-
-Size = tuple[int, int]
+from crisscross.explanation.showing import Showing, Size, cells
+from crisscross.inference.sources import Image
 
 
 @dataclass(frozen=True)
@@ -33,6 +27,7 @@ class Explanation:
         labels_without: the same with attention switched off.
         layers: what each criss-cross layer attends to from there.
         content: (height, width): which fraction of the network's input the image fills, the rest being padding.
+        frames: the images of a clip, each like `image`, which is the labeled one; one where the clip stands still.
     """
 
     at: tuple[int, int]
@@ -45,6 +40,7 @@ class Explanation:
     labels_without: np.ndarray | None
     layers: tuple[LayerAttention, ...]
     content: tuple[float, float]
+    frames: tuple[np.ndarray, ...] = ()
 
     def top(self, count: int = 3, without: bool = False) -> list[tuple[str, float]]:
         """The most probable classes at the pixel, (name, probability), largest first."""
@@ -68,42 +64,44 @@ class Explanation:
         )
         return weights[np.ix_(rows, columns)]
 
+    def on_padding(self, weights: np.ndarray) -> float:
+        """Which fraction of the weights [h, w] or [T, h, w] lies outside of the image, where the input is padded."""
+        inside = [
+            int(cells(pixels, fraction, length)[-1]) + 1
+            for pixels, fraction, length in zip(self.image.shape, self.content, weights.shape[-2:], strict=False)
+        ]
+        return float(1 - weights[..., : inside[0], : inside[1]].sum() / weights.sum())
+
     def arrays(self) -> dict[str, np.ndarray]:
         """All numbers by name, as `numpy.savez` takes them."""
         names = ("probabilities", "without", "labels", "labels_without")
         found = {name: value for name in names if (value := getattr(self, name)) is not None}
         for layer in self.layers:
             found |= {f"{layer.name}.pass{number}": one for number, one in enumerate(layer.passes, 1)}
+            found |= {f"{layer.name}.together{number}": one for number, one in enumerate(layer.together, 1)}
             found |= {f"{layer.name}.effective": layer.effective, f"{layer.name}.gate": np.float32(layer.gate)}
         return found
 
 
-def cells(pixels: int, fraction: float, length: int) -> np.ndarray:
-    """Which of `length` cells each of the pixels along a side lies in, where the image fills a fraction of them."""
-    return np.minimum(((np.arange(pixels) + 0.5) / pixels * fraction * length).astype(int), length - 1)
-
-
-def explain(network: nn.Module, image: Image | Tensor, at: tuple[int, int]) -> Explanation:
+def explain(network: nn.Module, image: Image | Sequence[Image] | Tensor, at: tuple[int, int]) -> Explanation:
     """What a network attends to from one pixel, and what it would say there without attention.
 
-    The image is shown as a whole, also where the network labels by sliding windows. Of a network for clips it is a clip
-    that stands still.
+    The image is shown as a whole, also where the network labels by sliding windows. To a network for clips a single
+    image is a clip that stands still.
 
     Args:
         network: a `Segmenter` or `VideoSegmenter`, an `InstanceSegmenter`, or any module with criss-cross layers, such
             as `crisscross.surgery.insert_attention` puts in.
-        image: as in `Predictor.predict`; for any other module its input, a normalized tensor [1, 3, H, W].
-        at: (x, y) of the pixel, counted from 0 at the top left corner.
+        image: as in `Predictor.predict`; for a network for clips of T frames also a list of T images of one size, in
+            order; for any other module its input, a normalized tensor [1, 3, H, W].
+        at: (x, y) of the pixel, counted from 0 at the top left corner; of a clip in its (first) labeled frame.
 
     Raises:
-        CrissCrossError: the network has no criss-cross attention, the pixel lies outside of the image, or the image
-            cannot be read.
+        CrissCrossError: the network has no criss-cross attention, the pixel lies outside of the image, an image
+            cannot be read, or there are not as many as the network takes.
     """
-    if not isinstance(network, nn.Module):
-        raise CrissCrossError(f"only a network with its weights can be explained, got {type(network).__name__}")
-    if not layers_of(network):
-        raise CrissCrossError(f"{type(network).__name__} has no criss-cross attention (R = 0, or another kind)")
-    run = _Run.of(network, image)
+    check_attends(network)
+    run = Showing.of(network, image)
     height, width = run.pixels.shape[:2]
     if not (len(at) == 2 and 0 <= at[0] < width and 0 <= at[1] < height):
         raise CrissCrossError(f"at {shown(tuple(at))}: outside of the image, which is {width} x {height} pixels")
@@ -118,107 +116,26 @@ def explain(network: nn.Module, image: Image | Tensor, at: tuple[int, int]) -> E
         if inputs[name]
     ]
     everything = (probabilities, without, labels, labels_without)
-    return Explanation((at[0], at[1]), run.pixels, run.classes, run.palette, *everything, tuple(layers), content)
+    return Explanation(
+        (at[0], at[1]), run.pixels, run.classes, run.palette, *everything, tuple(layers), content, run.frames
+    )
+
+
+def check_attends(network: object) -> None:
+    """Refuse what has no criss-cross attention to look into.
+
+    Raises:
+        CrissCrossError: it is no network, or one without criss-cross layers.
+    """
+    if not isinstance(network, nn.Module):
+        raise CrissCrossError(f"only a network with its weights can be explained, got {type(network).__name__}")
+    if not layers_of(network):
+        raise CrissCrossError(
+            f"{type(network).__name__} has no criss-cross attention to explain (R = 0, or attention of another kind)"
+        )
 
 
 def _cell(at: tuple[int, int], size: Size, content: tuple[float, float], x: Tensor, frame: int) -> tuple[int, ...]:
     """The cell of a layer's input that holds a pixel."""
     column, row = (int(cells(size[side], content[side], x.shape[side - 2])[at[1 - side]]) for side in (1, 0))
     return (frame, row, column) if x.dim() == 5 else (row, column)
-
-
-@dataclass
-class _Run:
-    """One kind of network and an image: how to predict, and what came of it.
-
-    Attributes:
-        predict: the pixel -> labels [H, W] and the probabilities there, or None.
-        content: known once it has predicted.
-    """
-
-    pixels: np.ndarray
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    predict: Callable[[tuple[int, int]], tuple[np.ndarray | None, np.ndarray | None]]
-    content: tuple[float, float] = (1.0, 1.0)
-    frame: int = 0
-
-    @classmethod
-    def of(cls, network: nn.Module, image: Any) -> "_Run":
-        predictor = getattr(network, "predictor", None)
-        if isinstance(predictor, Predictor):
-            return cls._of_pixels(predictor, image)
-        if hasattr(network, "transform") and hasattr(network, "predict"):
-            return cls._of_instances(network, rgb(image))
-        return cls._of_module(network, image)
-
-    @classmethod
-    def _of_pixels(cls, predictor: Predictor, image: Any) -> "_Run":
-        card = predictor.card
-        card = replace(card, inference=replace(card.inference, mode="whole"))
-        pixels = rgb(image)
-        height, width = pixels.shape[:2]
-        size = fit_size(height, width, card.preprocess.scale or (width, height))
-
-        def encode(x: Any) -> Any:
-            run.content = size[0] / x.shape[-2], size[1] / x.shape[-1]
-            return predictor.stages.encode(x)
-
-        whole = Predictor(Stages(encode, predictor.stages.decode), card, predictor.place, predictor.running)
-
-        def predict(at: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-            found = whole.predict(pixels, probabilities=True)
-            assert found.probabilities is not None
-            return found.labels, found.probabilities[:, at[1], at[0]]
-
-        run = cls(pixels, card.classes, card.palette, predict, frame=card.places[0])
-        return run
-
-    @classmethod
-    def _of_instances(cls, network: Any, pixels: np.ndarray) -> "_Run":
-        def predict(at: tuple[int, int]) -> tuple[None, None]:
-            with _resized(network) as sizes:
-                network.predict(pixels)
-            (inner, outer), *_ = sizes
-            run.content = inner[0] / outer[0], inner[1] / outer[1]
-            return None, None
-
-        run = cls(pixels, network.classes, (), predict)
-        return run
-
-    @classmethod
-    def _of_module(cls, network: nn.Module, x: Any) -> "_Run":
-        if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() != 4 or len(x) != 1:
-            raise CrissCrossError(
-                f"{type(network).__name__} has no preprocessing of its own: give its input, a normalized float tensor "
-                f"[1, 3, H, W], got {type(x).__name__}{list(getattr(x, 'shape', ()))}"
-            )
-        low, high = x.amin(), x.amax()
-        shown_x = ((x[0] - low) / (high - low).clamp_min(1e-12) * 255).byte().permute(1, 2, 0).cpu().numpy()
-
-        def predict(at: tuple[int, int]) -> tuple[None, None]:
-            training = network.training
-            try:
-                with torch.no_grad():
-                    network.eval()(x)
-            finally:
-                network.train(training)
-            return None, None
-
-        return cls(np.ascontiguousarray(shown_x[..., :3]), (), (), predict)
-
-
-@contextmanager
-def _resized(network: Any) -> Iterator[list[tuple[Size, Size]]]:
-    """Inside, the sizes that torchvision's transform gives images, without and with padding."""
-    found: list[tuple[Size, Size]] = []
-
-    def note(_: nn.Module, __: Any, output: Any) -> None:
-        images = output[0]
-        found.append((images.image_sizes[0], tuple(images.tensors.shape[-2:])))
-
-    handle = network.transform.register_forward_hook(note)
-    try:
-        yield found
-    finally:
-        handle.remove()

@@ -81,6 +81,18 @@ def softmax(values: Array) -> Array:
     return powers / powers.sum(0)
 
 
+def largest(values: Array) -> Array:
+    """The largest of values [K, ...] along the first axis."""
+    return values.amax(0) if is_tensor(values) else values.max(0)
+
+
+def largest_softmax(values: Array) -> Array:
+    """The largest of `softmax(values)` along the first axis: the others are not divided."""
+    top = largest(values)
+    powers = (values - top).exp_() if is_tensor(values) else np.exp(values - top)
+    return 1 / powers.sum(0)
+
+
 def argmax(values: Array) -> Array:
     """Labels uint8 [...] of values [K, ...]: the first of the largest along the first axis."""
     if is_tensor(values):

@@ -15,16 +15,17 @@ LONGEST_NAME = 40
 PAPER, INK = (255, 255, 255), (0, 0, 0)
 
 
-def with_legend(image: Any, entries: Sequence[tuple[str, Color]]) -> Any:
+def with_legend(image: Any, entries: Sequence[tuple[str, Color]], letters: int | None = None) -> Any:
     """A PIL image with a legend below it: for each text a square of its color, in as many columns as fit.
 
     Nothing of the image is covered. The result is higher, and wider only where the image is narrower than one entry.
+    `letters` is the height of the letters in pixels, which otherwise follows from the size of the image.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     if not entries:
         return image
-    size = max(SMALLEST, round(math.sqrt(image.width * image.height) * OF_IMAGE))
+    size = letters or max(SMALLEST, round(math.sqrt(image.width * image.height) * OF_IMAGE))
     font, gap = ImageFont.load_default(size), max(4, size // 2)
     texts = [_short(plain(text)) for text, _ in entries]
     wide = max(math.ceil(font.getlength(text)) for text in texts) + size + 3 * gap

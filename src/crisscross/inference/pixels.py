@@ -52,6 +52,19 @@ def probabilities(passes: Sequence[Pass]) -> np.ndarray:
     return _whole(passes, softmax=True)
 
 
+def confidences(passes: Sequence[Pass]) -> np.ndarray:
+    """The probability float32 [H, W] of the label of every pixel: the largest of those of `probabilities`.
+
+    Raises:
+        CrissCrossError: a coarse logit is NaN or infinite.
+    """
+    _check_finite(passes)
+    out = arrays.empty(passes[0].size, "float32", passes[0].coarse)
+    for rows, columns, values in _tiles(passes, softmax=len(passes) > 1):
+        out[rows, columns] = arrays.largest(values) if len(passes) > 1 else arrays.largest_softmax(values)
+    return arrays.to_numpy(out)
+
+
 def _check_finite(passes: Sequence[Pass]) -> None:
     # Otherwise the largest of them would be an arbitrary class.
     if not arrays.finite([one.coarse for one in passes]):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from crisscross.data.color import Color, colorise, index_image, overlay
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import claim, output_path, write_atomically, write_text
 from crisscross.inference import formats
 from crisscross.inference.card import Card
@@ -93,7 +94,8 @@ class Prediction:
 
         Args:
             folder: where to write; it is made if it is missing.
-            image: for the overlay, by default read from `source`; without any there is no overlay.
+            image: for the overlay, by default read from `source`; without any there is no overlay, and a
+                `CrissCrossWarning` says so.
             name: NAME, by default that of `source`, else `image`.
             legend: as in `overlay`.
             force: replace files that crisscross did not write.
@@ -108,6 +110,9 @@ class Prediction:
         images = {"labels": index_image(self.labels, self.card.palette), "color": self.color()}
         if image is not None or self.source is not None:
             images["overlay"] = self.overlay(image, legend=legend)
+        else:
+            line = "no overlay is written, since no file was labeled; give the image: prediction.save(folder, image)"
+            warnings.warn(line, CrissCrossWarning, 2)
         paths = [output_path(folder, f"{kind}/{name}.png") for kind in images]
         listing = output_path(folder, CLASSES_FILE)
         claim([*paths, listing], [self.source] if self.source else [], force)

@@ -77,10 +77,8 @@ class Predictor:
         return str(getattr(self.place(np.zeros((3, 1, 1), np.uint8)), "device", "cpu"))
 
     def preprocess(self, image: Array, scale: tuple[int, int] | None = None) -> Array:
-        """uint8 RGB [3, H, W] -> the normalized float32 image [1, 3, h, w]; of [T, 3, H, W] T.
-
-        `scale` (width, height) takes the place of the stored `preprocess.scale`.
-        """
+        """uint8 RGB [3, H, W] -> the normalized float32 image [1, 3, h, w], of [T, 3, H, W] T; `scale` (width, height)
+        takes the place of the stored `preprocess.scale`."""
         height, width = image.shape[-2:]
         size = fit_size(height, width, scale or self.card.preprocess.scale or (width, height))
         return self._normalized(self.place(image), size)
@@ -152,6 +150,12 @@ class Predictor:
 
     def label_items(self, items: Iterable[tuple[Item, Image]], tta: bool = False) -> Iterator[tuple[Item, np.ndarray]]:
         """As `label_frames`, with whatever belongs to each frame: (item, frame) in, (item, labels) out."""
+        return ((item, labels) for item, labels, _ in self.labels_and_passes(items, tta))
+
+    def labels_and_passes(
+        self, items: Iterable[tuple[Item, Image]], tta: bool = False
+    ) -> Iterator[tuple[Item, np.ndarray, list[Pass]]]:
+        """As `label_items`, with the passes over each frame, which `crisscross.inference.pixels` takes."""
         waiting: deque[Item] = deque()
 
         def frames() -> Iterator[Frame]:
@@ -170,9 +174,10 @@ class Predictor:
             with self.running():
                 passes = self._passes(clip, places)
             for number in range(len(places)):
+                of_one = [of_all[number] for of_all in passes]
                 with self.running():
-                    labels = pixels.labels([of_all[number] for of_all in passes])
-                yield waiting.popleft(), labels
+                    labels = pixels.labels(of_one)
+                yield waiting.popleft(), labels, of_one
 
     def predict_big(
         self,

@@ -20,8 +20,11 @@ def instance_color(number: int) -> Color:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def draw(image: np.ndarray, instances: Instances) -> Any:
-    """A PIL image of an RGB image uint8 [H, W, 3] with its instances: small masks over large, best names on top."""
+def draw(image: np.ndarray, instances: Instances, scores: bool = True) -> Any:
+    """A PIL image of an RGB image uint8 [H, W, 3] with its instances: small masks over large, best names on top.
+
+    `scores`: write them behind the names.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     canvas = image.astype(np.float32)
@@ -37,7 +40,8 @@ def draw(image: np.ndarray, instances: Instances) -> Any:
         left, top, right, bottom = (float(side) for side in instances.boxes[number])
         color = instance_color(number)
         pen.rectangle([left, top, right, bottom], outline=color, width=max(1, size // 8))
-        text = f"{instances.classes[int(instances.labels[number])]} {instances.scores[number]:.2f}"
+        name = instances.classes[int(instances.labels[number])]
+        text = f"{name} {instances.scores[number]:.2f}" if scores else name
         _label(pen, font, text, (left, top), color, image.shape[1])
     return drawn
 

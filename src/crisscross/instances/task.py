@@ -23,6 +23,7 @@ from crisscross.instances.config import PUBLISHED_BATCH, PUBLISHED_RATE, Instanc
 from crisscross.instances.draw import draw
 from crisscross.instances.evaluate import as_result, coco_results, evaluate_instances
 from crisscross.instances.network import InstanceSegmenter
+from crisscross.instances.report import report_fields
 from crisscross.instances.result import Instances
 from crisscross.instances.samples import InstanceBatch, InstanceSamples
 from crisscross.instances.weights import build_network, load_instances, with_start
@@ -52,6 +53,7 @@ class InstanceSegmentation(Task):
         "tta": NOT_HERE,
         "dice": f"{NOT_HERE}: it is scored by average precision",
         "optimize": NOT_HERE,
+        "backend": NOT_HERE,
         "precision": f"{NOT_HERE}: boxes would be off by pixels",
         "big": NOT_HERE,
         "plot": NOT_HERE,
@@ -124,6 +126,9 @@ class InstanceSegmentation(Task):
             for kind, path in zip(("bbox", "segm"), self.outputs(data, split, options.save), strict=True):
                 write_text(path, json.dumps(coco_results(found.results, kind)) + "\n")
         return as_result(found)
+
+    def report(self, network: InstanceSegmenter, data: InstanceData, split: str, result: Result) -> Mapping[str, Any]:
+        return report_fields(network, data.split(split), result.facts, SCORE)
 
     def files(self, data: InstanceData, split: str) -> Sequence[Path]:
         found = data.split(split)

@@ -5,6 +5,7 @@ from crisscross.layers.attention import (
     CrissCrossAttention3d,
     RecurrentCrissCrossAttention,
     RecurrentCrissCrossAttention3d,
+    attention_layers,
     relative_position_bias,
 )
 from crisscross.layers.conv import ConvNormAct
@@ -17,5 +18,6 @@ __all__ = [
     "CrissCrossAttention3d",
     "RecurrentCrissCrossAttention",
     "RecurrentCrissCrossAttention3d",
+    "attention_layers",
     "relative_position_bias",
 ]

@@ -207,3 +207,8 @@ class RecurrentCrissCrossAttention3d(RecurrentCrissCrossAttention):
         self, channels: int, recurrence: int = 3, reduction: int = 8, backend: str = "auto", **options: Any
     ) -> None:
         super().__init__(channels, recurrence, reduction, backend, **options)
+
+
+def attention_layers(network: nn.Module) -> dict[str, CrissCrossAttention]:
+    """The criss-cross layers of a network, 2-D and 3-D, by name; a layer that is applied R times once."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, CrissCrossAttention)}

@@ -1,6 +1,7 @@
 """A network exported for ONNX Runtime and OpenVINO, in each precision that the CPU has: variants to measure."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from crisscross.deploy import quantize, targets
@@ -40,28 +41,33 @@ def exported_variants(
         (ONNX, "fp16", lambda: _onnx_half(network, folder / "half.onnx", passport)),
         (ONNX, "int8", lambda: _onnx_int8(plain, folder / "int8.onnx", inputs)),
         (OPENVINO, "fp32", lambda: _openvino(plain, full, passport)),
-        (OPENVINO, "bf16", lambda: (open_openvino(full, "bf16"), full.with_suffix(".bin"))),
+        (OPENVINO, "bf16", lambda: (open_openvino(full, "bf16"), full)),
         (OPENVINO, "fp16", lambda: _openvino(plain, folder / "half.xml", passport, half=True)),
-        (OPENVINO, "int8", lambda: _openvino_int8(plain, folder / "int8.xml", passport, inputs)),
+        (
+            OPENVINO,
+            "int8",
+            lambda: _openvino_int8(plain, folder / "int8.xml", replace(passport, precision="int8"), inputs),
+        ),
     ]
     left_out = {"int8": not samples, "bf16": not processor()[1] & set(BFLOAT16)}
     found: list[ExportedVariant] = []
     installed, reasons = _installed()
     try:
         if installed:
-            _write_onnx(network, plain, passport)
+            write_onnx(network, plain, passport)
     except CrissCrossError as error:
         return [], [*reasons, f"{' and '.join(installed)}: {error}"]
     for name, precision, make in entries:
         if name not in installed or left_out.get(precision):
             continue
         try:
-            opened, weights = make()
+            opened, file = make()
         except (CrissCrossError, RuntimeError, ValueError) as error:
             reasons.append(f"{name}, {precision}: {' '.join(str(error).split())[:300]}")
             continue
         predictor = ExportedPredictor(opened[0](passport.card), passport)
-        found.append(ExportedVariant(name, precision, predictor, weights.stat().st_size))
+        weights = file.with_suffix(".bin") if file.suffix == ".xml" else file
+        found.append(ExportedVariant(name, precision, predictor, file, weights))
     return found, reasons
 
 
@@ -77,13 +83,14 @@ def _installed() -> tuple[list[str], list[str]]:
     return found, reasons
 
 
-def _write_onnx(network: Segmenter, path: Path, passport: Passport, half: bool = False) -> None:
+def write_onnx(network: Segmenter, path: Path, passport: Passport, half: bool = False) -> None:
+    """Export a network to ONNX, with its passport; `half`: in float16."""
     module, examples, free = graph_of(ready(check(network, "torch", "float32"), half))
     targets.write_onnx(targets.onnx_program(module, examples, free, passport.text()), path)
 
 
 def _onnx_half(network: Segmenter, path: Path, passport: Passport) -> tuple[Opened, Path]:
-    _write_onnx(network, path, passport, half=True)
+    write_onnx(network, path, passport, half=True)
     return open_onnx(path), path
 
 
@@ -94,9 +101,9 @@ def _onnx_int8(plain: Path, path: Path, inputs: quantize.Images) -> tuple[Opened
 
 def _openvino(plain: Path, path: Path, passport: Passport, half: bool = False) -> tuple[Opened, Path]:
     targets.write_openvino(plain, path, passport.text(), half)
-    return open_openvino(path), path.with_suffix(".bin")
+    return open_openvino(path), path
 
 
 def _openvino_int8(plain: Path, path: Path, passport: Passport, inputs: quantize.Images) -> tuple[Opened, Path]:
     targets.save_openvino(quantize.quantize_openvino(plain, inputs), path, passport.text())
-    return open_openvino(path), path.with_suffix(".bin")
+    return open_openvino(path), path

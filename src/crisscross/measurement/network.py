@@ -24,6 +24,7 @@ from crisscross.layers import CrissCrossAttention
 from crisscross.layers.modes import PRECISIONS, computing_in, device_of
 from crisscross.layers.precision import check_precision
 from crisscross.measurement.memory import peak_memory
+from crisscross.measurement.resident import peak_of_file
 from crisscross.measurement.timing import interleave
 from crisscross.metrics import ConfusionMatrix
 from crisscross.models import Segmenter
@@ -61,16 +62,22 @@ class Variant:
 
 @dataclass(frozen=True)
 class ExportedVariant:
-    """An exported file of `weight_bytes`; `name` and `precision` as in tables."""
+    """An exported file, the file that holds its weights, and its predictor; `name` and `precision` as in tables."""
 
     name: str
     precision: str
     predictor: Predictor
-    weight_bytes: int
+    file: Path
+    weights: Path
 
     def labels(self, image: Tensor) -> Tensor:
         """As `Variant.labels`."""
         return torch.from_numpy(self.predictor.predict(image.permute(1, 2, 0).numpy()).labels)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the file that holds the weights."""
+        return self.weights.stat().st_size
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,8 @@ class NetworkRow:
         variant: its name.
         precision: `fp32`, `bf16`, `fp16` or `int8`.
         seconds: from an image in memory to its labels, the median over the rounds.
-        peak_bytes: the most memory that this takes at once, beside weights and image; None for exported
-            files, whose runtimes allocate by themselves.
+        peak_bytes: the most memory that this takes at once, beside weights and image; of exported files what a process
+            of its own grows by, None where the system does not say that.
         weight_bytes: parameters and buffers, or the size of the exported file.
         same_labels: fraction of the pixels that have the label of the first variant.
         miou: on the samples, None without masks.
@@ -154,10 +161,14 @@ def measure(
     works = {f"{variant.name}, {variant.precision}": partial(variant.labels, image) for variant in labels}
     seconds, rows = interleave(works, rounds, device, on_turn), []
     expected = [first.labels(_tensor(one)) for one in samples.check] if samples else []
+    peak: int | None
     for (name, work), (variant, found) in zip(works.items(), labels.items(), strict=True):
         # Memory that Winograd keeps for its next call counts.
         release_memory()
-        peak = peak_memory(work, device).peak if isinstance(variant, Variant) else None
+        if isinstance(variant, Variant):
+            peak = peak_memory(work, device).peak
+        else:
+            peak = peak_of_file(variant.file, variant.precision, *image.shape[-2:])
         if samples:
             same, miou = _compare(variant, samples, expected)
         else:

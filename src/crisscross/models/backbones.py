@@ -20,7 +20,10 @@ from crisscross.errors import CrissCrossError
 from crisscross.layers.feature_maps import LARGEST_STRIDE, DeclaredMaps, crop_maps, find_maps, pad_images
 from crisscross.models.pretrained import NoPretrained, pretrained_options
 from crisscross.models.resnet_variants import apply_variant
+from crisscross.models.small_backbone import SmallBackbone
 
+# Backbones of our own, by name.
+OURS = {"small": SmallBackbone}
 # What timm raises where it cannot build a network, or not fetch its weights.
 REFUSALS = (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError, ValueError, OSError)
 
@@ -80,8 +83,9 @@ def create_backbone(
     """Build a backbone at an output stride.
 
     Args:
-        name: a timm model with `features_only` support (`resnet50c` is the published one), or
-            `package.module:attribute`, called with `output_stride` and returning a module as `Backbone` wants it.
+        name: a timm model with `features_only` support (`resnet50c` is the published one), `small` (of `crisscross
+            demo`: it sees 31 x 31 pixels), or `package.module:attribute`, called with `output_stride` and returning a
+            module as `Backbone` wants it.
         output_stride: 8, 16 or 32; the stride of the last feature map.
         pretrained: load timm's own weights (needs the network or timm's cache).
         variant: a publisher's details of a timm ResNet. The strides stay the nominal ones.
@@ -91,7 +95,7 @@ def create_backbone(
             meaning for this backbone.
     """
     net: Any = create_backbone_network(name, output_stride, pretrained)
-    backbone = Backbone(net, name, None if ":" in name else _declared(net))
+    backbone = Backbone(net, name, _declared(net) if hasattr(net, "pretrained_cfg") else None)
     if (reached := backbone.strides[-1]) != output_stride:
         raise CrissCrossError(
             f"backbone {name} gives output stride {reached}, not {output_stride}; {_instead(reached)}"
@@ -103,6 +107,10 @@ def create_backbone(
 
 def create_backbone_network(name: str, output_stride: int, pretrained: bool = False) -> nn.Module:
     """The network inside of a `Backbone`; arguments and errors as in `create_backbone`."""
+    if name in OURS:
+        if pretrained:
+            raise NoPretrained(name, "it has none")
+        return OURS[name](output_stride)
     if ":" in name:
         return _own_network(name, output_stride)
     return _timm_network(name, output_stride, pretrained)

@@ -4,13 +4,15 @@ import math
 from collections.abc import Sequence
 from itertools import accumulate
 
-from crisscross.report.facts import Score
+from crisscross.report.facts import Interval, Score
 from crisscross.report.svg import drawing, hint, line, path, rgb, tag, text
 
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 340.0, 215.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 42.0
+# The width of a page on a phone, and the longest name, in letters, that the confusion matrix leaves whole.
+PHONE, LONGEST = 360.0, 14
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
@@ -126,13 +128,19 @@ def _recorded(x: Sequence[float], y: Sequence[Score]) -> list[Point]:
 def bar_chart(
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
-    iou: Sequence[Score],
-    accuracy: Sequence[Score],
+    values: Sequence[Score],
+    notches: Sequence[Score],
     what: str = "IoU",
+    notch: str = "accuracy",
+    intervals: Sequence[Interval] = (),
 ) -> str:
-    """IoU of every class as a bar in its color, its accuracy as a notch; a class without pixels says `absent`.
+    """A value in 0..1 of every class as a bar in its color; a class without one says `absent`.
 
-    `what` names another value in 0..1 that the bars show.
+    Args:
+        classes, palette: names and colors.
+        values: `what` they are names them, as do `notch` and `notches`.
+        notches: further values, drawn as a notch; None where there is none.
+        intervals: (low, high) of each value, drawn as a thin line; none are drawn where it is empty.
     """
     names = max((len(name) for name in classes), default=0)
     left, width, row = 16 + 7.6 * min(names, 22), 450.0, 27.0
@@ -141,25 +149,47 @@ def bar_chart(
     for value in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = left + value * span
         parts += [line(x, 4, x, height - 22, "grid"), text(f"{value:g}", x, height - 6, "middle")]
-    for index, (name, color, score, reached) in enumerate(zip(classes, palette, iou, accuracy, strict=True)):
+    for index, (name, color, score, reached) in enumerate(zip(classes, palette, values, notches, strict=True)):
         y = 4 + row * index
         parts.append(text(_short(name, 22), left - 10, y + 18, "end", "label"))
         if score is None:
             parts.append(text("absent", left + 8, y + 18, class_="absent"))
             continue
-        said = f"{name}: {what} {score:.3f}" + ("" if reached is None else f", accuracy {reached:.3f}")
+        said = f"{name}: {what} {score:.3f}" + ("" if reached is None else f", {notch} {reached:.3f}")
+        low, high = (intervals[index] if intervals else None) or (score, score)
+        said += f", 95 % interval {low:.3f} to {high:.3f}" if low < high else ""
         bar = {"x": left, "y": y + 4, "width": span * score, "height": row - 9, "rx": 2}
         parts.append(tag("rect", hint(said), **bar, fill=rgb(color), class_="bar"))
+        if low < high:
+            parts.append(_whisker(left + span * low, left + span * high, y + row / 2 - 0.5))
         if reached is not None:
             parts.append(line(left + span * reached, y + 2, left + span * reached, y + row - 3, "notch"))
         parts.append(text(f"{score:.2f}", width - 4, y + 18, "end", "value"))
     return drawing("".join(parts), width, height, f"{what} of every class", "bars")
 
 
+def _whisker(low: float, high: float, y: float) -> str:
+    """A line from low to high with ends, dark on a light rim, so that it shows on any color."""
+    drawn = f"M{low:.1f} {y - 4:.1f}v8M{low:.1f} {y:.1f}H{high:.1f}M{high:.1f} {y - 4:.1f}v8"
+    return tag("path", d=drawn, class_="whisker rim") + tag("path", d=drawn, class_="whisker")
+
+
 def fractions(counts: Sequence[Sequence[int]]) -> list[list[float | None]]:
     """Every row divided by its sum. A row without pixels is None throughout."""
     rows = ((row, sum(int(count) for count in row)) for row in counts)
     return [[int(count) / total if total else None for count in row] for row, total in rows]
+
+
+def confusions(
+    classes: Sequence[str], counts: Sequence[Sequence[int]], most: int = 8
+) -> list[tuple[str, str, float, float]]:
+    """The mistakes of most pixels: truth, prediction, fraction of all wrong pixels, fraction of the true class."""
+    cells = [(int(pixels), t, p) for t, row in enumerate(counts) for p, pixels in enumerate(row) if t != p and pixels]
+    wrong = sum(pixels for pixels, *_ in cells)
+    return [
+        (classes[truth], classes[found], pixels / wrong, pixels / sum(map(int, counts[truth])))
+        for pixels, truth, found in sorted(cells, key=lambda cell: (-cell[0], *cell[1:]))[:most]
+    ]
 
 
 def percent(fraction: float) -> str:
@@ -172,32 +202,35 @@ def percent(fraction: float) -> str:
 def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """The confusion matrix as a heat map: rows truth, columns prediction, per cent of the row.
 
-    With more than 40 classes the cells show colors only; hovering over one shows its numbers.
+    A dozen classes can be read on a phone; more than 20 scroll there. With more than 40 the cells show colors only;
+    hovering over one shows its numbers.
     """
-    cell = 46.0 if len(classes) <= 12 else 36.0 if len(classes) <= 40 else 12.0
-    size = f"font-size:{min(14, cell):g}px"
-    names = min(max((len(name) for name in classes), default=0), 18)
-    left, top = 34 + 7.6 * names, 30 + 5.6 * names
-    width, height = left + cell * len(classes) + 3.5 * names + 8, top + cell * len(classes) + 8
-    parts = [text("predicted", left + cell * len(classes) / 2, 14, "middle", "label faint")]
-    middle = top + cell * len(classes) / 2
-    parts += [text("truth", 12, middle, "middle", "label faint", transform=f"rotate(-90 12 {middle:g})")]
+    count, names = len(classes), min(max((len(name) for name in classes), default=0), LONGEST)
+    left = top = 24 + 6.2 * names
+    cell = 12.0 if count > 40 else 20.0 if count > 12 else min(46.0, (PHONE - left) / max(count, 1))
+    width, height = left + cell * count + 2, top + cell * count + 2
+    middle_x, middle_y, size = left + cell * count / 2, top + cell * count / 2, "font-size:11.5px"
+    parts = [text("predicted", middle_x, 10, "middle", "label faint", style=size)]
+    turn = f"rotate(-90 10 {middle_y:g})"
+    parts += [text("truth", 10, middle_y, "middle", "label faint", transform=turn, style=size)]
     for index, name in enumerate(classes):
-        x, y = left + cell * (index + 0.5), top + cell * (index + 0.5)
-        turn = f"rotate(-40 {x:g} {top - 7:g})"
-        parts.append(text(_short(name, 18), left - 8, y + 5, "end", "label", style=size))
-        parts.append(text(_short(name, 18), x, top - 7, "start", "label", transform=turn, style=size))
+        x, y = left + cell * (index + 0.5) + 4, top + cell * (index + 0.5) + 4
+        turn = f"rotate(-90 {x:g} {top - 5:g})"
+        parts.append(text(_short(name, LONGEST), left - 5, y, "end", "label", style=size))
+        parts.append(text(_short(name, LONGEST), x, top - 5, "start", "label", transform=turn, style=size))
     for row, (truth, found) in enumerate(zip(classes, fractions(counts), strict=True)):
-        total, y = sum(int(count) for count in counts[row]), top + cell * row
+        total, y = sum(int(pixels) for pixels in counts[row]), top + cell * row
         for column, fraction in enumerate(found):
             said = f"truth {truth}, predicted {classes[column]}: {int(counts[row][column])} of {total} pixels"
             parts.append(_confusion_cell(said, fraction, left + cell * column, y, cell))
-    return drawing("".join(parts), width, height, "Confusion matrix, per cent of the true class", "confusion")
+    label = "Confusion matrix, per cent of the true class"
+    largest, least = (1.3, 0.75 * width) if count > 20 else (min(max(42 / cell, 1.15), 1.9), 0.0)
+    return drawing("".join(parts), width, height, label, "confusion", largest, least)
 
 
 def _confusion_cell(said: str, fraction: float | None, x: float, y: float, cell: float) -> str:
     """A cell of the heat map, with a dash if the true class has no pixels; small cells have no number."""
-    box = {"x": x + 1, "y": y + 1, "width": cell - 2, "height": cell - 2, "rx": 3}
+    box = {"x": x + 0.5, "y": y + 0.5, "width": cell - 1, "height": cell - 1, "rx": 2}
     drawn = tag("rect", **box, class_="cell")
     if fraction or cell >= 20:
         heat = hint(said if fraction is None else f"{said}, {100 * fraction:.1f} %")
@@ -205,7 +238,8 @@ def _confusion_cell(said: str, fraction: float | None, x: float, y: float, cell:
     if cell >= 20:
         shown = "–" if fraction is None else percent(fraction)
         style = "number deep" if fraction is not None and fraction >= 0.55 else "number"
-        drawn += text(shown, x + cell / 2, y + cell / 2 + 5, "middle", style)
+        size = f"font-size:{min(14, cell / 2):.3g}px"
+        drawn += text(shown, x + cell / 2, y + cell / 2 + 4, "middle", style, style=size)
     return drawn
 
 

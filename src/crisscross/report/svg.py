@@ -35,10 +35,16 @@ def path(points: Sequence[tuple[float, float]], class_: str, **attributes: objec
     return tag("path", d=steps, class_=class_, **attributes)
 
 
-def drawing(body: str, width: float, height: float, label: str, class_: str) -> str:
-    """A whole SVG; `label` is what a screen reader says. It shrinks with the page but hardly grows beyond its units."""
-    box, limit = f"0 0 {width:g} {height:g}", f"max-width:{1.15 * width:.0f}px"
-    return tag("svg", body, viewBox=box, role="img", aria_label=label, class_=class_, style=limit)
+def drawing(
+    body: str, width: float, height: float, label: str, class_: str, largest: float = 1.15, least: float = 0.0
+) -> str:
+    """A whole SVG; `label` is what a screen reader says.
+
+    It is as wide as the page allows, at most `largest` pixels for each of its units and at least `least` pixels.
+    """
+    limits = f"max-width:{largest * width:.0f}px" + (f";min-width:{least:.0f}px" if least else "")
+    box = f"0 0 {width:g} {height:g}"
+    return tag("svg", body, viewBox=box, role="img", aria_label=label, class_=class_, style=limits)
 
 
 def rgb(color: Sequence[int]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from html import escape
+from re import sub
 from typing import Any
 
 from fastapi.responses import HTMLResponse
@@ -22,6 +23,7 @@ STATUSES = {
 HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>crisscross</title><style>
 body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem}
 code{background:#8882;padding:.1em .3em}td{padding:.2rem 1rem .2rem 0;vertical-align:top}
+td:first-child{white-space:nowrap}
 </style>"""
 
 
@@ -54,11 +56,11 @@ def page(schema: Mapping[str, Any]) -> HTMLResponse:
     rows, options = [], ""
     for path, methods in schema["paths"].items():
         for method, one in methods.items():
-            rows.append(f"<tr><td><code>{method.upper()} {escape(path)}</code><td>{escape(one['summary'])}")
+            rows.append(f"<tr><td><code>{method.upper()} {escape(path)}</code><td>{_html(one['summary'])}")
             for parameter in one.get("parameters", ()):
                 options = "".join(f"<option>{escape(name)}" for name in parameter["schema"]["enum"])
-                rows.append(f"<tr><td><code>?{parameter['name']}=</code><td>{escape(parameter['description'])}")
-    statuses = (f"<tr><td><code>{status}</code><td>{escape(text)}" for status, text in STATUSES.items())
+                rows.append(f"<tr><td><code>?{parameter['name']}=</code><td>{_html(parameter['description'])}")
+    statuses = (f"<tr><td><code>{status}</code><td>{_html(text)}" for status, text in STATUSES.items())
     text = (
         f"{HEAD}<h1>{escape(schema['info']['title'])} {escape(schema['info']['version'])}</h1>"
         f"<p>{escape(schema['info']['description'])} The schema is <a href='/openapi.json'>/openapi.json</a>."
@@ -71,3 +73,7 @@ def page(schema: Mapping[str, Any]) -> HTMLResponse:
     )
     policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
     return HTMLResponse(text, headers={"content-security-policy": policy})
+
+
+def _html(text: str) -> str:
+    return sub("`(.+?)`", r"<code>\1</code>", escape(text))

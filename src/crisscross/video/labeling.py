@@ -1,11 +1,16 @@
-"""A video through a network: decode, label, draw, encode, one frame after the other in constant memory."""
+"""A video through a network: decode, label, draw, encode, side by side, in constant memory."""
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from crisscross.data.color import colorise, overlay
 from crisscross.errors import CrissCrossError
@@ -18,6 +23,10 @@ if TYPE_CHECKING:
     from crisscross.models import Segmenter
 
 VIEWS = ("overlay", "color")
+# Frames that are read ahead of the network, and labeled ones that wait to be drawn and written.
+AHEAD = 3
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ def predict_video(
 
     A frame that cannot be decoded is left out, so that the one before it stays on the screen; the times of all others
     are their own. Sound is left out. `out` appears when all is done; after an error or Ctrl-C it is as it was before.
+    A thread decodes ahead of the network, and another draws and encodes behind it.
 
     Args:
         network: any network that labels pixels, or a predictor.
@@ -81,10 +91,11 @@ def predict_video(
         with (
             VideoReader(source) as reader,
             VideoWriter(temporary, out.suffix, reader.time_base, reader.rate) as writer,
+            # Threads end before the files are closed.
+            closing(_written(predictor, reader, writer, view, tta)) as written,
         ):
             first = None
-            for number, frame in enumerate(_drawn(predictor, reader, view, tta), 1):
-                writer.write(frame)
+            for number, frame in enumerate(written, 1):
                 first = frame.pts if first is None else first
                 length = frame.duration or round(1 / (reader.rate * reader.time_base))
                 seconds = float((frame.pts - first + length) * reader.time_base)
@@ -102,9 +113,48 @@ def predict_video(
     return result
 
 
-def _drawn(predictor: Predictor, frames: Iterable[VideoFrame], view: str, tta: bool) -> Iterator[VideoFrame]:
-    """The frames with their labels drawn; a network for clips holds some while it looks ahead."""
+def _written(
+    predictor: Predictor, reader: VideoReader, writer: VideoWriter, view: str, tta: bool
+) -> Generator[VideoFrame, None, None]:
+    """The frames that were read, each when it is written with its labels."""
     palette = predictor.palette
-    for frame, labels in predictor.label_items(((frame, frame.image) for frame in frames), tta):
+
+    def draw(found: tuple[VideoFrame, np.ndarray]) -> VideoFrame:
+        frame, labels = found
         drawn = colorise(labels, palette) if view == "color" else overlay(frame.image, labels, palette)
-        yield frame._replace(image=drawn)
+        writer.write(frame._replace(image=drawn))
+        return frame
+
+    with closing(_read_ahead(reader)) as frames:
+        labeled = predictor.label_items(((frame, frame.image) for frame in frames), tta)
+        with closing(_written_behind(labeled, draw)) as written:
+            yield from written
+
+
+def _read_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """The items, up to `AHEAD` of which a thread makes before they are asked for."""
+    rest: Iterator[Any] = iter(items)
+    end: Any = object()
+    pool = ThreadPoolExecutor(1, "reading")
+    try:
+        waiting = deque(pool.submit(next, rest, end) for _ in range(AHEAD))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, rest, end))
+            yield item
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _written_behind(items: Iterable[Item], write: Callable[[Item], Made]) -> Generator[Made, None, None]:
+    """`write` of each item, in order, in a thread; up to `AHEAD` of them wait for it."""
+    pool = ThreadPoolExecutor(1, "writing")
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(write, item))
+            while waiting and (waiting[0].done() or len(waiting) > AHEAD):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

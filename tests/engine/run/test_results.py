@@ -185,7 +185,7 @@ def test_a_stop_during_a_validation_is_told_as_such_and_made_up_for(place, tmp_p
     monkeypatch.setattr(SemanticSegmentation, "evaluate", evaluate)
     words = ["train", str(place / "tiny.yaml"), "--data", str(place / "data"), "--out", str(tmp_path / "run")]
     # At the end, where no step is left: the run is not finished all the same.
-    assert main([*words, "--workers", "0", "--device", "cpu", "--set", "train.validate_every=0"]) == 130
+    assert main([*words, "--workers", "0", "--device", "cpu", "--set", "train.validate_every=0"]) == 143
     run = tmp_path / "run"
     assert (
         f"stopped during validation after iteration 2; {run / 'last.safetensors'} is saved, resuming validates again; "

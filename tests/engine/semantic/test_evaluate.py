@@ -200,9 +200,9 @@ def test_an_error_while_saving_stops_the_work_with_its_own_line(segmenter, datas
 def test_a_label_out_of_range_stops_the_work(dataset, monkeypatch):
     # A predictor refuses logits of more classes than it names, so the labels themselves are raised.
     predictor = predictor_that_says(lambda red: all_ground(red), dataset.classes)
-    items = predictor.label_items
-    raised = lambda _, *given: ((item, labels + 3) for item, labels in items(*given))  # noqa: E731
-    monkeypatch.setattr(Predictor, "label_items", raised)
+    items = predictor.labels_and_passes
+    raised = lambda _, *given: ((item, labels + 3, passes) for item, labels, passes in items(*given))  # noqa: E731
+    monkeypatch.setattr(Predictor, "labels_and_passes", raised)
     with pytest.raises(ValueError, match=r"prediction holds 3, outside 0\.\.2"):
         evaluate(predictor, dataset, "val")
 
@@ -323,7 +323,9 @@ def test_images_for_a_gpu_are_read_into_page_locked_memory(dataset, device, pinn
         return real(*given, **named)
 
     monkeypatch.setattr(processes, "DataLoader", noted)
-    predictor = types.SimpleNamespace(device=device, label_items=lambda items, tta: items)
+    predictor = types.SimpleNamespace(
+        device=device, labels_and_passes=lambda items, tta: ((item, image, []) for item, image in items)
+    )
     found = list(labeled_pairs(predictor, dataset, [(pair,) for pair in dataset.split("val")], 0, False))
     assert len(found) == IMAGES and asked == [pinned]
 

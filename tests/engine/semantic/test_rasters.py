@@ -195,6 +195,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from crisscross.data.rasters.reading import RasterOptions
+from crisscross.engine.predict import find_images
 from crisscross.engine.semantic.predict import predict_big_files
 from crisscross.inference import Card, Predictor
 
@@ -205,7 +206,7 @@ def coarse(x):
 predictor = Predictor(coarse, Card(("dark", "bright"), ((0, 0, 0), (255, 255, 255))))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 source, out = sys.argv[1], Path(sys.argv[2])
-(done,) = predict_big_files(predictor, [source], out, 1024, 256, options=RasterOptions(polygons=True))
+(done,) = predict_big_files(predictor, find_images([source]), out, 1024, 256, options=RasterOptions(polygons=True))
 print(done.error, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from crisscross.files import output_path
 from crisscross.terminal import say
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from crisscross.api.networks import Wanted
     from crisscross.models import Segmenter
     from crisscross.video import VideoResult
@@ -137,7 +140,8 @@ def run(arguments: argparse.Namespace, videos: dict[Path, Path], network: "Wante
         # What is wrong with the only video shall be known before weights are fetched.
         with VideoReader(next(iter(videos))):
             pass
-    segmenter, code = network.load(network.find_device(), {}), 0
+    loaded, code = network.load(network.find_device(), {}), 0
+    segmenter = network.on_backend(loaded, None, lambda: _sample(videos))
     for source, target in videos.items():
         try:
             with network.computing(segmenter):
@@ -156,6 +160,18 @@ def run(arguments: argparse.Namespace, videos: dict[Path, Path], network: "Wante
             say(f"crisscross: {source}: not all of it could be read, see above", error=True)
             code = 2
     return code
+
+
+def _sample(videos: Iterable[Path]) -> "np.ndarray":
+    """The first frame of the first video that can be read."""
+    from crisscross.api.networks import SCENE
+    from crisscross.data.scenes import draw_scene
+    from crisscross.video import VideoReader
+
+    for path in videos:
+        with suppress(CrissCrossError), VideoReader(path) as reader:
+            return next(iter(reader)).image
+    return draw_scene(0, *SCENE)[0]
 
 
 def _label(segmenter: "Segmenter", source: Path, target: Path, arguments: argparse.Namespace) -> "VideoResult":

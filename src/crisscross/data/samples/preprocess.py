@@ -28,11 +28,13 @@ def normalize(image: Any, config: PreprocessConfig) -> Any:
     """
     batch = image if image.ndim == 4 else image[None]
     device = batch.device if is_tensor(batch) else None
-    batch = batch.astype(np.float32) if device is None else batch.float()
     if config.order == "bgr":
         batch = batch[:, ::-1] if device is None else batch.flip(1)
     mean, std = (_per_channel(tuple(values), device) for values in (config.mean, config.std))
-    return (batch - mean) / std
+    # Bytes minus float32 are float32. In place, because fresh memory costs more than the arithmetic.
+    found = batch - mean
+    found /= std
+    return found
 
 
 @lru_cache

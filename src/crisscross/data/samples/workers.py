@@ -104,8 +104,10 @@ def _explained(error: Exception, items: Iterator) -> Exception:
 
 def start_worker(worker: int) -> None:
     """What each process does first."""
-    # Ctrl-C reaches every process of the terminal; only the main one decides what to do about it.
+    # Ctrl-C reaches every process of the terminal, and Slurm sends SIGTERM to every process of a step; only the main
+    # one decides what to do about them. A second SIGTERM ends this process: so torch ends one that hangs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
     torch.set_num_threads(1)
 
 

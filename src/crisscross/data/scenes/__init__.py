@@ -1,7 +1,8 @@
-"""Street-like scenes drawn by formula: a data set that needs no download, for `crisscross demo` and the tests."""
+"""Scenes drawn by formula, data sets that need no download: streets, and islands that need context."""
 
 from crisscross.data.scenes.canvas import CLASSES, PALETTE
 from crisscross.data.scenes.compose import IGNORE, draw_scene
-from crisscross.data.scenes.files import scene_seeds, write_scenes
+from crisscross.data.scenes.files import KINDS, scene_seeds, write_scenes
+from crisscross.data.scenes.islands import draw_islands
 
-__all__ = ["CLASSES", "IGNORE", "PALETTE", "draw_scene", "scene_seeds", "write_scenes"]
+__all__ = ["CLASSES", "IGNORE", "KINDS", "PALETTE", "draw_islands", "draw_scene", "scene_seeds", "write_scenes"]

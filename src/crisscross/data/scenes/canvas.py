@@ -55,6 +55,19 @@ def value_noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -
     return grid[:, column] + (columns - column).astype(np.float32) * (grid[:, column + 1] - grid[:, column])
 
 
+def develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """A painted image, float32 [3, H, W], in uneven light, through a soft lens, on a noisy sensor: uint8 [H, W, 3]."""
+    shape = image.shape[1], image.shape[2]
+    light = between(rng, 0.68, 1.1) * (1 + 0.18 * value_noise(rng, shape, shape[0] / 2))
+    cast = 1 + 0.12 * (2 * rng.random(3, dtype=np.float32) - 1)
+    image = image * light * cast[:, None, None]
+    image[:, 1:-1] = 0.7 * image[:, 1:-1] + 0.15 * (image[:, :-2] + image[:, 2:])
+    image[..., 1:-1] = 0.7 * image[..., 1:-1] + 0.15 * (image[..., :-2] + image[..., 2:])
+    image += (rng.random(image.shape, dtype=np.float32) - np.float32(0.5)) * between(rng, 0.02, 0.06)
+    pixels = (np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
 @dataclass
 class Canvas:
     """A scene while it is painted, back to front.

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from crisscross.data.scenes.canvas import PERSON, POLE, Canvas, between, value_noise
+from crisscross.data.scenes.canvas import PERSON, POLE, Canvas, between, develop, value_noise
 from crisscross.data.scenes.street import Street, base_layers, choose_street, paint_sky
 from crisscross.data.scenes.things import draw_person, draw_pole, draw_tree
 from crisscross.data.scenes.vehicles import TRUCK_BODY, choose_body, draw_crossing, draw_vehicle
@@ -40,7 +40,7 @@ def draw_scene(seed: int, height: int = 128, width: int = 256) -> tuple[np.ndarr
     base_layers(canvas, street)
     for _, draw in sorted(_population(rng, street), key=lambda thing: -thing[0]):
         draw(canvas)
-    return _develop(canvas), _rimmed(canvas.labels)
+    return develop(canvas.rng, canvas.image), _rimmed(canvas.labels)
 
 
 def _empty_canvas(rng: np.random.Generator, shape: tuple[int, int]) -> Canvas:
@@ -112,16 +112,3 @@ def _rimmed(labels: np.ndarray) -> np.ndarray:
     near[:, 1:] |= thin[:, :-1]
     near[:, :-1] |= thin[:, 1:]
     return np.where(near & ~thin, np.uint8(IGNORE), labels)
-
-
-def _develop(canvas: Canvas) -> np.ndarray:
-    """Uneven light, a color cast, a soft lens and a noisy sensor: uint8 [H, W, 3]."""
-    rng, shape = canvas.rng, canvas.labels.shape
-    light = between(rng, 0.68, 1.1) * (1 + 0.18 * value_noise(rng, shape, shape[0] / 2))
-    cast = 1 + 0.12 * (2 * rng.random(3, dtype=np.float32) - 1)
-    image = canvas.image * light * cast[:, None, None]
-    image[:, 1:-1] = 0.7 * image[:, 1:-1] + 0.15 * (image[:, :-2] + image[:, 2:])
-    image[..., 1:-1] = 0.7 * image[..., 1:-1] + 0.15 * (image[..., :-2] + image[..., 2:])
-    image += (rng.random(image.shape, dtype=np.float32) - np.float32(0.5)) * between(rng, 0.02, 0.06)
-    pixels = (np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
-    return np.ascontiguousarray(pixels.transpose(1, 2, 0))

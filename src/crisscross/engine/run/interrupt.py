@@ -11,15 +11,16 @@ class Interrupted(Exception):
 class Interrupt:
     """While active, the first SIGINT or SIGTERM sets a flag; a second SIGINT stops at once.
 
-    `bool(interrupt)` says whether stopping was requested. Outside the main thread it does nothing.
+    `bool(interrupt)` says whether stopping was requested, `asked` by which signal. Outside the main thread it does
+    nothing.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = 0
         self.former: dict[int, object] = {}
 
     def __bool__(self) -> bool:
-        return self.asked
+        return bool(self.asked)
 
     def __enter__(self) -> "Interrupt":
         import threading
@@ -38,4 +39,4 @@ class Interrupt:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked = number

@@ -43,15 +43,15 @@ class Journal:
     def step(self, step: Step, seconds: float, skipped: int) -> None:
         """A finished step; `seconds` and `skipped` count from the beginning of the run."""
         losses = {"loss": step.loss} | {f"loss_{name}": value for name, value in step.parts.items()}
-        norms = {} if step.grad_norm is None else {"grad_norm": step.grad_norm}
+        # Of one layer `gate`, of several `gate_NAME`.
+        gates = {f"gate_{name}" if len(step.gates) > 1 else "gate": value for name, value in step.gates.items()}
+        more = gates | ({} if step.grad_norm is None else {"grad_norm": step.grad_norm})
         if self.log is not None:
             # JSON has no infinity.
-            facts = {
-                name: round(value, 5) if math.isfinite(value) else None for name, value in (losses | norms).items()
-            }
+            facts = {name: round(value, 5) if math.isfinite(value) else None for name, value in (losses | more).items()}
             skip = {"skipped": True} if step.skipped else {}
             self.log.add(step.iteration, **facts, **skip, lr=step.lr, seconds=round(seconds, 2))
-        self.accelerator.log({**losses, **norms, "lr": step.lr}, step.iteration)
+        self.accelerator.log({**losses, **more, "lr": step.lr}, step.iteration)
         shown = {"loss": f"{step.loss:.3f}", "lr": f"{step.lr:.2g}"}
         self.progress.update(step.iteration, **shown, **({"skipped": str(skipped)} if skipped else {}))
 

@@ -78,12 +78,12 @@ def _report(run: FinishedRun, device: str, result: Result | None, again: Scoring
         **{
             "title": run.folder.resolve().name,
             "summary": f"{title_of(experiment)}, trained for {position.iteration} iterations on {run.data.root}.",
+            **shown,
             "headline": [*best, ("training time", time), *counts, ("parameters", millions(parameters))],
-            "curves": Curves.from_log(read_log(run.folder), run.task.columns[0]),
+            "curves": Curves.from_log(read_log(run.folder), run.task.columns[0], run.task.columns[1:]),
             "score_title": title,
             "experiment_yaml": to_yaml(experiment),
             "versions": versions() | {name: str(value) for name, value in hardware().items()},
-            **shown,
         }
     )
 

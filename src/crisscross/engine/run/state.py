@@ -52,7 +52,7 @@ class Outcome:
     """How a run ended: where it stands, whether it reached its end, and how many seconds this part of it took.
 
     `main_process` is false in all processes but the first, which reports to the user. `in_validation`: the run was
-    stopped during a validation, which resuming makes up for.
+    stopped during a validation, which resuming makes up for. `signal`: the one that asked this process to stop.
     """
 
     position: Position
@@ -60,6 +60,7 @@ class Outcome:
     seconds: float
     main_process: bool = True
     in_validation: bool = False
+    signal: int = 0
 
 
 def save_state(

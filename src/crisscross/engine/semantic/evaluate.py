@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from crisscross.data.files.folders import name_key
 from crisscross.data.palette import default_names
 from crisscross.data.samples.clips import check_clips, runs
 from crisscross.engine.run.interrupt import Interrupted
+from crisscross.engine.semantic.detail import Detail
 from crisscross.engine.semantic.labeling import LabeledPair, labeled_pairs
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Predictor, predictor_of
@@ -48,6 +49,7 @@ class Evaluation:
     GPU, or resident on a CPU (None where the system does not say); `on_gpu` says which. `tta`: multi-scale + flip.
     `consistency` is the temporal one over all pairs of consecutive frames, None where there are none. `image_iou` is
     the mean IoU of each image by name, over the classes in its truth or prediction; None where all of it is ignored.
+    `detail` is there where it was asked for.
     """
 
     split: str
@@ -61,6 +63,7 @@ class Evaluation:
     on_gpu: bool = False
     consistency: Consistency | None = None
     image_iou: Mapping[str, float | None] = field(default_factory=dict)
+    detail: Detail | None = None
 
 
 def check_classes(network: Segmenter | Predictor, dataset: DataSet) -> None:
@@ -98,6 +101,7 @@ def evaluate(
     title: str = "evaluate",
     tta: bool = False,
     save: Save | None = None,
+    detailed: bool = False,
 ) -> Evaluation:
     """Label every image of a split and count.
 
@@ -112,6 +116,7 @@ def evaluate(
         title: shown beside the progress.
         tta: multi-scale + flip, as `experiment.inference` has it.
         save: called with every pair and its labels uint8 [H, W], one after the other in a thread of its own.
+        detailed: also count what `Detail` holds, for which the probability of every label is computed.
 
     Raises:
         CrissCrossError: no such split, classes that do not fit, or an unreadable pair.
@@ -124,7 +129,8 @@ def evaluate(
     pairs = dataset.split(split)
     check_clips(dataset, split, predictor.card.frames)
     mine = runs(dataset, pairs)[state.process_index :: state.num_processes]
-    tally = _Tally(dataset, save, Progress(title, sum(map(len, mine)), show=state.is_main_process))
+    progress = Progress(title, sum(map(len, mine)), show=state.is_main_process)
+    tally = _Tally(dataset, save, progress, Detail(dataset) if detailed else None)
     device = predictor.device
     on_gpu = device.startswith("cuda")
     if on_gpu:
@@ -133,7 +139,7 @@ def evaluate(
     stop = interrupted if state.num_processes == 1 else lambda: False
     began = time.perf_counter()
     with predictor.running(), tally.progress:
-        times = _label_and_count(labeled_pairs(predictor, dataset, mine, workers, tta), tally, stop)
+        times = _label_and_count(labeled_pairs(predictor, dataset, mine, workers, tta, detailed), tally, stop)
     total = ConfusionMatrix(len(dataset.classes), dataset.ignore)
     total.counts = _sum_over_processes(tally.matrix.counts, state)
     stable = StableCounts(len(dataset.classes), dataset.ignore)
@@ -142,26 +148,31 @@ def evaluate(
     memory = torch.cuda.max_memory_allocated(device) if on_gpu else peak_resident_memory()
     seconds = time.perf_counter() - began
     image_iou = tally.image_iou if state.num_processes == 1 else dict(gather_object([*tally.image_iou.items()]))
-    found = (total.scores(), total.counts, seconds, tta, _fps(times), memory, on_gpu, consistency, image_iou)
+    detail = _detail_of_all(tally.detail, state)
+    found = (total.scores(), total.counts, seconds, tta, _fps(times), memory, on_gpu, consistency, image_iou, detail)
     return Evaluation(split, len(pairs), *found)
 
 
 class _Tally:
     """What is counted, and saved, image by image, in a second thread."""
 
-    def __init__(self, dataset: DataSet, save: Save | None, progress: Progress) -> None:
+    def __init__(self, dataset: DataSet, save: Save | None, progress: Progress, detail: Detail | None) -> None:
         self.matrix = ConfusionMatrix(len(dataset.classes), dataset.ignore)
         self.stable = StableCounts(len(dataset.classes), dataset.ignore)
         self.save, self.progress, self.image_iou = save, progress, dict[str, float | None]()
+        self.detail = detail
         self.last: LabeledPair | None = None
 
     def count(self, one: LabeledPair, done: int) -> None:
         before = self.matrix.counts.copy()
         self.matrix.update(one.labels, one.mask)
-        self.image_iou[one.pair.name] = scores(self.matrix.counts - before).miou
+        counts = self.matrix.counts - before
+        self.image_iou[one.pair.name] = scores(counts).miou
+        if self.detail is not None:
+            self.detail.add(one, counts, self.image_iou[one.pair.name])
         if self.last is not None and not one.begins:
             self.stable.update((self.last.labels, one.labels), (self.last.mask, one.mask))
-        self.last = one
+        self.last = replace(one, confidence=None)
         if self.save is not None:
             self.save(one.pair, one.labels)
         self.progress.update(done, mIoU=decimal(self.matrix.scores().miou, 3))
@@ -211,6 +222,11 @@ def peak_resident_memory() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _detail_of_all(detail: Detail | None, state: PartialState) -> Detail | None:
+    """That of all processes."""
+    return detail if detail is None or state.num_processes == 1 else detail.merged(gather_object([detail]))
 
 
 def _fps(times: list[float]) -> float | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from crisscross.data import DataSet, Pair
 from crisscross.data.samples.loader import evaluation_images
 from crisscross.inference import Predictor
+from crisscross.inference.pixels import confidences
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class LabeledPair:
     """Labels and truth uint8 [H, W] of a pair; `begins`: it is the first of its run of consecutive frames.
 
     `seconds` is the time from preprocessing to labels, without reading. A network for clips labels some frames at once:
-    the first of them takes the time of all.
+    the first of them takes the time of all. `confidence` is the probability float32 [H, W] of each label, where asked
+    for; its time does not count.
     """
 
     pair: Pair
@@ -26,10 +28,16 @@ class LabeledPair:
     mask: np.ndarray
     begins: bool
     seconds: float
+    confidence: np.ndarray | None = None
 
 
 def labeled_pairs(
-    predictor: Predictor, dataset: DataSet, runs: Sequence[tuple[Pair, ...]], workers: int, tta: bool
+    predictor: Predictor,
+    dataset: DataSet,
+    runs: Sequence[tuple[Pair, ...]],
+    workers: int,
+    tta: bool,
+    confidence: bool = False,
 ) -> Iterator[LabeledPair]:
     """Label all pairs of all runs; `workers` processes read the next ones meanwhile.
 
@@ -39,11 +47,15 @@ def labeled_pairs(
     on_gpu = predictor.device.startswith("cuda")
     images = evaluation_images(dataset, tuple(chain.from_iterable(runs)), workers, pin=on_gpu)
     for run in runs:
-        yield from _labeled_run(predictor, run, images, tta)
+        yield from _labeled_run(predictor, run, images, tta, confidence)
 
 
 def _labeled_run(
-    predictor: Predictor, run: tuple[Pair, ...], images: Iterator[tuple[Tensor, Tensor, str]], tta: bool
+    predictor: Predictor,
+    run: tuple[Pair, ...],
+    images: Iterator[tuple[Tensor, Tensor, str]],
+    tta: bool,
+    confidence: bool,
 ) -> Iterator[LabeledPair]:
     """The pairs of one run: frames are read as the network asks for them."""
     reading = 0.0
@@ -56,8 +68,10 @@ def _labeled_run(
             reading += time.perf_counter() - before
             yield (pair, mask.numpy()), image
 
-    stream = predictor.label_items(frames(), tta)
+    stream = predictor.labels_and_passes(frames(), tta)
     for number in range(len(run)):
         reading, before = 0.0, time.perf_counter()
-        (pair, mask), labels = next(stream)
-        yield LabeledPair(pair, labels, mask, number == 0, time.perf_counter() - before - reading)
+        (pair, mask), labels, passes = next(stream)
+        seconds = time.perf_counter() - before - reading
+        sure = confidences(passes) if confidence else None
+        yield LabeledPair(pair, labels, mask, number == 0, seconds, sure)

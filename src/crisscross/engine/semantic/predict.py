@@ -1,7 +1,7 @@
 """Label very large images and rasters block by block."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from crisscross.data.rasters.polygons import write_polygons
 from crisscross.data.rasters.reading import AS_IT_IS, Raster, RasterOptions, is_raster, open_raster
 from crisscross.data.rasters.writing import open_labels
 from crisscross.engine.formats import outputs
-from crisscross.engine.predict import Choose, Done, Labeled, each, find_images
+from crisscross.engine.predict import Done, Labeled, each
 from crisscross.errors import CrissCrossError
 from crisscross.files import output_path, write_atomically
 from crisscross.inference import Prediction, Predictor, predictor_of
@@ -44,7 +44,7 @@ def big_outputs(images: Mapping[Path, Path], out: Path, options: RasterOptions =
 
 def predict_big_files(
     network: "Segmenter | Predictor",
-    paths: Iterable[str | os.PathLike[str]],
+    images: Mapping[Path, Path],
     out: str | os.PathLike[str] | None,
     block: int,
     overlap: int,
@@ -53,7 +53,6 @@ def predict_big_files(
     tta: bool = False,
     keep: bool = False,
     options: RasterOptions = AS_IT_IS,
-    choose: Choose = dict,
     first: bool = True,
 ) -> list[Labeled]:
     """Label very large images by `Predictor.predict_big` and write the files of `big_outputs`, and `classes.json`.
@@ -94,7 +93,7 @@ def predict_big_files(
         with open_labels(path, raster, predictor.palette, predictor.card.ignore) as labels:
             predictor.predict_big(raster, block, overlap, tta, labels, on_block)
 
-    results = each(choose(find_images(paths, out, ALL)), write, done)
+    results = each(images, write, done)
     if out is not None and first and any(result.error is None for result in results):
         write_classes(Path(out) / CLASSES_FILE, predictor.classes, predictor.palette)
     return results

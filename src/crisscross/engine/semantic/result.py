@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from crisscross.engine.semantic.detail import Detail
 from crisscross.engine.semantic.evaluate import Evaluation
 from crisscross.engine.task import Result, Rows
 from crisscross.metrics import mean
@@ -24,6 +25,7 @@ class SegmentationResult(Result):
         accuracy: by class, the fraction of its pixels that were labeled so; None for a class without pixels.
         pixel_accuracy: fraction of all labeled pixels that were labeled right.
         confusion: int64 [K, K], numbers of pixels: rows are the classes of the masks, columns those of the labels.
+        detail: what a page shows beside the scores, None unless it was asked for.
     """
 
     miou: float | None = None
@@ -31,6 +33,7 @@ class SegmentationResult(Result):
     accuracy: Mapping[str, float | None] = field(default_factory=dict)
     pixel_accuracy: float | None = None
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    detail: Detail | None = None
 
 
 def as_result(found: Evaluation, classes: tuple[str, ...], dice: bool = False) -> SegmentationResult:
@@ -44,12 +47,14 @@ def as_result(found: Evaluation, classes: tuple[str, ...], dice: bool = False) -
         pixels, mean_of_classes, _ = found.consistency
         said = f"temporal consistency {percent(pixels)}, mean over classes {percent(mean_of_classes)}"
         lines.append(f"{said} (percent; docs/video.md)")
+    told = facts(found, classes)
+    if found.detail:
+        lines.append(_more(told))
     logged = {"val_miou": scores.miou, "val_iou": scores.iou}
     parts: list[str | Rows] = [class_table(found, classes, dice), *lines, _cost(found)]
-    told = facts(found, classes)
     by_class = told["iou"], told["accuracy"]
     return SegmentationResult(
-        scores.miou, logged, parts, told, scores.miou, *by_class, scores.pixel_accuracy, found.counts
+        scores.miou, logged, parts, told, scores.miou, *by_class, scores.pixel_accuracy, found.counts, found.detail
     )
 
 
@@ -76,6 +81,14 @@ def class_table(found: Evaluation, classes: tuple[str, ...], dice: bool = False)
         absent = scores.iou[index] is None
         rows.append([name, "absent" if absent else percent(values[0]), *map(percent, values[1:]), percent(pixels)])
     return [*rows, ["mean", *(percent(mean(values)) for values in columns.values()), ""]]
+
+
+def _more(told: Mapping[str, Any]) -> str:
+    """What only a detailed evaluation finds, in one line."""
+    ends = (told["intervals"] or {}).get("miou")
+    within = f"95 % interval of mIoU {percent(ends[0])} to {percent(ends[1])}, " if ends else ""
+    boundary, error = percent(told["boundary_miou"]), percent(told["calibration"]["ece"])
+    return f"{within}mean boundary IoU {boundary}, calibration error {error} (percent; docs/evaluation.md)"
 
 
 def _cost(found: Evaluation) -> str:
@@ -107,6 +120,7 @@ def facts(found: Evaluation, classes: tuple[str, ...]) -> dict[str, Any]:
         "fps": found.fps,
         "memory_bytes": found.memory,
         "memory_kind": _memory_kind(found),
+        **(found.detail.facts(classes) if found.detail else {}),
     }
 
 

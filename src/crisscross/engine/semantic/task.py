@@ -72,13 +72,16 @@ class SemanticSegmentation(Task):
 
         save = options.save
         write = None if save is None else lambda pair, labels: write_prediction(data, pair, labels, save)
-        how = (options.workers, options.interrupted, options.title, options.tta, write)
+        how = (options.workers, options.interrupted, options.title, options.tta, write, options.detailed)
         return as_result(evaluate(network, data, split, *how), data.classes, options.dice)
 
-    def report(self, network: "Segmenter", data: DataSet, split: str, result: Result) -> Mapping[str, Any]:
+    def report(self, network: "Segmenter | Predictor", data: DataSet, split: str, result: Result) -> Mapping[str, Any]:
         from crisscross.engine.semantic.report import report_fields
+        from crisscross.engine.semantic.result import SegmentationResult
 
-        return report_fields(network, data, split, result.facts)
+        assert isinstance(result, SegmentationResult)
+
+        return report_fields(network, data, split, result)
 
     def files(self, data: DataSet, split: str) -> Sequence[Path]:
         return [file for pair in data.split(split) for file in (pair.image, pair.mask)]
