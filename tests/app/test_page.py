@@ -204,7 +204,9 @@ def test_it_fits_a_phone(page):
     )
 
 
-def test_one_network_alone(chromium, tmp_path):
+def test_one_network_alone(chromium, tmp_path, monkeypatch):
+    # gradio sets it where its own analytics are off.
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "True")
     with uploads_in(str(tmp_path)):
         blocks, port = create_page(Actions(open_networks([small_segmenter()]), tmp_path)), free(0)
         try:

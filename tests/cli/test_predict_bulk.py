@@ -73,6 +73,19 @@ def test_a_resumed_run_labels_what_lacks_an_output(predict, weights, capsys):
     assert predict()[1] == list(range(COUNT))
 
 
+def test_a_list_of_images(weights, predict, tmp_path, monkeypatch, capsys):
+    Path("in/list.txt").write_text("0.png\n\nmore/1.png\nmissing.png\n" + str(tmp_path / "in/3.png") + "\n")
+    Path("empty.txt").write_text("\n")
+    monkeypatch.chdir("/")
+    out = tmp_path / "listed"
+    words = [str(tmp_path / "in/list.txt"), "--out", str(out), "--device", "cpu"]
+    assert main(["predict", str(weights), *words]) == 2
+    assert f"{tmp_path / 'in/missing.png'}: " in capsys.readouterr().err
+    assert sorted(path.name for path in (out / "labels").iterdir()) == ["0.png", "1.png", "3.png"]
+    assert main(["predict", str(weights), str(tmp_path / "empty.txt"), "--out", str(out)]) == 2
+    assert f"{tmp_path / 'empty.txt'}: an empty list" in capsys.readouterr().err
+
+
 def test_a_bad_image_is_tried_again(predict, capsys):
     Path("in/bad.png").write_bytes(b"no image")
     assert predict()[0] == 2

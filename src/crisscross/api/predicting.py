@@ -63,7 +63,7 @@ def predict(
 
     Args:
         network: as in `evaluate`.
-        paths: one or more image files, or folders of them.
+        paths: one or more image files, folders of them, or lists (`.txt`, a path on each line).
         out: the folder to write into; nothing is written without it.
         formats: of the files: `png` (`labels/`, `color/` and `overlay/`), `polygons`, `coco`, `rle`, `csv`.
         legend: write the classes of an image and their colors below its overlay.

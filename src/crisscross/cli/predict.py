@@ -15,7 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_network(parser)
     add_card(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, videos, or folders of them")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="images, videos, folders of them, or lists of images (.txt, a path on each line)",
+    )
     parser.add_argument(
         "--out",
         type=Path,

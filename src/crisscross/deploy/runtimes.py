@@ -194,6 +194,7 @@ def _line(error: Exception) -> str:
     """What a runtime says, without its own places and signatures in C++."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : (?=\w+ : )", "", " ".join(str(error).split()))
     text = re.sub(r"Load model from .*? failed:(?:\S+:\d+ .*?\) (?=[A-Z]))?", "", text)
+    text = re.sub(r"Exception from \S+:\d+: (?:Check '.*?' failed at \S+:\d+: )?", "", text)
     # What is wrong comes first or last.
     text = text if len(text) <= 300 else f"{text[:150]} ... {text[-150:]}"
     return text or type(error).__name__

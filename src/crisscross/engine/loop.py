@@ -172,7 +172,7 @@ def read(
         means = accelerator.reduce(torch.cat([own.double().sum()[None].to(own.dtype), means]), "mean")
     gates = gates or {}
     others = [] if norm is None else [norm[None]]
-    others += [_whole(gate.detach())[None] for gate in gates.values()]
+    others += [_whole(gate.detach()).reshape(1) for gate in gates.values()]
     numbers = iter(torch.cat([own, means, *others]).tolist())
     passes = list(islice(numbers, len(own)))
     loss = sum(passes) if alone else next(numbers)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from crisscross.data.files.folders import images_in
+from crisscross.data.files.folders import images_in, read_lines
 from crisscross.data.files.reading import IMAGE_SUFFIXES, read_image
 from crisscross.data.layouts.photos import without_masks
 from crisscross.engine.bulk import overlapped
@@ -44,11 +44,13 @@ def find_images(
 ) -> dict[Path, Path]:
     """Images of files and folders -> where their outputs go, without suffix; see `names_apart`.
 
+    Lists (`.txt`) have a path on each line, relative to their own folder.
+
     Folders are searched through, but for masks beside images (see `without_masks`) and for `out` in them; where `out`
     is such a folder or lies above it, but for the folders of `kinds` in `out`.
 
     Raises:
-        CrissCrossError: a missing path, a folder without images, or two images whose outputs would be one file.
+        CrissCrossError: a missing path, a folder or list without images, or two images whose outputs would be one file.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -57,6 +59,11 @@ def find_images(
             if not inside:
                 raise CrissCrossError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
             found |= {entry: entry.relative_to(path).with_suffix("") for entry in inside}
+        elif path.suffix == ".txt" and path.is_file():
+            listed = [path.parent / line for line in read_lines(path) if line]
+            if not listed:
+                raise CrissCrossError(f"{path}: an empty list; write the path of an image on each line")
+            found |= {entry: Path(entry.stem) for entry in listed}
         elif path.exists():
             found[path] = Path(path.stem)
         else:

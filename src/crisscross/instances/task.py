@@ -62,7 +62,7 @@ class InstanceSegmentation(Task):
         "video": "is not available: networks of instance segmentation take images",
         "benchmark": "handles semantic segmentation only",
         "convert": "handles semantic segmentation only",
-        "export": "cannot follow torchvision's batched_nms, which looks at the number of boxes to choose its algorithm",
+        "export": "stops in torchvision's batched_nms, which asks for the number of boxes: see docs/deploy.md",
     }
 
     def open(self, experiment: InstanceExperiment, root: str) -> InstanceData:

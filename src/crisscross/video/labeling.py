@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from crisscross.data.color import Color, colorise, overlay
+from crisscross.data.color import colorise, overlay
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_atomically
 from crisscross.inference import Predictor, predictor_of
@@ -91,25 +91,17 @@ def predict_video(
         with (
             VideoReader(source) as reader,
             VideoWriter(temporary, out.suffix, reader.time_base, reader.rate) as writer,
-            closing(_read_ahead(reader)) as frames,
+            # Threads end before the files are closed.
+            closing(_written(predictor, reader, writer, view, tta)) as written,
         ):
             first = None
-
-            def draw(found: tuple[VideoFrame, np.ndarray]) -> VideoFrame:
-                frame, labels = found
-                writer.write(frame._replace(image=_drawn(frame.image, labels, predictor.palette, view)))
-                return frame
-
-            labeled = predictor.label_items(((frame, frame.image) for frame in frames), tta)
-            # Threads end before the files are closed.
-            with closing(_written_behind(labeled, draw)) as finished:
-                for number, frame in enumerate(finished, 1):
-                    first = frame.pts if first is None else first
-                    length = frame.duration or round(1 / (reader.rate * reader.time_base))
-                    seconds = float((frame.pts - first + length) * reader.time_base)
-                    elapsed = time.perf_counter() - began
-                    result = VideoResult(source, out, number, seconds, elapsed, tuple(reader.problems))
-                    done(result, reader.expected)
+            for number, frame in enumerate(written, 1):
+                first = frame.pts if first is None else first
+                length = frame.duration or round(1 / (reader.rate * reader.time_base))
+                seconds = float((frame.pts - first + length) * reader.time_base)
+                elapsed = time.perf_counter() - began
+                result = VideoResult(source, out, number, seconds, elapsed, tuple(reader.problems))
+                done(result, reader.expected)
             result = VideoResult(source, out, result.frames, result.seconds, result.elapsed, tuple(reader.problems))
 
     try:
@@ -121,8 +113,22 @@ def predict_video(
     return result
 
 
-def _drawn(image: np.ndarray, labels: np.ndarray, palette: Sequence[Color], view: str) -> np.ndarray:
-    return colorise(labels, palette) if view == "color" else overlay(image, labels, palette)
+def _written(
+    predictor: Predictor, reader: VideoReader, writer: VideoWriter, view: str, tta: bool
+) -> Generator[VideoFrame, None, None]:
+    """The frames that were read, each when it is written with its labels."""
+    palette = predictor.palette
+
+    def draw(found: tuple[VideoFrame, np.ndarray]) -> VideoFrame:
+        frame, labels = found
+        drawn = colorise(labels, palette) if view == "color" else overlay(frame.image, labels, palette)
+        writer.write(frame._replace(image=drawn))
+        return frame
+
+    with closing(_read_ahead(reader)) as frames:
+        labeled = predictor.label_items(((frame, frame.image) for frame in frames), tta)
+        with closing(_written_behind(labeled, draw)) as written:
+            yield from written
 
 
 def _read_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
