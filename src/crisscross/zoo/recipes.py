@@ -84,7 +84,7 @@ DEMO: Row = {
     "data": {"name": "folder"},
     "augment": {"ratio": [1.0, 1.0], "crop": [144, 256], "distortion": False},
     "loss": {"normalizer": "valid"},
-    "optim": {"name": "adamw", "lr": 0.01, "weight_decay": 1e-2, "warmup": 20, "eta_min": 1e-5, "gate_factor": 20.0},
+    "optim": {"name": "adamw", "lr": 0.01, "weight_decay": 1e-2, "warmup": 20, "eta_min": 1e-5, "gate_factor": 5.0},
     "train": {"iterations": 200, "batch": 8, "validate_every": 100, "checkpoint_every": 50},
 }
 
