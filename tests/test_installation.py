@@ -15,6 +15,8 @@ OTHERS = (
     "torch torchvision --index-url https://download.pytorch.org/whl/cpu",
     "--force-reinstall torch torchvision",
     "--upgrade onnxruntime",
+    "av",
+    "opencv-python-headless",
     "--force-reinstall {package}",
     "'{package}>={least}'",
     "{PACKAGES.get(name, name)}",

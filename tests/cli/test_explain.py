@@ -51,7 +51,7 @@ def place(tmp_path_factory):
         ("net.safetensors a.png --at 1,1 --data set --report out", "explain either pixels"),
         ("net.safetensors --data set", "belong together"),
         ("net.safetensors --report out", "belong together"),
-        ("net.safetensors --data set --report out --images 0", "whole number of 1 or more"),
+        ("net.safetensors --data set --report out --images 0", "a whole number, 1 or more"),
         ("net.safetensors --data set --report out --split test", "no split 'test'"),
         ("net.safetensors --data missing --report out", "missing"),
         ("plain.safetensors --data set --report out", "no criss-cross attention to explain (R = 0"),
