@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crisscross.cli.options import add_device, add_force, add_network
+from crisscross.cli.options import add_device, add_force, add_network, positive
 from crisscross.errors import CrissCrossError, shown
 from crisscross.terminal import say
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--split", metavar="NAME", help="the split to look at (default: as in evaluate)")
     group.add_argument("--name", metavar="NAME", help="the data set's layout (default: that of training)")
     group.add_argument(
-        "--images", type=_count, default=50, metavar="N", help="look at N images of the split at most (default 50)"
+        "--images", type=positive, default=50, metavar="N", help="look at N images of the split at most (default 50)"
     )
     add_device(parser)
     add_force(parser)
@@ -132,12 +132,6 @@ def _explain_network(arguments: argparse.Namespace, source: "Wanted") -> int:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, got {shown(text)}")
-    return int(text)
 
 
 def _save_arrays(found: "Explanation", path: Path) -> None:
