@@ -94,11 +94,12 @@ def on_backend(
         if (device := device_of(network)).type != "cpu":
             raise CrissCrossError(f"it computes on {device}")
         chosen, reason = found.fastest(images, sample)
+        opened = found.opened(chosen)
     except CrissCrossError as error:
         _say(f"backend: {TITLES['torch']}: {error}")
         return network
     _say(f"backend: {TITLES[chosen]}: {reason}")
-    return found.opened(chosen)
+    return opened
 
 
 class _Cached:
@@ -110,7 +111,7 @@ class _Cached:
         self.notes: dict[str, Any] = {"conditions": _conditions()}
         with suppress(OSError, ValueError):
             stored = json.loads((self.folder / NOTES).read_text(encoding="utf-8"))
-            if stored.get("conditions") == self.notes["conditions"]:
+            if isinstance(stored, dict) and stored.get("conditions") == self.notes["conditions"]:
                 self.notes = stored
 
     def opened(self, name: str) -> Segmenter | Predictor:
