@@ -26,8 +26,10 @@ from pyarrow import parquet
 from ray.actor import ActorHandle
 
 from crisscross.api.networks import wanted
+from crisscross.cli.options import positive
 from crisscross.engine.formats import outputs
 from crisscross.engine.predict import find_images, names_apart, predict_files, unfinished
+from crisscross.errors import CrissCrossError
 from crisscross.progress import Progress
 
 ATTEMPTS = 3
@@ -106,13 +108,15 @@ def main() -> int:
     parser.add_argument("network", help="zoo name, run folder, file of weights or exported file")
     parser.add_argument("images", type=Path, help="a folder, or a .parquet file")
     parser.add_argument("--out", type=Path, required=True, help="a folder that all machines see")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=positive, default=2)
     parser.add_argument("--cpus", type=float, default=1, help="cores of a worker (default 1)")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of a worker (default 0)")
     options = parser.parse_args()
     options.out, network = options.out.resolve(), Path(options.network)
     options.network = str(network.resolve() if network.exists() else network)
     images = find(options)
+    # What is wrong with the network shows here, in one line, and not in every worker.
+    wanted(options.network).load("cpu", {})
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars, context.max_errored_blocks = False, -1
@@ -130,4 +134,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except CrissCrossError as error:
+        print(f"ray_predict.py: {error}", file=sys.stderr)
+        sys.exit(2)

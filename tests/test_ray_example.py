@@ -105,6 +105,18 @@ def test_it_writes_what_predict_writes_and_goes_on_where_it_stopped(python, netw
     assert changed == {ours / f"{kind}/{name}.png" for kind in kinds for name in again}
 
 
+def test_wrong_words_are_one_line(python, network, tmp_path):
+    write_images(tmp_path / "images", 1)
+    for words, message in [
+        (("nosuch", tmp_path / "images"), "nosuch: no such file"),
+        ((network, tmp_path / "none"), f"{tmp_path / 'none'}: no such file or folder"),
+        ((network, tmp_path / "images", "--workers", 0), "--workers: must be a whole number, 1 or more, got 0"),
+    ]:
+        with start(python, *words, "--out", tmp_path / "out") as process:
+            _, errors = process.communicate(timeout=HANGS)
+        assert process.returncode == 2 and message in errors and "Traceback" not in errors
+
+
 def finished(out: Path) -> dict[Path, int]:
     """The files of images that have all of theirs, with the times of their changes."""
     labels = [path.relative_to(out / "labels") for path in (out / "labels").rglob("*.png") if path.name[0] != "."]

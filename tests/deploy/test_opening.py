@@ -119,7 +119,18 @@ def test_options_that_an_exported_file_does_not_take(tmp_path, capsys):
     for words in (["--optimize"], ["--precision", "bf16"], ["--weights", "x.pth"]):
         assert main(["predict", str(path), str(tmp_path / "image.png"), "--out", str(tmp_path / "o"), *words]) == 2
         assert f"{words[0]}: {path} is an exported network" in capsys.readouterr().err
+    for device in ("cuda", "gpu"):
+        assert main(["predict", str(path), str(tmp_path / "image.png"), "--device", device]) == 2
+        assert f"--device {device}: {path} is an exported network" in capsys.readouterr().err
     assert exported_kind("a.ONNX") == "ONNX" and not exported_kind("a.pth") and not exported_kind(3)
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "xml", "pt2"])
+def test_commands_that_need_the_weights(tmp_path, suffix, capsys):
+    path = write(tmp_path / "model.onnx", text='{"classes": ["a", "b"]}').rename(tmp_path / f"model.{suffix}")
+    for words in (["benchmark", path], ["convert", path, tmp_path / "new.safetensors"]):
+        assert main([str(word) for word in words]) == 2
+        assert f"{path}: an exported network; its weights are needed" in capsys.readouterr().err
 
 
 def test_a_missing_runtime(tmp_path):

@@ -133,8 +133,22 @@ def test_a_named_runtime_is_compared_once(runtimes, cache):
     (notes,) = cache.glob("*/backends.json")
     assert json.loads(notes.read_text())["exact"] == ["onnx"]
     # A spoiled note is no obstacle.
-    notes.write_text("{")
-    on_backend(network, "onnx", 1, lambda: IMAGE)
+    for text in ("{", "[1]"):
+        notes.write_text(text)
+        on_backend(network, "onnx", 1, lambda: IMAGE)
+
+
+def test_what_was_measured_before_may_be_gone(runtimes, clock, monkeypatch, capsys):
+    network, *_ = runtimes
+    on_backend(network, "auto", None, lambda: IMAGE)
+
+    def gone(path):
+        raise CrissCrossError("not installed any more")
+
+    monkeypatch.setitem(subject.RUNTIMES, "openvino", subject.RUNTIMES["openvino"]._replace(open=gone))
+    capsys.readouterr()
+    assert on_backend(network, "auto", None, never) is network
+    assert capsys.readouterr().err == "backend: PyTorch: not installed any more\n"
 
 
 def test_files_of_networks_that_are_no_longer_used_are_removed(runtimes, cache, monkeypatch):

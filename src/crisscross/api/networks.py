@@ -114,6 +114,10 @@ class Wanted:
                 raise CrissCrossError(
                     f"--{name}: {self.source} is an exported network ({self.exported}), which is fixed"
                 )
+        if str(self.device) not in ("auto", "cpu"):
+            raise CrissCrossError(
+                f"--device {self.device}: {self.source} is an exported network ({self.exported}), whose runtime chooses"
+            )
         return open_exported(self.source, self.card)
 
     def _check_backend(self) -> None:

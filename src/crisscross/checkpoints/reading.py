@@ -28,6 +28,8 @@ OTHER_KINDS = (
     (rb"\x1f\x8b|BZh|\xfd7zXZ", "a compressed archive; unpack it and give the file within"),
     (rb"[\t\n\r -~]{64}|[\t\n\r -~]+$", "text, not a checkpoint; the download failed: fetch it again"),
 )
+# Suffixes of what `crisscross export` writes.
+EXPORTED = (".onnx", ".xml", ".pt2")
 # How many bytes of a file are enough to tell.
 HEAD = 512
 # The number that files of torch.save before 1.6 begin with, pickled.
@@ -116,6 +118,11 @@ def other_kind(head: bytes) -> str | None:
 
 def _read(path: Path) -> Any:
     head = head_of(path)
+    if path.suffix.lower() in EXPORTED:
+        raise CrissCrossError(
+            f"{path}: an exported network; its weights are needed: give the run, weights file or name that it was "
+            "exported from"
+        )
     if what := other_kind(head):
         raise CrissCrossError(f"{path}: {what}")
     # Eight bytes of length, then JSON.

@@ -11,7 +11,7 @@ from crisscross.terminal import say
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "Score a network on one split of a data set."
-    add_network(parser)
+    add_network(parser, exported=True)
     add_card(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder")
     parser.add_argument("--name", metavar="NAME", help="the data set's layout (default: that of training)")

@@ -7,9 +7,10 @@ from pathlib import Path
 from crisscross.errors import SHOWN, CrissCrossError, shown
 
 
-def add_network(parser: ArgumentParser) -> None:
-    """`network`, `--weights`, `--offline` and `--trust`: the arguments of `crisscross.load`."""
-    parser.add_argument("network", metavar="RUN|FILE|NAME", help="a run folder, a weights file or a zoo name")
+def add_network(parser: ArgumentParser, exported: bool = False) -> None:
+    """`network`, `--weights`, `--offline` and `--trust`: the arguments of `crisscross.load`; or an exported file."""
+    files = "a weights file, an exported file (.onnx, .xml, .pt2)" if exported else "a weights file"
+    parser.add_argument("network", metavar="RUN|FILE|NAME", help=f"a run folder, {files} or a zoo name")
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="weights for the recipe NAME: ours or a publisher's"
     )

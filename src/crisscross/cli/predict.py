@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Label images (as index, color and overlay PNGs, polygons, COCO's JSON ...) and videos (as NAME.mp4)."
     )
-    add_network(parser)
+    add_network(parser, exported=True)
     add_card(parser)
     parser.add_argument(
         "paths",

@@ -18,7 +18,7 @@ MEGA = 2**20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = "Label images over HTTP: POST /predict; GET /docs tells the rest."
-    add_network(parser)
+    add_network(parser, exported=True)
     add_card(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine)")
     parser.add_argument("--port", type=whole(0, 65535), default=8000, help="default 8000; 0: any that is free")

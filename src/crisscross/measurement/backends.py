@@ -19,6 +19,7 @@ import torch
 
 from crisscross import __version__, files
 from crisscross.config import to_dict
+from crisscross.config.documents import read_json
 from crisscross.deploy.exporting import check, passport_for
 from crisscross.deploy.opening import ExportedPredictor
 from crisscross.deploy.runtimes import Opened, open_onnx, open_openvino
@@ -94,11 +95,12 @@ def on_backend(
         if (device := device_of(network)).type != "cpu":
             raise CrissCrossError(f"it computes on {device}")
         chosen, reason = found.fastest(images, sample)
+        opened = found.opened(chosen)
     except CrissCrossError as error:
         _say(f"backend: {TITLES['torch']}: {error}")
         return network
     _say(f"backend: {TITLES[chosen]}: {reason}")
-    return found.opened(chosen)
+    return opened
 
 
 class _Cached:
@@ -108,9 +110,9 @@ class _Cached:
         self.network, self.passport = network, passport_for(network, "float32")
         self.folder = files.user_cache("backends") / _key(network)
         self.notes: dict[str, Any] = {"conditions": _conditions()}
-        with suppress(OSError, ValueError):
-            stored = json.loads((self.folder / NOTES).read_text(encoding="utf-8"))
-            if stored.get("conditions") == self.notes["conditions"]:
+        with suppress(CrissCrossError):
+            stored = read_json(self.folder / NOTES)
+            if isinstance(stored, dict) and stored.get("conditions") == self.notes["conditions"]:
                 self.notes = stored
 
     def opened(self, name: str) -> Segmenter | Predictor:

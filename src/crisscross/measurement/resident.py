@@ -17,6 +17,7 @@ from crisscross.data.scenes import draw_scene
 from crisscross.deploy.opening import RUNTIMES, ExportedPredictor
 from crisscross.deploy.passport import passport_of
 from crisscross.deploy.runtimes import open_openvino
+from crisscross.terminal import say
 
 # Seconds between two looks at the memory.
 PAUSE = 0.001
@@ -77,7 +78,7 @@ def main(words: list[str]) -> None:
         opened, text = RUNTIMES[path.suffix].open(path)
     passport = passport_of(text, str(path))
     predictor, image = ExportedPredictor(opened(passport.card), passport), draw_scene(0, *size)[0]
-    sys.stdout.write(f"{peak_resident(lambda: predictor.predict(image))}\n")
+    say(peak_resident(lambda: predictor.predict(image)))
 
 
 if __name__ == "__main__":
