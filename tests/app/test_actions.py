@@ -108,6 +108,9 @@ def test_of_a_pixel_its_classes_and_where_it_looks(actions, segmenter, file):
     assert with_weights.count('<i style="left:78.91%;top:18.75%">') == 4
     # An exported file knows the class, and says what is missing.
     assert f"<h3>{name} <small>at 50, 7" in without_weights and f"{value:.1%}" in without_weights
+    # Which network says it.
+    names = [re.match('<p class="network">(.*?)</p>', text)[1] for text in (with_weights, without_weights)]
+    assert names == [network.name for network in actions.networks]
     assert "is an exported file" in without_weights and "weights are needed" in without_weights
     assert "<figure>" not in without_weights
 

@@ -39,11 +39,13 @@ def place(tmp_path_factory):
     [
         ("net.safetensors a.png --at 60,1", "outside of the image, which is 60 x 40 pixels"),
         ("net.safetensors a.png --at 1,1 --at 1,40", "outside of the image, which is 60 x 40 pixels"),
-        ("net.safetensors a.png --at -1,5", "write X,Y"),
+        ("net.safetensors a.png --at -1,5", "at (-1, 5): outside of the image, which is 60 x 40 pixels"),
+        ("net.safetensors a.png --at 1,-5", "at (1, -5): outside of the image"),
+        ("net.safetensors a.png --at 1.5,2", "write X,Y"),
         ("net.safetensors a.png --at 5", "write X,Y"),
         ("net.safetensors text.png --at 1,1", "text.png"),
         ("net.safetensors missing.png --at 1,1", "missing.png"),
-        ("plain.safetensors a.png --at 1,1", "no criss-cross attention to explain (R = 0"),
+        ("plain.safetensors a.png --at 1,1", "plain.safetensors has no criss-cross attention to explain"),
         ("net.onnx a.png --at 1,1", "net.onnx: an exported network (ONNX) cannot be explained, its weights are needed"),
         ("net.safetensors a.png", "belong together"),
         ("net.safetensors --at 1,1", "belong together"),
@@ -54,7 +56,7 @@ def place(tmp_path_factory):
         ("net.safetensors --data set --report out --images 0", "a whole number, 1 or more"),
         ("net.safetensors --data set --report out --split test", "no split 'test'"),
         ("net.safetensors --data missing --report out", "missing"),
-        ("plain.safetensors --data set --report out", "no criss-cross attention to explain (R = 0"),
+        ("plain.safetensors --data set --report out", "plain.safetensors has no criss-cross attention to explain"),
         ("other.safetensors --data set --report out", "class 0 is 'floor' here but 'sky' in the network"),
         ("net.onnx --data set --report out", "its weights are needed"),
     ],
@@ -63,7 +65,7 @@ def test_bad_input_is_one_line(place, words, message, monkeypatch, capsys):
     monkeypatch.chdir(place)
     before = sorted(path.name for path in place.rglob("*"))
     try:
-        code = main(["explain", *words.replace("--at -", "--at=-").split()])
+        code = main(["explain", *words.split()])
     except SystemExit as stopped:
         code = stopped.code
     error = capsys.readouterr().err

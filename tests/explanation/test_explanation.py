@@ -171,6 +171,10 @@ def test_what_cannot_be_explained_is_one_line(image):
     for at in ((104, 0), (0, 72), (-1, 5)):
         with pytest.raises(CrissCrossError, match=r"outside of the image, which is 104 x 72 pixels"):
             explain(segmenter(), image, at)
+    for at in ((1.5, 2), (1,), (1, 2, 3), ("1", 2), None):
+        with pytest.raises(CrissCrossError, match="not a pixel"):
+            explain(segmenter(), image, at)
+    assert explain(segmenter(), image, (np.int64(3), np.int64(4))).at == (3, 4)
     with pytest.raises(CrissCrossError, match="has no criss-cross attention"):
         explain(segmenter(recurrence=0), image, (1, 1))
     with pytest.raises(CrissCrossError, match="network with its weights"):

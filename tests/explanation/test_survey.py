@@ -125,6 +125,8 @@ def test_the_page_needs_no_other_file(found):
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', html)
     assert sources and all(source.startswith("data:image/") for source in sources)
     assert not re.search(r"https?://|<script", html)
+    # `i` is a swatch there.
+    assert "<i>" not in html
     for words in ("Attention switched off", "Layer head.attend.attention", "Effective receptive field", "gate"):
         assert words in html
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crisscross.app.drawing import explained, fitted, labeled, legend, message, probabilities
+from crisscross.app.drawing import explained, fitted, labeled, legend, message, network_name, probabilities
 from crisscross.app.networks import Network
 from crisscross.data.files.reading import read_image
 from crisscross.engine.formats import FORMATS, Writer
@@ -107,11 +107,12 @@ class Actions:
             return [self._explain(network, found.image, (x, y)) for network in self.networks]
 
     def _explain(self, network: Network, image: np.ndarray, at: tuple[int, int]) -> str:
+        whose = network_name(network.name) if len(self.networks) > 1 else ""
         try:
-            return explained(network.explain(image, at))
+            return whose + explained(network.explain(image, at))
         except CrissCrossError as error:
             reason = str(error)
-        return f'<div class="pixel">{probabilities(at, [("", network.top(image, at))])}{message(reason)}</div>'
+        return f'{whose}<div class="pixel">{probabilities(at, [("", network.top(image, at))])}{message(reason)}</div>'
 
     def download(self, found: Labeled | None, formats: Sequence[str]) -> Path:
         """A ZIP file of the masks, as `crisscross predict` writes them; with several networks a folder for each.

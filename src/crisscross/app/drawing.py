@@ -58,6 +58,11 @@ def message(text: str, alert: bool = False) -> str:
     return f'<p class="message{" alert" if alert else ""}" role="alert">{escape(text)}</p>' if text else ""
 
 
+def network_name(name: str) -> str:
+    """Above what follows: which of several networks says it."""
+    return f'<p class="network">{escape(name)}</p>'
+
+
 def probabilities(at: tuple[int, int], columns: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> str:
     """The most probable classes of a pixel: for each column a title and (class, probability), largest first."""
     parts = []

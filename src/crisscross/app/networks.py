@@ -49,7 +49,9 @@ class Network:
                 f"{self.name} is an exported file; to show what attention looks at, the network's weights are needed"
             )
         from crisscross.explanation import explain
+        from crisscross.explanation.pixel import check_attends
 
+        check_attends(self.loaded, self.name)
         return explain(self.loaded, image, at)
 
     def top(self, image: np.ndarray, at: tuple[int, int], count: int = 3) -> list[tuple[str, float]]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shlex
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and --report, what it does over a whole data set."
     )
     add_network(parser)
+    # What starts like a negative number is no option: a pixel left of the image is told as one.
+    parser._negative_number_matcher = re.compile(r"-\d")
     parser.add_argument(
         "image",
         type=Path,
@@ -65,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _explain_pixels(arguments: argparse.Namespace, source: "Wanted") -> int:
     from crisscross.explanation import explain, figure
+    from crisscross.explanation.pixel import check_attends
     from crisscross.files import claim, write_atomically
     from crisscross.layers.devices import find_device
 
@@ -77,6 +81,7 @@ def _explain_pixels(arguments: argparse.Namespace, source: "Wanted") -> int:
     targets = [stem.with_name(stem.name + suffix) for stem in stems for suffix in suffixes]
     claim(targets, [*source.files, *arguments.image], arguments.force)
     network = source.load(find_device(arguments.device), {})
+    check_attends(network, str(arguments.network))
     found = [explain(network, images, point) for point in points]
     for one, stem in zip(found, stems, strict=True):
         path = stem.with_name(f"{stem.name}.png")
@@ -93,6 +98,7 @@ def _explain_network(arguments: argparse.Namespace, source: "Wanted") -> int:
     from crisscross.engine.semantic.evaluate import check_classes
     from crisscross.explanation import survey_network
     from crisscross.explanation.page import render
+    from crisscross.explanation.pixel import check_attends
     from crisscross.files import claim, write_text
 
     if arguments.data is None or arguments.report is None:
@@ -107,6 +113,7 @@ def _explain_network(arguments: argparse.Namespace, source: "Wanted") -> int:
         )
     given = (arguments.data, arguments.split, arguments.name)
     network, data, split = open_split(source, task, *given, source.find_device())
+    check_attends(network, str(arguments.network))
     check_classes(network.predictor, data)
     found = survey_network(network, data, split, arguments.images)
     facts = {"network": str(arguments.network), "data": str(arguments.data), **found.facts()}
@@ -155,7 +162,7 @@ def _tell(found: "Explanation", path: Path) -> None:
 
 
 def _point(text: str) -> tuple[int, int]:
-    x, _, y = text.partition(",")
-    if not (x.strip().isdecimal() and y.strip().isdecimal()):
+    if not re.fullmatch(r"\s*-?[0-9]{1,9}\s*,\s*-?[0-9]{1,9}\s*", text):
         raise CrissCrossError(f"--at: {shown(text)} is no pixel; write X,Y as in --at 320,240")
-    return int(x), int(y)
+    x, y = map(int, text.split(","))
+    return x, y

@@ -136,7 +136,7 @@ def _distances(found: Survey, layer: LayerSurvey) -> str:
         rows = [[escape(name), *_cells(one, lines, k)] for k, name in enumerate(found.classes)]
         rows.append(["all classes", *_cells(one, lines, None)])
         equal = [_or_dash(one.equal_distance(line), 1 if line == "time" else 0) for line in lines]
-        rows.append(["<i>equal weights</i>", *equal, *("–" for _ in shares)])
+        rows.append(["<em>equal weights</em>", *equal, *("–" for _ in shares)])
         tables.append((f"Pass {number}", table(["class", *lines, *shares], rows)))
     frames = ", along time in frames" if "time" in lines else ""
     share = ", and the share of the weights that lies on the row, the position itself included" if shares else ""

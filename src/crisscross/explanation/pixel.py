@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 
 import numpy as np
 from torch import Tensor, nn
@@ -97,14 +98,18 @@ def explain(network: nn.Module, image: Image | Sequence[Image] | Tensor, at: tup
         at: (x, y) of the pixel, counted from 0 at the top left corner; of a clip in its (first) labeled frame.
 
     Raises:
-        CrissCrossError: the network has no criss-cross attention, the pixel lies outside of the image, an image
+        CrissCrossError: the network has no criss-cross attention, the pixel is none of the image, an image
             cannot be read, or there are not as many as the network takes.
     """
     check_attends(network)
     run = Showing.of(network, image)
     height, width = run.pixels.shape[:2]
-    if not (len(at) == 2 and 0 <= at[0] < width and 0 <= at[1] < height):
-        raise CrissCrossError(f"at {shown(tuple(at))}: outside of the image, which is {width} x {height} pixels")
+    try:
+        x, y = at = tuple(map(index, at))  # type: ignore[assignment]
+    except (TypeError, ValueError):
+        raise CrissCrossError(f"at {shown(at)}: not a pixel, which is two whole numbers (x, y)") from None
+    if not (0 <= x < width and 0 <= y < height):
+        raise CrissCrossError(f"at {shown(at)}: outside of the image, which is {width} x {height} pixels")
     with recorded(network) as inputs:
         labels, probabilities = run.predict(at)
     with switched_off(network):
@@ -116,13 +121,15 @@ def explain(network: nn.Module, image: Image | Sequence[Image] | Tensor, at: tup
         if inputs[name]
     ]
     everything = (probabilities, without, labels, labels_without)
-    return Explanation(
-        (at[0], at[1]), run.pixels, run.classes, run.palette, *everything, tuple(layers), content, run.frames
-    )
+    return Explanation(at, run.pixels, run.classes, run.palette, *everything, tuple(layers), content, run.frames)
 
 
-def check_attends(network: object) -> None:
+def check_attends(network: object, name: str | None = None) -> None:
     """Refuse what has no criss-cross attention to look into.
+
+    Args:
+        network: what is to be explained.
+        name: what the message calls it; its type without.
 
     Raises:
         CrissCrossError: it is no network, or one without criss-cross layers.
@@ -131,7 +138,8 @@ def check_attends(network: object) -> None:
         raise CrissCrossError(f"only a network with its weights can be explained, got {type(network).__name__}")
     if not layers_of(network):
         raise CrissCrossError(
-            f"{type(network).__name__} has no criss-cross attention to explain (R = 0, or attention of another kind)"
+            f"{name or type(network).__name__} has no criss-cross attention to explain (R = 0, or attention of another "
+            "kind)"
         )
 
 
