@@ -19,7 +19,7 @@ from torch import nn
 import crisscross
 from crisscross.cli import main
 from crisscross.config import DataConfig, InferenceConfig
-from crisscross.deploy import open_exported
+from crisscross.deploy import exporting, open_exported
 from crisscross.deploy.exporting import export
 from crisscross.deploy.graphs import SameConv2d, without_same_padding
 from crisscross.deploy.modules import export_module
@@ -228,3 +228,22 @@ def test_an_operation_that_the_target_lacks(tmp_path):
     with pytest.raises(CrissCrossError, match=r"to ONNX: it uses aten.linalg_eig, which has no counterpart"):
         export_module(Odd(), [torch.randn(1, 2, 4, 4)], tmp_path / "odd.onnx")
     assert not (tmp_path / "odd.onnx").exists()
+
+
+def test_a_comparison_that_is_interrupted_leaves_no_older_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_write", lambda network, folder, *words: (folder / "model.onnx").write_bytes(b""))
+    (tmp_path / "parity.json").write_text('{"passed": true}')
+
+    def stop(what, finished, total):
+        if what == "compare":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(small_segmenter(), tmp_path, count=1, step=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "model.onnx"]
+
+
+def test_an_operation_that_a_target_cannot_save(tmp_path):
+    with pytest.raises(CrissCrossError, match=r"cannot be exported to torch\.export: .*ceil"):
+        export(small_segmenter(), tmp_path, "torch", count=1)
+    assert list(tmp_path.iterdir()) == []

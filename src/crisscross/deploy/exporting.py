@@ -75,6 +75,8 @@ def export(
     with tempfile.TemporaryDirectory() as temporary:
         step("export", 0, 0)
         _write(segmenter, Path(temporary), to, passport, samples)
+        # That of a file which was here before says nothing of this one, if the check is interrupted.
+        (folder / REPORT).unlink(missing_ok=True)
         for name in FILES[to]:
             made = Path(temporary, name)
             write_atomically(folder / name, lambda path, made=made: shutil.copyfile(made, path))  # type: ignore[misc]

@@ -94,7 +94,9 @@ def write_openvino(onnx_file: Path, path: Path, text: str, half: bool = False) -
     """Convert an ONNX file to `path` (.xml) and the .bin beside it; `half` stores the weights in float16."""
     openvino: Any = import_extra("openvino", "an export to OpenVINO", "openvino")
     # Reading the file here, unlike OpenVINO's converter, reports nothing to anybody.
-    save_openvino(openvino.Core().read_model(onnx_file), path, text, half)
+    with _one_line("OpenVINO"):
+        model = openvino.Core().read_model(onnx_file)
+    save_openvino(model, path, text, half)
 
 
 def save_openvino(model: Any, path: Path, text: str, half: bool = False) -> None:
@@ -113,8 +115,13 @@ def torch_program(module: nn.Module, examples: tuple[Tensor, ...], free: FreeAxe
 
 
 def write_torch(program: Any, path: Path, text: str) -> None:
-    """Save a program of torch.export with our text in it."""
-    torch.export.save(program, path, extra_files={f"{KEY}.json": text})
+    """Save a program of torch.export with our text in it.
+
+    Raises:
+        CrissCrossError: it holds an operation that torch.export computes, but cannot save.
+    """
+    with _one_line("torch.export"):
+        torch.export.save(program, path, extra_files={f"{KEY}.json": text})
 
 
 def check_torch() -> None:
