@@ -42,7 +42,7 @@ test-oldest:
 # A broken link or anchor, a page outside the navigation or a request to another host is an error.
 docs: pages-environment
 	NO_MKDOCS_2_WARNING=1 .venv-pages/bin/python -m mkdocs build --quiet
-	@echo "build/site/index.html"
+	@echo "build/site/index.html; with search: $(PYTHON_HERE) -m http.server --bind 127.0.0.1 --directory build/site"
 
 lint: environment
 	$(PYTHON_HERE) -m ruff check .

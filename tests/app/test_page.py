@@ -199,7 +199,9 @@ def test_it_fits_a_phone(page):
             const boxes = found.map(one => one.getBoundingClientRect());
             return document.documentElement.scrollWidth == 400
                 && boxes.every(box => box.left >= 0 && box.right <= 400)
-                && boxes.slice(1).every((box, number) => boxes[number].bottom < box.top);
+                && boxes.slice(1).every((box, number) => boxes[number].bottom < box.top)
+                // One network below the other.
+                && [...document.querySelectorAll('.pixel')].every(one => one.getBoundingClientRect().width > 300);
         }"""
     )
 

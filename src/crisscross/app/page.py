@@ -89,7 +89,13 @@ class ImageTab:
             self.y = gr.Number(label="y", precision=0, min_width=80, elem_id="y")
             self.show = gr.Button("Show this pixel", variant="primary", min_width=140, elem_id="show")
         with gr.Row():
-            self.explanations = [gr.HTML(min_width=320) for _ in self.actions.networks]
+            self.explanations = [self._add_explanation() for _ in self.actions.networks]
+
+    @staticmethod
+    def _add_explanation() -> Any:
+        # Of HTML in a row gradio ignores the width.
+        with gr.Column(min_width=320):
+            return gr.HTML()
 
     def react(self, page: Any) -> None:
         """Say what happens when."""
