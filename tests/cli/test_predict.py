@@ -52,6 +52,16 @@ def table(path: str) -> list[list[str]]:
     return list(csv.reader(Path(path).read_text().splitlines()))
 
 
+def test_an_image_that_takes_too_much_memory_is_one_line(predict, monkeypatch, capsys):
+    monkeypatch.setattr("crisscross.inference.passes.SAFE_BYTES", 0)
+    monkeypatch.setattr("crisscross.inference.passes.free_memory", lambda: 200 * 50 * 80)
+    draw("in/large.png", 51, 80), draw("in/small.png", 50, 80)
+    assert predict("in", "--out", "out") == 2
+    assert files("out") == ["classes.json", "color/small.png", "labels/small.png", "overlay/small.png"]
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "80 x 51 pixels at once" in one]
+    assert line.startswith("crisscross: in/large.png: ") and "--big" in line
+
+
 def test_every_format_says_the_same(predict, weights, capsys):
     draw("in/p.png"), draw("in/more/q.png", 33, 50, 1)
     assert predict("in", "--out", "out", "--format", "png,polygons,CSV", "--format", "coco", "--format", "rle") == 0

@@ -20,6 +20,7 @@ from literal_inference import RATIOS, multi_scale_flip, resize
 import crisscross
 from crisscross.config import InferenceConfig
 from crisscross.inference import arrays, pixels
+from crisscross.inference import passes as views_and_passes
 from crisscross.inference.cells import cell_labels
 from crisscross.inference.passes import Pass, window_starts
 from crisscross.measurement.memory import peak_memory
@@ -129,6 +130,21 @@ def test_ratios_are_those_of_the_test_scale_not_of_the_image():
     segmenter.predict(image_of(67, 90), tta=True)
     # int(67.5) = 67 and int(50.25) = 50; 67 / 90 = 0.744 < 50 / 67: 49.9 rows. int(112.5) and int(83.75).
     assert seen == [(50, 67)] * 2 + [(67, 90)] * 2 + [(83, 111)] * 2
+
+
+def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
+    """200 bytes a pixel: 2400 x 2500 take 1.2 GB, whole; windows of 512 x 512 take 0.05."""
+    monkeypatch.setattr(views_and_passes, "free_memory", lambda: 1_100_000_000)
+    check, image = views_and_passes.check_memory, np.zeros((3, 1, 1), np.uint8)
+    whole, slide = InferenceConfig(), InferenceConfig(mode="slide", window=(512, 512), stride=(341, 341))
+    with pytest.raises(views_and_passes.TooLarge, match=r"2500 x 2400 pixels .* about 1 GiB, 1.0 are free; .* --big"):
+        check(views_and_passes.views((2400, 2500), whole), image)
+    check(views_and_passes.views((2400, 2500), slide), image)
+    check(views_and_passes.views((2300, 2300), whole), image)
+    # Resized for the network, it fits.
+    check(views_and_passes.views((2400, 2500), whole, (1024, 1024)), image)
+    # On a GPU memory is another.
+    check(views_and_passes.views((2400, 2500), whole), torch.zeros((3, 1, 1), device="meta"))
 
 
 def test_windows_stay_the_same_at_every_ratio():

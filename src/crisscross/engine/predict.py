@@ -16,6 +16,7 @@ from crisscross.engine.formats import PNG, Writer
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import unrecorded
+from crisscross.inference.passes import TooLarge
 
 Done = Callable[["Labeled"], None]
 
@@ -192,7 +193,10 @@ def predict_files(
 
     def work(read: tuple[Path, Any]) -> tuple[Path, Any, Any]:
         source, image = read
-        return source, image, None if isinstance(image, CrissCrossError) else predict(image)
+        try:
+            return source, image, None if isinstance(image, CrissCrossError) else predict(image)
+        except TooLarge as error:
+            return source, CrissCrossError(f"{source}: {error}"), None
 
     def write(worked: tuple[Path, Any, Any]) -> Labeled:
         source, image, result = worked

@@ -11,13 +11,17 @@ from typing import NamedTuple
 import numpy as np
 
 from crisscross.config import InferenceConfig
+from crisscross.data.files.big import free_memory
 from crisscross.data.samples.preprocess import fit_size
+from crisscross.errors import CrissCrossError
 from crisscross.inference import arrays
 from crisscross.inference.arrays import Array
 from crisscross.inference.resize import KEPT, Axis, line, merge
 
 # The largest output stride there is.
 SMALLEST = 32
+# Memory of small networks for each pixel of their input (`camvid-light` takes 0.25 kB), and what is taken unasked.
+BYTES_A_PIXEL, SAFE_BYTES = 200, 2**30
 
 
 class View(NamedTuple):
@@ -80,6 +84,27 @@ def views(
         for mirrored in (False, True) if tta and config.flip else (False,):
             found.append(View(shown, mirrored, (window[0], window[1]), tops, lefts))
     return found
+
+
+class TooLarge(CrissCrossError):
+    """An image takes more memory than is free; others may not."""
+
+
+def check_memory(found: Sequence[View], image: Array) -> None:
+    """Refuse what would end the process: parts of an image on the CPU that take more memory than is free.
+
+    Raises:
+        TooLarge: the network is to be shown such a part.
+    """
+    if str(getattr(image, "device", "cpu")) != "cpu":
+        return
+    height, width = max((view.window for view in found), key=lambda window: window[0] * window[1])
+    needed = height * width * BYTES_A_PIXEL
+    if needed > SAFE_BYTES and (free := free_memory()) is not None and needed > free:
+        raise TooLarge(
+            f"{width} x {height} pixels at once take the network about {needed / 2**30:.0f} GiB, "
+            f"{free / 2**30:.1f} are free; label the image block by block: --big (in Python `predict_big`)"
+        )
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:

@@ -18,7 +18,7 @@ from crisscross.errors import CrissCrossError
 from crisscross.inference import arrays, pixels
 from crisscross.inference.arrays import Array
 from crisscross.inference.card import Card
-from crisscross.inference.passes import SMALLEST, Pass, View, joined, views
+from crisscross.inference.passes import SMALLEST, Pass, View, check_memory, joined, views
 from crisscross.inference.prediction import Prediction
 from crisscross.inference.sources import Image, batches, is_path, planes_of
 from crisscross.inference.stages import Stages, check_logits, stages_of
@@ -248,12 +248,12 @@ class Predictor:
         return [one for (one,) in self._passes(clip, self.card.places[:1])]
 
     def _frame(self, image: Array, tta: bool, native: bool = False) -> Frame:
-        """Encode an image uint8 [3, H, W], or a batch [B, 3, H, W] of them; `native` shows it at its own size whatever
-        `preprocess.scale` says."""
+        """Encode an image uint8 [3, H, W] or a batch [B, 3, H, W]; `native`: without `preprocess.scale`."""
         size = (image.shape[-2], image.shape[-1])
         found = views(size, self.card.inference, None if native else self.card.preprocess.scale, tta)
         # Moved to the device once, whatever the number of passes.
         placed, x, encoded = self.place(image), None, []
+        check_memory(found, placed)
         for view in found:
             if x is None or tuple(x.shape[-2:]) != view.size:
                 x = self._normalized(placed, view.size)
