@@ -1,10 +1,15 @@
 """Make the pictures of README.md and the site from the package alone: `python docs/make_images.py`.
 
 Two small networks are trained on drawn scenes, each in a minute on a CPU; `--runs DIR` keeps and reuses the runs.
-The same machine gives the same pictures.
+The same machine gives the same pictures. That of the app is a screenshot; `--app` takes it alone, by Debian's
+Chromium and the Python of `.venv-pages` (`make pages-environment`).
 """
 
 import argparse
+import io
+import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,12 +32,17 @@ WIDTH, GAP = 1036, 12
 INK = (29, 31, 35)
 STREET, STREET_SIZE = 5018, (256, 512)
 ISLANDS, ISLANDS_SIZE, PIXEL = 5004, (demo.HEIGHT, demo.WIDTH), (102, 84)
+APP_PIXEL, CAPTION = (193, 222), 26
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path)
-    runs = parser.parse_args().runs
+    parser.add_argument("--app", action="store_true")
+    runs, wants_app = vars(parser.parse_args()).values()
+    if wants_app:
+        save("app", app())
+        return
     # Another number of threads would give other last digits.
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
@@ -117,6 +127,41 @@ def attention(network: crisscross.Segmenter) -> Any:
     sheet.paste(looks, (0, 0))
     sheet.paste(says, (0, looks.height + GAP))
     return sheet
+
+
+def app() -> Any:
+    """The page of `crisscross app` with the second of its scenes and a pixel of it."""
+    from playwright.sync_api import expect, sync_playwright
+
+    words = [sys.executable, "-m", "crisscross", "app", "--port", "0"]
+    with (
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        sync_playwright() as tool,
+    ):
+        try:
+            lines = iter(process.stdout or ())
+            address = next(found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+            browser = tool.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1180, "height": 900}, color_scheme="light")
+            page.goto(address)
+            headings = page.locator(".pixel h3").first
+            expect(headings).to_have_text(re.compile("at 360, 180$"), timeout=60_000)
+            legend = page.locator("ul.legend").first
+            before = legend.inner_text()
+            page.locator("#scenes button").nth(1).click()
+            expect(legend).not_to_have_text(before, use_inner_text=True, timeout=60_000)
+            for name, value in zip("xy", APP_PIXEL, strict=True):
+                page.locator(f"#{name} input").fill(str(value))
+            page.locator("#show").click()
+            expect(headings).to_have_text(re.compile("at {}, {}$".format(*APP_PIXEL)), timeout=60_000)
+            page.wait_for_timeout(1000)
+            last = page.locator(".pixel img").nth(1).bounding_box()
+            assert last is not None
+            high = round(last["y"] + last["height"]) + CAPTION
+            shot = page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": 1180, "height": high})
+            return Image.open(io.BytesIO(shot)).convert("RGB")
+        finally:
+            process.terminate()
 
 
 def beside(panels: Sequence[np.ndarray], titles: Sequence[str] = ()) -> Any:
