@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import resource
 import shutil
@@ -366,6 +367,7 @@ def test_a_truncated_image_is_one_line_from_any_process(whole_run, folder, tmp_p
     image = data / "images" / "p10.png"
     image.write_bytes(image.read_bytes()[:2000])
     assert main(["evaluate", str(whole_run), "--data", str(data), "--split", "val", "--workers", workers]) == 2
+    assert multiprocessing.active_children() == []
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("evaluate")]
     assert len(lines) == 1
     assert lines[0].startswith(f"crisscross: {image}: cannot be read")

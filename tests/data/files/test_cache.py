@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -86,27 +87,28 @@ def test_caches_that_cannot_be_had_say_so(dataset, tmp_path, monkeypatch):
 # --- processes that read ---
 
 
-def kill_a_worker(stop: threading.Event) -> None:
-    """SIGKILL one child of this process as soon as there is one."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
+def children_of_this_process() -> set[int]:
+    return {*map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())}
+
+
+def kill_a_worker(stop: threading.Event, others: set[int]) -> None:
+    """SIGKILL the children of this process but for `others`, until told to stop."""
     while not stop.is_set():
-        for child in children.read_text().split():
-            command = Path(f"/proc/{child}/cmdline").read_text()
-            # A process that ended in an earlier test and was not waited for has no command.
-            if command and "resource_tracker" not in command:
-                os.kill(int(child), signal.SIGKILL)
-                return
+        for child in children_of_this_process() - others:
+            # One may have ended meanwhile.
+            with suppress(OSError):
+                if "resource_tracker" not in Path(f"/proc/{child}/cmdline").read_text():
+                    os.kill(child, signal.SIGKILL)
         time.sleep(0.01)
 
 
 @pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="needs /proc of Linux")
 def test_a_killed_worker_is_one_line_and_the_run_is_saved(dataset, tmp_path):
-    out, stop, killers = tmp_path / "run", threading.Event(), []
+    out, stop, others = tmp_path / "run", threading.Event(), children_of_this_process()
 
     def listener(step):
         if step.iteration == 2:
-            killers.append(threading.Thread(target=kill_a_worker, args=(stop,)))
-            killers[0].start()
+            threading.Thread(target=kill_a_worker, args=(stop, others)).start()
 
     # So many that the worker is killed before the end.
     words = ("train.iterations=100000",)

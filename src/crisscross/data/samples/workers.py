@@ -54,19 +54,24 @@ def loaded(loader: DataLoader) -> Iterator[Any]:
     Raises:
         CrissCrossError: an item is one, or a process that reads died.
     """
-    items = _started(loader)
-    while True:
-        try:
-            item = next(items)
-        except StopIteration:
-            return
-        except (RuntimeError, OSError, EOFError) as error:
-            if (explained := _explained(error, items)) is error:
-                raise
-            raise explained from None
-        if isinstance(item, CrissCrossError):
-            raise item
-        yield item
+    items: Any = _started(loader)
+    item: Any = None
+    try:
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                if (explained := _explained(error, items)) is error:
+                    raise
+                raise explained from None
+            if isinstance(item, CrissCrossError):
+                raise item
+            yield item
+    finally:
+        # The traceback of an error holds this frame: without this, the processes would live as long as the error does.
+        items = item = None
 
 
 def _started(loader: DataLoader) -> Iterator:
