@@ -1,7 +1,7 @@
-"""Make the pictures of README.md and the site from the package alone: `python docs/make_images.py`.
+"""Make the images of README.md and the site from the package alone: `python docs/make_images.py`.
 
 Two small networks are trained on drawn scenes, each in a minute on a CPU; `--runs DIR` keeps and reuses the runs.
-The same machine gives the same pictures. That of the app is a screenshot; `--app` takes it alone, by Debian's
+The same machine gives the same images. That of the app is a screenshot; `--app` takes it alone, by Debian's
 Chromium and the Python of `.venv-pages` (`make pages-environment`).
 """
 
@@ -51,10 +51,10 @@ def main() -> None:
         save("attention", attention(island_network(folder)))
 
 
-def save(name: str, picture: Any) -> None:
+def save(name: str, image: Any) -> None:
     path = OUT / f"{name}.webp"
-    picture.save(path, quality=84, method=6)
-    print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size / 1000:.0f} kB")
+    image.save(path, quality=84, method=6)
+    print(f"{path}: {image.width} x {image.height}, {path.stat().st_size / 1000:.0f} kB")
 
 
 def street_network(folder: Path) -> crisscross.Segmenter:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +22,10 @@ from crisscross.config import to_dict
 from crisscross.config.documents import read_json
 from crisscross.deploy.exporting import check, passport_for
 from crisscross.deploy.opening import ExportedPredictor
-from crisscross.deploy.runtimes import Opened, open_onnx, open_openvino
 from crisscross.errors import CrissCrossError, import_extra
 from crisscross.inference import Predictor
 from crisscross.layers.modes import device_of
-from crisscross.measurement.exported import write_onnx
+from crisscross.measurement.exported import RUNTIMES, installed_runtimes, write_onnx
 from crisscross.measurement.machine import processor
 from crisscross.measurement.timing import interleave
 from crisscross.models import Segmenter
@@ -34,20 +33,6 @@ from crisscross.progress import is_shown
 from crisscross.speed.rewrite import optimize
 from crisscross.terminal import say
 
-
-class Runtime(NamedTuple):
-    """What runs an exported file, its package, the extra that installs it, and what opens a file."""
-
-    title: str
-    package: str
-    extra: str
-    open: Callable[[Path], Opened]
-
-
-RUNTIMES = {
-    "onnx": Runtime("ONNX Runtime", "onnxruntime", "onnx", open_onnx),
-    "openvino": Runtime("OpenVINO", "openvino", "openvino", open_openvino),
-}
 TITLES = {"torch": "PyTorch", "optimize": "PyTorch with --optimize"} | {k: one.title for k, one in RUNTIMES.items()}
 # Share of equal labels from which a backend counts as exact: float32 that differs by rounding alone.
 EXACT = 0.9999
@@ -88,12 +73,12 @@ def on_backend(
             takes its place.
     """
     if backend != "auto":
-        found = _Cached(check(network, "torch", "float32"))
-        return found.checked(backend, sample)
+        return _Cached(check(network, "torch", "float32")).checked(backend, sample)
     try:
-        found = _Cached(check(network, "torch", "float32"))
-        if (device := device_of(network)).type != "cpu":
+        checked = check(network, "torch", "float32")
+        if (device := device_of(checked)).type != "cpu":
             raise CrissCrossError(f"it computes on {device}")
+        found = _Cached(checked)
         chosen, reason = found.fastest(images, sample)
         opened = found.opened(chosen)
     except CrissCrossError as error:
@@ -162,10 +147,10 @@ class _Cached:
     def _measure(self, image: np.ndarray) -> list[str]:
         """Compare all on an image, and keep the result; returns why some could not take part."""
         _say("backend: comparing what is installed, once")
-        ways, missing = {name: self.opened(name) for name in ("torch", "optimize")}, []
-        for name, runtime in RUNTIMES.items():
+        installed, missing = installed_runtimes()
+        ways = {name: self.opened(name) for name in ("torch", "optimize")}
+        for name in installed:
             try:
-                import_extra(runtime.package, runtime.title, runtime.extra)
                 ways[name] = self.opened(name)
             except CrissCrossError as error:
                 missing.append(str(error))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from crisscross.deploy import quantize, targets
 from crisscross.deploy.exporting import check, passport_for
@@ -17,7 +18,20 @@ from crisscross.measurement.machine import BFLOAT16, processor
 from crisscross.measurement.network import ExportedVariant
 from crisscross.models import Segmenter
 
-ONNX, OPENVINO = "ONNX Runtime", "OpenVINO"
+
+class Runtime(NamedTuple):
+    """What runs an exported file, its package, the extra that installs it, and what opens a file."""
+
+    title: str
+    package: str
+    extra: str
+    open: Callable[[Path], Opened]
+
+
+RUNTIMES = {
+    "onnx": Runtime("ONNX Runtime", "onnxruntime", "onnx", open_onnx),
+    "openvino": Runtime("OpenVINO", "openvino", "openvino", open_openvino),
+}
 
 
 def exported_variants(
@@ -31,52 +45,52 @@ def exported_variants(
         samples: those to calibrate int8 with; by default there is no int8.
 
     Returns:
-        The variants, and a line with the reason for each that cannot be had.
+        The variants, and a line with the reason for each that is not available.
     """
     passport = passport_for(network, "float32")
     inputs = list(calibration_inputs(Predictor(lambda x: x, passport.card), samples.calibrate)) if samples else []
     plain, full = folder / "plain.onnx", folder / "full.xml"
     entries: list[tuple[str, str, Callable[[], tuple[Opened, Path]]]] = [
-        (ONNX, "fp32", lambda: (open_onnx(plain), plain)),
-        (ONNX, "fp16", lambda: _onnx_half(network, folder / "half.onnx", passport)),
-        (ONNX, "int8", lambda: _onnx_int8(plain, folder / "int8.onnx", inputs)),
-        (OPENVINO, "fp32", lambda: _openvino(plain, full, passport)),
-        (OPENVINO, "bf16", lambda: (open_openvino(full, "bf16"), full)),
-        (OPENVINO, "fp16", lambda: _openvino(plain, folder / "half.xml", passport, half=True)),
+        ("onnx", "fp32", lambda: (open_onnx(plain), plain)),
+        ("onnx", "fp16", lambda: _onnx_half(network, folder / "half.onnx", passport)),
+        ("onnx", "int8", lambda: _onnx_int8(plain, folder / "int8.onnx", inputs)),
+        ("openvino", "fp32", lambda: _openvino(plain, full, passport)),
+        ("openvino", "bf16", lambda: (open_openvino(full, "bf16"), full)),
+        ("openvino", "fp16", lambda: _openvino(plain, folder / "half.xml", passport, half=True)),
         (
-            OPENVINO,
+            "openvino",
             "int8",
             lambda: _openvino_int8(plain, folder / "int8.xml", replace(passport, precision="int8"), inputs),
         ),
     ]
     left_out = {"int8": not samples, "bf16": not processor()[1] & set(BFLOAT16)}
     found: list[ExportedVariant] = []
-    installed, reasons = _installed()
+    installed, reasons = installed_runtimes()
     try:
         if installed:
             write_onnx(network, plain, passport)
     except CrissCrossError as error:
-        return [], [*reasons, f"{' and '.join(installed)}: {error}"]
+        return [], [*reasons, f"{' and '.join(RUNTIMES[name].title for name in installed)}: {error}"]
     for name, precision, make in entries:
         if name not in installed or left_out.get(precision):
             continue
         try:
             opened, file = make()
         except (CrissCrossError, RuntimeError, ValueError) as error:
-            reasons.append(f"{name}, {precision}: {' '.join(str(error).split())[:300]}")
+            reasons.append(f"{RUNTIMES[name].title}, {precision}: {' '.join(str(error).split())[:300]}")
             continue
         predictor = ExportedPredictor(opened[0](passport.card), passport)
         weights = file.with_suffix(".bin") if file.suffix == ".xml" else file
-        found.append(ExportedVariant(name, precision, predictor, file, weights))
+        found.append(ExportedVariant(RUNTIMES[name].title, precision, predictor, file, weights))
     return found, reasons
 
 
-def _installed() -> tuple[list[str], list[str]]:
-    """The runtimes that can be imported, and how to install the others."""
+def installed_runtimes() -> tuple[list[str], list[str]]:
+    """The names of the runtimes that can be imported, and how to install the others."""
     found, reasons = [], []
-    for name, package, extra in ((ONNX, "onnxruntime", "onnx"), (OPENVINO, "openvino", "openvino")):
+    for name, runtime in RUNTIMES.items():
         try:
-            import_extra(package, name, extra)
+            import_extra(runtime.package, runtime.title, runtime.extra)
             found.append(name)
         except CrissCrossError as error:
             reasons.append(str(error))
