@@ -7,7 +7,7 @@ from crisscross.explanation.findings import LayerSurvey, PassSpread, Survey
 from crisscross.explanation.panels import example_row, field_map, figure_of
 from crisscross.metrics import scores
 from crisscross.report.charts import bar_chart, ticks
-from crisscross.report.page import charts, document, legend, table
+from crisscross.report.page import charts, document, legend, opening, repeat, table
 from crisscross.report.svg import drawing, hint, line, rgb, tag, text
 from crisscross.terminal import decimal
 
@@ -24,9 +24,8 @@ def render(found: Survey, title: str, summary: str, command: str = "") -> str:
     parts = [_opening(found, title, summary), _switched_off(found)]
     parts += [_layer(found, layer) for layer in found.layers if layer.passes]
     parts.append(_examples(found))
-    if command:
-        parts.append(f"<h2>To repeat it</h2><pre><code>{escape(command)}</code></pre>")
-    return document(f"Attention: {title}", "\n".join(parts))
+    parts.append(repeat(command, "", {}))
+    return document(f"Attention: {title}", "\n".join(part for part in parts if part))
 
 
 def _opening(found: Survey, title: str, summary: str) -> str:
@@ -40,11 +39,7 @@ def _opening(found: Survey, title: str, summary: str) -> str:
             for layer in found.layers
         ),
     ]
-    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in numbers)
-    return (
-        f'<header><h1>What {escape(title)} attends to</h1><p class="summary">{escape(summary)}</p>'
-        f'<dl class="headline">{cells}</dl></header>'
-    )
+    return opening(f"What {title} attends to", summary, numbers)
 
 
 def _switched_off(found: Survey) -> str:
