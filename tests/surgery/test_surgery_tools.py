@@ -244,3 +244,20 @@ def test_a_segmenter_with_inserted_attention_is_not_saved_as_if_it_had_none(tmp_
     assert not list(tmp_path.iterdir())
     crisscross.save(remove_attention(segmenter), tmp_path / "a.safetensors")
     assert crisscross.load(tmp_path / "a.safetensors").classes == ("a", "b")
+
+
+def with_attention_of_its_own(classes):
+    return insert_attention(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, classes, 1)), "0")
+
+
+def test_attention_that_a_network_from_outside_brings_along_is_saved_with_it(tmp_path):
+    words = {"model": {"network": f"{__name__}:with_attention_of_its_own"}, "data": {"classes": ["a", "b"]}}
+    segmenter = open_gates(crisscross.build(from_dict(Experiment, words)))
+    crisscross.save(segmenter, tmp_path / "a.safetensors")
+    loaded = crisscross.load(tmp_path / "a.safetensors", trust=tmp_path)
+    assert torch.equal(loaded(X).main, segmenter.eval()(X).main)
+    (gate,) = [layer.attention.gamma for layer in inserted_attention(loaded).values()]
+    assert gate != 0
+    insert_attention(loaded, after="head.net.1", reduction=1)
+    with pytest.raises(CrissCrossError, match=r"head\.net\.1\.criss_cross was inserted"):
+        crisscross.save(loaded, tmp_path / "b.safetensors")

@@ -100,9 +100,10 @@ def stored_tensors(
     """
     if getattr(segmenter, "rewritten", False):
         raise CrissCrossError(f"{path}: a network made by crisscross.optimize is for inference; save the original")
-    if places := inserted_attention(segmenter):
+    described = getattr(segmenter, "described_attention", ())
+    if places := [place for place in inserted_attention(segmenter) if place not in described]:
         raise CrissCrossError(
-            f"{path}: {next(iter(places))} was inserted by crisscross.surgery, which an experiment cannot "
+            f"{path}: {places[0]} was inserted by crisscross.surgery, which an experiment cannot "
             "describe: save state_dict(), and load it after inserting again"
         )
     tensors = {}

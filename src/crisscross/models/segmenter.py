@@ -20,6 +20,7 @@ from crisscross.layers.modes import device_of, dtype_of, evaluating, lay_out
 from crisscross.models.backbones import Backbone, NoBackbone, create_backbone
 from crisscross.models.heads import AuxiliaryHead, HeadInputs, Logits, create_head
 from crisscross.models.whole_network import WholeNetwork
+from crisscross.surgery import inserted_attention
 
 
 class Segmenter(nn.Module):
@@ -58,6 +59,8 @@ class Segmenter(nn.Module):
         if model.aux_head.channels and not getattr(self.head, "gives_aux", False):
             self.aux_head = AuxiliaryHead(model.aux_head, self.backbone.channels[-2], classes, VARIANTS[model.variant])
         self.backbone.freeze(model.frozen)
+        # Attention that a network from outside brings along is there whenever it is built.
+        self.described_attention = frozenset(inserted_attention(self))
 
     def _head_inputs(self, classes: int, variant: Variant) -> HeadInputs:
         model, backbone = self.experiment.model, self.backbone
