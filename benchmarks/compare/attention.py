@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.compare.contestants import FAST, LEAN, MMCV, Contestant
+from benchmarks.compare.contestants import FAST, FLOAT32, LEAN, MMCV, Contestant
 from benchmarks.compare.kept import kept_for_backward
 from benchmarks.compare.rows import Row, Size, layer_gflop, matrix_product
 from crisscross.layers import CrissCrossAttention
@@ -19,7 +19,7 @@ from crisscross.ops import criss_cross_attention, criss_cross_attention_referenc
 REFERENCE_POSITIONS = 64 * 64
 GEMM = "matrix product"
 # Whose times the goals compare.
-JUDGED = (GEMM, FAST, LEAN, MMCV)
+JUDGED = (GEMM, FAST, LEAN, FLOAT32, MMCV)
 Report = Callable[[str], object]
 
 
@@ -104,22 +104,18 @@ def measure(
         rows[one.name] = _examine(entry, expected, plan)
         report(f"memory of {one.name}")
     del expected
-    for name, (time, share) in _race_forward(rows, entries, size, plan, report).items():
-        speed = (
-            plan.batch
-            * plan.passes_of(entries[name].contestant)
-            * layer_gflop(size, entries[name].contestant.criss_cross)
-            / time
-        )
-        rows[name] = replace(rows[name], forward=time, gflops=speed, share=speed / share)
-    for name, time in _race_training(rows, entries, plan, report).items():
-        rows[name] = replace(rows[name], training=time)
+    work = {one.name: plan.batch * plan.passes_of(one) * layer_gflop(size, one.criss_cross) for one in contestants}
+    for name, (time, best) in _race_forward(rows, entries, plan, report).items():
+        speed = work[name] / time
+        rows[name] = replace(rows[name], forward=time, gflops=speed, share=speed / best)
+    for name, (time, best) in _race_training(rows, entries, plan, report).items():
+        rows[name] = replace(rows[name], training=time, training_share=3 * work[name] / time / best)
     return list(rows.values())
 
 
 def steps(contestants: Sequence[Contestant], plan: Plan) -> int:
     """How often `measure` reports at most."""
-    return len(contestants) + (2 * len(contestants) + 1) * (plan.rounds + 1)
+    return len(contestants) + 2 * (len(contestants) + 1) * (plan.rounds + 1)
 
 
 def truth(weights: CrissCrossAttention, x: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,24 +199,29 @@ def _training_facts(entry: Entry, row: Row, expected: Tensor) -> Row:
 
 
 def _race_forward(
-    rows: dict[str, Row], entries: dict[str, Entry], size: Size, plan: Plan, report: Report
+    rows: dict[str, Row], entries: dict[str, Entry], plan: Plan, report: Report
 ) -> dict[str, tuple[float, float]]:
     """Seconds of a forward pass and GFLOP per second of a matrix product in the same race, by name."""
-    # Half precision on a CPU says nothing about what the CPU can do.
-    gflop, product = matrix_product(plan.device, torch.float32 if plan.device.type == "cpu" else plan.dtype)
-    works: dict[str, Work] = {GEMM: product}
+    works: dict[str, Work] = {}
     for name, entry in entries.items():
         if rows[name].forward_peak is not None:
             works[name] = partial(entry.forward, plan.passes_of(entry.contestant))
-    times = interleave(works, plan.rounds, plan.device, lambda: report("forward"), JUDGED)
-    best = gflop / times.pop(GEMM)
-    return {name: (time, best) for name, time in times.items()}
+    return _race(works, plan, lambda: report("forward"))
 
 
-def _race_training(rows: dict[str, Row], entries: dict[str, Entry], plan: Plan, report: Report) -> dict[str, float]:
-    """Seconds of forward and backward, by name."""
+def _race_training(
+    rows: dict[str, Row], entries: dict[str, Entry], plan: Plan, report: Report
+) -> dict[str, tuple[float, float]]:
+    """The same of forward and backward."""
     works: dict[str, Work] = {}
     for name, entry in entries.items():
         if rows[name].training_peak is not None:
             works[name] = partial(entry.step, plan.passes_of(entry.contestant))
-    return interleave(works, plan.rounds, plan.device, lambda: report("forward and backward"), JUDGED)
+    return _race(works, plan, lambda: report("forward and backward"))
+
+
+def _race(works: dict[str, Work], plan: Plan, on_turn: Callable[[], object]) -> dict[str, tuple[float, float]]:
+    gflop, product = matrix_product(plan.device, plan.dtype)
+    times = interleave({GEMM: product, **works}, plan.rounds, plan.device, on_turn, JUDGED)
+    best = gflop / times.pop(GEMM)
+    return {name: (time, best) for name, time in times.items()}

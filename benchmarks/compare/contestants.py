@@ -14,6 +14,9 @@ from crisscross.errors import CrissCrossError
 from crisscross.layers import CrissCrossAttention
 
 FAST, LEAN, MMCV, NON_LOCAL = "ours, fast", "ours, lean", "MMCV", "non-local"
+# What half precision on a CPU is compared with.
+FLOAT32 = "ours, fast, float32"
+HALF = (torch.float16, torch.bfloat16)
 # The gate starts at 0, where every implementation is the identity; here it is open.
 GATE = 0.7
 # It visits all pairs: 2 seconds at 97 x 97, 16 at 128 x 256.
@@ -125,6 +128,8 @@ def create(
     channels = weights.value.out_channels
     found = [Contestant(FAST, CrissCrossAttention(channels, memory="fast"))]
     found.append(Contestant(LEAN, CrissCrossAttention(channels, memory="lean")))
+    if device.type == "cpu" and dtype in HALF:
+        found.append(Contestant(FLOAT32, CrissCrossAttention(channels, memory="fast")))
     if "mmcv" in peers:
         try:
             found += _mmcv(channels, dtype, device, wheel)
@@ -142,14 +147,15 @@ def create(
         most = None if gpu else FLEX_POSITIONS_ON_CPU
         found.append(Contestant("flex_attention", Flex(channels), trains=gpu, compiled=True, most_positions=most))
     for one in found:
-        give_weights(weights, one.layer).to(device, torch.float32 if one.autocast else dtype)
+        own = torch.float32 if one.autocast or one.name == FLOAT32 else dtype
+        give_weights(weights, one.layer).to(device, own)
     return found
 
 
 def _mmcv(channels: int, dtype: torch.dtype, device: torch.device, wheel: Path | None) -> list[Contestant]:
     module = mmcv_attention(wheel)
     # Converted to half precision the module raises; on a GPU it is used under autocast.
-    autocast = dtype if device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) else None
+    autocast = dtype if device.type == "cuda" and dtype in HALF else None
     return [
         Contestant(MMCV, module(channels), False, autocast=autocast),
         Contestant("MMCV, channels-last", module(channels), autocast=autocast),

@@ -1,10 +1,10 @@
 """What the layer has to reach beside MMCV's module and a non-local block, and whether a run reached it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.compare.contestants import FAST, LEAN, MMCV, NON_LOCAL
+from benchmarks.compare.contestants import FAST, FLOAT32, LEAN, MMCV, NON_LOCAL
 from benchmarks.compare.rows import Row, Size
 
 # Rows by size, as `attention.measure` gives them.
@@ -55,7 +55,8 @@ def ratio(rows: Sequence[Row], name: str, field: str, against: str = MMCV) -> fl
 def check(results: Results, gpu: bool = False) -> list[Check]:
     """All goals in order. Time is judged in the fast mode, training memory in the lean one.
 
-    A GPU has goals of its own, at its own size: time under autocast to half precision.
+    A GPU has goals of its own, at its own size: time under autocast to half precision. So has half precision on a CPU,
+    beside float32.
     """
     if gpu:
         stated = {size: rows for size, rows in results.items() if str(size) == STATED_AT_GPU}
@@ -63,7 +64,14 @@ def check(results: Results, gpu: bool = False) -> list[Check]:
             _over_sizes(f"{goal} vs MMCV, {STATED_AT_GPU}", 2.5, stated, field, min)
             for goal, field in (("forward", "forward"), ("forward + backward", "training"))
         ]
+    if any(row.name == FLOAT32 for rows in results.values() for row in rows):
+        return [
+            _over_sizes(f"{goal} vs float32, worst size", 1.8, results, field, min, FLOAT32)
+            for goal, field in (("forward", "forward"), ("forward + backward", "training"))
+        ]
     found = [
+        _share("forward, of peak, median of sizes", 0.85, results, "share"),
+        _share("forward + backward, of peak, median", 0.80, results, "training_share"),
         _over_sizes("forward vs MMCV, median of sizes", 2.3, results, "forward", median),
         _over_sizes("forward vs MMCV, worst size", 2.0, results, "forward", min),
         _over_sizes("forward + backward vs MMCV, worst size", 2.0, results, "training", min),
@@ -81,11 +89,26 @@ def check(results: Results, gpu: bool = False) -> list[Check]:
 
 
 def _over_sizes(
-    goal: str, needed: float, results: Results, field: str, summary: Callable[[list[float]], float]
+    goal: str,
+    needed: float,
+    results: Results,
+    field: str,
+    summary: Callable[[list[float]], float],
+    against: str = MMCV,
 ) -> Check:
     def value(mode: str) -> float | None:
-        ratios = [ratio(rows, mode, field) for rows in results.values()]
-        known = [one for one in ratios if one is not None]
-        return summary(known) if known else None
+        return _summary(summary, (ratio(rows, mode, field, against) for rows in results.values()))
 
     return Check(goal, needed, FAST, value(FAST), value(LEAN))
+
+
+def _share(goal: str, needed: float, results: Results, field: str) -> Check:
+    def value(mode: str) -> float | None:
+        return _summary(median, (getattr(row, field) for rows in results.values() for row in rows if row.name == mode))
+
+    return Check(goal, needed, FAST, value(FAST), value(LEAN), unit="")
+
+
+def _summary(summary: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
+    known = [one for one in values if one is not None]
+    return summary(known) if known else None

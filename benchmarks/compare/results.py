@@ -20,27 +20,31 @@ Table = list[list[str]]
 NOTHING = "-"
 
 PROTOCOL = (
-    "One process; contestants take turns, medians of the rounds. Same weights, open gate, batch 1 unless stated. Times "
-    "are of the stated passes of a criss-cross layer and of one non-local block, forward without gradients; "
-    "ratios say how many times less than MMCV's module as published. GFLOP/s "
-    "credits the work of the H + W - 1 positions (all pairs for a non-local block); the share is of a big square "
-    "matrix product in the same run. Memory counts every byte of PyTorch's allocator above the existing input and "
-    "upstream gradient, output included: forward of one pass; training of two passes with shared weights, or of one "
-    "non-local block. Kept: what one pass saves for backward beyond its input. Errors are relative to float64."
+    "One process; contestants take turns, medians of the rounds. Same weights, open gate, batch 1 unless stated. "
+    "Times are of the stated passes of a criss-cross layer and of one non-local block, forward without gradients; "
+    "ratios say how many times less than MMCV's module as published. GFLOP/s credits the work of the H + W - 1 "
+    "positions (all pairs for a non-local block), forward + backward three times that of forward; the share is of a "
+    "big square matrix product of the same type in the same race. Memory counts every byte of PyTorch's allocator "
+    "above the existing input and upstream gradient, output included: forward of one pass; training of two passes "
+    "with shared weights, or of one non-local block. Kept: what one pass saves for backward beyond its input. "
+    "Errors are relative to float64."
 )
 
 
 def time_table(rows: Sequence[Row]) -> Table:
     """Head and one line a contestant: times, ratios to MMCV, speed."""
-    table = [["time", "fwd ms", "x MMCV", "fwd+bwd ms", "x MMCV", "GFLOP/s", "of peak"]]
+    table = [["time", "fwd ms", "x MMCV", "of peak", "fwd+bwd ms", "x MMCV", "of peak", "fwd GFLOP/s"]]
     for row in rows:
         times = [
             cell
-            for field in ("forward", "training")
-            for cell in (_number(getattr(row, field), 1e3), _ratio(rows, row.name, field))
+            for field, share in (("forward", row.share), ("training", row.training_share))
+            for cell in (
+                _number(getattr(row, field), 1e3),
+                _ratio(rows, row.name, field),
+                NOTHING if share is None else f"{share:.0%}",
+            )
         ]
-        share = NOTHING if row.share is None else f"{row.share:.0%}"
-        table.append([row.name, *times, _number(row.gflops), share])
+        table.append([row.name, *times, _number(row.gflops)])
     return table
 
 

@@ -31,7 +31,8 @@ class Row:
         name: the contestant.
         forward, training: median seconds of a forward pass without gradients, and of forward and backward.
         gflops: GFLOP per second of the forward pass, by the work that `layer_gflop` credits.
-        share: that, as a fraction of the speed of a big matrix product in the same run.
+        share: that, as a fraction of the speed of a big matrix product of the same type in the same race.
+        training_share: the same of forward and backward, which are credited with three times the work.
         forward_peak, training_peak: bytes above the input and the upstream gradient, the output included. Forward: one
             pass. Training: two passes of criss-cross attention or one of a non-local block, and their backward.
         kept: bytes that one pass keeps for its backward beyond its input and the parameters.
@@ -46,6 +47,7 @@ class Row:
     training: float | None = None
     gflops: float | None = None
     share: float | None = None
+    training_share: float | None = None
     forward_peak: int | None = None
     training_peak: int | None = None
     kept: int | None = None

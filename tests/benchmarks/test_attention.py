@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from benchmarks.compare import contestants, mmcv
 from benchmarks.compare.attention import Entry, Plan, difference, measure, steps, truth
 from benchmarks.compare.contestants import (
     FAST,
+    FLOAT32,
     GATE,
     LEAN,
     MMCV,
@@ -128,8 +130,9 @@ def rows_like(**ratios: float) -> list[Row]:
     mine = {name: 1 / value for name, value in time.items()}
     small = {name: round(value / ratios.get("memory", 1.0)) for name, value in memory.items()}
     kept = round(ratios.get("kept", 48) * MIB)
+    shares = {"share": ratios.get("share", 0.9), "training_share": ratios.get("training_share", 0.9)}
     return [
-        *(Row(name, **mine, **small, kept=kept) for name in (FAST, LEAN)),
+        *(Row(name, **mine, **small, **shares, kept=kept) for name in (FAST, LEAN)),
         Row(MMCV, forward=1.0, training=1.0, **memory, kept=48 * MIB),
         Row(NON_LOCAL, forward_peak=698 * MIB, training_peak=1392 * MIB),
     ]
@@ -139,14 +142,16 @@ def test_goals_reached_and_missed() -> None:
     good = {"forward": 2.6, "training": 2.1, "memory": 3.0, "kept": 1.4}
     rows = rows_like(**good)
     assert ratio(rows, FAST, "forward") == pytest.approx(2.6)
-    assert [one.reached for one in check({Size(97, 97, 512): rows})] == [True] * 8
+    assert [one.reached for one in check({Size(97, 97, 512): rows})] == [True] * 10
     for name, value, missed in (
-        ("forward", 2.2, [0]),
-        ("forward", 1.9, [0, 1]),
-        ("training", 1.9, [2]),
-        ("memory", 2.4, [3, 4]),
-        ("memory", 2.2, [3, 4, 5, 6]),
-        ("kept", 1.6, [7]),
+        ("share", 0.84, [0]),
+        ("training_share", 0.79, [1]),
+        ("forward", 2.2, [2]),
+        ("forward", 1.9, [2, 3]),
+        ("training", 1.9, [4]),
+        ("memory", 2.4, [5, 6]),
+        ("memory", 2.2, [5, 6, 7, 8]),
+        ("kept", 1.6, [9]),
     ):
         checks = check({Size(97, 97, 512): rows_like(**{**good, name: value})})
         assert [index for index, one in enumerate(checks) if not one.reached] == missed, name
@@ -155,10 +160,36 @@ def test_goals_reached_and_missed() -> None:
 def test_goals_over_sizes_and_what_was_not_measured() -> None:
     results = {Size(64, 64, 512): rows_like(forward=2.1), Size(64, 128, 512): rows_like(forward=2.5)}
     checks = check({**results, Size(8, 8, 512): rows_like(forward=3)})
-    assert checks[0].found == pytest.approx(2.5) and checks[1].found == pytest.approx(2.1)
+    assert checks[2].found == pytest.approx(2.5) and checks[3].found == pytest.approx(2.1)
     # No 97 x 97 with 512 channels: no verdict on memory.
-    assert [one.reached for one in checks[3:]] == [None] * 5
-    assert [one.reached for one in check({Size(97, 97, 512): [Row(FAST, forward=1.0)]})] == [None] * 8
+    assert [one.reached for one in checks[5:]] == [None] * 5
+    assert [one.reached for one in check({Size(97, 97, 512): [Row(FAST, forward=1.0)]})] == [None] * 10
+
+
+def test_goals_of_half_precision_on_a_cpu_are_beside_float32() -> None:
+    weights = common_weights(16, torch.bfloat16)
+    peers = contestants.create(weights, torch.bfloat16, CPU, ())
+    assert {one.name: one.prepare(torch.ones(1, 16, 2, 2)).dtype for one in peers} == {
+        FAST: torch.bfloat16,
+        LEAN: torch.bfloat16,
+        FLOAT32: torch.float32,
+    }
+    times = {FAST: (2.0, 5.0), LEAN: (2.0, 6.0), FLOAT32: (4.0, 8.0)}
+    rows = [Row(name, forward=forward, training=training) for name, (forward, training) in times.items()]
+    forward, training = check({Size(9, 9, 16): rows, Size(8, 8, 16): [replace(rows[0], forward=1.0), *rows[1:]]})
+    assert (forward.found, forward.reached) == (2.0, True) and (training.found, training.reached) == (1.6, False)
+
+
+def test_shares_of_the_peak_by_hand(monkeypatch) -> None:
+    """Of a machine where a product of 10 GFLOP takes 2 seconds, and so does everything else."""
+    monkeypatch.setattr("benchmarks.compare.attention.matrix_product", lambda device, dtype: (10.0, lambda: None))
+    monkeypatch.setattr("benchmarks.compare.attention.interleave", lambda works, *_: dict.fromkeys(works, 2.0))
+    weights = common_weights(16, torch.float32)
+    plan = Plan(torch.float32, CPU, rounds=1, passes=2, quadratic_limit=0)
+    row, _ = measure(Size(9, 5, 16), weights, contestants.create(weights, torch.float32, CPU, ()), plan)
+    # Two passes: projections to 16 + 2 + 2 channels, then 13 positions times 2 + 16 channels.
+    gflop = 2 * 2e-9 * 45 * (16 * 20 + 13 * 18)
+    assert row.share == pytest.approx(gflop / 10) and row.training_share == pytest.approx(3 * gflop / 10)
 
 
 @pytest.fixture
@@ -182,7 +213,7 @@ def test_a_small_run(small_run) -> None:
     fast, lean, non_local, _, sdpa = rows
     for row in (fast, lean):
         assert row.error < 1e-5 and row.gradient_error < 1e-5 and row.left == 0
-        assert min(row.forward, row.training, row.gflops, row.share) > 0 and not row.note
+        assert min(row.forward, row.training, row.gflops, row.share, row.training_share) > 0 and not row.note
         assert row.training_peak > row.forward_peak >= 16 * 100 * 4
     # Logits and weights of all pairs live together.
     assert non_local.forward_peak > 2 * 100 * 100 * 4 and non_local.error is None
@@ -208,7 +239,7 @@ def test_tables_fit_and_files_hold_everything(small_run) -> None:
     text = markdown(small_run, about)
     assert "## 10x10, 16 channels" in text and "| SDPA, masked |" in text and "skipped: needs" in text
     known = json.loads(json.dumps(facts(small_run, about, complete=True)))
-    assert known["sizes"][0]["rows"][0]["name"] == FAST and len(known["goals"]) == 8
+    assert known["sizes"][0]["rows"][0]["name"] == FAST and len(known["goals"]) == 10
 
 
 @pytest.mark.slow
