@@ -63,7 +63,7 @@ def _told(line: dict[str, Any]) -> str:
 def child(command: list[str], limit: float, log: Path, interrupt: bool = False) -> tuple[int, str, float]:
     """Run a command for at most `limit` seconds: (exit status, what it printed, seconds). 124: stopped at the limit.
 
-    `interrupt`: it is asked by Ctrl-C first and gets 25 s to save.
+    `interrupt`: it is asked by Ctrl-C first and gets 25 s to save; the status is then its own.
     """
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -77,7 +77,7 @@ def child(command: list[str], limit: float, log: Path, interrupt: bool = False) 
             if interrupt:
                 process.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(25)
+                    status = process.wait(25)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

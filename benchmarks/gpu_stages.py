@@ -14,6 +14,9 @@ from typing import Any
 from gpu_ledger import Ledger, benchmark, checked, child, crisscross
 from gpu_pack import CARRIED, ROOT, WORK
 
+# The exit status of a training that Ctrl-C stopped and that saved what it had.
+STOPPED = 130
+
 
 def kernels(ledger: Ledger, limit: float) -> None:
     """The kernels against the definition in float64, three dtypes, axes and clips, twice to the bit."""
@@ -116,7 +119,7 @@ def train(ledger: Ledger, recurrence: int, limit: float) -> None:
     facts: dict[str, Any] = {"rate": f"{rate:.2f} it/s", "iterations": f"{len(steps)} of {iterations}"}
     if steps:
         facts |= {"first loss": steps[0]["loss"], "last loss": steps[-1]["loss"]}
-    ok = status == 0 and (run / "last.safetensors").is_file()
+    ok = status in (0, STOPPED) and (run / "last.safetensors").is_file()
     ledger.add(name, ok, seconds + more, facts, text if not ok else "")
 
 
