@@ -115,6 +115,11 @@ def _smp(name: str, classes: int) -> Any:
     return getattr(segmentation_models_pytorch, name)(f"tu-{ENCODER}", encoder_weights=None, classes=classes)
 
 
+def folder_of(row: str) -> str:
+    """The folder of a row's runs below the output folder."""
+    return row.replace(", ", "-").replace(" ", "-")
+
+
 def experiment_of(row: str, seed: int, iterations: int | None) -> Experiment:
     """The recipe `ccnet-light` under the budget, with this network and seed."""
     changes = BUDGET | ROWS[row] | {"name": "networks", "train.seed": seed}
@@ -198,7 +203,7 @@ def main() -> None:
     dataset = open_dataset("camvid", arguments.data)
     for seed in arguments.seeds:
         for row in arguments.rows:
-            folder = arguments.out / row.replace(", ", "-").replace(" ", "-") / f"seed{seed}"
+            folder = arguments.out / folder_of(row) / f"seed{seed}"
             if not (folder / "scores.json").is_file():
                 experiment = experiment_of(row, seed, arguments.iterations)
                 found = run(experiment, dataset, folder, arguments.backbone_weights)

@@ -9,32 +9,52 @@ import argparse
 import json
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from crisscross.files import write_text
 
 Runs = dict[int, dict[str, Any]]
 
-# By R and the gate's first value.
-VARIANTS = {"R = 0": (0, 0.0), "R = 2, gate from 0": (2, 0.0), "R = 2, gate from 1": (2, 1.0)}
+
+class Cell(NamedTuple):
+    """What a row of the table is about: the backbone's stages, the length of training, the attention."""
+
+    stages: int
+    iterations: int
+    variant: str
+
+
+NONE = "R = 0"
+# By R, the gate's first value, its factor of the learning rate, and the factor of the first query weights.
+VARIANTS = {
+    NONE: (0, 0.0, 1.0, 1.0),
+    "R = 1": (1, 0.0, 1.0, 1.0),
+    "R = 2": (2, 0.0, 1.0, 1.0),
+    "R = 2, gate from 1": (2, 1.0, 1.0, 1.0),
+    "R = 2, gate x 10": (2, 0.0, 10.0, 1.0),
+    "R = 2, query / 4": (2, 0.0, 1.0, 0.25),
+}
+COLORS = {"R = 2": "tab:blue", "R = 2, gate from 1": "tab:orange", "R = 2, gate x 10": "tab:green"}
 # What the three 3 x 3 convolutions of the head add to a field at stride 8, in pixels.
 HEAD = 3 * 2 * 8
 
 
-def read(file: Path) -> dict[tuple[int, str], Runs]:
-    """Finished runs by stages and variant, then by seed."""
-    cells: dict[tuple[int, str], Runs] = {}
+def read(file: Path) -> dict[Cell, Runs]:
+    """Finished runs by stages, iterations and variant, then by seed."""
+    cells: dict[Cell, Runs] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         run = json.loads(line)
-        variant = next(name for name, value in VARIANTS.items() if value == (run["recurrence"], run["gate_start"]))
-        cells.setdefault((run["stages"], variant), {})[run["seed"]] = run
-    return dict(sorted(cells.items(), key=lambda cell: (cell[0][0], list(VARIANTS).index(cell[0][1]))))
+        value = (run["recurrence"], run["gate_start"], run.get("gate_factor", 1.0), run.get("query_start", 1.0))
+        variant = next(name for name, known in VARIANTS.items() if known == value)
+        cells.setdefault(Cell(run["stages"], run["iterations"], variant), {})[run["seed"]] = run
+    order = list(VARIANTS)
+    return dict(sorted(cells.items(), key=lambda cell: (*cell[0][:2], order.index(cell[0].variant))))
 
 
-def gains(cells: dict[tuple[int, str], Runs], stages: int, variant: str) -> list[float]:
+def gains(cells: dict[Cell, Runs], cell: Cell) -> list[float]:
     """Differences in mIoU points to R = 0 of the same seed."""
-    without = cells.get((stages, "R = 0"), {})
-    runs = cells[stages, variant]
+    without = cells.get(cell._replace(variant=NONE), {})
+    runs = cells[cell]
     return [100 * (runs[seed]["miou"] - without[seed]["miou"]) for seed in sorted(runs) if seed in without]
 
 
@@ -44,18 +64,19 @@ def spread(values: list[float], digits: int = 2, sign: str = "-") -> str:
     return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
-def table(cells: dict[tuple[int, str], Runs]) -> str:
-    """One row for each backbone and variant."""
+def table(cells: dict[Cell, Runs]) -> str:
+    """One row for each backbone, length and variant."""
     seeds = sorted({seed for runs in cells.values() for seed in runs})
-    head = ["stages", "variant", *(f"seed {seed}" for seed in seeds), "mIoU", "to R = 0", "gate at the end"]
-    head += ["attention / input", "field, px", "CPU minutes"]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
-    for (stages, variant), runs in cells.items():
+    head = ["stages", "iterations", "variant", *(f"seed {seed}" for seed in seeds), "mIoU", "to R = 0"]
+    head += ["gate at the end", "attention / input", "field, px", "CPU minutes"]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * (len(head) - 3)]
+    for cell, runs in cells.items():
         found = [f"{100 * runs[seed]['miou']:.2f}" if seed in runs else "" for seed in seeds]
         every = [runs[seed] for seed in sorted(runs)]
-        attends = variant != "R = 0"
-        row = [str(stages), variant, *found, spread([100 * run["miou"] for run in every])]
-        row += [spread(gains(cells, stages, variant), sign="+") if attends else ""]
+        attends = cell.variant != NONE
+        row = [str(cell.stages), str(cell.iterations), cell.variant, *found]
+        row += [spread([100 * run["miou"] for run in every])]
+        row += [spread(gains(cells, cell), sign="+") if attends else ""]
         row += [spread([run["gate_end"] for run in every], 3) if attends else ""]
         row += [spread([run["attention_over_input"] for run in every]) if attends else ""]
         row += [spread([run["effective_field"] for run in every], 0)]
@@ -65,45 +86,57 @@ def table(cells: dict[tuple[int, str], Runs]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def classes(cells: dict[tuple[int, str], Runs]) -> str:
+def classes(cells: dict[Cell, Runs]) -> str:
     """Mean difference to R = 0 by class, of the same seeds."""
-    columns = [cell for cell in cells if cell[1] != "R = 0" and gains(cells, *cell)]
+    columns = [cell for cell in cells if cell.variant != NONE and gains(cells, cell)]
     names = list(next(iter(next(iter(cells.values())).values()))["iou"])
-    lines = ["| | " + " | ".join(f"{stages} stages, {variant}" for stages, variant in columns) + " |"]
-    lines.append("|---|" + "---:|" * len(columns))
+    titles = (f"{cell.stages} stages, {cell.iterations} iterations, {cell.variant}" for cell in columns)
+    lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(columns)]
     for name in names:
         row = []
-        for stages, variant in columns:
-            runs, without = cells[stages, variant], cells[stages, "R = 0"]
+        for cell in columns:
+            without = cells[cell._replace(variant=NONE)]
             changes = [
-                100 * (run["iou"][name] - without[seed]["iou"][name]) for seed, run in runs.items() if seed in without
+                100 * (run["iou"][name] - without[seed]["iou"][name])
+                for seed, run in cells[cell].items()
+                if seed in without
             ]
             row.append(f"{mean(changes):+.1f}")
         lines.append(f"| {name} | " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
 
-def plot(cells: dict[tuple[int, str], Runs], file: Path) -> None:
-    """Gain of every seed, and their mean, against the receptive field of the network without attention."""
+def plot(cells: dict[Cell, Runs], file: Path) -> None:
+    """Gain of every seed, and their mean, against the receptive field of the network without attention.
+
+    One panel for each length of training.
+    """
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "crisscross"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6, 3.4))
-    axes.axhline(0, color="0.6", linewidth=0.8)
-    for color, variant in (("tab:blue", "R = 2, gate from 0"), ("tab:orange", "R = 2, gate from 1")):
-        points = []
-        for stages in sorted({stages for stages, name in cells if name == variant}):
-            found = gains(cells, stages, variant)
-            field = next(iter(cells[stages, variant].values()))["theoretical_field"] + HEAD
-            axes.plot([field] * len(found), found, "o", color=color, markersize=4, alpha=0.6)
-            points += [(field, mean(found))] if found else []
-        axes.plot(*zip(*points, strict=True), color=color, label=f"{variant}: seeds and their mean")
-    axes.set_xlabel("theoretical receptive field of backbone and head, pixels")
-    axes.set_ylabel("mIoU, points above R = 0")
-    axes.legend(frameon=False)
+    lengths = sorted({cell.iterations for cell in cells})
+    figure, panels = pyplot.subplots(
+        1, len(lengths), figsize=(1.2 + 4.2 * len(lengths), 3.4), sharey=True, squeeze=False
+    )
+    for length, axes in zip(lengths, panels[0], strict=True):
+        axes.axhline(0, color="0.6", linewidth=0.8)
+        for variant, color in COLORS.items():
+            points = []
+            for cell in cells:
+                if (cell.iterations, cell.variant) != (length, variant) or not (found := gains(cells, cell)):
+                    continue
+                field = next(iter(cells[cell].values()))["theoretical_field"] + HEAD
+                axes.plot([field] * len(found), found, "o", color=color, markersize=4, alpha=0.6)
+                points.append((field, mean(found)))
+            if points:
+                axes.plot(*zip(*points, strict=True), color=color, marker="_", label=variant)
+        axes.set_title(f"{length} iterations", fontsize=10)
+        axes.set_xlabel("theoretical receptive field, pixels")
+    panels[0][0].set_ylabel("mIoU, points above R = 0")
+    panels[0][0].legend(frameon=False, fontsize=8)
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})
 
