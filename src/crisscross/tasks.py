@@ -222,6 +222,9 @@ def predictor(source: "Source | nn.Module | Predictor", device: str = "cpu", **o
     found: Any = source
     if exported_kind(found):
         return open_exported(found, **options)
+    names = ("weights", "trust")
+    of_task = task_of_network(found, **{name: options[name] for name in names if name in options})
+    refuse(of_task, {}, "crisscross.predictor", shown_name(found))
     return predictor_of(load(found, device, **options))
 
 

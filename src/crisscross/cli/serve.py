@@ -80,10 +80,11 @@ def _predictor(arguments: argparse.Namespace) -> "Predictor":
     from crisscross.api.networks import SCENE, wanted
     from crisscross.data.scenes import draw_scene
     from crisscross.inference import Predictor
-    from crisscross.tasks import predictor
+    from crisscross.tasks import predictor, refuse
 
     names = ("device", "weights", "offline", "trust", "optimize", "precision", "card", "backend")
     source = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
+    refuse(source.task(), {}, "serve", arguments.network)
     network = source.on_backend(source.load(source.find_device(), {}), None, lambda: draw_scene(0, *SCENE)[0])
     found = predictor(network)
 
