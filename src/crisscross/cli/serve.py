@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from crisscross.cli.options import add_card, add_computing, add_network, positive, whole
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     for module in ("fastapi", "uvicorn", "python_multipart"):
         import_extra(module, "crisscross serve", "serve")
+    # Polygons need OpenCV, which installations without PyTorch may lack.
+    import_module("cv2")
     from crisscross.service import Limits, create_app, listen, serve
 
     limits = Limits(
