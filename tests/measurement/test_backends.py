@@ -154,7 +154,7 @@ def test_what_was_measured_before_may_be_gone(runtimes, clock, monkeypatch, caps
 @pytest.mark.parametrize("damage", [b"", b"exp", b"Exported", None])
 @pytest.mark.parametrize("backend", ["onnx", "auto"])
 def test_a_damaged_file_is_made_anew(damage, backend, runtimes, clock, cache, capsys):
-    network, opened, _ = runtimes
+    network, *_ = runtimes
     clock["openvino"] = 9.0
     on_backend(network, backend, None, lambda: IMAGE)
     (file,) = cache.glob("*/model.onnx")
