@@ -58,8 +58,8 @@ def _switched_off(found: Survey) -> str:
     note = (
         "The same weights with every gate at 0, so that each criss-cross layer gives back its input. The network was "
         "not trained without attention: what it loses shows how much it relies on it, not what a network without "
-        "attention would reach. The gain is in points, hundredths of IoU; the last column is the share of the pixels of "
-        "a true class that get another label."
+        "attention would reach. The gain is in points, hundredths of IoU; the last column is the share of the pixels "
+        "of a true class that get another label."
     )
     head = ["class", "IoU", "switched off", "gain", "changed"]
     chart = gain_chart(found.classes, found.palette, gains)
