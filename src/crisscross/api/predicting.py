@@ -68,8 +68,7 @@ def predict(
         formats: of the files: `png` (`labels/`, `color/` and `overlay/`), `polygons`, `coco`, `rle`, `csv`.
         legend: write the classes of an image and their colors below its overlay.
         tta: predict at several scales, with flips.
-        big: label images of any size, also `.npy` files and GeoTIFF, block by block; writes only `labels/`, and with
-            the format `polygons` those of GeoTIFF.
+        big: label images of any size, also `.npy` files, block by block; writes `labels/`, of GeoTIFF also `polygons`.
         block: with `big`: side of a block in pixels (default 1024).
         score: instance segmentation: the lowest score to keep (default 0.5).
         force: replace existing files even if crisscross did not write them.
@@ -88,9 +87,8 @@ def predict(
     task = source.task()
     options: dict[str, Any] = {"tta": tta, "big": big, "score": score, "legend": legend, "block": block, "force": force}
     tasks.refuse(task, {**how, **options})
-    chosen = check_formats(task, formats, legend, big)
-    options |= {"formats": chosen, "raster": RasterOptions(polygons=big and "polygons" in chosen)}
-    options |= {"resume": False, "share": Share()}
+    options |= {"formats": (chosen := check_formats(task, formats, legend, big)), "resume": False, "share": Share()}
+    options["raster"] = RasterOptions(polygons=big and "polygons" in chosen)
     folder = None if out is None else Path(out)
     found = check_outputs(task, listed, folder, options, source.files)
     with showing(progress):
