@@ -48,6 +48,7 @@ def test_without_the_extra_it_says_how_to_install_it(weights, monkeypatch, capsy
 
 def test_polygons_need_opencv(weights, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setattr(service, "serve", lambda app, listening, timeout: None)
     assert main(["serve", str(weights), "--port", "0"]) == 2
     assert "this needs opencv-python-headless, which is not installed here: run `pip install" in capsys.readouterr().err
 
