@@ -19,6 +19,7 @@ OTHERS = (
     "opencv-python-headless",
     "--force-reinstall {package}",
     "'{package}>={least}'",
+    "{package}",
     "{PACKAGES.get(name, name)}",
 )
 
@@ -46,8 +47,9 @@ def test_every_line_installs_from_a_checkout_or_another_package():
     assert len(found) > 20
     # Of several extras at once each has to exist.
     extras = {line for line in found if (several := re.fullmatch(r"'\.\[(.+)\]'", line)) and known(several[1])}
-    # The last two are the installation without PyTorch of docs/deploy.md.
-    ours = extras | {".", "--no-deps .", "-r requirements-deploy.txt"}
+    # The last two are the installation without PyTorch of docs/deploy.md and docs/serving.md.
+    slim, packages = "-r requirements-deploy.txt", "fastapi uvicorn python-multipart opencv-python-headless"
+    ours = extras | {".", f"{slim} && pip install --no-deps .", f"{slim} {packages} && pip install --no-deps ."}
     assert set(found) - ours - set(OTHERS) == set()
 
 

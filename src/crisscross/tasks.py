@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from crisscross import zoo
 from crisscross.config import Experiment, ModelConfig, from_dict, hint, import_attribute, to_dict
 from crisscross.config.parse import SEGMENTATION, flatten, load_tree, parse_words, read_tree, task_of
-from crisscross.deploy import exported_kind, open_exported
+from crisscross.deploy import exported_files, exported_kind, open_exported
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError, shown, shown_name
 from crisscross.inference import Predictor, predictor_of
@@ -144,14 +144,16 @@ def task_of_network(
         return task(SEGMENTATION)
     if not isinstance(source, str | os.PathLike) or not os.fspath(source):
         raise CrissCrossError(f"a network must be a name, a path or a state dict, got {shown(source)}")
-    from crisscross.checkpoints import native
-    from crisscross.checkpoints.loading import is_inside
-
     path, name = Path(source), os.fspath(source)
     try:
         path.exists()
     except OSError as error:
         raise CrissCrossError(f"{shown_name(name)}: {error.strerror}") from None
+    if path.is_dir() and not any(path.glob("*.safetensors")) and (files := exported_files(path)):
+        raise CrissCrossError(f"{path}: a folder with an exported network: give its file, {files[0]}")
+    from crisscross.checkpoints import native
+    from crisscross.checkpoints.loading import is_inside
+
     inside = path / native.HUB_WEIGHTS
     if weights is None and (path.is_dir() or path.suffix == ".safetensors"):
         path = inside if inside.is_file() else native.run_weights(path)
@@ -222,6 +224,9 @@ def predictor(source: "Source | nn.Module | Predictor", device: str = "cpu", **o
     found: Any = source
     if exported_kind(found):
         return open_exported(found, **options)
+    names = ("weights", "trust")
+    of_task = task_of_network(found, **{name: options[name] for name in names if name in options})
+    refuse(of_task, {}, "crisscross.predictor", shown_name(found))
     return predictor_of(load(found, device, **options))
 
 

@@ -36,6 +36,15 @@ def segmenter():
     return small_segmenter()
 
 
+def test_all_networks_are_looked_at_before_one_is_downloaded(monkeypatch):
+    monkeypatch.setenv("CRISSCROSS_OFFLINE", "1")
+    with pytest.raises(CrissCrossError) as caught:
+        open_networks(["ccnet_r50-d8_4xb2-40k_cityscapes-512x1024", "maskrcnn_r50_fpn_rcca_coco"])
+    assert str(caught.value) == (
+        "maskrcnn_r50_fpn_rcca_coco is of the task instances; app takes networks that label pixels"
+    )
+
+
 @pytest.fixture
 def actions(segmenter, tmp_path):
     return Actions(open_networks([segmenter, exported(segmenter)]), tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from fresh_python import BLOCK, run_python
 
 from crisscross.checkpoints.hub.download import cache_folder
-from crisscross.cli import doctor, main
+from crisscross.cli import FULL, doctor, main
 
 WORKS = {
     "import torch": {"step": "import torch", "found": None},
@@ -125,6 +125,30 @@ def test_packages_that_are_missing_or_old(capsys, monkeypatch, computes):
     }
 
 
+def test_without_pytorch_exported_files_can_be_run(capsys, monkeypatch):
+    """As requirements-deploy.txt installs it, and the same without its runtime."""
+    without(monkeypatch, *FULL.values(), "openvino")
+    code, text = examine(capsys)
+    assert (code, problems(text)) == (0, ["none"])
+    assert "\n  torch missing\n" in text and "\n  packages that can be imported: 4 of 4\n" in text
+    assert "without PyTorch, `predict` and `serve` run exported files; for all else run `pip install .`" in text
+    without(monkeypatch, "pyyaml", *FULL.values(), "openvino")
+    assert problems(examine(capsys)[1]) == ["pyyaml missing: run `pip install 'pyyaml>=6.0'`"]
+    without(monkeypatch, *FULL.values(), "openvino", "onnxruntime")
+    code, text = examine(capsys)
+    assert code == 1 and any(line.startswith("torch missing: run `pip install 'torch>=") for line in problems(text))
+
+
+@pytest.mark.parametrize("name", ["", "HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"])
+def test_the_folder_of_hugging_face_is_its_own(name, monkeypatch, tmp_path):
+    for variable in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
+    if name:
+        monkeypatch.setenv(name, str(tmp_path))
+    theirs = run_python("from huggingface_hub import constants\nprint(constants.HF_HUB_CACHE)").strip()
+    assert doctor._hugging_face() == Path(theirs)
+
+
 def test_a_package_that_is_not_installed(capsys, monkeypatch, computes):
     without(monkeypatch, "crisscross-seg")
     monkeypatch.setattr(doctor, "requires", lambda name: version("no-such-package"))
@@ -197,7 +221,7 @@ def test_a_part_that_fails_is_a_problem(capsys, monkeypatch, computes):
 
 
 def test_nothing_heavy_is_needed():
-    code = f"""{BLOCK % (("torch", "numpy", "yaml", "rich", "timm", "PIL", "accelerate"),)}
+    code = f"""{BLOCK % (("torch", "numpy", "yaml", "rich", "timm", "PIL", "accelerate", "huggingface_hub"),)}
 from crisscross.cli import doctor, main
 doctor._steps = lambda modules, findings: {WORKS!r}
 print("exit code", main(["doctor"]))

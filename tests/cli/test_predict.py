@@ -142,8 +142,8 @@ def test_an_image_that_cannot_be_read_is_in_no_table(predict, capsys):
     ("words", "said"),
     [
         (["--format", "csv", "--legend"], "--legend is drawn into overlays: add png to --format"),
-        (["--format", "csv", "--big"], "--format does not go together with --big, which writes labels/ alone"),
-        (["--legend", "--big"], "--legend does not go together with --big, which writes labels/ alone"),
+        (["--format", "csv", "--big"], "--format csv does not go together with --big, which writes labels/, and poly"),
+        (["--legend", "--big"], "--legend does not go together with --big, which writes labels/, and polygons/ of Geo"),
         (["--view", "color"], "--view is for video files"),
     ],
 )

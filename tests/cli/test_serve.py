@@ -46,6 +46,13 @@ def test_without_the_extra_it_says_how_to_install_it(weights, monkeypatch, capsy
     assert "crisscross serve needs uvicorn: run `pip install '.[serve]'`" in capsys.readouterr().err
 
 
+def test_polygons_need_opencv(weights, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setattr(service, "serve", lambda app, listening, timeout: None)
+    assert main(["serve", str(weights), "--port", "0"]) == 2
+    assert "this needs opencv-python-headless, which is not installed here: run `pip install" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_options_reach_the_service(weights, precision, monkeypatch, capsys):
     """The precision holds in the service's thread, where autocast of another does not reach."""

@@ -336,7 +336,7 @@ def test_another_head_keeps_the_settings_that_both_have():
         ({"model": {"pretrained": "yes"}}, "model.pretrained must be true or false, got 'yes'"),
         ({"model": {"head": {"dropout": "much"}}}, "model.head.dropout must be a number, got 'much'"),
         ({"model": {"head": {"dropout": True}}}, "model.head.dropout must be a number, got True"),
-        ({"model": {"frozen": "conv1"}}, "model.frozen must be a list, got 'conv1'"),
+        ({"model": {"frozen": "conv1"}}, "model.frozen must be a list of names, got 'conv1'"),
         ({"model": {"frozen": ["conv1", 2]}}, "model.frozen[1] must be text, got 2"),
         ({"data": {"classes": ["a", True]}}, "data.classes[1] must be text, got True"),
         ({"data": {"palette": [[1, 2]]}}, "data.palette[0] must be a list of 3 values, got [1, 2]"),

@@ -1,9 +1,13 @@
 """Exported files give the labels of the networks that they were made of, in every mode, also without torch."""
 
+import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from dataclasses import replace
 
 import numpy as np
@@ -118,21 +122,37 @@ np.save({str(tmp_path / "labels.npy")!r}, labels)
 
 @pytest.mark.slow
 def test_the_slim_installation(exported, tmp_path):
-    """In a new environment, with the packages of requirements-deploy.txt and no others."""
+    """In a new environment, by the line of docs/serving.md: images, a data set's folder, the service, `doctor`."""
     segmenter, (path, _) = exported
-    Image.fromarray(image_of(67, 91)).save(tmp_path / "image.png")
-    commands = [
-        [sys.executable, "-m", "venv", "slim"],
-        ["slim/bin/pip", "install", "-q", "-r", ROOT / "requirements-deploy.txt"],
-        ["slim/bin/pip", "install", "-q", "--no-deps", ROOT],
-        ["slim/bin/crisscross", "predict", path, "image.png", "--out", "out"],
-    ]
+    expected = segmenter.predict(image := image_of(67, 91)).labels
+    for folder in ("set/in", "set/out"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / folder / "a.png")
+    (tmp_path / "set/dataset.yaml").write_text("images: in\nmasks: out\nclasses: [a, b, c]\n")
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if line.strip().startswith("pip install -r requirements-deploy"))
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "slim"], check=True)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    for command in commands:
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    labels = np.asarray(Image.open(tmp_path / "out/labels/image.png"))
-    assert (labels == segmenter.predict(image_of(67, 91)).labels).mean() > 0.9999
+    environment["PATH"] = f"{tmp_path / 'slim/bin'}{os.pathsep}{environment['PATH']}"
+    subprocess.run(line, shell=True, cwd=ROOT, env=environment, check=True)
+    for command in (f"predict {path} set --out out", "doctor"):
+        done = subprocess.run(["crisscross", *command.split()], cwd=tmp_path, env=environment, capture_output=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert [file.name for file in (tmp_path / "out/labels").rglob("*.png")] == ["a.png"]
+    assert (np.asarray(Image.open(next((tmp_path / "out/labels").rglob("*.png")))) == expected).mean() > 0.9999
+    command = ["crisscross", "serve", path, "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as service:
+        try:
+            address = re.search(r"http://\S+", service.stdout.readline())[0]
+            found = {}
+            for kind in ("labels", "polygons"):
+                body = (tmp_path / "set/in/a.png").read_bytes()
+                with urllib.request.urlopen(f"{address}/predict?format={kind}", body) as answer:
+                    found[kind] = answer.read()
+        finally:
+            service.send_signal(signal.SIGINT)
+    assert service.returncode == 0 and json.loads(found["polygons"])["polygons"]
+    assert (np.asarray(Image.open(io.BytesIO(found["labels"]))) == expected).mean() > 0.9999
 
 
 def test_camvid_light_exports(one_thread, tmp_path, capsys):

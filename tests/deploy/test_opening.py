@@ -188,3 +188,18 @@ def test_int8_files_compute_the_rest_in_bfloat16_where_the_cpu_has_it(
     save_openvino(openvino.Core().read_model(write(tmp_path / "plain.onnx")), path, text)
     monkeypatch.setattr(openvino, "Core", Core)
     assert open_exported(path).passport.precision == precision and seen == [hint]
+
+
+def test_a_folder_with_an_exported_file_is_no_run(tmp_path):
+    (tmp_path / "model.xml").write_text("<net/>")
+    (tmp_path / "model.bin").write_bytes(b"")
+    for call in (crisscross.load, crisscross.predictor):
+        with pytest.raises(CrissCrossError) as caught:
+            call(tmp_path)
+        assert (
+            str(caught.value) == f"{tmp_path}: a folder with an exported network: give its file, {tmp_path}/model.xml"
+        )
+    # Beside weights it is a run.
+    (tmp_path / "best.safetensors").write_bytes(b"x")
+    with pytest.raises(CrissCrossError, match=r"best\.safetensors"):
+        crisscross.load(tmp_path)

@@ -127,6 +127,8 @@ def test_the_page_needs_no_other_file(found):
     assert not re.search(r"https?://|<script", html)
     # `i` is a swatch there.
     assert "<i>" not in html
+    # As on the pages of `evaluate` and of a training.
+    assert f">{found.facts()['miou']:.3f}<" in html
     for words in ("Attention switched off", "Layer head.attend.attention", "Effective receptive field", "gate"):
         assert words in html
 

@@ -151,6 +151,31 @@ def test_what_was_measured_before_may_be_gone(runtimes, clock, monkeypatch, caps
     assert capsys.readouterr().err == "backend: PyTorch: not installed any more\n"
 
 
+@pytest.mark.parametrize("damage", [b"", b"exp", b"Exported", None])
+@pytest.mark.parametrize("backend", ["onnx", "auto"])
+def test_a_damaged_file_is_made_anew(damage, backend, runtimes, clock, cache, capsys):
+    network, *_ = runtimes
+    clock["openvino"] = 9.0
+    on_backend(network, backend, None, lambda: IMAGE)
+    (file,) = cache.glob("*/model.onnx")
+    on_backend(network, backend, None, never)
+    assert capsys.readouterr().err.count("exporting the network") == 1
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_bytes(damage)
+    assert isinstance(on_backend(network, backend, None, never), ExportedPredictor)
+    assert file.read_bytes() == b"exported" and capsys.readouterr().err.count("exporting the network") == 1
+
+
+def test_another_version_of_a_runtime_needs_no_other_file(runtimes, clock, monkeypatch, capsys):
+    network, *_ = runtimes
+    for number in ("1", "2"):
+        monkeypatch.setattr(subject, "version", lambda package, number=number: number)
+        on_backend(network, "onnx", None, lambda: IMAGE)
+    assert capsys.readouterr().err.count("exporting the network") == 1
+
+
 def test_files_of_networks_that_are_no_longer_used_are_removed(runtimes, cache, monkeypatch):
     monkeypatch.setattr(subject, "KEPT", 2)
     for gain in (1.0, 2.0, 3.0):

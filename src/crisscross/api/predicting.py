@@ -14,7 +14,7 @@ import numpy as np
 from crisscross import tasks
 from crisscross.api.networks import SCENE, Place, Source, Wanted, wanted
 from crisscross.data.files.reading import read_image
-from crisscross.data.rasters.reading import AS_IT_IS, RasterOptions, is_raster, open_raster
+from crisscross.data.rasters.reading import RasterOptions, is_raster, open_raster
 from crisscross.data.scenes import draw_scene
 from crisscross.engine.bulk import Share
 from crisscross.engine.formats import PNG, all_outputs, check_formats, shared_names, shown
@@ -68,7 +68,7 @@ def predict(
         formats: of the files: `png` (`labels/`, `color/` and `overlay/`), `polygons`, `coco`, `rle`, `csv`.
         legend: write the classes of an image and their colors below its overlay.
         tta: predict at several scales, with flips.
-        big: label images of any size, also `.npy` files, block by block; writes only `labels/`.
+        big: label images of any size, also `.npy` files, block by block; writes `labels/`, of GeoTIFF also `polygons`.
         block: with `big`: side of a block in pixels (default 1024).
         score: instance segmentation: the lowest score to keep (default 0.5).
         force: replace existing files even if crisscross did not write them.
@@ -87,8 +87,8 @@ def predict(
     task = source.task()
     options: dict[str, Any] = {"tta": tta, "big": big, "score": score, "legend": legend, "block": block, "force": force}
     tasks.refuse(task, {**how, **options})
-    options |= {"formats": check_formats(task, formats, legend, big), "raster": AS_IT_IS}
-    options |= {"resume": False, "share": Share()}
+    options |= {"formats": (chosen := check_formats(task, formats, legend, big)), "resume": False, "share": Share()}
+    options["raster"] = RasterOptions(polygons=big and "polygons" in chosen)
     folder = None if out is None else Path(out)
     found = check_outputs(task, listed, folder, options, source.files)
     with showing(progress):
@@ -204,7 +204,8 @@ def _check_rasters(images: Mapping[Path, Path], options: RasterOptions) -> None:
             with open_raster(raster, options):
                 pass
     elif images and given:
-        raise CrissCrossError(f"--{given[0]} is for GeoTIFF; {next(iter(images))} is none")
+        option = "format polygons" if given[0] == "polygons" else given[0]
+        raise CrissCrossError(f"--{option} with --big is for GeoTIFF; {next(iter(images))} is none")
 
 
 def label_images(

@@ -12,7 +12,7 @@ from crisscross.api.networks import Source, wanted
 from crisscross.engine.task import Task
 from crisscross.errors import CrissCrossError
 from crisscross.inference import Prediction, Predictor
-from crisscross.tasks import predictor
+from crisscross.tasks import predictor, refuse
 
 if TYPE_CHECKING:
     # Exported files are run where torch is not installed.
@@ -73,10 +73,16 @@ def open_networks(sources: Sequence[Source], **options: Any) -> list[Network]:
         CrissCrossError: one cannot be loaded, or does not label pixels.
     """
     found: list[Network] = []
-    for source in sources:
-        name = Path(source).name if isinstance(source, str | os.PathLike) else type(source).__name__
+    every = [wanted(source, **options) for source in sources]
+    for asked in every:
+        refuse(asked.task(), {}, "app", _name(asked.source))
+    for asked in every:
+        name = _name(asked.source)
         same = sum(one.name == name or one.name.startswith(f"{name} (") for one in found)
-        asked = wanted(source, **options)
         loaded = asked.load(asked.find_device(), {})
         found.append(Network(f"{name} ({same + 1})" if same else name, loaded, predictor(loaded), asked.task()))
     return found
+
+
+def _name(source: Source) -> str:
+    return Path(source).name if isinstance(source, str | os.PathLike) else type(source).__name__

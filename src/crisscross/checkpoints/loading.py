@@ -19,8 +19,7 @@ from crisscross.checkpoints.publishers.table import from_publisher
 from crisscross.checkpoints.reading import Content, read_content, unwrap
 from crisscross.config import Experiment, apply_overrides, differences, hint
 from crisscross.config.parse import flatten
-from crisscross.data.palette import default_palette
-from crisscross.errors import CrissCrossError, CrissCrossWarning
+from crisscross.errors import CrissCrossError, CrissCrossWarning, shown
 from crisscross.models import Segmenter, create_segmenter
 from crisscross.models.other_backbone import with_changes
 
@@ -143,6 +142,8 @@ def build(source: str | Experiment, **overrides: Any) -> Segmenter:
     Raises:
         CrissCrossError: no such recipe, or a configuration that cannot be built.
     """
+    if not isinstance(source, str | Experiment):
+        raise CrissCrossError(f"a recipe must be a name from the zoo or an experiment, got {shown(source)}")
     experiment = zoo.with_known_classes(zoo.recipe(source)) if isinstance(source, str) else source
     return create_segmenter(with_changes(experiment, full_keys(experiment, overrides))[0])
 
@@ -283,6 +284,4 @@ def full_keys(experiment: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
         if not matches and "." not in name:
             raise CrissCrossError(_unknown_override(name, leaves))
         changes[matches[0] if matches else name] = value
-    if "data.classes" in changes and "data.palette" not in changes:
-        changes["data.palette"] = [list(color) for color in default_palette(changes["data.classes"])]
     return changes

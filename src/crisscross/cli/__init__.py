@@ -33,8 +33,10 @@ COMMANDS = {
 # What `requirements-deploy.txt` leaves out of the dependencies: the packages, by the modules that they install.
 FULL = {
     **{name: name for name in ("torch", "torchvision", "timm", "accelerate", "safetensors", "filelock", "rich")},
-    **{"huggingface_hub": "huggingface_hub", "cv2": "opencv-python-headless", "yaml": "pyyaml"},
+    **{"huggingface_hub": "huggingface-hub", "cv2": "opencv-python-headless"},
 }
+# Those that are worth to be installed by themselves, and do not bring PyTorch.
+SMALL = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,10 +109,13 @@ def main(arguments: Sequence[str] | None = None, create: Callable[[], Parser] = 
         say(f"crisscross: {error}", error=True)
         return 2
     except ModuleNotFoundError as error:
-        package = FULL.get((error.name or "").partition(".")[0])
+        module = (error.name or "").partition(".")[0]
+        package = (FULL | SMALL).get(module)
         if package is None:
             raise
-        advice = "run `pip install .` in a checkout of crisscross"
+        advice = (
+            f"run `pip install {package}`" if module in SMALL else "run `pip install .` in a checkout of crisscross"
+        )
         say(f"crisscross: this needs {package}, which is not installed here: {advice}", error=True)
         return 2
     except KeyboardInterrupt:

@@ -61,11 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from crisscross import tasks
+    from crisscross.data.dataset import existing_folder
     from crisscross.files import claim, write_text
 
     height, width = parse_size(arguments.size, least=32)
     task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
     tasks.refuse(task, {}, "benchmark", arguments.network)
+    if arguments.data is not None:
+        existing_folder(arguments.data)
     if arguments.json:
         claim([arguments.json], network_files(arguments), arguments.force)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from crisscross import __version__
+from crisscross.cli import FULL
 from crisscross.errors import CrissCrossError
 from crisscross.files import user_cache, with_home
 from crisscross.measurement.machine import BFLOAT16, main_memory, processor
@@ -32,6 +33,8 @@ VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "CRISSCROSS_OFFLINE", "CRISSCROSS_CACHE"),
     *("XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "TORCH_HOME", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH"),
 )
+# What runs exported files where PyTorch is not installed.
+RUNTIMES = ("onnxruntime", "openvino")
 PYTORCH = "https://pytorch.org/get-started/locally"
 # More than any step takes, on a cold disk, too.
 SECONDS = 300
@@ -119,7 +122,7 @@ def _requirements() -> Iterator[tuple[str, str, str]]:
         found = re.match(r"([\w.-]+)(?:>=([\w.]+))?", text)
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", text)
         if found:
-            yield found[1], found[2] or "", extra[1] if extra else ""
+            yield found[1].replace("_", "-"), found[2] or "", extra[1] if extra else ""
 
 
 def _installed(package: str, least: str) -> tuple[str, str]:
@@ -139,6 +142,11 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
+def _without_pytorch() -> list[str]:
+    """The runtimes of exported files that are installed, where PyTorch is not."""
+    return [] if _installed("torch", "")[0] else [name for name in RUNTIMES if _installed(name, "")[0]]
+
+
 def _packages(findings: Findings) -> Iterator[str]:
     try:
         found = version(DISTRIBUTION)
@@ -148,11 +156,15 @@ def _packages(findings: Findings) -> Iterator[str]:
     if found != __version__:
         old = f"{DISTRIBUTION} was installed as {found}, this is {__version__}"
         findings.problems.append(f"{old}: run `pip install .` {HERE}")
+    if slim := _without_pytorch():
+        findings.notes.append(
+            f"without PyTorch, `predict` and `serve` run exported files; for all else run `pip install .` {HERE}"
+        )
     for package, least, extra in _requirements():
         if not extra:
             found, wrong = _installed(package, least)
             yield f"{package} {found}{' ' if found and wrong else ''}{wrong}"
-            if wrong:
+            if wrong and not (slim and wrong == "missing" and package in FULL.values()):
                 findings.problems.append(f"{package} {wrong}: run `pip install '{package}>={least}'`")
 
 
@@ -172,7 +184,7 @@ def _folders(findings: Findings) -> Iterator[str]:
         ("masks, images", "XDG_CACHE_HOME", lambda: user_cache("")),
         ("checkpoints", "CRISSCROSS_CACHE", _checkpoints),
         ("Hugging Face", "HF_HUB_CACHE", _hugging_face),
-        ("PyTorch", "TORCH_HOME", _torch_home),
+        ("PyTorch", "TORCH_HOME", lambda: with_home(_cache_of("torch", "TORCH_HOME")) / "hub"),
         ("temporary files", "TMPDIR", lambda: Path(tempfile.gettempdir())),
     ):
         folder = None
@@ -201,21 +213,19 @@ def _checkpoints() -> Path:
     return with_home(chosen) if (chosen := os.environ.get("CRISSCROSS_CACHE")) else user_cache("checkpoints")
 
 
+def _cache_of(package: str, variable: str) -> str:
+    return os.environ.get(variable) or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", package)
+
+
 def _hugging_face() -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
-
-
-def _torch_home() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return with_home(os.environ.get("TORCH_HOME") or os.path.join(cache, "torch")) / "hub"
+    return with_home(os.environ.get("HF_HUB_CACHE") or os.path.join(_cache_of("huggingface", "HF_HOME"), "hub"))
 
 
 def _self_test(findings: Findings) -> Iterator[str]:
     # An installation that names nothing needs PyTorch all the same.
     there = [package for package, _, extra in _requirements() if not extra and _installed(package, "")[0]] or ["torch"]
-    if "torch" not in there:
+    there += (runtimes := _without_pytorch())
+    if "torch" not in there and not runtimes:
         yield "left out: torch is missing"
         return
     # In the order in which one breaks the next.

@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _explain_pixels(arguments: argparse.Namespace, source: "Wanted") -> int:
+    from crisscross.data.files.reading import read_image
     from crisscross.explanation import explain, figure
     from crisscross.explanation.pixel import check_attends
     from crisscross.files import claim, write_atomically
@@ -75,14 +76,16 @@ def _explain_pixels(arguments: argparse.Namespace, source: "Wanted") -> int:
     if not arguments.image or arguments.at is None:
         raise CrissCrossError("IMAGE and --at X,Y belong together: which pixel of which image is to be explained?")
     points = [_point(text) for text in arguments.at]
-    images = arguments.image if len(arguments.image) > 1 else arguments.image[0]
     stems = [arguments.out / f"{arguments.image[0].stem}-{x}-{y}" for x, y in points]
     suffixes = (".png", ".npz") if arguments.arrays else (".png",)
     targets = [stem.with_name(stem.name + suffix) for stem in stems for suffix in suffixes]
     claim(targets, [*source.files, *arguments.image], arguments.force)
-    network = source.load(find_device(arguments.device), {})
+    device = find_device(arguments.device)
+    # Before weights are downloaded, as everything that may be wrong without them.
+    frames = [read_image(path) for path in arguments.image]
+    network = source.load(device, {})
     check_attends(network, str(arguments.network))
-    found = [explain(network, images, point) for point in points]
+    found = [explain(network, frames if len(frames) > 1 else frames[0], point) for point in points]
     for one, stem in zip(found, stems, strict=True):
         path = stem.with_name(f"{stem.name}.png")
         write_atomically(path, partial(figure(one).save, format="PNG"))

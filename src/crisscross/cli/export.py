@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from crisscross import tasks
     from crisscross.api.networks import wanted
     from crisscross.cli.tables import print_table
+    from crisscross.data.dataset import existing_folder
     from crisscross.deploy.exporting import CARD, FILES, REPORT, export
     from crisscross.files import claim
     from crisscross.layers.modes import lay_out
@@ -52,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     task = tasks.task_of_network(arguments.network, arguments.weights, arguments.trust)
     tasks.refuse(task, {}, "export", arguments.network)
     _check_folder(arguments.out)
+    if arguments.images is not None:
+        existing_folder(arguments.images)
     names = (*FILES[arguments.to], CARD, REPORT)
     claim(
         [arguments.out / name for name in names],

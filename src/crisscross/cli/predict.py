@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--big",
         action="store_true",
-        help="label images of any size (also .npy files and GeoTIFF) block by block; writes only labels/",
+        help="label images of any size (also .npy files and GeoTIFF) block by block; writes only labels/, and "
+        "with --format polygons, of GeoTIFF, polygons/NAME.geojson in WGS 84",
     )
     parser.add_argument(
         "--block",
@@ -68,8 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     task = network.task()
     images, videos = predict_video.parted(arguments, task.kinds, task.refuses.get("video", ""))
     tasks.refuse(task, {**vars(arguments), "video": bool(videos)})
-    raster = predict_raster.options(arguments)
     formats = predict_formats.chosen_formats(arguments, task, bool(images))
+    raster = predict_raster.options(arguments, formats)
     options = {**vars(arguments), "formats": formats, "raster": raster, "share": share()}
     found = check_outputs(task, images, arguments.out, options, network.files, videos)
     code = predict_video.run(arguments, videos, network) if videos else 0

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from crisscross.cli.options import add_card, add_computing, add_network, positive, whole
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     for module in ("fastapi", "uvicorn", "python_multipart"):
         import_extra(module, "crisscross serve", "serve")
+    # Polygons need OpenCV, which installations without PyTorch may lack.
+    import_module("cv2")
     from crisscross.service import Limits, create_app, listen, serve
 
     limits = Limits(
@@ -80,10 +83,11 @@ def _predictor(arguments: argparse.Namespace) -> "Predictor":
     from crisscross.api.networks import SCENE, wanted
     from crisscross.data.scenes import draw_scene
     from crisscross.inference import Predictor
-    from crisscross.tasks import predictor
+    from crisscross.tasks import predictor, refuse
 
     names = ("device", "weights", "offline", "trust", "optimize", "precision", "card", "backend")
     source = wanted(arguments.network, **{name: getattr(arguments, name) for name in names})
+    refuse(source.task(), {}, "serve", arguments.network)
     network = source.on_backend(source.load(source.find_device(), {}), None, lambda: draw_scene(0, *SCENE)[0])
     found = predictor(network)
 

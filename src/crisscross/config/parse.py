@@ -131,13 +131,17 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
 
 def apply_overrides(experiment: Node, changes: Mapping[str, Any]) -> Node:
     """Replace values by dotted key, e.g. `{"optim.lr": 0.1}`, and return the new experiment."""
-    tree = to_dict(experiment)
+    tree, flat = to_dict(experiment), flatten(changes)
     if "task" in changes and changes["task"] != (task := task_of(tree)):
         raise CrissCrossError(f"task is {task} and cannot be changed; it belongs to the recipe or the YAML file")
-    given = {key.removeprefix("train."): value for key, value in flatten(changes).items() if key.startswith("train.")}
+    given = {key.removeprefix("train."): value for key, value in flat.items() if key.startswith("train.")}
     _one_length(given)
     if "iterations" in given and tree["train"].get("epochs"):
         tree["train"]["epochs"] = 0
+    classes = flat.get("data.classes")
+    if isinstance(classes, list | tuple) and len(classes) != len(tree["data"].get("classes", classes)):
+        # Colors, and pairs that are mirrored, go by the number of the class.
+        tree["data"] |= {key: [] for key in ("palette", "flip_pairs") if key in tree["data"]}
     for dotted, value in changes.items():
         dotted, value = (HEAD, {"name": value}) if dotted == f"{HEAD}.name" else (dotted, value)
         *path, leaf = dotted.split(".")
@@ -252,7 +256,8 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, key: str) -> Any:
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, key: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise CrissCrossError(f"{key} must be a list, got {shown(value)}")
+        names = " of names" if arguments[0] is str else ""
+        raise CrissCrossError(f"{key} must be a list{names}, got {shown(value)}")
     if arguments[-1] is Ellipsis:
         return tuple(_convert(arguments[0], entry, f"{key}[{i}]") for i, entry in enumerate(value))
     _expect(len(value) == len(arguments), value, key, f"a list of {len(arguments)} values")

@@ -36,6 +36,11 @@ def exported_kind(source: object) -> str:
     return found.title if found else ""
 
 
+def exported_files(folder: Path) -> list[Path]:
+    """The exported files that lie in a folder."""
+    return sorted(path for path in folder.iterdir() if exported_kind(path))
+
+
 def open_exported(path: str | os.PathLike[str], card: str | os.PathLike[str] | None = None) -> "ExportedPredictor":
     """The predictor of an exported file.
 

@@ -37,9 +37,12 @@ def check_formats(task: Task, given: Iterable[str], legend: bool = False, big: b
         )
     if legend and "png" not in found:
         raise CrissCrossError("--legend is drawn into overlays: add png to --format")
-    if big and (legend or found != PNG):
-        option = "--legend" if legend else "--format"
-        raise CrissCrossError(f"{option} does not go together with --big, which writes labels/ alone")
+    others = [name for name in found if name not in (*PNG, "polygons")]
+    if big and (legend or others):
+        option = "--legend" if legend else f"--format {others[0]}"
+        raise CrissCrossError(
+            f"{option} does not go together with --big, which writes labels/, and polygons/ of GeoTIFF"
+        )
     return found
 
 

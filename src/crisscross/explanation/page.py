@@ -31,8 +31,8 @@ def render(found: Survey, title: str, summary: str, command: str = "") -> str:
 def _opening(found: Survey, title: str, summary: str) -> str:
     facts = found.facts()
     numbers = [
-        ("mIoU", _percent(facts["miou"])),
-        ("attention switched off", _percent(facts["miou_switched_off"])),
+        ("mIoU", _or_dash(facts["miou"], 3)),
+        ("attention switched off", _or_dash(facts["miou_switched_off"], 3)),
         ("labels that change", _percent(facts["changed"])),
         *(
             (f"gate of {layer.name}" if len(found.layers) > 1 else "gate", f"{layer.gate:.3f}")
@@ -47,19 +47,19 @@ def _switched_off(found: Survey) -> str:
     facts = found.facts()["classes"]
     gains = [_difference(facts[name]["iou"], facts[name]["iou_switched_off"]) for name in found.classes]
     rows = [
-        [escape(name), *(_percent(facts[name][key]) for key in ("iou", "iou_switched_off")), _signed(gain),
+        [escape(name), *(_or_dash(facts[name][key], 3) for key in ("iou", "iou_switched_off")), _signed(gain),
          _percent(facts[name]["changed"])]
         for name, gain in zip(found.classes, gains, strict=True)
     ]  # fmt: skip
     with_it, without = scores(found.counts), scores(found.counts_without)
     gain = _difference(with_it.miou, without.miou)
     changed = _percent(found.facts()["changed"])
-    rows.append(["all classes", _percent(with_it.miou), _percent(without.miou), _signed(gain), changed])
+    rows.append(["all classes", _or_dash(with_it.miou, 3), _or_dash(without.miou, 3), _signed(gain), changed])
     note = (
         "The same weights with every gate at 0, so that each criss-cross layer gives back its input. The network was "
         "not trained without attention: what it loses shows how much it relies on it, not what a network without "
-        "attention would reach. The gain is in points; the last column is the share of the pixels of a true class that "
-        "get another label."
+        "attention would reach. The gain is in points, hundredths of IoU; the last column is the share of the pixels "
+        "of a true class that get another label."
     )
     head = ["class", "IoU", "switched off", "gain", "changed"]
     chart = gain_chart(found.classes, found.palette, gains)

@@ -32,6 +32,7 @@ from crisscross.losses import Losses
 # Instances that score less are not drawn.
 SCORE = 0.5
 NOT_HERE = "is not available for instance segmentation"
+LABELS_PIXELS = "takes networks that label pixels"
 
 
 class InstanceSegmentation(Task):
@@ -60,6 +61,9 @@ class InstanceSegmentation(Task):
         "report": NOT_HERE,
         "legend": f"{NOT_HERE}: names are drawn beside the instances",
         "video": "is not available: networks of instance segmentation take images",
+        "app": LABELS_PIXELS,
+        "serve": LABELS_PIXELS,
+        "crisscross.predictor": LABELS_PIXELS,
         "benchmark": "handles semantic segmentation only",
         "convert": "handles semantic segmentation only",
         "export": "stops in torchvision's batched_nms, which asks for the number of boxes: see docs/deploy.md",

@@ -97,8 +97,9 @@ class _Cached:
         self.notes: dict[str, Any] = {"conditions": _conditions()}
         with suppress(CrissCrossError):
             stored = read_json(self.folder / NOTES)
-            if isinstance(stored, dict) and stored.get("conditions") == self.notes["conditions"]:
-                self.notes = stored
+            if isinstance(stored, dict):
+                same = stored.get("conditions") == self.notes["conditions"]
+                self.notes = stored if same else {**self.notes, "digest": stored.get("digest")}
 
     def opened(self, name: str) -> Segmenter | Predictor:
         """What labels images by PyTorch, or by a runtime; exported if it was not yet."""
@@ -107,9 +108,10 @@ class _Cached:
         if name == "optimize":
             return optimize(self.network)
         path = self.folder / FILE
-        if not path.is_file():
+        if not path.is_file() or self.notes.get("digest") != _digest(path):
             _say("backend: exporting the network, once: takes up to a minute")
             files.write_atomically(path, lambda temporary: write_onnx(self.network, temporary, self.passport))
+            self._note(digest=_digest(path))
             _forget(self.folder)
         # Of the folders, those go first that were not used for the longest time.
         os.utime(self.folder)
@@ -189,6 +191,11 @@ def _key(network: Segmenter) -> str:
         found.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode())
         found.update(tensor.cpu().contiguous().view(torch.uint8).numpy() if tensor.dim() else repr(tensor).encode())
     return found.hexdigest()[:32]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "blake2b").hexdigest()[:32]
 
 
 def _conditions() -> dict[str, Any]:

@@ -21,9 +21,9 @@ TOLERANCE = 1e-3
 
 
 def main(modules: list[str]) -> None:
-    """Import each module, then ask PyTorch for its devices, then compute."""
+    """Import each module; where PyTorch, which comes first, is one, ask it for its devices and compute."""
     works = [_step(f"import {name}", partial(_import, name)) for name in modules]
-    if not works[0]:
+    if not works[0] or modules[0] != "torch":
         return
     devices = ["cpu"]
     _step("devices", partial(_devices, devices))

@@ -164,7 +164,7 @@ def test_a_piece_that_does_not_fit_into_memory(tmp_path, monkeypatch, interleave
 @pytest.mark.parametrize(("crs", "transform"), [(None, PLACE), (None, None)])
 def test_polygons_need_a_place_on_earth(tmp_path, crs, transform):
     path = write_raster(tmp_path / "a.tif", np.zeros((1, 4, 4), np.uint8), crs=crs, transform=transform)
-    with pytest.raises(CrissCrossError, match=r"has no coordinate system, .* WGS 84; leave out --polygons"):
+    with pytest.raises(CrissCrossError, match=r"has no coordinate system, .* WGS 84; leave polygons out of --format"):
         read(path, polygons=True)
     read(path)
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,14 +69,14 @@ def test_bands_and_stretch_of_sixteen_bits(predict, capsys):
 
 def test_polygons_are_those_of_the_labels(predict, tmp_path, capsys):
     write_raster("scene.tif", planes(image_of(*SHAPE)))
-    assert predict("scene.tif", "--polygons") == 0
+    assert predict("scene.tif", "--format", "polygons") == 0
     assert "(labels/, polygons/, classes.json)" in capsys.readouterr().out
     found = json.loads((tmp_path / "out/polygons/scene.geojson").read_text())["features"]
     labels = labels_of("scene.tif")
     assert {feature["properties"]["label"] for feature in found} == set(np.unique(labels))
     assert {feature["properties"]["class"] for feature in found} <= {"floor", "wall", "door"}
     (tmp_path / "out/polygons/scene.geojson").write_text("mine")
-    assert predict("scene.tif", "--polygons") == 2
+    assert predict("scene.tif", "--format", "polygons") == 2
     assert "polygons/scene.geojson: exists" in capsys.readouterr().err
 
 
@@ -110,10 +111,17 @@ def test_what_is_wrong_with_the_only_raster_is_known_before_the_network_is_loade
     assert "deep.tif: holds uint16" in error and "1 of 2 could not be read" in error
 
 
+def test_polygons_from_python(predict, tmp_path):
+    write_raster("scene.tif", planes(image_of(*SHAPE)))
+    crisscross.predict("net.safetensors", "scene.tif", "made", big=True, formats=["png", "polygons"])
+    assert predict("scene.tif", "--format", "png,polygons") == 0
+    assert (tmp_path / "made/polygons/scene.geojson").read_text() == Path("out/polygons/scene.geojson").read_text()
+
+
 def test_options_are_for_big_rasters(predict, capsys):
     Image.fromarray(image_of(40, 40)).save("image.png")
-    assert predict("image.png", "--polygons") == 2
-    assert "--polygons is for GeoTIFF; image.png is none" in capsys.readouterr().err
+    assert predict("image.png", "--format", "polygons") == 2
+    assert "--format polygons with --big is for GeoTIFF; image.png is none" in capsys.readouterr().err
     assert main(["predict", "net.safetensors", "image.png", "--stretch", "0,9"]) == 2
     assert "--stretch is for --big" in capsys.readouterr().err
 

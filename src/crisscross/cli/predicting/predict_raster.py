@@ -1,6 +1,7 @@
 """`crisscross predict NETWORK scene.tif --big`: the part about GeoTIFF."""
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from crisscross.errors import CrissCrossError, shown
@@ -20,23 +21,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="GeoTIFF: the values that become black and white, which all but 8-bit values need: 0,3000 or 2%%,98%% of "
         "each band's pixels (write --stretch=-20,5 for negative ones)",
     )
-    parser.add_argument("--polygons", action="store_true", help="GeoTIFF: also write polygons/NAME.geojson, in WGS 84")
 
 
-def options(arguments: argparse.Namespace) -> "RasterOptions":
-    """The values of the options.
+def options(arguments: argparse.Namespace, formats: Sequence[str]) -> "RasterOptions":
+    """The values of the options; of `formats` those are asked that `chosen_formats` gave.
 
     Raises:
         CrissCrossError: an invalid value, or an option without `--big`.
     """
-    given = [name for name in ("bands", "stretch", "polygons") if getattr(arguments, name)]
+    given = [name for name in ("bands", "stretch") if getattr(arguments, name)]
     if given and not arguments.big:
         raise CrissCrossError(f"--{given[0]} is for --big, which reads a GeoTIFF block by block")
     from crisscross.data.rasters.reading import RasterOptions
     from crisscross.data.rasters.stretch import parse_stretch
 
     stretch = None if arguments.stretch is None else parse_stretch(arguments.stretch)
-    return RasterOptions(_bands(arguments.bands), stretch, arguments.polygons)
+    return RasterOptions(_bands(arguments.bands), stretch, arguments.big and "polygons" in formats)
 
 
 def _bands(text: str | None) -> tuple[int, ...]:

@@ -132,7 +132,9 @@ def _check(dataset: Any, source: Path, options: RasterOptions) -> None:
         )
     if options.polygons and (dataset.crs is None or dataset.gcps[0]):
         lacking = "ground control points in place of a transform" if dataset.gcps[0] else "no coordinate system"
-        raise CrissCrossError(f"{source}: has {lacking}, so polygons cannot be given in WGS 84; leave out --polygons")
+        raise CrissCrossError(
+            f"{source}: has {lacking}, so polygons cannot be given in WGS 84; leave polygons out of --format"
+        )
 
 
 def _bands(dataset: Any, source: Path, asked: tuple[int, ...]) -> list[int]:
