@@ -149,7 +149,7 @@ def task_of_network(
         path.exists()
     except OSError as error:
         raise CrissCrossError(f"{shown_name(name)}: {error.strerror}") from None
-    if path.is_dir() and not any(path.glob("*.safetensors")) and (files := exported_files(path)):
+    if weights is None and path.is_dir() and not any(path.glob("*.safetensors")) and (files := exported_files(path)):
         raise CrissCrossError(f"{path}: a folder with an exported network: give its file, {files[0]}")
     from crisscross.checkpoints import native
     from crisscross.checkpoints.loading import is_inside
@@ -226,7 +226,7 @@ def predictor(source: "Source | nn.Module | Predictor", device: str = "cpu", **o
         return open_exported(found, **options)
     names = ("weights", "trust")
     of_task = task_of_network(found, **{name: options[name] for name in names if name in options})
-    refuse(of_task, {}, "crisscross.predictor", shown_name(found))
+    refuse(of_task, {}, "crisscross.predictor", shown_name(found) if isinstance(found, str | os.PathLike) else "it")
     return predictor_of(load(found, device, **options))
 
 

@@ -39,10 +39,12 @@ def test_another_number_of_classes_brings_no_colors_and_pairs_of_the_old_ones(wo
     assert network.palette == ((0, 0, 0), (128, 0, 0))
 
 
-def test_other_names_for_the_same_classes_keep_their_colors_and_pairs():
+def test_as_many_other_names_keep_the_colors_alone():
     lip = crisscross.build("lip-light", pretrained=False)
     network = crisscross.build("lip-light", pretrained=False, classes=[f"class {k}" for k in range(20)])
-    assert network.palette == lip.palette and network.experiment.data.flip_pairs == lip.experiment.data.flip_pairs
+    assert network.palette == lip.palette and not network.experiment.data.flip_pairs
+    same = crisscross.build("lip-light", pretrained=False, classes=list(lip.classes))
+    assert same.experiment.data.flip_pairs == lip.experiment.data.flip_pairs
 
 
 def test_colors_and_pairs_that_are_named_beside_classes_are_kept():

@@ -258,6 +258,13 @@ def test_attention_that_a_network_from_outside_brings_along_is_saved_with_it(tmp
     assert torch.equal(loaded(X).main, segmenter.eval()(X).main)
     (gate,) = [layer.attention.gamma for layer in inserted_attention(loaded).values()]
     assert gate != 0
+    crisscross.save(copy.deepcopy(loaded), tmp_path / "copy.safetensors")
     insert_attention(loaded, after="head.net.1", reduction=1)
     with pytest.raises(CrissCrossError, match=r"head\.net\.1\.criss_cross was inserted"):
+        crisscross.save(loaded, tmp_path / "b.safetensors")
+    remove_attention(loaded)
+    with pytest.raises(CrissCrossError, match=r"attention that the network itself inserts was taken out"):
+        crisscross.save(loaded, tmp_path / "b.safetensors")
+    insert_attention(loaded, after="head.net.0", recurrence=1)
+    with pytest.raises(CrissCrossError, match=r"head\.net\.0\.criss_cross was inserted"):
         crisscross.save(loaded, tmp_path / "b.safetensors")

@@ -87,8 +87,8 @@ def predict(
     task = source.task()
     options: dict[str, Any] = {"tta": tta, "big": big, "score": score, "legend": legend, "block": block, "force": force}
     tasks.refuse(task, {**how, **options})
-    options |= {"formats": (chosen := check_formats(task, formats, legend, big)), "resume": False, "share": Share()}
-    options["raster"] = RasterOptions(polygons=big and "polygons" in chosen)
+    options |= {"formats": check_formats(task, formats, legend, big), "resume": False, "share": Share()}
+    options["raster"] = RasterOptions(polygons=big and "polygons" in options["formats"])
     folder = None if out is None else Path(out)
     found = check_outputs(task, listed, folder, options, source.files)
     with showing(progress):

@@ -100,11 +100,16 @@ def stored_tensors(
     """
     if getattr(segmenter, "rewritten", False):
         raise CrissCrossError(f"{path}: a network made by crisscross.optimize is for inference; save the original")
-    described = getattr(segmenter, "described_attention", ())
-    if places := [place for place in inserted_attention(segmenter) if place not in described]:
+    described, found = getattr(segmenter, "described_attention", []), inserted_attention(segmenter)
+    if places := [place for place, layer in found.items() if not any(layer is one for one in described)]:
         raise CrissCrossError(
             f"{path}: {places[0]} was inserted by crisscross.surgery, which an experiment cannot "
             "describe: save state_dict(), and load it after inserting again"
+        )
+    if len(found) < len(described):
+        raise CrissCrossError(
+            f"{path}: attention that the network itself inserts was taken out, which an experiment cannot describe: "
+            "save state_dict(), and load it after taking it out again"
         )
     tensors = {}
     for key, value in segmenter.state_dict().items():

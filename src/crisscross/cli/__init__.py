@@ -35,7 +35,7 @@ FULL = {
     **{name: name for name in ("torch", "torchvision", "timm", "accelerate", "safetensors", "filelock", "rich")},
     **{"huggingface_hub": "huggingface-hub", "cv2": "opencv-python-headless"},
 }
-# Those that are worth to be installed by themselves, and do not bring PyTorch.
+# Those that are worth installing on their own, and do not bring PyTorch.
 SMALL = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
 

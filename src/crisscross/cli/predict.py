@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--big",
         action="store_true",
-        help="label images of any size (also .npy files and GeoTIFF) block by block; writes only labels/, and "
-        "with --format polygons, of GeoTIFF, polygons/NAME.geojson in WGS 84",
+        help="label images of any size (also .npy files and GeoTIFF) block by block; writes only labels/; "
+        "with --format polygons also polygons/NAME.geojson (WGS 84) for each GeoTIFF",
     )
     parser.add_argument(
         "--block",

@@ -139,9 +139,10 @@ def apply_overrides(experiment: Node, changes: Mapping[str, Any]) -> Node:
     if "iterations" in given and tree["train"].get("epochs"):
         tree["train"]["epochs"] = 0
     classes = flat.get("data.classes")
-    if isinstance(classes, list | tuple) and len(classes) != len(tree["data"].get("classes", classes)):
-        # Colors, and pairs that are mirrored, go by the number of the class.
-        tree["data"] |= {key: [] for key in ("palette", "flip_pairs") if key in tree["data"]}
+    if isinstance(classes, list | tuple) and isinstance(former := tree["data"].get("classes"), list | tuple):
+        # Colors go by the number of the class, and so do pairs that are mirrored, which mean what their names say.
+        dropped = ["palette"] * (len(classes) != len(former)) + ["flip_pairs"] * (list(classes) != list(former))
+        tree["data"] |= {key: [] for key in dropped if key in tree["data"]}
     for dotted, value in changes.items():
         dotted, value = (HEAD, {"name": value}) if dotted == f"{HEAD}.name" else (dotted, value)
         *path, leaf = dotted.split(".")

@@ -37,8 +37,9 @@ def exported_kind(source: object) -> str:
 
 
 def exported_files(folder: Path) -> list[Path]:
-    """The exported files that lie in a folder."""
-    return sorted(path for path in folder.iterdir() if exported_kind(path))
+    """The exported files that lie in a folder; an `.xml` is OpenVINO's where its `.bin` lies beside it."""
+    found = (path for path in folder.iterdir() if exported_kind(path))
+    return sorted(path for path in found if path.suffix.lower() != ".xml" or path.with_suffix(".bin").is_file())
 
 
 def open_exported(path: str | os.PathLike[str], card: str | os.PathLike[str] | None = None) -> "ExportedPredictor":

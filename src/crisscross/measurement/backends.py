@@ -41,7 +41,7 @@ LEAST_IMAGES, LEAST_SECONDS = 20, 60
 ROUNDS = 2
 # Networks whose files are kept.
 KEPT = 8
-FILE, NOTES = "model.onnx", "backends.json"
+FILE, DIGEST, NOTES = "model.onnx", "model.digest", "backends.json"
 
 
 def check_backend(backend: str) -> None:
@@ -97,9 +97,8 @@ class _Cached:
         self.notes: dict[str, Any] = {"conditions": _conditions()}
         with suppress(CrissCrossError):
             stored = read_json(self.folder / NOTES)
-            if isinstance(stored, dict):
-                same = stored.get("conditions") == self.notes["conditions"]
-                self.notes = stored if same else {**self.notes, "digest": stored.get("digest")}
+            if isinstance(stored, dict) and stored.get("conditions") == self.notes["conditions"]:
+                self.notes = stored
 
     def opened(self, name: str) -> Segmenter | Predictor:
         """What labels images by PyTorch, or by a runtime; exported if it was not yet."""
@@ -107,11 +106,11 @@ class _Cached:
             return self.network
         if name == "optimize":
             return optimize(self.network)
-        path = self.folder / FILE
-        if not path.is_file() or self.notes.get("digest") != _digest(path):
+        path, digest = self.folder / FILE, self.folder / DIGEST
+        if not (found := _digest(path)) or found != _text(digest):
             _say("backend: exporting the network, once: takes up to a minute")
             files.write_atomically(path, lambda temporary: write_onnx(self.network, temporary, self.passport))
-            self._note(digest=_digest(path))
+            files.write_text(digest, _digest(path))
             _forget(self.folder)
         # Of the folders, those go first that were not used for the longest time.
         os.utime(self.folder)
@@ -194,8 +193,19 @@ def _key(network: Segmenter) -> str:
 
 
 def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "blake2b").hexdigest()[:32]
+    """Of the content; empty where the file cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "blake2b").hexdigest()[:32]
+    except OSError:
+        return ""
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _conditions() -> dict[str, Any]:

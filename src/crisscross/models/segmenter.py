@@ -60,7 +60,7 @@ class Segmenter(nn.Module):
             self.aux_head = AuxiliaryHead(model.aux_head, self.backbone.channels[-2], classes, VARIANTS[model.variant])
         self.backbone.freeze(model.frozen)
         # Attention that a network from outside brings along is there whenever it is built.
-        self.described_attention = frozenset(inserted_attention(self))
+        self.described_attention = list(inserted_attention(self).values())
 
     def _head_inputs(self, classes: int, variant: Variant) -> HeadInputs:
         model, backbone = self.experiment.model, self.backbone

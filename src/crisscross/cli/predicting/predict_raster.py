@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def options(arguments: argparse.Namespace, formats: Sequence[str]) -> "RasterOptions":
-    """The values of the options; of `formats` those are asked that `chosen_formats` gave.
+    """The values of the options; `formats` as `chosen_formats` returned them.
 
     Raises:
         CrissCrossError: an invalid value, or an option without `--big`.
