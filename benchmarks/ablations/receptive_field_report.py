@@ -119,16 +119,17 @@ def plot(cells: dict[Cell, Runs], file: Path) -> None:
 
     lengths = sorted({cell.iterations for cell in cells})
     figure, panels = pyplot.subplots(
-        1, len(lengths), figsize=(1.2 + 4.2 * len(lengths), 3.4), sharey=True, squeeze=False
+        1, len(lengths), figsize=(1.2 + 4.2 * len(lengths), 3.4), sharex=True, sharey=True, squeeze=False
     )
     for length, axes in zip(lengths, panels[0], strict=True):
         axes.axhline(0, color="0.6", linewidth=0.8)
-        for variant, color in COLORS.items():
+        for place, (variant, color) in enumerate(COLORS.items()):
             points = []
             for cell in cells:
                 if (cell.iterations, cell.variant) != (length, variant) or not (found := gains(cells, cell)):
                     continue
-                field = next(iter(cells[cell].values()))["theoretical_field"] + HEAD
+                # Side by side, where several variants have one field.
+                field = next(iter(cells[cell].values()))["theoretical_field"] + HEAD + 6 * place
                 axes.plot([field] * len(found), found, "o", color=color, markersize=4, alpha=0.6)
                 points.append((field, mean(found)))
             if points:
@@ -136,7 +137,7 @@ def plot(cells: dict[Cell, Runs], file: Path) -> None:
         axes.set_title(f"{length} iterations", fontsize=10)
         axes.set_xlabel("theoretical receptive field, pixels")
     panels[0][0].set_ylabel("mIoU, points above R = 0")
-    panels[0][0].legend(frameon=False, fontsize=8)
+    panels[0][-1].legend(frameon=False, fontsize=8)
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})
 
