@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.ablations.receptive_field import where
+from benchmarks.ablations.receptive_field import collect, where
 from crisscross.checkpoints import load
 from crisscross.config import Experiment, apply_overrides
 from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
@@ -227,8 +227,7 @@ def finish(folder: Path, out: Path, make: Callable[..., dict[str, Any]]) -> None
         write_text(folder / "scores.json", json.dumps(facts) + "\n")
         if folder != out / "source":
             (folder / "last.safetensors").unlink()
-    finished = [out / "source" / "scores.json", *sorted(out.glob("*/*/seed*/scores.json"))]
-    write_text(out / "runs.jsonl", "".join(file.read_text(encoding="utf-8") for file in finished))
+    collect(out, [out / "source" / "scores.json", *sorted(out.glob("*/*/seed*/scores.json"))])
 
 
 if __name__ == "__main__":

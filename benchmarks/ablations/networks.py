@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.ablations.receptive_field import where
+from benchmarks.ablations.receptive_field import collect, where
 from benchmarks.compare.steps import Training
 from crisscross.checkpoints import load, native
 from crisscross.checkpoints.backbone import read_backbone_weights
@@ -208,8 +208,7 @@ def main() -> None:
                 experiment = experiment_of(row, seed, arguments.iterations)
                 found = run(experiment, dataset, folder, arguments.backbone_weights)
                 write_text(folder / "scores.json", json.dumps({"row": row, "seed": seed} | found) + "\n")
-            finished = sorted(arguments.out.glob("*/seed*/scores.json"))
-            write_text(arguments.out / "runs.jsonl", "".join(file.read_text(encoding="utf-8") for file in finished))
+            collect(arguments.out, sorted(arguments.out.glob("*/seed*/scores.json")))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import json
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -237,6 +238,11 @@ def run(experiment: Experiment, variant: Variant, dataset: DataSet, folder: Path
     return facts
 
 
+def collect(out: Path, finished: Iterable[Path]) -> None:
+    """Write `runs.jsonl` of the facts of all finished runs, one line each."""
+    write_text(out / "runs.jsonl", "".join(file.read_text(encoding="utf-8") for file in finished))
+
+
 def where() -> dict[str, Any]:
     """Commit, versions and processor."""
     commit = subprocess.run(
@@ -276,8 +282,7 @@ def main() -> None:
                     found = run(experiment, variant, dataset, folder, arguments.backbone_weights)
                     facts = {"seed": seed, "stages": stages} | asdict(variant) | found
                     write_text(folder / "scores.json", json.dumps(facts) + "\n")
-                finished = sorted(arguments.out.glob("*-stages-*/*/seed*/scores.json"))
-                write_text(arguments.out / "runs.jsonl", "".join(file.read_text(encoding="utf-8") for file in finished))
+                collect(arguments.out, sorted(arguments.out.glob("*-stages-*/*/seed*/scores.json")))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ writes `when-attention-helps.md` and `when-attention-helps.svg`. Needs Matplotli
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from benchmarks.ablations.receptive_field import VARIANTS, Variant
 from crisscross.files import write_text
 
 Runs = dict[int, dict[str, Any]]
@@ -25,14 +27,13 @@ class Cell(NamedTuple):
 
 
 NONE = "R = 0"
-# By R, the gate's first value, its factor of the learning rate, and the factor of the first query weights.
-VARIANTS = {
-    NONE: (0, 0.0, 1.0, 1.0),
-    "R = 1": (1, 0.0, 1.0, 1.0),
-    "R = 2": (2, 0.0, 1.0, 1.0),
-    "R = 2, gate from 1": (2, 1.0, 1.0, 1.0),
-    "R = 2, gate x 10": (2, 0.0, 10.0, 1.0),
-    "R = 2, query / 4": (2, 0.0, 1.0, 0.25),
+TITLES = {
+    VARIANTS["R=0"]: NONE,
+    VARIANTS["R=1"]: "R = 1",
+    VARIANTS["R=2"]: "R = 2",
+    VARIANTS["R=2-open"]: "R = 2, gate from 1",
+    VARIANTS["R=2-gate-x10"]: "R = 2, gate x 10",
+    VARIANTS["R=2-scaled"]: "R = 2, query / 4",
 }
 COLORS = {"R = 2": "tab:blue", "R = 2, gate from 1": "tab:orange", "R = 2, gate x 10": "tab:green"}
 # What the three 3 x 3 convolutions of the head add to a field at stride 8, in pixels.
@@ -44,10 +45,10 @@ def read(file: Path) -> dict[Cell, Runs]:
     cells: dict[Cell, Runs] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         run = json.loads(line)
-        value = (run["recurrence"], run["gate_start"], run.get("gate_factor", 1.0), run.get("query_start", 1.0))
-        variant = next(name for name, known in VARIANTS.items() if known == value)
-        cells.setdefault(Cell(run["stages"], run["iterations"], variant), {})[run["seed"]] = run
-    order = list(VARIANTS)
+        # Older runs lack the facts that had one value alone.
+        variant = Variant(**{field.name: run[field.name] for field in fields(Variant) if field.name in run})
+        cells.setdefault(Cell(run["stages"], run["iterations"], TITLES[variant]), {})[run["seed"]] = run
+    order = list(TITLES.values())
     return dict(sorted(cells.items(), key=lambda cell: (*cell[0][:2], order.index(cell[0].variant))))
 
 
