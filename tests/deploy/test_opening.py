@@ -199,6 +199,11 @@ def test_a_folder_with_an_exported_file_is_no_run(tmp_path):
         assert (
             str(caught.value) == f"{tmp_path}: a folder with an exported network: give its file, {tmp_path}/model.xml"
         )
+    # Annotations are no network.
+    (tmp_path / "model.bin").unlink()
+    with pytest.raises(CrissCrossError) as caught:
+        crisscross.load(tmp_path)
+    assert "exported" not in str(caught.value)
     # Beside weights it is a run.
     (tmp_path / "best.safetensors").write_bytes(b"x")
     with pytest.raises(CrissCrossError, match=r"best\.safetensors"):
