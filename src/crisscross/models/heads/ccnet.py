@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from crisscross.config.heads import CCNetConfig
+from crisscross.config.heads import CCNetConfig, ContextConfig
 from crisscross.layers import ConvNormAct, RecurrentCrissCrossAttention, RecurrentCrissCrossAttention3d
 from crisscross.models.heads.contract import HeadInputs, Logits, classifier
+from crisscross.models.heads.decoder import LowLevelDecoder, fine_map
 
 
 class ClipAttention(RecurrentCrissCrossAttention3d):
@@ -41,7 +42,7 @@ class CrissCrossContext(nn.Module):
     """
 
     def __init__(
-        self, config: CCNetConfig, given: HeadInputs, around: str | None = None, after: str | None = None
+        self, config: ContextConfig, given: HeadInputs, around: str | None = None, after: str | None = None
     ) -> None:
         super().__init__()
         variant, channels, features = given.variant, config.channels, given.channels[-1]
@@ -67,9 +68,13 @@ class CrissCrossContext(nn.Module):
 
 
 class CrissCrossHead(CrissCrossContext):
-    """`CrissCrossContext` and a classifier: logits [B, K, h, w] at the stride of the last feature map.
+    """`CrissCrossContext`, a decoder where `low_level` asks for one, and a classifier.
 
-    Of clips, logits of the labeled frames alone, [B * labeled, K, h, w].
+    Gives logits [B, K, h, w] at the stride of the last feature map, with a decoder of stride 4. Of clips, logits of the
+    labeled frames alone, [B * labeled, K, h, w].
+
+    Raises:
+        CrissCrossError: `low_level` without a feature map of stride 4.
     """
 
     Config = CCNetConfig
@@ -77,34 +82,43 @@ class CrissCrossHead(CrissCrossContext):
 
     def __init__(self, config: CCNetConfig, given: HeadInputs) -> None:
         super().__init__(config, given)
+        self.decoder, self.read, width = None, [-1], config.channels
+        if config.low_level:
+            fine = fine_map(given, f"model.head.low_level={config.low_level}", "model.head.low_level=0")
+            self.decoder = LowLevelDecoder(config.channels, given.channels[fine], config.low_level, given)
+            self.read, width = [-1, fine], config.channels // 2
         self.dropout = nn.Dropout2d(config.dropout)
-        self.classify = classifier(config.channels, given.classes)
+        self.classify = classifier(width, given.classes)
         self.embed = nn.Conv2d(config.channels, given.embedding, 1) if given.embedding else None
         self.frames, self.labeled = given.frames, given.labeled
 
     def forward(self, maps: Sequence[Tensor]) -> Logits:
-        """The backbone's maps, of which the last is read -> logits."""
-        x = maps[-1]
-        attended = self.attended(x)
+        """The backbone's maps, of which the last is read, and with a decoder that of stride 4 -> logits."""
+        features = [maps[place] for place in self.read]
+        attended = self.attended(features[0])
         if self.frames:
-            places = labeled_frames(len(x), self.frames, self.labeled, x.device)
-            x, attended = x[places], attended[places]
-        main = self.logits(x, attended)
+            places = labeled_frames(len(attended), self.frames, self.labeled, attended.device)
+            features, attended = [x[places] for x in features], attended[places]
+        main = self.logits(features, attended)
         embedding = self.embed(attended) if self.training and self.embed is not None else None
         return Logits(main, embedding=embedding)
 
-    def logits(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Logits [B, K, h, w] of features and what the attention made of them."""
-        return self.classify(self.dropout(self.joined(x, attended)))
+    def logits(self, features: Sequence[Tensor], attended: Tensor) -> Tensor:
+        """Logits [B, K, h, w] of the maps that are read and what the attention made of the first."""
+        x = self.joined(features[0], attended)
+        if self.decoder is not None:
+            x = self.decoder(x, features[1])
+        return self.classify(self.dropout(x))
 
-    def encode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def encode(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """What is computed of a frame once, whatever clips it is in: its features, and their reduction."""
-        return maps[-1], self.reduce(maps[-1])
+        features = [maps[place] for place in self.read]
+        return features, self.reduce(features[0])
 
-    def decode(self, frames: Sequence[tuple[Tensor, Tensor]], places: Sequence[int]) -> Tensor:
+    def decode(self, frames: Sequence[tuple[list[Tensor], Tensor]], places: Sequence[int]) -> Tensor:
         """Logits [len(places), K, h, w] of neighboring frames of one clip, of `encode` of each of its frames."""
         attended = self.attend(torch.cat([reduced for _, reduced in frames]))
-        features = torch.cat([frames[place][0] for place in places])
+        features = [torch.cat(maps) for maps in zip(*(frames[place][0] for place in places), strict=True)]
         return self.logits(features, attended[places[0] : places[-1] + 1])
 
 

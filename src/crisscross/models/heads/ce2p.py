@@ -8,26 +8,18 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from crisscross.config.heads import CE2PConfig
-from crisscross.errors import CrissCrossError
 from crisscross.layers import ConvNormAct
 from crisscross.models.heads.ccnet import CrissCrossContext
 from crisscross.models.heads.contract import HeadInputs, Logits, classifier
+from crisscross.models.heads.decoder import fine_map, resized
 
-# Where the high-resolution branch and the edges lie.
-FINE_STRIDE = 4
 # At the published width of 512 the parsing and edge features have 256 channels, the high-resolution ones 48.
 WIDTH_FRACTION, DETAIL_FRACTION = (1, 2), (3, 32)
 EDGE_KINDS = 2
 # A 1 x 1 convolution with norm and activation, of its channels in and out.
 Conv = Callable[[int, int], ConvNormAct]
-
-
-def resized(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
-    """[B, C, *, *] at the size of `like`, bilinear."""
-    return functional.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=align_corners)
 
 
 class ParsingDecoder(nn.Module):
@@ -85,13 +77,7 @@ class CE2PHead(nn.Module):
 
     def __init__(self, config: CE2PConfig, given: HeadInputs) -> None:
         super().__init__()
-        if FINE_STRIDE not in given.strides:
-            raise CrissCrossError(
-                f"model.head.name=ce2p needs a feature map of stride {FINE_STRIDE}, and the backbone's have "
-                f"{', '.join(map(str, given.strides))}: choose another backbone or model.head.name=ccnet"
-            )
-        # The deepest of the maps with that stride is the first that is read.
-        first = len(given.strides) - 1 - list(reversed(given.strides)).index(FINE_STRIDE)
+        first = fine_map(given, "model.head.name=ce2p", "model.head.name=ccnet")
         in_channels, classes, corners = given.channels[first:], given.classes, given.align_corners
         self.maps = len(in_channels)
         conv = partial(ConvNormAct, kernel_size=1, norm=given.variant.norm, activation=config.activation)
