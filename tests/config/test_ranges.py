@@ -13,7 +13,7 @@ from benchmarks.__main__ import create_parser as create_benchmarks_parser
 from crisscross import zoo
 from crisscross.cli import create_parser
 from crisscross.config import Experiment, from_dict, override, to_dict
-from crisscross.config.heads import CE2PConfig, HeadConfig
+from crisscross.config.heads import CCNetConfig, CE2PConfig, HeadConfig
 from crisscross.errors import CrissCrossError
 from crisscross.instances.config import InstanceExperiment
 from crisscross.instances.weights import recipe
@@ -28,7 +28,8 @@ def leaves(kind: Any, prefix: str = "") -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     for name, inner in ((entry.name, hints[entry.name]) for entry in dataclasses.fields(kind)):
         if inner == HeadConfig:
-            # Every setting of a built-in head.
+            # Every setting of the built-in heads.
+            found |= leaves(CCNetConfig, f"{prefix}{name}.")
             inner = CE2PConfig
         entries = [entry for entry in typing.get_args(inner) if dataclasses.is_dataclass(entry)]
         if dataclasses.is_dataclass(inner):
@@ -108,6 +109,7 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     "model.head.channels": (["8", "16384"], ["0", "-1", "7", "16385", str(BIG), "1e9"]),
     "model.head.reduction": (["1", "512"], ["0", "513", str(BIG)]),
     "model.head.dropout": BELOW_ONE,
+    "model.head.low_level": (["0", "16384"], ["-1", "16385", str(BIG)]),
     "model.aux_head.channels": (["0", "16384"], ["-1", "16385", str(BIG)]),
     "model.aux_head.dropout": BELOW_ONE,
     "model.network": (["my_net:Net", ""], ["my_net", "3", '"a:b\\n"', ["model.network=a:b", "model.frames=3"]]),
