@@ -44,9 +44,9 @@ from crisscross.zoo.recipes import CAMVID_WEIGHTS, LITE_MODEL
 ENCODER = "tf_efficientnet_lite0"
 # What each row changes in the recipe `ccnet-light` under the budget.
 ROWS: dict[str, dict[str, Any]] = {
-    "CCNet": {"model.head.low_level": 0},
-    "CCNet with decoder": {"model.head.low_level": 24},
-    "CCNet with decoder, R=0": {"model.head.low_level": 24, "model.head.recurrence": 0},
+    "CCNet": {"model.head.pyramid": 0},
+    "CCNet with pyramid": {"model.head.pyramid": 64},
+    "CCNet with pyramid, R=0": {"model.head.pyramid": 64, "model.head.recurrence": 0},
     "Unet": {"model.network": "benchmarks.ablations.networks:unet"},
     "FPN": {"model.network": "benchmarks.ablations.networks:fpn"},
     "FPN with attention": {"model.network": "benchmarks.ablations.networks:fpn_with_attention"},

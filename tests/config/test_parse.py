@@ -163,7 +163,7 @@ def test_the_full_example_leaves_no_field_out():
     default = dict(leaves(to_dict(Experiment())))
     full = dict(leaves(FULL))
     # Another head than the default one.
-    assert full.keys() ^ default.keys() == {"model.head.activation", "model.head.low_level"}
+    assert full.keys() ^ default.keys() == {"model.head.activation", "model.head.pyramid"}
     # A whole network labels single images, and a training has one length.
     assert {key for key in default.keys() & full.keys() if full[key] == default[key]} == {
         "model.frames",

@@ -109,7 +109,7 @@ SEGMENTATION: dict[str, tuple[list[Any], list[Any]]] = {
     "model.head.channels": (["8", "16384"], ["0", "-1", "7", "16385", str(BIG), "1e9"]),
     "model.head.reduction": (["1", "512"], ["0", "513", str(BIG)]),
     "model.head.dropout": BELOW_ONE,
-    "model.head.low_level": (["0", "16384"], ["-1", "16385", str(BIG)]),
+    "model.head.pyramid": (["0", "16384"], ["-1", "16385", str(BIG)]),
     "model.aux_head.channels": (["0", "16384"], ["-1", "16385", str(BIG)]),
     "model.aux_head.dropout": BELOW_ONE,
     "model.network": (["my_net:Net", ""], ["my_net", "3", '"a:b\\n"', ["model.network=a:b", "model.frames=3"]]),

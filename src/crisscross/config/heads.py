@@ -41,19 +41,17 @@ class ContextConfig:
 class CCNetConfig(ContextConfig):
     """CCNet's head: `ContextConfig`'s settings and one more.
 
-    `low_level` above 0 adds a decoder, as DeepLabV3+ has one, which joins so many channels of the backbone's map of
-    stride 4: thin things are seen better, and the logits have stride 4. The published CCNet has none.
+    `pyramid` above 0 puts a feature pyramid of that many channels over the backbone's maps from stride 4 on, before the
+    classifier: thin things are seen better, and the logits have stride 4. The published CCNet has none.
     """
 
     title: ClassVar[str] = "CCNet"
     name: Literal["ccnet"] = "ccnet"
-    low_level: int = 0
+    pyramid: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        between(self, "model.head", 0, MOST_CHANNELS, "low_level")
-        fit = self.channels > 1 or not self.low_level
-        require(fit, "model.head.channels", "at least 2 with model.head.low_level", self.channels)
+        between(self, "model.head", 0, MOST_CHANNELS, "pyramid")
 
 
 @dataclass(frozen=True)

@@ -284,5 +284,5 @@ def test_a_network_of_one_publisher_is_not_anothers():
     assert AUTHORS.why_not(plain) == "model.variant=mmseg (theirs: authors)"
     without = Experiment(model=ModelConfig(head=CCNetConfig(recurrence=0)))
     assert MMSEG.why_not(without) == "model.head.recurrence=0"
-    decoder = Experiment(model=ModelConfig(head=CCNetConfig(low_level=48)))
-    assert MMSEG.why_not(decoder) == "model.head.low_level=48 (theirs: 0)"
+    decoder = Experiment(model=ModelConfig(head=CCNetConfig(pyramid=48)))
+    assert MMSEG.why_not(decoder) == "model.head.pyramid=48 (theirs: 0)"

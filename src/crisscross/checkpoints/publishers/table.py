@@ -81,8 +81,8 @@ class Publisher:
             return f"model.head.name={model.head.name} (theirs: {theirs.head.name})"
         if not model.head.recurrence:
             return "model.head.recurrence=0"
-        if model.head.low_level:
-            return f"model.head.low_level={model.head.low_level} (theirs: 0)"
+        if model.head.pyramid:
+            return f"model.head.pyramid={model.head.pyramid} (theirs: 0)"
         return None if model.variant == theirs.variant else f"model.variant={model.variant} (theirs: {theirs.variant})"
 
     def _described(self, tensors: Mapping[str, Tensor]) -> Experiment:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from crisscross.config.heads import CCNetConfig, ContextConfig
 from crisscross.layers import ConvNormAct, RecurrentCrissCrossAttention, RecurrentCrissCrossAttention3d
 from crisscross.models.heads.contract import HeadInputs, Logits, classifier
-from crisscross.models.heads.decoder import LowLevelDecoder, fine_map
+from crisscross.models.heads.decoder import PyramidDecoder, fine_map
 
 
 class ClipAttention(RecurrentCrissCrossAttention3d):
@@ -68,13 +68,13 @@ class CrissCrossContext(nn.Module):
 
 
 class CrissCrossHead(CrissCrossContext):
-    """`CrissCrossContext`, a decoder where `low_level` asks for one, and a classifier.
+    """`CrissCrossContext`, a pyramid where it is asked for, and a classifier.
 
-    Gives logits [B, K, h, w] at the stride of the last feature map, with a decoder of stride 4. Of clips, logits of the
+    Gives logits [B, K, h, w] at the stride of the last feature map, with a pyramid at stride 4. Of clips, logits of the
     labeled frames alone, [B * labeled, K, h, w].
 
     Raises:
-        CrissCrossError: `low_level` without a feature map of stride 4.
+        CrissCrossError: a pyramid, and no feature map of stride 4.
     """
 
     Config = CCNetConfig
@@ -82,20 +82,21 @@ class CrissCrossHead(CrissCrossContext):
 
     def __init__(self, config: CCNetConfig, given: HeadInputs) -> None:
         super().__init__(config, given)
-        self.decoder, self.read, width = None, [-1], config.channels
-        if config.low_level:
-            fine = fine_map(given, f"model.head.low_level={config.low_level}", "model.head.low_level=0")
-            self.decoder = LowLevelDecoder(config.channels, given.channels[fine], config.low_level, given)
-            self.read, width = [-1, fine], config.channels // 2
+        # The places of the maps that are read, fine to coarse.
+        self.read, self.pyramid, width = [-1], None, config.channels
+        if config.pyramid:
+            first = fine_map(given, f"model.head.pyramid={config.pyramid}", "model.head.pyramid=0")
+            self.read, width = [*range(first, len(given.channels))], config.pyramid
+            self.pyramid = PyramidDecoder([*given.channels[first:-1], config.channels], width, given)
         self.dropout = nn.Dropout2d(config.dropout)
         self.classify = classifier(width, given.classes)
         self.embed = nn.Conv2d(config.channels, given.embedding, 1) if given.embedding else None
         self.frames, self.labeled = given.frames, given.labeled
 
     def forward(self, maps: Sequence[Tensor]) -> Logits:
-        """The backbone's maps, of which the last is read, and with a decoder that of stride 4 -> logits."""
+        """The backbone's maps, of which the last is read, and with a pyramid those from stride 4 on -> logits."""
         features = [maps[place] for place in self.read]
-        attended = self.attended(features[0])
+        attended = self.attended(features[-1])
         if self.frames:
             places = labeled_frames(len(attended), self.frames, self.labeled, attended.device)
             features, attended = [x[places] for x in features], attended[places]
@@ -104,16 +105,16 @@ class CrissCrossHead(CrissCrossContext):
         return Logits(main, embedding=embedding)
 
     def logits(self, features: Sequence[Tensor], attended: Tensor) -> Tensor:
-        """Logits [B, K, h, w] of the maps that are read and what the attention made of the first."""
-        x = self.joined(features[0], attended)
-        if self.decoder is not None:
-            x = self.decoder(x, features[1])
+        """Logits [B, K, h, w] of the maps that are read and what the attention made of the last."""
+        x = self.joined(features[-1], attended)
+        if self.pyramid is not None:
+            x = self.pyramid([*features[:-1], x])
         return self.classify(self.dropout(x))
 
     def encode(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """What is computed of a frame once, whatever clips it is in: its features, and their reduction."""
         features = [maps[place] for place in self.read]
-        return features, self.reduce(features[0])
+        return features, self.reduce(features[-1])
 
     def decode(self, frames: Sequence[tuple[list[Tensor], Tensor]], places: Sequence[int]) -> Tensor:
         """Logits [len(places), K, h, w] of neighboring frames of one clip, of `encode` of each of its frames."""

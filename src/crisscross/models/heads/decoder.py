@@ -1,6 +1,7 @@
-"""Low-level features: the backbone's map of stride 4 beside features of a coarser one."""
+"""The backbone's finer maps, from stride 4 on, beside features of its last one."""
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,25 +36,28 @@ def resized(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
     return functional.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=align_corners)
 
 
-class LowLevelDecoder(nn.Module):
-    """DeepLabV3+'s decoder at half the head's width: features [B, C, h', w'] and a finer map -> [B, C // 2, h, w].
+class PyramidDecoder(nn.Module):
+    """A feature pyramid (Lin et al., 2017) over maps of several strides, for a classifier at the finest one.
 
     Args:
-        channels: C, at least 2.
-        fine: channels of the finer map.
-        low_level: channels that are kept of it.
-        given: the variant and how features are resized.
+        channels: of the maps, fine to coarse.
+        width: channels of every level.
+        given: the variant, and how maps are resized.
     """
 
-    def __init__(self, channels: int, fine: int, low_level: int, given: HeadInputs) -> None:
+    def __init__(self, channels: Sequence[int], width: int, given: HeadInputs) -> None:
         super().__init__()
-        norm, activation, width = given.variant.norm, given.variant.after, channels // 2
-        self.narrow = ConvNormAct(channels, width, 1, norm, activation)
-        self.low_level = ConvNormAct(fine, low_level, 1, norm, activation)
-        self.join = ConvNormAct(width + low_level, width, 3, norm, activation)
+        norm, activation = given.variant.norm, given.variant.after
+        self.lateral = nn.ModuleList(nn.Conv2d(count, width, 1) for count in channels)
+        self.smooth = nn.ModuleList(ConvNormAct(width, width, norm=norm, activation=activation) for _ in channels)
         self.align_corners = given.align_corners
 
-    def forward(self, x: Tensor, fine: Tensor) -> Tensor:
-        """Features [B, C, h', w'] and a finer map [B, fine, h, w] -> [B, C // 2, h, w]."""
-        wide = resized(self.narrow(x), fine, self.align_corners)
-        return self.join(torch.cat([wide, self.low_level(fine)], dim=1))
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps [B, channels[i], h_i, w_i], fine to coarse -> [B, width, h_0, w_0], the sum of all levels."""
+        level = self.lateral[-1](maps[-1])
+        found = self.smooth[-1](level)
+        for place in range(len(maps) - 2, -1, -1):
+            lateral = self.lateral[place](maps[place])
+            level = lateral + resized(level, lateral, self.align_corners)
+            found = self.smooth[place](level) + resized(found, level, self.align_corners)
+        return found
