@@ -57,6 +57,7 @@ BUDGET: dict[str, Any] = {
     "model.backbone": "benchmarks.ablations.fine_tuning:three_stages",
     "model.output_stride": 16,
     "model.pretrained": False,
+    "model.head.pyramid": 0,
     "model.aux_head.channels": 0,
     "preprocess.mean": list(IMAGENET_MEAN),
     "preprocess.std": list(IMAGENET_STD),

@@ -44,7 +44,7 @@ from crisscross.zoo.recipes import CAMVID_WEIGHTS, LITE_MODEL
 ENCODER = "tf_efficientnet_lite0"
 # What each row changes in the recipe `ccnet-light` under the budget.
 ROWS: dict[str, dict[str, Any]] = {
-    "CCNet": {"model.head.pyramid": 0},
+    "CCNet": {},
     "CCNet with pyramid": {"model.head.pyramid": 64},
     "CCNet with pyramid, R=0": {"model.head.pyramid": 64, "model.head.recurrence": 0},
     "Unet": {"model.network": "benchmarks.ablations.networks:unet"},
@@ -54,6 +54,7 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 BUDGET: dict[str, Any] = {
     "model.pretrained": False,
+    "model.head.pyramid": 0,
     "loss.class_weights": CAMVID_WEIGHTS,
     "augment.crop": [320, 320],
     "train.batch": 4,

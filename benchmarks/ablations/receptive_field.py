@@ -73,6 +73,7 @@ BUDGET: dict[str, Any] = {
     "model.output_stride": 8,
     "model.pretrained": False,
     "model.head.channels": 128,
+    "model.head.pyramid": 0,
     "model.aux_head.channels": 0,
     "model.frozen": ["conv1", "bn1", "layer1"],
     "preprocess.mean": list(IMAGENET_MEAN),

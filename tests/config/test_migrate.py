@@ -62,10 +62,37 @@ def test_what_a_step_keeps_is_one_key():
     assert experiment.train.batch_norm == "auto"
 
 
-def test_the_shipped_weights_of_an_earlier_version_load_with_their_values():
-    experiment, _ = native.read_header(zoo.shipped_weights("camvid-light"))
+# What the first weights that shipped had in their file, but for its lists of classes and colors.
+FIRST_SHIPPED = {
+    "name": "camvid-light",
+    "model": {
+        "backbone": "tf_efficientnet_lite0",
+        "output_stride": 16,
+        "pretrained": True,
+        "recurrence": 2,
+        "baseline": False,
+        "channels": 128,
+        "reduction": 8,
+        "dropout": 0.1,
+        "aux_channels": 64,
+        "align_corners": False,
+        "frozen": ["conv_stem", "bn1", "blocks.0", "blocks.1"],
+    },
+    "data": {"name": "camvid", "train_split": "train", "val_split": "val", "test_split": "test"},
+    "preprocess": {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0], "order": "rgb", "scale": [720, 540]},
+    "augment": {"scale": [720, 540], "ratio": [0.5, 1.5], "crop": [320, 384], "max_share": 0.75},
+    "loss": {"normaliser": "valid", "aux_weight": 0.4},
+    "optim": {"name": "adamw", "lr": 0.001, "weight_decay": 0.01, "eta_min": 1e-06, "warmup": 50},
+    "train": {"iterations": 900, "batch": 8, "validate_every": 300, "checkpoint_every": 50, "precision": "fp32"},
+    "inference": {"mode": "whole"},
+}
+
+
+def test_the_first_shipped_weights_load_with_their_values():
+    experiment = from_dict(Experiment, migrate(FIRST_SHIPPED))
     assert experiment.loss.normalizer == "valid"
     assert experiment.augment.max_fraction == 0.75
+    # Later recipes have a pyramid; these weights have none.
     assert experiment.model.head == CCNetConfig(channels=128)
     assert experiment.model.aux_head == AuxHeadConfig(64)
 

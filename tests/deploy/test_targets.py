@@ -45,9 +45,9 @@ def frames(count: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("label", ["middle", pytest.param("every", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("recurrence", [pytest.param(0, marks=pytest.mark.slow), 3])
-def test_clips_export(tmp_path, label, recurrence):
-    segmenter = network(3, label, **{"model.head.recurrence": recurrence})
+@pytest.mark.parametrize(("recurrence", "pyramid"), [pytest.param(0, 0, marks=pytest.mark.slow), (3, 0), (3, 8)])
+def test_clips_export(tmp_path, label, recurrence, pyramid):
+    segmenter = network(3, label, **{"model.head.recurrence": recurrence, "model.head.pyramid": pyramid})
     nn.init.normal_(segmenter.head.classify.weight)
     path, found = export(segmenter, tmp_path, count=1)
     assert found.passed and found.equal == 1

@@ -23,7 +23,7 @@ class ContextConfig:
     """
 
     title: ClassVar[str]
-    name: str = ""
+    name: str
     channels: int = 512
     recurrence: int = 2
     reduction: int = 8

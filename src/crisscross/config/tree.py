@@ -72,7 +72,8 @@ class ModelConfig:
             return self.network
         head = self.head
         title = head.name if isinstance(head, OwnHead) else f"{head.title} (R = {head.recurrence})"
-        return f"{title} on {self.backbone} at output stride {self.output_stride}"
+        pyramid = " with a pyramid" if isinstance(head, CCNetConfig) and head.pyramid else ""
+        return f"{title}{pyramid} on {self.backbone} at output stride {self.output_stride}"
 
 
 @dataclass(frozen=True)

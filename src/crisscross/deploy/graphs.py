@@ -42,13 +42,13 @@ class ClipNetwork(nn.Module):
     def forward(self, images: Tensor, places: Tensor) -> Tensor:
         """[T, 3, H, W] and int64 [L] -> [L, K, h, w]."""
         head: CrissCrossHead = self.network.head
-        features = self.network.backbone(images.to(self.dtype))[-1]
-        attended = head.reduce(features)
+        features, attended = head.encode(self.network.backbone(images.to(self.dtype)))
         if isinstance(head.attend, RecurrentCrissCrossAttention3d):
             # [T, C, h, w] -> [1, C, T, h, w] and back, whatever T is.
             clip = attended.transpose(0, 1)[None]
             attended = RecurrentCrissCrossAttention3d.forward(head.attend, clip)[0].transpose(0, 1)
-        return head.logits(features.index_select(0, places), attended.index_select(0, places)).float()
+        labeled = [x.index_select(0, places) for x in features]
+        return head.logits(labeled, attended.index_select(0, places)).float()
 
 
 class SameConv2d(nn.Module):

@@ -77,7 +77,7 @@ class Publisher:
         if model.backbone not in self.backbones.values():
             return f"model.backbone={model.backbone} (theirs: {', '.join(self.backbones.values())})"
         theirs = self.experiment.model
-        if not isinstance(model.head, CCNetConfig) or model.head.name != theirs.head.name:
+        if not isinstance(model.head, CCNetConfig):
             return f"model.head.name={model.head.name} (theirs: {theirs.head.name})"
         if not model.head.recurrence:
             return "model.head.recurrence=0"

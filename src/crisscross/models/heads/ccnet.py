@@ -82,12 +82,15 @@ class CrissCrossHead(CrissCrossContext):
 
     def __init__(self, config: CCNetConfig, given: HeadInputs) -> None:
         super().__init__(config, given)
-        # The places of the maps that are read, fine to coarse.
-        self.read, self.pyramid, width = [-1], None, config.channels
+        self.pyramid, first, width = None, len(given.channels) - 1, config.channels
         if config.pyramid:
-            first = fine_map(given, f"model.head.pyramid={config.pyramid}", "model.head.pyramid=0")
-            self.read, width = [*range(first, len(given.channels))], config.pyramid
+            first, width = (
+                fine_map(given, f"model.head.pyramid={config.pyramid}", "model.head.pyramid=0"),
+                config.pyramid,
+            )
             self.pyramid = PyramidDecoder([*given.channels[first:-1], config.channels], width, given)
+        # The places of the maps that are read, fine to coarse.
+        self.read = range(first, len(given.channels))
         self.dropout = nn.Dropout2d(config.dropout)
         self.classify = classifier(width, given.classes)
         self.embed = nn.Conv2d(config.channels, given.embedding, 1) if given.embedding else None
