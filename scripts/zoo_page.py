@@ -66,7 +66,9 @@ color: `--set augment.pad=mean`. The backbones start from timm's `resnet50c` and
 
 OUR_NOTES = """\
 `camvid-light` ships with the package. `ccnet-r50`, `ccnet-r101` and `ccnet-light` are starting points for your own
-images: the networks of the tables and one fit for a CPU. The `-baseline` recipes leave the attention out.
+images: the networks of the tables and one fit for a CPU. `ccnet-light`, `camvid-light` and `ccnet3d-light` have a
+feature pyramid behind CCNet's head (`model.head.pyramid`; [why](results/beside-other-networks.md)). The `-baseline`
+recipes leave the attention out.
 `cityscapes-r101d-ohem` is the recipe of the best CCNet that anybody published for Cityscapes val, `ccnet-convnext-tiny`
 a start from a backbone of today; neither was trained by us. `reported` is what others say, `measured` what we found.
 """
@@ -109,7 +111,7 @@ def page() -> str:
 
 def _video_table() -> str:
     """Clips of CamVid, by their frames."""
-    head = ("frames", "published mIoU", "measured mIoU, `ccnet3d-light`, small budget")
+    head = ("frames", "published mIoU", "measured mIoU, `ccnet3d-light` without its pyramid, small budget")
     rows = [
         (f"T = {frames}", decimal(PUBLISHED_VIDEO.get(frames), 1), decimal(MEASURED_VIDEO.get(frames), 1))
         for frames in sorted({*PUBLISHED_VIDEO, *MEASURED_VIDEO})

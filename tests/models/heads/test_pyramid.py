@@ -7,12 +7,14 @@ from clip_networks import network
 from torch import Tensor, nn
 
 import crisscross
-from crisscross import CrissCrossError
+from crisscross import CrissCrossError, Experiment
 from crisscross.checkpoints.warm_start import start_from
+from crisscross.config import override
 from crisscross.config.heads import CCNetConfig
 from crisscross.models.heads import HeadInputs
 from crisscross.models.heads.ccnet import CrissCrossHead
 from crisscross.ops import criss_cross_attention_reference
+from crisscross.zoo import RECIPES, recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PYRAMID = {"model.head.pyramid": 5}
@@ -111,11 +113,36 @@ def test_files_and_rewritten_networks_agree(tmp_path):
     with torch.no_grad():
         expected = segmenter(x).main
         assert torch.equal(crisscross.load(tmp_path / "pyramid.safetensors")(x).main, expected)
-        torch.testing.assert_close(crisscross.optimize(segmenter)(x).main, expected, rtol=1e-4, atol=1e-4)
+        rewritten = crisscross.optimize(segmenter)
+        torch.testing.assert_close(rewritten(x).main, expected, rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in rewritten.modules())
 
 
-def test_weights_without_it_are_no_start_and_say_what_to_do(tmp_path):
-    crisscross.save(network(0), tmp_path / "plain.safetensors")
-    wanted = r"plain\.safetensors: .*; for the network of these weights add --set model\.head\.pyramid=0"
+@pytest.mark.parametrize(("theirs", "ours"), [(0, 5), (5, 0)])
+def test_weights_of_the_other_kind_are_no_start_and_say_what_to_do(tmp_path, theirs, ours):
+    crisscross.save(network(0, **{"model.head.pyramid": theirs}), tmp_path / "other.safetensors")
+    wanted = rf"other\.safetensors: .*; for the network of these weights add --set model\.head\.pyramid={theirs}"
     with pytest.raises(CrissCrossError, match=wanted):
-        start_from(network(0, **PYRAMID), tmp_path / "plain.safetensors")
+        start_from(network(0, **{"model.head.pyramid": ours}), tmp_path / "other.safetensors")
+
+
+def test_weights_for_images_start_a_network_for_clips(tmp_path):
+    images, clips = drawn_weights(network(0, **PYRAMID)), network(3, **PYRAMID)
+    crisscross.save(images, tmp_path / "images.safetensors")
+    start_from(clips, tmp_path / "images.safetensors")
+    given, taken = images.state_dict(), clips.state_dict()
+    pyramid = [key for key in given if ".pyramid." in key or ".classify." in key]
+    assert len(pyramid) > 20 and all(torch.equal(given[key], taken[key]) for key in pyramid)
+
+
+def test_the_title_tells_it():
+    plain, pyramid = Experiment(), override(Experiment(), ["model.head.pyramid=64"])
+    assert plain.model.title == "CCNet (R = 2) on resnet50c at output stride 8"
+    assert pyramid.model.title == "CCNet (R = 2) with a pyramid on resnet50c at output stride 8"
+
+
+def test_the_light_recipes_have_it_and_the_published_networks_have_not():
+    widths = {name: getattr(recipe(name).model.head, "pyramid", 0) for name in RECIPES}
+    light = {"ccnet-light", "camvid-light", "camvid-light-baseline", "ccnet3d-light"}
+    assert {name for name, width in widths.items() if width} == light
+    assert {widths[name] for name in light} == {64}
