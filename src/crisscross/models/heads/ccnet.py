@@ -82,17 +82,14 @@ class CrissCrossHead(CrissCrossContext):
 
     def __init__(self, config: CCNetConfig, given: HeadInputs) -> None:
         super().__init__(config, given)
-        self.pyramid, first, width = None, len(given.channels) - 1, config.channels
+        self.pyramid, first = None, len(given.channels) - 1
         if config.pyramid:
-            first, width = (
-                fine_map(given, f"model.head.pyramid={config.pyramid}", "model.head.pyramid=0"),
-                config.pyramid,
-            )
-            self.pyramid = PyramidDecoder([*given.channels[first:-1], config.channels], width, given)
+            first = fine_map(given, f"model.head.pyramid={config.pyramid}", "model.head.pyramid=0")
+            self.pyramid = PyramidDecoder([*given.channels[first:-1], config.channels], config.pyramid, given)
         # The places of the maps that are read, fine to coarse, counted from the last.
         self.read = range(first - len(given.channels), 0)
         self.dropout = nn.Dropout2d(config.dropout)
-        self.classify = classifier(width, given.classes)
+        self.classify = classifier(config.pyramid or config.channels, given.classes)
         self.embed = nn.Conv2d(config.channels, given.embedding, 1) if given.embedding else None
         self.frames, self.labeled = given.frames, given.labeled
 
