@@ -9,29 +9,28 @@ at output stride 16, on images of half the size; `FILE` holds ImageNet weights a
 are kept, so that the command can be stopped and typed again; `runs.jsonl` has one line for each.
 """
 
-import argparse
-import json
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from benchmarks.ablations.receptive_field import collect, where
-from crisscross.checkpoints import load
+from benchmarks.ablations.runs import (
+    LAST_WEIGHTS,
+    Facts,
+    camvid,
+    collect,
+    command,
+    finished,
+    once,
+    options,
+    train_and_score,
+)
 from crisscross.config import Experiment, apply_overrides
 from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
-from crisscross.data import DataSet, open_dataset
-from crisscross.engine.semantic.evaluate import evaluate
-from crisscross.engine.setup import Machine
-from crisscross.engine.train import train
-from crisscross.errors import CrissCrossError
-from crisscross.files import write_text
+from crisscross.data import DataSet
 from crisscross.zoo import recipe
 
 # The sequence whose images train the source; 0006R0 and 0001TP are the target's.
@@ -53,7 +52,7 @@ FREEZE = {
     "backbone": ["conv1", "bn1", "layer1", "layer2", "layer3"],
 }
 # Loss, augmentation and optimizer are those of the recipe `ccnet-light`, but for these.
-BUDGET: dict[str, Any] = {
+BUDGET: Facts = LAST_WEIGHTS | {
     "model.backbone": "benchmarks.ablations.fine_tuning:three_stages",
     "model.output_stride": 16,
     "model.pretrained": False,
@@ -67,9 +66,6 @@ BUDGET: dict[str, Any] = {
     "optim.warmup": 20,
     "train.batch": 4,
     "train.precision": "bf16",
-    "train.validate_every": 0,
-    "train.checkpoint_every": 0,
-    "data.val_split": "none",
 }
 
 
@@ -162,77 +158,33 @@ def experiment_of(case: Case, iterations: int) -> Experiment:
     return apply_overrides(recipe("ccnet-light"), changes)
 
 
-def run(case: Case, iterations: int, dataset: DataSet, folder: Path, start: dict[str, Any]) -> dict[str, Any]:
-    """Train one network and return its scores on the test split with all facts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    experiment, resume = experiment_of(case, iterations), (folder / "last.safetensors").is_file()
-    began = time.process_time()
-    outcome = train(
-        *(experiment, dataset, folder, Machine(cpu=not torch.cuda.is_available())),
-        **(start if not resume else {}),
-        resume=resume,
-    )
-    if not outcome.finished:
-        raise SystemExit("stopped; type the same again to go on")
-    trained = time.process_time()
-    segmenter = load(folder, trust=folder)
-    with torch.autocast("cpu", torch.bfloat16, enabled=experiment.train.precision == "bf16"):
-        found = evaluate(segmenter, dataset, "test")
-    return asdict(case) | {
-        "miou": found.scores.miou,
-        "iou": dict(zip(dataset.classes, found.scores.iou, strict=True)),
-        "iterations": iterations,
-        "batch": experiment.train.batch,
-        "test_images": found.images,
-        "cpu_seconds_training": None if resume else round(trained - began),
-        "cpu_seconds_test": round(time.process_time() - trained),
-        "threads": torch.get_num_threads(),
-        **where(),
-    }
-
-
 def main() -> None:
-    """Run what is not finished yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, metavar="CAMVID", help="CamVid in the SegNet layout")
+    """The source first, then every case that has no scores yet."""
+    parser = options(__doc__, "fine-tuning")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--iterations", type=int, default=150, metavar="N")
     parser.add_argument("--source-iterations", type=int, default=400, metavar="N")
     parser.add_argument("--test-every", type=int, default=3, metavar="N", help="score every Nth test image only")
     parser.add_argument("--settings", action="store_true", help="the settings at 30 images, too")
-    parser.add_argument("--out", type=Path, default=Path("runs/fine-tuning"), metavar="DIR")
     arguments = parser.parse_args()
-    run_all(arguments)
+    data, out = camvid(arguments.data, arguments.test_every), arguments.out
+    imagenet = {"backbone_weights": str(arguments.backbone_weights)}
+    starts: dict[str, Facts] = {"scratch": {}, "imagenet": imagenet, "source": {"init": str(out / "source")}}
 
+    def run(case: Case, iterations: int, dataset: DataSet, folder: Path, keep: bool = False) -> None:
+        def make() -> Facts:
+            return train_and_score(experiment_of(case, iterations), dataset, folder, lambda: starts[case.start]).facts
 
-def run_all(arguments: argparse.Namespace) -> None:
-    """The source first, then every case that has no scores yet."""
-    camvid = open_dataset("camvid", arguments.data)
-    camvid = replace(camvid, splits=camvid.splits | {"test": camvid.splits["test"][:: arguments.test_every]})
-    out, imagenet = arguments.out, {"backbone_weights": str(arguments.backbone_weights)}
-    starts = {"scratch": {}, "imagenet": imagenet, "source": {"init": str(out / "source")}}
-    data = source_data(camvid)
-    source = Case("imagenet", len(data.splits["train"]), 0)
-    cases = [*main_grid(arguments.seeds), *(settings(arguments.seeds) if arguments.settings else ())]
-    finish(out / "source", out, partial(run, source, arguments.source_iterations, data, start=imagenet))
-    for case in cases:
-        data = target_data(camvid, case.images, case.seed)
-        finish(out / case.folder, out, partial(run, case, arguments.iterations, data, start=starts[case.start]))
+        once(folder, asdict(case), make, keep)
+        collect(out, [out / "source", *finished(out, "*/*/seed*")])
 
-
-def finish(folder: Path, out: Path, make: Callable[..., dict[str, Any]]) -> None:
-    """Write the facts of a run that has none, and collect all."""
-    if not (folder / "scores.json").is_file():
-        facts = make(folder=folder)
-        write_text(folder / "scores.json", json.dumps(facts) + "\n")
-        if folder != out / "source":
-            (folder / "last.safetensors").unlink()
-    collect(out, [out / "source" / "scores.json", *sorted(out.glob("*/*/seed*/scores.json"))])
+    source = source_data(data)
+    run(
+        Case("imagenet", len(source.splits["train"]), 0), arguments.source_iterations, source, out / "source", keep=True
+    )
+    for case in [*main_grid(arguments.seeds), *(settings(arguments.seeds) if arguments.settings else ())]:
+        run(case, arguments.iterations, target_data(data, case.images, case.seed), out / case.folder)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CrissCrossError as error:
-        raise SystemExit(f"fine_tuning.py: {error}") from None
+    command(main)

@@ -10,10 +10,9 @@ one without. Finished runs are kept, so that the command can be stopped and type
 each.
 """
 
-import argparse
-import json
-import time
 from collections.abc import Iterator
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,19 +20,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.ablations.receptive_field import collect, where
+from benchmarks.ablations.runs import (
+    LAST_WEIGHTS,
+    Facts,
+    camvid,
+    collect,
+    command,
+    finished,
+    once,
+    options,
+    train_and_score,
+)
 from benchmarks.compare.steps import Training
-from crisscross.checkpoints import load, native
+from crisscross.checkpoints import native
 from crisscross.checkpoints.backbone import read_backbone_weights
 from crisscross.config import Experiment, apply_overrides
-from crisscross.data import DataSet, open_dataset
+from crisscross.data import DataSet
 from crisscross.data.samples.loader import Batch
-from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.engine.semantic.settle import with_classes
-from crisscross.engine.setup import Machine
-from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
-from crisscross.files import write_text
 from crisscross.layers import attention_layers
 from crisscross.measurement.memory import peak_memory
 from crisscross.models import Segmenter, create_segmenter
@@ -43,7 +48,7 @@ from crisscross.zoo.recipes import CAMVID_WEIGHTS, LITE_MODEL
 
 ENCODER = "tf_efficientnet_lite0"
 # What each row changes in the recipe `ccnet-light` under the budget.
-ROWS: dict[str, dict[str, Any]] = {
+ROWS: dict[str, Facts] = {
     "CCNet": {},
     "CCNet with pyramid": {"model.head.pyramid": 64},
     "CCNet with pyramid, R=0": {"model.head.pyramid": 64, "model.head.recurrence": 0},
@@ -52,7 +57,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "FPN with attention": {"model.network": "benchmarks.ablations.networks:fpn_with_attention"},
     "DeepLabV3+": {"model.network": "benchmarks.ablations.networks:deeplabv3plus"},
 }
-BUDGET: dict[str, Any] = {
+BUDGET: Facts = LAST_WEIGHTS | {
     "model.pretrained": False,
     "model.head.pyramid": 0,
     "loss.class_weights": CAMVID_WEIGHTS,
@@ -60,9 +65,6 @@ BUDGET: dict[str, Any] = {
     "train.batch": 4,
     "train.iterations": 500,
     "train.precision": "bf16",
-    "train.validate_every": 0,
-    "train.checkpoint_every": 0,
-    "data.val_split": "none",
 }
 
 
@@ -163,59 +165,36 @@ def training_memory(network: Segmenter) -> int:
     return peak_memory(step, torch.device("cpu")).peak
 
 
-def run(experiment: Experiment, dataset: DataSet, folder: Path, weights: Path) -> dict[str, Any]:
+def run(experiment: Experiment, dataset: DataSet, folder: Path, weights: Path) -> Facts:
     """Train one network, or the rest of one, and return its scores on the test split with all facts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    resume, start = (folder / "last.safetensors").is_file(), folder / "start.safetensors"
-    began = time.process_time()
-    if not resume:
+    start = folder / "start.safetensors"
+
+    def begin() -> Facts:
         write_start(with_classes(experiment, dataset), weights, start)
-    outcome = train(experiment, dataset, folder, Machine(), resume=resume, init=str(start))
-    if not outcome.finished:
-        raise SystemExit("stopped; type the same again to go on")
-    trained = time.process_time()
+        return {"init": str(start)}
+
+    network, _, facts = train_and_score(experiment, dataset, folder, begin)
     start.unlink(missing_ok=True)
-    network = load(folder, trust=folder)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = evaluate(network, dataset, "test")
-    return {
-        "miou": found.scores.miou,
-        "iou": dict(zip(dataset.classes, found.scores.iou, strict=True)),
+    return facts | {
         "gates": [layer.gamma.item() for layer in attention_layers(network).values()],
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "iterations": experiment.train.iterations,
-        "batch": experiment.train.batch,
-        "test_images": found.images,
-        "cpu_seconds_training": None if resume else round(trained - began),
-        "cpu_seconds_test": round(time.process_time() - trained),
         "training_memory": training_memory(network),
-        **where(),
     }
 
 
 def main() -> None:
     """Run what is not finished yet: all rows of a seed before the next one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, metavar="CAMVID", help="CamVid in the SegNet layout")
+    parser = options(__doc__, "networks")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", required=True)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--iterations", type=int, metavar="N", help="another length of training")
-    parser.add_argument("--out", type=Path, default=Path("runs/networks"), metavar="DIR")
     arguments = parser.parse_args()
-    dataset = open_dataset("camvid", arguments.data)
-    for seed in arguments.seeds:
-        for row in arguments.rows:
-            folder = arguments.out / folder_of(row) / f"seed{seed}"
-            if not (folder / "scores.json").is_file():
-                experiment = experiment_of(row, seed, arguments.iterations)
-                found = run(experiment, dataset, folder, arguments.backbone_weights)
-                write_text(folder / "scores.json", json.dumps({"row": row, "seed": seed} | found) + "\n")
-            collect(arguments.out, sorted(arguments.out.glob("*/seed*/scores.json")))
+    dataset, out, weights = camvid(arguments.data), arguments.out, arguments.backbone_weights
+    for seed, row in product(arguments.seeds, arguments.rows):
+        folder, experiment = out / folder_of(row) / f"seed{seed}", experiment_of(row, seed, arguments.iterations)
+        once(folder, {"row": row, "seed": seed}, partial(run, experiment, dataset, folder, weights), keep=True)
+        collect(out, finished(out, "*/seed*"))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CrissCrossError as error:
-        raise SystemExit(f"networks.py: {error}") from None
+    command(main)

@@ -13,7 +13,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.ablations.networks import ROWS, folder_of
-from benchmarks.ablations.receptive_field_report import spread
+from benchmarks.ablations.runs import spread
 
 Runs = dict[int, dict[str, Any]]
 # Column -> the rows of a benchmark that may fill it; the fastest does.

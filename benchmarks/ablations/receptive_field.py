@@ -8,33 +8,34 @@ backbone start as the same function and see the same crops; how their attention 
 Finished runs are kept, so that the command can be stopped and typed again; `runs.jsonl` has one line for each.
 """
 
-import argparse
-import json
-import platform
-import subprocess
-import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from crisscross.checkpoints import load, native
+from benchmarks.ablations.runs import (
+    LAST_WEIGHTS,
+    Facts,
+    camvid,
+    collect,
+    command,
+    finished,
+    once,
+    options,
+    train_and_score,
+)
+from crisscross.checkpoints import native
 from crisscross.checkpoints.backbone import read_backbone_weights
 from crisscross.config import Experiment, apply_overrides
 from crisscross.config.tree import IMAGENET_MEAN, IMAGENET_STD
-from crisscross.data import DataSet, open_dataset
+from crisscross.data import DataSet
 from crisscross.data.files.reading import read_image
-from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.engine.semantic.settle import with_classes
-from crisscross.engine.setup import Machine
-from crisscross.engine.train import train
-from crisscross.errors import CrissCrossError
 from crisscross.explanation.receptive_field import effective_side
-from crisscross.files import write_text
 from crisscross.models import Segmenter, create_segmenter
 from crisscross.models.backbones import load_backbone_weights
 from crisscross.zoo import recipe
@@ -69,7 +70,7 @@ VARIANTS = {
     "R=2-scaled": Variant(query_start=0.25),
 }
 # Loss, augmentation and optimizer are those of the recipe `camvid-light`, but for these.
-BUDGET: dict[str, Any] = {
+BUDGET: Facts = LAST_WEIGHTS | {
     "model.output_stride": 8,
     "model.pretrained": False,
     "model.head.channels": 128,
@@ -86,9 +87,6 @@ BUDGET: dict[str, Any] = {
     "train.iterations": 200,
     "train.batch": 2,
     "train.precision": "bf16",
-    "train.validate_every": 0,
-    "train.checkpoint_every": 0,
-    "data.val_split": "none",
 }
 # Images of the test split on which receptive field and use of the attention are measured.
 PROBES = 4
@@ -201,93 +199,44 @@ def write_start(experiment: Experiment, variant: Variant, weights: Path, file: P
     native.save(start, file)
 
 
-def run(experiment: Experiment, variant: Variant, dataset: DataSet, folder: Path, weights: Path) -> dict[str, Any]:
+def run(experiment: Experiment, variant: Variant, dataset: DataSet, folder: Path, weights: Path) -> Facts:
     """Train one network, or the rest of one, and return its scores on the test split with all facts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    resume, start = (folder / "last.safetensors").is_file(), folder / "start.safetensors"
-    began = time.process_time()
-    if not resume:
+    start = folder / "start.safetensors"
+
+    def begin() -> Facts:
         write_start(with_classes(experiment, dataset), variant, weights, start)
-    machine = Machine()
-    outcome = train(experiment, dataset, folder, machine, resume=resume, init=str(start))
-    if not outcome.finished:
-        raise SystemExit("stopped; type the same again to go on")
-    trained = time.process_time()
-    segmenter = load(folder, trust=folder)
-    with torch.autocast("cpu", torch.bfloat16, enabled=experiment.train.precision == "bf16"):
-        found = evaluate(segmenter, dataset, "test")
-    evaluated = time.process_time()
+        return {"init": str(start)}
+
+    network, _, facts = train_and_score(experiment, dataset, folder, begin)
+    start.unlink(missing_ok=True)
     pairs = dataset.split("test")
     images = [torch.from_numpy(read_image(pair.image)).permute(2, 0, 1) for pair in pairs[:: -(-len(pairs) // PROBES)]]
-    attention: Any = getattr(segmenter.head.attend, "attention", None)
-    facts = {
-        "miou": found.scores.miou,
-        "iou": dict(zip(dataset.classes, found.scores.iou, strict=True)),
+    attention: Any = getattr(network.head.attend, "attention", None)
+    return facts | {
         "gate_end": None if attention is None else attention.gamma.item(),
-        "attention_over_input": 0.0 if attention is None else use_of_attention(segmenter, images),
-        "theoretical_field": theoretical_field(segmenter.backbone.net),
-        "effective_field": effective_field(segmenter, images),
-        "iterations": experiment.train.iterations,
-        "test_images": found.images,
-        "cpu_seconds_training": None if resume else round(trained - began),
-        "cpu_seconds_test": round(evaluated - trained),
-        "wall_seconds_training": round(outcome.seconds),
-        **where(),
-    }
-    for file in (start, folder / "last.safetensors"):
-        file.unlink(missing_ok=True)
-    return facts
-
-
-def collect(out: Path, finished: Iterable[Path]) -> None:
-    """Write `runs.jsonl` of the facts of all finished runs, one line each."""
-    write_text(out / "runs.jsonl", "".join(file.read_text(encoding="utf-8") for file in finished))
-
-
-def where() -> dict[str, Any]:
-    """Commit, versions and processor."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    cpu = names[0].partition(": ")[2] if names else platform.processor()
-    return {"commit": commit, "python": platform.python_version(), "cpu": cpu} | {
-        name: version(name) for name in ("torch", "timm", "numpy")
+        "attention_over_input": 0.0 if attention is None else use_of_attention(network, images),
+        "theoretical_field": theoretical_field(network.backbone.net),
+        "effective_field": effective_field(network, images),
     }
 
 
 def main() -> None:
     """Run what is not finished yet: all variants of a seed before the next one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, metavar="CAMVID", help="CamVid in the SegNet layout")
+    parser = options(__doc__, "receptive-field")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", required=True)
     parser.add_argument("--stages", type=int, nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["R=0", "R=2", "R=2-open"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--iterations", type=int, metavar="N", help="another length of training")
-    parser.add_argument("--out", type=Path, default=Path("runs/receptive-field"), metavar="DIR")
     parser.add_argument("--test-every", type=int, default=1, metavar="N", help="score every Nth test image only")
     arguments = parser.parse_args()
-    dataset = open_dataset("camvid", arguments.data)
-    dataset = replace(dataset, splits=dataset.splits | {"test": dataset.splits["test"][:: arguments.test_every]})
-    for seed in arguments.seeds:
-        for stages in arguments.stages:
-            for name in arguments.variants:
-                experiment, variant = experiment_of(stages, name, seed, arguments.iterations), VARIANTS[name]
-                length = experiment.train.iterations
-                folder = arguments.out / f"{stages}-stages-{length}" / name / f"seed{seed}"
-                if not (folder / "scores.json").is_file():
-                    found = run(experiment, variant, dataset, folder, arguments.backbone_weights)
-                    facts = {"seed": seed, "stages": stages} | asdict(variant) | found
-                    write_text(folder / "scores.json", json.dumps(facts) + "\n")
-                collect(arguments.out, sorted(arguments.out.glob("*-stages-*/*/seed*/scores.json")))
+    dataset, out, weights = camvid(arguments.data, arguments.test_every), arguments.out, arguments.backbone_weights
+    for seed, stages, name in product(arguments.seeds, arguments.stages, arguments.variants):
+        experiment, variant = experiment_of(stages, name, seed, arguments.iterations), VARIANTS[name]
+        folder = out / f"{stages}-stages-{experiment.train.iterations}" / name / f"seed{seed}"
+        row = {"seed": seed, "stages": stages} | asdict(variant)
+        once(folder, row, partial(run, experiment, variant, dataset, folder, weights))
+        collect(out, finished(out, "*-stages-*/*/seed*"))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CrissCrossError as error:
-        raise SystemExit(f"receptive_field.py: {error}") from None
+    command(main)

@@ -9,10 +9,11 @@ import argparse
 import json
 from dataclasses import fields
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, NamedTuple
 
 from benchmarks.ablations.receptive_field import VARIANTS, Variant
+from benchmarks.ablations.runs import spread
 from crisscross.files import write_text
 
 Runs = dict[int, dict[str, Any]]
@@ -57,12 +58,6 @@ def gains(cells: dict[Cell, Runs], cell: Cell) -> list[float]:
     without = cells.get(cell._replace(variant=NONE), {})
     runs = cells[cell]
     return [100 * (runs[seed]["miou"] - without[seed]["miou"]) for seed in sorted(runs) if seed in without]
-
-
-def spread(values: list[float], digits: int = 2, sign: str = "-") -> str:
-    """Mean and, of more than one value, standard deviation of a sample; `sign` is that of a format."""
-    text = f"{mean(values):{sign}.{digits}f}" if values else ""
-    return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
 def table(cells: dict[Cell, Runs]) -> str:
