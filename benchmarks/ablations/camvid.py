@@ -16,12 +16,12 @@ from statistics import mean
 from benchmarks.ablations.runs import (
     LAST_WEIGHTS,
     Facts,
-    camvid,
-    command,
     finished,
     once,
-    options,
+    open_camvid,
+    parser_for,
     read,
+    run_script,
     spread,
     train_and_score,
 )
@@ -87,12 +87,12 @@ GRIDS: dict[str, dict[str, str]] = {
 
 def main() -> None:
     """Run what is not finished yet, and write the table."""
-    parser = options(__doc__, "ablations")
+    parser = parser_for(__doc__, "ablations")
     parser.add_argument("--grid", choices=GRIDS, nargs="+", default=list(GRIDS), help="all of them unless told")
     parser.add_argument("--budget", choices=BUDGETS, default="cpu")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", help="a local file instead of timm's weights")
     arguments = parser.parse_args()
-    dataset, out, start = camvid(arguments.data), arguments.out / arguments.budget, arguments.backbone_weights
+    dataset, out, start = open_camvid(arguments.data), arguments.out / arguments.budget, arguments.backbone_weights
     folders = {
         variant: out / "runs" / variant.replace(" ", "-") for grid in arguments.grid for variant in GRIDS[grid].values()
     }
@@ -138,4 +138,4 @@ def _write(path: Path, scores: Scores) -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_script(main)

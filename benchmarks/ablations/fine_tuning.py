@@ -20,12 +20,12 @@ from torch import nn
 from benchmarks.ablations.runs import (
     LAST_WEIGHTS,
     Facts,
-    camvid,
     collect,
-    command,
     finished,
     once,
-    options,
+    open_camvid,
+    parser_for,
+    run_script,
     train_and_score,
 )
 from crisscross.config import Experiment, apply_overrides
@@ -160,14 +160,14 @@ def experiment_of(case: Case, iterations: int) -> Experiment:
 
 def main() -> None:
     """The source first, then every case that has no scores yet."""
-    parser = options(__doc__, "fine-tuning")
+    parser = parser_for(__doc__, "fine-tuning")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", required=True)
     parser.add_argument("--iterations", type=int, default=150, metavar="N")
     parser.add_argument("--source-iterations", type=int, default=400, metavar="N")
     parser.add_argument("--test-every", type=int, default=3, metavar="N", help="score every Nth test image only")
     parser.add_argument("--settings", action="store_true", help="the settings at 30 images, too")
     arguments = parser.parse_args()
-    data, out = camvid(arguments.data, arguments.test_every), arguments.out
+    data, out = open_camvid(arguments.data, arguments.test_every), arguments.out
     imagenet = {"backbone_weights": str(arguments.backbone_weights)}
     starts: dict[str, Facts] = {"scratch": {}, "imagenet": imagenet, "source": {"init": str(out / "source")}}
 
@@ -187,4 +187,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_script(main)

@@ -23,12 +23,12 @@ from torch.nn import functional
 from benchmarks.ablations.runs import (
     LAST_WEIGHTS,
     Facts,
-    camvid,
     collect,
-    command,
     finished,
     once,
-    options,
+    open_camvid,
+    parser_for,
+    run_script,
     train_and_score,
 )
 from benchmarks.compare.steps import Training
@@ -178,18 +178,18 @@ def run(experiment: Experiment, dataset: DataSet, folder: Path, weights: Path) -
     return facts | {
         "gates": [layer.gamma.item() for layer in attention_layers(network).values()],
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "training_memory": training_memory(network),
+        "training_memory": training_memory(network.cpu()),
     }
 
 
 def main() -> None:
     """Run what is not finished yet: all rows of a seed before the next one."""
-    parser = options(__doc__, "networks")
+    parser = parser_for(__doc__, "networks")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", required=True)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--iterations", type=int, metavar="N", help="another length of training")
     arguments = parser.parse_args()
-    dataset, out, weights = camvid(arguments.data), arguments.out, arguments.backbone_weights
+    dataset, out, weights = open_camvid(arguments.data), arguments.out, arguments.backbone_weights
     for seed, row in product(arguments.seeds, arguments.rows):
         folder, experiment = out / folder_of(row) / f"seed{seed}", experiment_of(row, seed, arguments.iterations)
         once(folder, {"row": row, "seed": seed}, partial(run, experiment, dataset, folder, weights), keep=True)
@@ -197,4 +197,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_script(main)

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from benchmarks.ablations.runs import (
     LAST_WEIGHTS,
     Facts,
-    camvid,
     collect,
-    command,
     finished,
     once,
-    options,
+    open_camvid,
+    parser_for,
+    run_script,
     train_and_score,
 )
 from crisscross.checkpoints import native
@@ -222,14 +222,14 @@ def run(experiment: Experiment, variant: Variant, dataset: DataSet, folder: Path
 
 def main() -> None:
     """Run what is not finished yet: all variants of a seed before the next one."""
-    parser = options(__doc__, "receptive-field")
+    parser = parser_for(__doc__, "receptive-field")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", required=True)
     parser.add_argument("--stages", type=int, nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["R=0", "R=2", "R=2-open"])
     parser.add_argument("--iterations", type=int, metavar="N", help="another length of training")
     parser.add_argument("--test-every", type=int, default=1, metavar="N", help="score every Nth test image only")
     arguments = parser.parse_args()
-    dataset, out, weights = camvid(arguments.data, arguments.test_every), arguments.out, arguments.backbone_weights
+    dataset, out, weights = open_camvid(arguments.data, arguments.test_every), arguments.out, arguments.backbone_weights
     for seed, stages, name in product(arguments.seeds, arguments.stages, arguments.variants):
         experiment, variant = experiment_of(stages, name, seed, arguments.iterations), VARIANTS[name]
         folder = out / f"{stages}-stages-{experiment.train.iterations}" / name / f"seed{seed}"
@@ -239,4 +239,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_script(main)

@@ -6,13 +6,10 @@ finished. Nothing is chosen on a validation split: the last weights are scored.
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -21,12 +18,15 @@ import torch
 
 from crisscross.checkpoints import load
 from crisscross.config import Experiment
+from crisscross.config.documents import read_json
 from crisscross.data import DataSet, open_dataset
+from crisscross.engine.run.record import RECORD
 from crisscross.engine.semantic.evaluate import Evaluation, evaluate
 from crisscross.engine.setup import Machine
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_text
+from crisscross.layers.devices import find_device
 from crisscross.models import Segmenter
 
 Facts = dict[str, Any]
@@ -47,7 +47,7 @@ def train_and_score(experiment: Experiment, dataset: DataSet, folder: Path, star
     """Train one network, or the rest of one, and score it on the test split.
 
     Args:
-        start: makes what the training starts from, as arguments of `train`; called for a new one alone.
+        start: makes what the training starts from, as arguments of `train`; called only for a new run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     resume = (folder / LAST).is_file()
@@ -56,9 +56,7 @@ def train_and_score(experiment: Experiment, dataset: DataSet, folder: Path, star
     if not outcome.finished:
         raise SystemExit("stopped; type the same again to go on")
     trained = time.process_time()
-    network = load(folder, trust=folder)
-    with torch.autocast("cpu", torch.bfloat16, enabled=experiment.train.precision == "bf16"):
-        found = evaluate(network, dataset, "test")
+    network, found = score(experiment, dataset, folder)
     facts = {
         "miou": found.scores.miou,
         "iou": dict(zip(dataset.classes, found.scores.iou, strict=True)),
@@ -69,16 +67,40 @@ def train_and_score(experiment: Experiment, dataset: DataSet, folder: Path, star
         "cpu_seconds_training": None if resume else round(trained - began),
         "cpu_seconds_test": round(time.process_time() - trained),
         "seconds": round(outcome.seconds),
-        "threads": torch.get_num_threads(),
-        **where(),
+        **provenance(folder),
     }
     return Scored(network, found, facts)
+
+
+def score(experiment: Experiment, dataset: DataSet, folder: Path, **overrides: Any) -> tuple[Segmenter, Evaluation]:
+    """The network of a run and its scores on the test split, on the device and in the precision of the training.
+
+    Args:
+        overrides: as those of `crisscross.load`.
+    """
+    device = find_device("auto")
+    network = load(folder, device, trust=folder, **overrides)
+    bf16 = experiment.train.precision == "bf16"
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
+        return network, evaluate(network, dataset, "test")
+
+
+def provenance(folder: Path) -> Facts:
+    """Commit, versions, processor, device and threads of a run's last start."""
+    start = read_json(folder / RECORD)["starts"][-1]
+    git, versions, hardware = (start[name] for name in ("git", "versions", "hardware"))
+    return {
+        "commit": git and git["commit"][:12] + "-dirty" * git["changed"],
+        "cpu": hardware["processor"],
+        **{name: hardware[name] for name in ("device", "threads")},
+        **{name: versions[name] for name in ("python", "torch", "timm", "numpy")},
+    }
 
 
 def once(folder: Path, row: Facts, make: Callable[[], Facts], keep: bool = False) -> Facts:
     """The facts of a run: those that it has stored, else `row` and those that `make` returns, which are stored.
 
-    Weights and optimizer go when they are scored, unless they are to be kept.
+    `last.safetensors`, weights and optimizer, is deleted once the scores are stored, unless `keep`.
     """
     if (folder / SCORES).is_file():
         return read(folder)
@@ -91,7 +113,7 @@ def once(folder: Path, row: Facts, make: Callable[[], Facts], keep: bool = False
 
 def read(folder: Path) -> Facts:
     """The facts of a finished run."""
-    facts: Facts = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+    facts: Facts = read_json(folder / SCORES)
     return facts
 
 
@@ -105,28 +127,13 @@ def finished(out: Path, pattern: str) -> list[Path]:
     return [file.parent for file in sorted(out.glob(f"{pattern}/{SCORES}"))]
 
 
-def where() -> Facts:
-    """Commit, versions and processor."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    cpu = names[0].partition(": ")[2] if names else platform.processor()
-    return {"commit": commit, "python": platform.python_version(), "cpu": cpu} | {
-        name: version(name) for name in ("torch", "timm", "numpy")
-    }
-
-
-def camvid(folder: Path, every: int = 1) -> DataSet:
-    """CamVid, of its test split every so-manieth image."""
+def open_camvid(folder: Path, every: int = 1) -> DataSet:
+    """CamVid with every `every`-th image of its test split."""
     dataset = open_dataset("camvid", folder)
     return replace(dataset, splits=dataset.splits | {"test": dataset.splits["test"][::every]})
 
 
-def options(description: str | None, out: str) -> argparse.ArgumentParser:
+def parser_for(description: str | None, out: str) -> argparse.ArgumentParser:
     """A parser with the arguments that all ablations take; `out` is below `runs/`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="CAMVID", help="CamVid in the SegNet layout")
@@ -135,7 +142,7 @@ def options(description: str | None, out: str) -> argparse.ArgumentParser:
     return parser
 
 
-def command(main: Callable[[], None]) -> None:
+def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; an error is one line."""
     try:
         main()
@@ -144,6 +151,6 @@ def command(main: Callable[[], None]) -> None:
 
 
 def spread(values: list[float], digits: int = 2, sign: str = "-") -> str:
-    """Mean and, of more than one value, standard deviation of a sample; `sign` is that of a format."""
+    """Mean and, of more than one value, standard deviation of a sample; `sign` as in a format."""
     text = f"{mean(values):{sign}.{digits}f}" if values else ""
     return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text

@@ -17,17 +17,16 @@ from statistics import mean
 from benchmarks.ablations.runs import (
     LAST_WEIGHTS,
     Facts,
-    camvid,
-    command,
     once,
-    options,
+    open_camvid,
+    parser_for,
+    run_script,
+    score,
     spread,
     train_and_score,
 )
-from crisscross.checkpoints import load
 from crisscross.config import Experiment, apply_overrides
 from crisscross.data import DataSet
-from crisscross.engine.semantic.evaluate import evaluate
 from crisscross.files import write_text
 from crisscross.zoo import recipe
 from crisscross.zoo.recipes import CAMVID_WEIGHTS
@@ -53,13 +52,13 @@ COLUMNS = {
 
 def main() -> None:
     """Run what is not finished yet, and write the table."""
-    parser = options(__doc__, "video")
+    parser = parser_for(__doc__, "video")
     parser.add_argument("--frames", type=int, nargs="+", default=[1, 3], metavar="T")
     parser.add_argument("--budget", choices=BUDGETS, default="cpu")
     parser.add_argument("--init", metavar="NAME", help="start from the weights of this network")
     parser.add_argument("--backbone-weights", type=Path, metavar="FILE", help="a local file instead of timm's weights")
     arguments = parser.parse_args()
-    dataset, out = camvid(arguments.data), arguments.out / arguments.budget
+    dataset, out = open_camvid(arguments.data), arguments.out / arguments.budget
     start = {"init": arguments.init, "backbone_weights": arguments.backbone_weights}
     scores: dict[int, dict[int, Facts]] = {frames: {} for frames in arguments.frames}
     # One seed of every length before the next: a table that is cut off compares like with like.
@@ -79,7 +78,7 @@ def _run(experiment: Experiment, dataset: DataSet, folder: Path, start: Facts) -
     network, found, facts = train_and_score(experiment, dataset, folder, lambda: start)
     assert found.consistency is not None
     # Trained on clips, used without: what is left of the difference came from training, not from looking around.
-    alone = evaluate(load(folder, frames=1), dataset, "test") if experiment.model.frames > 1 else found
+    alone = score(experiment, dataset, folder, frames=1)[1] if experiment.model.frames > 1 else found
     return facts | {
         "consistency": found.consistency.pixels,
         "class_consistency": found.consistency.mean,
@@ -102,4 +101,4 @@ def _write(path: Path, scores: dict[int, dict[int, Facts]]) -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    run_script(main)
