@@ -1,6 +1,6 @@
 """Honest ablations on CamVid: every variant with several seeds, mean and spread, scored on the test split.
 
-    python -m benchmarks.ablations.camvid CAMVID --backbone-weights FILE --out runs/ablations
+    OMP_NUM_THREADS=1 python -m benchmarks.ablations.camvid CAMVID --backbone-weights FILE --out runs/ablations
     python -m benchmarks.ablations.camvid CAMVID --budget gpu --grid recurrence losses --out runs/ablations
 
 Each run is an ordinary training run below `--out`; finished ones are kept, so that the command can be stopped and typed
@@ -20,7 +20,7 @@ from benchmarks.ablations.runs import (
     once,
     open_camvid,
     parser_for,
-    read,
+    read_facts,
     run_script,
     spread,
     train_and_score,
@@ -97,7 +97,7 @@ def main() -> None:
         variant: out / "runs" / variant.replace(" ", "-") for grid in arguments.grid for variant in GRIDS[grid].values()
     }
     scores: Scores = {
-        variant: {int(run.name.removeprefix("seed")): read(run) for run in finished(folder, "seed*")}
+        variant: {int(run.name.removeprefix("seed")): read_facts(run) for run in finished(folder, "seed*")}
         for variant, folder in folders.items()
     }
     # One seed of every variant before the next: a table that is cut off compares like with like.

@@ -7,10 +7,11 @@ import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from benchmarks.ablations.fine_tuning import IMAGES, STARTS, TARGET, Case
+from benchmarks.ablations.runs import spread
 
 Runs = dict[int, dict[str, Any]]
 
@@ -37,17 +38,13 @@ def base(start: str, images: int) -> Case:
 def percent(runs: Runs) -> str:
     """Mean and standard deviation of mIoU over the seeds, in per cent."""
     values = [100 * run["miou"] for run in runs.values()]
-    if not values:
-        return ""
-    return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f} (one seed)"
+    return spread(values, 1) + " (one seed)" * (len(values) == 1)
 
 
 def difference(runs: Runs, others: Runs) -> str:
     """Mean and standard deviation of the differences in mIoU points over the seeds that both have."""
     values = [100 * (runs[seed]["miou"] - others[seed]["miou"]) for seed in runs if seed in others]
-    if not values:
-        return ""
-    return f"{mean(values):+.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:+.1f} (one seed)"
+    return spread(values, 1, sign="+") + " (one seed)" * (len(values) == 1)
 
 
 def starts(cells: dict[Case, Runs]) -> str:

@@ -48,6 +48,9 @@ def train_and_score(experiment: Experiment, dataset: DataSet, folder: Path, star
 
     Args:
         start: makes what the training starts from, as arguments of `train`; called only for a new run.
+
+    Raises:
+        SystemExit: the training was stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     resume = (folder / LAST).is_file()
@@ -80,13 +83,13 @@ def score(experiment: Experiment, dataset: DataSet, folder: Path, **overrides: A
     """
     device = find_device("auto")
     network = load(folder, device, trust=folder, **overrides)
-    bf16 = experiment.train.precision == "bf16"
-    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(experiment.train.precision)
+    with torch.autocast(torch.device(device).type, half, enabled=half is not None):
         return network, evaluate(network, dataset, "test")
 
 
 def provenance(folder: Path) -> Facts:
-    """Commit, versions, processor, device and threads of a run's last start."""
+    """Commit of the folder where it was started, versions, processor, device and threads of a run's last start."""
     start = read_json(folder / RECORD)["starts"][-1]
     git, versions, hardware = (start[name] for name in ("git", "versions", "hardware"))
     return {
@@ -103,7 +106,7 @@ def once(folder: Path, row: Facts, make: Callable[[], Facts], keep: bool = False
     `last.safetensors`, weights and optimizer, is deleted once the scores are stored, unless `keep`.
     """
     if (folder / SCORES).is_file():
-        return read(folder)
+        return read_facts(folder)
     facts = row | make()
     write_text(folder / SCORES, json.dumps(facts) + "\n")
     if not keep:
@@ -111,7 +114,7 @@ def once(folder: Path, row: Facts, make: Callable[[], Facts], keep: bool = False
     return facts
 
 
-def read(folder: Path) -> Facts:
+def read_facts(folder: Path) -> Facts:
     """The facts of a finished run."""
     facts: Facts = read_json(folder / SCORES)
     return facts
@@ -151,6 +154,6 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def spread(values: list[float], digits: int = 2, sign: str = "-") -> str:
-    """Mean and, of more than one value, standard deviation of a sample; `sign` as in a format."""
+    """Mean and, of more than one value, standard deviation of a sample; `sign` is that of a format specification."""
     text = f"{mean(values):{sign}.{digits}f}" if values else ""
     return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text

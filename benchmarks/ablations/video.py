@@ -1,6 +1,6 @@
 """Clips of 1, 3 and 5 frames on CamVid under one budget: test mIoU and temporal consistency, several seeds.
 
-    python -m benchmarks.ablations.video CAMVID --init camvid-light --out runs/video
+    OMP_NUM_THREADS=1 python -m benchmarks.ablations.video CAMVID --init camvid-light --out runs/video
     python -m benchmarks.ablations.video CAMVID --budget gpu --backbone-weights FILE --out runs/video
 
 All rows see the same number of clips a step and so the same number of labeled frames (the middle one of each clip);
