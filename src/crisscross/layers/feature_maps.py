@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from crisscross.errors import CrissCrossError
 from crisscross.layers.modes import evaluating
+from crisscross.ops import exporting
 
 # Odd at every stride up to 32: a network with maps of ceil(side / stride) for this size has such maps for every size.
 ODD = 33, 67
@@ -66,7 +67,7 @@ def crop_maps(maps: Iterable[Tensor], size: Sequence[int], facts: MapFacts) -> t
 
 def _first(x: Tensor, rows: int, columns: int) -> Tensor:
     """The first rows and columns. Under export with free sizes, a slice would specialize on whether these are all."""
-    if torch.compiler.is_exporting():
+    if exporting():
         for axis, count in ((-2, rows), (-1, columns)):
             x = x.index_select(axis, torch.arange(count, device=x.device))
         return x

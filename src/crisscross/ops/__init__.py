@@ -1,7 +1,7 @@
 """The criss-cross attention operators. Needs torch alone."""
 
 from crisscross.ops.block import Weights
-from crisscross.ops.dispatch import BACKENDS, Backend, check_backend, transforms_active
+from crisscross.ops.dispatch import BACKENDS, Backend, check_backend, exporting, transforms_active
 from crisscross.ops.functions import (
     MEMORY,
     check_reach,
@@ -26,6 +26,7 @@ __all__ = [
     "criss_cross_attention_3d_reference",
     "criss_cross_attention_reference",
     "criss_cross_block",
+    "exporting",
     "transforms_active",
     "without_autocast",
 ]

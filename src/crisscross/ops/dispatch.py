@@ -60,6 +60,14 @@ def transforms_active() -> bool:
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
+def exporting() -> bool:
+    """Whether torch.export is at work.
+
+    torch.compile of PyTorch 2.11 takes `torch.compiler.is_exporting()` for true, but not the flag that it returns.
+    """
+    return torch.compiler._is_exporting_flag
+
+
 def _why_not_fused(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str | None:
     if reason := _why_not_registered(q, k, v, reach):
         return reason
@@ -158,8 +166,8 @@ def choose(backend: str, q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
 def _best(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> str:
     """The backend that `auto` selects."""
     # An exported graph holds plain operations only, so that it runs where this package is not.
-    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-    if exporting or _why_not_registered(q, k, v, reach):
+    tracing = exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if tracing or _why_not_registered(q, k, v, reach):
         return "composite"
     if v.device.type not in WITH_KERNELS or BACKENDS["fused"].why_not(q, k, v, reach):
         return "eager"

@@ -137,8 +137,9 @@ def test_a_repository_is_fetched_at_its_revision(folder, segmenter, monkeypatch)
 def hub_error(name, text="some\nlong reason"):
     from huggingface_hub import errors
 
-    # Their constructors want the response of an HTTP library, which is another one in each major version.
-    kind = getattr(errors, name)
+    # Their constructors want the response of an HTTP library, which is another one in each major version. Before 1.0
+    # an entry that the Hub does not have had no error of its own.
+    kind = getattr(errors, name, errors.EntryNotFoundError)
     error = kind.__new__(kind, text)
     Exception.__init__(error, text)
     return error
