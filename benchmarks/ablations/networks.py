@@ -64,7 +64,6 @@ BUDGET: Facts = LAST_WEIGHTS | {
     "augment.crop": [320, 320],
     "train.batch": 4,
     "train.iterations": 500,
-    "train.precision": "bf16",
 }
 
 
@@ -160,7 +159,7 @@ def training_memory(network: Segmenter) -> int:
         while True:
             yield Batch(images, labels, [])
 
-    step = Training("step", network, False, batches(), torch.bfloat16).step
+    step = Training("step", network, False, batches()).step
     step()
     return peak_memory(step, torch.device("cpu")).peak
 

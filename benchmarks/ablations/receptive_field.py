@@ -86,7 +86,6 @@ BUDGET: Facts = LAST_WEIGHTS | {
     "optim.warmup": 20,
     "train.iterations": 200,
     "train.batch": 2,
-    "train.precision": "bf16",
 }
 # Images of the test split on which receptive field and use of the attention are measured.
 PROBES = 4
