@@ -30,7 +30,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: ("inference",),
     2: ("data", "losses", "metrics", "surgery"),
     1: ("layers", "config", "files", "progress"),
-    0: ("ops", "errors", "terminal"),
+    0: ("ops", "errors", "hardware", "terminal"),
 }
 LAYER_OF = {package: layer for layer, packages in LAYERS.items() for package in packages}
 # What imports from every layer, or from none.

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 import crisscross
+from crisscross import hardware
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, ModelConfig
 from crisscross.errors import CrissCrossError
@@ -123,7 +124,8 @@ def seen(monkeypatch):
     return dtypes
 
 
-def test_predict_in_a_precision(network, weights, tmp_path, seen):
+def test_predict_in_a_precision(network, weights, tmp_path, seen, monkeypatch, capsys):
+    monkeypatch.setattr(hardware, "processor", lambda: ("some", {"avx2", "avx512_bf16"}))
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     with torch.autocast("cpu", torch.float16):
         expected = logits(network, IMAGE, torch.float32).argmax(0)
@@ -132,6 +134,8 @@ def test_predict_in_a_precision(network, weights, tmp_path, seen):
         words = ["predict", str(weights), str(tmp_path / "a.png"), "--device", "cpu", "--precision", "fp16", *more]
         assert main([*words, "--out", str(out)]) == 0
         assert (np.asarray(Image.open(out / "labels" / "a.png")) == expected).mean() > 0.98
+        warned = "crisscross: warning: --precision=fp16: this processor has no instructions for it"
+        assert capsys.readouterr().err.count(warned) == 1
     assert set(seen) == {torch.float16}
 
 

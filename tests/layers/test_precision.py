@@ -8,12 +8,13 @@ import pytest
 import torch
 from shapes_data import experiment, write_shapes
 
+from crisscross import hardware
 from crisscross.data import DataSet, open_folder
 from crisscross.engine import setup
 from crisscross.engine import train as training
 from crisscross.engine.setup import Machine, algorithms, create_accelerator
 from crisscross.engine.train import train
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.layers.precision import check_precision, float32_products
 from crisscross.losses import TrainingLoss
 from crisscross.models import Segmenter
@@ -181,6 +182,18 @@ def test_training_checks_the_precision_before_it_begins(card, dataset, tmp_path,
     monkeypatch.undo()
     with pytest.raises(CrissCrossError, match=r"train\.precision=tf32 is not available on this device"):
         training.train(experiment("train.precision=tf32"), dataset, tmp_path / "run", Machine(device="cpu"))
+
+
+@pytest.mark.parametrize(("features", "said"), [({"avx2"}, ["train.precision=bf16"]), ({"avx512_bf16"}, [])])
+def test_training_in_a_precision_that_the_processor_emulates_is_warned_of(
+    features, said, dataset, tmp_path, monkeypatch, recwarn
+):
+    monkeypatch.setattr(hardware, "processor", lambda: ("some", features))
+    for precision in ("bf16", "fp32"):
+        create_accelerator(precision, Machine(device="cpu"), tmp_path)
+    found = [str(one.message) for one in recwarn if one.category is CrissCrossWarning]
+    assert [text.partition(":")[0] for text in found] == said
+    assert all("no instructions for it" in text for text in found)
 
 
 def test_repeating_bit_for_bit_is_undone_afterwards():

@@ -8,13 +8,13 @@ import pytest
 import torch
 from coarse_networks import small_segmenter
 
+from crisscross import hardware
 from crisscross.data.scenes import draw_scene
 from crisscross.deploy.passport import Passport
 from crisscross.deploy.samples import Samples, samples_of
 from crisscross.inference import Card
 from crisscross.measurement import exported as subject
 from crisscross.measurement.exported import exported_variants
-from crisscross.measurement.machine import BFLOAT16, processor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,8 +48,8 @@ def stubs(monkeypatch):
 
 @pytest.mark.slow
 def test_every_precision_labels_as_the_network_does(monkeypatch, tmp_path):
-    bfloat16_here = processor()[1] & set(BFLOAT16)
-    monkeypatch.setattr(subject, "processor", lambda: ("some", {"amx_bf16"}))
+    bfloat16_here = not hardware.emulates("bf16")
+    monkeypatch.setattr(hardware, "processor", lambda: ("some", {"amx_bf16"}))
     network = small_segmenter()
     found, reasons = exported_variants(network, tmp_path, scenes(network))
     assert not reasons
@@ -79,7 +79,7 @@ def test_every_precision_labels_as_the_network_does(monkeypatch, tmp_path):
 def test_bfloat16_is_left_out_where_the_processor_lacks_it_and_int8_unless_asked_for(
     feature, precisions, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(subject, "processor", lambda: ("some", {"avx512f", feature}))
+    monkeypatch.setattr(hardware, "processor", lambda: ("some", {"avx512f", feature}))
     found, _ = exported_variants(small_segmenter(), tmp_path)
     assert {one.precision for one in found} == precisions
 

@@ -10,7 +10,7 @@ from networks import narrow
 from small_data import CLASSES, draw_image
 
 import crisscross
-from crisscross import Prediction
+from crisscross import Prediction, hardware
 from crisscross.cli import main
 from crisscross.cli.benchmark import advice, table
 from crisscross.config import DataConfig, Experiment, ModelConfig, PreprocessConfig
@@ -35,6 +35,11 @@ def segmenter(recurrence: int = 2, **options: object) -> crisscross.Segmenter:
             torch.nn.init.constant_(module.gamma, 0.5)
     torch.nn.init.normal_(made.head.classify.weight)
     return made
+
+
+@pytest.fixture(autouse=True)
+def with_bfloat16(monkeypatch):
+    monkeypatch.setattr(hardware, "processor", lambda: ("some", {"avx512_bf16"}))
 
 
 def test_each_variant_runs_in_each_precision_and_labels_as_predict_does():
@@ -200,6 +205,17 @@ def test_the_command_prints_one_table_and_writes_what_it_printed(tmp_path, capsy
     ]
     assert out[-1] == known["advice"]
     assert out[-2] == f"not available: {known['not_available'][0]}"
+
+
+@pytest.mark.usefixtures("no_exports")
+def test_what_the_processor_would_emulate_is_left_out_and_said_so(monkeypatch, capsys):
+    monkeypatch.setattr(hardware, "processor", lambda: ("some", {"avx2"}))
+    net = segmenter()
+    monkeypatch.setattr(subject, "network_of", lambda *words, **options: net)
+    assert main(["benchmark", "demo", "--size", "32x32", "--rounds", "1", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "  fp32  " in out and "  bf16  " not in out
+    assert "not available: bf16: this processor has no instructions for it" in out.splitlines()
 
 
 @pytest.mark.usefixtures("no_exports")

@@ -146,7 +146,7 @@ class Wanted:
         from torch import nn
 
         from crisscross.layers import modes
-        from crisscross.layers.precision import check_precision
+        from crisscross.layers.precision import check_precision, warn_of_emulation
 
         precision = self.precision or "fp32"
         if precision not in modes.PRECISIONS:
@@ -154,6 +154,7 @@ class Wanted:
         device = modes.device_of(network) if isinstance(network, nn.Module) else torch.device(network.device)
         if device.type == "cuda":
             check_precision(precision, device, "--precision")
+        warn_of_emulation(precision, device, "--precision")
         return modes.computing_in(precision, device)
 
 

@@ -109,6 +109,7 @@ def _measure(
     from crisscross.data.scenes import draw_scene
     from crisscross.deploy.exporting import passport_for
     from crisscross.deploy.samples import samples_of
+    from crisscross.hardware import emulates
     from crisscross.layers.modes import device_of
     from crisscross.measurement.exported import exported_variants
     from crisscross.measurement.network import ExportedVariant, Variant, measure, variants_of
@@ -126,6 +127,8 @@ def _measure(
                 progress.say("exporting: takes up to a minute")
                 exported, missing = exported_variants(network, Path(folder), samples if arguments.int8 else None)
             entries += exported
+            if emulates("bf16"):
+                missing.append("bf16: this processor has no instructions for it")
         with Progress("x".join(map(str, size)), len(entries) * (arguments.rounds + 3)) as progress:
             rows, reasons = measure(
                 entries, image, arguments.rounds, lambda: progress.update(progress.done + 1), compared

@@ -19,7 +19,7 @@ from crisscross import __version__
 from crisscross.cli import FULL
 from crisscross.errors import CrissCrossError
 from crisscross.files import user_cache, with_home
-from crisscross.measurement.machine import BFLOAT16, main_memory, processor
+from crisscross.hardware import BFLOAT16, main_memory, processor
 from crisscross.measurement.self_test import MARK
 from crisscross.terminal import say
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crisscross.errors import import_extra
+from crisscross.hardware import processor
 
 # The inputs of the network by name, for each image.
 Images = Sequence[dict[str, np.ndarray]]
@@ -36,7 +37,7 @@ def quantize_onnx(source: Path, path: Path, images: Images) -> None:
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 # Eight bits times eight may overflow sixteen on CPUs without VNNI.
-                reduce_range=not _has_vnni(),
+                reduce_range=not any("vnni" in feature for feature in processor()[1]),
             )
         _copy_metadata(onnx, source, path)
     finally:
@@ -93,12 +94,6 @@ def _copy_metadata(onnx: Any, source: Path, path: Path) -> None:
     del model.metadata_props[:]
     model.metadata_props.extend(onnx.load(source, load_external_data=False).metadata_props)
     onnx.save(model, path)
-
-
-def _has_vnni() -> bool:
-    with contextlib.suppress(OSError):
-        return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    return False
 
 
 @contextlib.contextmanager

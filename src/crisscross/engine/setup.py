@@ -17,7 +17,7 @@ from crisscross.engine.processes import is_first_process, start_on
 from crisscross.engine.run.trackers import check_trackers
 from crisscross.engine.task import Data, check_split
 from crisscross.errors import CrissCrossError, CrissCrossWarning
-from crisscross.layers.precision import check_precision, float32_products
+from crisscross.layers.precision import check_precision, float32_products, warn_of_emulation
 
 # cuBLAS is deterministic only with this variable, which is read when CUDA starts.
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -93,6 +93,8 @@ def create_accelerator(precision: str, machine: Machine, folder: Path) -> Accele
         raise CrissCrossError(f"train.precision={precision} is not available on this device: {error}") from None
     # accelerate silently falls back to float32, or emulates the precision.
     check_precision(precision, accelerator.device)
+    if is_first_process():
+        warn_of_emulation(precision, accelerator.device)
     return accelerator
 
 

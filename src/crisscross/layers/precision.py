@@ -1,6 +1,7 @@
 """The precision of matrix products and convolutions: float32, TF32 or half precision."""
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from typing import Any
 
 import torch
 
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
+from crisscross.hardware import emulates
 
 # From this compute capability on (Ampere), a card multiplies in bfloat16 and TF32.
 NATIVE = (8, 0)
@@ -73,6 +75,13 @@ def _settings() -> tuple[Any, ...]:
     """Settings of products, then of cuDNN. The first two share an older name."""
     backends: Any = torch.backends
     return backends.cuda.matmul, backends.mkldnn.matmul, backends.cudnn.conv, backends.cudnn.rnn
+
+
+def warn_of_emulation(precision: str, device: torch.device, key: str = "train.precision") -> None:
+    """Cause a `CrissCrossWarning` where a CPU would compute in `bf16` or `fp16` without instructions for it."""
+    if device.type == "cpu" and emulates(precision):
+        what = f"{key}={precision}: this processor has no instructions for it and takes many times as long as in fp32"
+        warnings.warn(what, CrissCrossWarning, 3)
 
 
 def check_precision(precision: str, device: torch.device, key: str = "train.precision") -> None:

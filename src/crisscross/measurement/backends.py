@@ -23,10 +23,10 @@ from crisscross.config.documents import read_json
 from crisscross.deploy.exporting import check, passport_for
 from crisscross.deploy.opening import ExportedPredictor
 from crisscross.errors import CrissCrossError, import_extra
+from crisscross.hardware import processor
 from crisscross.inference import Predictor
 from crisscross.layers.modes import device_of
 from crisscross.measurement.exported import RUNTIMES, installed_runtimes, write_onnx
-from crisscross.measurement.machine import processor
 from crisscross.measurement.timing import interleave
 from crisscross.models import Segmenter
 from crisscross.progress import is_shown

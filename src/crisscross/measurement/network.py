@@ -19,6 +19,7 @@ from crisscross import __version__, zoo
 from crisscross.checkpoints import build, load
 from crisscross.deploy.samples import Samples
 from crisscross.errors import CrissCrossError
+from crisscross.hardware import emulates
 from crisscross.inference import Predictor
 from crisscross.layers import CrissCrossAttention
 from crisscross.layers.modes import PRECISIONS, computing_in, device_of
@@ -106,6 +107,8 @@ class NetworkRow:
 
 def variants_of(network: Segmenter, compiled: bool = False) -> list[Variant]:
     """All variants of a network in each precision of its device; the first is the plain one in float32.
+
+    What a CPU would only emulate is left out.
 
     Args:
         network: copies of it are made, on its device.
@@ -240,6 +243,8 @@ def _compiled(network: Segmenter) -> Segmenter:
 def _precisions(device: torch.device) -> list[str]:
     found = []
     for name in PRECISIONS:
+        if device.type == "cpu" and emulates(name):
+            continue
         with suppress(CrissCrossError):
             check_precision(name, device)
             found.append(name)

@@ -21,6 +21,7 @@ from crisscross.config.documents import read_json
 from crisscross.engine.task import AnyExperiment, Data
 from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.files import write_text
+from crisscross.hardware import processor
 
 RECORD = "run.json"
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
@@ -125,21 +126,12 @@ def hardware() -> dict[str, Any]:
     device = torch.cuda.get_device_name(state.device) if state.device.type == "cuda" else str(state.device)
     return {
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor()[0],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "processes": state.num_processes,
         "device": device,
     }
-
-
-def _processor() -> str:
-    with_name = Path("/proc/cpuinfo")
-    if with_name.is_file():
-        for line in with_name.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

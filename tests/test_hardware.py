@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from crisscross.measurement.machine import main_memory, processor
+from crisscross import hardware
+from crisscross.hardware import emulates, main_memory, processor
 
 
 @pytest.mark.skipif(not shutil.which("lscpu"), reason="no lscpu to compare with")
@@ -24,3 +25,19 @@ def test_memory_is_that_of_the_system():
     with open("/proc/meminfo", encoding="ascii") as file:
         kilobytes = int(next(file).split()[1])
     assert main_memory() == kilobytes * 1024
+
+
+@pytest.mark.parametrize(
+    ("features", "emulated"),
+    [
+        ({"avx2", "f16c"}, {"bf16", "fp16"}),
+        ({"avx512f", "avx512_bf16"}, {"fp16"}),
+        ({"amx_bf16", "avx512_fp16"}, set()),
+        ({"asimd", "asimdhp", "bf16"}, set()),
+        # The system does not say.
+        (set(), set()),
+    ],
+)
+def test_half_precision_is_emulated_without_instructions_for_it(features, emulated, monkeypatch):
+    monkeypatch.setattr(hardware, "processor", lambda: ("some", features))
+    assert {one for one in ("fp32", "tf32", "bf16", "fp16") if emulates(one)} == emulated

@@ -4,8 +4,9 @@ import os
 import platform
 from pathlib import Path
 
-# Features of processors that multiply in bfloat16: on a CPU without them it takes longer than float32.
+# Features of processors that multiply in half precision; PyTorch emulates it on others.
 BFLOAT16 = ("bf16", "avx512_bf16", "amx_bf16", "svebf16")
+HALF_PRECISION = {"bf16": BFLOAT16, "fp16": ("avx512_fp16", "amx_fp16", "asimdhp")}
 
 
 def processor() -> tuple[str, set[str]]:
@@ -17,6 +18,15 @@ def processor() -> tuple[str, set[str]]:
             table[key.strip()] = value.strip()
     name = table.get("model name") or platform.processor() or platform.machine() or "unknown processor"
     return name, set(table.get("flags", table.get("Features", "")).split())
+
+
+def emulates(precision: str) -> bool:
+    """Whether a CPU computes in this precision, `bf16` or `fp16`, without instructions for it: slower than in float32.
+
+    False for other precisions, and where the system does not list the processor's features.
+    """
+    features = processor()[1]
+    return bool(features) and precision in HALF_PRECISION and not features & set(HALF_PRECISION[precision])
 
 
 def main_memory() -> int:
