@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from crisscross import files
+from crisscross.deploy import targets
+from crisscross.errors import CrissCrossError
 from crisscross.speed import winograd_layers
 
 # The app and the site are tested where gradio is: `make test-pages` names the folders, which then fail without it.
@@ -87,3 +89,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def exports():
+    """Skip a whole file where PyTorch is too old to export networks for images of any size."""
+    try:
+        targets.check_torch()
+    except CrissCrossError as error:
+        pytest.skip(str(error))

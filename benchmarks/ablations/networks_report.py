@@ -35,10 +35,10 @@ def read(file: Path) -> dict[str, Runs]:
 
 
 def table(rows: dict[str, Runs], times: Path | None = None) -> str:
-    """One row for each network; differences are those to CCNet of the same seed."""
+    """One line for each row; differences are those to the first row, of the same seed."""
     seeds = sorted({seed for runs in rows.values() for seed in runs})
-    first = rows.get("CCNet", {})
-    head = ["network", *(f"seed {seed}" for seed in seeds), "mIoU", "to CCNet", "million weights"]
+    name_of_first, first = next(iter(rows.items()))
+    head = ["network", *(f"seed {seed}" for seed in seeds), "mIoU", f"to {name_of_first}", "million weights"]
     head += ["MiB of a training step", "CPU minutes", *(TIMES if times else ())]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for name, runs in rows.items():

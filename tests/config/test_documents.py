@@ -238,6 +238,18 @@ def test_an_experiment_of_rubbish_is_one_line(tmp_path, text, reason):
     assert re.search(reason, refusal(load_experiment, tmp_path / "x.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("data.classes={0: sky, 1: road}", "data.classes must be a list of names, got {0: 'sky', 1: 'road'}"),
+        ("optim={1: 2}", "unknown key optim.1; "),
+        ("model.head={? }", "unknown key model.head.None; "),
+    ],
+)
+def test_keys_that_are_no_text_are_refused_in_one_line(word, reason):
+    assert refusal(override, Experiment(), [word]).startswith(reason)
+
+
 def test_keys_of_several_lines_are_shown_in_one(tmp_path):
     (tmp_path / "dataset.yaml").write_text('classes: [a, b]\n"odd\\nkey": 1\n')
     assert "dataset.yaml: unknown key odd key; " in refusal(open_folder, tmp_path)

@@ -30,7 +30,7 @@ from crisscross.deploy.modules import export_module
 from crisscross.deploy.parity import AtSize, Parity
 from crisscross.errors import CrissCrossError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "exports")
 
 
 def image_of(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -231,6 +231,13 @@ def test_a_file_that_differs_is_kept_and_said(exported, tmp_path, monkeypatch, c
 def test_senseless_requests(options, message, tmp_path):
     with pytest.raises(CrissCrossError, match=message):
         export(tiny(), tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_older_torch_is_told_what_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.13.1+cu130")
+    with pytest.raises(CrissCrossError, match=r"free height and width needs torch 2\.14 or newer, this is 2\.13\.1"):
+        export(tiny(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -27,7 +27,7 @@ from crisscross.errors import CrissCrossError
 from crisscross.inference import Predictor
 from crisscross.surgery import insert_attention
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "exports")
 TARGETS = [
     ("openvino", "float32"),
     ("torch", "float32"),

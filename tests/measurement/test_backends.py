@@ -14,7 +14,7 @@ from crisscross.inference import Predictor
 from crisscross.measurement import backends as subject
 from crisscross.measurement.backends import check_backend, on_backend
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "exports")
 
 IMAGE = image_of(64, 96)
 
