@@ -57,7 +57,7 @@ def test_a_long_example_as_it_is(name: str, tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory):
+def deployed(exports, tmp_path_factory):
     """A folder with an exported network, an image in two formats, and the network's own labels of it."""
     folder = tmp_path_factory.mktemp("deployed")
     segmenter = small_segmenter()

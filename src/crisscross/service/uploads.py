@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from starlette.datastructures import UploadFile
@@ -66,9 +66,9 @@ async def _form(request: Request, body: bytes) -> Upload:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = MultiPartParser(request.headers, stream(), max_files=1, max_fields=8)
-    # In memory, whatever its size.
-    parser.spool_max_size = len(body) + 1
+    parser: Any = MultiPartParser(request.headers, stream(), max_files=1, max_fields=8)
+    # In memory, whatever its size; older Starlette knows it by the second name.
+    parser.spool_max_size = parser.max_file_size = len(body) + 1
     try:
         form = await parser.parse()
     # Its parser meets broken input with errors of several kinds.
