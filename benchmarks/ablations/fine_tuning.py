@@ -65,7 +65,6 @@ BUDGET: Facts = LAST_WEIGHTS | {
     "augment.crop": [128, 128],
     "optim.warmup": 20,
     "train.batch": 4,
-    "train.precision": "bf16",
 }
 
 

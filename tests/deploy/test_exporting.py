@@ -234,13 +234,6 @@ def test_senseless_requests(options, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_older_torch_is_told_what_it_lacks(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "__version__", "2.13.1+cu130")
-    with pytest.raises(CrissCrossError, match=r"free height and width needs torch 2\.14 or newer, this is 2\.13\.1"):
-        export(tiny(), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_file_in_the_place_of_the_folder(tmp_path, capsys):
     (tmp_path / "out").write_text("")
     assert main(["export", "camvid-light", "--to", "onnx", "--out", str(tmp_path / "out/deeper")]) == 2

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import openvino
 import pytest
+import torch
+from coarse_networks import small_segmenter
 from fresh_python import BLOCK, run_python
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -15,6 +17,7 @@ from crisscross.cli import main
 from crisscross.data import scenes
 from crisscross.data.scenes import write_scenes
 from crisscross.deploy import exported_kind, open_exported
+from crisscross.deploy.exporting import export
 from crisscross.deploy.passport import Passport
 from crisscross.deploy.targets import save_openvino
 from crisscross.errors import CrissCrossError
@@ -208,3 +211,10 @@ def test_a_folder_with_an_exported_file_is_no_run(tmp_path):
     (tmp_path / "best.safetensors").write_bytes(b"x")
     with pytest.raises(CrissCrossError, match=r"best\.safetensors"):
         crisscross.load(tmp_path)
+
+
+def test_an_older_torch_is_told_what_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.13.1+cu130")
+    with pytest.raises(CrissCrossError, match=r"free height and width needs torch 2\.14 or newer, this is 2\.13\.1"):
+        export(small_segmenter(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

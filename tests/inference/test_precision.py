@@ -15,9 +15,10 @@ from torch.nn import functional
 
 import crisscross
 from crisscross import hardware
+from crisscross.api.networks import wanted
 from crisscross.cli import main
 from crisscross.config import DataConfig, Experiment, ModelConfig
-from crisscross.errors import CrissCrossError
+from crisscross.errors import CrissCrossError, CrissCrossWarning
 from crisscross.instances.network import InstanceSegmenter
 from crisscross.layers.modes import dtype_of
 
@@ -137,6 +138,19 @@ def test_predict_in_a_precision(network, weights, tmp_path, seen, monkeypatch, c
         warned = "crisscross: warning: --precision=fp16: this processor has no instructions for it"
         assert capsys.readouterr().err.count(warned) == 1
     assert set(seen) == {torch.float16}
+
+
+def test_the_warning_comes_once_for_a_network_and_from_one_process(network, monkeypatch, recwarn):
+    monkeypatch.setattr(hardware, "processor", lambda: ("some", {"avx2"}))
+    for rank, expected in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        source = wanted(network, precision="bf16")
+        loaded = source.load("cpu", {})
+        for _ in range(2):
+            with source.computing(loaded):
+                pass
+        assert len([one for one in recwarn if one.category is CrissCrossWarning]) == expected
+        recwarn.clear()
 
 
 def test_predict_a_video_in_a_precision(weights, tmp_path, seen):

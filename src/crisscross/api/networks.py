@@ -94,10 +94,14 @@ class Wanted:
         import torch
         from torch import nn
 
+        from crisscross.engine.processes import is_first_process
         from crisscross.layers import modes
+        from crisscross.layers.precision import warn_of_emulation
         from crisscross.speed.rewrite import optimize
 
         self._check_backend()
+        if self.precision and is_first_process():
+            warn_of_emulation(self.precision, torch.device(device), "--precision")
         if self.in_memory:
             network = self.source
         else:
@@ -146,7 +150,7 @@ class Wanted:
         from torch import nn
 
         from crisscross.layers import modes
-        from crisscross.layers.precision import check_precision, warn_of_emulation
+        from crisscross.layers.precision import check_precision
 
         precision = self.precision or "fp32"
         if precision not in modes.PRECISIONS:
@@ -154,7 +158,6 @@ class Wanted:
         device = modes.device_of(network) if isinstance(network, nn.Module) else torch.device(network.device)
         if device.type == "cuda":
             check_precision(precision, device, "--precision")
-        warn_of_emulation(precision, device, "--precision")
         return modes.computing_in(precision, device)
 
 

@@ -128,7 +128,7 @@ def _measure(
                 exported, missing = exported_variants(network, Path(folder), samples if arguments.int8 else None)
             entries += exported
             if emulates("bf16"):
-                missing.append("bf16: this processor has no instructions for it")
+                missing.append("bf16: this processor has no instructions for it, PyTorch would emulate it")
         with Progress("x".join(map(str, size)), len(entries) * (arguments.rounds + 3)) as progress:
             rows, reasons = measure(
                 entries, image, arguments.rounds, lambda: progress.update(progress.done + 1), compared

@@ -80,7 +80,7 @@ def _settings() -> tuple[Any, ...]:
 def warn_of_emulation(precision: str, device: torch.device, key: str = "train.precision") -> None:
     """Cause a `CrissCrossWarning` where a CPU would compute in `bf16` or `fp16` without instructions for it."""
     if device.type == "cpu" and emulates(precision):
-        what = f"{key}={precision}: this processor has no instructions for it and takes many times as long as in fp32"
+        what = f"{key}={precision}: this processor has no instructions for it; fp32 is faster, often many times"
         warnings.warn(what, CrissCrossWarning, 3)
 
 

@@ -13,7 +13,7 @@ from crisscross.deploy.passport import Passport
 from crisscross.deploy.runtimes import Opened, open_onnx, open_openvino
 from crisscross.deploy.samples import Samples, calibration_inputs
 from crisscross.errors import CrissCrossError, import_extra
-from crisscross.hardware import emulates
+from crisscross.hardware import BFLOAT16, processor
 from crisscross.inference import Predictor
 from crisscross.measurement.network import ExportedVariant
 from crisscross.models import Segmenter
@@ -63,7 +63,7 @@ def exported_variants(
             lambda: _openvino_int8(plain, folder / "int8.xml", replace(passport, precision="int8"), inputs),
         ),
     ]
-    left_out = {"int8": not samples, "bf16": emulates("bf16")}
+    left_out = {"int8": not samples, "bf16": not processor()[1] & set(BFLOAT16)}
     found: list[ExportedVariant] = []
     installed, reasons = installed_runtimes()
     try:

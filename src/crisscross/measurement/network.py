@@ -108,7 +108,7 @@ class NetworkRow:
 def variants_of(network: Segmenter, compiled: bool = False) -> list[Variant]:
     """All variants of a network in each precision of its device; the first is the plain one in float32.
 
-    What a CPU would only emulate is left out.
+    What PyTorch would only emulate on a CPU is left out.
 
     Args:
         network: copies of it are made, on its device.
