@@ -27,6 +27,7 @@ from crisscross.engine.train import train
 from crisscross.errors import CrissCrossError
 from crisscross.files import write_text
 from crisscross.layers.devices import find_device
+from crisscross.layers.modes import computing_in
 from crisscross.models import Segmenter
 
 Facts = dict[str, Any]
@@ -83,8 +84,7 @@ def score(experiment: Experiment, dataset: DataSet, folder: Path, **overrides: A
     """
     device = find_device("auto")
     network = load(folder, device, trust=folder, **overrides)
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(experiment.train.precision)
-    with torch.autocast(torch.device(device).type, half, enabled=half is not None):
+    with computing_in(experiment.train.precision, torch.device(device)):
         return network, evaluate(network, dataset, "test")
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from coarse_networks import small_segmenter
 
-from crisscross import hardware
 from crisscross.data.scenes import draw_scene
 from crisscross.deploy.passport import Passport
 from crisscross.deploy.samples import Samples, samples_of
+from crisscross.hardware import BFLOAT16, processor
 from crisscross.inference import Card
 from crisscross.measurement import exported as subject
 from crisscross.measurement.exported import exported_variants
@@ -48,7 +48,7 @@ def stubs(monkeypatch):
 
 @pytest.mark.slow
 def test_every_precision_labels_as_the_network_does(monkeypatch, tmp_path):
-    bfloat16_here = not hardware.emulates("bf16")
+    bfloat16_here = processor()[1] & set(BFLOAT16)
     monkeypatch.setattr(subject, "processor", lambda: ("some", {"amx_bf16"}))
     network = small_segmenter()
     found, reasons = exported_variants(network, tmp_path, scenes(network))

@@ -63,6 +63,7 @@ def exported_variants(
             lambda: _openvino_int8(plain, folder / "int8.xml", replace(passport, precision="int8"), inputs),
         ),
     ]
+    # Where the system does not say, too: OpenVINO would compute in float32 and not tell.
     left_out = {"int8": not samples, "bf16": not processor()[1] & set(BFLOAT16)}
     found: list[ExportedVariant] = []
     installed, reasons = installed_runtimes()
